@@ -1,0 +1,306 @@
+"""Photo to uint8 RGB pixels: the one preprocessing of the whole project.
+
+Training, calibration, scoring and the device call `load_pixels`; nobody else
+decodes or resizes. So whatever this file decides (how a photo is turned, what
+lies behind a transparent pixel, which filter shrinks it) is decided once.
+
+The shrinking is done in two steps. A photo at least twice as wide and as high
+as asked, times 2, 4 or 8, is first reduced by that power of two: a JPEG inside
+the decoder (libjpeg's DCT scaling, several times faster than decoding in full),
+anything else by averaging blocks. Then one filtered resize, antialiased for
+every filter but ``nearest``, which always has at least `MARGIN` source pixels
+for each target pixel, makes the final size.
+
+It does not know: labels, models, scaling to floats (that is inside the model's
+graph), colour profiles (the numbers in the file are taken as sRGB).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from edge.errors import EdgegraftError, PhotoError
+
+Source = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
+Pixels = npt.NDArray[np.uint8]
+
+MAX_PIXELS = 128_000_000  # a 108-megapixel phone passes; a bomb does not
+MAX_SIDE = 4096  # of a model's input
+MARGIN = 2  # source pixels left for each target pixel before the last resize
+PHOTO_SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .mpo .png .webp .bmp .gif .tif .tiff .ppm .pgm .avif".split()
+)
+RESIZES = ("stretch", "crop", "pad")
+FILTERS = ("bilinear", "bicubic", "lanczos", "box", "nearest")
+
+# Only these are opened: Pillow's list also holds formats that start programs (EPS).
+# The first group is loaded by Pillow on every start, the second only when needed.
+_COMMON = ("JPEG", "PNG", "BMP", "GIF", "PPM")  # multi-picture MPO opens as JPEG
+_RARER = {"WEBP": "WebP", "TIFF": "Tiff", "AVIF": "Avif"}
+_EXIF_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = (5, 6, 7, 8)
+_BOMB_FILTER = ("ignore", None, Image.DecompressionBombWarning, None, 0)
+
+
+@dataclass(frozen=True)
+class InputRecipe:
+    """How a photo becomes a model's input.
+
+    `resize` is ``stretch`` (both sides to the asked size, whatever the shape of
+    the photo; what MediaPipe and ML Kit do), ``crop`` (the middle, in the asked
+    shape) or ``pad`` (the whole photo with black beside it). `filter` is a
+    Pillow filter's name in lower case.
+    """
+
+    width: int
+    height: int
+    resize: str = "stretch"
+    filter: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        for side in (self.width, self.height):
+            if type(side) is not int or not 1 <= side <= MAX_SIDE:
+                raise EdgegraftError(
+                    f"input recipe: expected width and height from 1 to {MAX_SIDE}, "
+                    f"got {self.width!r} x {self.height!r}"
+                )
+        for name, value, known in (
+            ("resize", self.resize, RESIZES),
+            ("filter", self.filter, FILTERS),
+        ):
+            if value not in known:
+                raise EdgegraftError(
+                    f"input recipe: expected {name} to be one of "
+                    f"{', '.join(known)}, got {value!r}"
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "width": self.width,
+            "height": self.height,
+            "resize": self.resize,
+            "filter": self.filter,
+        }
+
+    @classmethod
+    def from_dict(cls, record: Any) -> InputRecipe:
+        """The recipe of a card; EdgegraftError when it is not one."""
+        if not isinstance(record, dict) or not {"width", "height"} <= record.keys():
+            raise EdgegraftError(
+                f"input recipe: expected an object with width and height, "
+                f"got {record!r:.80}"
+            )
+        return cls(
+            record["width"],
+            record["height"],
+            record.get("resize", "stretch"),
+            record.get("filter", "bilinear"),
+        )
+
+
+def load_pixels(source: Source, recipe: InputRecipe) -> Pixels:
+    """A photo as the model wants it: uint8 RGB [height, width, 3].
+
+    PhotoError when the photo is missing, damaged, too large or no photo at all.
+    """
+    hint = (recipe.width, recipe.height)
+    return fit(open_photo(source, hint=hint), recipe)
+
+
+def open_photo(source: Source, *, hint: tuple[int, int] | None = None) -> Image.Image:
+    """A photo, decoded in full, upright, as an RGB image.
+
+    With `hint` (the width and height that `fit` will be asked for) the image may
+    come out smaller by 2, 4 or 8, but never under `MARGIN` times the hint.
+    Transparent parts become white; 16 bits become the upper 8; of a GIF or a
+    multi-picture file the first picture is taken. PhotoError for anything that
+    is not a whole photo.
+    """
+    name = _name_of(source)
+    try:
+        if isinstance(source, Image.Image):
+            return _upright_rgb(source.copy(), name, hint)
+        if isinstance(source, bytes):
+            source = io.BytesIO(source)
+        _allow_large_photos()
+        with _opened(source) as image:
+            return _upright_rgb(image, name, hint)
+    except PhotoError:
+        raise
+    except FileNotFoundError:
+        raise PhotoError(name, "no such file") from None
+    except IsADirectoryError:
+        raise PhotoError(name, "expected a photo, got a folder") from None
+    except PermissionError:
+        raise PhotoError(name, "permission denied (chmod +r the file)") from None
+    except MemoryError:
+        raise PhotoError(name, "not enough memory to decode this photo") from None
+    except UnidentifiedImageError:
+        raise PhotoError(name, _why_unreadable(source)) from None
+    except Image.DecompressionBombError:
+        raise PhotoError(name, f"more than {MAX_PIXELS:,} pixels") from None
+    except Exception as error:  # Pillow's plugins raise whatever they trip over
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise PhotoError(name, f"damaged photo: {text:.120}") from error
+
+
+def fit(image: Image.Image, recipe: InputRecipe) -> Pixels:
+    """Resize an RGB image by the recipe: uint8 [height, width, 3]."""
+    size = (recipe.width, recipe.height)
+    how = Image.Resampling[recipe.filter.upper()]
+    if recipe.resize == "stretch":
+        out = image.resize(size, how)
+    elif recipe.resize == "crop":
+        out = image.resize(size, how, box=_middle(image.size, size))
+    else:
+        inner = _inside(image.size, size)
+        out = Image.new("RGB", size)
+        corner = ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2)
+        out.paste(image.resize(inner, how), corner)
+    return np.array(out, dtype=np.uint8)
+
+
+def _middle(
+    have: tuple[int, int], want: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """The largest centred box of `have` in the shape of `want`."""
+    scale = min(have[0] / want[0], have[1] / want[1])
+    wide, high = want[0] * scale, want[1] * scale
+    left, top = (have[0] - wide) / 2, (have[1] - high) / 2
+    right, bottom = min(left + wide, have[0]), min(top + high, have[1])
+    return (max(left, 0.0), max(top, 0.0), right, bottom)
+
+
+def _inside(have: tuple[int, int], want: tuple[int, int]) -> tuple[int, int]:
+    """The largest size in the shape of `have` that lies within `want`."""
+    scale = min(want[0] / have[0], want[1] / have[1])
+    return (
+        min(max(round(have[0] * scale), 1), want[0]),
+        min(max(round(have[1] * scale), 1), want[1]),
+    )
+
+
+def _name_of(source: Source) -> str:
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source)
+    return str(
+        getattr(source, "name", "") or getattr(source, "filename", "") or "photo"
+    )
+
+
+def _allow_large_photos() -> None:
+    """Silence Pillow's warning between its limit and ours (ours is an error)."""
+    if _BOMB_FILTER not in warnings.filters:
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
+def _opened(source: str | os.PathLike[str] | BinaryIO) -> Image.Image:
+    try:
+        return Image.open(source, formats=_COMMON)
+    except UnidentifiedImageError:
+        from importlib import import_module
+
+        for plugin in _RARER.values():
+            # a Pillow built without a library has the plugin but not the format
+            with suppress(ImportError):
+                import_module(f"PIL.{plugin}ImagePlugin")
+        rarer = [name for name in _RARER if name in Image.OPEN]
+        return Image.open(source, formats=rarer)
+
+
+def _why_unreadable(source: Source) -> str:
+    kinds = "JPEG, PNG, WebP, BMP, GIF or TIFF"
+    try:
+        if isinstance(source, (str, os.PathLike)):
+            size = os.stat(source).st_size
+        elif isinstance(source, Image.Image):
+            size = 1
+        else:
+            size = source.seek(0, io.SEEK_END)  # type: ignore[union-attr]
+    except (OSError, ValueError):
+        size = 1
+    if size == 0:
+        return f"expected a photo ({kinds}), got an empty file"
+    return f"expected a photo ({kinds}), got something else or a damaged header"
+
+
+def _upright_rgb(
+    image: Image.Image, name: str, hint: tuple[int, int] | None
+) -> Image.Image:
+    wide, high = image.size
+    if wide * high > MAX_PIXELS:
+        raise PhotoError(
+            name, f"expected at most {MAX_PIXELS:,} pixels, got {wide} x {high}"
+        )
+    if not wide or not high:
+        raise PhotoError(name, f"expected a photo, got {wide} x {high} pixels")
+    turn = _orientation(image)
+    if hint is not None and turn in _SIDEWAYS:
+        hint = (hint[1], hint[0])
+    if hint is not None and image.format in ("JPEG", "MPO"):
+        image.draft(None, (hint[0] * MARGIN, hint[1] * MARGIN))
+    image.load()
+    image = _rgb(image, name, hint)
+    return image.transpose(_TURNS[turn]) if turn in _TURNS else image
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF turn, 1 to 8; 1 when there is none (or none that can be read)."""
+    if image.format in ("JPEG", "PNG", "WEBP") and "exif" not in image.info:
+        return 1  # the usual case, without loading Pillow's EXIF code
+    try:
+        turn = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:  # damaged EXIF must not cost us a whole photo
+        return 1
+    return turn if isinstance(turn, int) else 1
+
+
+def _rgb(image: Image.Image, name: str, hint: tuple[int, int] | None) -> Image.Image:
+    if image.mode.startswith("I"):
+        # 16-bit greys, also in Pillow's 32-bit "I": keep the upper 8 bits
+        grey = np.asarray(image)
+        if grey.dtype.itemsize > 2:
+            grey = grey.clip(0, 65535)
+        image = Image.fromarray((grey >> 8).astype(np.uint8))
+    elif image.mode == "F":
+        raise PhotoError(name, "expected 8 or 16 bits a channel, got floating point")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or (
+        "transparency" in image.info and image.mode != "CMYK"
+    ):
+        image = _shrunk(image.convert("RGBA"), hint)
+        white = Image.new("RGB", image.size, (255, 255, 255))
+        white.paste(image, mask=image.getchannel("A"))
+        return white
+    if image.mode not in ("RGB", "L"):
+        image = image.convert("RGB")
+    image = _shrunk(image, hint)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _shrunk(image: Image.Image, hint: tuple[int, int] | None) -> Image.Image:
+    """Averaged down by the power of two that `draft` would have taken."""
+    if hint is None:
+        return image
+    spare = min(image.width // (hint[0] * MARGIN), image.height // (hint[1] * MARGIN))
+    for factor in (8, 4, 2):
+        if spare >= factor:
+            return image.reduce(factor)
+    return image

@@ -1,0 +1,215 @@
+"""Which TFLite interpreter runs the model: the only file that imports one.
+
+Tried in order: LiteRT (``ai-edge-litert``), tflite-runtime, tf.lite. All three
+switch the XNNPACK kernels on by themselves. An interpreter serves one thread at a
+time; open one for each thread.
+
+It does not know: photos, labels, cards.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from edge import structure
+from edge.errors import ModelError, RuntimeMissing
+
+NAMES = ("litert", "tflite-runtime", "tf.lite")
+MOST_THREADS = 4  # more cores than this gain little on networks of this size
+
+_PACKAGES = {
+    "litert": "ai-edge-litert",
+    "tflite-runtime": "tflite-runtime",
+    "tf.lite": "tensorflow",
+}
+_MODULES = {
+    "litert": "ai_edge_litert",
+    "tflite-runtime": "tflite_runtime",
+    "tf.lite": "tensorflow",
+}
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The interpreter in use: one of `NAMES`, and its version."""
+
+    name: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+
+def default_threads() -> int:
+    """All cores this process may use, at most `MOST_THREADS`."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS or Windows
+        cores = os.cpu_count() or 1
+    return min(cores, MOST_THREADS)
+
+
+def find(name: str = "auto") -> tuple[Runtime, Any]:
+    """The first interpreter that works (or the named one) and its class."""
+    if name != "auto" and name not in NAMES:
+        raise RuntimeMissing(
+            f"unknown runtime {name!r}: expected auto, {', '.join(NAMES)}"
+        )
+    problems = []
+    for candidate in NAMES if name == "auto" else (name,):
+        try:
+            return _load(candidate)
+        except ImportError as error:
+            problems.append((candidate, error))
+    if name != "auto":
+        raise RuntimeMissing(f"{name}: {_explain(name, problems[0][1])}")
+    for candidate, problem in problems:
+        if _installed(candidate):
+            raise RuntimeMissing(f"{candidate}: {_explain(candidate, problem)}")
+    raise RuntimeMissing(f"no TFLite interpreter is installed: {_install_line()}")
+
+
+def diagnose() -> list[tuple[str, str | None, str | None, str | None]]:
+    """For each of `NAMES`: (name, version, problem, advice), None where nothing."""
+    found: list[tuple[str, str | None, str | None, str | None]] = []
+    for name in NAMES:
+        if not _installed(name):
+            advice = None if found and found[0][2] is None else _install_line()
+            found.append((name, None, "not installed", advice))
+            continue
+        try:
+            runtime, _ = _load(name)
+        except ImportError as error:
+            problem = " ".join(str(error).split()) or type(error).__name__
+            advice = _explain(name, error)
+            found.append((name, _version(name), f"{problem:.160}", advice))
+        else:
+            found.append((name, runtime.version, None, None))
+    return found
+
+
+def open_interpreter(
+    model: str | os.PathLike[str] | bytes,
+    *,
+    runtime: str = "auto",
+    threads: int | None = None,
+) -> tuple[Runtime, Any]:
+    """An interpreter for a model file (or its bytes), tensors allocated.
+
+    ModelError for a file that is missing, empty, not TFLite, damaged, or not for
+    this runtime; RuntimeMissing when there is no interpreter.
+    """
+    if threads is not None and threads < 1:
+        raise ModelError(f"expected threads to be 1 or more, got {threads}")
+    where = "model" if isinstance(model, bytes) else os.fspath(model)
+    content = read_model(model)
+    found, interpreter_class = find(runtime)
+    try:
+        interpreter = interpreter_class(
+            model_content=content, num_threads=threads or default_threads()
+        )
+        interpreter.allocate_tensors()
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{where}: {found} cannot run it: {reason:.300}") from error
+    return found, interpreter
+
+
+def read_model(model: str | os.PathLike[str] | bytes) -> bytes:
+    """The bytes of a model, checked to be a whole TFLite file."""
+    if isinstance(model, bytes):
+        structure.check(model, "model")
+        return model
+    where = os.fspath(model)
+    try:
+        with open(model, "rb") as file:
+            content = file.read()
+    except IsADirectoryError:
+        raise ModelError(f"{where}: expected a .tflite file, got a folder") from None
+    except FileNotFoundError:
+        raise ModelError(f"{where}: no such model file") from None
+    except OSError as error:
+        raise ModelError(f"{where}: {error.strerror or error}") from None
+    structure.check(content, where)
+    return content
+
+
+def _load(name: str) -> tuple[Runtime, Any]:
+    """Import one interpreter; ImportError with any reason it does not load."""
+    if not _installed(name):
+        raise ImportError(f"{_PACKAGES[name]} is not installed")
+    try:
+        if name == "litert":
+            from ai_edge_litert.interpreter import Interpreter
+        elif name == "tflite-runtime":
+            if _numpy_too_new():  # would print a page, or crash
+                raise ImportError(_NUMPY_2)
+            from tflite_runtime.interpreter import Interpreter
+        else:
+            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+            import tensorflow
+
+            Interpreter = tensorflow.lite.Interpreter
+    except ImportError:
+        raise
+    except Exception as error:  # a broken native library raises many kinds
+        raise ImportError(f"{type(error).__name__}: {error}") from error
+    return Runtime(name, _version(name) or "unknown"), Interpreter
+
+
+_NUMPY_2 = "tflite-runtime was built for numpy 1 and numpy 2 is installed"
+
+
+def _numpy_too_new() -> bool:
+    import numpy
+
+    return int(numpy.__version__.split(".")[0]) >= 2
+
+
+def _installed(name: str) -> bool:
+    if _MODULES[name] in sys.modules:
+        return True
+    from importlib.util import find_spec
+
+    return find_spec(_MODULES[name]) is not None
+
+
+def _version(name: str) -> str | None:
+    module = sys.modules.get(_MODULES[name])
+    version = getattr(module, "__version__", None)
+    if version is None:
+        from importlib import metadata
+
+        try:
+            version = metadata.version(_PACKAGES[name])
+        except metadata.PackageNotFoundError:
+            return None
+    return str(version)
+
+
+def _explain(name: str, error: ImportError) -> str:
+    """What is wrong and the command that mends it, in one line."""
+    reason = " ".join(str(error).split())
+    if name == "tflite-runtime" and _numpy_too_new() and _installed(name):
+        return f'{_NUMPY_2}; run: pip install "numpy<2", or: {_install("litert")}'
+    if not _installed(name):
+        return f"not installed; run: {_install(name)}"
+    if "GLIBC" in reason or "manylinux" in reason:
+        return f"{reason:.200}; this system is too old for it, try another runtime"
+    return f"{reason:.200}; run: {_install(name)} --force-reinstall"
+
+
+def _install(name: str) -> str:
+    return f"pip install {_PACKAGES[name]}"
+
+
+def _install_line() -> str:
+    """What to install on this machine."""
+    import platform
+
+    if platform.machine() in ("armv6l", "armv7l") or sys.maxsize < 2**32:
+        return 'run: pip install tflite-runtime "numpy<2" (Python 3.11 or older)'
+    return f"run: {_install('litert')}"
