@@ -1,0 +1,238 @@
+"""What is wrong with a folder of photos, before a minute is spent on training.
+
+Every photo is decoded in full. A finding names one photo, what kind of trouble it has
+and which other photos share it; `KINDS` lists the kinds, the gravest first, and a new
+check is one more entry there and one more function. Nothing is changed or deleted.
+
+It does not know blur, light, near-duplicates or doubtful labels, nor what a network
+makes of the photos. Only photos that cannot be decoded are left out of training.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from data.batches import Pixels
+from data.folder import Photo, PhotoFolder, count
+from data.parts import shortages
+from data.reading import read
+from data.walk import shown
+from edge.preprocess import InputRecipe
+
+LISTED = 10  # findings of a kind that the terminal shows
+DEFAULT_RECIPE = InputRecipe(224, 224)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of trouble. `leaves_out`: such photos are not trained on."""
+
+    name: str
+    title: str
+    leaves_out: bool = False
+
+
+KINDS = (
+    Kind("unreadable", "cannot be read; left out", leaves_out=True),
+    Kind("leak", "lie both in train and in val or test: what is measured is too good"),
+    Kind("two-labels", "are the same file under two labels: one label is wrong"),
+    Kind("duplicate", "are copies of another photo; kept on one side of the split"),
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One photo in trouble. `kind` is the name of one of `KINDS`.
+
+    Where there are `others`, `reason` reads on into their names.
+    """
+
+    kind: str
+    path: Path
+    reason: str
+    others: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The findings, the gravest kind first, and the digests of what can be read."""
+
+    folder: PhotoFolder
+    findings: tuple[Finding, ...]
+    digests: Mapping[Path, str]
+
+    @classmethod
+    def from_pixels(cls, folder: PhotoFolder, pixels: Pixels) -> "Audit":
+        """From the pass that has decoded the photos anyway."""
+        return cls.from_pass(folder, pixels.digests, pixels.failures)
+
+    @classmethod
+    def from_pass(
+        cls,
+        folder: PhotoFolder,
+        digests: Mapping[Path, str],
+        failures: Sequence[tuple[Path, str]],
+    ) -> "Audit":
+        """From what `data.reading` gave: digest or reason for each photo."""
+        found = [Finding("unreadable", path, reason) for path, reason in failures]
+        found += _shared_files(folder.photos, digests)
+        order = [kind.name for kind in KINDS]
+        found.sort(key=lambda finding: (order.index(finding.kind), finding.path))
+        return cls(folder, tuple(found), digests)
+
+    def usable(self, photos: Sequence[Photo]) -> tuple[Photo, ...]:
+        """Those of `photos` that nothing found here leaves out."""
+        return tuple(photo for photo in photos if photo.path not in self._left_out)
+
+    @cached_property
+    def obstacles(self) -> list[str]:
+        """Why the photos cannot be trained on, a line each; empty when they can."""
+        kept = {p.path: self.digests[p.path] for p in self.usable(self.folder.photos)}
+        return shortages(self.folder.photos, self.folder.labels, kept)
+
+    def of_kind(self, name: str) -> list[Finding]:
+        return [finding for finding in self.findings if finding.kind == name]
+
+    def lines(self) -> list[str]:
+        """The report for a terminal; what matters comes first."""
+        return list(_lines(self))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report for a program. Paths are relative to `root`, with slashes."""
+        root, usable = self.folder.root, self.usable(self.folder.photos)
+        found, kept = (
+            count(photos, self.folder.labels) for photos in (self.folder.photos, usable)
+        )
+        return {
+            "root": str(root),
+            "trainable": not self.obstacles,
+            "obstacles": self.obstacles,
+            "photos": len(self.folder.photos),
+            "usable": len(usable),
+            "labels": {
+                label: {
+                    "photos": found[label],
+                    "usable": kept[label],
+                    **self._given(label),
+                }
+                for label in self.folder.labels
+            },
+            "findings": [
+                {
+                    "kind": finding.kind,
+                    "path": _inside(finding.path, root),
+                    "reason": finding.reason,
+                    "others": [_inside(other, root) for other in finding.others],
+                }
+                for finding in self.findings
+            ],
+            "left_out": {
+                "hidden": len(self.folder.hidden),
+                "linked_folders": len(self.folder.linked),
+                "not_photos": len(self.folder.ignored),
+                "unlabelled": len(self.folder.unlabelled),
+            },
+            "notes": self.folder.notes(),
+        }
+
+    def _given(self, label: str) -> dict[str, int]:
+        """Usable photos of `label` in each part that the user made."""
+        mine = [p.part for p in self.usable(self.folder.photos) if p.label == label]
+        return {part: mine.count(part) for part in self.folder.parts}
+
+    @cached_property
+    def _left_out(self) -> frozenset[Path]:
+        grave = {kind.name for kind in KINDS if kind.leaves_out}
+        return frozenset(f.path for f in self.findings if f.kind in grave)
+
+
+def audit(
+    folder: PhotoFolder,
+    recipe: InputRecipe | None = None,
+    *,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Audit:
+    """Decode every photo of `folder`, keep none, and report.
+
+    `recipe` only sets the size that the decoder may stop at; the whole file is read
+    and parsed at any size.
+    """
+    digests: dict[Path, str] = {}
+    failures: list[tuple[Path, str]] = []
+    paths = [photo.path for photo in folder.photos]
+    for reading in read(
+        paths, recipe or DEFAULT_RECIPE, workers=workers, progress=progress
+    ):
+        if reading.pixels is None:
+            failures.append((reading.path, reading.reason))
+        else:
+            digests[reading.path] = reading.sha256
+    return Audit.from_pass(folder, digests, failures)
+
+
+def _shared_files(
+    photos: Sequence[Photo], digests: Mapping[Path, str]
+) -> Iterator[Finding]:
+    """Photos whose bytes are the same: leaks, two labels, and plain copies.
+
+    Each copy after the first gets one finding, of the gravest kind that applies.
+    """
+    groups: dict[str, list[Photo]] = {}
+    for photo in photos:
+        if photo.path in digests:
+            groups.setdefault(digests[photo.path], []).append(photo)
+    for first, *copies in groups.values():
+        for copy in copies:
+            if copy.part != first.part:
+                kind = "leak"
+            elif copy.label != first.label:
+                kind = "two-labels"
+            else:
+                kind = "duplicate"
+            yield Finding(kind, copy.path, "the same file as", (first.path,))
+
+
+def _lines(audit: Audit) -> Iterator[str]:
+    folder, usable = audit.folder, audit.usable(audit.folder.photos)
+    yield (
+        f"{shown(folder.root)}: {len(folder.photos):,} photos, {len(usable):,} usable, "
+        f"{len(folder.labels)} labels"
+    )
+    for obstacle in audit.obstacles:
+        yield f"cannot train: {obstacle}"
+    for kind in KINDS:
+        found = audit.of_kind(kind.name)
+        if not found:
+            continue
+        yield f"{len(found):,} {kind.title}"
+        for finding in found[:LISTED]:
+            others = ", ".join(_inside(other, folder.root) for other in finding.others)
+            place = _inside(finding.path, folder.root)
+            yield f"  {place}: {finding.reason} {others}".rstrip()
+        if len(found) > LISTED:
+            yield f"  and {len(found) - LISTED:,} more (--json lists all)"
+    if not audit.findings:
+        yield "nothing damaged, no file twice"
+    yield from _table(audit, usable)
+    for note in folder.notes():
+        yield f"note: {note}"
+
+
+def _table(audit: Audit, usable: Sequence[Photo]) -> Iterator[str]:
+    labels = audit.folder.labels
+    columns = {"photos": count(audit.folder.photos, labels)}
+    columns["usable"] = count(usable, labels)
+    for part in audit.folder.parts:
+        columns[part] = count([p for p in usable if p.part == part], labels)
+    wide = max(len("label"), *(len(label) for label in labels))
+    yield "label".ljust(wide) + "".join(f"{name:>9}" for name in columns)
+    for label in labels:
+        cells = "".join(f"{column[label]:>9,}" for column in columns.values())
+        yield label.ljust(wide) + cells
+
+
+def _inside(path: Path, root: Path) -> str:
+    return shown(path.relative_to(root).as_posix())

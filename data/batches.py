@@ -1,0 +1,173 @@
+"""All photos as one uint8 array at the size of the network's input.
+
+They are read and decoded once; later epochs only index. Up to `memory_limit` bytes
+the array lies in memory, beyond it in a file that has no name (or one that vanishes
+on closing), so nothing is left behind when the process is killed.
+
+It does not know batches' order, augmentation or the split: those index the array.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from data.folder import Photo
+from data.reading import read
+from data.walk import shown
+from edge.errors import EdgegraftError
+from edge.preprocess import InputRecipe
+
+MEMORY_LIMIT = 1 << 30
+
+
+class Pixels:
+    """The decoded photos. Use it as a context manager, or call `close`.
+
+    `array` is uint8 [N, H, W, 3], read only: an ndarray or an np.memmap. `rows` says
+    which row a path has and `digests` its sha256; `failures` are the photos that could
+    not be decoded, with the reason, which have neither.
+    """
+
+    def __init__(
+        self,
+        array: npt.NDArray[np.uint8],
+        digests: dict[Path, str],
+        failures: tuple[tuple[Path, str], ...] = (),
+        file: IO[bytes] | None = None,
+    ) -> None:
+        self._array: npt.NDArray[np.uint8] | None = array
+        self._file = file
+        self.digests = digests
+        self.rows = {path: row for row, path in enumerate(digests)}
+        self.failures = failures
+
+    @property
+    def array(self) -> npt.NDArray[np.uint8]:
+        if self._array is None:
+            raise ValueError("these pixels are closed")
+        return self._array
+
+    def of(self, photos: Sequence[Photo]) -> npt.NDArray[np.uint8]:
+        """A copy of these photos' pixels, uint8 [len(photos), H, W, 3]."""
+        return self.array[[self.rows[photo.path] for photo in photos]]
+
+    def close(self) -> None:
+        """Let go of the pixels and of the file behind them."""
+        self._array = None
+        if self._file is not None:
+            self._file.close()
+
+    def __enter__(self) -> "Pixels":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def load(
+    photos: Sequence[Photo],
+    recipe: InputRecipe,
+    *,
+    workers: int | None = None,
+    memory_limit: int = MEMORY_LIMIT,
+    cache_dir: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Pixels:
+    """Decode every photo in one parallel pass; rows keep the order of `photos`.
+
+    Photos that fail are in `failures` and never raise. EdgegraftError when the array
+    has to go to disk (in `cache_dir`, by default the system's temporary folder) and
+    does not fit there.
+    """
+    paths = list(dict.fromkeys(photo.path for photo in photos))
+    shape = (len(paths), recipe.height, recipe.width, 3)
+    size = int(np.prod(shape, dtype=np.int64))
+    store: _Memory | _File = (
+        _Memory(shape) if size <= memory_limit else _File(shape, size, cache_dir)
+    )
+    digests: dict[Path, str] = {}
+    failures: list[tuple[Path, str]] = []
+    try:
+        for reading in read(paths, recipe, workers=workers, progress=progress):
+            if reading.pixels is None:
+                failures.append((reading.path, reading.reason))
+            else:
+                store.put(len(digests), reading.pixels)
+                digests[reading.path] = reading.sha256
+        array = store.finish(len(digests))
+    except BaseException:
+        store.discard()
+        raise
+    array.flags.writeable = False
+    return Pixels(array, digests, tuple(failures), store.file)
+
+
+class _Memory:
+    file: IO[bytes] | None = None
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._array = np.empty(shape, np.uint8)
+
+    def put(self, row: int, pixels: npt.NDArray[np.uint8]) -> None:
+        self._array[row] = pixels
+
+    def finish(self, rows: int) -> npt.NDArray[np.uint8]:
+        return self._array[:rows]
+
+    def discard(self) -> None:
+        pass
+
+
+class _File:
+    """Rows are written, not mapped: a full disk then is an error, not a crash."""
+
+    def __init__(
+        self, shape: tuple[int, ...], size: int, cache_dir: Path | None
+    ) -> None:
+        self._shape, self._size = shape, size
+        self._folder = Path(cache_dir or tempfile.gettempdir())
+        try:
+            if shutil.disk_usage(self._folder).free < size:
+                raise OSError(0, "too little space")
+            self.file: IO[bytes] = tempfile.TemporaryFile(  # noqa: SIM115
+                dir=self._folder, prefix="edgegraft-"
+            )
+        except OSError as error:
+            raise self._full(error) from None
+
+    def put(self, row: int, pixels: npt.NDArray[np.uint8]) -> None:
+        try:
+            self.file.write(pixels.data)
+        except OSError as error:
+            raise self._full(error) from None
+
+    def finish(self, rows: int) -> npt.NDArray[np.uint8]:
+        shape = (rows, *self._shape[1:])
+        try:
+            self.file.flush()
+        except OSError as error:
+            raise self._full(error) from None
+        if not rows:
+            return np.empty(shape, np.uint8)  # an empty file cannot be mapped
+        mapped: np.memmap[Any, np.dtype[np.uint8]] = np.memmap(
+            self.file, np.uint8, mode="r", shape=shape
+        )
+        return mapped
+
+    def discard(self) -> None:
+        with suppress(OSError):  # what is buffered finds no room, and is not wanted
+            self.file.close()
+
+    def _full(self, error: OSError) -> EdgegraftError:
+        return EdgegraftError(
+            f"{shown(os.fspath(self._folder))}: expected {self._size / 1e9:.2f} GB of "
+            f"free space for the decoded photos, got: {error.strerror}; free some, or "
+            "choose another folder or a smaller size"
+        )

@@ -1,0 +1,127 @@
+"""One parallel pass over photo files: bytes, digest, pixels, or the reason why not.
+
+Each file is read once, so the sha256 is of the very bytes that were decoded. Threads
+do it, because Pillow and hashlib let go of Python's lock. Readings come back in the
+order asked for, a few photos ahead of the one that is taken, so memory stays bounded
+however many there are; photos of more than `LARGE_PIXELS` are decoded one at a time.
+
+It does not know labels, and it keeps nothing.
+"""
+
+import hashlib
+import io
+import os
+import stat
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from edge.errors import EdgegraftError, PhotoError
+from edge.preprocess import InputRecipe, load_pixels
+
+MAX_BYTES = 1 << 30  # beyond what edge's limit of pixels takes uncompressed, 16 bits
+LARGE_PIXELS = 24_000_000  # about 100 MB while it is decoded
+SMALL_BYTES = 1 << 16  # a file that holds so many pixels in less is all but blank
+AHEAD = 4  # readings waiting to be taken, for each worker
+_HEADERS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+
+_large = Lock()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One file. Either `sha256` and `pixels` (uint8 [H, W, 3]), or `reason`."""
+
+    path: Path
+    sha256: str = ""
+    pixels: npt.NDArray[np.uint8] | None = None
+    reason: str = ""
+
+
+def default_workers() -> int:
+    """One for each core this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def read(
+    paths: Sequence[Path],
+    recipe: InputRecipe,
+    *,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Reading]:
+    """Read and decode `paths`, in that order. A file that fails never raises.
+
+    `progress(done, total)` is called in the caller's thread.
+    """
+    workers = default_workers() if workers is None else workers
+    if workers < 1:
+        raise EdgegraftError(f"workers: expected 1 or more, got {workers}")
+    # _pixels_in meets Pillow's warning before edge's own, exact limit does.
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    waiting: deque[Future[Reading]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="photos")
+    try:
+        for done, _ in enumerate(paths):
+            started = done + len(waiting)
+            for path in paths[started : done + workers * AHEAD]:
+                waiting.append(pool.submit(_read_one, path, recipe))
+            yield waiting.popleft().result()
+            if progress is not None:
+                progress(done + 1, len(paths))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _read_one(path: Path, recipe: InputRecipe) -> Reading:
+    try:
+        data = _bytes(path)
+        digest = hashlib.sha256(data).hexdigest()
+        if len(data) > SMALL_BYTES and _pixels_in(data) > LARGE_PIXELS:
+            with _large:
+                pixels = load_pixels(data, recipe)
+        else:
+            pixels = load_pixels(data, recipe)
+    except PhotoError as error:
+        return Reading(path, reason=error.reason)
+    except FileNotFoundError:
+        gone = "a link that points nowhere" if path.is_symlink() else "no such file"
+        return Reading(path, reason=gone)
+    except PermissionError:
+        return Reading(path, reason="no permission to read it (chmod u+r)")
+    except OSError as error:
+        return Reading(path, reason=error.strerror or str(error))
+    except MemoryError:
+        return Reading(path, reason="not enough memory to decode it")
+    return Reading(path, digest, pixels)
+
+
+def _bytes(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        state = os.fstat(file.fileno())
+        if not stat.S_ISREG(state.st_mode):
+            raise PhotoError(str(path), "not an ordinary file")
+        if state.st_size > MAX_BYTES:
+            raise PhotoError(
+                str(path), f"more than {MAX_BYTES:,} bytes ({state.st_size:,})"
+            )
+        return file.read()
+
+
+def _pixels_in(data: bytes) -> int:
+    """Width times height by the header; 0 where decoding will refuse it anyway."""
+    try:
+        with Image.open(io.BytesIO(data), formats=_HEADERS) as image:
+            return image.width * image.height
+    except Exception:  # Pillow's plugins raise whatever they trip over
+        return 0

@@ -1,0 +1,225 @@
+"""Train, val and test, without leaks, written down photo by photo.
+
+Within each label the photos are put in an order that depends on nothing but their
+bytes and the seed, and the parts are dealt out along it: names and folders do not
+matter, and a photo added later moves few of the others. Files with the same bytes
+go together. Parts that the user made are kept exactly; missing ones come out of train.
+
+`split.csv` has a line for each photo: path (from the root, with slashes), label,
+split, sha256.
+
+It does not know near-duplicates, groups or folds.
+"""
+
+import csv
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from data.folder import Photo
+from data.parts import PARTS, parts_to_make, shortages
+from data.walk import shown
+from edge.errors import EdgegraftError
+
+COLUMNS = ("path", "label", "split", "sha256")
+
+
+class Row(NamedTuple):
+    photo: Photo
+    part: str  # one of PARTS
+    sha256: str  # of the file, 64 hexadecimal digits
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which photo is in which part. `rows` are in the order of the folder."""
+
+    rows: tuple[Row, ...]
+
+    def part(self, name: str) -> tuple[Photo, ...]:
+        """The photos of "train", "val" or "test"."""
+        if name not in PARTS:
+            raise ValueError(f"expected one of {', '.join(PARTS)}, got {name!r}")
+        return tuple(row.photo for row in self.rows if row.part == name)
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(sorted({row.photo.label for row in self.rows}))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of what was trained and measured on; names do not matter."""
+        lines = sorted(
+            f"{row.sha256}\t{row.photo.label}\t{row.part}\n" for row in self.rows
+        )
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Photos of each label in each part."""
+        table = {label: dict.fromkeys(PARTS, 0) for label in self.labels}
+        for row in self.rows:
+            table[row.photo.label][row.part] += 1
+        return table
+
+    def write(
+        self, path: str | os.PathLike[str], root: Path, *, overwrite: bool = False
+    ) -> None:
+        """Write split.csv, whole or not at all. `root` is what paths start from.
+
+        EdgegraftError when there is such a file and `overwrite` is not asked for, or
+        when it cannot be written.
+        """
+        path = Path(path)
+        refuse_existing(path, overwrite)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            with open(
+                temporary, "w", encoding="utf-8", errors="surrogateescape", newline=""
+            ) as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(COLUMNS)
+                for photo, part, sha256 in self.rows:
+                    inside = photo.path.relative_to(root).as_posix()
+                    writer.writerow((inside, photo.label, part, sha256))
+            os.replace(temporary, path)
+        except OSError as error:
+            raise EdgegraftError(
+                f"{shown(path)}: expected a place to write the split to, got: "
+                f"{error.strerror}"
+            ) from None
+        finally:
+            with suppress(OSError):
+                temporary.unlink()
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str], root: Path) -> "Split":
+        """Read split.csv. The photos themselves are not looked at.
+
+        EdgegraftError, with the line, when it is missing or not such a file.
+        """
+        path = Path(path)
+        try:
+            with open(
+                path, encoding="utf-8", errors="surrogateescape", newline=""
+            ) as file:
+                lines = list(csv.reader(file))
+        except (OSError, csv.Error) as error:
+            got = getattr(error, "strerror", None) or str(error)
+            raise EdgegraftError(
+                f"{shown(path)}: expected a split.csv, got: {got}"
+            ) from None
+        if not lines or tuple(lines[0]) != COLUMNS:
+            got = ",".join(lines[0]) if lines else ""
+            raise EdgegraftError(
+                f"{shown(path)}: expected the first line {','.join(COLUMNS)!r}, got "
+                f"{got!r:.80}"
+            )
+        rows = []
+        for number, line in enumerate(lines[1:], 2):
+            if len(line) != 4 or line[2] not in PARTS or len(line[3]) != 64:
+                raise EdgegraftError(
+                    f"{shown(path)}, line {number}: expected path, label, one of "
+                    f"{'/'.join(PARTS)} and a sha256, got {','.join(line)!r:.80}"
+                )
+            rows.append(Row(Photo(root / line[0], line[1]), line[2], line[3]))
+        return cls(tuple(rows))
+
+
+def make_split(
+    photos: Sequence[Photo],
+    digests: Mapping[Path, str],
+    *,
+    seed: int = 0,
+    val: float = 0.15,
+    test: float = 0.15,
+) -> Split:
+    """Split `photos`, stratified by label. `val` and `test` are shares of each label.
+
+    `digests` (path -> sha256) leaves out the photos it does not name. With a given
+    test part, `val` is a share of the given train part, and so on. Each label gets one
+    photo or more in every part. EdgegraftError when the shares leave nothing to train
+    on, or a label has too few photos that differ.
+    """
+    if not (0 < val < 1 and 0 < test < 1 and val + test < 1):
+        raise EdgegraftError(
+            f"split: expected val and test above 0 and together below 1, got {val} "
+            f"and {test}"
+        )
+    labels = sorted({photo.label for photo in photos})
+    for line in shortages(photos, labels, digests):
+        raise EdgegraftError(line)
+    given = {photo.part for photo in photos} - {None}
+    shares = {"val": val, "test": test}
+    wanted = {part: shares[part] for part in parts_to_make(given)}
+    parts = {p.path: p.part for p in photos if p.part not in (None, "train")}
+    for units in _units(photos, digests, seed).values():
+        for part, unit in _dealt(units, wanted):
+            parts.update((photo.path, part) for photo in unit)
+    rows = [
+        Row(photo, parts[photo.path], digests[photo.path])
+        for photo in photos
+        if photo.path in digests
+    ]
+    split = Split(tuple(rows))
+    for label, counts in split.counts().items():
+        if not all(counts.values()):  # its own photos were enough, but went elsewhere
+            raise EdgegraftError(
+                f"label {label!r}: expected photos of it in every part, got too many "
+                "that are the same files under another label; see the audit"
+            )
+    return split
+
+
+def _units(
+    photos: Sequence[Photo], digests: Mapping[Path, str], seed: int
+) -> dict[str, list[list[Photo]]]:
+    """Label -> what may be dealt out: photos with the same bytes are one unit.
+
+    Single photos come first, ordered by seed and bytes, then those with copies: these
+    end in train while there are enough others, since a copy adds nothing to a test.
+    """
+    same: dict[str, list[Photo]] = {}
+    for photo in photos:
+        if photo.part in (None, "train") and photo.path in digests:
+            same.setdefault(digests[photo.path], []).append(photo)
+    units: dict[str, list[tuple[int, str, list[Photo]]]] = {}
+    for digest, unit in same.items():
+        key = hashlib.sha256(f"{seed}:{digest}".encode()).hexdigest()
+        label = min(photo.label for photo in unit)
+        units.setdefault(label, []).append((len(unit), key, unit))
+    return {
+        label: [unit for _, _, unit in sorted(keyed, key=lambda item: item[:2])]
+        for label, keyed in units.items()
+    }
+
+
+def _dealt(
+    units: list[list[Photo]], wanted: Mapping[str, float]
+) -> list[tuple[str, list[Photo]]]:
+    """Each unit with its part. The first units are one each for the parts wanted."""
+    total = sum(len(unit) for unit in units)
+    room = {part: round(share * total) for part, share in wanted.items()}
+    dealt = list(zip(wanted, units, strict=False))
+    for part, unit in dealt:
+        room[part] -= len(unit)
+    *middle, last = units[len(dealt) :]
+    for unit in middle:
+        part = next((p for p in wanted if room[p] >= len(unit)), "train")
+        if part != "train":
+            room[part] -= len(unit)
+        dealt.append((part, unit))
+    return [*dealt, ("train", last)]
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """EdgegraftError when there is such a file and it may not be replaced."""
+    if os.path.lexists(path) and not overwrite:
+        raise EdgegraftError(
+            f"{shown(path)}: expected a new file, got one that is there already; "
+            "choose another name or add --overwrite"
+        )

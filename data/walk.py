@@ -1,0 +1,90 @@
+"""Listing folders: what is a photo by its ending, a folder, or left out.
+
+Linked files are followed; linked folders are not, since they can loop. Hidden files
+and what file managers leave behind are remembered apart. Nothing is opened.
+
+It does not know what a folder's name means.
+"""
+
+import os
+from pathlib import Path
+
+from edge.errors import EdgegraftError
+from edge.preprocess import PHOTO_SUFFIXES
+
+# What systems put beside photos without being asked, in lower case.
+_LITTER = frozenset(
+    {
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "__macosx",
+        "@eadir",
+        "$recycle.bin",
+        "system volume information",
+        "lost+found",
+    }
+)
+
+
+class Walk:
+    """Lists folders and remembers what it left out."""
+
+    def __init__(self) -> None:
+        self.ignored: list[Path] = []
+        self.hidden: list[Path] = []
+        self.linked: list[Path] = []
+
+    def enter(self, folder: Path) -> tuple[list[Path], list[Path]]:
+        """The folders and the photos directly in `folder`, each by name."""
+        folders: list[Path] = []
+        photos: list[Path] = []
+        for entry in _listed(folder):
+            path = folder / entry.name
+            if entry.name.startswith(".") or entry.name.lower() in _LITTER:
+                self.hidden.append(path)
+            elif entry.is_dir():
+                (self.linked if entry.is_symlink() else folders).append(path)
+            elif path.suffix.lower() not in PHOTO_SUFFIXES:
+                self.ignored.append(path)
+            elif entry.is_file() or entry.is_symlink():
+                # A link that points nowhere stays in: reading it will say so.
+                photos.append(path)
+            else:  # a pipe, socket or device: opening it could hang
+                self.ignored.append(path)
+        return folders, photos
+
+    def below(self, folder: Path) -> list[Path]:
+        """Every photo in `folder` and the folders inside it."""
+        waiting, found = [folder], []
+        while waiting:
+            folders, photos = self.enter(waiting.pop())
+            waiting += folders
+            found += photos
+        return found
+
+
+def _listed(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except PermissionError:
+        raise EdgegraftError(
+            f"{shown(folder)}: expected a folder that may be read, got no permission; "
+            f"mend it with: chmod u+rx {shown(folder)}"
+        ) from None
+    except OSError as error:
+        raise EdgegraftError(
+            f"{shown(folder)}: expected a folder that can be listed, got: "
+            f"{error.strerror}"
+        ) from None
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """A path as it can be printed anywhere: odd characters and bytes escaped."""
+    text = os.fspath(path)
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
+    )
