@@ -1,0 +1,160 @@
+"""A `.tflite` file as objects and back: the only place that knows the schema module.
+
+The generated schema comes with LiteRT (TensorFlow has the same one). A file is
+read into the schema's object tree (`ModelT`), changed there, and written again;
+operator options, custom ones too, come through because the tree holds them all.
+
+It does not know: what a model means, or the zip behind the flatbuffer.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from edge.errors import EdgegraftError, ModelError
+
+IDENTIFIER = b"TFL3"
+_ALIGNMENT = 16  # of weights, in bytes
+_HEADER = 8  # root offset, then the identifier
+
+
+@functools.cache
+def schema() -> Any:
+    """The generated schema module; EdgegraftError when nothing installed has it."""
+    try:
+        from ai_edge_litert import schema_py_generated
+    except ImportError:
+        try:
+            from tensorflow.lite.python import schema_py_generated
+        except ImportError:
+            raise EdgegraftError(
+                "reading a .tflite file as objects needs ai-edge-litert or "
+                "tensorflow; install with: pip install 'edgegraft[train]'"
+            ) from None
+    return schema_py_generated
+
+
+@functools.cache
+def _names(enum: str) -> dict[int, str]:
+    members = vars(getattr(schema(), enum))
+    return {v: k for k, v in members.items() if not k.startswith("_")}
+
+
+def type_name(tensor_type: int) -> str:
+    """``UINT8`` for 3, and so on."""
+    return _names("TensorType").get(tensor_type, f"type {tensor_type}")
+
+
+def op_name(code: Any) -> str:
+    """The name of an operator code: ``CONV_2D``, or a custom operator's own."""
+    number = max(code.builtinCode or 0, code.deprecatedBuiltinCode or 0)
+    name = _names("BuiltinOperator").get(number, f"operator {number}")
+    return text(code.customCode) if name == "CUSTOM" else name
+
+
+def text(value: bytes | str | None) -> str:
+    """The schema gives names as bytes, as text or not at all."""
+    if value is None:
+        return ""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def parse(model: bytes) -> Any:
+    """The `ModelT` of a flatbuffer (a zip behind it is not looked at).
+
+    ModelError when the bytes are no TFLite model or end too early.
+    """
+    if len(model) < _HEADER or model[4:_HEADER] != IDENTIFIER:
+        raise ModelError(
+            f"expected a TFLite model ({IDENTIFIER.decode()} at byte 4), "
+            f"got {len(model)} bytes that begin with {model[:_HEADER]!r}"
+        )
+    types = schema()
+    try:
+        tree = types.ModelT.InitFromObj(types.Model.GetRootAs(model, 0))
+    except Exception as error:  # the generated reader raises what it stumbles over
+        raise ModelError(
+            f"expected a whole TFLite model, got a damaged one "
+            f"({type(error).__name__}: {error}); export it again"
+        ) from None
+    if not tree.subgraphs or not tree.operatorCodes or not tree.buffers:
+        raise ModelError("expected a TFLite model with a graph, got an empty one")
+    _bring_in_offset_buffers(tree, model)
+    return tree
+
+
+def pack(tree: Any) -> bytes:
+    """The flatbuffer of a `ModelT`; one tree always gives the same bytes."""
+    builder = _aligned_builder()
+    builder.Finish(tree.Pack(builder), IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def _aligned_builder() -> Any:
+    """A builder that starts byte vectors at multiples of 16, as the schema asks.
+
+    (``data:[ubyte] (force_align: 16)`` is lost in the generated Python, and kernels
+    that read weights in place want it.)
+    """
+    import flatbuffers
+    import numpy as np
+
+    class Builder(flatbuffers.Builder):  # type: ignore[misc]
+        def CreateNumpyVector(self, x: Any) -> int:
+            if x.dtype != np.uint8:
+                return int(super().CreateNumpyVector(x))
+            self.StartVector(1, x.size, _ALIGNMENT)
+            self.head -= x.size
+            self.Bytes[self.head : self.head + x.size] = x.tobytes()
+            return int(self.EndVector())
+
+    return Builder(1 << 20)
+
+
+def _bring_in_offset_buffers(tree: Any, model: bytes) -> None:
+    """Buffers stored behind the flatbuffer (files over 2 GB) become ordinary ones."""
+    import numpy as np
+
+    for buffer in tree.buffers:
+        if getattr(buffer, "offset", 0) > 1:
+            end = buffer.offset + buffer.size
+            buffer.data = np.frombuffer(model[buffer.offset : end], np.uint8)
+            buffer.offset = buffer.size = 0
+
+
+def set_metadata(tree: Any, name: str, data: bytes | None) -> None:
+    """Puts a named metadata buffer into the tree, or takes it out for None.
+
+    The buffer of a name that is there already is used again, so doing it twice
+    changes nothing.
+    """
+    import numpy as np
+
+    types = schema()
+    entries = list(tree.metadata or [])
+    entry = next((e for e in entries if text(e.name) == name), None)
+    if data is None:
+        if entry is not None:
+            tree.metadata = [e for e in entries if e is not entry]
+            if entry.buffer == len(tree.buffers) - 1:
+                tree.buffers = tree.buffers[:-1]
+            else:  # the numbers of later buffers must stay
+                tree.buffers[entry.buffer].data = None
+        return
+    if entry is None:
+        entry = types.MetadataT()
+        entry.name = name
+        entry.buffer = len(tree.buffers)
+        tree.buffers = [*tree.buffers, types.BufferT()]
+        tree.metadata = [*entries, entry]
+    tree.buffers[entry.buffer].data = np.frombuffer(data, np.uint8)
+
+
+def get_metadata(tree: Any, name: str) -> bytes | None:
+    """The named metadata buffer's bytes, or None."""
+    for entry in tree.metadata or []:
+        if text(entry.name) == name and entry.buffer < len(tree.buffers):
+            data = tree.buffers[entry.buffer].data
+            return None if data is None else bytes(data)
+    return None
