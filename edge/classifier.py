@@ -253,4 +253,5 @@ def _dequantized(value: npt.NDArray[Any], entry: dict[str, Any]) -> Floats:
     scale, zero = entry["quantization"]
     if not scale:
         raise ModelError(f"output {entry['name']!r} of {value.dtype} has no scale")
-    return ((value.astype(np.float32) - zero) * scale).astype(np.float32)
+    real: Floats = (value.astype(np.float32) - zero) * np.float32(scale)
+    return real

@@ -37,7 +37,10 @@ MAX_PIXELS = 128_000_000  # a 108-megapixel phone passes; a bomb does not
 MAX_SIDE = 4096  # of a model's input
 MARGIN = 2  # source pixels left for each target pixel before the last resize
 PHOTO_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .mpo .png .webp .bmp .gif .tif .tiff .ppm .pgm .avif".split()
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".gif"),
+        *(".tif", ".tiff", ".ppm", ".pgm", ".avif"),
+    )
 )
 RESIZES = ("stretch", "crop", "pad")
 FILTERS = ("bilinear", "bicubic", "lanczos", "box", "nearest")

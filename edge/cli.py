@@ -1,0 +1,156 @@
+"""The device's command: classify, info, doctor, bench, evaluate.
+
+Only what one verb needs is imported when that verb runs: a photo's answer should
+not wait for modules it does not use. It does not know: how anything is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from edge.errors import EdgegraftError
+
+RUNTIMES = ("auto", "litert", "tflite-runtime", "tf.lite")
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
+EXIT_PIPE_CLOSED = 141  # 128 + SIGPIPE
+
+_CODES = """exit code: 0 when every photo was classified; 2 for bad input. A photo that
+cannot be read costs one line on standard error and the exit code; the others go on."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"edgegraft: error: {message} (see {self.prog} --help)\n")
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "python -m edge") -> int:
+    """Run one verb; the exit code. `argv` is without the program's name."""
+    try:
+        args = _parser(prog).parse_args(argv)
+    except SystemExit as done:  # --help, or a wrong option
+        return int(done.code or 0)
+    try:
+        return _run(args)
+    except EdgegraftError as error:
+        if args.debug:
+            raise
+        print(f"edgegraft: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("edgegraft: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has had enough
+        import os
+
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE_CLOSED
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.verb == "classify":
+        from edge.answers import classify
+
+        return classify(args)
+    from edge import verbs
+
+    return int(getattr(verbs, args.verb)(args))
+
+
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = _Parser(prog=prog, description="Photos to labels, on the device.")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    verb = verbs.add_parser(
+        "classify",
+        help="label photos",
+        description="Label photos with a .tflite model.",
+        epilog=_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_model(verb)
+    verb.add_argument(
+        "photos",
+        nargs="+",
+        metavar="PATH",
+        help="photos, folders (searched recursively) or quoted patterns",
+    )
+    verb.add_argument(
+        "--top-k", type=_count, default=3, metavar="K", help="labels to show (3)"
+    )
+    shape = verb.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="one JSON document")
+    shape.add_argument("--csv", action="store_true", help="one line for each photo")
+    _add_running(verb)
+    _add_foreign(verb)
+
+    verb = verbs.add_parser("info", help="what a model file says about itself")
+    _add_model(verb)
+    verb.add_argument("--json", action="store_true", help="one JSON document")
+    _add_debug(verb)
+
+    verb = verbs.add_parser("doctor", help="what is installed here, and what works")
+    verb.add_argument("--json", action="store_true", help="one JSON document")
+    _add_debug(verb)
+
+    verb = verbs.add_parser("bench", help="how fast models are on this machine")
+    verb.add_argument("models", nargs="+", metavar="MODEL")
+    verb.add_argument(
+        "--runs", type=_count, default=50, metavar="N", help="timed runs (50)"
+    )
+    verb.add_argument("--json", action="store_true", help="one JSON document")
+    _add_running(verb, threads=1)
+
+    verb = verbs.add_parser(
+        "evaluate",
+        help="accuracy on labelled photos",
+        description="Accuracy on a folder with one folder of photos for each label.",
+    )
+    _add_model(verb)
+    verb.add_argument("photos", metavar="PHOTOS")
+    verb.add_argument("--json", action="store_true", help="one JSON document")
+    _add_running(verb)
+    _add_foreign(verb)
+    return parser
+
+
+def _add_model(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("model", metavar="MODEL", help="a .tflite file")
+
+
+def _add_running(verb: argparse.ArgumentParser, threads: int | None = None) -> None:
+    verb.add_argument(
+        "--runtime", choices=RUNTIMES, default="auto", help="which interpreter runs it"
+    )
+    verb.add_argument(
+        "--threads",
+        type=_count,
+        default=threads,
+        metavar="N",
+        help=f"threads for one photo ({threads or 'all cores, at most 4'})",
+    )
+    _add_debug(verb)
+
+
+def _add_foreign(verb: argparse.ArgumentParser) -> None:
+    group = verb.add_argument_group("for models without a card")
+    group.add_argument("--labels", metavar="FILE", help="labels, one on each line")
+    group.add_argument(
+        "--mean", type=float, help="of a float model's pixels: (pixel - MEAN) / STD"
+    )
+    group.add_argument("--std", type=float, help="see --mean")
+
+
+def _add_debug(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--debug", action="store_true", help="show where errors arise")
+
+
+def _count(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text!r}")
+    return number

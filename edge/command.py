@@ -1,0 +1,67 @@
+"""How every verb of edgegraft ends: an exit code, and one line when input was bad.
+
+0 done, 2 bad input (one line on stderr, the traceback only with --debug), 130 stopped
+by Ctrl-C; verbs may have codes of their own.
+
+It does not know any verb.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from edge.errors import EdgegraftError
+
+BAD_INPUT, INTERRUPTED = 2, 130
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command in one line, as every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"edgegraft: error: {message} (see {self.prog} -h)", file=sys.stderr)
+        raise SystemExit(BAD_INPUT)
+
+
+def guard(verb: Callable[[], int], *, debug: bool = False) -> int:
+    """Run a verb; its exit code, or that of the error it ended with."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a label in any script, on any terminal
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        return verb()
+    except EdgegraftError as error:
+        if debug:
+            raise
+        print(f"edgegraft: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("edgegraft: stopped; no half-written file is left", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # `| head` has read enough
+        sys.stderr.close()
+        return 0
+    except OSError as error:
+        if debug:
+            raise
+        print(f"edgegraft: error: {error}", file=sys.stderr)
+        return BAD_INPUT
+
+
+def run_command(
+    add_parser: Callable[[argparse.ArgumentParser], None],
+    run: Callable[[argparse.Namespace], int],
+    argv: Sequence[str] | None,
+    prog: str,
+    description: str | None,
+) -> int:
+    """A command of one verb: parse, run, exit code."""
+    first = (description or "").strip().split("\n\n")[0]
+    parser = Parser(prog=prog, description=first)
+    add_parser(parser)
+    parser.add_argument("--debug", action="store_true", help="show the traceback")
+    args = parser.parse_args(argv)
+    return guard(lambda: run(args), debug=args.debug)

@@ -1,0 +1,244 @@
+"""The verbs ``info``, ``doctor``, ``bench`` and ``evaluate``, told as tables or JSON.
+
+It does not know: how anything is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from typing import Any
+
+from edge.errors import RuntimeMissing
+from edge.quiet import without_chatter
+
+
+def info(args: argparse.Namespace) -> int:
+    """What a model file says about itself."""
+    from edge.card import read_card, read_labels
+    from edge.runtime import open_interpreter, read_model
+
+    content = read_model(args.model)
+    card = read_card(content)
+    labels = card.labels if card else read_labels(content)
+    tensors: dict[str, Any] = {"inputs": None, "outputs": None}
+    try:
+        with without_chatter():
+            _, interpreter = open_interpreter(content, threads=1)
+        tensors["inputs"] = _tensors(interpreter.get_input_details())
+        tensors["outputs"] = _tensors(interpreter.get_output_details())
+    except RuntimeMissing as error:
+        print(f"edgegraft: warning: {error}", file=sys.stderr)
+    record = {
+        "model": args.model,
+        "size_bytes": len(content),
+        "card": json.loads(card.to_json()) if card else None,
+        "labels": list(labels) if labels is not None else None,
+        **tensors,
+    }
+    if args.json:
+        print(json.dumps(record, indent=1, ensure_ascii=False))
+    else:
+        _print_info(record)
+    return 0
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """Is this machine ready? 2 when no interpreter works."""
+    import numpy
+    import PIL
+
+    from edge import host
+    from edge.runtime import diagnose
+
+    with without_chatter():
+        runtimes = diagnose()
+    working = [name for name, _, problem, _ in runtimes if problem is None]
+    record = {
+        **host.describe(),
+        "numpy": numpy.__version__,
+        "pillow": PIL.__version__,
+        "runtimes": [
+            {"name": name, "version": version, "problem": problem, "advice": advice}
+            for name, version, problem, advice in runtimes
+        ],
+        "used": working[0] if working else None,
+    }
+    if args.json:
+        print(json.dumps(record, indent=1))
+        return 0 if working else 2
+    rows = [
+        ("board", f"{record['board']}, {record['cores']} cores"),
+        ("system", f"{record['system']} {record['machine']}, {record['bits']} bit"),
+        ("Python", record["python"]),
+        ("numpy", record["numpy"]),
+        ("Pillow", record["pillow"]),
+    ]
+    for name, version, problem, advice in runtimes:
+        state = "works" if problem is None else problem
+        if working and name == working[0]:
+            state += " (used)"
+        rows.append((name, f"{version}: {state}" if version else state))
+        if advice and advice != problem:
+            rows.append(("", advice))
+    _print_rows(rows)
+    if not working:
+        print("edgegraft: error: no TFLite interpreter works here", file=sys.stderr)
+    return 0 if working else 2
+
+
+def bench(args: argparse.Namespace) -> int:
+    """Times of each model; each but a single one in a process of its own."""
+    from edge.bench import bench as bench_here
+    from edge.bench import bench_apart
+
+    options = {"runtime": args.runtime, "threads": args.threads, "runs": args.runs}
+    if len(args.models) == 1:
+        with without_chatter():
+            records = [bench_here(args.models[0], **options)]
+    else:
+        records = [bench_apart(model, **options) for model in args.models]
+    if args.json:
+        print(json.dumps({"models": records}, indent=1))
+        return 0
+    first = records[0]
+    print(
+        f"{first['host']}; {first['runtime']} {first['runtime_version']}, "
+        f"threads {first['threads']}, runs {first['runs']}"
+    )
+    columns = ("load", "first", "p50", "p95", "mean")
+    print("".join(f"{name + ' ms':>10}" for name in columns) + "   peak MB   size MB")
+    for record in records:
+        times = "".join(f"{record[name + '_ms']:10.2f}" for name in columns)
+        size = record["size_bytes"] / 1e6
+        print(f"{times}{record['peak_memory_mb']:10.0f}{size:10.2f}  {record['model']}")
+    return 0
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """Accuracy on labelled photos; 2 when some could not be read."""
+    from edge.answers import open_classifier
+    from edge.evaluate import evaluate as evaluate_on
+    from edge.sources import labelled
+
+    classifier = open_classifier(args)
+    live = sys.stderr.isatty()
+
+    def progress(done: int) -> None:
+        if live and done % 20 == 0:
+            print(f"\r{done} photos", end="", file=sys.stderr, flush=True)
+
+    found = evaluate_on(
+        classifier, labelled(args.photos, classifier.labels), progress=progress
+    )
+    if live:
+        print("\r", end="", file=sys.stderr)
+    for path, reason in found.failures:
+        print(f"edgegraft: error: {path}: {reason}", file=sys.stderr)
+    if args.json:
+        record = {
+            "model": args.model,
+            "runtime": classifier.runtime.name,
+            "runtime_version": classifier.runtime.version,
+            **found.to_dict(),
+        }
+        print(json.dumps(record, indent=1, ensure_ascii=False))
+    else:
+        low, high = found.interval
+        print(
+            f"accuracy {found.accuracy:.1%} on {found.photos} photos "
+            f"(95 % interval {low:.1%} to {high:.1%}), {classifier.runtime}"
+        )
+        _print_classes(found.per_class)
+        _print_confusion(found.labels, found.confusion)
+    return 2 if found.failures else 0
+
+
+def _tensors(details: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    import numpy as np
+
+    return [
+        {
+            "name": entry["name"],
+            "dtype": str(np.dtype(entry["dtype"])),
+            "shape": [int(side) for side in entry["shape"]],
+            "scale": float(entry["quantization"][0]),
+            "zero_point": int(entry["quantization"][1]),
+        }
+        for entry in details
+    ]
+
+
+def _print_info(record: dict[str, Any]) -> None:
+    card = record["card"] or {}
+    labels = record["labels"]
+    rows: list[tuple[str, Any]] = [
+        ("model", os.path.basename(record["model"])),
+        ("size", f"{record['size_bytes'] / 1e6:.2f} MB"),
+    ]
+    if not card:
+        rows.append(("card", "none: a foreign file, classify needs --labels"))
+        if labels is not None:
+            rows[-1] = ("card", "none: a foreign file, labels from its metadata")
+    for name in ("name", "variant"):
+        if name in card:
+            rows.append((name, card[name]))
+    if labels is not None:
+        shown = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
+        rows.append((f"{len(labels)} labels", shown))
+    if card:
+        recipe = card["input"]
+        size = f"{recipe['width']} x {recipe['height']}"
+        rows.append(("photo", f"{size}, {recipe['resize']}, {recipe['filter']}"))
+    for kind in ("inputs", "outputs"):
+        for entry in record[kind] or []:
+            shape = f"{entry['dtype']} {entry['shape']}"
+            if entry["scale"]:
+                shape += f" scale {entry['scale']:g} zero {entry['zero_point']}"
+            rows.append((kind[:-1], shape))
+    for part, measured in (card.get("measured") or {}).items():
+        rows.append((part, _measured(measured)))
+    for name, value in (card.get("provenance") or {}).items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        rows.append((name, text))
+    _print_rows(rows)
+
+
+def _measured(measured: Any) -> str:
+    if not isinstance(measured, dict) or "accuracy" not in measured:
+        return json.dumps(measured)
+    text = f"accuracy {measured['accuracy']:.1%}"
+    if "interval" in measured:
+        low, high = measured["interval"]
+        text += f" (95 % interval {low:.1%} to {high:.1%})"
+    if "photos" in measured:
+        text += f" on {measured['photos']} photos"
+    return text
+
+
+def _print_rows(rows: list[tuple[str, Any]]) -> None:
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:{width}}  {value}")
+
+
+def _print_classes(rows: list[dict[str, Any]]) -> None:
+    width = max(len("label"), *(len(row["label"]) for row in rows))
+    print(f"{'label':{width}}  precision  recall      F1  photos")
+    for row in rows:
+        print(
+            f"{row['label']:{width}}  {row['precision']:9.1%}  {row['recall']:6.1%}"
+            f"  {row['f1']:6.3f}  {row['photos']:6d}"
+        )
+
+
+def _print_confusion(labels: tuple[str, ...], table: list[list[int]]) -> None:
+    if len(labels) > 12:
+        return  # wider than a terminal; --json has it
+    width = max(len("true / said"), *(len(label) for label in labels))
+    cell = max(6, *(len(label) for label in labels)) + 2
+    print(f"{'true / said':{width}}" + "".join(f"{name:>{cell}}" for name in labels))
+    for label, row in zip(labels, table, strict=True):
+        print(f"{label:{width}}" + "".join(f"{count:{cell}d}" for count in row))
