@@ -13,10 +13,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge.errors import EdgegraftError, ModelError
 from edge.preprocess import InputRecipe
+
+if TYPE_CHECKING:
+    import zipfile
 
 SCHEMA = 1
 CARD_NAME = "card.json"
@@ -121,27 +124,50 @@ def read_labels(model: str | os.PathLike[str] | bytes) -> tuple[str, ...] | None
     return tuple(text.decode("utf-8", "replace").splitlines())
 
 
+def check_digest(model: bytes, card: ModelCard, where: str) -> None:
+    """ModelError when the model's bytes are not those the card was written for."""
+    if card.model_sha256 is None:
+        return
+    import hashlib
+
+    with _attached(model) as attached:
+        end = min(entry.header_offset for entry in attached.infolist())
+    found = hashlib.sha256(memoryview(model)[:end]).hexdigest()
+    if found != card.model_sha256:
+        raise ModelError(
+            f"{where}: damaged model, its digest is {found[:12]} and its card says "
+            f"{card.model_sha256[:12]}; copy or export it again"
+        )
+
+
 def read_attached(model: str | os.PathLike[str] | bytes, name: str) -> bytes | None:
     """One file of the zip behind the flatbuffer, or None when it isn't there."""
-    import io
     import zipfile
 
     try:
-        opened = (
-            io.BytesIO(model) if isinstance(model, bytes) else open(model, "rb")  # noqa: SIM115
-        )
+        with _attached(model) as attached:
+            return attached.read(name)
+    except KeyError:
+        return None
     except OSError as error:
         raise ModelError(f"{model!s:.200}: {error.strerror or error}") from None
-    with opened as file:
-        try:
-            with zipfile.ZipFile(file) as attached:
-                return attached.read(name)
-        except KeyError:
+    except zipfile.BadZipFile as error:
+        if "not a zip file" in str(error):
             return None
-        except zipfile.BadZipFile as error:
-            if "not a zip file" in str(error):
-                return None
-            raise ModelError(f"model card: damaged ({error}); export again") from None
+        raise ModelError(
+            f"damaged {name} in the model file ({error}); copy or export it again"
+        ) from None
+    except (RuntimeError, NotImplementedError, ValueError, EOFError) as error:
+        raise ModelError(
+            f"cannot read {name} in the model file ({error}); export it again"
+        ) from None
+
+
+def _attached(model: str | os.PathLike[str] | bytes) -> zipfile.ZipFile:
+    import io
+    import zipfile
+
+    return zipfile.ZipFile(io.BytesIO(model) if isinstance(model, bytes) else model)
 
 
 def _strings(value: Any) -> tuple[str, ...]:

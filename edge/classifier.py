@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge import runtime as runtimes
-from edge.card import ModelCard, read_card, read_labels
+from edge.card import ModelCard, check_digest, read_card, read_labels
 from edge.errors import ModelError
 from edge.labels import read_label_file
 from edge.preprocess import InputRecipe, Source, load_pixels
@@ -68,8 +68,10 @@ class Classifier:
         self._where = "model" if isinstance(model, bytes) else os.fspath(model)
         content = runtimes.read_model(model)
         self.card: ModelCard | None = read_card(content)
+        if self.card is not None:
+            check_digest(content, self.card, self._where)
         self.runtime, self._interpreter = runtimes.open_interpreter(
-            content, runtime=runtime, threads=threads
+            content, runtime=runtime, threads=threads, where=self._where
         )
         entry = self._only_input()
         self._input_index: int = entry["index"]
@@ -94,7 +96,13 @@ class Classifier:
         for photo in range(len(pixels)):
             one = self._as_input(pixels[photo : photo + 1])
             self._interpreter.set_tensor(self._input_index, one)
-            self._interpreter.invoke()
+            try:
+                self._interpreter.invoke()
+            except RuntimeError as error:
+                reason = " ".join(str(error).split())
+                raise ModelError(
+                    f"{self._where}: {self.runtime} failed on it: {reason:.300}"
+                ) from error
             for role, entry in self._outputs.items():
                 value = self._interpreter.get_tensor(entry["index"])
                 rows[role].append(_dequantized(value, entry).reshape(-1))

@@ -7,25 +7,14 @@ not wait for modules it does not use. It does not know: how anything is done.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
-from edge.errors import EdgegraftError
+from edge.command import Parser, guard
 
 RUNTIMES = ("auto", "litert", "tflite-runtime", "tf.lite")
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
-EXIT_PIPE_CLOSED = 141  # 128 + SIGPIPE
 
 _CODES = """exit code: 0 when every photo was classified; 2 for bad input. A photo that
 cannot be read costs one line on standard error and the exit code; the others go on."""
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every other error."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"edgegraft: error: {message} (see {self.prog} --help)\n")
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m edge") -> int:
@@ -34,21 +23,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m edge") -> int
         args = _parser(prog).parse_args(argv)
     except SystemExit as done:  # --help, or a wrong option
         return int(done.code or 0)
-    try:
-        return _run(args)
-    except EdgegraftError as error:
-        if args.debug:
-            raise
-        print(f"edgegraft: error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("edgegraft: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has had enough
-        import os
-
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_PIPE_CLOSED
+    return guard(lambda: _run(args), debug=args.debug)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -62,7 +37,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = _Parser(prog=prog, description="Photos to labels, on the device.")
+    parser = Parser(prog=prog, description="Photos to labels, on the device.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     verb = verbs.add_parser(

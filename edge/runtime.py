@@ -96,16 +96,19 @@ def open_interpreter(
     *,
     runtime: str = "auto",
     threads: int | None = None,
+    where: str = "model",
 ) -> tuple[Runtime, Any]:
     """An interpreter for a model file (or its bytes), tensors allocated.
 
-    ModelError for a file that is missing, empty, not TFLite, damaged, or not for
-    this runtime; RuntimeMissing when there is no interpreter.
+    `where` names a model given as bytes in messages. ModelError for a file that is
+    missing, empty, not TFLite, damaged, or not for this runtime; RuntimeMissing when
+    there is no interpreter.
     """
     if threads is not None and threads < 1:
         raise ModelError(f"expected threads to be 1 or more, got {threads}")
-    where = "model" if isinstance(model, bytes) else os.fspath(model)
-    content = read_model(model)
+    if not isinstance(model, bytes):
+        where = os.fspath(model)
+    content = read_model(model, where)
     found, interpreter_class = find(runtime)
     try:
         interpreter = interpreter_class(
@@ -118,10 +121,10 @@ def open_interpreter(
     return found, interpreter
 
 
-def read_model(model: str | os.PathLike[str] | bytes) -> bytes:
+def read_model(model: str | os.PathLike[str] | bytes, where: str = "model") -> bytes:
     """The bytes of a model, checked to be a whole TFLite file."""
     if isinstance(model, bytes):
-        structure.check(model, "model")
+        structure.check(model, where)
         return model
     where = os.fspath(model)
     try:

@@ -17,16 +17,18 @@ from edge.quiet import without_chatter
 
 def info(args: argparse.Namespace) -> int:
     """What a model file says about itself."""
-    from edge.card import read_card, read_labels
+    from edge.card import check_digest, read_card, read_labels
     from edge.runtime import open_interpreter, read_model
 
     content = read_model(args.model)
     card = read_card(content)
+    if card is not None:
+        check_digest(content, card, args.model)
     labels = card.labels if card else read_labels(content)
     tensors: dict[str, Any] = {"inputs": None, "outputs": None}
     try:
         with without_chatter():
-            _, interpreter = open_interpreter(content, threads=1)
+            _, interpreter = open_interpreter(content, threads=1, where=args.model)
         tensors["inputs"] = _tensors(interpreter.get_input_details())
         tensors["outputs"] = _tensors(interpreter.get_output_details())
     except RuntimeMissing as error:
