@@ -1,0 +1,90 @@
+# make quickstart | test | lint | bench | legs | app | requirements | clean
+# Needs python3 (3.10 to 3.13, with venv) and make. uv is used where it is on the
+# PATH; else it is brought into .venv. A second call starts at once: each step leaves
+# a stamp in .venv that depends on the pinned requirements.
+
+PYTHON ?= python3
+VENV ?= .venv
+RUNS ?= artifacts
+
+BIN := $(VENV)/bin
+UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
+INSTALL := $(UV) pip install --quiet --python $(BIN)/python
+COMPILE := UV_CUSTOM_COMPILE_COMMAND='make requirements' $(UV) pip compile --quiet \
+	--universal --python-version 3.10 --generate-hashes --no-annotate \
+	--no-emit-index-url --no-emit-find-links
+
+.PHONY: quickstart test lint format bench legs app requirements clean python
+.DELETE_ON_ERROR:
+
+# Draw the sample photos, build a classifier on them, ask it about two new pictures.
+quickstart: $(VENV)/.train
+	$(BIN)/edgegraft data sample $(RUNS)/sample --overwrite
+	$(BIN)/edgegraft build $(RUNS)/sample/photos --out $(RUNS)/quickstart --overwrite
+	$(BIN)/edgegraft edge classify $(RUNS)/quickstart/exports/int8.tflite \
+		$(RUNS)/sample/test_cat.jpg $(RUNS)/sample/test_dog.jpg
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The measured comparisons; each ends in one JSON line.
+bench: $(VENV)/.dev
+	for script in tests/benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+# The same files in environments of their own: LiteRT alone, tflite-runtime, MediaPipe.
+legs: $(VENV)/.dev
+	$(BIN)/python tests/legs/run.py --uv "$(UV)"
+
+app: $(VENV)/.dev
+	$(BIN)/edgegraft app
+
+# Pins every requirement file anew (needs the network).
+requirements: | $(UV)
+	$(COMPILE) requirements/uv.in -o requirements/uv.txt
+	$(COMPILE) pyproject.toml requirements/build.in --extra dev -o requirements/dev.txt
+	$(COMPILE) pyproject.toml requirements/build.in --extra train -o requirements/train.txt
+	$(COMPILE) pyproject.toml -o requirements/device.txt
+	$(COMPILE) pyproject.toml --extra test -o requirements/device-test.txt
+	$(COMPILE) requirements/mediapipe.in -o requirements/mediapipe.txt
+	$(COMPILE) requirements/tflite-runtime.in -o requirements/tflite-runtime.txt
+
+# Keeps artifacts/: what you built is yours.
+clean:
+	rm -rf $(VENV) .legs .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -not -path './artifacts/*' -prune -exec rm -rf {} +
+
+# --- the environment -------------------------------------------------------------
+
+python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit((3, 10) <= v[:2] <= (3, 13) and 0 \
+	or "make: error: expected Python 3.10 to 3.13, got %d.%d at %s; run make PYTHON=python3.11" \
+	% (v[0], v[1], sys.executable))'
+
+$(VENV)/.made: | python
+	@if command -v uv >/dev/null 2>&1; then uv venv --quiet --clear --python $(PYTHON) $(VENV); \
+	else $(PYTHON) -m venv --clear $(VENV) || \
+		{ echo "make: error: $(PYTHON) has no venv; on Debian: apt install python3-venv" >&2; exit 1; }; fi
+	@touch $@
+
+$(BIN)/uv: $(VENV)/.made requirements/uv.txt
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/uv.txt
+	@touch $@
+
+$(VENV)/.train: $(VENV)/.made requirements/train.txt pyproject.toml | $(UV)
+	$(INSTALL) --require-hashes -r requirements/train.txt
+	$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made requirements/dev.txt pyproject.toml | $(UV)
+	$(INSTALL) --require-hashes -r requirements/dev.txt
+	$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $(VENV)/.train $@
