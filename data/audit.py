@@ -87,10 +87,14 @@ class Audit:
         return tuple(photo for photo in photos if photo.path not in self._left_out)
 
     @cached_property
+    def kept(self) -> dict[Path, str]:
+        """The digests of the usable photos, as `make_split` wants them."""
+        return {p.path: self.digests[p.path] for p in self.usable(self.folder.photos)}
+
+    @cached_property
     def obstacles(self) -> list[str]:
         """Why the photos cannot be trained on, a line each; empty when they can."""
-        kept = {p.path: self.digests[p.path] for p in self.usable(self.folder.photos)}
-        return shortages(self.folder.photos, self.folder.labels, kept)
+        return shortages(self.folder.photos, self.folder.labels, self.kept)
 
     def of_kind(self, name: str) -> list[Finding]:
         return [finding for finding in self.findings if finding.kind == name]

@@ -46,9 +46,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    shared = argparse.ArgumentParser(add_help=False)
+    shared = _Parser(add_help=False)
     shared.add_argument("--debug", action="store_true", help="show the traceback")
-    reading = argparse.ArgumentParser(add_help=False, parents=[shared])
+    reading = _Parser(add_help=False, parents=[shared])
     reading.add_argument(
         "photos", type=Path, metavar="PHOTOS", help="folder with a folder per label"
     )
@@ -67,7 +67,14 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     verb = verbs.add_parser(
         "split", parents=[reading], help="write train, val and test down as a CSV"
     )
-    verb.add_argument("-o", "--output", type=Path, required=True, metavar="CSV")
+    verb.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("split.csv"),
+        metavar="CSV",
+        help="default: split.csv",
+    )
     verb.add_argument("--seed", type=int, default=0, help="default: 0")
     verb.add_argument(
         "--val", type=float, default=0.15, metavar="SHARE", help="default: 0.15"
@@ -111,16 +118,16 @@ def _split(args: argparse.Namespace) -> int:
     from data.folder import scan
     from data.parts import PARTS
     from data.split import make_split, refuse_existing
+    from data.walk import shown
 
     refuse_existing(args.output, args.overwrite)  # before minutes of reading
     folder = scan(args.photos)
     report = audit(folder, workers=args.workers, progress=_progress())
-    photos = report.usable(folder.photos)
     split = make_split(
-        photos, report.digests, seed=args.seed, val=args.val, test=args.test
+        folder.photos, report.kept, seed=args.seed, val=args.val, test=args.test
     )
     split.write(args.output, folder.root, overwrite=args.overwrite)
-    left_out = len(folder.photos) - len(photos)
+    left_out = len(folder.photos) - len(report.kept)
     counts = split.counts()
     if args.json:
         record = {
@@ -135,7 +142,7 @@ def _split(args: argparse.Namespace) -> int:
     print("label".ljust(wide) + "".join(f"{part:>9}" for part in PARTS))
     for label, row in counts.items():
         print(label.ljust(wide) + "".join(f"{row[part]:>9,}" for part in PARTS))
-    print(f"written to {args.output}, fingerprint {split.fingerprint[:12]}")
+    print(f"written to {shown(args.output)}, fingerprint {split.fingerprint[:12]}")
     if left_out:
         print(f"{left_out:,} photos left out (see: edgegraft data audit)")
     return 0

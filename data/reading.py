@@ -31,7 +31,7 @@ MAX_BYTES = 1 << 30  # beyond what edge's limit of pixels takes uncompressed, 16
 LARGE_PIXELS = 24_000_000  # about 100 MB while it is decoded
 SMALL_BYTES = 1 << 16  # a file that holds so many pixels in less is all but blank
 AHEAD = 4  # readings waiting to be taken, for each worker
-_HEADERS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+_HEADERS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
 _large = Lock()
 

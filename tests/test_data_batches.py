@@ -1,0 +1,327 @@
+"""`data.reading` and `data.batches`: one pass, every photo named or decoded."""
+
+import hashlib
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import data.reading
+from data.batches import load
+from data.folder import Photo
+from edge.errors import EdgegraftError
+from edge.preprocess import InputRecipe, load_pixels
+
+RECIPE = InputRecipe(32, 24)
+ROOT = Path(__file__).parents[1]
+
+
+def draw(path: Path, seed: int, size: tuple[int, int] = (80, 60)) -> Photo:
+    noise = np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(noise).save(path)
+    return Photo(path, path.parent.name)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> list[Photo]:
+    endings = ("jpg", "png", "webp")
+    return [
+        draw(tmp_path / "photos" / "cat" / f"{i:02}.{endings[i % 3]}", i)
+        for i in range(20)
+    ]
+
+
+def test_rows_are_edges_pixels_in_the_order_asked_for(photos: list[Photo]) -> None:
+    photos = photos[::-1]
+    with load(photos, RECIPE, workers=3) as pixels:
+        assert pixels.array.shape == (20, 24, 32, 3)
+        assert pixels.array.dtype == np.uint8
+        assert pixels.failures == ()
+        for row, photo in enumerate(photos):
+            assert pixels.rows[photo.path] == row
+            expected = load_pixels(photo.path, RECIPE)
+            np.testing.assert_array_equal(pixels.array[row], expected)
+            digest = hashlib.sha256(photo.path.read_bytes()).hexdigest()
+            assert pixels.digests[photo.path] == digest
+        np.testing.assert_array_equal(pixels.of(photos[3:5]), pixels.array[3:5])
+
+
+def test_the_cached_photos_cannot_be_written_over(photos: list[Photo]) -> None:
+    for limit in (1 << 30, 0):
+        with (
+            load(photos, RECIPE, memory_limit=limit) as pixels,
+            pytest.raises(ValueError, match="read-only"),
+        ):
+            pixels.array[0] = 0
+
+
+def test_a_photo_asked_for_twice_is_read_once(photos: list[Photo]) -> None:
+    with load([*photos, photos[0]], RECIPE) as pixels:
+        assert len(pixels.array) == 20
+
+
+def test_beyond_the_limit_the_rows_lie_in_a_file_that_vanishes(
+    photos: list[Photo], tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    inside = load(photos, RECIPE)
+    outside = load(photos, RECIPE, memory_limit=1000, cache_dir=cache)
+    assert isinstance(outside.array, np.memmap)
+    assert not isinstance(inside.array, np.memmap)
+    np.testing.assert_array_equal(inside.array, outside.array)
+    assert inside.digests == outside.digests
+    outside.close()
+    assert list(cache.iterdir()) == []
+    with pytest.raises(ValueError, match="closed"):
+        _ = outside.array
+
+
+def test_bad_files_are_named_and_the_others_keep_their_order(
+    photos: list[Photo], tmp_path: Path
+) -> None:
+    bad = tmp_path / "photos" / "bad"
+    bad.mkdir()
+    whole = photos[0].path.read_bytes()
+    (bad / "empty.jpg").touch()
+    (bad / "cut.jpg").write_bytes(whole[: len(whole) * 2 // 3])
+    (bad / "text.jpg").write_text("I only pretend to be a photo. " * 50)
+    (bad / "web.jpg").write_text("<html><body>404 not found</body></html>")
+    (bad / "link.jpg").symlink_to(tmp_path / "gone.jpg")
+    (bad / "self.jpg").symlink_to(bad / "self.jpg")
+    (bad / "folder.jpg").mkdir()
+    (bad / "bomb.png").write_bytes(_png_header(60_000, 60_000))
+    poor = [Photo(path, "bad") for path in sorted(bad.iterdir())]
+    mixed = [*photos[:5], *poor, *photos[5:], Photo(bad / "never.jpg", "bad")]
+    for limit in (1 << 30, 0):
+        with load(mixed, RECIPE, workers=2, memory_limit=limit) as pixels:
+            assert list(pixels.rows) == [photo.path for photo in photos]
+            assert list(pixels.rows.values()) == list(range(20))
+            assert len(pixels.array) == 20
+            last = load_pixels(photos[-1].path, RECIPE)
+            np.testing.assert_array_equal(pixels.array[-1], last)
+            reasons = {path.name: reason for path, reason in pixels.failures}
+            assert set(pixels.digests) == set(pixels.rows)
+    assert set(reasons) == {photo.path.name for photo in poor} | {"never.jpg"}
+    assert "empty" in reasons["empty.jpg"]
+    assert "nowhere" in reasons["link.jpg"]
+    assert reasons["never.jpg"] == "no such file"
+    assert "pixels" in reasons["bomb.png"]
+    assert all(reason and "\n" not in reason for reason in reasons.values())
+
+
+def _png_header(width: int, height: int) -> bytes:
+    """A PNG that says it is so large, and hardly holds anything."""
+    size = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    head = _chunk(b"IHDR", size + bytes((8, 2, 0, 0, 0)))
+    return b"\x89PNG\r\n\x1a\n" + head + _chunk(b"IDAT", zlib.compress(bytes(100)))
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    check = zlib.crc32(kind + body).to_bytes(4, "big")
+    return len(body).to_bytes(4, "big") + kind + body + check
+
+
+def test_no_permission() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        photo = draw(Path(name) / "cat" / "secret.png", 1)
+        photo.path.chmod(0)
+        root = os.geteuid() == 0
+        if root:  # root may read anything
+            os.seteuid(65534)
+        try:
+            pixels = load([photo], RECIPE, workers=1)
+        finally:
+            if root:
+                os.seteuid(0)
+    assert pixels.failures == ((photo.path, "no permission to read it (chmod u+r)"),)
+    assert pixels.array.shape == (0, 24, 32, 3)
+
+
+def test_nothing_readable_on_disk_either(tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").touch()
+    photo = Photo(tmp_path / "empty.jpg", "cat")
+    with load([photo], RECIPE, memory_limit=0) as pixels:
+        assert pixels.array.shape == (0, 24, 32, 3)
+    with load([], RECIPE) as pixels:
+        assert pixels.array.shape == (0, 24, 32, 3)
+
+
+def test_one_pixel_and_a_hundred_million(tmp_path: Path) -> None:
+    Image.new("RGB", (1, 1), (200, 10, 30)).save(tmp_path / "tiny.png")
+    Image.new("L", (10_000, 10_000), 77).save(tmp_path / "huge.jpg")
+    Image.new("1", (12_500, 8_000), 1).save(tmp_path / "huge.png")
+    paths = sorted(tmp_path.iterdir())
+    with load([Photo(path, "cat") for path in paths], RECIPE, workers=2) as pixels:
+        assert pixels.failures == ()
+        assert [path.name for path in pixels.rows] == [
+            "huge.jpg",
+            "huge.png",
+            "tiny.png",
+        ]
+        np.testing.assert_allclose(pixels.array[0].astype(int), 77, atol=1)
+        assert (pixels.array[1] == 255).all()
+        assert (pixels.array[2] == (200, 10, 30)).all()
+
+
+def test_large_photos_are_decoded_one_at_a_time(
+    photos: list[Photo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy, most, lock = 0, 0, threading.Lock()
+
+    def watched(source: bytes, recipe: InputRecipe) -> np.ndarray:
+        nonlocal busy, most
+        with lock:
+            busy += 1
+            most = max(most, busy)
+        pause.wait(0.01)
+        with lock:
+            busy -= 1
+        return load_pixels(source, recipe)
+
+    pause = threading.Event()
+    monkeypatch.setattr(data.reading, "load_pixels", watched)
+    load(photos, RECIPE, workers=4).close()
+    assert most > 1
+    monkeypatch.setattr(data.reading, "LARGE_PIXELS", 80 * 60 - 1)
+    monkeypatch.setattr(data.reading, "SMALL_BYTES", 0)
+    most = 0
+    load(photos, RECIPE, workers=4).close()
+    assert most == 1
+
+
+def test_progress_counts_every_file_in_the_callers_thread(photos: list[Photo]) -> None:
+    seen: list[tuple[int, int]] = []
+    threads = set()
+
+    def progress(done: int, total: int) -> None:
+        seen.append((done, total))
+        threads.add(threading.current_thread())
+
+    load(photos, RECIPE, workers=2, progress=progress).close()
+    assert seen == [(done, 20) for done in range(1, 21)]
+    assert threads == {threading.current_thread()}
+
+
+def test_ctrl_c_stops_the_threads_and_leaves_no_file(
+    photos: list[Photo], tmp_path: Path
+) -> None:
+    def interrupt(done: int, total: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        load(photos, RECIPE, memory_limit=0, cache_dir=cache, progress=interrupt)
+    assert list(cache.iterdir()) == []
+    assert not [t for t in threading.enumerate() if t.name.startswith("photos")]
+
+
+def test_workers_must_be_some(photos: list[Photo]) -> None:
+    with pytest.raises(EdgegraftError, match="expected 1 or more, got 0"):
+        load(photos, RECIPE, workers=0)
+
+
+def test_too_little_space_is_said_before_reading(
+    photos: list[Photo], tmp_path: Path
+) -> None:
+    many = [Photo(tmp_path / f"{i}.jpg", "cat") for i in range(200_000)]
+    with pytest.raises(EdgegraftError, match=r"expected .* GB of free space.*too lit"):
+        load(many, InputRecipe(4096, 4096), cache_dir=tmp_path)
+
+
+def test_no_folder_for_the_cache(photos: list[Photo], tmp_path: Path) -> None:
+    with pytest.raises(EdgegraftError, match="No such file"):
+        load(photos, RECIPE, memory_limit=0, cache_dir=tmp_path / "gone")
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from data.batches import load
+from data.folder import Photo
+from edge.errors import EdgegraftError
+from edge.preprocess import InputRecipe
+resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
+photos = [Photo(path, "cat") for path in sorted(Path(sys.argv[1]).iterdir())]
+try:
+    load(photos, InputRecipe(96, 96), memory_limit=0, cache_dir=Path(sys.argv[2]))
+except EdgegraftError as error:
+    print(error)
+"""
+
+
+def test_a_disk_that_fills_up_while_caching(
+    photos: list[Photo], tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    done = _python(FULL_DISK, str(photos[0].path.parent), str(cache))
+    assert done.returncode == 0, done.stderr
+    assert "GB of free space for the decoded photos, got: File too large" in done.stdout
+    assert done.stderr == ""
+    assert list(cache.iterdir()) == []
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from data.batches import load
+from data.folder import Photo
+from edge.preprocess import InputRecipe
+def peak():  # KiB; getrusage would count what the parent had before exec
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0])
+path, limit = Path(sys.argv[1]), int(sys.argv[2])
+links = [path.with_name(f"{i}.jpg") for i in range(400)]
+for link in links:
+    link.exists() or link.symlink_to(path)
+photos = [Photo(link, "cat") for link in links]
+load(photos[:8], InputRecipe(224, 224)).close()
+before = peak()
+pixels = load(photos, InputRecipe(224, 224), memory_limit=limit)
+assert len(pixels.array) == 400
+print(peak() - before)
+"""
+
+
+def test_memory_stays_bounded_when_the_rows_go_to_disk(tmp_path: Path) -> None:
+    photo = draw(tmp_path / "cat" / "photo.jpg", 1)
+    size = 400 * 224 * 224 * 3 // 1024  # KiB
+    held = int(_python(PEAK, str(photo.path), str(1 << 30)).stdout)
+    assert held > 0.9 * size  # so the figure measures what it should
+    bounded = int(_python(PEAK, str(photo.path), "0").stdout)
+    assert bounded < 0.2 * size
+
+
+def _python(code: str, *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *args],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_few_files_are_open_at_a_time(photos: list[Photo]) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    spare = len(os.listdir("/proc/self/fd")) + 12
+    resource.setrlimit(resource.RLIMIT_NOFILE, (spare, hard))
+    try:
+        with load(photos, RECIPE, workers=2) as pixels:
+            assert pixels.failures == ()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

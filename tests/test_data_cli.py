@@ -1,0 +1,119 @@
+"""`data audit|split|sample` as a person runs them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.cli import main
+from data.folder import scan
+from data.split import Split
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    random = np.random.default_rng(0)
+    for label in ("cat", "dog"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for i in range(6):
+            noise = random.integers(0, 256, (30, 40, 3), np.uint8)
+            Image.fromarray(noise).save(tmp_path / "photos" / label / f"{i}.png")
+    return tmp_path / "photos"
+
+
+def test_audit_of_good_photos(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", str(photos)]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(f"{photos}: 12 photos, 12 usable, 2 labels\n")
+    assert "photos/s" in out
+    assert err == ""
+
+
+def test_audit_as_json(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (photos / "cat" / "bad.jpg").write_text("no photo")
+    assert main(["audit", str(photos), "--json", "--workers", "1"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["trainable"] is True
+    assert record["usable"] == 12
+    assert record["findings"][0]["path"] == "cat/bad.jpg"
+    assert record["seconds"] > 0
+
+
+def test_audit_of_photos_that_cannot_be_trained_on(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in sorted((photos / "cat").iterdir())[:4]:
+        path.write_bytes(b"")
+    assert main(["audit", str(photos)]) == 1
+    assert "cannot train: label 'cat': expected at least 3" in capsys.readouterr().out
+
+
+def test_split(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "cat" / "bad.jpg").write_text("no photo")
+    path = tmp_path / "split.csv"
+    arguments = ["split", str(photos), "-o", str(path), "--seed", "3", "--val", "0.3"]
+    assert main(arguments) == 0
+    assert "1 photos left out" in capsys.readouterr().out
+    split = Split.read(path, photos)
+    assert split.counts()["cat"] == {"train": 3, "val": 2, "test": 1}
+    found = {photo.path for photo in scan(photos).photos}
+    assert {row.photo.path for row in split.rows} < found
+
+    assert main(arguments) == 2
+    assert "add --overwrite" in capsys.readouterr().err
+    assert main([*arguments, "--overwrite", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["fingerprint"] == split.fingerprint
+
+
+@pytest.mark.parametrize("verb", ["audit", "split"])
+def test_bad_input_is_one_line_and_exit_2(verb: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "data", verb, str(tmp_path / "nowhere")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("edgegraft: error: ")
+    assert done.stderr.count("\n") == 1
+    assert not (ROOT / "split.csv").exists()
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="nothing there"):
+        main(["audit", str(tmp_path / "nowhere"), "--debug"])
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["prune", "x"], ["audit"], ["split", "x", "--val", "much"]]
+)
+def test_a_wrong_command_is_one_line(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith("edgegraft: error: ")
+    assert err.count("\n") == 1
+
+
+def test_sample_is_drawn_and_can_be_audited(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("data.sample", reason="the sample set is not there yet")
+    folder = tmp_path / "sample"
+    assert main(["sample", str(folder), "--count", "4", "--seed", "1"]) == 0
+    assert f"next: edgegraft build {folder / 'photos'}" in capsys.readouterr().out
+    assert main(["audit", str(folder / "photos")]) == 0
+    assert "8 photos, 8 usable, 2 labels" in capsys.readouterr().out

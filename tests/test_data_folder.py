@@ -1,0 +1,256 @@
+"""`data.folder`: what is found, what is left out, what is refused."""
+
+import os
+import tempfile
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from data.folder import Photo, scan
+from data.walk import shown
+from edge.errors import EdgegraftError
+
+
+def fill(folder: Path, *names: str) -> Path:
+    """Empty files: `scan` opens nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).touch()
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    fill(tmp_path / "dog", "b.jpg", "a.PNG")
+    fill(tmp_path / "cat", "c.jpeg", "d.webp")
+    return tmp_path
+
+
+@contextmanager
+def without_privileges() -> Iterator[None]:
+    """Root may read anything, so the tests of permissions are somebody else."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_labels_are_the_sorted_folder_names(root: Path) -> None:
+    found = scan(root)
+    assert found.labels == ("cat", "dog")
+    assert found.photos == (
+        Photo(root / "cat" / "c.jpeg", "cat"),
+        Photo(root / "cat" / "d.webp", "cat"),
+        Photo(root / "dog" / "a.PNG", "dog"),
+        Photo(root / "dog" / "b.jpg", "dog"),
+    )
+    assert found.parts == ()
+    assert found.notes() == []
+
+
+def test_parts_are_understood_under_their_usual_names(tmp_path: Path) -> None:
+    for part in ("Train", "validation", "test"):
+        fill(tmp_path / part / "cat", "1.jpg", "2.jpg")
+        fill(tmp_path / part / "dog", "1.jpg", "2.jpg")
+    found = scan(tmp_path)
+    assert found.labels == ("cat", "dog")
+    assert found.parts == ("train", "val", "test")
+    parts = {
+        photo.path.relative_to(tmp_path).parts[0]: photo.part for photo in found.photos
+    }
+    assert parts == {"Train": "train", "validation": "val", "test": "test"}
+
+
+def test_a_missing_part_is_fine_but_train_is_needed(tmp_path: Path) -> None:
+    fill(tmp_path / "test" / "cat", "1.jpg", "2.jpg")
+    fill(tmp_path / "test" / "dog", "1.jpg", "2.jpg")
+    with pytest.raises(EdgegraftError, match="expected a train folder beside test"):
+        scan(tmp_path)
+    fill(tmp_path / "train" / "cat", "1.jpg", "2.jpg")
+    fill(tmp_path / "train" / "dog", "1.jpg", "2.jpg")
+    assert scan(tmp_path).parts == ("train", "test")
+
+
+def test_a_label_may_be_called_train(tmp_path: Path) -> None:
+    fill(tmp_path / "train", "1.jpg", "2.jpg")
+    fill(tmp_path / "plane", "1.jpg", "2.jpg")
+    found = scan(tmp_path)
+    assert found.labels == ("plane", "train")
+    assert found.parts == ()
+
+
+def test_litter_is_counted_and_left_out(root: Path) -> None:
+    fill(root / "cat", ".DS_Store", "Thumbs.db", "._c.jpeg", ".hidden.jpg", "notes.txt")
+    fill(root / ".ipynb_checkpoints", "x.jpg")
+    fill(root / "__MACOSX", "y.jpg")
+    fill(root, "stray.jpg")
+    found = scan(root)
+    assert len(found.photos) == 4
+    assert found.labels == ("cat", "dog")
+    assert len(found.hidden) == 6
+    assert found.ignored == (root / "cat" / "notes.txt",)
+    assert found.unlabelled == (root / "stray.jpg",)
+    assert [line.split(":")[0] for line in found.notes()] == [
+        "left out, 1 that lie outside the label folders and have no label (first",
+        "left out, 1 that are not photos by their ending (first",
+        "left out, 6 that are hidden or system files (first",
+    ]
+
+
+def test_inner_folders_belong_to_their_label(root: Path) -> None:
+    fill(root / "cat" / "tabby" / "young", "e.jpg")
+    fill(root / "fox" / "red", "1.jpg", "2.jpg")
+    found = scan(root)
+    assert found.labels == ("cat", "dog", "fox")
+    assert Photo(root / "cat" / "tabby" / "young" / "e.jpg", "cat") in found.photos
+    assert found.nested == ("fox",)  # a likely mistake, so it is said
+    assert "'fox' all lie in folders inside it" in found.notes()[0]
+
+
+def test_linked_files_are_followed_and_linked_folders_are_not(
+    root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = fill(tmp_path_factory.mktemp("elsewhere"), "e.jpg")
+    (root / "cat" / "linked.jpg").symlink_to(elsewhere / "e.jpg")
+    (root / "cat" / "broken.jpg").symlink_to(elsewhere / "gone.jpg")
+    (root / "cat" / "loop").symlink_to(root, target_is_directory=True)
+    (root / "more").symlink_to(elsewhere, target_is_directory=True)
+    found = scan(root)
+    assert found.labels == ("cat", "dog")
+    names = [photo.path.name for photo in found.photos]
+    assert "linked.jpg" in names
+    assert "broken.jpg" in names  # reading it will name it
+    assert set(found.linked) == {root / "cat" / "loop", root / "more"}
+
+
+def test_a_pipe_is_not_opened(root: Path) -> None:
+    os.mkfifo(root / "cat" / "pipe.jpg")
+    assert scan(root).ignored == (root / "cat" / "pipe.jpg",)
+
+
+def test_odd_file_names_are_taken_and_shown_safely(root: Path) -> None:
+    odd = root / "cat" / os.fsdecode(b"caf\xe9\n.jpg")
+    odd.touch()
+    assert odd in [photo.path for photo in scan(root).photos]
+    assert shown(odd.name) == "caf\\udce9\\n.jpg"
+    shown(odd.name).encode("utf-8")
+
+
+def test_labels_come_in_one_unicode_form(root: Path) -> None:
+    fill(root / unicodedata.normalize("NFD", "café"), "1.jpg", "2.jpg")
+    assert scan(root).labels == (unicodedata.normalize("NFC", "café"), "cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("fox", "Fox"), ("café", unicodedata.normalize("NFD", "café")), ("fox", "fox ")],
+)
+def test_labels_must_differ_in_more_than_form(
+    root: Path, first: str, second: str
+) -> None:
+    fill(root / first, "1.jpg", "2.jpg")
+    fill(root / second, "1.jpg", "2.jpg")
+    with pytest.raises(EdgegraftError, match="differ in more than case, spaces or"):
+        scan(root)
+
+
+def test_labels_must_not_differ_in_form_between_parts(tmp_path: Path) -> None:
+    for folder in ("train/cat", "train/dog", "test/Cat", "test/dog"):
+        fill(tmp_path / folder, "1.jpg", "2.jpg")
+    with pytest.raises(EdgegraftError, match=r"got 'cat' and 'Cat'; rename"):
+        scan(tmp_path)
+
+
+def test_a_label_must_fit_on_a_line(root: Path) -> None:
+    fill(root / "two\nlines", "1.jpg", "2.jpg")
+    with pytest.raises(EdgegraftError, match="can be printed on one line") as caught:
+        scan(root)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(EdgegraftError, match="per label, got nothing there"):
+        scan(tmp_path / "nowhere")
+
+
+def test_a_file_instead_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "photos.zip").touch()
+    with pytest.raises(EdgegraftError, match="got a file; unpack it"):
+        scan(tmp_path / "photos.zip")
+
+
+def test_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(EdgegraftError, match="got no photos; put them into one"):
+        scan(tmp_path)
+
+
+def test_a_folder_of_other_files(tmp_path: Path) -> None:
+    fill(tmp_path / "cat", "1.heic", "2.heic")
+    with pytest.raises(EdgegraftError, match=r"got 2 other files \(\.heic, \.\.\.\)"):
+        scan(tmp_path)
+
+
+def test_photos_without_label_folders(tmp_path: Path) -> None:
+    fill(tmp_path, "1.jpg", "2.jpg")
+    with pytest.raises(EdgegraftError, match="got 2 photos outside any label folder"):
+        scan(tmp_path)
+
+
+def test_parts_without_label_folders(tmp_path: Path) -> None:
+    fill(tmp_path / "train", "1.jpg", "2.jpg")
+    fill(tmp_path / "test", "1.jpg", "2.jpg")
+    with pytest.raises(EdgegraftError, match="label folders inside test, train"):
+        scan(tmp_path)
+
+
+def test_parts_beside_labels(tmp_path: Path) -> None:
+    fill(tmp_path / "train" / "cat", "1.jpg", "2.jpg")
+    fill(tmp_path / "dog", "1.jpg", "2.jpg")
+    with pytest.raises(EdgegraftError, match="got dog, train; move the others away"):
+        scan(tmp_path)
+
+
+def test_an_empty_part(tmp_path: Path) -> None:
+    fill(tmp_path / "train" / "cat", "1.jpg", "2.jpg")
+    fill(tmp_path / "train" / "dog", "1.jpg", "2.jpg")
+    fill(tmp_path / "test" / "dog")
+    with pytest.raises(EdgegraftError, match="remove it and the part is made from"):
+        scan(tmp_path)
+
+
+def test_one_label(tmp_path: Path) -> None:
+    fill(tmp_path / "cat", "1.jpg", "2.jpg")
+    with pytest.raises(EdgegraftError, match="two labels or more, got only 'cat'"):
+        scan(tmp_path)
+
+
+@pytest.mark.parametrize(("names", "got"), [((), "got 0"), (("1.jpg",), "got 1")])
+def test_a_label_with_too_few_photos(
+    root: Path, names: tuple[str, ...], got: str
+) -> None:
+    fill(root / "fox", *names)
+    with pytest.raises(EdgegraftError, match=f"at least 2 photos of 'fox', {got}"):
+        scan(root)
+
+
+def test_no_permission() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        root.chmod(0o755)
+        fill(root / "cat", "1.jpg", "2.jpg")
+        secret = fill(root / "dog", "1.jpg", "2.jpg")
+        secret.chmod(0)
+        try:
+            with without_privileges(), pytest.raises(EdgegraftError) as caught:
+                scan(root)
+        finally:
+            secret.chmod(0o755)
+    assert f"{secret}: expected a folder that may be read" in str(caught.value)
+    assert f"chmod u+rx {secret}" in str(caught.value)
