@@ -100,7 +100,7 @@ def _aligned_builder() -> Any:
     import flatbuffers
     import numpy as np
 
-    class Builder(flatbuffers.Builder):  # type: ignore[misc]
+    class Builder(flatbuffers.Builder):
         def CreateNumpyVector(self, x: Any) -> int:
             if x.dtype != np.uint8:
                 return int(super().CreateNumpyVector(x))

@@ -1,0 +1,148 @@
+"""`edgegraft quantize RUN` and `edgegraft compare RUN`: options and what they print.
+
+It does not know: how a file is made or measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge.command import run_command
+
+QUANTIZE = "Export a run's network as verified TFLite files."
+COMPARE = "Measure a run's exported files on its test photos and this machine."
+_RUNTIMES = ("auto", "litert", "tflite-runtime", "tf.lite")
+
+
+def add_export_options(parser: argparse.ArgumentParser) -> None:
+    """The options of an export; `build` has them too."""
+    from quantize.calibration import COUNT
+    from quantize.export import MAX_DROP
+    from quantize.recipes import VARIANTS
+
+    add = parser.add_argument
+    add(
+        "--variants",
+        default="float32,int8",
+        metavar="LIST",
+        help=f"out of {', '.join(VARIANTS)} (default: float32,int8)",
+    )
+    add(
+        "--calibration",
+        type=int,
+        default=COUNT,
+        metavar="N",
+        help=f"training photos that set int8's ranges (default: {COUNT})",
+    )
+    add(
+        "--max-drop",
+        type=float,
+        default=100 * MAX_DROP,
+        metavar="POINTS",
+        help="accuracy int8 may lose on validation, in points "
+        f"(default: {100 * MAX_DROP:g}); over it the file is kept aside, exit code 3",
+    )
+
+
+def add_compare_options(parser: argparse.ArgumentParser) -> None:
+    """The options of a comparison; `build` has them too."""
+    add = parser.add_argument
+    add("--runtime", choices=_RUNTIMES, default="auto", help="which interpreter")
+    add("--threads", type=int, default=1, help="threads for the timing (default: 1)")
+
+
+def add_parser(parser: argparse.ArgumentParser) -> None:
+    """`edgegraft quantize`."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    add_export_options(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace old exports")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export; 3 when a file was rejected."""
+    from finetune.console import Console
+    from finetune.run import Run
+    from quantize.export import EXIT_REJECTED, export
+
+    console = Console(json=args.json)
+    opened = Run.open(args.run)
+    results = export(
+        opened,
+        args.variants.split(","),
+        calibration_count=args.calibration,
+        max_drop=args.max_drop / 100,
+        overwrite=args.overwrite,
+        console=console,
+    )
+    if args.json:
+        record = {name: result.to_dict() for name, result in results.items()}
+        json.dump({"run": str(opened.folder), "files": record}, sys.stdout)
+        print()
+    for result in results.values():
+        console.say(f"{result.path}")
+    console.say(f"next: edgegraft compare {opened.folder}")
+    return EXIT_REJECTED if any(r.rejected for r in results.values()) else 0
+
+
+def add_compare_parser(parser: argparse.ArgumentParser) -> None:
+    """`edgegraft compare`."""
+    from quantize.compare import ROUNDS, RUNS
+
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    add_compare_options(parser)
+    parser.add_argument(
+        "--rounds", type=int, default=ROUNDS, help=f"of timing (default: {ROUNDS})"
+    )
+    parser.add_argument(
+        "--runs",
+        type=int,
+        default=RUNS,
+        help=f"timed inferences of a file in a round (default: {RUNS})",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def run_compare(args: argparse.Namespace) -> int:
+    from finetune.console import Console
+    from finetune.run import Run
+    from quantize import report
+    from quantize.compare import compare
+
+    console = Console(json=args.json)
+    opened = Run.open(args.run)
+    comparison = compare(
+        opened,
+        runtime=args.runtime,
+        threads=args.threads,
+        rounds=args.rounds,
+        runs=args.runs,
+        console=console,
+    )
+    if args.json:
+        json.dump(comparison.to_dict(), sys.stdout)
+        print()
+        return 0
+    for line in ("", *report.table(comparison)):
+        console.say(line)
+    console.say(f"written: {opened.folder / 'comparison'}.json, .csv, .png")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "python -m quantize") -> int:
+    """`edgegraft quantize`, or with the first word ``compare`` that; the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["compare"]:
+        return compare_main(words[1:], f"{prog} compare")
+    return run_command(add_parser, run, words, prog, QUANTIZE)
+
+
+def compare_main(
+    argv: Sequence[str] | None = None, prog: str = "edgegraft compare"
+) -> int:
+    """`edgegraft compare`; the exit code."""
+    return run_command(add_compare_parser, run_compare, argv, prog, COMPARE)

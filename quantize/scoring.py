@@ -1,0 +1,155 @@
+"""A run's photos through a model file: decoded once, scored through the runner.
+
+It does not know: which files there are, or what becomes of the figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from data import batches
+from data.split import Row
+from edge.classifier import Classifier
+from edge.errors import EdgegraftError
+from edge.evaluate import Evaluation, score
+from edge.quiet import without_chatter
+from finetune.console import Console
+from finetune.run import Run
+
+Advance = Callable[[int, int], None]
+CHUNK = 20  # photos between two steps of the progress bar
+
+
+class Silent(Console):
+    """A console that says nothing, for callers that do not want one."""
+
+    def __init__(self) -> None:
+        super().__init__(json=True)
+
+    def say(self, line: str = "") -> None:
+        pass
+
+    @contextmanager
+    def bar(self, title: str, unit: str = "photo") -> Iterator[Advance]:
+        yield lambda done, total: None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A file's figures on one part, and the runtime they were measured with."""
+
+    evaluation: Evaluation
+    runtime: str
+    familiarity: Any = None  # float32 [N], for a file with that output
+
+    def to_card(self) -> dict[str, Any]:
+        """The short form that goes into a model card."""
+        return {
+            "accuracy": self.evaluation.accuracy,
+            "interval": list(self.evaluation.interval),
+            "photos": self.evaluation.photos,
+            "runtime": self.runtime,
+        }
+
+
+def decode(run: Run, rows: Sequence[Row], console: Console) -> batches.Pixels:
+    """The pixels of these photos of a run.
+
+    EdgegraftError when one cannot be read or is no longer the photo that the run was
+    made with (its sha256 is in split.csv): figures on other photos would be mixed up
+    with the run's.
+    """
+    with console.bar("decoding photos") as bar:
+        pixels = batches.load([row.photo for row in rows], run.recipe, progress=bar)
+    try:
+        if pixels.failures:
+            path, reason = pixels.failures[0]
+            raise EdgegraftError(
+                f"expected the photos of {run.folder / 'split.csv'}, got {path}: "
+                f"{reason}; put it back, or train again"
+            )
+        for photo, _, sha256 in rows:
+            if pixels.digests[photo.path] != sha256:
+                raise EdgegraftError(
+                    f"expected the photos of {run.folder / 'split.csv'}, got another "
+                    f"file at {photo.path} (sha256 differs); put the old one back, or "
+                    "train again"
+                )
+    except EdgegraftError:
+        pixels.close()
+        raise
+    return pixels
+
+
+def score_file(
+    model: bytes,
+    rows: Sequence[Row],
+    pixels: batches.Pixels,
+    labels: Sequence[str],
+    *,
+    progress: Advance,
+    runtime: str = "auto",
+) -> Scored:
+    """Run the photos through a model file, on all cores, and count."""
+    numbers = {label: number for number, label in enumerate(labels)}
+    with without_chatter():
+        classifier = Classifier(model, runtime=runtime)
+    if tuple(classifier.labels) != tuple(labels):
+        raise EdgegraftError(
+            f"expected a file with the labels {', '.join(labels)}, "
+            f"got one with {', '.join(classifier.labels)}"
+        )
+    found: dict[str, list[Any]] = {}
+    places = _places(pixels, rows)
+    for start in range(0, len(rows), CHUNK):
+        some = places[start : start + CHUNK]
+        for role, values in classifier.run(pixels.array[some]).items():
+            found.setdefault(role, []).append(values)
+        progress(start + len(some), len(rows))
+    return Scored(
+        score(
+            np.concatenate(found["probabilities"]),
+            [numbers[row.photo.label] for row in rows],
+            labels,
+        ),
+        str(classifier.runtime),
+        np.concatenate(found["familiarity"]) if "familiarity" in found else None,
+    )
+
+
+def take(pixels: batches.Pixels, rows: Sequence[Row]) -> npt.NDArray[np.uint8]:
+    """A copy of these photos' pixels, uint8 [len(rows), H, W, 3]."""
+    return pixels.array[_places(pixels, rows)]
+
+
+def _places(pixels: batches.Pixels, rows: Sequence[Row]) -> list[int]:
+    """Where each photo lies in the array.
+
+    Found by content: pixels decoded by an earlier step may know a photo under another
+    form of its path.
+    """
+    known = {digest: pixels.rows[path] for path, digest in pixels.digests.items()}
+    missing = [row.photo.path for row in rows if row.sha256 not in known]
+    if missing:
+        raise EdgegraftError(
+            f"expected the decoded photos of this run, got none of {missing[0]} "
+            f"({len(missing)} missing)"
+        )
+    return [known[row.sha256] for row in rows]
+
+
+def rows_of(run: Run, part: str) -> tuple[Row, ...]:
+    """The rows of one part of split.csv; EdgegraftError when it has none."""
+    rows = tuple(row for row in run.split().rows if row.part == part)
+    if not rows:
+        raise EdgegraftError(
+            f"expected photos in the {part} part of {run.folder / 'split.csv'}, "
+            "got none"
+        )
+    return rows
