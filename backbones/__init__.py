@@ -1,0 +1,1 @@
+"""Networks to graft onto: the custom CNN and pretrained feature extractors."""

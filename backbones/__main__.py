@@ -1,0 +1,3 @@
+from backbones.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,107 @@
+"""Which Keras: tf-keras, chosen before TensorFlow loads. Nobody else imports one.
+
+tf-keras is Keras 2. TensorFlow's own `tf.keras` and TF-Hub follow it only when
+`TF_USE_LEGACY_KERAS=1` is in the environment before TensorFlow is imported.
+
+Does not know: any network, any weights.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from types import ModuleType
+from typing import TextIO
+
+from edge.errors import EdgegraftError
+
+_importing = threading.RLock()  # two threads must not move descriptor 2 at once
+_INSTALL = "install the training extra: pip install 'edgegraft[train]'"
+
+
+def _quiet() -> None:
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.ERROR)
+
+
+@contextlib.contextmanager
+def _native_stderr_hidden() -> Iterator[None]:
+    """Hide what native code writes to file descriptor 2 while TensorFlow loads.
+
+    It greets with lines that no setting turns off. Python's own `sys.stderr` is
+    pointed at a copy meanwhile, so progress bars and warnings of other threads show.
+    """
+    stderr = sys.stderr
+    try:
+        kept = os.dup(2)
+    except OSError:  # no standard error at all
+        yield
+        return
+    try:
+        if stderr is not None and _writes_to_2(stderr):
+            stderr.flush()
+            sys.stderr = open(kept, "w", buffering=1, closefd=False)  # noqa: SIM115
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        sys.stderr = stderr
+        # `kept` stays open: a progress bar made meanwhile may still write to it
+
+
+def _writes_to_2(stream: TextIO) -> bool:
+    try:
+        return stream.fileno() == 2
+    except (OSError, ValueError):
+        return False
+
+
+def _load(name: str) -> ModuleType:
+    if name in sys.modules:
+        return sys.modules[name]
+    _quiet()
+    try:
+        with _importing, _native_stderr_hidden():
+            return importlib.import_module(name)
+    except ImportError as error:
+        raise EdgegraftError(
+            f"expected {name} to be importable, got '{error}'; {_INSTALL}"
+        ) from error
+
+
+def tensorflow() -> ModuleType:
+    """TensorFlow, quiet and with legacy Keras; EdgegraftError if it is missing."""
+    return _load("tensorflow")
+
+
+def keras() -> ModuleType:
+    """The `tf_keras` module; EdgegraftError with the extra to install if missing."""
+    _load("tensorflow")
+    return _load("tf_keras")
+
+
+def preload() -> threading.Thread:
+    """Start importing Keras in the background: it takes seconds and photos wait."""
+
+    def load() -> None:
+        try:
+            keras()
+        except EdgegraftError:
+            return  # the foreground call reports it
+
+    thread = threading.Thread(target=load, name="import-keras", daemon=True)
+    thread.start()
+    return thread
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, numpy and TensorFlow, for weight initialisation and dropout."""
+    keras().utils.set_random_seed(seed)

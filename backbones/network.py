@@ -1,0 +1,77 @@
+"""The whole network: scaling inside the graph, backbone, head, softmax.
+
+    image float32 [N, S, S, 3], 0..255 -> scaling -> backbone -> logits -> probabilities
+
+Every room that needs a part of it asks here, by the layer names below.
+
+Does not know: photos, training, TFLite.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from backbones.keras import keras
+from backbones.registry import Backbone
+from edge.errors import EdgegraftError
+
+INPUT, SCALING, BACKBONE = "image", "scaling", "backbone"
+LOGITS, OUTPUT = "logits", "probabilities"
+
+
+def assemble(
+    backbone: Backbone,
+    size: int,
+    classes: int,
+    options: Any = None,
+    *,
+    frozen: bool = True,
+) -> Any:
+    """A tf-keras model float32 [N, size, size, 3] (0..255) -> probabilities [N, L].
+
+    The weights are random until loaded or trained; the head starts at zero, so an
+    untrained network answers 1/L for everything. frozen: the backbone is called in
+    inference mode always, so that pretrained batch-norm statistics stay as they are
+    while its weights are trained. EdgegraftError for a size below the
+    backbone's minimum.
+    """
+    if size < backbone.min_size:
+        raise EdgegraftError(
+            f"expected --size of at least {backbone.min_size} for {backbone.name}, "
+            f"got {size}"
+        )
+    layers = keras().layers
+    features = backbone.build(size, options)
+    features._name = BACKBONE
+    image = keras().Input((size, size, 3), name=INPUT)
+    x = layers.Rescaling(backbone.scale, backbone.offset, name=SCALING)(image)
+    x = features(x, training=False) if frozen else features(x)
+    x = layers.Dense(classes, kernel_initializer="zeros", name=LOGITS)(x)
+    x = layers.Softmax(name=OUTPUT)(x)
+    return keras().Model(image, x)
+
+
+def feature_model(model: Any) -> Any:
+    """The part image -> features float32 [N, D], sharing weights with `model`."""
+    return keras().Model(model.input, model.get_layer(LOGITS).input)
+
+
+def logit_model(model: Any) -> Any:
+    """The part image -> logits float32 [N, L], sharing weights with `model`."""
+    return keras().Model(model.input, model.get_layer(LOGITS).output)
+
+
+def set_head(
+    model: Any, kernel: npt.NDArray[np.float32], bias: npt.NDArray[np.float32]
+) -> None:
+    """Set the last layer: kernel [D, L], bias [L]."""
+    model.get_layer(LOGITS).set_weights([kernel, bias])
+
+
+def get_head(model: Any) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """The last layer's kernel [D, L] and bias [L]."""
+    kernel, bias = model.get_layer(LOGITS).get_weights()
+    return kernel, bias

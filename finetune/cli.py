@@ -1,0 +1,191 @@
+"""`edgegraft finetune PHOTOS`: its options, and what it prints.
+
+Options that are not given take the value that suits the kind of network: a pretrained
+backbone is fine-tuned gently for a few epochs, a network from scratch is trained for
+many. The values in force are printed into run.json.
+
+Does not know: how training works.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edge.errors import EdgegraftError
+from finetune.settings import UNFREEZE, Settings
+
+ARTIFACTS = Path("artifacts")
+FROM_SCRATCH: dict[str, Any] = {
+    "weights": "none",
+    "epochs": 40,
+    "rate": 2e-3,
+    "label_smoothing": 0.0,
+    "patience": 12,
+}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of a training run; `build` has them too."""
+    from backbones import registry
+    from data.augment import PRESETS
+
+    default = Settings()
+    add = parser.add_argument
+    add("--run", metavar="NAME", help="run folder's name (default: made from PHOTOS)")
+    add(
+        "--artifacts",
+        type=Path,
+        default=ARTIFACTS,
+        metavar="DIR",
+        help="where runs lie",
+    )
+    add(
+        "--backbone",
+        metavar="NAME",
+        help=f"one of {', '.join(registry.names())} (default: {default.backbone})",
+    )
+    add(
+        "--size",
+        type=int,
+        help="input width and height, pixels (default: 224; CNN 128)",
+    )
+    add("--weights", metavar="W", help="imagenet, none or an .h5 file")
+    add("--cnn", metavar="TOML", help="options of custom_cnn from a TOML file")
+    add("--set", action="append", metavar="NAME=VALUE", help="one custom_cnn option")
+    add("--resize", help="stretch, crop or pad (default: stretch, as MediaPipe does)")
+    add("--unfreeze", choices=UNFREEZE, help="what is fine-tuned after the probe")
+    add("--augment", choices=tuple(PRESETS), help="how photos are varied in training")
+    add("--epochs", type=int, help="at most so many passes over the photos")
+    add("--batch", type=int, help=f"photos in a step (default: {default.batch})")
+    add("--rate", type=float, help="peak learning rate")
+    add("--label-smoothing", type=float, help="0 is off")
+    add("--patience", type=int, help="stop after so many epochs without a better one")
+    add("--seed", type=int, help="makes a run repeatable (default: 0)")
+    add("--val", type=float, metavar="SHARE", help="validation part (default: 0.15)")
+    add("--test", type=float, metavar="SHARE", help="test part (default: 0.15)")
+    add(
+        "--memory-limit",
+        type=float,
+        default=1.0,
+        metavar="GB",
+        help="decoded photos beyond this go to a temporary file (default: 1)",
+    )
+    add("--overwrite", action="store_true", help="replace a run of that name")
+    add("--resume", action="store_true", help="go on with an interrupted run")
+
+
+def settings_from(args: argparse.Namespace) -> Settings:
+    """The settings that the options ask for."""
+    from backbones import custom_cnn
+
+    names = Settings.__dataclass_fields__
+    given = {
+        name: value
+        for name, value in vars(args).items()
+        if name in names and name != "cnn" and value is not None
+    }
+    cnn: dict[str, Any] = {}
+    backbone = given.get("backbone", Settings.backbone)
+    if backbone == "custom_cnn":
+        config = custom_cnn.read_config(args.cnn, args.set or ())
+        cnn = {"cnn": config.to_dict(), "size": 128}
+    elif args.cnn or args.set:
+        raise EdgegraftError(
+            f"expected --cnn and --set with --backbone custom_cnn, got {backbone}"
+        )
+    scratch = backbone == "custom_cnn" or given.get("weights") == "none"
+    return Settings(**{**(FROM_SCRATCH if scratch else {}), **cnn, **given})
+
+
+def run_folder(args: argparse.Namespace, settings: Settings) -> Path:
+    """artifacts/<run>: the name that was given, or one made from photos and network."""
+    name: str | None = args.run
+    if name is None:
+        if args.photos is None:
+            raise EdgegraftError("expected --run NAME where no photos are given")
+        name = f"{args.photos.resolve().name}-{settings.backbone}-{settings.size}"
+    if not name or name in (".", "..") or "/" in name or "\\" in name:
+        raise EdgegraftError(f"expected --run to be a plain folder name, got {name!r}")
+    folder: Path = args.artifacts / name
+    return folder
+
+
+def _refuse_settings(args: argparse.Namespace) -> None:
+    """--resume goes on with the run's own settings; others would be a lie."""
+    names = [*Settings.__dataclass_fields__, "set"]
+    for name in names:
+        if getattr(args, name, None) is not None:
+            raise EdgegraftError(
+                f"expected --resume without settings (a run keeps its own), got "
+                f"--{name.replace('_', '-')}"
+            )
+
+
+def train(args: argparse.Namespace, console: Any) -> Any:
+    """Run the job that the options ask for: (run, prepared photos, network)."""
+    from finetune.job import finetune
+
+    if args.resume:
+        if args.run is None:
+            raise EdgegraftError("expected --run NAME with --resume")
+        _refuse_settings(args)
+        settings = Settings()
+    else:
+        settings = settings_from(args)
+    if not 0 < args.memory_limit < 10_000:
+        raise EdgegraftError(
+            f"expected --memory-limit in GB above 0, got {args.memory_limit}"
+        )
+    return finetune(
+        args.photos,
+        settings,
+        run_folder(args, settings),
+        console,
+        overwrite=args.overwrite,
+        resume=args.resume,
+        memory_limit=int(args.memory_limit * 2**30),
+    )
+
+
+def add_parser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "photos", type=Path, nargs="?", metavar="PHOTOS", help="one folder per label"
+    )
+    add_options(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def run(args: argparse.Namespace) -> int:
+    from finetune.console import Console
+
+    console = Console(json=args.json)
+    run, _, _ = train(args, console)
+    metrics = json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))
+    if args.json:
+        json.dump(
+            {"run": str(run.folder), **run.config, "metrics": metrics}, sys.stdout
+        )
+        print()
+        return 0
+    for part in ("validation", "test"):
+        found = metrics[part]
+        low, high = found["interval"]
+        console.say(
+            f"{part}: {found['accuracy']:.1%} of {found['photos']} photos right "
+            f"(95 % interval {low:.1%} to {high:.1%}), Keras before export"
+        )
+    console.say(f"run folder: {run.folder}")
+    console.say(f"next: edgegraft quantize {run.folder}")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "python -m finetune") -> int:
+    """`edgegraft finetune`; returns the exit code."""
+    from edge.command import run_command
+
+    return run_command(add_parser, run, argv, prog, __doc__)

@@ -1,0 +1,308 @@
+"""One training run from photos to a calibrated network in a run folder.
+
+    scan -> load pixels -> audit -> split -> features -> probe -> train -> calibrate
+
+Does not know: the command line, TFLite.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from backbones import custom_cnn, network, registry, weights
+from backbones.keras import preload, seed_everything
+from data import batches
+from data.audit import Audit
+from data.folder import Photo, PhotoFolder, scan
+from data.split import Split, make_split
+from edge.errors import EdgegraftError
+from edge.evaluate import Evaluation, score
+from finetune import calibrate, features, probe, report
+from finetune.console import Console
+from finetune.run import Run, write_atomic
+from finetune.settings import Settings
+from finetune.train import Examples, Trainer, set_trainable
+
+PARTS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The photos of a run, decoded once, and where each of them belongs."""
+
+    folder: PhotoFolder
+    split: Split
+    pixels: batches.Pixels
+
+    def examples(self, part: str) -> Examples:
+        """Rows and class numbers of one part, in the split's order."""
+        numbers = {label: number for number, label in enumerate(self.folder.labels)}
+        photos: Sequence[Photo] = self.split.part(part)
+        return Examples(
+            self.pixels.array,
+            np.array([self.pixels.rows[p.path] for p in photos], np.int64),
+            np.array([numbers[p.label] for p in photos], np.int64),
+        )
+
+
+def prepare(
+    photos: Path,
+    settings: Settings,
+    console: Console,
+    *,
+    known: Split | None = None,
+    memory_limit: int = batches.MEMORY_LIMIT,
+) -> Prepared:
+    """Find, decode, audit and split the photos. `known` is a resumed run's split."""
+    folder = scan(photos)
+    console.stage(f"{len(folder.photos):,} photos of {', '.join(folder.labels)}")
+    with console.bar("decoding photos") as bar:
+        pixels = batches.load(
+            folder.photos, settings.recipe, memory_limit=memory_limit, progress=bar
+        )
+    audit = Audit.from_pixels(folder, pixels)
+    for line in audit.lines() if audit.findings else ():
+        console.say("  " + line)
+    if audit.obstacles:
+        raise EdgegraftError("; ".join(audit.obstacles))
+    split = make_split(
+        audit.usable(folder.photos),
+        pixels.digests,
+        seed=settings.seed,
+        val=settings.val,
+        test=settings.test,
+    )
+    if known is not None and known.fingerprint != split.fingerprint:
+        raise EdgegraftError(
+            f"expected the photos this run was started with, got a changed set in "
+            f"{photos} (data fingerprint {split.fingerprint[:12]}, the run has "
+            f"{known.fingerprint[:12]}); start a new run"
+        )
+    return Prepared(folder, split, pixels)
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for name in ("edgegraft", "tensorflow", "tf-keras", "numpy", "pillow"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "from source"
+    return found
+
+
+def describe(photos: Path, prepared: Prepared, settings: Settings) -> dict[str, Any]:
+    """What run.json says before training starts."""
+    split = prepared.split
+    return {
+        "edgegraft_run": 1,
+        "status": "training",
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(
+            timespec="seconds"
+        ),
+        "photos": str(photos.resolve()),
+        "labels": list(prepared.folder.labels),
+        "settings": settings.to_dict(),
+        "data": {
+            "fingerprint": split.fingerprint,
+            "parts": {part: len(split.part(part)) for part in PARTS},
+            "unreadable": len(prepared.pixels.failures),
+        },
+        "versions": _versions(),
+        "host": {"machine": platform.machine(), "system": platform.system()},
+    }
+
+
+def _write_unreadable(run: Run, prepared: Prepared) -> None:
+    def write(to: Path) -> None:
+        with to.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["path", "reason"])
+            writer.writerows((str(p), why) for p, why in prepared.pixels.failures)
+
+    write_atomic(run.folder / "unreadable.csv", write)
+
+
+def _build(settings: Settings, classes: int, origin: weights.Origin) -> Any:
+    """The network with its weights; random ones learn with batch norm unfrozen."""
+    record = registry.get(settings.backbone)
+    options = None
+    if record.options is not None:
+        options = custom_cnn.from_mapping(settings.cnn or {}, "run.json")
+    frozen = origin.path is not None
+    model = network.assemble(record, settings.size, classes, options, frozen=frozen)
+    weights.load(model.get_layer(network.BACKBONE), record, origin)
+    return model
+
+
+def _fit_probe(
+    model: Any, train: Examples, val: Examples, classes: int, console: Console
+) -> dict[str, Any]:
+    extractor = network.feature_model(model)
+    with console.bar("features") as bar:
+        rows = np.concatenate([train.rows, val.rows])
+        found = features.compute(extractor, train.array, rows, progress=bar)
+    fitted = probe.fit(
+        found[: len(train)], train.truth, found[len(train) :], val.truth, classes
+    )
+    network.set_head(model, fitted.kernel, fitted.bias)
+    return {"strength": fitted.strength, "tried": list(fitted.tried)}
+
+
+def _evaluate(model: Any, examples: Examples, labels: tuple[str, ...]) -> Evaluation:
+    found = features.compute(model, examples.array, examples.rows)
+    return score(found, examples.truth, labels)
+
+
+def _figures(evaluation: Evaluation) -> dict[str, Any]:
+    error = calibrate.calibration_error(evaluation.probabilities, evaluation.truth)
+    return {**evaluation.to_dict(), "calibration_error": error}
+
+
+def _calibrate(model: Any, val: Examples) -> dict[str, float]:
+    logits = features.compute(network.logit_model(model), val.array, val.rows)
+    degrees = calibrate.temperature(logits, val.truth)
+    before = probe.log_loss(logits, val.truth)
+    calibrate.fold(model, degrees)
+    after = probe.log_loss(logits / np.float32(degrees), val.truth)
+    return {"temperature": degrees, "val_loss_before": before, "val_loss_after": after}
+
+
+def train(
+    run: Run,
+    prepared: Prepared,
+    origin: weights.Origin,
+    console: Console,
+    *,
+    resume: bool,
+) -> Any:
+    """Train, calibrate and report into `run`; returns the network."""
+    settings, labels = run.settings, run.labels
+    parts = {part: prepared.examples(part) for part in PARTS}
+    seed_everything(settings.seed)
+    model, pretrained = _build(settings, len(labels), origin), origin.path is not None
+    record = registry.get(settings.backbone)
+    console.stage(f"{record.name} at {settings.size}, weights: {origin.weights}")
+    trainer_folder = run.folder / "checkpoint"
+    resumed = resume and (trainer_folder / "state.json").is_file()
+    if pretrained and not resumed:
+        found = _fit_probe(model, parts["train"], parts["val"], len(labels), console)
+        run.update(probe=found)
+    unfreeze = settings.unfreeze if pretrained else "all"
+    count = set_trainable(model, record, unfreeze)
+    trainer = Trainer(
+        model,
+        settings,
+        parts["train"],
+        parts["val"],
+        training_mode=True,
+        checkpoint=trainer_folder,
+    )
+    if resumed:
+        trainer.resume()
+        console.stage(f"resumed after epoch {len(trainer.history) - 1}")
+    else:
+        trainer.start()
+    start = "linear probe" if pretrained else "untrained"
+    if pretrained and not resumed:
+        console.stage(f"linear probe: validation {trainer.history[0].val_accuracy:.1%}")
+    if not pretrained or unfreeze != "none":
+        console.stage(f"training {count:,} weights")
+        with console.epochs(settings.epochs, trainer.steps) as advance:
+            trainer.run(advance)
+    best = trainer.best
+    assert best is not None
+    console.stage(
+        f"kept {'the ' + start if best.epoch == 0 else f'epoch {best.epoch}'}: "
+        f"validation {best.val_accuracy:.1%}"
+    )
+    calibration = _calibrate(model, parts["val"])
+    _report(run, prepared, model, trainer, start)
+    run.save_model(model)
+    run.update(
+        status="trained",
+        weights=origin.to_dict(),
+        calibration=calibration,
+        best={"epoch": best.epoch, "val_accuracy": best.val_accuracy},
+    )
+    trainer.clear()
+    return model
+
+
+def _report(
+    run: Run, prepared: Prepared, model: Any, trainer: Trainer, start: str
+) -> None:
+    """metrics.json and the pictures. The test part is looked at here, and only here."""
+    labels = run.labels
+    val = _evaluate(model, prepared.examples("val"), labels)
+    examples = prepared.examples("test")
+    test = _evaluate(model, examples, labels)
+    run.write_json(
+        "metrics.json",
+        {
+            "measured_on": "the trained network in Keras, before export; the figures "
+            "of the exported files are in comparison.json",
+            "validation": _figures(val),
+            "test": _figures(test),
+        },
+    )
+    assert trainer.best is not None
+    report.write_history(run.folder / "history.csv", trainer.history)
+    report.draw_training(
+        run.folder / "training.png", trainer.history, trainer.best.epoch, start
+    )
+    report.draw_confusion(run.folder / "confusion.png", test, "test part, Keras")
+    seen: npt.NDArray[np.uint8] = examples.array[examples.rows]
+    report.draw_mistakes(run.folder / "mistakes.png", test, seen, "test part, Keras")
+
+
+def finetune(
+    photos: Path | None,
+    settings: Settings,
+    folder: Path,
+    console: Console,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    memory_limit: int = batches.MEMORY_LIMIT,
+) -> tuple[Run, Prepared, Any]:
+    """Train on `photos` into the run `folder`: (run, its photos, the network).
+
+    resume: go on with the run in `folder` after its last whole epoch, with its own
+    settings; `photos` may then be None. EdgegraftError for bad input; an interrupt
+    leaves a run that can be resumed.
+    """
+    preload()
+    if resume:
+        run = Run.open(folder)
+        settings, photos = run.settings, run.photos_root
+    elif photos is None:
+        raise EdgegraftError("expected a folder of photos, got none")
+    else:
+        Run.refuse_taken(folder, overwrite=overwrite)
+    record = registry.get(settings.backbone)
+    origin = weights.find(record, settings.size, settings.weights)
+    known = run.split() if resume else None
+    prepared = prepare(
+        photos, settings, console, known=known, memory_limit=memory_limit
+    )
+    if not resume:
+        config = describe(photos, prepared, settings)
+        run = Run.create(folder, config, overwrite=overwrite)
+        prepared.split.write(run.folder / "split.csv", prepared.folder.root)
+        _write_unreadable(run, prepared)
+    elif run.trained:
+        console.stage(f"{folder} is trained already")
+        return run, prepared, run.model()
+    return run, prepared, train(run, prepared, origin, console, resume=resume)

@@ -1,0 +1,213 @@
+"""The run folder: everything one training run leaves, written whole or not at all.
+
+    artifacts/<run>/
+        run.json       settings, labels, versions, data fingerprint, status
+        split.csv      which photo went where, with sha256
+        history.csv    one row an epoch         training.png  the same as a picture
+        metrics.json   accuracy, per class, calibration
+        confusion.png  mistakes.png
+        checkpoint/    the state after the last epoch, for --resume
+        model/         the trained network (tf-keras)
+        exports/       <variant>.tflite
+
+Does not know: how any of it is made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from data.folder import Photo
+from data.split import Split
+from edge.errors import EdgegraftError
+from edge.preprocess import InputRecipe
+from finetune.settings import Settings
+
+RUN_FILE = "run.json"
+# Made by a run; --overwrite removes exactly these and nothing else.
+_OURS = (
+    RUN_FILE,
+    "split.csv",
+    "history.csv",
+    "training.png",
+    "metrics.json",
+    "confusion.png",
+    "mistakes.png",
+    "unreadable.csv",
+    "calibration.csv",
+    "comparison.json",
+    "comparison.csv",
+    "comparison.png",
+    "README.md",
+    "checkpoint",
+    "model",
+    "exports",
+)
+
+
+def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, then rename it into place.
+
+    An interrupt or a full disk leaves the old file, or none.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=f"-{path.name}")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide it from other users
+        os.replace(temporary, path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise EdgegraftError(
+                f"expected to write {path}, got: {error.strerror or error}; "
+                "free some space or choose another --artifacts folder"
+            ) from error
+        raise
+
+
+class Run:
+    """One run folder. `config` is what run.json says."""
+
+    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+        self.folder = folder
+        self.config = config
+
+    @staticmethod
+    def refuse_taken(folder: Path, *, overwrite: bool) -> None:
+        """EdgegraftError when a new run may not be written into `folder`."""
+        if not folder.exists():
+            return
+        if not folder.is_dir() or (
+            any(folder.iterdir()) and not (folder / RUN_FILE).is_file()
+        ):
+            raise EdgegraftError(
+                f"expected an empty folder or a run at {folder}, got something else "
+                "there; choose another --run name"
+            )
+        if (folder / RUN_FILE).is_file() and not overwrite:
+            raise EdgegraftError(
+                f"expected a new run, got {folder}, which exists; choose another "
+                "--run name, go on with --resume, or replace it with --overwrite"
+            )
+
+    @classmethod
+    def create(cls, folder: Path, config: dict[str, Any], *, overwrite: bool) -> Run:
+        """Start a run; with `overwrite` the files of an old one are removed first."""
+        cls.refuse_taken(folder, overwrite=overwrite)
+        for name in _OURS:
+            path = folder / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        run = cls(folder, config)
+        run.save()
+        return run
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> Run:
+        """Read a run; EdgegraftError if there is none or run.json is damaged."""
+        path = Path(folder)
+        try:
+            config = json.loads((path / RUN_FILE).read_text(encoding="utf-8"))
+            labels, settings = config["labels"], config["settings"]
+            assert isinstance(labels, list) and isinstance(settings, dict)
+        except FileNotFoundError:
+            raise EdgegraftError(
+                f"expected a run folder with {RUN_FILE}, got {path}, which has none; "
+                "make one with: edgegraft finetune PHOTOS"
+            ) from None
+        except OSError as error:
+            raise EdgegraftError(
+                f"expected a run folder, got {path}: {error.strerror}"
+            ) from error
+        except (ValueError, KeyError, TypeError, AssertionError) as error:
+            raise EdgegraftError(
+                f"expected {path / RUN_FILE} to be the record of a run, "
+                f"got a damaged file ({error})"
+            ) from error
+        return cls(path, config)
+
+    # -- what everybody asks -------------------------------------------------
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(self.config["labels"])
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.from_dict(self.config["settings"])
+
+    @property
+    def recipe(self) -> InputRecipe:
+        return self.settings.recipe
+
+    @property
+    def photos_root(self) -> Path:
+        return Path(self.config["photos"])
+
+    @property
+    def exports(self) -> Path:
+        return self.folder / "exports"
+
+    @property
+    def trained(self) -> bool:
+        return self.config.get("status") == "trained"
+
+    def split(self) -> Split:
+        """Which photo is train, val or test."""
+        return Split.read(self.folder / "split.csv", self.photos_root)
+
+    def part(self, name: str) -> list[Photo]:
+        """The photos of one part, in the order of split.csv."""
+        return list(self.split().part(name))
+
+    def model(self) -> Any:
+        """The trained tf-keras model; EdgegraftError if the run did not finish."""
+        from backbones.keras import keras
+
+        path = self.folder / "model" / "model.keras"
+        if not self.trained or not path.is_file():
+            raise EdgegraftError(
+                f"expected a finished run, got {self.folder}, whose training did not "
+                f"end; go on with: edgegraft finetune --run {self.name} --resume"
+            )
+        try:
+            return keras().models.load_model(str(path), compile=False)
+        except Exception as error:  # Keras raises many kinds for a damaged file
+            reason = " ".join(str(error).split())[:160]
+            raise EdgegraftError(
+                f"expected a tf-keras model at {path}, got: {reason}"
+            ) from error
+
+    # -- writing ---------------------------------------------------------------
+    def save(self) -> None:
+        self.write_json(RUN_FILE, self.config)
+
+    def update(self, **values: Any) -> None:
+        """Set entries of run.json and write it."""
+        self.config.update(values)
+        self.save()
+
+    def write_json(self, name: str, record: Mapping[str, Any]) -> None:
+        text = json.dumps(record, indent=2, ensure_ascii=False, sort_keys=False)
+        write_atomic(
+            self.folder / name,
+            lambda path: path.write_text(text + "\n", encoding="utf-8"),
+        )
+
+    def save_model(self, model: Any) -> None:
+        path = self.folder / "model" / "model.keras"
+        write_atomic(path, lambda to: model.save(str(to), save_format="keras"))

@@ -1,0 +1,77 @@
+"""What a training run is asked to do: one frozen record, checked before any work.
+
+Does not know: photos, networks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edge.errors import EdgegraftError
+from edge.preprocess import FILTERS, RESIZES, InputRecipe
+
+UNFREEZE = ("none", "top", "all")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The configuration of a run; what is None is decided by the backbone.
+
+    size: pixels of the square input. unfreeze: which part of a pretrained backbone is
+    trained after the probe. rate: peak learning rate of Adam. val, test: fractions of
+    the photos, where the user gave no such part. patience: epochs without a better
+    validation result before training stops.
+    """
+
+    backbone: str = "mobilenet_v2_0.35"
+    size: int = 224
+    weights: str = "imagenet"
+    cnn: Mapping[str, Any] | None = None
+    resize: str = "stretch"
+    filter: str = "bilinear"
+    unfreeze: str = "all"
+    augment: str = "standard"
+    epochs: int = 5
+    batch: int = 32
+    rate: float = 1e-4
+    label_smoothing: float = 0.1
+    patience: int = 3
+    seed: int = 0
+    val: float = 0.15
+    test: float = 0.15
+
+    def __post_init__(self) -> None:
+        def expect(option: str, what: str, got: object, ok: bool) -> None:
+            if not ok:
+                raise EdgegraftError(f"expected --{option} to be {what}, got {got!r}")
+
+        choices = (
+            ("resize", self.resize, RESIZES),
+            ("filter", self.filter, FILTERS),
+            ("unfreeze", self.unfreeze, UNFREEZE),
+        )
+        for name, value, known in choices:
+            expect(name, "one of " + ", ".join(known), value, value in known)
+        expect("size", "8 to 1024 pixels", self.size, 8 <= self.size <= 1024)
+        expect("epochs", "1 to 10000", self.epochs, 1 <= self.epochs <= 10_000)
+        expect("batch", "1 to 4096 photos", self.batch, 1 <= self.batch <= 4096)
+        expect("rate", "above 0 and at most 1", self.rate, 0 < self.rate <= 1)
+        expect("patience", "at least 1 epoch", self.patience, self.patience >= 1)
+        expect("seed", "0 or more", self.seed, 0 <= self.seed < 2**31)
+        for name, part in (("val", self.val), ("test", self.test)):
+            expect(name, "a fraction above 0 and below 0.5", part, 0 < part < 0.5)
+
+    @property
+    def recipe(self) -> InputRecipe:
+        return InputRecipe(self.size, self.size, self.resize, self.filter)
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Settings:
+        known = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in known})
