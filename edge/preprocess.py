@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
@@ -60,7 +61,6 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)
-_BOMB_FILTER = ("ignore", None, Image.DecompressionBombWarning, None, 0)
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def open_photo(source: Source, *, hint: tuple[int, int] | None = None) -> Image.
             return _upright_rgb(source.copy(), name, hint)
         if isinstance(source, bytes):
             source = io.BytesIO(source)
-        _allow_large_photos()
+        _quiet_pillow()
         with _opened(source) as image:
             return _upright_rgb(image, name, hint)
     except PhotoError:
@@ -209,10 +209,15 @@ def _name_of(source: Source) -> str:
     )
 
 
-def _allow_large_photos() -> None:
-    """Silence Pillow's warning between its limit and ours (ours is an error)."""
-    if _BOMB_FILTER not in warnings.filters:
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+def _quiet_pillow() -> None:
+    """Silence Pillow's warnings: our own limit and errors say what matters.
+
+    Done once, and for the whole process: `warnings.catch_warnings` is not safe
+    when several threads decode.
+    """
+    mine = re.compile(r"PIL\.")
+    if not any(entry[3] == mine for entry in warnings.filters):
+        warnings.filterwarnings("ignore", module=mine.pattern)
 
 
 def _opened(source: str | os.PathLike[str] | BinaryIO) -> Image.Image:
@@ -255,12 +260,13 @@ def _upright_rgb(
         )
     if not wide or not high:
         raise PhotoError(name, f"expected a photo, got {wide} x {high} pixels")
-    turn = _orientation(image)
+    if hint is not None and image.format in ("JPEG", "MPO"):
+        wide, high = reversed(hint) if _orientation(image) in _SIDEWAYS else hint
+        image.draft(None, (wide * MARGIN, high * MARGIN))
+    image.load()
+    turn = _orientation(image)  # after loading: Pillow turns TIFF files by itself
     if hint is not None and turn in _SIDEWAYS:
         hint = (hint[1], hint[0])
-    if hint is not None and image.format in ("JPEG", "MPO"):
-        image.draft(None, (hint[0] * MARGIN, hint[1] * MARGIN))
-    image.load()
     image = _rgb(image, name, hint)
     return image.transpose(_TURNS[turn]) if turn in _TURNS else image
 

@@ -1,0 +1,345 @@
+"""Photos of every kind become the pixels a person sees, or one clear error."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edge.errors import EdgegraftError, PhotoError
+from edge.preprocess import (
+    FILTERS,
+    MAX_PIXELS,
+    InputRecipe,
+    fit,
+    load_pixels,
+    open_photo,
+)
+
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+ORIENTATION = 0x0112
+# EXIF 2.32, 4.6.4: how the stored picture was turned from the upright one
+STORED_AS = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+def corners(width: int = 60, height: int = 40) -> Image.Image:
+    """Red, green, blue and white quarters: no turn or mirror looks like another."""
+    image = Image.new("RGB", (width, height), WHITE)
+    half = (width // 2, height // 2)
+    image.paste(RED, (0, 0, *half))
+    image.paste(GREEN, (half[0], 0, width, half[1]))
+    image.paste(BLUE, (0, half[1], half[0], height))
+    return image
+
+
+def coded(image: Image.Image, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def close(pixels: np.ndarray, colour: tuple[int, int, int], within: int = 12) -> bool:
+    return bool((np.abs(pixels.astype(int) - colour).max()) <= within)
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_exif_turns_are_undone(turn: int, kind: str) -> None:
+    stored = corners(240, 160)
+    if STORED_AS[turn] is not None:
+        stored = stored.transpose(STORED_AS[turn])
+    exif = Image.Exif()
+    exif[ORIENTATION] = turn
+    photo = coded(stored, kind, exif=exif)
+
+    upright = open_photo(photo)
+    assert upright.size == (240, 160)
+    pixels = np.asarray(upright)
+    assert close(pixels[10:70, 10:110], RED)
+    assert close(pixels[10:70, 130:230], GREEN)
+    assert close(pixels[90:150, 10:110], BLUE)
+    # and the hint, which turns with the photo, changes nothing but the size
+    assert open_photo(photo, hint=(60, 20)).size == (120, 80)
+    small = load_pixels(photo, InputRecipe(60, 20))
+    assert small.shape == (20, 60, 3)
+    assert close(small[3:7, 3:27], RED) and close(small[3:7, 33:57], GREEN)
+
+
+def test_nonsense_in_exif_costs_no_photo() -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 77
+    assert open_photo(coded(corners(), "JPEG", exif=exif)).size == (60, 40)
+    broken = coded(corners(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    assert open_photo(broken).size == (60, 40)
+
+
+def test_transparent_parts_become_white() -> None:
+    image = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
+    image.paste((255, 0, 0, 255), (0, 0, 8, 16))
+    half = Image.new("RGBA", (16, 16), (0, 0, 0, 128))
+    assert close(load_pixels(coded(image, "PNG"), InputRecipe(16, 16))[:, 9:], WHITE)
+    assert close(load_pixels(coded(image, "PNG"), InputRecipe(16, 16))[:, :7], RED)
+    grey = load_pixels(coded(half, "PNG"), InputRecipe(4, 4))
+    assert close(grey, (127, 127, 127), within=1)
+    # the black under the transparent pixels must not bleed when the photo shrinks
+    assert load_pixels(coded(image, "PNG"), InputRecipe(2, 2))[..., 0].min() >= 254
+    both = Image.new("LA", (8, 8), (0, 0))
+    assert close(load_pixels(coded(both, "PNG"), InputRecipe(4, 4)), WHITE)
+
+
+def test_transparent_palette_and_colour_key() -> None:
+    image = Image.new("P", (8, 8), 1)
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    photo = coded(image, "PNG", transparency=1)
+    assert close(load_pixels(photo, InputRecipe(4, 4)), WHITE)
+    key = coded(Image.new("RGB", (8, 8), BLUE), "PNG", transparency=BLUE)
+    assert close(load_pixels(key, InputRecipe(4, 4)), WHITE)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bit_greys_keep_their_upper_half(kind: str) -> None:
+    grey = np.full((8, 8), 0x80FF, np.uint16)
+    photo = coded(Image.fromarray(grey), kind)
+    assert close(load_pixels(photo, InputRecipe(4, 4)), (0x80, 0x80, 0x80), within=0)
+
+
+def test_thirty_two_bit_greys_are_clipped() -> None:
+    photo = coded(Image.fromarray(np.full((8, 8), 1_000_000, np.int32)), "TIFF")
+    assert close(load_pixels(photo, InputRecipe(4, 4)), WHITE, within=0)
+
+
+def test_floating_point_photos_are_refused() -> None:
+    photo = coded(Image.fromarray(np.zeros((8, 8), np.float32)), "TIFF")
+    with pytest.raises(PhotoError, match="floating point"):
+        open_photo(photo)
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "kind", "seen"),
+    [
+        ("CMYK", (0, 255, 255, 0), "JPEG", RED),
+        ("CMYK", (0, 0, 0, 255), "TIFF", (0, 0, 0)),
+        ("L", 77, "JPEG", (77, 77, 77)),
+        ("L", 77, "PNG", (77, 77, 77)),
+        ("1", 1, "PNG", WHITE),
+        ("P", 0, "GIF", (0, 0, 0)),
+        ("YCbCr", (76, 85, 255), "TIFF", RED),
+        ("RGB", BLUE, "BMP", BLUE),
+        ("RGB", BLUE, "WEBP", BLUE),
+        ("RGB", BLUE, "PPM", BLUE),
+    ],
+)
+def test_every_mode_becomes_rgb(
+    mode: str, colour: object, kind: str, seen: tuple[int, int, int]
+) -> None:
+    photo = coded(Image.new(mode, (20, 20), colour), kind)
+    pixels = load_pixels(photo, InputRecipe(6, 5))
+    assert pixels.shape == (5, 6, 3) and pixels.dtype == np.uint8
+    assert close(pixels, seen)
+
+
+def test_a_gif_shows_its_first_picture() -> None:
+    first, second = Image.new("RGB", (8, 8), RED), Image.new("RGB", (8, 8), BLUE)
+    photo = coded(first, "GIF", save_all=True, append_images=[second])
+    assert close(load_pixels(photo, InputRecipe(4, 4)), RED)
+
+
+def test_one_pixel_fills_the_input() -> None:
+    photo = coded(Image.new("RGB", (1, 1), GREEN), "PNG")
+    for resize in ("stretch", "crop", "pad"):
+        pixels = load_pixels(photo, InputRecipe(32, 32, resize))
+        assert close(pixels, GREEN, within=0)
+
+
+@pytest.mark.parametrize("size", [(3000, 2), (2, 3000), (3, 1)])
+def test_thin_photos(size: tuple[int, int]) -> None:
+    photo = coded(Image.new("RGB", size, BLUE), "PNG")
+    for resize in ("stretch", "crop"):
+        assert close(load_pixels(photo, InputRecipe(16, 16, resize)), BLUE)
+    padded = load_pixels(photo, InputRecipe(16, 16, "pad"))
+    assert close(padded.max(axis=(0, 1)), BLUE, within=0)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_hundred_megapixels_in_reasonable_memory(kind: str, tmp_path: Path) -> None:
+    """In a process of its own, so that its peak is this photo's."""
+    path = tmp_path / "large"
+    options = {"compress_level": 1} if kind == "PNG" else {}
+    Image.new("L", (11000, 9100), 90).save(path, kind, **options)
+    code = (
+        "import resource, sys, edge.preprocess as p\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        f"pixels = p.load_pixels({str(path)!r}, p.InputRecipe(224, 224))\n"
+        "after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "assert pixels.shape == (224, 224, 3) and abs(int(pixels.mean()) - 90) < 2\n"
+        "print(after - before)"
+    )
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    grown = int(done.stdout) / 1024
+    # a PNG is held once, as grey; a JPEG only at an eighth of its sides
+    assert grown < (40 if kind == "JPEG" else 150)
+
+
+def test_too_many_pixels_are_refused_before_decoding() -> None:
+    side = int(MAX_PIXELS**0.5) + 1
+    header = b"P5 %d %d 255\n" % (side, side)  # a bomb: 128 MB promised, none there
+    with pytest.raises(PhotoError, match="at most 128,000,000 pixels"):
+        open_photo(header)
+    beyond_pillow = b"P5 60000 60000 255\n"
+    with pytest.raises(PhotoError, match="pixels"):
+        open_photo(beyond_pillow)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF"])
+def test_truncated_photos(kind: str, tmp_path: Path) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
+    whole = coded(Image.fromarray(noise), kind)
+    for share in (0.02, 0.3, 0.6, 0.9):
+        path = tmp_path / f"cut.{kind.lower()}"
+        path.write_bytes(whole[: int(len(whole) * share)])
+        for hint in (None, (8, 8)):
+            with pytest.raises(PhotoError) as caught:
+                open_photo(path, hint=hint)
+            assert caught.value.path == str(path)
+            assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"this is no photo\n" * 20, b"\xff\xd8 almost"])
+def test_a_file_that_only_pretends(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "cat.jpg"
+    path.write_bytes(content)
+    with pytest.raises(PhotoError, match=r"expected a photo \(JPEG, PNG") as caught:
+        open_photo(path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_unusable_paths_say_why(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.jpg"
+    empty.touch()
+    with pytest.raises(PhotoError, match="got an empty file"):
+        open_photo(empty)
+    with pytest.raises(PhotoError, match="got an empty file"):
+        open_photo(b"")
+    with pytest.raises(PhotoError, match="no such file"):
+        open_photo(tmp_path / "nothing.jpg")
+    with pytest.raises(PhotoError, match="got a folder"):
+        open_photo(tmp_path)
+
+
+def test_formats_that_start_programs_are_not_opened() -> None:
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n"
+    with pytest.raises(PhotoError, match="expected a photo"):
+        open_photo(eps)
+
+
+def test_sources_agree(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    corners().save(path)
+    recipe = InputRecipe(20, 20)
+    want = load_pixels(str(path), recipe)
+    with open(path, "rb") as file:
+        for source in (path, path.read_bytes(), file, Image.open(path)):
+            assert np.array_equal(load_pixels(source, recipe), want)
+
+
+def test_an_image_given_is_left_as_it_was() -> None:
+    image = corners(600, 400)
+    before = image.tobytes()
+    load_pixels(image, InputRecipe(8, 8))
+    assert image.size == (600, 400) and image.tobytes() == before
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_large_photo_shrinks_early_and_stays_close(kind: str) -> None:
+    """Reduced decoding keeps at least twice the size asked, and nearly its pixels."""
+    y, x = np.mgrid[0:900, 0:1200]
+    waves = np.stack([np.sin(x / 40), np.sin(y / 30), np.cos((x + y) / 50)], axis=-1)
+    photo = coded(Image.fromarray((127 + 120 * waves).astype(np.uint8)), kind)
+    early = open_photo(photo, hint=(100, 100))
+    assert early.size == (300, 225)
+    assert open_photo(photo, hint=(500, 500)).size == (1200, 900)
+    recipe = InputRecipe(100, 100)
+    apart = load_pixels(photo, recipe).astype(int) - fit(open_photo(photo), recipe)
+    assert np.abs(apart).mean() < 1.0  # of 255; 0.14 on real photos
+
+
+def test_crop_keeps_the_middle_and_pad_keeps_all() -> None:
+    wide = Image.new("RGB", (90, 30), RED)
+    wide.paste(GREEN, (30, 0, 60, 30))
+    assert close(fit(wide, InputRecipe(10, 10, "crop", "nearest")), GREEN, within=0)
+    padded = fit(wide, InputRecipe(30, 30, "pad", "nearest"))
+    assert close(padded[:10], (0, 0, 0), within=0)
+    assert close(padded[20:], (0, 0, 0), within=0)
+    assert close(padded[10:20, 10:20], GREEN, within=0)
+    assert close(padded[10:20, :10], RED, within=0)
+
+
+def test_shrinking_is_antialiased_unless_nearest() -> None:
+    board = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    image = Image.fromarray(board).convert("RGB")
+    for name in FILTERS:
+        pixels = fit(image, InputRecipe(7, 7, filter=name)).astype(int)
+        grey = bool((np.abs(pixels - 127) < 30).all())
+        assert grey == (name != "nearest"), name
+
+
+def test_recipes_refuse_nonsense() -> None:
+    for bad in (
+        {"width": 0, "height": 8},
+        {"width": 8, "height": 8.0},
+        {"width": True, "height": 8},
+        {"width": 8, "height": 100_000},
+        {"width": 8, "height": 8, "resize": "squash"},
+        {"width": 8, "height": 8, "filter": "blur"},
+    ):
+        with pytest.raises(EdgegraftError, match="input recipe: expected"):
+            InputRecipe(**bad)
+    recipe = InputRecipe(20, 10, "crop", "lanczos")
+    assert InputRecipe.from_dict(recipe.to_dict()) == recipe
+    for record in ({}, [], None, {"width": 5}):
+        with pytest.raises(EdgegraftError, match="input recipe: expected"):
+            InputRecipe.from_dict(record)
+
+
+def test_the_warning_filter_is_laid_once() -> None:
+    with warnings.catch_warnings():
+        photo = coded(corners(), "PNG")
+        open_photo(photo)
+        length = len(warnings.filters)
+        open_photo(photo)
+        assert len(warnings.filters) == length
+
+
+def test_photo_errors_survive_pickling() -> None:
+    import pickle
+
+    error = pickle.loads(pickle.dumps(PhotoError("a.jpg", "broken")))
+    assert (error.path, error.reason, str(error)) == (
+        "a.jpg",
+        "broken",
+        "a.jpg: broken",
+    )
