@@ -67,8 +67,8 @@ def read(
     workers = default_workers() if workers is None else workers
     if workers < 1:
         raise EdgegraftError(f"workers: expected 1 or more, got {workers}")
-    # _pixels_in meets Pillow's warning before edge's own, exact limit does.
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    # Pillow warns of damaged tags and of sizes well within edge's own limit.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     waiting: deque[Future[Reading]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="photos")
     try:
@@ -107,15 +107,14 @@ def _read_one(path: Path, recipe: InputRecipe) -> Reading:
 
 
 def _bytes(path: Path) -> bytes:
-    with open(path, "rb") as file:
-        state = os.fstat(file.fileno())
-        if not stat.S_ISREG(state.st_mode):
-            raise PhotoError(str(path), "not an ordinary file")
-        if state.st_size > MAX_BYTES:
-            raise PhotoError(
-                str(path), f"more than {MAX_BYTES:,} bytes ({state.st_size:,})"
-            )
-        return file.read()
+    state = os.stat(path)
+    if not stat.S_ISREG(state.st_mode):  # opening a pipe would wait for a writer
+        raise PhotoError(str(path), "not an ordinary file")
+    if state.st_size > MAX_BYTES:
+        raise PhotoError(
+            str(path), f"more than {MAX_BYTES:,} bytes ({state.st_size:,})"
+        )
+    return path.read_bytes()
 
 
 def _pixels_in(data: bytes) -> int:

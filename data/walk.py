@@ -7,6 +7,7 @@ It does not know what a folder's name means.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from edge.errors import EdgegraftError
@@ -43,12 +44,12 @@ class Walk:
             path = folder / entry.name
             if entry.name.startswith(".") or entry.name.lower() in _LITTER:
                 self.hidden.append(path)
-            elif entry.is_dir():
+            elif _is(entry.is_dir):
                 (self.linked if entry.is_symlink() else folders).append(path)
             elif path.suffix.lower() not in PHOTO_SUFFIXES:
                 self.ignored.append(path)
-            elif entry.is_file() or entry.is_symlink():
-                # A link that points nowhere stays in: reading it will say so.
+            elif _is(entry.is_file) or entry.is_symlink():
+                # A link that leads nowhere stays in: reading it will say so.
                 photos.append(path)
             else:  # a pipe, socket or device: opening it could hang
                 self.ignored.append(path)
@@ -62,6 +63,14 @@ class Walk:
             waiting += folders
             found += photos
         return found
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """What an entry is, through links; a link in a circle is nothing."""
+    try:
+        return kind()
+    except OSError:
+        return False
 
 
 def _listed(folder: Path) -> list[os.DirEntry[str]]:

@@ -99,6 +99,8 @@ def test_bad_files_are_named_and_the_others_keep_their_order(
     (bad / "link.jpg").symlink_to(tmp_path / "gone.jpg")
     (bad / "self.jpg").symlink_to(bad / "self.jpg")
     (bad / "folder.jpg").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (bad / "pipe.jpg").symlink_to(tmp_path / "pipe")  # must not hang
     (bad / "bomb.png").write_bytes(_png_header(60_000, 60_000))
     poor = [Photo(path, "bad") for path in sorted(bad.iterdir())]
     mixed = [*photos[:5], *poor, *photos[5:], Photo(bad / "never.jpg", "bad")]
@@ -115,6 +117,7 @@ def test_bad_files_are_named_and_the_others_keep_their_order(
     assert "empty" in reasons["empty.jpg"]
     assert "nowhere" in reasons["link.jpg"]
     assert reasons["never.jpg"] == "no such file"
+    assert reasons["pipe.jpg"] == "not an ordinary file"
     assert "pixels" in reasons["bomb.png"]
     assert all(reason and "\n" not in reason for reason in reasons.values())
 
