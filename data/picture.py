@@ -1,0 +1,111 @@
+"""One drawn picture: a subject in a place, under some light, through some lens.
+
+Drawn at twice the size and scaled down; every choice comes out of the generator
+handed in, so a picture depends on nothing but it.
+
+This module does not know files, folders or how many pictures there are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from data.animals import POSES, draw_animal
+from data.drawing import Sketch, oval
+from data.scenery import backdrop, foreground
+from data.things import THINGS
+
+OVERSAMPLING = 2
+ASPECTS = ((4, 3), (4, 3), (3, 2), (1, 1), (3, 4), (3, 4), (2, 3))
+
+
+def draw_picture(
+    subject: str, rng: np.random.Generator, *, plain: bool = False
+) -> Image.Image:
+    """A picture of `subject`: "cat", "dog", or "unknown". RGB, 240 to 400 pixels.
+
+    plain: an easy picture (whole subject, fair light, nothing in front of it).
+    """
+    across, down = ASPECTS[rng.integers(len(ASPECTS))]
+    longer = (
+        int(rng.integers(300, 401)) if across != down else int(rng.integers(240, 321))
+    )
+    w = longer * across // max(across, down)
+    h = longer * down // max(across, down)
+    behind = backdrop((w, h), rng)
+    focus = float(rng.uniform(0.0, 2.2))
+    behind = behind.filter(ImageFilter.GaussianBlur(focus))
+    image = behind.resize((w * OVERSAMPLING, h * OVERSAMPLING), 2)
+    angle = float(rng.uniform(0, np.pi))
+    sk = Sketch(image, light=(np.cos(angle), -np.sin(angle) * 0.8 - 0.2))
+    if subject == "unknown":
+        _put_thing(sk, rng)
+    else:
+        _put_animal(sk, subject, rng, plain)
+    if not plain and rng.random() < 0.3:
+        foreground(image, rng)
+    return expose(image.reduce(OVERSAMPLING), rng, calm=plain)
+
+
+def _put_animal(
+    sk: Sketch, species: str, rng: np.random.Generator, plain: bool
+) -> None:
+    w, h = sk.image.size
+    names = list(POSES) if not plain else ["sit_front", "face"]
+    weights = np.array([POSES[n].weight for n in names], float)
+    name = names[rng.choice(len(names), p=weights / weights.sum())]
+    pose = POSES[name]
+    left, right, tall = pose.extent
+    fill = float(rng.uniform(0.75, 0.9) if plain else rng.uniform(0.7, 1.15))
+    scale = fill * min(w / (left + right), h / tall)
+    mirror = bool(rng.random() < 0.5)
+    if mirror:
+        left, right = right, left
+    spare_x, spare_y = w - scale * (left + right), h - scale * tall
+    x = left * scale + spare_x * float(rng.uniform(0, 1))
+    if name.startswith("face"):
+        y = h + scale * float(rng.uniform(-0.1, 0.3))
+        if plain:
+            y = float(h)
+    else:
+        y = tall * scale + spare_y * float(rng.uniform(0.45, 1.0))
+        shadow = oval(x, y - 0.05 * scale, scale * (left + right) * 0.42, 0.3 * scale)
+        sk.shade(shadow, 0.6, 0.2 * scale)
+    turn = float(rng.normal(0, 4))
+    pose.draw(sk.at(x, y, scale, turn, mirror), draw_animal(species, rng))
+
+
+def _put_thing(sk: Sketch, rng: np.random.Generator) -> None:
+    w, h = sk.image.size
+    thing = THINGS[rng.integers(len(THINGS))]
+    scale = float(rng.uniform(0.6, 1.05)) * min(w / 3.0, h / 2.4)
+    x = w / 2 + float(rng.uniform(-0.5, 0.5)) * max(0.0, w - 2.6 * scale)
+    y = h - float(rng.uniform(0.1, 0.9)) * max(0.0, h - 2.3 * scale)
+    sk.shade(oval(x, y, scale * 1.1, 0.2 * scale), 0.6, 0.15 * scale)
+    turned = float(rng.normal(0, 6))
+    thing(sk.at(x, y, scale, turned, bool(rng.random() < 0.5)), rng)
+
+
+def expose(
+    image: Image.Image, rng: np.random.Generator, *, calm: bool = False
+) -> Image.Image:
+    """Uneven light, colour cast, contrast, blur and sensor noise. RGB in and out."""
+    w, h = image.size
+    ease = 0.35 if calm else 1.0
+    blur = float(rng.exponential(0.5)) * ease
+    if blur > 0.3:
+        image = image.filter(ImageFilter.GaussianBlur(min(blur, 1.6)))
+    pixels = np.asarray(image, np.float32) / 255
+    angle, slope = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.55) * ease
+    x = np.linspace(-1, 1, w, dtype=np.float32) * np.float32(np.cos(angle) * slope)
+    y = np.linspace(-1, 1, h, dtype=np.float32) * np.float32(np.sin(angle) * slope)
+    gain = np.float32(np.exp(rng.normal(0, 0.22) * ease)) * (1 + x + y[:, None])
+    cast = np.exp(rng.normal(0, 0.08, 3) * ease).astype(np.float32)
+    contrast = np.float32(np.exp(rng.normal(0, 0.18) * ease))
+    lift = np.float32(rng.normal(0, 0.05) * ease)
+    pixels = (pixels - 0.5) * contrast + 0.5 + lift
+    pixels *= gain[..., None] * cast
+    noise = np.float32(rng.uniform(0.005, 0.05) * ease * 12**0.5)
+    pixels += (rng.random(pixels.shape, np.float32) - np.float32(0.5)) * noise
+    return Image.fromarray(np.clip(pixels * 255 + 0.5, 0, 255).astype(np.uint8))
