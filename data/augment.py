@@ -92,7 +92,7 @@ def augment(images: Any, how: Augmentation, seed: Any) -> Any:
 
     shape = tf.shape(images)
     count = shape[0]
-    geometry, colour = seed, seed + [0, 1 << 20]
+    geometry, colour = seed, tf.add(seed, [0, 1 << 20])
     if how.moves:
         images = tf.raw_ops.ImageProjectiveTransformV3(
             images=images,

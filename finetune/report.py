@@ -196,20 +196,9 @@ def draw_mistakes(
         axes.imshow(pixels[index])
         labels = evaluation.labels
         axes.set_title(
-            f"{labels[guess[index]]} {sure[index]:.0%}\nis {labels[evaluation.truth[index]]}",
+            f"{labels[guess[index]]} {sure[index]:.0%}\n"
+            f"is {labels[evaluation.truth[index]]}",
             fontsize=7.5,
             color=INK,
         )
     _save(figure, path)
-
-
-def per_class_lines(evaluation: Evaluation) -> list[str]:
-    """The per-class table for the terminal."""
-    width = max(5, *(len(row["label"]) for row in evaluation.per_class))
-    lines = [f"  {'class':<{width}}  precision  recall     F1  photos"]
-    for row in evaluation.per_class:
-        lines.append(
-            f"  {row['label']:<{width}}  {row['precision']:>8.1%} {row['recall']:>7.1%} "
-            f"{row['f1']:>6.3f} {row['photos']:>7,}"
-        )
-    return lines
