@@ -1,0 +1,250 @@
+"""The isolated legs: one model file, in environments of their own.
+
+1. edge: with numpy, Pillow and LiteRT alone (and pytest), `edge` passes its tests.
+2. tflite-runtime 2.14.0 (Python 3.11, numpy 1): the same best label as LiteRT on
+   every photo.
+3. MediaPipe's ImageClassifier takes the same file by its path alone, knows our
+   labels, and agrees with `edge classify` on 98.5 % of the photos.
+
+The file is built by `edgegraft build`: on real photos with pretrained weights where
+EDGEGRAFT_ASSETS is set, else on the drawn sample set. A leg that cannot run here says
+why and counts as skipped, with CI=true as failed unless it lacks a Python 3.11.
+Run by `make legs`; environments and the model are kept in .legs/ between calls.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+LEGS = ROOT / ".legs"
+REQUIREMENTS = ROOT / "requirements"
+MEDIAPIPE_AGREEMENT = 0.985
+MEDIAPIPE_LIBRARIES = "libegl1 libgles2 libgl1 libglib2.0-0"
+
+
+class Skipped(Exception):
+    """A leg that cannot run here, and why."""
+
+
+class Failed(Exception):
+    """A leg that ran and did not hold, and how."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--uv", default="uv", help="the uv to make environments with")
+    parser.add_argument("--model", type=Path, help="a .tflite file instead of a build")
+    parser.add_argument("--photos", type=Path, help="photos instead of the test part")
+    parser.add_argument("leg", nargs="*", help=f"of {', '.join(LEG)} (default: all)")
+    args = parser.parse_args()
+    unknown = [name for name in args.leg if name not in LEG]
+    if unknown or (args.model is None) != (args.photos is None):
+        parser.error(f"expected legs of {', '.join(LEG)}, --model with --photos")
+    bench = Bench(args.uv, args.model, args.photos)
+    counts = {"passed": 0, "failed": 0, "skipped": 0}
+    for name in args.leg or LEG:
+        start = time.monotonic()
+        try:
+            told, outcome = LEG[name](bench), "passed"
+        except Skipped as reason:
+            told, outcome = str(reason), "skipped"
+        except Failed as reason:
+            told, outcome = str(reason), "failed"
+        counts[outcome] += 1
+        print(f"leg {name}: {outcome} ({time.monotonic() - start:.0f} s): {told}")
+    print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
+    return 1 if counts["failed"] else 0
+
+
+class Bench:
+    """What the legs share: environments, the model file, its photos, answers."""
+
+    def __init__(self, uv: str, model: Path | None, photos: Path | None) -> None:
+        self.uv = uv
+        self._given = (model, photos)
+        self._built: tuple[Path, Path] | None = None
+        self._litert: dict[str, str] | None = None
+
+    def environment(self, name: str, requirements: str, python: str) -> Path:
+        """The python of `.legs/<name>`, made where its requirements changed."""
+        folder, wanted = LEGS / name, REQUIREMENTS / requirements
+        interpreter, stamp = folder / "bin" / "python", folder / "requirements.txt"
+        if stamp.exists() and stamp.read_bytes() == wanted.read_bytes():
+            return interpreter
+        made = _run([self.uv, "venv", "--quiet", "--clear", "--python", python, folder])
+        if made.returncode:
+            raise Skipped(f"no Python {python} here: {_last_line(made.stderr)}")
+        pip = [self.uv, "pip", "install", "--quiet", "--python", interpreter]
+        installed = _run([*pip, "--require-hashes", "-r", wanted])
+        if installed.returncode:
+            raise Failed(f"cannot install {requirements}: {installed.stderr.strip()}")
+        shutil.copyfile(wanted, stamp)
+        return interpreter
+
+    def model(self) -> tuple[Path, Path]:
+        """An int8 file and a folder of photos that it never saw."""
+        if self._built is None:
+            model, photos = self._given
+            self._built = (model, photos) if model and photos else _build()
+        return self._built
+
+    def litert(self) -> dict[str, str]:
+        """Photo to label, through LiteRT in the environment of leg 1."""
+        if self._litert is None:
+            python = self.environment("edge", "device-test.txt", sys.executable)
+            self._litert = _answers(python, "litert", *self.model())
+        return self._litert
+
+
+def leg_edge(bench: Bench) -> str:
+    python = bench.environment("edge", "device-test.txt", sys.executable)
+    names = sorted(str(test) for test in (ROOT / "tests").glob("test_edge_*.py"))
+    if not names:
+        raise Failed("expected tests/test_edge_*.py, found none")
+    done = _run([python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *names])
+    print(done.stdout.rstrip())
+    if done.returncode:
+        raise Failed(_last_line(done.stdout) or _last_line(done.stderr))
+    listed = _run([bench.uv, "pip", "list", "--quiet", "--python", python]).stdout
+    strangers = {"tensorflow", "tf-keras", "keras", "scipy", "matplotlib", "streamlit"}
+    found = strangers & {line.split()[0] for line in listed.splitlines() if line}
+    if found:
+        raise Failed(f"expected a device's packages, found {', '.join(sorted(found))}")
+    return _last_line(done.stdout).strip("= ")
+
+
+def leg_tflite_runtime(bench: Bench) -> str:
+    python = bench.environment("tflite-runtime", "tflite-runtime.txt", "3.11")
+    theirs = _answers(python, "tflite-runtime", *bench.model())
+    ours = bench.litert()
+    other = [photo for photo in ours if theirs.get(photo) != ours[photo]]
+    if other or not ours or ours.keys() != theirs.keys():
+        raise Failed(
+            f"expected the same best label as LiteRT on all {len(ours)} photos, "
+            f"{len(other)} differ: {', '.join(Path(p).name for p in other[:5])}"
+        )
+    return f"the same best label as LiteRT on all {len(ours)} photos"
+
+
+def leg_mediapipe(bench: Bench) -> str:
+    python = bench.environment("mediapipe", "mediapipe.txt", sys.executable)
+    model, photos = bench.model()
+    script = Path(__file__).with_name("mediapipe_answers.py")
+    done = _run([python, script, model, photos])
+    if done.returncode:
+        raise Failed(
+            f"{_last_line(done.stderr)} (MediaPipe needs, on Debian: "
+            f"apt install {MEDIAPIPE_LIBRARIES})"
+        )
+    answers: dict[str, Any] = json.loads(done.stdout)
+    ours = bench.litert()
+    labels = set(ours.values())
+    if not ours or not labels <= set(answers["labels"]):
+        raise Failed(f"expected the labels {sorted(labels)}, got {answers['labels']}")
+    theirs: dict[str, str] = answers["photos"]
+    same = sum(theirs.get(photo) == label for photo, label in ours.items())
+    share = same / len(ours)
+    told = (
+        f"MediaPipe {answers['version']} agrees with edge classify on "
+        f"{same} of {len(ours)} photos ({share:.2%}), labels {answers['labels']}"
+    )
+    if share < MEDIAPIPE_AGREEMENT:
+        raise Failed(f"{told}, expected {MEDIAPIPE_AGREEMENT:.1%}")
+    return told
+
+
+LEG: dict[str, Callable[[Bench], str]] = {
+    "edge": leg_edge,
+    "tflite-runtime": leg_tflite_runtime,
+    "mediapipe": leg_mediapipe,
+}
+
+
+def _answers(python: Path, runtime: str, model: Path, photos: Path) -> dict[str, str]:
+    """Photo to best label, as `edge classify --json` prints it."""
+    command = [
+        python,
+        "-m",
+        "edge",
+        "classify",
+        model,
+        photos,
+        "--json",
+        "--top-k",
+        "1",
+    ]
+    done = _run([*command, "--runtime", runtime])
+    if done.returncode:
+        raise Failed(f"{runtime}: {_last_line(done.stderr)}")
+    document = json.loads(done.stdout)
+    if document["runtime"] != runtime:
+        raise Failed(f"expected the runtime {runtime}, got {document['runtime']}")
+    # The best label, also where the photo is refused as unknown.
+    return {p["photo"]: p["ranking"][0]["label"] for p in document["photos"]}
+
+
+def _build() -> tuple[Path, Path]:
+    """The int8 file and its test photos; built once, in .legs/model."""
+    assets = os.environ.get("EDGEGRAFT_ASSETS")
+    environment = dict(os.environ)
+    if assets:
+        environment["KERAS_HOME"] = str(Path(assets) / "keras_home")
+        name, source = "photos", Path(assets) / "photos" / "cats_dogs"
+        options = ["--backbone", "mobilenet_v2_1.0", "--size", "224"]
+        options += ["--unfreeze", "none"]
+        photos = source / "test"
+    else:
+        name, sample = "drawn", LEGS / "sample"
+        source, photos = sample / "photos", LEGS / "fresh" / "photos"
+        options = ["--backbone", "custom_cnn"]
+        for folder, count, seed in ((sample, 120, 0), (photos.parent, 60, 1)):
+            if not (folder / "photos").exists():
+                _sample(folder, count, seed)
+    model = LEGS / "runs" / name / "exports" / "int8.tflite"
+    if not model.exists():
+        build = [sys.executable, "-m", "edgegraft", "build", source, "--overwrite"]
+        where = ["--artifacts", LEGS / "runs", "--run", name]
+        done = _run([*build, *where, *options], environment)
+        if done.returncode or not model.exists():
+            raise Failed(f"edgegraft build: {_last_line(done.stderr)}")
+    return model, photos
+
+
+def _sample(folder: Path, count: int, seed: int) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    draw = [sys.executable, "-m", "edgegraft", "data", "sample", folder]
+    done = _run([*draw, "--count", str(count), "--seed", str(seed)])
+    if done.returncode:
+        raise Failed(f"edgegraft data sample: {_last_line(done.stderr)}")
+
+
+def _run(
+    command: Sequence[str | Path], environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1].strip() if lines else "no output"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
