@@ -150,10 +150,11 @@ def _split(args: argparse.Namespace) -> int:
 
 def _sample(args: argparse.Namespace) -> int:
     from data.sample import write_sample
+    from data.walk import shown
 
-    write_sample(args.folder, count=args.count, seed=args.seed)
-    print(f"drawn, not photographed: {args.folder / 'photos'}")
-    print(f"next: edgegraft build {args.folder / 'photos'}")
+    sample = write_sample(args.folder, count=args.count, seed=args.seed)
+    print(f"drawn, not photographed: {shown(sample.photos)}")
+    print(f"next: edgegraft build {shown(sample.photos)}")
     return 0
 
 

@@ -111,7 +111,6 @@ def test_a_wrong_command_is_one_line(
 def test_sample_is_drawn_and_can_be_audited(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("data.sample", reason="the sample set is not there yet")
     folder = tmp_path / "sample"
     assert main(["sample", str(folder), "--count", "4", "--seed", "1"]) == 0
     assert f"next: edgegraft build {folder / 'photos'}" in capsys.readouterr().out
