@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import NoReturn
 
 from edge.errors import EdgegraftError
 
@@ -102,7 +102,9 @@ def _audit(args: argparse.Namespace) -> int:
     from data.folder import scan
 
     started = time.perf_counter()
-    report = audit(scan(args.photos), workers=args.workers, progress=_progress())
+    report = audit(
+        scan(args.photos), workers=args.workers, progress=_progress("reading photos")
+    )
     seconds = time.perf_counter() - started
     if args.json:
         print(json.dumps({**report.to_dict(), "seconds": round(seconds, 3)}, indent=2))
@@ -122,7 +124,7 @@ def _split(args: argparse.Namespace) -> int:
 
     refuse_existing(args.output, args.overwrite)  # before minutes of reading
     folder = scan(args.photos)
-    report = audit(folder, workers=args.workers, progress=_progress())
+    report = audit(folder, workers=args.workers, progress=_progress("reading photos"))
     split = make_split(
         folder.photos, report.kept, seed=args.seed, val=args.val, test=args.test
     )
@@ -152,15 +154,20 @@ def _sample(args: argparse.Namespace) -> int:
     from data.sample import write_sample
     from data.walk import shown
 
-    sample = write_sample(args.folder, count=args.count, seed=args.seed)
+    sample = write_sample(
+        args.folder,
+        count=args.count,
+        seed=args.seed,
+        progress=_progress("drawing pictures"),
+    )
     print(f"drawn, not photographed: {shown(sample.photos)}")
     print(f"next: edgegraft build {shown(sample.photos)}")
     return 0
 
 
-def _progress(stream: TextIO | None = None) -> Callable[[int, int], None] | None:
+def _progress(doing: str) -> Callable[[int, int], None] | None:
     """A line that counts photos and the seconds left; None where nobody watches."""
-    out = sys.stderr if stream is None else stream
+    out = sys.stderr
     if not out.isatty():
         return None
     started = last = time.monotonic()
@@ -173,7 +180,7 @@ def _progress(stream: TextIO | None = None) -> Callable[[int, int], None] | None
         elif now - last > 0.1:
             last = now
             left = (now - started) / done * (total - done)
-            out.write(f"\rreading photos {done:,}/{total:,}, {left:.0f} s left \033[K")
+            out.write(f"\r{doing} {done:,}/{total:,}, {left:.0f} s left \033[K")
         out.flush()
 
     return show
