@@ -62,7 +62,8 @@ def wilson(correct: int, total: int, z: float = CONFIDENCE_95) -> tuple[float, f
     middle = (share + square / (2 * total)) / (1 + square / total)
     spread = (share * (1 - share) / total + square / (4 * total * total)) ** 0.5
     half = z * spread / (1 + square / total)
-    return (max(0.0, middle - half), min(1.0, middle + half))
+    low = 0.0 if correct == 0 else middle - half  # exact at the ends
+    return (low, 1.0 if correct == total else middle + half)
 
 
 def score(

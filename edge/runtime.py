@@ -58,17 +58,20 @@ def find(name: str = "auto") -> tuple[Runtime, Any]:
         raise RuntimeMissing(
             f"unknown runtime {name!r}: expected auto, {', '.join(NAMES)}"
         )
-    problems = []
+    problems: list[tuple[str, ImportError]] = []
     for candidate in NAMES if name == "auto" else (name,):
         try:
             return _load(candidate)
-        except ImportError as error:
-            problems.append((candidate, error))
+        except ImportError as reason:
+            problems.append((candidate, reason))
     if name != "auto":
-        raise RuntimeMissing(f"{name}: {_explain(name, problems[0][1])}")
-    for candidate, problem in problems:
+        problem = _problem(problems[0][1])
+        raise RuntimeMissing(f"{name}: {problem}; {_advice(name, problem)}")
+    for candidate, error in problems:
         if _installed(candidate):
-            raise RuntimeMissing(f"{candidate}: {_explain(candidate, problem)}")
+            problem = _problem(error)
+            advice = _advice(candidate, problem)
+            raise RuntimeMissing(f"{candidate}: {problem}; {advice}")
     raise RuntimeMissing(f"no TFLite interpreter is installed: {_install_line()}")
 
 
@@ -83,9 +86,8 @@ def diagnose() -> list[tuple[str, str | None, str | None, str | None]]:
         try:
             runtime, _ = _load(name)
         except ImportError as error:
-            problem = " ".join(str(error).split()) or type(error).__name__
-            advice = _explain(name, error)
-            found.append((name, _version(name), f"{problem:.160}", advice))
+            problem = _problem(error)
+            found.append((name, _version(name), problem, _advice(name, problem)))
         else:
             found.append((name, runtime.version, None, None))
     return found
@@ -173,7 +175,7 @@ def _numpy_too_new() -> bool:
 
 
 def _installed(name: str) -> bool:
-    if _MODULES[name] in sys.modules:
+    if sys.modules.get(_MODULES[name]) is not None:
         return True
     from importlib.util import find_spec
 
@@ -193,16 +195,19 @@ def _version(name: str) -> str | None:
     return str(version)
 
 
-def _explain(name: str, error: ImportError) -> str:
-    """What is wrong and the command that mends it, in one line."""
-    reason = " ".join(str(error).split())
-    if name == "tflite-runtime" and _numpy_too_new() and _installed(name):
-        return f'{_NUMPY_2}; run: pip install "numpy<2", or: {_install("litert")}'
+def _problem(error: ImportError) -> str:
+    return f"{' '.join(str(error).split()) or type(error).__name__:.200}"
+
+
+def _advice(name: str, problem: str) -> str:
+    """The command that mends it, in one line."""
+    if problem == _NUMPY_2:
+        return f'run: pip install "numpy<2", or: {_install("litert")}'
     if not _installed(name):
-        return f"not installed; run: {_install(name)}"
-    if "GLIBC" in reason or "manylinux" in reason:
-        return f"{reason:.200}; this system is too old for it, try another runtime"
-    return f"{reason:.200}; run: {_install(name)} --force-reinstall"
+        return f"run: {_install(name)}"
+    if "GLIBC" in problem or "manylinux" in problem:
+        return "this system is too old for it, install another runtime"
+    return f"run: {_install(name)} --force-reinstall"
 
 
 def _install(name: str) -> str:

@@ -18,8 +18,8 @@ _MAGIC = frozenset("*?[")
 def photos(arguments: Iterable[str]) -> Iterator[str]:
     """Photo paths, in the order given; folders recursively and sorted by name.
 
-    A file is passed on whatever its name; in a folder, only files with a photo's
-    suffix count and hidden ones are left out. A path that does not exist is passed
+    A file is passed on whatever its name; in a folder and for a pattern, only files
+    with a photo's suffix count and hidden ones are left out. A path that does not exist is passed
     on as well: opening it says so, and the other photos go on. EdgegraftError for
     a folder without a photo or a pattern that matches nothing.
     """
@@ -31,16 +31,18 @@ def photos(arguments: Iterable[str]) -> Iterator[str]:
         else:
             from glob import iglob
 
-            matches = sorted(iglob(argument, recursive=True))
-            if not matches:
-                raise EdgegraftError(
-                    f"{argument}: expected photos, this pattern matches no file"
-                )
-            for match in matches:
-                if os.path.isdir(match):
-                    yield from walk(match)
-                elif "**" not in argument or is_photo(match):
-                    yield match
+            found = sorted(iglob(argument, recursive=True))
+            yield from _non_empty(_matching(found, "**" in argument), argument)
+
+
+def _matching(found: list[str], deep: bool) -> Iterator[str]:
+    """The photos a pattern found; a `deep` one (**) has been in the folders itself."""
+    for match in found:
+        if not os.path.isdir(match):
+            if is_photo(match):
+                yield match
+        elif not deep:
+            yield from walk(match)
 
 
 def is_photo(name: str) -> bool:
@@ -90,9 +92,9 @@ def labelled(root: str, labels: Sequence[str]) -> Iterator[tuple[str, str]]:
             yield path, name
 
 
-def _non_empty(found: Iterator[str], folder: str) -> Iterator[str]:
+def _non_empty(found: Iterator[str], argument: str) -> Iterator[str]:
     first = next(found, None)
     if first is None:
-        raise EdgegraftError(f"{folder}: expected photos in this folder, found none")
+        raise EdgegraftError(f"{argument}: expected photos here, found none")
     yield first
     yield from found

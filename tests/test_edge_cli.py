@@ -1,0 +1,342 @@
+"""The device's command as a person and as a program use it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.cli import main
+from tests.edge_models import card, network, photo, save, with_card
+
+ROOT = Path(__file__).resolve().parents[1]
+BOTH = {"probabilities": "probabilities", "familiarity": "familiarity"}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    return save(tmp_path / "m.tflite", with_card(network(), name="tiny"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """photos/{red,green/deep}: two photos, a text file and a hidden photo."""
+    (tmp_path / "photos" / "green" / "deep").mkdir(parents=True)
+    (tmp_path / "photos" / "red").mkdir()
+    photo(tmp_path / "photos" / "red" / "a.png", (200, 0, 0))
+    photo(tmp_path / "photos" / "green" / "deep" / "b.JPG", (0, 200, 0))
+    photo(tmp_path / "photos" / "red" / ".hidden.png", (0, 0, 200))
+    (tmp_path / "photos" / "notes.txt").write_text("no photo")
+    return tmp_path / "photos"
+
+
+def run(*argv: str) -> subprocess.CompletedProcess[str]:
+    """As a device runs it: a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "edge", *argv],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_person_reads_one_line(model: str, tmp_path: Path) -> None:
+    done = run("classify", model, photo(tmp_path / "x.png", (20, 80, 60)))
+    assert done.returncode == 0
+    name = re.escape(str(tmp_path / "x.png"))
+    line = rf"green    70\.\d%  {name}  \(blue 25\.\d%; red \d\.\d%\)\n"
+    assert re.fullmatch(line, done.stdout), done.stdout
+    assert done.stderr == ""  # nothing of the interpreter's chatter
+
+
+def test_folders_globs_and_files(
+    model: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(*paths: str) -> list[list[str]]:
+        assert main(["classify", model, *paths, "--top-k", "1"]) == 0
+        return [line.split() for line in capsys.readouterr().out.splitlines()]
+
+    a, b = str(folder / "red" / "a.png"), str(folder / "green" / "deep" / "b.JPG")
+    assert [row[0] for row in told(str(folder))] == ["green", "red"]
+    assert [row[2] for row in told(str(folder))] == [b, a]
+    assert [row[2] for row in told(a, b, a)] == [a, b, a]
+    assert [row[2] for row in told(f"{folder}/*/*.png")] == [a]
+    assert [row[2] for row in told(f"{folder}/**/*")] == [b, a]
+    assert [row[2] for row in told(f"{folder}/gr*")] == [b]
+
+
+def test_a_name_with_brackets_is_a_file_first(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = photo(tmp_path / "a[1]*.png", (0, 0, 200))
+    assert main(["classify", model, odd]) == 0
+    assert capsys.readouterr().out.startswith("blue")
+
+
+def test_json_is_one_document(
+    model: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["classify", model, str(folder), "--json", "--top-k", "2"]) == 0
+    out = json.loads(capsys.readouterr().out)
+    assert out["model"] == model and out["name"] == "tiny"
+    assert out["runtime"] in ("litert", "tflite-runtime", "tf.lite")
+    assert out["failures"] == [] and out["load_ms"] > 0
+    green, red = out["photos"]
+    assert green["photo"].endswith("b.JPG") and green["label"] == "green"
+    assert red["label"] == "red" and red["known"] is True
+    assert red["familiarity"] is None
+    assert [entry["label"] for entry in red["ranking"]] == ["red", "green"]
+    assert red["ranking"][0]["probability"] == red["probability"] > 0.9
+    assert red["decode_ms"] > 0 and red["inference_ms"] > 0
+
+
+def test_csv_has_a_row_for_each_photo(
+    model: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["classify", model, str(folder), "--csv", "--top-k", "2"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["label"] for row in rows] == ["green", "red"]
+    assert float(rows[0]["probability"]) > 0.9
+    assert set(rows[0]) >= {"photo", "label_2", "probability_2", "decode_ms", "known"}
+
+
+@pytest.mark.parametrize("shape", ["", "--json", "--csv"])
+def test_one_bad_photo_among_many(
+    shape: str, model: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = folder / "red" / "b.png"
+    bad.write_text("no photo")
+    gone, empty = str(folder / "gone.png"), folder / "empty"
+    empty.mkdir()
+    good = str(folder / "red" / "a.png")
+    argv = ["classify", model, str(folder), gone, str(empty), f"{folder}/*.none", good]
+    assert main([*argv, *filter(None, [shape])]) == 2
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    assert len(lines) == 4
+    assert lines[0].startswith(f"edgegraft: error: {bad}: expected a photo")
+    assert lines[1] == f"edgegraft: error: {gone}: no such file"
+    assert lines[2] == f"edgegraft: error: {empty}: expected photos here, found none"
+    assert lines[3].endswith("*.none: expected photos here, found none")
+    if shape == "--json":
+        record = json.loads(out)
+        assert len(record["photos"]) == 3
+        assert [entry["photo"] for entry in record["failures"]] == [
+            str(bad),
+            gone,
+            str(empty),
+            f"{folder}/*.none",
+        ]
+    else:
+        assert len(out.splitlines()) == 3 + (shape == "--csv")
+
+
+def test_unknown_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flat = with_card(
+        network(familiarity=True), outputs=BOTH, familiarity_threshold=100.0
+    )
+    model = save(tmp_path / "m.tflite", flat)
+    dark = photo(tmp_path / "d.png", (0, 50, 0))
+    assert main(["classify", model, dark]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("unknown ") and "familiarity 50; green" in out
+    assert main(["classify", model, dark, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["photos"][0]
+    assert told["label"] == "unknown" and told["known"] is False
+    assert told["familiarity"] == 50 and told["ranking"][0]["label"] == "green"
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["classify", "none.tflite", "x.png"], "none.tflite: no such model file"),
+        (["classify", "MODEL"], "required: PATH"),
+        (["classify", "MODEL", "x", "--top-k", "0"], "expected 1 or more, got '0'"),
+        (["classify", "MODEL", "x", "--threads", "two"], "expected 1 or more"),
+        (["classify", "MODEL", "x", "--json", "--csv"], "not allowed with"),
+        (["classify", "MODEL", "x", "--mean", "1"], "--mean and --std together"),
+        (["classify", "MODEL", "x", "--labels", "none.txt"], "none.txt: No such file"),
+        (["classify", "MODEL", "x", "--runtime", "onnx"], "invalid choice"),
+        (["bogus"], "invalid choice: 'bogus'"),
+        ([], "required: VERB"),
+        (["info", "none.tflite"], "no such model file"),
+        (["bench", "none.tflite"], "no such model file"),
+        (["bench", "none.tflite", "none.tflite"], "no such model file"),
+        (["evaluate", "MODEL", "nowhere"], "nowhere: expected a folder"),
+    ],
+)
+def test_bad_commands_cost_one_line(
+    argv: list[str], message: str, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = [model if word == "MODEL" else word for word in argv]
+    assert main(argv) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("edgegraft: error: ") and err.count("\n") == 1
+    assert message in err
+
+
+def test_debug_shows_where(model: str) -> None:
+    done = run("classify", "none.tflite", "x.png", "--debug")
+    assert done.returncode != 0 and "Traceback" in done.stderr
+
+
+def test_a_closed_pipe_is_no_error(model: str, folder: Path) -> None:
+    command = f'"{sys.executable}" -m edge classify "{model}" '
+    command += f"{' '.join([str(folder)] * 40)} | head -1"
+    done = subprocess.run(
+        command, shell=True, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.count("\n") == 1 and done.stderr == ""
+
+
+def test_info_for_people_and_programs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = {"test": {"accuracy": 0.961, "interval": [0.94, 0.97], "photos": 600}}
+    flat = with_card(network(), measured=measured, provenance={"seed": 7})
+    model = save(tmp_path / "m.tflite", flat)
+    assert main(["info", model]) == 0
+    out = capsys.readouterr().out
+    for text in (
+        "red, green, blue",
+        "8 x 8, stretch, bilinear",
+        "uint8 [1, 8, 8, 3] scale 1 zero 0",
+        "accuracy 96.1% (95 % interval 94.0% to 97.0%) on 600 photos",
+        "seed",
+    ):
+        assert text in out
+    assert main(["info", model, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["card"] == json.loads(
+        card(measured=measured, provenance={"seed": 7}).to_json()
+    )
+    assert record["inputs"][0]["scale"] == 1.0
+    assert record["size_bytes"] == os.path.getsize(model)
+
+
+def test_info_of_a_foreign_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["info", save(tmp_path / "m.tflite", network())]) == 0
+    out = capsys.readouterr().out
+    assert "none: a foreign file, classify needs --labels" in out
+
+
+def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "works (used)" in out and "numpy" in out and "Python" in out
+    assert main(["doctor", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["used"] in [entry["name"] for entry in record["runtimes"]]
+    assert record["cores"] >= 1 and record["board"]
+
+
+def test_bench(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", model, model, "--runs", "5"]) == 0
+    assert capsys.readouterr().out.count(model) == 2
+    assert main(["bench", model, model, "--runs", "5", "--json"]) == 0
+    for record in json.loads(capsys.readouterr().out)["models"]:
+        check_bench(record, model)
+
+
+def check_bench(record: dict[str, Any], model: str) -> None:
+    assert 0 < record["p50_ms"] <= record["p95_ms"]
+    assert record["load_ms"] > 0 and record["first_ms"] > 0
+    assert record["runs"] == 5 and record["threads"] == 1
+    assert record["size_bytes"] == os.path.getsize(model)
+    assert 10 < record["peak_memory_mb"] < 200
+    assert record["host"] and record["runtime_version"]
+
+
+def test_bench_apart_measures_its_own_memory(model: str) -> None:
+    """Not that of a parent that holds much: Linux hands ru_maxrss down."""
+    from edge.bench import bench_apart
+
+    ballast = bytearray(os.urandom(1024)) * (300 * 1024)
+    record = bench_apart(model, runs=5)
+    check_bench(record, model)
+    assert len(ballast) == 300 * 1024 * 1024
+
+
+def test_evaluate(model: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "blue").mkdir()
+    photo(folder / "blue" / "wrong.png", (200, 0, 0))
+    assert main(["evaluate", model, str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("accuracy 66.7% on 3 photos (95 % interval 20.8% to 93.9%)")
+    assert main(["evaluate", model, str(folder), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["confusion"] == [[1, 0, 0], [0, 1, 0], [1, 0, 0]]
+    (folder / "red" / "bad.png").write_text("no photo")
+    assert main(["evaluate", model, str(folder), "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert json.loads(out)["failures"][0]["photo"].endswith("bad.png")
+    assert err.count("\n") == 1
+
+
+def test_evaluate_wants_the_models_labels(
+    model: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "pink").mkdir()
+    assert main(["evaluate", model, str(folder)]) == 2
+    err = capsys.readouterr().err
+    assert "one folder for each label (red, green, blue), got a folder 'pink'" in err
+
+
+def test_help_states_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["classify", "--help"], prog="edgegraft edge") == 0
+    out = capsys.readouterr().out
+    assert "usage: edgegraft edge classify" in out and "exit code: 0" in out
+
+
+def test_one_photo_imports_only_what_it_needs(model: str, tmp_path: Path) -> None:
+    path = photo(tmp_path / "x.jpg", (200, 0, 0))
+    code = (
+        "import sys; from edge.cli import main\n"
+        f"assert main(['classify', {model!r}, {path!r}]) == 0\n"
+        "print(*sorted(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = set(done.stdout.splitlines()[-1].split())
+    unneeded = {"csv", "glob", "concurrent.futures", "asyncio"}
+    unneeded |= {"tensorflow", "cv2", "google.protobuf", "flatbuffers", "matplotlib"}
+    unneeded |= {"edge.bench", "edge.verbs", "edge.evaluate", "numpy.random"}
+    assert loaded & unneeded == set()
+
+
+def test_googles_classifiers_run(assets: Path) -> None:
+    """Files that edgegraft did not make, with their label file."""
+    folder = assets / "reference_tflite"
+    photos = ("cat_720p.jpg", "parrot.jpg", "sunflower.bmp")
+    for name, cats in (
+        ("mobilenet_v2_1.0_224_quant", {"Egyptian cat"}),
+        ("mobilenet_v1_0.25_128_quant", {"tiger cat", "Egyptian cat"}),
+    ):
+        done = run(
+            "classify",
+            str(folder / f"{name}.tflite"),
+            *(str(folder / photo_name) for photo_name in photos),
+            "--labels",
+            str(folder / "imagenet_labels.txt"),
+            "--json",
+        )
+        assert done.returncode == 0, done.stderr
+        told = [entry["label"] for entry in json.loads(done.stdout)["photos"]]
+        assert told[0] in cats and told[1:] == ["macaw", "daisy"]

@@ -1,0 +1,235 @@
+"""Interpreters are found in order, and never see a damaged file."""
+
+from __future__ import annotations
+
+import os
+import random
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge import runtime, structure
+from edge.errors import ModelError, RuntimeMissing
+from tests.edge_models import network, with_card
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def fake(folder: Path, package: str, code: str, version: str = "9.9") -> None:
+    """A package that can be imported from `folder`, in place of a runtime."""
+    (folder / package).mkdir(parents=True)
+    (folder / package / "__init__.py").write_text(f"__version__ = {version!r}\n")
+    (folder / package / "interpreter.py").write_text(code)
+    facts = folder / f"{package}-{version}.dist-info"
+    facts.mkdir()
+    text = f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n"
+    (facts / "METADATA").write_text(text)
+
+
+def python(code: str, *paths: Path) -> subprocess.CompletedProcess[str]:
+    """A fresh Python that has no runtime but those in `paths`."""
+    faked = {child.name for path in paths for child in path.iterdir()}
+    real = {"ai_edge_litert", "tflite_runtime", "tensorflow"} - faked
+    hide = f"import sys; sys.modules.update(dict.fromkeys({real!r}))\n"
+    return subprocess.run(
+        [sys.executable, "-c", hide + code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, *paths)))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_first_that_works_is_taken() -> None:
+    found, interpreter = runtime.find()
+    assert found.name in runtime.NAMES and found.version[0].isdigit()
+    assert hasattr(interpreter, "allocate_tensors")
+    assert runtime.find(found.name)[0] == found
+    listed = {name: version for name, version, problem, _ in runtime.diagnose()}
+    assert listed[found.name] == found.version
+
+
+def test_order_is_litert_then_tflite_runtime(tmp_path: Path) -> None:
+    fake(tmp_path / "a", "ai_edge_litert", "class Interpreter: pass")
+    fake(tmp_path / "b", "tflite_runtime", "class Interpreter: pass", "2.14.0")
+    code = (
+        "import numpy; numpy.__version__ = '1.26.4'\n"
+        "from edge.runtime import find; print(find()[0])"
+    )
+    both = python(code, tmp_path / "b", tmp_path / "a")
+    assert both.stdout == "litert 9.9\n", both.stderr
+    one = python(code, tmp_path / "b")
+    assert one.stdout == "tflite-runtime 2.14.0\n", one.stderr
+
+
+def test_a_broken_runtime_is_passed_over_and_told(tmp_path: Path) -> None:
+    fake(tmp_path, "ai_edge_litert", "raise ImportError('libm: GLIBC_2.99 not found')")
+    fake(tmp_path, "tflite_runtime", "class Interpreter: pass", "2.14.0")
+    code = (
+        "import numpy; numpy.__version__ = '1.26.4'\n"
+        "from edge.runtime import *\n"
+        "print(find()[0]); print(diagnose()[0])\n"
+        "from edge.errors import RuntimeMissing\n"
+        "try: find('litert')\n"
+        "except RuntimeMissing as error: print(error)"
+    )
+    done = python(code, tmp_path)
+    lines = done.stdout.splitlines()
+    assert lines[0] == "tflite-runtime 2.14.0", done.stderr
+    assert "GLIBC_2.99" in lines[1] and "too old" in lines[1]
+    assert lines[2].startswith("litert: libm: GLIBC_2.99")
+
+
+def test_numpy_2_beside_tflite_runtime_is_recognised(tmp_path: Path) -> None:
+    fake(tmp_path, "tflite_runtime", "raise SystemExit('never imported')", "2.14.0")
+    code = (
+        "import numpy; numpy.__version__ = '2.1.0'\n"
+        "from edge.runtime import *\n"
+        "print(diagnose()[1])\n"
+        "from edge.errors import RuntimeMissing\n"
+        "try: find()\n"
+        "except RuntimeMissing as error: print(error)"
+    )
+    done = python(code, tmp_path)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2, done.stderr
+    for line in lines:
+        assert "numpy 2" in line and "numpy<2" in line
+    assert "'2.14.0'" in lines[0]
+
+
+def test_none_installed_says_what_to_install() -> None:
+    code = (
+        "from edge.runtime import *\n"
+        "from edge.errors import RuntimeMissing\n"
+        "print([problem for _, _, problem, _ in diagnose()])\n"
+        "try: find()\n"
+        "except RuntimeMissing as error: print(error)\n"
+        "import edge.cli; print(edge.cli.main(['doctor']))"
+    )
+    done = python(code)
+    lines = done.stdout.splitlines()
+    assert lines[0] == str(["not installed"] * 3), done.stderr
+    assert lines[1].startswith("no TFLite interpreter is installed: run: pip install")
+    assert lines[-1] == "2"
+    assert "no TFLite interpreter works here" in done.stderr
+
+
+def test_an_unknown_runtime_lists_the_known() -> None:
+    with pytest.raises(RuntimeMissing, match=r"litert, tflite-runtime, tf\.lite"):
+        runtime.find("onnx")
+
+
+def test_open_from_path_and_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "m.tflite"
+    path.write_bytes(network())
+    for model in (path, str(path), path.read_bytes()):
+        found, interpreter = runtime.open_interpreter(model, threads=1)
+        assert found == runtime.find()[0]
+        assert list(interpreter.get_input_details()[0]["shape"]) == [1, 8, 8, 3]
+    with pytest.raises(ModelError, match="threads to be 1 or more, got 0"):
+        runtime.open_interpreter(path, threads=0)
+    assert 1 <= runtime.default_threads() <= runtime.MOST_THREADS
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "got an empty file"),
+        (b"PK\x03\x04" + bytes(100), "got a zip"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
+        (b"hello", "without its TFL3 mark"),
+        (b"\x1c\0\0\0TFL3", "damaged or truncated"),
+        (b"\xff\xff\xff\xffTFL3" + bytes(200), "damaged or truncated"),
+        (random.Random(3).randbytes(5000), "without its TFL3 mark"),
+        (b"\x10\0\0\0TFL3" + random.Random(3).randbytes(5000), "damaged or truncated"),
+    ],
+)
+def test_what_is_no_model_is_told(content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.tflite"
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=message) as caught:
+        runtime.open_interpreter(path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_unusable_paths(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no such model file"):
+        runtime.open_interpreter(tmp_path / "none.tflite")
+    with pytest.raises(ModelError, match="got a folder"):
+        runtime.open_interpreter(tmp_path)
+
+
+def test_every_truncation_is_caught_before_native_code() -> None:
+    model = network(familiarity=True)
+    structure.check(model, "m")
+    structure.check(with_card(model), "m")
+    for length in range(len(model) - 8):
+        with pytest.raises(ModelError):
+            structure.check(model[:length], "m")
+
+
+def test_every_offset_out_of_range_is_caught() -> None:
+    """A huge value in any place either is refused or was no offset at all."""
+    model = network(familiarity=True)
+    refused = 0
+    for at in range(8, len(model) - 4, 4):
+        broken = bytearray(model)
+        struct.pack_into("<I", broken, at, 0x7FFF_FF00)
+        try:
+            structure.check(bytes(broken), "m")
+        except ModelError:
+            refused += 1
+    assert refused > 200
+
+
+def test_indices_out_of_range_are_caught() -> None:
+    model = network()
+    for old, new in (
+        ([1, 2], [1, 99]),  # the inputs of RESHAPE
+        ([1, 2], [-2, 2]),
+        ([3], [99]),  # the input of SOFTMAX
+    ):
+        plain = struct.pack(f"<I{len(old)}i", len(old), *old)
+        assert plain in model
+        broken = model.replace(plain, struct.pack(f"<I{len(new)}i", len(new), *new))
+        with pytest.raises(ModelError, match="tensor that is not there"):
+            structure.check(broken, "m")
+
+
+def test_damage_ends_no_process(tmp_path: Path) -> None:
+    """Random damage to structure and content: an answer or one line, never a crash."""
+    path = tmp_path / "m.tflite"
+    code = (
+        "import random, sys, numpy\n"
+        "from edge.classifier import Classifier\n"
+        "from edge.errors import ModelError\n"
+        "from tests.edge_models import network\n"
+        "model, chance, refused = network(), random.Random(7), 0\n"
+        "for turn in range(150):\n"
+        "    broken = bytearray(model)\n"
+        "    for _ in range(chance.choice([1, 2, 8])):\n"
+        "        broken[chance.randrange(8, len(broken))] = chance.randrange(256)\n"
+        "    try:\n"
+        "        found = Classifier(bytes(broken), labels=['a', 'b', 'c'], threads=1)\n"
+        "        if found.recipe.width < 100:\n"
+        "            found.predict(numpy.zeros((found.recipe.height,\n"
+        "                found.recipe.width, 3), numpy.uint8))\n"
+        "    except ModelError: refused += 1\n"
+        "print(refused)"
+    )
+    assert not path.exists()
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout) > 50
