@@ -5,9 +5,8 @@ turned into a float flatbuffer once (seconds), calibrated once (it runs every
 calibration photo), and each variant is made out of one of the two (milliseconds).
 
 The input is uint8 RGB in every variant. The float graph gets a CAST in front. The
-integer graph gets it from the range of its input, which is set to 0..255 after
-calibration whatever the photos spanned: eight bits over 0..255 are scale 1 and
-zero point 0, so a dark calibration set cannot clip bright photos on the device.
+integer graph gets it from the range of its input, which is set to 0..255 whatever the
+calibration photos spanned (ranges): over eight bits that is scale 1, zero point 0.
 
 It does not know: files, runs, labels, how good the result is, or whether it kept
 to the contract (verify).
@@ -28,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import EdgegraftError
-from quantize import flatbuffer
+from quantize import flatbuffer, ranges
 from quantize.recipes import variant as find_variant
 
 Pixels = npt.NDArray[np.uint8]
@@ -36,7 +35,6 @@ Progress = Callable[[int, int], None]
 
 PROBABILITIES = "probabilities"  # signature output of a model with one output
 IMAGE = "image"  # signature input
-BLACK, WHITE = 0.0, 255.0  # the range of the input
 
 
 class Conversion:
@@ -116,13 +114,10 @@ class Conversion:
         with _one_line("calibrate the model"):
             with quiet():
                 calibrator = Calibrator(base)
-            tree = flatbuffer.parse(bytes(calibrator.calibrate(feed)))
+            observed = bytes(calibrator.calibrate(feed))
         if progress is not None:
             progress(len(photos), len(photos))
-        graph = tree.subgraphs[0]
-        span = graph.tensors[graph.inputs[0]].quantization
-        span.min, span.max = [BLACK], [WHITE]
-        return flatbuffer.pack(tree)
+        return ranges.span_input(observed)
 
 
 def convert(

@@ -1,0 +1,102 @@
+"""Small networks, photos and runs for the tests of quantize/: no training needed.
+
+The network tells reddish photos from bluish ones by their mean colour, so it is right
+by construction, and what conversion does to it can be worked out by hand.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+SIZE = 24
+LABELS = ("blue", "red")
+PER_LABEL = 20
+
+
+def pixels(count: int, seed: int = 0, *, dim: float = 1.0) -> npt.NDArray[np.uint8]:
+    """uint8 [count, SIZE, SIZE, 3]: noise, bluish and reddish by turns.
+
+    `dim` scales the brightness: 0.2 gives photos taken in the dark.
+    """
+    random = np.random.default_rng(seed)
+    photos = random.integers(0, 200, (count, SIZE, SIZE, 3)).astype(np.float64)
+    photos[0::2, :, :, 2] += 55
+    photos[1::2, :, :, 0] += 55
+    return (photos * dim).astype(np.uint8)
+
+
+def colour_network(*, common: float = 0.0, softmax: bool = True) -> Any:
+    """float32 image [N, SIZE, SIZE, 3] in 0..255 -> probabilities [N, 2].
+
+    `common` times the brightness is added to both logits: it changes no probability,
+    but it stretches their range until eight bits cannot hold the difference.
+    """
+    from backbones.keras import keras
+
+    k = keras()
+    image = k.Input((SIZE, SIZE, 3), name="image")
+    x = k.layers.Rescaling(1 / 127.5, -1.0)(image)
+    conv = k.layers.Conv2D(8, 3, padding="same", activation="relu6", name="conv")
+    depthwise = k.layers.DepthwiseConv2D(3, padding="same", name="depthwise")
+    x = depthwise(conv(x))
+    x = k.layers.GlobalAveragePooling2D()(x)
+    dense = k.layers.Dense(2, activation="softmax" if softmax else None, name="logits")
+    model = k.Model(image, dense(x))
+
+    centre = np.zeros((3, 3, 3, 8), np.float32)
+    for channel in range(3):  # each colour, above and below the middle
+        centre[1, 1, channel, channel] = 1.0
+        centre[1, 1, channel, channel + 3] = -1.0
+    centre[1, 1, :, 6] = 1 / 3  # brightness
+    conv.set_weights([centre, np.zeros(8, np.float32)])
+    pass_through = np.zeros((3, 3, 8, 1), np.float32)
+    pass_through[1, 1] = 1.0
+    depthwise.set_weights([pass_through, np.zeros(8, np.float32)])
+    kernel = np.zeros((8, 2), np.float32)
+    kernel[[0, 3]] = [[-12, 12], [12, -12]]
+    kernel[[2, 5]] = [[12, -12], [-12, 12]]
+    kernel[6] = common
+    dense.set_weights([kernel, np.zeros(2, np.float32)])
+    return model
+
+
+def write_photos(folder: Path, per_label: int = PER_LABEL) -> Path:
+    """folder/{blue,red}/NN.png: each photo different."""
+    photos = pixels(2 * per_label, seed=7)
+    for number, photo in enumerate(photos):
+        path = folder / LABELS[number % 2] / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photo).save(path)
+    return folder
+
+
+def write_run(folder: Path, photos: Path, network: Any) -> Any:
+    """A finished run, as finetune leaves it, holding `network`."""
+    from data import batches
+    from data.folder import scan
+    from data.split import make_split
+    from finetune.run import Run
+    from finetune.settings import Settings
+
+    settings = Settings(backbone="custom_cnn", size=SIZE, weights="none")
+    found = scan(photos)
+    with batches.load(found.photos, settings.recipe) as decoded:
+        split = make_split(found.photos, decoded.digests, val=0.25, test=0.25)
+    config = {
+        "status": "trained",
+        "photos": str(photos.resolve()),
+        "labels": list(found.labels),
+        "settings": settings.to_dict(),
+        "created": "2026-01-02T03:04:05+00:00",
+        "calibration": {"temperature": 1.25},
+        "data": {"fingerprint": split.fingerprint},
+    }
+    run = Run.create(folder, config, overwrite=True)
+    split.write(run.folder / "split.csv", photos)
+    run.save_model(network)
+    return run
