@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     opened = Run.open(args.run)
     results = export(
         opened,
-        args.variants.split(","),
+        args.variants,
         calibration_count=args.calibration,
         max_drop=args.max_drop / 100,
         overwrite=args.overwrite,

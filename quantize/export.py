@@ -65,7 +65,7 @@ class ExportResult:
 
 def export(
     run: Run,
-    variants: Sequence[str] = ("float32", "int8"),
+    variants: Sequence[str] | str = ("float32", "int8"),
     *,
     calibration_count: int = calibration.COUNT,
     max_drop: float = MAX_DROP,

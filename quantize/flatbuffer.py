@@ -136,7 +136,7 @@ def set_metadata(tree: Any, name: str, data: bytes | None) -> None:
     entry = next((e for e in entries if text(e.name) == name), None)
     if data is None:
         if entry is not None:
-            tree.metadata = [e for e in entries if e is not entry]
+            tree.metadata = [e for e in entries if e is not entry] or None
             if entry.buffer == len(tree.buffers) - 1:
                 tree.buffers = tree.buffers[:-1]
             else:  # the numbers of later buffers must stay

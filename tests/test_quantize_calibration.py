@@ -1,0 +1,103 @@
+"""Which photos calibrate: balanced, from train only, the same every time."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.folder import Photo
+from data.split import Row, Split
+from edge.errors import EdgegraftError
+from quantize import calibration
+
+ROOT = Path("photos")
+
+
+def split(**counts: int) -> Split:
+    """label=number of training photos; each label also has two of val and of test."""
+    rows = []
+    for label, count in counts.items():
+        for part, size in (("train", count), ("val", 2), ("test", 2)):
+            for number in range(size):
+                name = f"{label}-{part}-{number}"
+                digest = hashlib.sha256(name.encode()).hexdigest()
+                rows.append(
+                    Row(Photo(ROOT / label / f"{name}.jpg", label), part, digest)
+                )
+    return Split(tuple(rows))
+
+
+def test_labels_get_equal_shares_of_train():
+    chosen = calibration.choose(split(cat=50, dog=200), 60)
+    assert Counter(row.photo.label for row in chosen) == {"cat": 30, "dog": 30}
+    assert {row.part for row in chosen} == {"train"}
+    assert len({row.sha256 for row in chosen}) == 60
+
+
+def test_a_small_label_gives_all_and_others_fill_up():
+    chosen = calibration.choose(split(cat=3, dog=200), 60)
+    assert Counter(row.photo.label for row in chosen) == {"cat": 3, "dog": 57}
+
+
+def test_a_small_part_is_taken_whole():
+    assert len(calibration.choose(split(cat=3, dog=4), 200)) == 7
+
+
+def test_an_odd_count_is_met_exactly():
+    assert len(calibration.choose(split(a=9, b=9, c=9), 10)) == 10
+
+
+def test_names_and_folders_do_not_matter_but_the_seed_does():
+    whole = split(cat=40, dog=40)
+    moved = Split(
+        tuple(
+            Row(Photo(Path("elsewhere") / f"{n}.png", row.photo.label), *row[1:])
+            for n, row in enumerate(reversed(whole.rows))
+        )
+    )
+    first = [row.sha256 for row in calibration.choose(whole, 20)]
+    assert [row.sha256 for row in calibration.choose(moved, 20)] == first
+    assert [row.sha256 for row in calibration.choose(whole, 20, seed=1)] != first
+
+
+def test_a_copy_is_not_taken_twice():
+    rows = list(split(cat=4, dog=4).rows)
+    copies = [Row(Photo(ROOT / "cat/copy.jpg", "cat"), "train", rows[0].sha256)] * 5
+    chosen = calibration.choose(Split((*rows, *copies)), 100)
+    assert len(chosen) == 8
+
+
+def test_too_small_a_count_is_refused():
+    with pytest.raises(EdgegraftError, match="at least 2 calibration photos"):
+        calibration.choose(split(cat=5, dog=5), 1)
+
+
+def test_a_run_without_training_photos_is_refused():
+    with pytest.raises(EdgegraftError, match="got an empty part"):
+        calibration.choose(split(cat=0, dog=0), 10)
+
+
+def test_blank_photos_are_refused():
+    blank = np.zeros((3, 4, 4, 3), np.uint8)
+    blank[1] = 255
+    with pytest.raises(EdgegraftError, match="3 of one colour each"):
+        calibration.refuse_blank(blank)
+    blank[2, 0, 0] = 9
+    calibration.refuse_blank(blank)
+
+
+def test_the_list_is_written_with_paths_from_the_root(tmp_path):
+    chosen = calibration.choose(split(cat=5, dog=5), 4)
+    path = tmp_path / "calibration.csv"
+    calibration.write_csv(path, chosen, ROOT)
+    with path.open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["path", "label", "sha256"]
+    assert [row[2] for row in rows[1:]] == [row.sha256 for row in chosen]
+    assert rows[1][0] == f"{rows[1][1]}/{chosen[0].photo.path.name}"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,273 @@
+"""A run's files: exported, judged, compared, through the commands that people use."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edge.card import read_card
+from edge.classifier import Classifier
+from edge.errors import EdgegraftError, ModelError
+from finetune.run import Run
+from quantize import report
+from quantize.cli import compare_main, main
+from quantize.compare import compare, exported
+from quantize.export import EXIT_REJECTED, allowed_drop, export
+from tests.quantize_room import LABELS, colour_network, write_photos, write_run
+
+pytest.importorskip("tensorflow", reason="needs the extra 'train'")
+pytest.importorskip("matplotlib", reason="needs the extra 'train'")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return write_photos(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, photos):
+    """A run before its export."""
+    folder = tmp_path_factory.mktemp("trained") / "colours"
+    return write_run(folder, photos, colour_network())
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, trained):
+    """(run, results, comparison): exported and compared."""
+    run = copied(trained, tmp_path_factory.mktemp("done"))
+    results = export(run, calibration_count=20)
+    return run, results, compare(run, rounds=1, runs=3)
+
+
+def copied(run: Run, folder: Path) -> Run:
+    target = folder / run.folder.name
+    shutil.copytree(run.folder, target)
+    return Run.open(target)
+
+
+# -- export ---------------------------------------------------------------------
+
+
+def test_both_files_are_there_and_describe_themselves(done):
+    run, results, _ = done
+    assert {path.name for path in run.exports.iterdir()} == {
+        "float32.tflite",
+        "int8.tflite",
+        "exports.json",
+    }
+    for name, result in results.items():
+        assert not result.rejected and result.path == run.exports / f"{name}.tflite"
+        card = read_card(result.path)
+        assert card is not None
+        assert (card.variant, card.labels, card.input) == (name, LABELS, run.recipe)
+        assert card.temperature == 1.25
+        assert card.provenance["data_fingerprint"] == run.split().fingerprint
+        assert card.measured["validation"]["photos"] == 10
+        assert card.measured["validation"]["accuracy"] == result.validation.accuracy
+        assert "litert" in card.measured["validation"]["runtime"]
+
+
+def test_the_written_file_scores_what_was_told(done, photos):
+    run, results, _ = done
+    rows = [row for row in run.split().rows if row.part == "val"]
+    classifier = Classifier(results["int8"].path)
+    right = [classifier.classify(r.photo.path).label == r.photo.label for r in rows]
+    assert np.mean(right) == results["int8"].validation.accuracy == 1.0
+
+
+def test_calibration_photos_are_from_train_only(done):
+    run, _, _ = done
+    with (run.folder / "calibration.csv").open(newline="") as file:
+        used = {row["sha256"] for row in csv.DictReader(file)}
+    parts = {row.sha256: row.part for row in run.split().rows}
+    assert len(used) == 20 and {parts[digest] for digest in used} == {"train"}
+
+
+def test_exports_are_not_overwritten_unasked(done):
+    run, results, _ = done
+    before = results["int8"].path.read_bytes()
+    with pytest.raises(EdgegraftError, match="--overwrite"):
+        export(run, ["int8"])
+    assert results["int8"].path.read_bytes() == before
+
+
+def test_exporting_again_gives_the_same_bytes(trained, tmp_path):
+    run = copied(trained, tmp_path)
+    first = export(run, ["int8"], calibration_count=8)["int8"].path.read_bytes()
+    second = export(run, ["int8"], calibration_count=8, overwrite=True)
+    assert second["int8"].path.read_bytes() == first
+    assert not (run.exports / "float32.tflite").exists()  # measured, not asked for
+
+
+@pytest.fixture(scope="module")
+def fragile(tmp_path_factory, photos):
+    """A run whose int8 file cannot hold what float32 can: the gate must catch it.
+
+    Both logits share a large part that the softmax cancels; with eight bits over
+    their range, one step is more than the difference that decides.
+    """
+    folder = tmp_path_factory.mktemp("fragile") / "colours"
+    return write_run(folder, photos, colour_network(common=-20_000.0))
+
+
+def test_an_int8_file_that_loses_too_much_is_rejected(fragile, capsys):
+    (fragile.exports).mkdir()
+    (fragile.exports / "int8.tflite").write_bytes(b"an older export")
+    code = main([str(fragile.folder), "--overwrite"], "edgegraft quantize")
+    told = capsys.readouterr().out
+    assert code == EXIT_REJECTED == 3
+    assert "rejected: it loses" in told and "int8.rejected.tflite" in told
+    assert {path.name for path in fragile.exports.iterdir()} == {
+        "float32.tflite",
+        "int8.rejected.tflite",
+        "exports.json",
+    }
+    record = json.loads((fragile.exports / "exports.json").read_text())
+    assert record["int8"]["rejected"] and record["int8"]["drop"] > 0.1
+    assert not record["float32"]["rejected"]
+    paths = exported(fragile)
+    assert [path.name for path in paths] == ["float32.tflite", "int8.rejected.tflite"]
+
+
+def test_one_photo_may_change_unless_none_is_allowed():
+    assert allowed_drop(0.01, 1000) == pytest.approx(0.01)
+    assert allowed_drop(0.01, 40) == pytest.approx(1 / 40)
+    assert allowed_drop(0.0, 40) < 1e-6
+
+
+def test_pixels_decoded_earlier_are_found_by_content(trained, photos, tmp_path):
+    """`build` has them under the paths that the user typed, the run under others."""
+    from data import batches
+    from data.folder import scan
+
+    link = tmp_path / "same"
+    link.symlink_to(photos)
+    run = copied(trained, tmp_path)
+    with batches.load(scan(link).photos, run.recipe) as pixels:
+        results = export(run, calibration_count=8, pixels=pixels)
+    assert results["float32"].validation.accuracy == 1.0
+
+
+def test_changed_and_missing_photos_are_named(trained, photos, tmp_path):
+    own = tmp_path / "photos"
+    shutil.copytree(photos, own)
+    run = write_run(tmp_path / "run", own, colour_network())
+    victim = next(r.photo.path for r in run.split().rows if r.part == "val")
+    Image.new("RGB", (24, 24), "white").save(victim)
+    with pytest.raises(EdgegraftError, match="sha256 differs"):
+        export(run)
+    victim.unlink()
+    with pytest.raises(EdgegraftError, match=victim.name):
+        export(run)
+    assert not run.exports.exists()
+
+
+def test_blank_photos_calibrate_nothing(tmp_path):
+    for number in range(10):
+        for label in LABELS:
+            path = tmp_path / "photos" / label / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shade = 10 * number + (5 if label == "red" else 0)
+            Image.new("RGB", (24, 24), (shade, shade, shade)).save(path)
+    run = write_run(tmp_path / "run", tmp_path / "photos", colour_network())
+    with pytest.raises(EdgegraftError, match="one colour each"):
+        export(run)
+    assert not run.exports.exists()
+
+
+# -- compare --------------------------------------------------------------------
+
+
+def test_comparison_is_written_whole(done):
+    run, _, comparison = done
+    record = json.loads((run.folder / "comparison.json").read_text())
+    assert [file["variant"] for file in record["files"]] == ["float32", "int8"]
+    assert record["host"]["cores"] >= 1 and "interleaved" in record["method"]
+    for file in record["files"]:
+        assert file["photos"] == 10
+        assert file["accuracy_low"] < file["accuracy"] <= file["accuracy_high"] == 1
+        assert 0 < file["p50_ms"] <= file["p95_ms"]
+        assert file["load_ms"] > 0 and file["first_ms"] > 0
+        assert 10 < file["peak_memory_mb"] < 500
+        assert file["runtime"].startswith("litert ")
+        assert file["size_bytes"] == (run.exports / file["file"]).stat().st_size
+    assert (record["files"][0]["agreement"], record["files"][0]["drop"]) == (1.0, 0.0)
+    with (run.folder / "comparison.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["variant"] for row in rows] == ["float32", "int8"]
+    assert float(rows[1]["accuracy"]) == comparison.files[1].evaluation.accuracy
+    with Image.open(run.folder / "comparison.png") as picture:
+        assert picture.format == "PNG" and picture.width > 800
+
+
+def test_test_figures_go_into_the_cards(done):
+    comparison = done[2]
+    for measured in comparison.files:
+        card = read_card(measured.path)
+        assert card is not None
+        assert card.measured["test"]["accuracy"] == measured.evaluation.accuracy
+        assert card.measured["test"]["photos"] == 10
+        assert "validation" in card.measured  # still there
+        Classifier(measured.path)
+
+
+def test_the_table_has_a_line_for_each_file(done):
+    lines = report.table(done[2])
+    assert lines[0].split()[:2] == ["variant", "accuracy"]
+    assert lines[2].startswith("float32 ") and lines[3].startswith("int8 ")
+    assert "10 test photos" in lines[4] and "1 thread" in lines[4]
+    assert max(len(line) for line in lines[:4]) <= 100
+
+
+def test_compare_command_prints_one_json_document(done, capsys):
+    run, _, _ = done
+    code = compare_main([str(run.folder), "--json", "--rounds", "1", "--runs", "2"])
+    record = json.loads(capsys.readouterr().out)
+    assert code == 0 and len(record["files"]) == 2
+
+
+def test_a_damaged_file_is_named_and_nothing_written(trained, tmp_path):
+    run = copied(trained, tmp_path)
+    run.exports.mkdir()
+    (run.exports / "int8.tflite").write_bytes(b"\x1c\0\0\0TFL3" + b"\0" * 90)
+    with pytest.raises(ModelError, match=r"int8\.tflite: damaged"):
+        compare(run)
+    assert not (run.folder / "comparison.json").exists()
+
+
+def test_bad_input_is_one_line_and_exit_code_2(trained, tmp_path, capsys):
+    fresh = str(copied(trained, tmp_path).folder)
+    unfinished = tmp_path / "unfinished"
+    shutil.copytree(fresh, unfinished)
+    shutil.rmtree(unfinished / "model")
+    for command, words in (
+        ([str(tmp_path / "nowhere")], "expected a run folder"),
+        ([fresh, "--variants", "int4"], "out of float32, int8, got 'int4'"),
+        ([fresh, "--variants", ","], "at least one variant"),
+        ([fresh, "--calibration", "1"], "at least 2 calibration photos"),
+        ([fresh, "--max-drop", "-3"], "from 0 to 100 points"),
+        ([str(unfinished)], "expected a finished run"),
+        (["compare", fresh], "make them with: edgegraft quantize"),
+        (["compare", fresh, "--threads", "0"], "--threads to be 1 or more"),
+    ):
+        assert main(command) == 2, command
+        told = capsys.readouterr().err
+        assert words in told and told.count("\n") == 1, told
+
+
+def test_comparing_needs_no_tensorflow():
+    """It runs on files: a machine that only compares should not wait for training."""
+    code = (
+        "import sys, quantize.compare, quantize.report, quantize.cli;"
+        "sys.exit('tensorflow' in sys.modules or 'tf_keras' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False)
+    assert done.returncode == 0
