@@ -19,8 +19,7 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND='make requirements' $(UV) pip compile --qui
 
 # Draw the sample photos, build a classifier on them, ask it about two new pictures.
 quickstart: $(VENV)/.train
-	$(BIN)/edgegraft data sample $(RUNS)/sample --overwrite
-	$(BIN)/edgegraft build $(RUNS)/sample/photos --out $(RUNS)/quickstart --overwrite
+	$(BIN)/edgegraft build --artifacts $(RUNS) --run quickstart --overwrite
 	$(BIN)/edgegraft edge classify $(RUNS)/quickstart/exports/int8.tflite \
 		$(RUNS)/sample/test_cat.jpg $(RUNS)/sample/test_dog.jpg
 

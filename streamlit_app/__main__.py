@@ -1,0 +1,3 @@
+from streamlit_app.cli import main
+
+raise SystemExit(main())

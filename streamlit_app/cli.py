@@ -1,0 +1,88 @@
+"""`edgegraft app [MODEL...]`: the page, served on this machine.
+
+It does not know: what the page shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from edge.command import guard
+from edge.errors import EdgegraftError, ModelError
+
+HERE = Path(__file__).resolve().parent
+# Streamlit's own settings. The same stand in .streamlit/config.toml, which an
+# installed package does not have beside it.
+SETTINGS = {
+    "browser.gatherUsageStats": "false",
+    "server.maxUploadSize": "64",
+    "server.fileWatcherType": "none",
+    "client.toolbarMode": "minimal",
+}
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "edgegraft app") -> int:
+    """Serve the page until Ctrl-C; the exit code."""
+    parser = argparse.ArgumentParser(prog=prog, description="The page for photos.")
+    parser.add_argument(
+        "models", nargs="*", type=Path, metavar="MODEL", help=".tflite files to list"
+    )
+    parser.add_argument(
+        "--artifacts",
+        type=Path,
+        default=Path("artifacts"),
+        metavar="DIR",
+        help="list the models of the runs in here, too (default: artifacts)",
+    )
+    parser.add_argument("--port", type=int, default=8501, help="default: 8501")
+    parser.add_argument(
+        "--host",
+        default="localhost",
+        help="default: localhost; 0.0.0.0 lets other machines of your network in",
+    )
+    parser.add_argument(
+        "--no-browser", action="store_true", help="do not open a browser window"
+    )
+    parser.add_argument("--debug", action="store_true", help="show where errors arise")
+    args = parser.parse_args(argv)
+    return guard(lambda: _serve(args), debug=args.debug)
+
+
+def command(args: argparse.Namespace) -> list[str]:
+    """The command line that serves the page."""
+    settings = {
+        **SETTINGS,
+        "server.port": str(args.port),
+        "server.address": args.host,
+        "server.headless": str(args.no_browser).lower(),
+    }
+    return [
+        *(sys.executable, "-m", "streamlit", "run", str(HERE / "app.py")),
+        *(f"--{name}={value}" for name, value in settings.items()),
+        *("--", "--artifacts", str(args.artifacts)),
+        *(str(model) for model in args.models),
+    ]
+
+
+def _serve(args: argparse.Namespace) -> int:
+    for model in args.models:
+        if not model.is_file():
+            raise ModelError(f"{model}: expected a .tflite file, there is none")
+    if not 1 <= args.port <= 65535:
+        raise EdgegraftError(f"expected --port from 1 to 65535, got {args.port}")
+    if find_spec("streamlit") is None:
+        raise EdgegraftError(
+            "the page needs streamlit; run: pip install 'edgegraft[app]'"
+        )
+    path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)}
+    try:
+        return subprocess.call(command(args), env=environment)
+    except KeyboardInterrupt:
+        return 0

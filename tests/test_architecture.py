@@ -1,0 +1,278 @@
+"""The house stands as DESIGN says: who may import whom, and what never happens.
+
+Everything is read from the syntax trees, so a lazy import inside a function counts
+like one at the top.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+MAY_IMPORT = {
+    "edge": set(),
+    "data": {"edge"},
+    "backbones": {"edge"},
+    "finetune": {"edge", "data", "backbones"},
+    "quantize": {"edge", "data", "backbones", "finetune"},
+    "streamlit_app": {"edge"},
+    "edgegraft": {"edge", "data", "backbones", "finetune", "quantize", "streamlit_app"},
+}
+EDGE_PACKAGES = {"numpy", "PIL"}
+EDGE_CAMERAS = {"cv2", "picamera2"}
+INTERPRETERS = {"ai_edge_litert", "tflite_runtime"}
+SCHEMA_READERS = ("quantize/flatbuffer.py",)  # of LiteRT the file format, no kernels
+RUNTIME_PACKAGES = INTERPRETERS | {"tensorflow"}
+KERAS = {"keras", "tf_keras"}
+HEAVY = {"tensorflow", "keras", "tf_keras", "sklearn", "scipy", "matplotlib"}
+HEAVY |= {"pandas", "streamlit", "cv2", "tensorflow_hub"}
+ROOMS = set(MAY_IMPORT)
+LONGEST_FILE = 350
+AT_IMPORT = (
+    ast.Import,
+    ast.ImportFrom,
+    ast.FunctionDef,
+    ast.AsyncFunctionDef,
+    ast.ClassDef,
+    ast.Assign,
+    ast.AnnAssign,
+)
+
+
+def sources(room: str) -> list[Path]:
+    if room == "edgegraft":
+        return [ROOT / "edgegraft.py"]
+    return sorted((ROOT / room).rglob("*.py"))
+
+
+def all_sources() -> list[Path]:
+    return [path for room in MAY_IMPORT for path in sources(room)]
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    """(top-level package, line) of every import in a file, lazy ones too."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name.split(".")[0], node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                yield path.relative_to(ROOT).parts[0].removesuffix(".py"), node.lineno
+            elif node.module:
+                yield node.module.split(".")[0], node.lineno
+        elif (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, (ast.Name, ast.Attribute))
+            and getattr(node.func, "attr", getattr(node.func, "id", ""))
+            in ("import_module", "__import__")
+            and node.args
+            and isinstance(node.args[0], ast.Constant)
+        ):
+            yield str(node.args[0].value).split(".")[0], node.lineno
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_rooms_import_one_way(room: str) -> None:
+    files = sources(room)
+    assert files, f"no source in {room}"
+    forbidden = set(MAY_IMPORT) - MAY_IMPORT[room] - {room}
+    wrong = [
+        f"{name_of(path)}:{line} imports {package}"
+        for path in files
+        for package, line in imports(path)
+        if package in forbidden
+    ]
+    assert not wrong
+
+
+def test_order_has_no_circle() -> None:
+    for room, below in MAY_IMPORT.items():
+        for other in below:
+            assert room not in MAY_IMPORT[other]
+
+
+def test_edge_imports_only_a_devices_packages() -> None:
+    allowed = set(sys.stdlib_module_names) | EDGE_PACKAGES | EDGE_CAMERAS | {"edge"}
+    wrong = [
+        f"{name_of(path)}:{line} imports {package}"
+        for path in sources("edge")
+        for package, line in imports(path)
+        if package not in allowed
+        and not (name_of(path) == "edge/runtime.py" and package in RUNTIME_PACKAGES)
+    ]
+    assert not wrong
+
+
+def test_one_file_names_an_interpreter() -> None:
+    wrong = [
+        f"{name_of(path)}:{line} imports {package}"
+        for path in all_sources()
+        for package, line in imports(path)
+        if package in INTERPRETERS
+        and name_of(path) not in ("edge/runtime.py", *SCHEMA_READERS)
+    ]
+    assert not wrong
+    makes = [
+        name_of(path)
+        for path in all_sources()
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if (isinstance(node, ast.Attribute) and node.attr == "Interpreter")
+        or (
+            isinstance(node, ast.ImportFrom)
+            and any(alias.name == "Interpreter" for alias in node.names)
+        )
+    ]
+    assert set(makes) <= {"edge/runtime.py"}
+
+
+def test_one_file_names_keras() -> None:
+    wrong = [
+        f"{name_of(path)}:{line} imports {package}"
+        for path in all_sources()
+        for package, line in imports(path)
+        if package in KERAS and name_of(path) != "backbones/keras.py"
+    ]
+    assert not wrong
+
+
+def test_a_modules_top_level_defines() -> None:
+    """No loops, calls or prints there; only `__main__` files and guards run things."""
+    wrong = [
+        f"{name_of(path)}:{node.lineno} runs {ast.unparse(node):.60}"
+        for path in all_sources()
+        if path.name != "__main__.py"
+        for node in ast.parse(path.read_text("utf-8")).body
+        if not (isinstance(node, AT_IMPORT) or _is_docstring(node) or _is_guard(node))
+    ]
+    assert not wrong
+
+
+def _is_docstring(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _is_guard(node: ast.stmt) -> bool:
+    if not isinstance(node, ast.If):
+        return False
+    text = ast.unparse(node.test)
+    return text in ("__name__ == '__main__'", "TYPE_CHECKING") or text.startswith(
+        "sys.version_info"
+    )
+
+
+def test_importing_everything_works_nothing_off(tmp_path: Path) -> None:
+    """In a process of its own: no output, no files written, no heavy package."""
+    modules = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in all_sources()
+        if path.name not in ("__main__.py", "__init__.py", "app.py")
+    ]
+    script = tmp_path / "look.py"
+    script.write_text(_IMPORT_ALL.format(modules=modules, heavy=HEAVY), "utf-8")
+    done = _run([str(script)], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "wrote [], pulled in []\n"
+
+
+_IMPORT_ALL = """
+import importlib, os, sys
+wrote = []
+def hook(event, args):
+    if event == "open" and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+        wrote.append(args[0])
+    elif event in ("subprocess.Popen", "socket.connect", "os.mkdir", "os.remove"):
+        wrote.append(event)
+sys.dont_write_bytecode = True
+sys.addaudithook(hook)
+for module in {modules!r}:
+    importlib.import_module(module)
+print(f"wrote {{wrote}}, pulled in {{sorted({heavy!r} & set(sys.modules))}}")
+"""
+
+
+def _run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("path", all_sources(), ids=name_of)
+def test_files_are_short_and_say_what_they_are(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert len(text.splitlines()) <= LONGEST_FILE
+    assert path.name == "__main__.py" or ast.get_docstring(ast.parse(text))
+
+
+def test_edge_never_pulls_tensorflow_in(tmp_path: Path) -> None:
+    """In a process of its own: importing all of edge, then a real `classify`."""
+    script = tmp_path / "look.py"
+    script.write_text(_CLASSIFY.format(heavy=HEAVY | ROOMS - {"edge"}), "utf-8")
+    done = _run([str(script), *_classify_arguments(tmp_path)], tmp_path)
+    assert done.returncode == 0, done.stderr
+    answer, pulled_in = done.stdout.splitlines()
+    assert answer.split()[0] in ("cat", "dog")
+    assert pulled_in == "pulled in []"
+
+
+_CLASSIFY = """
+import sys, importlib, pkgutil
+import edge, edge.cli
+for found in pkgutil.iter_modules(edge.__path__):
+    if found.name != "__main__":
+        importlib.import_module("edge." + found.name)
+code = edge.cli.main(sys.argv[1:])
+print(f"pulled in {{sorted({heavy!r} & set(sys.modules))}}")
+sys.exit(code)
+"""
+
+
+def _classify_arguments(folder: Path) -> list[str]:
+    """A photo and a model of two labels, so that classify does all of its work."""
+    model, photo = folder / "model.tflite", folder / "photo.jpg"
+    made = _run(["-c", _MAKE_MODEL, str(model)], folder)
+    assert made.returncode == 0, made.stderr
+    Image.linear_gradient("L").resize((320, 240)).convert("RGB").save(photo)
+    return ["classify", str(model), str(photo), "--runtime", "litert"]
+
+
+_MAKE_MODEL = """
+import sys
+import numpy as np
+from backbones.keras import keras
+from edge.card import ModelCard
+from edge.preprocess import InputRecipe
+from quantize.convert import convert
+from quantize.metadata import embed
+
+k = keras()
+image = k.Input((32, 32, 3), name="image")
+x = k.layers.Rescaling(1 / 127.5, -1.0)(image)
+x = k.layers.Conv2D(4, 3, strides=2, activation="relu")(x)
+x = k.layers.GlobalAveragePooling2D()(x)
+out = k.layers.Dense(2, activation="softmax", name="probabilities")(x)
+rng = np.random.default_rng(0)
+pixels = rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+model = convert(k.Model(image, out), "int8", calibration=pixels)
+card = ModelCard(
+    labels=("cat", "dog"), input=InputRecipe(32, 32), variant="int8", name="tiny"
+)
+with open(sys.argv[1], "wb") as file:
+    file.write(embed(model, card))
+"""
