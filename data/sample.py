@@ -1,31 +1,28 @@
 """The built-in sample set: drawn cats and dogs, as files that look like photos.
 
 `write_sample` draws a folder of labelled pictures out of a seed. Each picture depends
-only on (seed, group, number), so a larger set begins with the smaller one. The files
-vary as photos do: JPEG qualities, EXIF turns (stored pixels turned, upright after the
-turn), grey ones, some PNGs with alpha. One seed gives the same bytes with the same
-Pillow; another Pillow may encode the same pixels differently.
+only on (seed, group, number), so a larger set begins with the smaller one. One seed
+gives the same bytes with the same Pillow; another Pillow may encode the same pixels
+differently.
 
 This module does not know how a picture is drawn, nor what the set is used for.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import io
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from data.picture import draw_picture
+from data.drawn.snapshot import Job, write_pictures
 from edge.errors import EdgegraftError
 from edge.preprocess import open_photo
 
@@ -40,11 +37,6 @@ GROUPS: dict[str, tuple[str, str, int]] = {
     "unknown": ("unknown", "unknown", 2),
 }
 TEST_STREAMS = {"cat": 100, "dog": 101}
-
-# EXIF orientation -> what was done to the upright picture before it was stored
-_T = Image.Transpose
-STORED_AS = {3: _T.ROTATE_180, 6: _T.ROTATE_90, 8: _T.ROTATE_270, 2: _T.FLIP_LEFT_RIGHT}
-ORIENTATION_TAG, SOFTWARE_TAG = 0x0112, 0x0131
 
 
 @dataclass(frozen=True)
@@ -117,14 +109,6 @@ def write_sample(
     return found
 
 
-def picture(subject: str, *, seed: int, stream: int, index: int) -> tuple[str, bytes]:
-    """One picture as a file: its suffix (".jpg" or ".png") and its bytes."""
-    rng = np.random.default_rng([seed, stream, index])
-    plain = stream in TEST_STREAMS.values()
-    image = draw_picture(subject, rng, plain=plain)
-    return _encode(image, np.random.default_rng([seed, stream, index, 1]), plain=plain)
-
-
 def contact_sheet(
     paths: Sequence[str | os.PathLike[str]], columns: int = 8, side: int = 160
 ) -> Image.Image:
@@ -145,7 +129,7 @@ def contact_sheet(
     return sheet
 
 
-def _jobs(facts: dict[str, int]) -> Iterator[tuple[str, str, int, int]]:
+def _jobs(facts: dict[str, int]) -> Iterator[Job]:
     """(path without suffix, subject, stream, index) of every picture of the set."""
     for group, (place, subject, stream) in GROUPS.items():
         for index in range(facts["unknown" if group == "unknown" else "count"]):
@@ -161,26 +145,15 @@ def _draw_into(
 ) -> None:
     for place, _, _ in GROUPS.values():
         (stage / place).mkdir(parents=True, exist_ok=True)
-
-    def draw(job: tuple[str, str, int, int]) -> tuple[str, str]:
-        name, subject, stream, index = job
-        suffix, data = picture(subject, seed=facts["seed"], stream=stream, index=index)
-        (stage / (name + suffix)).write_bytes(data)
-        return name + suffix, hashlib.sha256(data).hexdigest()
-
     jobs = list(_jobs(facts))
+    easy = frozenset(TEST_STREAMS.values())
     digests: dict[str, str] = {}
-    # Pillow lets go of the interpreter lock while it fills, blurs and encodes.
-    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
-    try:
-        running = [pool.submit(draw, job) for job in jobs]
-        for done, future in enumerate(as_completed(running), 1):
-            name, digest = future.result()
+    drawing = write_pictures(stage, jobs, seed=facts["seed"], plain=easy)
+    with contextlib.closing(drawing):  # ends its processes, whatever happens here
+        for name, digest in drawing:
             digests[name] = digest
             if progress is not None:
-                progress(done, len(jobs))
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+                progress(len(digests), len(jobs))
     record = {**facts, "drawn": True, "sha256": dict(sorted(digests.items()))}
     (stage / MARKER).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
@@ -202,7 +175,7 @@ def _already_there(root: Path, facts: dict[str, int]) -> bool:
         told = {name: record[name] for name in facts}
     except (OSError, ValueError, KeyError, TypeError):
         raise EdgegraftError(
-            f"sample: expected a new or empty folder, got one with other files: {root}; "
+            f"sample: expected a new or empty folder, got other files in {root}; "
             "give another path"
         ) from None
     if told != facts:
@@ -229,37 +202,3 @@ def _already_there(root: Path, facts: dict[str, int]) -> bool:
             + "); give another path, or delete it"
         )
     return True
-
-
-def _encode(
-    image: Image.Image, rng: np.random.Generator, *, plain: bool
-) -> tuple[str, bytes]:
-    """The RGB picture as the bytes of a file such as cameras and phones leave."""
-    out = io.BytesIO()
-    kind, turn, quality = rng.random(), rng.random(), int(rng.integers(75, 96))
-    fine, orientation = bool(rng.random() < 0.3), (6, 8, 3, 6, 8, 2)[rng.integers(6)]
-    if kind < 0.04 and not plain:
-        image.putalpha(_rounded(image.size, float(rng.uniform(0.05, 0.4))))
-        image.save(out, "PNG", compress_level=4)
-        return ".png", out.getvalue()
-    if kind < 0.1 and not plain:
-        image = image.convert("L")
-    exif = Image.Exif()
-    exif[SOFTWARE_TAG] = "edgegraft, drawn"
-    if turn < 0.15 and not plain:
-        exif[ORIENTATION_TAG] = orientation
-        image = image.transpose(STORED_AS[orientation])
-    sampling = 0 if fine else 2  # 4:4:4 or 4:2:0
-    if image.mode == "L":
-        image.save(out, "JPEG", quality=quality, exif=exif)
-    else:
-        image.save(out, "JPEG", quality=quality, exif=exif, subsampling=sampling)
-    return ".jpg", out.getvalue()
-
-
-def _rounded(size: tuple[int, int], part: float) -> Image.Image:
-    """An opacity mask with round corners; `part` of the shorter side is their radius."""
-    mask = Image.new("L", size)
-    box = (1, 1, size[0] - 2, size[1] - 2)
-    ImageDraw.Draw(mask).rounded_rectangle(box, part * min(size), fill=255)
-    return mask

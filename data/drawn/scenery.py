@@ -11,8 +11,9 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from data.drawing import Colour, Sketch, almond, curve, limb, oval
-from data.things import CLUTTER, box, bright
+from data.drawn.outlines import almond, curve, limb, oval
+from data.drawn.sketch import Colour, Sketch
+from data.drawn.things import CLUTTER, box, bright
 
 
 def _mix(a: Colour, b: Colour, t: float) -> Colour:
@@ -127,7 +128,7 @@ def indoors(image: Image.Image, rng: np.random.Generator) -> float:
     floor = tall * float(rng.uniform(0.5, 0.78))
     paint = _muted(rng)
     image.paste(_slope(image.size, paint, _mix(paint, (0, 0, 0), 0.25)))
-    sk = Sketch(image).at(0, 0, w)
+    sk = Sketch(image, shadows=False).at(0, 0, w)
     _wall(sk, rng, floor, tall)
     _floor(sk, rng, floor, tall)
     if rng.random() < 0.4:
@@ -147,7 +148,7 @@ def outdoors(image: Image.Image, rng: np.random.Generator) -> float:
     )
     top, low = skies[rng.choice(4, p=[0.5, 0.25, 0.15, 0.1])]
     image.paste(_slope((w, h), top, low))
-    sk = Sketch(image).at(0, 0, w)
+    sk = Sketch(image, shadows=False).at(0, 0, w)
     for _ in range(int(rng.integers(0, 5))):
         x, y = rng.uniform(0, 1), rng.uniform(0, floor * 0.6)
         for dx, r in ((-0.07, 0.05), (0, 0.07), (0.08, 0.05)):
@@ -184,7 +185,7 @@ def studio(image: Image.Image, rng: np.random.Generator) -> float:
     w, h = image.size
     one = _muted(rng)
     image.paste(_slope((w, h), one, _mix(one, bright(rng), 0.3)))
-    sk = Sketch(image).at(0, 0, w)
+    sk = Sketch(image, shadows=False).at(0, 0, w)
     if rng.random() < 0.5:
         step, other = rng.uniform(0.06, 0.2), _mix(one, bright(rng), 0.4)
         turned = sk.at(0.5, 0.5, 1, float(rng.uniform(0, 90)))
@@ -202,7 +203,7 @@ def backdrop(size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
     place = (indoors, outdoors, studio)[rng.choice(3, p=[0.42, 0.42, 0.16])]
     floor = place(image, rng)
     w, h = size
-    sk = Sketch(image).at(0, 0, w)
+    sk = Sketch(image, shadows=False).at(0, 0, w)
     for y in np.sort(rng.uniform(floor, h * 1.02, int(rng.integers(0, 5)))):
         scale = float(rng.uniform(0.04, 0.13))
         thing = CLUTTER[rng.integers(len(CLUTTER))]

@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from data.drawing import Colour, Sketch, almond, blob, limb, oval, wedge
+from data.drawn.outlines import almond, blob, limb, oval, wedge
+from data.drawn.sketch import Colour, Sketch
 
 GLASS: Colour = (176, 208, 224)
 TYRE: Colour = (40, 40, 44)
@@ -72,9 +73,9 @@ def house(sk: Sketch, rng: np.random.Generator) -> None:
 def tree(sk: Sketch, rng: np.random.Generator) -> None:
     sk.part(limb([(0, 0), (0.05, -0.7), (0, -1.2)], [0.2, 0.14, 0.1]), BARK)
     leaf = LEAF if rng.random() < 0.7 else (196, 122, 46)
-    for _ in range(7):
-        x, y = rng.uniform(-0.6, 0.6), rng.uniform(-2.0, -1.1)
-        r = rng.uniform(0.35, 0.55)
+    for _ in range(5):
+        x, y = rng.uniform(-0.55, 0.55), rng.uniform(-2.0, -1.1)
+        r = rng.uniform(0.42, 0.6)
         sk.part(oval(x, y, r, r * 0.9), leaf, hair=1.0, shadow=0.2)
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.drawing import Colour, Outline, limb, oval
+from data.drawn.outlines import Outline, limb, oval
+from data.drawn.sketch import Colour
 
 Marks = list[tuple[Outline, Colour]]
 

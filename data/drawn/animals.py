@@ -14,17 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.coats import Coat, draw_coat
-from data.drawing import Colour, Outline, Points, Sketch, blob, furry, limb, oval
-from data.heads import (
-    Look,
-    cat_face,
-    cat_look,
-    cat_profile,
-    dog_face,
-    dog_look,
-    dog_profile,
-)
+from data.drawn.cats import cat_face, cat_look, cat_profile
+from data.drawn.coats import Coat, draw_coat
+from data.drawn.dogs import dog_face, dog_look, dog_profile
+from data.drawn.heads import Look
+from data.drawn.outlines import Outline, Points, blob, furry, limb, oval
+from data.drawn.sketch import Colour, Sketch
 
 COLLARS: tuple[Colour, ...] = (
     (196, 44, 52),
@@ -123,8 +118,16 @@ def sit_front(sk: Sketch, a: Animal) -> None:
     else:
         a.tail(sk, [(0.7, -0.2), (1.6, -0.2), (1.95, -0.8), (1.6, -1.35)])
     trunk = blob(
-        [(-0.55 * t, -2.55), (0.55 * t, -2.55), (0.82 * t, -1.6), (1.08 * t, -0.5)]
-        + [(0.8, -0.02), (-0.8, -0.02), (-1.08 * t, -0.5), (-0.82 * t, -1.6)]
+        [
+            (-0.55 * t, -2.55),
+            (0.55 * t, -2.55),
+            (0.82 * t, -1.6),
+            (1.08 * t, -0.5),
+            (0.8, -0.02),
+            (-0.8, -0.02),
+            (-1.08 * t, -0.5),
+            (-0.82 * t, -1.6),
+        ]
     )
     a.body(sk, trunk)
     for side in (-1, 1):
@@ -149,8 +152,17 @@ def sit_side(sk: Sketch, a: Animal, side: bool = False) -> None:
         a.tail(sk, [(-1.4, -0.2), (-2.3, -0.15), (-2.8, -0.6), (-2.5, -1.3)])
     a.leg_part(sk, [(0.5, -1.6), (0.56, -0.8), (0.56, -0.1)])
     trunk = blob(
-        [(0.2, -2.75), (0.62, -2.2), (0.72, -1.3), (0.3, -0.5), (-0.6, -0.02)]
-        + [(-1.45, -0.05), (-1.72 * t, -0.6), (-1.3 * t, -1.5), (-0.5, -2.5)]
+        [
+            (0.2, -2.75),
+            (0.62, -2.2),
+            (0.72, -1.3),
+            (0.3, -0.5),
+            (-0.6, -0.02),
+            (-1.45, -0.05),
+            (-1.72 * t, -0.6),
+            (-1.3 * t, -1.5),
+            (-0.5, -2.5),
+        ]
     )
     a.body(sk, trunk)
     a.chest(sk, blob([(0.2, -2.3), (0.6, -2.1), (0.66, -1.4), (0.3, -1.2)]))
@@ -168,23 +180,38 @@ def stand(sk: Sketch, a: Animal, side: bool = True) -> None:
     if a.is_dog:
         a.tail(
             sk,
-            [(-long, top - 0.2), (-long - 0.6, top - 0.5)]
-            + [(-long - 0.8, top - 1.1), (-long - 0.6, top - 1.6)],
+            [
+                (-long, top - 0.2),
+                (-long - 0.6, top - 0.5),
+                (-long - 0.8, top - 1.1),
+                (-long - 0.6, top - 1.6),
+            ],
         )
     else:
         a.tail(
             sk,
-            [(-long, top - 0.2), (-long - 0.7, top - 0.3)]
-            + [(-long - 0.8, top - 1.2), (-long - 0.45, top - 1.9)],
+            [
+                (-long, top - 0.2),
+                (-long - 0.7, top - 0.3),
+                (-long - 0.8, top - 1.2),
+                (-long - 0.45, top - 1.9),
+            ],
         )
     step = float(a.rng.uniform(-0.3, 0.3))
     for x, sway in ((-0.15, -step), (-2.55, step)):
         a.leg_part(sk, [(x, top + 0.2), (x + sway * 0.4, top / 2), (x + sway, -0.2)])
     tuck = 0.22 if a.is_dog else 0.08
     trunk = blob(
-        [(0.35, top - t * 1.15), (0.6, top), (0.3, top + t), (-1.4, top + t - tuck)]
-        + [(-2.6, top + t - 0.1), (-3.1, top + 0.05), (-2.9, top - t * 0.9)]
-        + [(-1.4, top - t * 0.86)]
+        [
+            (0.35, top - t * 1.15),
+            (0.6, top),
+            (0.3, top + t),
+            (-1.4, top + t - tuck),
+            (-2.6, top + t - 0.1),
+            (-3.1, top + 0.05),
+            (-2.9, top - t * 0.9),
+            (-1.4, top - t * 0.86),
+        ]
     )
     a.body(sk, trunk)
     a.chest(
@@ -205,8 +232,16 @@ def lie(sk: Sketch, a: Animal, side: bool = False) -> None:
     else:
         a.tail(sk, [(-2.5, -0.3), (-3.3, -0.15), (-3.5, -0.6), (-3.0, -0.75)])
     trunk = blob(
-        [(0.4, -1.3), (0.7, -0.7), (0.5, -0.05), (-1.2, -0.02), (-2.6, -0.02)]
-        + [(-3.0, -0.55), (-2.5, -1.15 * t), (-1.2, -1.22 * t)]
+        [
+            (0.4, -1.3),
+            (0.7, -0.7),
+            (0.5, -0.05),
+            (-1.2, -0.02),
+            (-2.6, -0.02),
+            (-3.0, -0.55),
+            (-2.5, -1.15 * t),
+            (-1.2, -1.22 * t),
+        ]
     )
     a.body(sk, trunk)
     a.body(sk, oval(-2.2, -0.55, 0.72, 0.55, -10))

@@ -1,6 +1,6 @@
 """One drawn picture: a subject in a place, under some light, through some lens.
 
-Drawn at twice the size and scaled down; every choice comes out of the generator
+Drawn larger than it is and scaled down; every choice comes out of the generator
 handed in, so a picture depends on nothing but it.
 
 This module does not know files, folders or how many pictures there are.
@@ -11,12 +11,13 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageFilter
 
-from data.animals import POSES, draw_animal
-from data.drawing import Sketch, oval
-from data.scenery import backdrop, foreground
-from data.things import THINGS
+from data.drawn.animals import POSES, draw_animal
+from data.drawn.outlines import oval
+from data.drawn.scenery import backdrop, foreground
+from data.drawn.sketch import Sketch
+from data.drawn.things import THINGS
 
-OVERSAMPLING = 2
+OVERSAMPLING = 1.6
 ASPECTS = ((4, 3), (4, 3), (3, 2), (1, 1), (3, 4), (3, 4), (2, 3))
 
 
@@ -29,14 +30,15 @@ def draw_picture(
     """
     across, down = ASPECTS[rng.integers(len(ASPECTS))]
     longer = (
-        int(rng.integers(300, 401)) if across != down else int(rng.integers(240, 321))
+        int(rng.integers(280, 401)) if across != down else int(rng.integers(240, 321))
     )
     w = longer * across // max(across, down)
     h = longer * down // max(across, down)
     behind = backdrop((w, h), rng)
     focus = float(rng.uniform(0.0, 2.2))
-    behind = behind.filter(ImageFilter.GaussianBlur(focus))
-    image = behind.resize((w * OVERSAMPLING, h * OVERSAMPLING), 2)
+    behind = behind.filter(ImageFilter.BoxBlur(focus))
+    large = (round(w * OVERSAMPLING), round(h * OVERSAMPLING))
+    image = behind.resize(large, Image.Resampling.BILINEAR)
     angle = float(rng.uniform(0, np.pi))
     sk = Sketch(image, light=(np.cos(angle), -np.sin(angle) * 0.8 - 0.2))
     if subject == "unknown":
@@ -45,7 +47,7 @@ def draw_picture(
         _put_animal(sk, subject, rng, plain)
     if not plain and rng.random() < 0.3:
         foreground(image, rng)
-    return expose(image.reduce(OVERSAMPLING), rng, calm=plain)
+    return expose(image.resize((w, h), Image.Resampling.BILINEAR), rng, calm=plain)
 
 
 def _put_animal(
@@ -64,12 +66,12 @@ def _put_animal(
         left, right = right, left
     spare_x, spare_y = w - scale * (left + right), h - scale * tall
     x = left * scale + spare_x * float(rng.uniform(0, 1))
+    if spare_x < 0:  # too large for the picture: the tail is cut off, not the head
+        x = left * scale if mirror else w - right * scale
     if name.startswith("face"):
-        y = h + scale * float(rng.uniform(-0.1, 0.3))
-        if plain:
-            y = float(h)
+        y = h if plain else h + scale * float(rng.uniform(-0.1, 0.3))
     else:
-        y = tall * scale + spare_y * float(rng.uniform(0.45, 1.0))
+        y = tall * scale + max(0.0, spare_y) * float(rng.uniform(0.45, 1.0))
         shadow = oval(x, y - 0.05 * scale, scale * (left + right) * 0.42, 0.3 * scale)
         sk.shade(shadow, 0.6, 0.2 * scale)
     turn = float(rng.normal(0, 4))
@@ -95,8 +97,8 @@ def expose(
     ease = 0.35 if calm else 1.0
     blur = float(rng.exponential(0.5)) * ease
     if blur > 0.3:
-        image = image.filter(ImageFilter.GaussianBlur(min(blur, 1.6)))
-    pixels = np.asarray(image, np.float32) / 255
+        image = image.filter(ImageFilter.BoxBlur(min(blur, 1.6) * 1.3))
+    pixels = np.asarray(image).astype(np.float32)
     angle, slope = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.55) * ease
     x = np.linspace(-1, 1, w, dtype=np.float32) * np.float32(np.cos(angle) * slope)
     y = np.linspace(-1, 1, h, dtype=np.float32) * np.float32(np.sin(angle) * slope)
@@ -104,8 +106,13 @@ def expose(
     cast = np.exp(rng.normal(0, 0.08, 3) * ease).astype(np.float32)
     contrast = np.float32(np.exp(rng.normal(0, 0.18) * ease))
     lift = np.float32(rng.normal(0, 0.05) * ease)
-    pixels = (pixels - 0.5) * contrast + 0.5 + lift
+    # ((p - 1/2) contrast + 1/2 + lift) gain cast, for p in 0..255
+    pixels *= contrast
+    pixels += 127.5 * (1 - contrast) + 255 * lift
     pixels *= gain[..., None] * cast
-    noise = np.float32(rng.uniform(0.005, 0.05) * ease * 12**0.5)
-    pixels += (rng.random(pixels.shape, np.float32) - np.float32(0.5)) * noise
-    return Image.fromarray(np.clip(pixels * 255 + 0.5, 0, 255).astype(np.uint8))
+    noise = np.float32(rng.uniform(0.005, 0.05) * ease * 12**0.5 * 255)
+    grain = rng.random(pixels.shape, np.float32)
+    grain -= np.float32(0.5)
+    grain *= noise
+    pixels += grain
+    return Image.fromarray(np.clip(pixels, 0, 255, out=pixels).astype(np.uint8))
