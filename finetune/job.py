@@ -228,7 +228,7 @@ def train(
         f"validation {best.val_accuracy:.1%}"
     )
     calibration = _calibrate(model, parts["val"])
-    _report(run, prepared, model, trainer, start)
+    _report(run, prepared, model, trainer)
     run.save_model(model)
     run.update(
         status="trained",
@@ -240,9 +240,7 @@ def train(
     return model
 
 
-def _report(
-    run: Run, prepared: Prepared, model: Any, trainer: Trainer, start: str
-) -> None:
+def _report(run: Run, prepared: Prepared, model: Any, trainer: Trainer) -> None:
     """metrics.json and the pictures. The test part is looked at here, and only here."""
     labels = run.labels
     val = _evaluate(model, prepared.examples("val"), labels)
@@ -260,7 +258,10 @@ def _report(
     assert trainer.best is not None
     report.write_history(run.folder / "history.csv", trainer.history)
     report.draw_training(
-        run.folder / "training.png", trainer.history, trainer.best.epoch, start
+        run.folder / "training.png",
+        trainer.history,
+        trainer.best.epoch,
+        run.config.get("probe"),
     )
     report.draw_confusion(run.folder / "confusion.png", test, "test part, Keras")
     seen: npt.NDArray[np.uint8] = examples.array[examples.rows]

@@ -82,10 +82,17 @@ def fit(
             model.fit(x, truth)
         start = (model.coef_.copy(), model.intercept_.copy())
         kernel, bias = _head(model, classes)
-        logits = val_x @ kernel + bias
+        found, logits = x @ kernel + bias, val_x @ kernel + bias
         loss = log_loss(logits, val_truth)
-        accuracy = float((logits.argmax(axis=1) == val_truth).mean())
-        tried.append({"strength": strength, "val_loss": loss, "val_accuracy": accuracy})
+        tried.append(
+            {
+                "strength": strength,
+                "train_loss": log_loss(found, truth),
+                "train_accuracy": float((found.argmax(axis=1) == truth).mean()),
+                "val_loss": loss,
+                "val_accuracy": float((logits.argmax(axis=1) == val_truth).mean()),
+            }
+        )
         if best is None or loss < best[0]:
             best = (loss, strength, kernel, bias)
     assert best is not None

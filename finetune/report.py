@@ -8,8 +8,8 @@ Does not know: how the numbers came about.
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,64 +67,93 @@ def _plain(axes: Axes, title: str) -> None:
     axes.set_axisbelow(True)
 
 
-def draw_training(path: Path, history: Sequence[Epoch], best: int, start: str) -> None:
-    """training.png: accuracy and loss, train and validation, over the epochs.
+@dataclass(frozen=True)
+class _Curve:
+    """One line of the training picture; `x` are the places of `y`."""
 
-    start: what epoch 0 is ("linear probe", "untrained").
+    label: str
+    colour: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+def draw_training(
+    path: Path, history: Sequence[Epoch], best: int, probe: Mapping[str, Any] | None
+) -> None:
+    """training.png: accuracy and loss, train and validation.
+
+    Over the epochs; where only the probe was fitted, over the penalties it tried.
+    probe: the run's record of it, None for a network from scratch.
     """
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
+    from matplotlib.ticker import MaxNLocator
 
     figure = _figure(9, 3.4)
     left, right = figure.subplots(1, 2)
-    epochs = [e.epoch for e in history]
     trained = [e for e in history if e.train_loss is not None]
-    chosen = next(e for e in history if e.epoch == best)
-    panels: tuple[tuple[Any, str, list[Any], list[float], float], ...] = (
-        (
-            left,
-            "Accuracy",
-            [e.train_accuracy for e in trained],
-            [e.val_accuracy for e in history],
-            chosen.val_accuracy,
-        ),
-        (
-            right,
-            "Loss (cross-entropy)",
-            [e.train_loss for e in trained],
-            [e.val_loss for e in history],
-            chosen.val_loss,
-        ),
-    )
-    for axes, title, train, val, mark in panels:
+    if trained or probe is None:
+        x, train_x = [e.epoch for e in history], [e.epoch for e in trained]
+        train_label = "train (augmented, smoothed labels)"
+        where = "epoch (0 = " + ("untrained)" if probe is None else "linear probe)")
+        mark: float = best
+        rows = [asdict(epoch) for epoch in history]
+        train_rows = [asdict(epoch) for epoch in trained]
+        for axes in (left, right):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    else:
+        rows = train_rows = list(probe["tried"])
+        x = train_x = [row["strength"] for row in rows]
+        train_label, mark = "train", probe["strength"]
+        where = "linear probe: inverse penalty C"
+        for axes in (left, right):
+            axes.set_xscale("log")
+    for axes, title, key in (
+        (left, "Accuracy", "accuracy"),
+        (right, "Loss (cross-entropy)", "loss"),
+    ):
+        train = _Curve(
+            train_label, TRAIN, train_x, [r["train_" + key] for r in train_rows]
+        )
+        val = _Curve("validation", VAL, x, [r["val_" + key] for r in rows])
         _plain(axes, title)
-        axes.plot(
-            [e.epoch for e in trained],
-            train,
-            color=TRAIN,
-            marker="o",
-            markersize=3,
-            label="train (augmented, smoothed labels)",
-        )
-        axes.plot(
-            epochs, val, color=VAL, marker="o", markersize=3.5, label="validation"
-        )
-        axes.plot(
-            [best],
-            [mark],
-            marker="o",
-            markersize=9,
-            markerfacecolor="none",
-            color=MARK,
-            linestyle="none",
-            label="kept",
-        )
-        axes.set_xlabel(f"epoch (0 = {start})", fontsize=8, color=MUTED)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
-        axes.margins(x=0.04, y=0.15)
-    left.yaxis.set_major_formatter(PercentFormatter(1.0))
+        _draw_curves(axes, (train, val), mark)
+        axes.set_xlabel(where, fontsize=8, color=MUTED)
+    _percent(left)
     right.set_ylim(bottom=0)
     right.legend(fontsize=8, frameon=False, labelcolor=INK)
     _save(figure, path)
+
+
+def _draw_curves(axes: Axes, curves: tuple[_Curve, _Curve], mark: float) -> None:
+    """Both lines, and a ring round what was kept (on the second, validation)."""
+    for curve in curves:
+        axes.plot(
+            curve.x,
+            curve.y,
+            color=curve.colour,
+            marker="o",
+            markersize=3,
+            label=curve.label,
+        )
+    val = curves[1]
+    axes.plot(
+        [mark],
+        [val.y[list(val.x).index(mark)]],
+        marker="o",
+        markersize=9,
+        markerfacecolor="none",
+        color=MARK,
+        linestyle="none",
+        label="kept",
+    )
+    axes.margins(x=0.04, y=0.15)
+
+
+def _percent(axes: Axes) -> None:
+    from matplotlib.ticker import PercentFormatter
+
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, 0.0), min(high, 1.005))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
 
 
 def draw_confusion(path: Path, evaluation: Evaluation, where: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from data.augment import preset
 from edge.errors import EdgegraftError
 from edge.preprocess import FILTERS, RESIZES, InputRecipe
 
@@ -58,6 +59,9 @@ class Settings:
         expect("size", "8 to 1024 pixels", self.size, 8 <= self.size <= 1024)
         expect("epochs", "1 to 10000", self.epochs, 1 <= self.epochs <= 10_000)
         expect("batch", "1 to 4096 photos", self.batch, 1 <= self.batch <= 4096)
+        smoothing = self.label_smoothing
+        expect("label-smoothing", "from 0 to below 1", smoothing, 0 <= smoothing < 1)
+        preset(self.augment)
         expect("rate", "above 0 and at most 1", self.rate, 0 < self.rate <= 1)
         expect("patience", "at least 1 epoch", self.patience, self.patience >= 1)
         expect("seed", "0 or more", self.seed, 0 <= self.seed < 2**31)

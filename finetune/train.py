@@ -72,6 +72,9 @@ class Epoch:
         return (round(self.val_accuracy, 6), -self.val_loss)
 
 
+Advance = Callable[[int, int, Epoch | None], None]  # epoch, step, finished epoch
+
+
 def set_trainable(model: Any, backbone: Backbone, unfreeze: str) -> int:
     """Choose what is trained (none, top, all); the number of trained weights.
 
@@ -220,7 +223,7 @@ class Trainer:
         seconds = time.perf_counter() - started
         self._record(Epoch(0, None, None, loss, accuracy, 0.0, seconds))
 
-    def _one_epoch(self, number: int, advance: Callable[[int], None]) -> Epoch:
+    def _one_epoch(self, number: int, advance: Advance) -> Epoch:
         tf, settings = tensorflow(), self.settings
         started = time.perf_counter()
         keras().utils.set_random_seed(settings.seed * 10_007 + number)  # dropout
@@ -245,7 +248,7 @@ class Trainer:
                     f"are kept in {self._best_weights}; try a smaller --rate than "
                     f"{settings.rate}"
                 )
-            advance(step + 1)
+            advance(number, step + 1, None)
         loss, accuracy = self.evaluate()
         return Epoch(
             number,
@@ -257,7 +260,7 @@ class Trainer:
             time.perf_counter() - started,
         )
 
-    def run(self, advance: Callable[[int, int, Epoch | None], None]) -> None:
+    def run(self, advance: Advance) -> None:
         """Train to the last epoch or until patience ends; the best weights are loaded.
 
         advance(epoch, step, finished epoch or None) is called after every step and
@@ -267,9 +270,7 @@ class Trainer:
             assert self.best is not None
             if len(self.history) - 1 - self.best.epoch >= self.settings.patience:
                 break
-            epoch = self._one_epoch(
-                number, lambda step, number=number: advance(number, step, None)
-            )
+            epoch = self._one_epoch(number, advance)
             self._record(epoch)
             advance(number, self.steps, epoch)
         self.model.load_weights(str(self._best_weights))
