@@ -260,11 +260,12 @@ def _upright_rgb(
         )
     if not wide or not high:
         raise PhotoError(name, f"expected a photo, got {wide} x {high} pixels")
+    turn = _orientation(image)
     if hint is not None and image.format in ("JPEG", "MPO"):
-        wide, high = reversed(hint) if _orientation(image) in _SIDEWAYS else hint
+        wide, high = reversed(hint) if turn in _SIDEWAYS else hint
         image.draft(None, (wide * MARGIN, high * MARGIN))
     image.load()
-    turn = _orientation(image)  # after loading: Pillow turns TIFF files by itself
+    turn = _orientation(image)  # asked again: newer Pillows turn TIFF files themselves
     if hint is not None and turn in _SIDEWAYS:
         hint = (hint[1], hint[0])
     image = _rgb(image, name, hint)

@@ -1,9 +1,12 @@
 """Keep the interpreters' chatter off standard error while a model is loaded.
 
 TensorFlow Lite writes ``INFO: Created TensorFlow Lite XNNPACK delegate ...`` from
-native code; no setting turns it off. It does not know: what the lines mean, only
-that those marked INFO help nobody. For command lines only: it moves the whole
-process's standard error for a moment, so no other thread should run meanwhile.
+native code, and TensorFlow more of the kind; no setting turns it off. For command
+lines only: it moves the whole process's standard error for a moment, so no other
+thread should run meanwhile.
+
+It does not know: what the lines mean, only that those marked as information help
+nobody.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_CHATTER = (b"INFO:", b"VERBOSE:")
+_CHATTER = (b"INFO:", b"VERBOSE:", b"I0000 ", b"WARNING: All log messages before")
 _PIPE_SIZE = 65536
 
 

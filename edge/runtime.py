@@ -155,8 +155,12 @@ def _load(name: str) -> tuple[Runtime, Any]:
             from tflite_runtime.interpreter import Interpreter
         else:
             os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+            import warnings
+
             import tensorflow
 
+            message = r"\s*Warning: tf\.lite\.Interpreter is deprecated"
+            warnings.filterwarnings("ignore", message)  # we prefer LiteRT already
             Interpreter = tensorflow.lite.Interpreter
     except ImportError:
         raise

@@ -19,9 +19,9 @@ def photos(arguments: Iterable[str]) -> Iterator[str]:
     """Photo paths, in the order given; folders recursively and sorted by name.
 
     A file is passed on whatever its name; in a folder and for a pattern, only files
-    with a photo's suffix count and hidden ones are left out. A path that does not exist is passed
-    on as well: opening it says so, and the other photos go on. EdgegraftError for
-    a folder without a photo or a pattern that matches nothing.
+    with a photo's suffix count and hidden ones are left out. A path that does not
+    exist is passed on as well: opening it says so, and the other photos go on.
+    EdgegraftError for a folder without a photo or a pattern that matches none.
     """
     for argument in arguments:
         if os.path.isdir(argument):
@@ -56,6 +56,8 @@ def walk(folder: str) -> Iterator[str]:
         names = sorted(os.listdir(folder))
     except PermissionError:
         raise EdgegraftError(f"{folder}: permission denied (chmod +rx it)") from None
+    except OSError as error:  # gone while we walked, a broken disk
+        raise EdgegraftError(f"{folder}: {error.strerror or error}") from None
     for name in names:
         if name.startswith("."):
             continue

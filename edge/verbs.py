@@ -11,7 +11,7 @@ import os
 import sys
 from typing import Any
 
-from edge.errors import RuntimeMissing
+from edge.errors import EdgegraftError
 from edge.quiet import without_chatter
 
 
@@ -31,7 +31,7 @@ def info(args: argparse.Namespace) -> int:
             _, interpreter = open_interpreter(content, threads=1, where=args.model)
         tensors["inputs"] = _tensors(interpreter.get_input_details())
         tensors["outputs"] = _tensors(interpreter.get_output_details())
-    except RuntimeMissing as error:
+    except EdgegraftError as error:  # the card is worth reading all the same
         print(f"edgegraft: warning: {error}", file=sys.stderr)
     record = {
         "model": args.model,

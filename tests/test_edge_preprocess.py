@@ -138,7 +138,6 @@ def test_floating_point_photos_are_refused() -> None:
         ("L", 77, "PNG", (77, 77, 77)),
         ("1", 1, "PNG", WHITE),
         ("P", 0, "GIF", (0, 0, 0)),
-        ("YCbCr", (76, 85, 255), "TIFF", RED),
         ("RGB", BLUE, "BMP", BLUE),
         ("RGB", BLUE, "WEBP", BLUE),
         ("RGB", BLUE, "PPM", BLUE),
