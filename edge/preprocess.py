@@ -265,7 +265,6 @@ def _upright_rgb(
         wide, high = reversed(hint) if turn in _SIDEWAYS else hint
         image.draft(None, (wide * MARGIN, high * MARGIN))
     image.load()
-    turn = _orientation(image)  # asked again: newer Pillows turn TIFF files themselves
     if hint is not None and turn in _SIDEWAYS:
         hint = (hint[1], hint[0])
     image = _rgb(image, name, hint)
@@ -274,6 +273,8 @@ def _upright_rgb(
 
 def _orientation(image: Image.Image) -> int:
     """The EXIF turn, 1 to 8; 1 when there is none (or none that can be read)."""
+    if image.format == "TIFF":
+        return 1  # Pillow turns these while it loads them
     if image.format in ("JPEG", "PNG", "WEBP") and "exif" not in image.info:
         return 1  # the usual case, without loading Pillow's EXIF code
     try:
