@@ -61,6 +61,7 @@ def open_classifier(args: argparse.Namespace) -> Classifier:
             labels=args.labels,
             runtime=args.runtime,
             threads=args.threads,
+            xnnpack=args.xnnpack,
             normalize=normalize,
         )
 

@@ -29,6 +29,7 @@ def bench(
     threads: int = 1,
     runs: int = RUNS,
     pixels: npt.NDArray[Any] | None = None,
+    xnnpack: bool = True,
 ) -> dict[str, Any]:
     """Load time, first run, then p50, p95 and mean of `runs`, in milliseconds.
 
@@ -42,7 +43,9 @@ def bench(
     start = time.perf_counter()
     find(runtime)
     imported = time.perf_counter()
-    found, interpreter = open_interpreter(model, runtime=runtime, threads=threads)
+    found, interpreter = open_interpreter(
+        model, runtime=runtime, threads=threads, xnnpack=xnnpack
+    )
     loaded = time.perf_counter()
     entry = interpreter.get_input_details()[0]
     value = _noise(entry) if pixels is None else _fitting(pixels, entry)
@@ -71,6 +74,7 @@ def bench(
         "mean_ms": float(times.mean()),
         "runs": runs,
         "threads": threads,
+        "xnnpack": xnnpack,
         "runtime": found.name,
         "runtime_version": found.version,
         "host": host.board(),
@@ -85,6 +89,7 @@ def bench_apart(
     runtime: str = "auto",
     threads: int = 1,
     runs: int = RUNS,
+    xnnpack: bool = True,
 ) -> dict[str, Any]:
     """`bench` in a fresh process: load time and peak memory are this model's own."""
     import json
@@ -95,6 +100,7 @@ def bench_apart(
     inherited = os.environ.get("PYTHONPATH")
     search = parent + (os.pathsep + inherited if inherited else "")
     options = ["--runtime", runtime, "--threads", str(threads), "--runs", str(runs)]
+    options += [] if xnnpack else ["--no-xnnpack"]
     done = subprocess.run(
         [sys.executable, "-m", "edge", "bench", os.fspath(model), "--json", *options],
         env={**os.environ, "PYTHONPATH": search},

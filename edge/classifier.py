@@ -51,7 +51,8 @@ class Classifier:
 
     `labels` (names, or a file of them) is for a foreign file without a card;
     `recipe` likewise overrides how photos are resized. `normalize` is the (mean,
-    std) a foreign float model expects its pixels scaled by. ModelError when
+    std) a foreign float model expects its pixels scaled by. `xnnpack` as in
+    `edge.runtime.open_interpreter`. ModelError when
     something does not fit.
     """
 
@@ -64,6 +65,7 @@ class Classifier:
         threads: int | None = None,
         recipe: InputRecipe | None = None,
         normalize: tuple[float, float] | None = None,
+        xnnpack: bool = True,
     ) -> None:
         self._where = "model" if isinstance(model, bytes) else os.fspath(model)
         content = runtimes.read_model(model)
@@ -71,7 +73,11 @@ class Classifier:
         if self.card is not None:
             check_digest(content, self.card, self._where)
         self.runtime, self._interpreter = runtimes.open_interpreter(
-            content, runtime=runtime, threads=threads, where=self._where
+            content,
+            runtime=runtime,
+            threads=threads,
+            xnnpack=xnnpack,
+            where=self._where,
         )
         entry = self._only_input()
         self._input_index: int = entry["index"]

@@ -108,6 +108,12 @@ def _add_running(verb: argparse.ArgumentParser, threads: int | None = None) -> N
         metavar="N",
         help=f"threads for one photo ({threads or 'all cores, at most 4'})",
     )
+    verb.add_argument(
+        "--no-xnnpack",
+        dest="xnnpack",
+        action="store_false",
+        help="TensorFlow Lite's own kernels: slow, the same bits in every runtime",
+    )
     _add_debug(verb)
 
 

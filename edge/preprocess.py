@@ -11,6 +11,12 @@ anything else by averaging blocks. Then one filtered resize, antialiased for
 every filter but ``nearest``, which always has at least `MARGIN` source pixels
 for each target pixel, makes the final size.
 
+Measured on cat and dog photos with MobileNetV2 0.35 at 224, float and int8: reduced
+decoding moved pixels by 0.14 of 255 on average and no answer of 200 photos of 2.6
+megapixels, in less than half the time; with `MARGIN` 1, two answers moved. On 600
+photos bilinear, bicubic and lanczos scored within 0.5 point of each other, bilinear
+in two thirds of the time; nearest lost 1.5 points.
+
 It does not know: labels, models, scaling to floats (that is inside the model's
 graph), colour profiles (the numbers in the file are taken as sRGB).
 """

@@ -96,7 +96,9 @@ def bench(args: argparse.Namespace) -> int:
     from edge.bench import bench as bench_here
     from edge.bench import bench_apart
 
-    options = {"runtime": args.runtime, "threads": args.threads, "runs": args.runs}
+    options = {
+        name: getattr(args, name) for name in ("runtime", "threads", "runs", "xnnpack")
+    }
     if len(args.models) == 1:
         with without_chatter():
             records = [bench_here(args.models[0], **options)]

@@ -190,6 +190,19 @@ def test_debug_shows_where(model: str) -> None:
     assert done.returncode != 0 and "Traceback" in done.stderr
 
 
+def test_xnnpack_can_be_left_out(
+    model: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = []
+    for option in ([], ["--no-xnnpack"]):
+        assert main(["classify", model, str(folder), "--json", *option]) == 0
+        told.append(json.loads(capsys.readouterr().out)["photos"])
+    assert [row["label"] for row in told[0]] == [row["label"] for row in told[1]]
+    assert main(["bench", model, model, "--runs", "5", "--no-xnnpack", "--json"]) == 0
+    records = json.loads(capsys.readouterr().out)["models"]
+    assert [record["xnnpack"] for record in records] == [False, False]
+
+
 def test_a_closed_pipe_is_no_error(model: str, folder: Path) -> None:
     command = f'"{sys.executable}" -m edge classify "{model}" '
     command += f"{' '.join([str(folder)] * 40)} | head -1"
