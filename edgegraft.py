@@ -64,7 +64,7 @@ def _draw_sample(args: argparse.Namespace, console: Any) -> list[Path]:
     console.stage("no photos given: drawing the sample set of cats and dogs")
     sample = write_sample(args.artifacts / "sample", count=SAMPLE_COUNT)
     args.photos = sample.photos
-    args.run = args.run or "sample"
+    args.run = args.run or "quickstart"
     if args.backbone is None:
         args.backbone = "custom_cnn"
     return [sample.test_cat, sample.test_dog]
@@ -85,10 +85,11 @@ def _build(args: argparse.Namespace) -> int:
     """Photos decoded once, the network in memory from the first step to the last."""
     from finetune.cli import train
     from finetune.console import Console
-    from quantize import report
+    from quantize import recipes, report
     from quantize.compare import compare
     from quantize.export import EXIT_REJECTED, export
 
+    variants = recipes.variants(args.variants.split(","))  # refused before any work
     console = Console(json=args.json)
     pictures = []
     if args.photos is None and not args.resume:
@@ -97,7 +98,7 @@ def _build(args: argparse.Namespace) -> int:
     with prepared.pixels as pixels:
         results = export(
             run,
-            args.variants.split(","),
+            [variant.name for variant in variants],
             calibration_count=args.calibration,
             max_drop=args.max_drop / 100,
             overwrite=True,  # the run itself was new, or --overwrite was given

@@ -55,15 +55,14 @@ class Prepared:
 
 
 def prepare(
-    photos: Path,
+    folder: PhotoFolder,
     settings: Settings,
     console: Console,
     *,
     known: Split | None = None,
     memory_limit: int = batches.MEMORY_LIMIT,
 ) -> Prepared:
-    """Find, decode, audit and split the photos. `known` is a resumed run's split."""
-    folder = scan(photos)
+    """Decode, audit and split the photos. `known` is a resumed run's split."""
     console.stage(f"{len(folder.photos):,} photos of {', '.join(folder.labels)}")
     with console.bar("decoding photos") as bar:
         pixels = batches.load(
@@ -84,7 +83,7 @@ def prepare(
     if known is not None and known.fingerprint != split.fingerprint:
         raise EdgegraftError(
             f"expected the photos this run was started with, got a changed set in "
-            f"{photos} (data fingerprint {split.fingerprint[:12]}, the run has "
+            f"{folder.root} (data fingerprint {split.fingerprint[:12]}, the run has "
             f"{known.fingerprint[:12]}); start a new run"
         )
     return Prepared(folder, split, pixels)
@@ -102,7 +101,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def describe(photos: Path, prepared: Prepared, settings: Settings) -> dict[str, Any]:
+def describe(prepared: Prepared, settings: Settings) -> dict[str, Any]:
     """What run.json says before training starts."""
     split = prepared.split
     return {
@@ -111,7 +110,7 @@ def describe(photos: Path, prepared: Prepared, settings: Settings) -> dict[str, 
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(
             timespec="seconds"
         ),
-        "photos": str(photos.resolve()),
+        "photos": str(prepared.folder.root.resolve()),
         "labels": list(prepared.folder.labels),
         "settings": settings.to_dict(),
         "data": {
@@ -293,13 +292,14 @@ def finetune(
     else:
         Run.refuse_taken(folder, overwrite=overwrite)
     record = registry.get(settings.backbone)
+    found = scan(photos)
     origin = weights.find(record, settings.size, settings.weights)
     known = run.split() if resume else None
     prepared = prepare(
-        photos, settings, console, known=known, memory_limit=memory_limit
+        found, settings, console, known=known, memory_limit=memory_limit
     )
     if not resume:
-        config = describe(photos, prepared, settings)
+        config = describe(prepared, settings)
         run = Run.create(folder, config, overwrite=overwrite)
         prepared.split.write(run.folder / "split.csv", prepared.folder.root)
         _write_unreadable(run, prepared)

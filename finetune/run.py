@@ -210,4 +210,4 @@ class Run:
 
     def save_model(self, model: Any) -> None:
         path = self.folder / "model" / "model.keras"
-        write_atomic(path, lambda to: model.save(str(to), save_format="keras"))
+        write_atomic(path, lambda to: model.save(str(to), save_format="keras_v3"))

@@ -1,0 +1,268 @@
+"""The command as people type it: one run from photos to report, and what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import edgegraft
+
+ROOT = Path(__file__).resolve().parents[1]
+QUICK = ("--backbone", "custom_cnn", "--size", "32", "--epochs", "2")
+QUICK += ("--set", "filters=[8,16]")
+
+
+@pytest.fixture(scope="module")
+def built(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a small `edgegraft build`, made by the command itself."""
+    artifacts = tmp_path_factory.mktemp("built")
+    options = ("--artifacts", str(artifacts), "--run", "small", "--max-drop", "100")
+    code = edgegraft.main(["build", str(drawn / "photos"), *QUICK, *options])
+    assert code == 0
+    return artifacts / "small"
+
+
+def test_build_leaves_a_whole_run(built: Path) -> None:
+    files = {p.relative_to(built).as_posix() for p in built.rglob("*") if p.is_file()}
+    assert {
+        "run.json",
+        "split.csv",
+        "history.csv",
+        "training.png",
+        "confusion.png",
+        "metrics.json",
+        "calibration.csv",
+        "comparison.json",
+        "comparison.csv",
+        "comparison.png",
+        "exports/float32.tflite",
+        "exports/int8.tflite",
+        "model/model.keras",
+    } <= files
+    assert not [name for name in files if Path(name).name.startswith(".")]
+
+
+def test_the_file_that_was_measured_answers_the_same_on_the_device(
+    built: Path, drawn: Path
+) -> None:
+    """edge, alone in a fresh process, gives the accuracy that compare wrote down."""
+    from finetune.run import Run
+
+    run = Run.open(built)
+    test = run.part("test")
+    command = [sys.executable, "-m", "edge", "classify", "--json"]
+    command += [str(built / "exports" / "int8.tflite"), *(str(p.path) for p in test)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    answers = json.loads(done.stdout)
+    rows = answers["photos"] if isinstance(answers, dict) else answers
+    right = sum(r["label"] == p.label for r, p in zip(rows, test, strict=True))
+    comparison = json.loads((built / "comparison.json").read_text())
+    files = {row["variant"]: row for row in comparison["files"]}
+    assert files["int8"]["accuracy"] == pytest.approx(right / len(test))
+
+
+def test_calibration_photos_are_training_photos(built: Path) -> None:
+    import csv
+
+    from finetune.run import Run
+
+    train = {photo.path.name for photo in Run.open(built).part("train")}
+    with (built / "calibration.csv").open(newline="") as file:
+        chosen = [Path(row["path"]).name for row in csv.DictReader(file)]
+    assert chosen and set(chosen) <= train
+
+
+def test_the_run_does_not_depend_on_the_folder_it_is_in(
+    built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = tmp_path / "elsewhere.tflite"
+    shutil.copy(built / "exports" / "int8.tflite", moved)
+    assert edgegraft.main(["edge", "info", str(moved), "--json"]) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert card["card"]["labels"] == ["cat", "dog"]
+
+
+def test_build_refuses_to_overwrite(
+    built: Path, drawn: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (built / "run.json").read_bytes()
+    argv = ["build", str(drawn / "photos"), *QUICK]
+    argv += ["--artifacts", str(built.parent), "--run", "small"]
+    assert edgegraft.main(argv) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and "--overwrite" in line
+    assert (built / "run.json").read_bytes() == before
+
+
+# -- bad input -----------------------------------------------------------------------
+
+
+def photos(root: Path, **labels: int) -> Path:
+    for label, count in labels.items():
+        (root / label).mkdir(parents=True)
+        for number in range(count):
+            colour = (number * 20 % 256, len(label) * 40 % 256, number)
+            Image.new("RGB", (40, 30), colour).save(root / label / f"{number}.png")
+    return root
+
+
+BAD = {
+    "missing folder": (lambda tmp: tmp / "none", (), "none"),
+    "a file": (lambda tmp: _touch(tmp / "photo.jpg"), (), "photo.jpg"),
+    "empty folder": (lambda tmp: photos(tmp / "p"), (), "p"),
+    "one class": (lambda tmp: photos(tmp / "p", cat=5), (), "label"),
+    "a class of one photo": (lambda tmp: photos(tmp / "p", cat=5, dog=1), (), "dog"),
+    "unknown backbone": (
+        lambda tmp: photos(tmp / "p", cat=9, dog=9),
+        ("--backbone", "resnet"),
+        "mobilenet_v2_1.0",
+    ),
+    "untrained size": (
+        lambda tmp: photos(tmp / "p", cat=9, dog=9),
+        ("--backbone", "mobilenet_v2_0.35", "--size", "200"),
+        "96, 128, 160, 192, 224",
+    ),
+    "a nonsense size": (
+        lambda tmp: photos(tmp / "p", cat=9, dog=9),
+        ("--size", "0"),
+        "--size",
+    ),
+    "an option of another network": (
+        lambda tmp: photos(tmp / "p", cat=9, dog=9),
+        ("--set", "kernel=3"),
+        "custom_cnn",
+    ),
+    "a run name that is a path": (
+        lambda tmp: photos(tmp / "p", cat=9, dog=9),
+        ("--run", "../../x"),
+        "--run",
+    ),
+    "an unknown variant": (
+        lambda tmp: photos(tmp / "p", cat=9, dog=9),
+        (*QUICK, "--variants", "int4"),
+        "int4",
+    ),
+    "resume without a run": (
+        lambda tmp: photos(tmp / "p", cat=9, dog=9),
+        ("--run", "x", "--resume"),
+        "run.json",
+    ),
+    "resume with settings": (
+        lambda tmp: photos(tmp / "p", cat=9, dog=9),
+        ("--run", "x", "--resume", "--epochs", "3"),
+        "--epochs",
+    ),
+}
+
+
+def _touch(path: Path) -> Path:
+    path.write_bytes(b"")
+    return path
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make, options, says = BAD[name]
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    source = make(tmp_path)
+    artifacts = tmp_path / "artifacts"
+    argv = ["build", str(source), "--artifacts", str(artifacts), *options]
+    assert edgegraft.main(argv) == 2
+    out = capsys.readouterr()
+    assert out.err.startswith("edgegraft: error: ") and out.err.count("\n") == 1
+    assert says in out.err
+    assert not artifacts.exists() or not list(artifacts.rglob("*"))
+
+
+def test_only_unreadable_photos_of_a_class(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = photos(tmp_path / "p", cat=6, dog=0)
+    for number in range(4):
+        (root / "dog" / f"{number}.jpg").write_bytes(b"\xff\xd8\xff only the beginning")
+    code = edgegraft.main(
+        ["finetune", str(root), *QUICK, "--artifacts", str(tmp_path / "a")]
+    )
+    out = capsys.readouterr()
+    assert code == 2 and "dog" in out.err and out.err.count("\n") == 1
+    assert "0.jpg" in out.out  # the audit has named the files
+    assert len(list((root / "dog").iterdir())) == 4
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["bild"], "expected a verb out of build"),
+        (["quantize", "nowhere"], "run.json"),
+        (["compare", "nowhere"], "run.json"),
+        (["build", "--epochs", "many"], "invalid int"),
+    ],
+)
+def test_bad_commands(
+    argv: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code = edgegraft.main(argv)
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    err = capsys.readouterr().err
+    assert code == 2 and says in err and err.count("\n") == 1
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert edgegraft.main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"edgegraft {verb}" in shown for verb in edgegraft.VERBS)
+    assert edgegraft.main(["--version"]) == 0
+    version = capsys.readouterr().out.split()[1]
+    assert f'version = "{version}"' in (ROOT / "pyproject.toml").read_text()
+
+
+# -- an interrupted run ----------------------------------------------------------------
+
+
+def test_ctrl_c_leaves_no_half_file_and_resume_goes_on(
+    drawn: Path, tmp_path: Path
+) -> None:
+    base = [sys.executable, str(ROOT / "edgegraft.py"), "finetune"]
+    where = ["--artifacts", str(tmp_path), "--run", "r"]
+    command = [*base, str(drawn / "photos"), *QUICK[:4], "--epochs", "15", *where]
+    command += ["--set", "filters=[8,16]", "--patience", "40"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    state = tmp_path / "r" / "checkpoint" / "state.json"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if state.is_file() and len(json.loads(state.read_text())["history"]) > 2:
+            break
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err and err.count("\n") == 1
+    done = len(json.loads(state.read_text())["history"])
+    assert 3 <= done < 16
+    hidden = [p for p in (tmp_path / "r").rglob(".*") if p.is_file()]
+    assert not hidden, "half-written files were left"
+    resumed = subprocess.run(
+        [*base, *where, "--resume"], capture_output=True, text=True, timeout=300
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"resumed after epoch {done - 1}" in resumed.stdout
+    history = (tmp_path / "r" / "history.csv").read_text().splitlines()
+    assert len(history) == 1 + 16  # header, epoch 0 and fifteen more
