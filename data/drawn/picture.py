@@ -59,8 +59,11 @@ def _put_animal(
     name = names[rng.choice(len(names), p=weights / weights.sum())]
     pose = POSES[name]
     left, right, tall = pose.extent
-    fill = float(rng.uniform(0.75, 0.9) if plain else rng.uniform(0.7, 1.15))
-    scale = fill * min(w / (left + right), h / tall)
+    fill = float(rng.uniform(0.75, 0.9) if plain else rng.uniform(0.72, 1.1))
+    whole, longer = sorted((w / (left + right), h / tall))
+    scale = fill * min(1.3 * whole, (whole * longer) ** 0.5)
+    if plain:
+        scale = fill * whole
     mirror = bool(rng.random() < 0.5)
     if mirror:
         left, right = right, left
@@ -70,6 +73,7 @@ def _put_animal(
         x = left * scale if mirror else w - right * scale
     if name.startswith("face"):
         y = h if plain else h + scale * float(rng.uniform(-0.1, 0.3))
+        y = max(y, 0.96 * tall * scale)  # the ears stay in, the chest is cut off
     else:
         y = tall * scale + max(0.0, spare_y) * float(rng.uniform(0.45, 1.0))
         shadow = oval(x, y - 0.05 * scale, scale * (left + right) * 0.42, 0.3 * scale)
@@ -97,12 +101,13 @@ def expose(
     ease = 0.35 if calm else 1.0
     blur = float(rng.exponential(0.5)) * ease
     if blur > 0.3:
-        image = image.filter(ImageFilter.BoxBlur(min(blur, 1.6) * 1.3))
+        image = image.filter(ImageFilter.BoxBlur(min(blur, 1.4) * 1.3))
     pixels = np.asarray(image).astype(np.float32)
     angle, slope = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.55) * ease
     x = np.linspace(-1, 1, w, dtype=np.float32) * np.float32(np.cos(angle) * slope)
     y = np.linspace(-1, 1, h, dtype=np.float32) * np.float32(np.sin(angle) * slope)
-    gain = np.float32(np.exp(rng.normal(0, 0.22) * ease)) * (1 + x + y[:, None])
+    stops = float(np.clip(rng.normal(0, 0.2), -0.4, 0.3)) * ease
+    gain = np.float32(np.exp(stops)) * (1 + x + y[:, None])
     cast = np.exp(rng.normal(0, 0.08, 3) * ease).astype(np.float32)
     contrast = np.float32(np.exp(rng.normal(0, 0.18) * ease))
     lift = np.float32(rng.normal(0, 0.05) * ease)
@@ -110,7 +115,7 @@ def expose(
     pixels *= contrast
     pixels += 127.5 * (1 - contrast) + 255 * lift
     pixels *= gain[..., None] * cast
-    noise = np.float32(rng.uniform(0.005, 0.05) * ease * 12**0.5 * 255)
+    noise = np.float32(rng.uniform(0.005, 0.045) * ease * 12**0.5 * 255)
     grain = rng.random(pixels.shape, np.float32)
     grain -= np.float32(0.5)
     grain *= noise
