@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from edge.command import guard
+from edge.command import Parser, guard
 from edge.errors import EdgegraftError, ModelError
 
 HERE = Path(__file__).resolve().parent
@@ -24,12 +24,14 @@ SETTINGS = {
     "server.maxUploadSize": "64",
     "server.fileWatcherType": "none",
     "client.toolbarMode": "minimal",
+    "theme.light.primaryColor": "#0f766e",
+    "theme.dark.primaryColor": "#2dd4bf",
 }
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "edgegraft app") -> int:
     """Serve the page until Ctrl-C; the exit code."""
-    parser = argparse.ArgumentParser(prog=prog, description="The page for photos.")
+    parser = Parser(prog=prog, description="The page for photos.")
     parser.add_argument(
         "models", nargs="*", type=Path, metavar="MODEL", help=".tflite files to list"
     )
