@@ -64,8 +64,9 @@ clean:
 # --- the environment -------------------------------------------------------------
 
 python:
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit((3, 10) <= v[:2] <= (3, 13) and 0 \
-	or "make: error: expected Python 3.10 to 3.13, got %d.%d at %s; run make PYTHON=python3.11" \
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit( \
+	None if (3, 10) <= v[:2] <= (3, 13) else \
+	"make: error: expected Python 3.10 to 3.13, got %d.%d at %s; run make PYTHON=python3.11" \
 	% (v[0], v[1], sys.executable))'
 
 $(VENV)/.made: | python

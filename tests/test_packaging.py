@@ -209,6 +209,8 @@ def test_make_refuses_another_python_in_one_line(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     old.chmod(0o755)
+    accepted = make("--silent", "python", f"PYTHON={sys.executable}")
+    assert accepted.returncode == 0, accepted.stderr
     refused = make("--silent", "python", f"PYTHON={old}")
     assert refused.returncode
     first = refused.stderr.splitlines()[0]
