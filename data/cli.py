@@ -13,42 +13,20 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from edge.errors import EdgegraftError
+from edge.command import Parser, guard
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m data") -> int:
     """Run a verb; the exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a label in any script, on any terminal
-            stream.reconfigure(errors="backslashreplace")
     args = _parser(prog).parse_args(argv)
-    try:
-        code: int = args.run(args)
-    except EdgegraftError as error:
-        if args.debug:
-            raise
-        print(f"edgegraft: error: {error}", file=sys.stderr)
-        code = error.exit_code
-    except KeyboardInterrupt:
-        print("edgegraft: stopped; nothing was written", file=sys.stderr)
-        code = 130
-    return code
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong with a command in one line, as every other error."""
-
-    def error(self, message: str) -> NoReturn:
-        print(f"edgegraft: error: {message} (see {self.prog} -h)", file=sys.stderr)
-        raise SystemExit(2)
+    return guard(lambda: int(args.run(args)), debug=args.debug)
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    shared = _Parser(add_help=False)
+    shared = Parser(add_help=False)
     shared.add_argument("--debug", action="store_true", help="show the traceback")
-    reading = _Parser(add_help=False, parents=[shared])
+    reading = Parser(add_help=False, parents=[shared])
     reading.add_argument(
         "photos", type=Path, metavar="PHOTOS", help="folder with a folder per label"
     )
@@ -56,7 +34,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "--workers", type=int, metavar="N", help="threads (default: one per core)"
     )
     reading.add_argument("--json", action="store_true", help="print one JSON document")
-    parser = _Parser(prog=prog, description="Look at photos, and split them.")
+    parser = Parser(prog=prog, description="Look at photos, and split them.")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
     verb = verbs.add_parser(
