@@ -22,7 +22,7 @@ from finetune.settings import UNFREEZE, Settings
 ARTIFACTS = Path("artifacts")
 FROM_SCRATCH: dict[str, Any] = {
     "weights": "none",
-    "epochs": 40,
+    "epochs": 30,
     "rate": 2e-3,
     "label_smoothing": 0.0,
     "patience": 12,
@@ -52,7 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--size",
         type=int,
-        help="input width and height, pixels (default: 224; CNN 128)",
+        help="input width and height, pixels (default: 224; CNN 96)",
     )
     add("--weights", metavar="W", help="imagenet, none or an .h5 file")
     add("--cnn", metavar="TOML", help="options of custom_cnn from a TOML file")
@@ -81,7 +81,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def settings_from(args: argparse.Namespace) -> Settings:
     """The settings that the options ask for."""
-    from backbones import custom_cnn
+    from backbones import custom_cnn, registry
 
     names = Settings.__dataclass_fields__
     given = {
@@ -93,13 +93,14 @@ def settings_from(args: argparse.Namespace) -> Settings:
     backbone = given.get("backbone", Settings.backbone)
     if backbone == "custom_cnn":
         config = custom_cnn.read_config(args.cnn, args.set or ())
-        cnn = {"cnn": config.to_dict(), "size": 128}
+        cnn = {"cnn": config.to_dict()}
     elif args.cnn or args.set:
         raise EdgegraftError(
             f"expected --cnn and --set with --backbone custom_cnn, got {backbone}"
         )
+    size = {"size": registry.get(backbone).default_size}
     scratch = backbone == "custom_cnn" or given.get("weights") == "none"
-    return Settings(**{**(FROM_SCRATCH if scratch else {}), **cnn, **given})
+    return Settings(**{**(FROM_SCRATCH if scratch else {}), **size, **cnn, **given})
 
 
 def run_folder(args: argparse.Namespace, settings: Settings) -> Path:

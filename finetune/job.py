@@ -295,9 +295,7 @@ def finetune(
     found = scan(photos)
     origin = weights.find(record, settings.size, settings.weights)
     known = run.split() if resume else None
-    prepared = prepare(
-        found, settings, console, known=known, memory_limit=memory_limit
-    )
+    prepared = prepare(found, settings, console, known=known, memory_limit=memory_limit)
     if not resume:
         config = describe(prepared, settings)
         run = Run.create(folder, config, overwrite=overwrite)

@@ -84,7 +84,6 @@ def _serve(args: argparse.Namespace) -> int:
         )
     path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)}
-    try:
-        return subprocess.call(command(args), env=environment)
-    except KeyboardInterrupt:
-        return 0
+    if os.name == "posix":  # the page takes this process's place: signals reach it
+        os.execve(sys.executable, command(args), environment)
+    return subprocess.call(command(args), env=environment)

@@ -16,8 +16,7 @@ from edge.errors import EdgegraftError, PhotoError
 from streamlit_app.models import Answer, ModelFile
 
 BUILD_COMMAND = "edgegraft build PHOTOS"
-SAMPLE_COMMAND = "make quickstart"
-PHOTO_WIDTH, SEEN_WIDTH = 3, 2  # shares of a card's picture row
+PHOTO_WIDTH, SEEN_WIDTH = 140, 96  # pixels; both fit into a third of the page
 
 
 def title() -> None:
@@ -30,8 +29,8 @@ def no_models(artifacts: str) -> None:
     st.info(f"There is no model in `{artifacts}/` yet. This command makes one:")
     st.code(BUILD_COMMAND, language="bash")
     st.caption(
-        "PHOTOS is a folder with one folder of photos per label. Nothing at hand? "
-        f"`{SAMPLE_COMMAND}` draws a sample set and builds a model on it."
+        "PHOTOS is a folder with one folder of photos per label. Without it, a sample "
+        "set of cats and dogs is drawn and a model is built on that."
     )
 
 
@@ -59,15 +58,14 @@ def answer(name: str, answer: Answer) -> None:
     """One photo's card: the answer, its runners-up, the photo as the model saw it."""
     told = answer.prediction
     with st.container(border=True):
-        photo, seen = st.columns([PHOTO_WIDTH, SEEN_WIDTH])
-        photo.image(answer.photo, width="stretch")
-        seen.image(answer.seen, width="stretch")
-        seen.caption("as the model saw it")
         if told.known:
             st.subheader(f"{_plain(told.label)}, {told.probability:.1%}", anchor=False)
         else:
             st.subheader("Unknown", anchor=False)
             st.caption(f"Looks like none of the labels ({told.familiarity:.2g}).")
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            st.image(answer.photo, width=PHOTO_WIDTH)
+            st.image(answer.seen, caption="as the model saw it", width=SEEN_WIDTH)
         for label, chance in told.ranking:
             share = min(max(chance, 0.0), 1.0)
             st.progress(share, text=f"{_plain(label)} {chance:.1%}")

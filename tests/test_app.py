@@ -225,8 +225,14 @@ def test_the_command_refuses_in_one_line(
 
 def test_the_command_keeps_to_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[list[str]] = []
-    monkeypatch.setattr(cli.subprocess, "call", lambda c, env: called.append(c) or 0)
-    assert cli.main(["--artifacts", "here", "--no-browser"]) == 0
+
+    def stand_in(_path: str, command: list[str], _environment: object) -> None:
+        called.append(command)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "execve", stand_in)
+    assert cli.main(["--artifacts", "here", "--no-browser"]) == 130
+    assert called[0][:4] == [sys.executable, "-m", "streamlit", "run"]
     assert "--server.address=localhost" in called[0]
     assert "--browser.gatherUsageStats=false" in called[0]
     assert called[0][-3:] == ["--", "--artifacts", "here"]
