@@ -261,6 +261,7 @@ def _report(run: Run, prepared: Prepared, model: Any, trainer: Trainer) -> None:
         trainer.history,
         trainer.best.epoch,
         run.config.get("probe"),
+        augmented=run.settings.augment != "none",
     )
     report.draw_confusion(run.folder / "confusion.png", test, "test part, Keras")
     seen: npt.NDArray[np.uint8] = examples.array[examples.rows]

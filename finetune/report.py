@@ -78,7 +78,12 @@ class _Curve:
 
 
 def draw_training(
-    path: Path, history: Sequence[Epoch], best: int, probe: Mapping[str, Any] | None
+    path: Path,
+    history: Sequence[Epoch],
+    best: int,
+    probe: Mapping[str, Any] | None,
+    *,
+    augmented: bool = True,
 ) -> None:
     """training.png: accuracy and loss, train and validation.
 
@@ -92,7 +97,7 @@ def draw_training(
     trained = [e for e in history if e.train_loss is not None]
     if trained or probe is None:
         x, train_x = [e.epoch for e in history], [e.epoch for e in trained]
-        train_label = "train (augmented, smoothed labels)"
+        train_label = "train (augmented)" if augmented else "train"
         where = "epoch (0 = " + ("untrained)" if probe is None else "linear probe)")
         mark: float = best
         rows = [asdict(epoch) for epoch in history]

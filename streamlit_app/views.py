@@ -16,7 +16,7 @@ from edge.errors import EdgegraftError, PhotoError
 from streamlit_app.models import Answer, ModelFile
 
 BUILD_COMMAND = "edgegraft build PHOTOS"
-PHOTO_WIDTH, SEEN_WIDTH = 140, 96  # pixels; both fit into a third of the page
+PHOTO_WIDTH, SEEN_WIDTH = 116, 88  # pixels; both fit into a third of the page
 
 
 def title() -> None:
@@ -63,7 +63,7 @@ def answer(name: str, answer: Answer) -> None:
         else:
             st.subheader("Unknown", anchor=False)
             st.caption(f"Looks like none of the labels ({told.familiarity:.2g}).")
-        with st.container(horizontal=True, vertical_alignment="bottom"):
+        with st.container(horizontal=True):
             st.image(answer.photo, width=PHOTO_WIDTH)
             st.image(answer.seen, caption="as the model saw it", width=SEEN_WIDTH)
         for label, chance in told.ranking:
