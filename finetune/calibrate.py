@@ -1,9 +1,12 @@
 """Temperature calibration: probabilities that mean what they say.
 
 One number divides the logits so that the log loss on the validation part is lowest
-(Guo et al. 2017, "On Calibration of Modern Neural Networks", arXiv:1706.04599). It is
-folded into the last layer, so every exported file has it and nothing is done on the
-device. The answers (argmax) do not change.
+(Guo et al. 2017, "On Calibration of Modern Neural Networks", arXiv:1706.04599). The
+targets are Platt's (1999): n validation photos support a certainty of (n + 1)/(n + 2)
+and no more, so a validation part that is answered without a mistake does not make the
+network endlessly sure. The temperature is folded into the last layer, so every
+exported file has it and nothing is done on the device. The answers (argmax) do not
+change.
 
 Does not know: photos, TFLite.
 """
@@ -16,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 from backbones import network
-from finetune.probe import log_loss
 
 # Beyond these a temperature comes from too few photos, not from the network
 LOWEST, HIGHEST = 0.05, 20.0
@@ -25,9 +27,14 @@ LOWEST, HIGHEST = 0.05, 20.0
 def temperature(logits: npt.NDArray[np.float32], truth: npt.NDArray[np.int64]) -> float:
     """The temperature with the lowest log loss: logits [N, L], truth [N] -> number."""
     from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
 
+    count, classes = logits.shape
+    sure = (count + 1) / (count + 2)
+    target = np.full(logits.shape, (1 - sure) / (classes - 1))
+    target[np.arange(count), truth] = sure
     found = minimize_scalar(
-        lambda log_t: log_loss(logits / np.float32(np.exp(log_t)), truth),
+        lambda log_t: -(target * log_softmax(logits / np.exp(log_t), axis=1)).sum(),
         bounds=(np.log(LOWEST), np.log(HIGHEST)),
         method="bounded",
     )

@@ -89,6 +89,14 @@ def test_temperature_mends_overconfidence_and_keeps_answers() -> None:
     assert before > 0.15 and after < 0.03
 
 
+def test_no_mistake_on_few_photos_does_not_make_endlessly_sure() -> None:
+    truth = np.arange(20) % 2
+    logits = np.where(truth[:, None] == np.arange(2), 3.0, -3.0).astype("float32")
+    found = calibrate.temperature(logits, truth)
+    surest = float(_softmax(logits / found).max())
+    assert surest == pytest.approx(21 / 22, abs=1e-3)
+
+
 def _softmax(logits: np.ndarray) -> np.ndarray:
     e = np.exp(logits - logits.max(1, keepdims=True))
     return e / e.sum(1, keepdims=True)
