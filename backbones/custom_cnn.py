@@ -2,7 +2,8 @@
 
 Configured by a TOML file or by `--set name=value`; every field has a default that
 makes a small, int8-friendly network. Batch norm folds into the convolutions on
-export, global average pooling keeps the head small.
+export; a global pooling keeps the head small. Its maximum learned faster than its
+average on few photos (drawn and real ones, judged on validation parts).
 
 Does not know: labels, heads, training.
 """
@@ -22,7 +23,7 @@ from backbones.registry import Backbone
 from edge.errors import EdgegraftError
 
 _POOLINGS = ("max", "average", "stride")
-_HEADS = ("average", "max", "flatten")
+_HEADS = ("max", "average", "flatten")
 _ACTIVATIONS = ("relu", "relu6")
 
 
@@ -44,7 +45,7 @@ class CnnConfig:
     separable: bool = False
     batch_norm: bool = True
     activation: str = "relu"
-    head: str = "average"
+    head: str = "max"
     dense: int = 0
     dropout: float = 0.2
 

@@ -22,8 +22,9 @@ from finetune.settings import UNFREEZE, Settings
 ARTIFACTS = Path("artifacts")
 FROM_SCRATCH: dict[str, Any] = {
     "weights": "none",
-    "epochs": 30,
-    "rate": 2e-3,
+    "epochs": 24,
+    "batch": 16,
+    "rate": 3e-3,
     "label_smoothing": 0.0,
     "patience": 12,
 }
@@ -61,7 +62,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--unfreeze", choices=UNFREEZE, help="what is fine-tuned after the probe")
     add("--augment", choices=tuple(PRESETS), help="how photos are varied in training")
     add("--epochs", type=int, help="at most so many passes over the photos")
-    add("--batch", type=int, help=f"photos in a step (default: {default.batch})")
+    add(
+        "--batch",
+        type=int,
+        help=f"photos in a step (default: {default.batch}, from scratch 16)",
+    )
     add("--rate", type=float, help="peak learning rate")
     add("--label-smoothing", type=float, help="0 is off")
     add("--patience", type=int, help="stop after so many epochs without a better one")
