@@ -1,13 +1,15 @@
 """What MediaPipe's ImageClassifier makes of a model file and a folder of photos.
 
 Runs in an environment with MediaPipe and without edgegraft: the file's path is all
-it gets. Prints one JSON document: version, labels, and the best label of each photo.
+it gets. Prints one JSON document: version, labels, and the best label of each photo,
+handed over at the size of the model's input ("input") and at its own ("full").
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import zipfile
 from pathlib import Path
 
 import mediapipe as mp
@@ -21,25 +23,37 @@ def main(model: str, photos: str) -> int:
     options = vision.ImageClassifierOptions(
         base_options=BaseOptions(model_asset_path=model)
     )
-    best: dict[str, str] = {}
+    with zipfile.ZipFile(model) as attached:  # what our own file says of its input
+        recipe = json.loads(attached.read("card.json"))["input"]
+    size = (recipe["width"], recipe["height"])
+    best: dict[str, dict[str, str]] = {"input": {}, "full": {}}
     labels: set[str] = set()
     with vision.ImageClassifier.create_from_options(options) as classifier:
         for path in sorted(Path(photos).rglob("*")):
             if not path.is_file():
                 continue
-            # MediaPipe's own reader ignores the EXIF turn and greyscale photos, so
-            # the upright RGB picture is handed over at full size; scaling is its own.
-            with Image.open(path) as photo:
-                upright = ImageOps.exif_transpose(photo).convert("RGB")
-            image = mp.Image(
-                image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(upright)
-            )
-            ranking = classifier.classify(image).classifications[0].categories
-            labels.update(category.category_name for category in ranking)
-            best[str(path)] = ranking[0].category_name
-    answers = {"version": mp.__version__, "labels": sorted(labels), "photos": best}
-    print(json.dumps(answers))
+            photo = _upright(path)
+            small = photo.resize(size, Image.Resampling.BILINEAR)
+            for name, picture in (("input", small), ("full", photo)):
+                image = mp.Image(
+                    image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(picture)
+                )
+                ranking = classifier.classify(image).classifications[0].categories
+                labels.update(category.category_name for category in ranking)
+                best[name][str(path)] = ranking[0].category_name
+    print(json.dumps({"version": mp.__version__, "labels": sorted(labels), **best}))
     return 0
+
+
+def _upright(path: Path) -> Image.Image:
+    """RGB on white, turned as EXIF says; MediaPipe's own reader does neither."""
+    with Image.open(path) as photo:
+        picture = ImageOps.exif_transpose(photo)
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture)
+    return picture.convert("RGB")
 
 
 if __name__ == "__main__":
