@@ -22,6 +22,7 @@ from finetune.settings import UNFREEZE, Settings
 ARTIFACTS = Path("artifacts")
 FROM_SCRATCH: dict[str, Any] = {
     "weights": "none",
+    "augment": "standard",
     "epochs": 24,
     "batch": 16,
     "rate": 3e-3,

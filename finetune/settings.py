@@ -33,11 +33,11 @@ class Settings:
     cnn: Mapping[str, Any] | None = None
     resize: str = "stretch"
     filter: str = "bilinear"
-    unfreeze: str = "all"
-    augment: str = "standard"
-    epochs: int = 5
+    unfreeze: str = "top"
+    augment: str = "light"
+    epochs: int = 4
     batch: int = 32
-    rate: float = 1e-4
+    rate: float = 3e-4
     label_smoothing: float = 0.1
     patience: int = 3
     seed: int = 0
