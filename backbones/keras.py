@@ -65,12 +65,13 @@ def _writes_to_2(stream: TextIO) -> bool:
 
 
 def _load(name: str) -> ModuleType:
-    if name in sys.modules:
-        return sys.modules[name]
     _quiet()
     try:
-        with _importing, _native_stderr_hidden():
-            return importlib.import_module(name)
+        with _importing:  # also keeps a half-imported module of `preload` from others
+            if name in sys.modules:
+                return sys.modules[name]
+            with _native_stderr_hidden():
+                return importlib.import_module(name)
     except ImportError as error:
         raise EdgegraftError(
             f"expected {name} to be importable, got '{error}'; {_INSTALL}"

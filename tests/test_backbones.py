@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from backbones import applications, custom_cnn, network, registry, weights
 from backbones.keras import keras
 from edge.errors import EdgegraftError
 
+ROOT = Path(__file__).resolve().parents[1]
 RECORDS = [registry.get(name) for name in registry.names()]
 PRETRAINED = [record for record in RECORDS if record.imagenet]
 
@@ -75,6 +78,20 @@ def test_file_names_and_addresses_are_those_of_keras(
             record.imagenet.file_for(size),
             record.imagenet.address_for(size),
         )
+
+
+def test_importing_in_the_background_and_in_front_at_once() -> None:
+    """Nobody may see a half-imported Keras: fresh processes, since it happens once."""
+    code = (
+        "from backbones import keras as k\n"
+        "k.preload()\n"
+        "assert k.keras().utils.get_file and k.tensorflow().constant(1)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # TensorFlow's greeting is hidden, too
 
 
 def test_unknown_name_lists_the_known() -> None:
