@@ -1,58 +1,30 @@
 """What is wrong with a folder of photos, before a minute is spent on training.
 
 Every photo is decoded in full. A finding names one photo, what kind of trouble it has
-and which other photos share it; `KINDS` lists the kinds, the gravest first, and a new
-check is one more entry there and one more function. Nothing is changed or deleted.
+and which other photos share it; `data.findings` lists the kinds, the gravest first, and
+a new check is one more entry there and one more function in `data.checks`. Nothing is
+changed or deleted. Only photos that cannot be decoded are left out of training, unless
+the user passes audit.csv to --exclude-from.
 
-It does not know blur, light, near-duplicates or doubtful labels, nor what a network
-makes of the photos. Only photos that cannot be decoded are left out of training.
+It does not know what a network makes of the photos: that is `data.doubts`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from data import checks
 from data.batches import Pixels
+from data.findings import KINDS, Finding
 from data.folder import Photo, PhotoFolder, count
+from data.look import Look
 from data.parts import shortages
 from data.reading import read
 from data.walk import shown
-from edge.preprocess import InputRecipe
 
 LISTED = 10  # findings of a kind that the terminal shows
-DEFAULT_RECIPE = InputRecipe(224, 224)
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of trouble. `leaves_out`: such photos are not trained on."""
-
-    name: str
-    title: str
-    leaves_out: bool = False
-
-
-KINDS = (
-    Kind("unreadable", "cannot be read; left out", leaves_out=True),
-    Kind("leak", "lie both in train and in val or test: what is measured is too good"),
-    Kind("two-labels", "are the same file under two labels: one label is wrong"),
-    Kind("duplicate", "are copies of another photo; kept on one side of the split"),
-)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One photo in trouble. `kind` is the name of one of `KINDS`.
-
-    Where there are `others`, `reason` reads on into their names.
-    """
-
-    kind: str
-    path: Path
-    reason: str
-    others: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,11 +34,13 @@ class Audit:
     folder: PhotoFolder
     findings: tuple[Finding, ...]
     digests: Mapping[Path, str]
+    looks: Mapping[Path, Look] = field(default_factory=dict)
+    alike: tuple[tuple[Path, Path], ...] = ()  # near-duplicates, for `make_split`
 
     @classmethod
     def from_pixels(cls, folder: PhotoFolder, pixels: Pixels) -> "Audit":
         """From the pass that has decoded the photos anyway."""
-        return cls.from_pass(folder, pixels.digests, pixels.failures)
+        return cls.from_pass(folder, pixels.digests, pixels.failures, pixels.looks)
 
     @classmethod
     def from_pass(
@@ -74,13 +48,19 @@ class Audit:
         folder: PhotoFolder,
         digests: Mapping[Path, str],
         failures: Sequence[tuple[Path, str]],
+        looks: Mapping[Path, Look] | None = None,
     ) -> "Audit":
         """From what `data.reading` gave: digest or reason for each photo."""
+        looks = looks or {}
+        pairs = checks.near_pairs(folder.photos, digests, looks)
         found = [Finding("unreadable", path, reason) for path, reason in failures]
-        found += _shared_files(folder.photos, digests)
+        found += checks.shared_files(folder.photos, digests)
+        found += checks.near_duplicates(pairs)
+        found += checks.by_themselves(folder.photos, looks)
         order = [kind.name for kind in KINDS]
         found.sort(key=lambda finding: (order.index(finding.kind), finding.path))
-        return cls(folder, tuple(found), digests)
+        alike = tuple((one.path, other.path) for one, other, _ in pairs)
+        return cls(folder, tuple(found), digests, looks, alike)
 
     def usable(self, photos: Sequence[Photo]) -> tuple[Photo, ...]:
         """Those of `photos` that nothing found here leaves out."""
@@ -154,49 +134,25 @@ class Audit:
 
 def audit(
     folder: PhotoFolder,
-    recipe: InputRecipe | None = None,
     *,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Audit:
     """Decode every photo of `folder`, keep none, and report.
 
-    `recipe` only sets the size that the decoder may stop at; the whole file is read
-    and parsed at any size.
+    A JPEG's decoder may stop at a smaller scale, but the whole file is parsed.
     """
     digests: dict[Path, str] = {}
+    looks: dict[Path, Look] = {}
     failures: list[tuple[Path, str]] = []
-    paths = [photo.path for photo in folder.photos]
-    for reading in read(
-        paths, recipe or DEFAULT_RECIPE, workers=workers, progress=progress
-    ):
-        if reading.pixels is None:
+    paths = list(dict.fromkeys(photo.path for photo in folder.photos))
+    for reading in read(paths, None, looking=True, workers=workers, progress=progress):
+        if reading.look is None:
             failures.append((reading.path, reading.reason))
         else:
             digests[reading.path] = reading.sha256
-    return Audit.from_pass(folder, digests, failures)
-
-
-def _shared_files(
-    photos: Sequence[Photo], digests: Mapping[Path, str]
-) -> Iterator[Finding]:
-    """Photos whose bytes are the same: leaks, two labels, and plain copies.
-
-    Each copy after the first gets one finding, of the gravest kind that applies.
-    """
-    groups: dict[str, list[Photo]] = {}
-    for photo in photos:
-        if photo.path in digests:
-            groups.setdefault(digests[photo.path], []).append(photo)
-    for first, *copies in groups.values():
-        for copy in copies:
-            if copy.part != first.part:
-                kind = "leak"
-            elif copy.label != first.label:
-                kind = "two-labels"
-            else:
-                kind = "duplicate"
-            yield Finding(kind, copy.path, "the same file as", (first.path,))
+            looks[reading.path] = reading.look
+    return Audit.from_pass(folder, digests, failures, looks)
 
 
 def _lines(audit: Audit) -> Iterator[str]:
