@@ -15,7 +15,7 @@ photos of one thing a moment apart count as twins only if little has moved.
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,8 +33,8 @@ HOPEFUL = 0.88  # the same of thumbnails of half the size: worth a closer look
 MOST_CROP = 0.25  # of a side that alignment may cut off
 STEPS = 6  # of alignment
 
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[Any]  # float32, which numpy's own types lose on the way
+Ints = npt.NDArray[Any]  # int64
 
 POSES = (
     "as it is",
@@ -125,7 +125,8 @@ def _frequencies(thumbs: npt.NDArray[np.uint8]) -> Floats:
         block = thumbs[start : start + BLOCK].astype(np.float32)
         out[start : start + BLOCK] = cosines @ block @ cosines.T
     out[:, 0, 0] = 0
-    return out / np.maximum(np.linalg.norm(out, axis=(1, 2), keepdims=True), 1e-6)
+    out /= np.maximum(np.linalg.norm(out, axis=(1, 2), keepdims=True), 1e-6)
+    return out
 
 
 def _flat(frequencies: Floats, pose: int) -> Floats:
@@ -203,7 +204,8 @@ def _looked_up(
     left = shelf[np.repeat(first, count) + offsets]
     right = np.repeat(np.repeat(np.arange(len(seen)), len(subsets)), count) + begin
     before = left < right
-    return right[before] * len(shelf) + left[before]
+    codes: Ints = right[before] * len(shelf) + left[before]
+    return codes
 
 
 def _dots(values: Floats, seen: Floats, left: Ints, right: Ints) -> Floats:
@@ -267,6 +269,8 @@ def align(moving: Floats, still: Floats, enough: float) -> Floats:
     slope_y, slope_x = np.gradient(moving, axis=(1, 2))
     todo = np.arange(len(moving))
     for _ in range(STEPS + 1):
+        if not len(todo):
+            break
         found, move = _fitted(
             moving[todo], slope_x[todo], slope_y[todo], still[todo], shape[todo]
         )
@@ -274,8 +278,6 @@ def align(moving: Floats, still: Floats, enough: float) -> Floats:
         hopeful = best[todo] < enough
         shape[todo] = np.clip(shape[todo] + move, -0.5, 0.5)
         todo = todo[hopeful]
-        if not len(todo):
-            break
     return best
 
 
@@ -329,4 +331,5 @@ def _matrix(at: Floats, side: int) -> Floats:
     """The weights [N, S, side] of pixels: two in each row, so that products sample."""
     pixel = np.clip((at + 1) * (side - 1) / 2, 0, side - 1)
     away = np.abs(pixel[:, :, None] - np.arange(side, dtype=np.float32))
-    return np.maximum(1 - away, 0)
+    weights: Floats = np.maximum(1 - away, 0)
+    return weights

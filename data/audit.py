@@ -17,13 +17,15 @@ from typing import Any
 
 from data import checks
 from data.batches import Pixels
-from data.findings import KINDS, Finding
+from data.findings import KINDS, Finding, Kind
 from data.folder import Photo, PhotoFolder, count
 from data.look import Look
 from data.parts import shortages
 from data.reading import read
 from data.walk import shown
 
+FEW = 30  # usable photos of a label
+UNEVEN = 5  # times as many photos of one label as of another
 LISTED = 10  # findings of a kind that the terminal shows
 
 
@@ -76,6 +78,33 @@ class Audit:
         """Why the photos cannot be trained on, a line each; empty when they can."""
         return shortages(self.folder.photos, self.folder.labels, self.kept)
 
+    @cached_property
+    def warnings(self) -> list[str]:
+        """What is wrong with the labels as a whole, a line each."""
+        counts = count(self.usable(self.folder.photos), self.folder.labels)
+        lines = [
+            f"label {shown(label)!r} has {photos} usable photos; below {FEW} a network "
+            "learns little, and accuracy cannot be measured well"
+            for label, photos in counts.items()
+            if photos < FEW
+        ]
+        least, most = (
+            min(counts, key=counts.__getitem__),
+            max(counts, key=counts.__getitem__),
+        )
+        if counts[most] >= UNEVEN * max(counts[least], 1):
+            lines.append(
+                f"labels are uneven: {counts[most]:,} photos of {shown(most)!r}, "
+                f"{counts[least]:,} of {shown(least)!r}; add some of the rare one"
+            )
+        return lines
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """The kinds of trouble that were found, the gravest first."""
+        names = {finding.kind for finding in self.findings}
+        return [kind for kind in KINDS if kind.name in names]
+
     def of_kind(self, name: str) -> list[Finding]:
         return [finding for finding in self.findings if finding.kind == name]
 
@@ -93,6 +122,7 @@ class Audit:
             "root": str(root),
             "trainable": not self.obstacles,
             "obstacles": self.obstacles,
+            "warnings": self.warnings,
             "photos": len(self.folder.photos),
             "usable": len(usable),
             "labels": {
@@ -163,10 +193,8 @@ def _lines(audit: Audit) -> Iterator[str]:
     )
     for obstacle in audit.obstacles:
         yield f"cannot train: {obstacle}"
-    for kind in KINDS:
+    for kind in audit.kinds:
         found = audit.of_kind(kind.name)
-        if not found:
-            continue
         yield f"{len(found):,} {kind.title}"
         for finding in found[:LISTED]:
             others = ", ".join(_inside(other, folder.root) for other in finding.others)
@@ -176,6 +204,8 @@ def _lines(audit: Audit) -> Iterator[str]:
             yield f"  and {len(found) - LISTED:,} more (--json lists all)"
     if not audit.findings:
         yield "nothing damaged, no file twice"
+    for warning in audit.warnings:
+        yield f"warning: {warning}"
     yield from _table(audit, usable)
     for note in folder.notes():
         yield f"note: {note}"

@@ -19,6 +19,7 @@ from data.parts import PARTS
 
 BLURRED = 0.56  # blur: real photos reach 0.47, the same after a blur of 1 % start here
 BLANK = 5.0  # grey levels of standard deviation
+BLACK = 1.0  # the same in the dark and in glaring light, where little may still show
 DARK = 45  # the 95th percentile of grey
 BRIGHT = 215  # the 5th percentile of grey
 LONG = 3.0  # long side over short side
@@ -94,7 +95,8 @@ def near_duplicates(
 
 
 def _judged(path: Path, look: Look, middle: float) -> Iterator[tuple[str, str]]:
-    if look.deviation < BLANK:
+    lit = look.high >= DARK and look.low <= BRIGHT
+    if look.deviation < (BLANK if lit else BLACK):
         yield "blank", f"all of one grey, within {look.deviation:.1f} of 255 levels"
     elif look.high < DARK:
         yield "dark", f"95 % of it is darker than {look.high} of 255"

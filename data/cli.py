@@ -11,10 +11,15 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge.command import Parser, guard
+
+if TYPE_CHECKING:
+    from data.folder import PhotoFolder
+    from data.report import Exclusion
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m data") -> int:
@@ -40,6 +45,15 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     verb = verbs.add_parser(
         "audit", parents=[reading], help="say what is wrong with a folder of photos"
     )
+    verb.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="also write audit.html (thumbnails), audit.csv and audit.json there",
+    )
+    verb.add_argument("--overwrite", action="store_true")
+    _add_exclusion(verb)
     verb.set_defaults(run=_audit)
 
     verb = verbs.add_parser(
@@ -61,6 +75,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "--test", type=float, default=0.15, metavar="SHARE", help="default: 0.15"
     )
     verb.add_argument("--overwrite", action="store_true")
+    _add_exclusion(verb)
     verb.set_defaults(run=_split)
 
     verb = verbs.add_parser(
@@ -71,37 +86,88 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "--count", type=int, default=120, metavar="N", help="per label (default: 120)"
     )
     verb.add_argument("--seed", type=int, default=0, help="default: 0")
+    verb.add_argument(
+        "--faults",
+        action="store_true",
+        help="plant copies, wrong labels, damage and blur, listed in faults.json",
+    )
     verb.set_defaults(run=_sample)
     return parser
 
 
+def _add_exclusion(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--exclude-from",
+        type=Path,
+        metavar="CSV",
+        help="leave out the photos that this audit.csv marks with exclude = yes",
+    )
+
+
 def _audit(args: argparse.Namespace) -> int:
     from data.audit import audit
-    from data.folder import scan
+    from data.report import refuse, write
+    from data.walk import shown
 
+    if args.output is not None:
+        refuse(args.output, args.overwrite)  # before minutes of reading
     started = time.perf_counter()
-    report = audit(
-        scan(args.photos), workers=args.workers, progress=_progress("reading photos")
-    )
+    folder, exclusion = _chosen(args)
+    report = audit(folder, workers=args.workers, progress=_progress("reading photos"))
     seconds = time.perf_counter() - started
+    if args.output is not None:
+        page = write(report, args.output, overwrite=args.overwrite)
     if args.json:
-        print(json.dumps({**report.to_dict(), "seconds": round(seconds, 3)}, indent=2))
-    else:
-        print("\n".join(report.lines()))
-        speed = len(report.folder.photos) / seconds
-        print(f"took {seconds:.1f} s, {speed:,.0f} photos/s")
+        record = {**report.to_dict(), "seconds": round(seconds, 3)}
+        if exclusion is not None:
+            record["excluded"] = exclusion.to_dict()
+        print(json.dumps(record, indent=2))
+        return 1 if report.obstacles else 0
+    print("\n".join(report.lines()))
+    _say_excluded(exclusion, report.digests)
+    speed = len(report.folder.photos) / seconds
+    print(f"took {seconds:.1f} s, {speed:,.0f} photos/s")
+    if args.output is not None:
+        print(f"written: {shown(page)}, with audit.csv and audit.json beside it")
+    elif report.findings:
+        print("see them: add -o DIR for a page with thumbnails and an audit.csv")
     return 1 if report.obstacles else 0
+
+
+def _chosen(args: argparse.Namespace) -> "tuple[PhotoFolder, Exclusion | None]":
+    """The photos asked for, without those that --exclude-from leaves out."""
+    from data.folder import scan
+    from data.report import read_exclusion
+
+    folder = scan(args.photos)
+    if args.exclude_from is None:
+        return folder, None
+    exclusion = read_exclusion(args.exclude_from, folder)
+    return exclusion.apply(folder), exclusion
+
+
+def _say_excluded(exclusion: "Exclusion | None", digests: Mapping[Path, str]) -> None:
+    from data.walk import shown
+
+    if exclusion is None:
+        return
+    print(f"{len(exclusion.paths):,} photos left out by {shown(exclusion.source)}")
+    changed = exclusion.changed(digests)
+    if changed:
+        print(
+            f"warning: {len(changed):,} photos changed since that audit "
+            f"(first: {shown(changed[0])}); audit them anew"
+        )
 
 
 def _split(args: argparse.Namespace) -> int:
     from data.audit import audit
-    from data.folder import scan
     from data.parts import PARTS
     from data.split import make_split, refuse_existing
     from data.walk import shown
 
     refuse_existing(args.output, args.overwrite)  # before minutes of reading
-    folder = scan(args.photos)
+    folder, exclusion = _chosen(args)
     report = audit(folder, workers=args.workers, progress=_progress("reading photos"))
     split = make_split(
         folder.photos, report.kept, seed=args.seed, val=args.val, test=args.test
@@ -116,6 +182,8 @@ def _split(args: argparse.Namespace) -> int:
             "labels": counts,
             "left_out": left_out,
         }
+        if exclusion is not None:
+            record["excluded"] = exclusion.to_dict()
         print(json.dumps(record, indent=2))
         return 0
     wide = max(len("label"), *(len(label) for label in counts))
@@ -125,10 +193,13 @@ def _split(args: argparse.Namespace) -> int:
     print(f"written to {shown(args.output)}, fingerprint {split.fingerprint[:12]}")
     if left_out:
         print(f"{left_out:,} photos left out (see: edgegraft data audit)")
+    _say_excluded(exclusion, report.digests)
     return 0
 
 
 def _sample(args: argparse.Namespace) -> int:
+    if args.faults:
+        return _faulty(args)
     from data.sample import write_sample
     from data.walk import shown
 
@@ -140,6 +211,23 @@ def _sample(args: argparse.Namespace) -> int:
     )
     print(f"drawn, not photographed: {shown(sample.photos)}")
     print(f"next: edgegraft build {shown(sample.photos)}")
+    return 0
+
+
+def _faulty(args: argparse.Namespace) -> int:
+    from data.faults import TRUTH, write_faulty
+    from data.walk import shown
+
+    found = write_faulty(
+        args.folder,
+        count=args.count,
+        seed=args.seed,
+        progress=_progress("drawing pictures"),
+    )
+    planted = ", ".join(f"{len(x):,} {kind}" for kind, x in found.faults.items())
+    print(f"drawn, with faults on purpose: {shown(found.photos)}")
+    print(f"planted: {planted}; see {TRUTH}")
+    print(f"next: edgegraft data audit {shown(found.photos)}")
     return 0
 
 
