@@ -20,6 +20,7 @@ from edge.command import Parser, guard
 if TYPE_CHECKING:
     from data.folder import PhotoFolder
     from data.report import Exclusion
+    from data.split import Split
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m data") -> int:
@@ -73,6 +74,18 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     )
     verb.add_argument(
         "--test", type=float, default=0.15, metavar="SHARE", help="default: 0.15"
+    )
+    verb.add_argument(
+        "--keep",
+        type=Path,
+        metavar="CSV",
+        help="an earlier split.csv: its photos stay where they were",
+    )
+    verb.add_argument(
+        "--folds",
+        type=int,
+        metavar="K",
+        help="K splits for cross-validation, as split-1.csv to split-K.csv",
     )
     verb.add_argument("--overwrite", action="store_true")
     _add_exclusion(verb)
@@ -162,39 +175,72 @@ def _say_excluded(exclusion: "Exclusion | None", digests: Mapping[Path, str]) ->
 
 def _split(args: argparse.Namespace) -> int:
     from data.audit import audit
-    from data.parts import PARTS
-    from data.split import make_split, refuse_existing
+    from data.split import Split, make_folds, make_split, refuse_existing
     from data.walk import shown
 
-    refuse_existing(args.output, args.overwrite)  # before minutes of reading
+    if args.folds is not None and args.keep is not None:
+        raise EdgegraftError("split: expected --folds or --keep, got both")
+    outputs = [args.output]
+    if args.folds is not None:
+        stem, ending = args.output.stem, args.output.suffix
+        outputs = [
+            args.output.with_name(f"{stem}-{k}{ending}")
+            for k in range(1, max(args.folds, 0) + 1)
+        ]
+    for output in outputs:
+        refuse_existing(output, args.overwrite)  # before minutes of reading
     folder, exclusion = _chosen(args)
+    keep = None if args.keep is None else Split.read(args.keep, folder.root)
     report = audit(folder, workers=args.workers, progress=_progress("reading photos"))
-    split = make_split(
-        folder.photos, report.kept, seed=args.seed, val=args.val, test=args.test
-    )
-    split.write(args.output, folder.root, overwrite=args.overwrite)
+    photos, together = folder.photos, report.alike
+    if args.folds is not None:
+        splits = make_folds(
+            photos, report.kept, args.folds, seed=args.seed, together=together
+        )
+    else:
+        split = make_split(
+            photos,
+            report.kept,
+            seed=args.seed,
+            val=args.val,
+            test=args.test,
+            together=together,
+            keep=keep,
+        )
+        splits = (split,)
+    for output, split in zip(outputs, splits, strict=True):
+        split.write(output, folder.root, overwrite=args.overwrite)
     left_out = len(folder.photos) - len(report.kept)
-    counts = split.counts()
     if args.json:
-        record = {
-            "path": str(args.output),
-            "fingerprint": split.fingerprint,
-            "labels": counts,
-            "left_out": left_out,
-        }
-        if exclusion is not None:
-            record["excluded"] = exclusion.to_dict()
-        print(json.dumps(record, indent=2))
+        records = [
+            {
+                "path": str(output),
+                "fingerprint": split.fingerprint,
+                "labels": split.counts(),
+                "left_out": left_out,
+                **({} if exclusion is None else {"excluded": exclusion.to_dict()}),
+            }
+            for output, split in zip(outputs, splits, strict=True)
+        ]
+        print(json.dumps(records if args.folds is not None else records[0], indent=2))
         return 0
-    wide = max(len("label"), *(len(label) for label in counts))
-    print("label".ljust(wide) + "".join(f"{part:>9}" for part in PARTS))
-    for label, row in counts.items():
-        print(label.ljust(wide) + "".join(f"{row[part]:>9,}" for part in PARTS))
-    print(f"written to {shown(args.output)}, fingerprint {split.fingerprint[:12]}")
+    for output, split in zip(outputs, splits, strict=True):
+        _print_counts(split)
+        print(f"written to {shown(output)}, fingerprint {split.fingerprint[:12]}")
     if left_out:
         print(f"{left_out:,} photos left out (see: edgegraft data audit)")
     _say_excluded(exclusion, report.digests)
     return 0
+
+
+def _print_counts(split: "Split") -> None:
+    from data.parts import PARTS
+
+    counts = split.counts()
+    wide = max(len("label"), *(len(label) for label in counts))
+    print("label".ljust(wide) + "".join(f"{part:>9}" for part in PARTS))
+    for label, row in counts.items():
+        print(label.ljust(wide) + "".join(f"{row[part]:>9,}" for part in PARTS))
 
 
 def _sample(args: argparse.Namespace) -> int:

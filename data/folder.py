@@ -26,12 +26,14 @@ MIN_PHOTOS = 2  # of a label, to be worth calling one; a split wants more
 class Photo:
     """One photo file and the label its folder gives it.
 
-    `part` is "train", "val" or "test" where the user laid the folders out so.
+    `part` is "train", "val" or "test" where the user laid the folders out so. `group`
+    names what photos share that must stay on one side: an animal, a burst, a video.
     """
 
     path: Path
     label: str
     part: str | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True)
