@@ -140,13 +140,15 @@ def test_near_duplicates_are_not_split(
 ) -> None:
     for label in ("cat", "dog"):
         for i in range(4):
-            image = Image.open(photos / label / f"{i}.png").resize((80, 60), 0)
-            image.save(photos / label / f"{i}_big.jpg", quality=95)
+            path = photos / label / f"{i}.png"
+            image = Image.open(path).crop((0, 0, 6, 5)).resize((200, 150))
+            image.save(path)
+            image.resize((80, 60)).save(photos / label / f"{i}_small.jpg")
     path = tmp_path / "split.csv"
     for seed in range(4):
         arguments = ["split", str(photos), "-o", str(path), "--seed", str(seed)]
         assert main([*arguments, "--val", "0.3", "--test", "0.3", "--overwrite"]) == 0
         parts = {row.photo.path: row.part for row in Split.read(path, photos).rows}
         assert len(parts) == 20
-        for big in photos.glob("*/*_big.jpg"):
-            assert parts[big] == parts[big.with_name(big.name[0] + ".png")]
+        for small in photos.glob("*/*_small.jpg"):
+            assert parts[small] == parts[small.with_name(small.name[0] + ".png")]
