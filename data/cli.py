@@ -34,7 +34,14 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     shared.add_argument("--debug", action="store_true", help="show the traceback")
     reading = Parser(add_help=False, parents=[shared])
     reading.add_argument(
-        "photos", type=Path, metavar="PHOTOS", help="folder with a folder per label"
+        "photos",
+        type=Path,
+        metavar="PHOTOS",
+        help="folder with a folder per label, a list (.csv, .jsonl: path, label, and "
+        "split, group if wanted) or an archive (.zip, .tar, .tar.gz)",
+    )
+    reading.add_argument(
+        "--follow-links", action="store_true", help="enter linked folders too"
     )
     reading.add_argument(
         "--workers", type=int, metavar="N", help="threads (default: one per core)"
@@ -152,7 +159,7 @@ def _chosen(args: argparse.Namespace) -> "tuple[PhotoFolder, Exclusion | None]":
     from data.folder import scan
     from data.report import read_exclusion
 
-    folder = scan(args.photos)
+    folder = scan(args.photos, follow_links=args.follow_links)
     if args.exclude_from is None:
         return folder, None
     exclusion = read_exclusion(args.exclude_from, folder)
