@@ -20,6 +20,7 @@ from data.batches import Pixels
 from data.findings import KINDS, Finding, Kind
 from data.folder import Photo, PhotoFolder, count
 from data.look import Look
+from data.memory import Memory
 from data.parts import shortages
 from data.reading import read
 from data.walk import shown
@@ -166,9 +167,10 @@ def audit(
     folder: PhotoFolder,
     *,
     workers: int | None = None,
+    memory: Memory | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Audit:
-    """Decode every photo of `folder`, keep none, and report.
+    """Decode every photo of `folder` that `memory` does not know, and report.
 
     A JPEG's decoder may stop at a smaller scale, but the whole file is parsed.
     """
@@ -176,7 +178,9 @@ def audit(
     looks: dict[Path, Look] = {}
     failures: list[tuple[Path, str]] = []
     paths = list(dict.fromkeys(photo.path for photo in folder.photos))
-    for reading in read(paths, None, looking=True, workers=workers, progress=progress):
+    for reading in read(
+        paths, None, looking=True, memory=memory, workers=workers, progress=progress
+    ):
         if reading.look is None:
             failures.append((reading.path, reading.reason))
         else:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from edge.command import Parser, guard
 
 if TYPE_CHECKING:
+    from data.audit import Audit
     from data.folder import PhotoFolder
     from data.report import Exclusion
     from data.split import Split
@@ -39,6 +40,11 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         metavar="PHOTOS",
         help="folder with a folder per label, a list (.csv, .jsonl: path, label, and "
         "split, group if wanted) or an archive (.zip, .tar, .tar.gz)",
+    )
+    reading.add_argument(
+        "--no-memory",
+        action="store_true",
+        help="decode photos that an earlier audit knows as well",
     )
     reading.add_argument(
         "--follow-links", action="store_true", help="enter linked folders too"
@@ -125,7 +131,6 @@ def _add_exclusion(verb: argparse.ArgumentParser) -> None:
 
 
 def _audit(args: argparse.Namespace) -> int:
-    from data.audit import audit
     from data.report import refuse, write
     from data.walk import shown
 
@@ -133,7 +138,7 @@ def _audit(args: argparse.Namespace) -> int:
         refuse(args.output, args.overwrite)  # before minutes of reading
     started = time.perf_counter()
     folder, exclusion = _chosen(args)
-    report = audit(folder, workers=args.workers, progress=_progress("reading photos"))
+    report = _audited(folder, args)
     seconds = time.perf_counter() - started
     if args.output is not None:
         page = write(report, args.output, overwrite=args.overwrite)
@@ -152,6 +157,22 @@ def _audit(args: argparse.Namespace) -> int:
     elif report.findings:
         print("see them: add -o DIR for a page with thumbnails and an audit.csv")
     return 1 if report.obstacles else 0
+
+
+def _audited(folder: "PhotoFolder", args: argparse.Namespace) -> "Audit":
+    from data.archive import cache_folder
+    from data.audit import audit
+    from data.memory import Memory
+    from data.walk import shown
+
+    progress = _progress("reading photos")
+    if args.no_memory:
+        return audit(folder, workers=args.workers, progress=progress)
+    with Memory(cache_folder() / "audits.sqlite") as memory:
+        report = audit(folder, workers=args.workers, memory=memory, progress=progress)
+    if memory.problem:
+        print(f"warning: not remembered: {shown(memory.problem)}", file=sys.stderr)
+    return report
 
 
 def _chosen(args: argparse.Namespace) -> "tuple[PhotoFolder, Exclusion | None]":
@@ -181,7 +202,6 @@ def _say_excluded(exclusion: "Exclusion | None", digests: Mapping[Path, str]) ->
 
 
 def _split(args: argparse.Namespace) -> int:
-    from data.audit import audit
     from data.split import Split, make_folds, make_split, refuse_existing
     from data.walk import shown
 
@@ -198,7 +218,7 @@ def _split(args: argparse.Namespace) -> int:
         refuse_existing(output, args.overwrite)  # before minutes of reading
     folder, exclusion = _chosen(args)
     keep = None if args.keep is None else Split.read(args.keep, folder.root)
-    report = audit(folder, workers=args.workers, progress=_progress("reading photos"))
+    report = _audited(folder, args)
     photos, together = folder.photos, report.alike
     if args.folds is not None:
         splits = make_folds(

@@ -19,6 +19,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,9 @@ import numpy.typing as npt
 from data.look import LOOKED_AT, Look, header, look_at
 from edge.errors import EdgegraftError, PhotoError
 from edge.preprocess import InputRecipe, fit, load_pixels, open_photo
+
+if TYPE_CHECKING:
+    from data.memory import Memory
 
 MAX_BYTES = 1 << 30  # beyond what edge's limit of pixels takes uncompressed, 16 bits
 LARGE_PIXELS = 24_000_000  # about 100 MB while it is decoded
@@ -37,7 +41,9 @@ _large = Lock()
 
 @dataclass(frozen=True)
 class Reading:
-    """One file: `sha256` and what was asked for of it, or the `reason` why not.
+    """One file: what was asked for of it, or the `reason` why not.
+
+    `sha256` is empty where the file could not be read at all.
 
     `pixels` (uint8 [H, W, 3]) where a recipe was given, `look` where one was wanted.
     """
@@ -47,6 +53,12 @@ class Reading:
     pixels: npt.NDArray[np.uint8] | None = None
     reason: str = ""
     look: Look | None = None
+    remembered: bool = False
+
+    @property
+    def lasting(self) -> bool:
+        """News that stays true: of the bytes, not of the machine's free memory."""
+        return bool(self.sha256 and not self.remembered and "memory" not in self.reason)
 
 
 def default_workers() -> int:
@@ -61,16 +73,19 @@ def read(
     recipe: InputRecipe | None,
     *,
     looking: bool = False,
+    memory: "Memory | None" = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Reading]:
     """Read and decode `paths`, in that order. A file that fails never raises.
 
-    Without a `recipe` the pixels are not kept; `looking` gives the facts as well.
+    Without a `recipe` the pixels are not kept; `looking` gives the facts as well. What
+    `memory` knows is then not decoded again, and what it does not it is told.
 
     `progress(done, total)` is called in the caller's thread.
     """
     workers = default_workers() if workers is None else workers
+    known = memory if recipe is None else None
     if workers < 1:
         raise EdgegraftError(f"workers: expected 1 or more, got {workers}")
     # Pillow warns of damaged tags and of sizes well within edge's own limit.
@@ -81,18 +96,29 @@ def read(
         for done, _ in enumerate(paths):
             started = done + len(waiting)
             for path in paths[started : done + workers * AHEAD]:
-                waiting.append(pool.submit(_read_one, path, recipe, looking))
-            yield waiting.popleft().result()
+                waiting.append(pool.submit(_read_one, path, recipe, looking, known))
+            reading = waiting.popleft().result()
+            if known is not None and reading.lasting:
+                known.remember(reading.sha256, reading.look or reading.reason)
+            yield reading
             if progress is not None:
                 progress(done + 1, len(paths))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _read_one(path: Path, recipe: InputRecipe | None, looking: bool) -> Reading:
+def _read_one(
+    path: Path, recipe: InputRecipe | None, looking: bool, memory: "Memory | None"
+) -> Reading:
+    digest = ""
     try:
         data = _bytes(path)
         digest = hashlib.sha256(data).hexdigest()
+        known = None if memory is None else memory.recall(digest)
+        if isinstance(known, str):
+            return Reading(path, digest, reason=known, remembered=True)
+        if known is not None:
+            return Reading(path, digest, look=known, remembered=True)
         large = False
         if len(data) > SMALL_BYTES:
             facts = header(data)
@@ -100,7 +126,7 @@ def _read_one(path: Path, recipe: InputRecipe | None, looking: bool) -> Reading:
         with _large if large else nullcontext():
             pixels, look = _decoded(data, recipe, looking)
     except PhotoError as error:
-        return Reading(path, reason=error.reason)
+        return Reading(path, digest, reason=error.reason)
     except FileNotFoundError:
         gone = "a link that points nowhere" if path.is_symlink() else "no such file"
         return Reading(path, reason=gone)

@@ -16,6 +16,11 @@ from data.split import Split
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEGRAFT_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     random = np.random.default_rng(0)

@@ -19,6 +19,11 @@ def draw(path: Path, seed: int) -> None:
     Image.fromarray(noise).save(path)
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEGRAFT_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     for i in range(12):

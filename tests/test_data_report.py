@@ -25,6 +25,11 @@ def draw(path: Path, seed: int) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEGRAFT_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     for i in range(6):
