@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.command import Parser, guard
+from edge.errors import EdgegraftError
 
 if TYPE_CHECKING:
     from data.audit import Audit
