@@ -10,7 +10,7 @@ It does not know what a network makes of the photos: that is `data.doubts`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from data.walk import shown
 
 FEW = 30  # usable photos of a label
 UNEVEN = 5  # times as many photos of one label as of another
+_ORDER = [kind.name for kind in KINDS]
 LISTED = 10  # findings of a kind that the terminal shows
 
 
@@ -60,10 +61,16 @@ class Audit:
         found += checks.shared_files(folder.photos, digests)
         found += checks.near_duplicates(pairs)
         found += checks.by_themselves(folder.photos, looks)
-        order = [kind.name for kind in KINDS]
-        found.sort(key=lambda finding: (order.index(finding.kind), finding.path))
+        found.sort(key=lambda finding: (_ORDER.index(finding.kind), finding.path))
         alike = tuple((one.path, other.path) for one, other, _ in pairs)
         return cls(folder, tuple(found), digests, looks, alike)
+
+    def with_findings(self, found: Sequence[Finding]) -> "Audit":
+        """This audit with more findings, such as those of `data.doubts`; their order
+        is kept within a kind."""
+        both = [*self.findings, *found]
+        both.sort(key=lambda finding: _ORDER.index(finding.kind))
+        return replace(self, findings=tuple(both))
 
     def usable(self, photos: Sequence[Photo]) -> tuple[Photo, ...]:
         """Those of `photos` that nothing found here leaves out."""
