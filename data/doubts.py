@@ -92,13 +92,14 @@ def cross_validated(
     groups: Sequence[object] | None = None,
     folds: int = FOLDS,
     seed: int = 0,
-    strength: float = 0.1,
+    strength: float = 0.003,
     progress: Callable[[int, int], None] | None = None,
 ) -> npt.NDArray[np.float64]:
     """Out-of-sample probabilities [N, L] of `truth` [N] from `features` [N, D].
 
     `groups` [N] keeps photos in one fold, such as the chains of `data.split`: a copy in
-    training would vouch for the label of its twin. `strength` is the C of scikit-learn.
+    training would vouch for the label of its twin. `strength` is the C of scikit-learn,
+    for features scaled to one variance; a weak fit learns fewer wrong labels by heart.
     EdgegraftError where a label has too few photos for so many folds.
     """
     from sklearn.linear_model import LogisticRegression
