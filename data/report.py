@@ -89,15 +89,20 @@ def refuse(folder: Path, overwrite: bool) -> None:
 
 
 def excluded(audit: Audit) -> set[Path]:
-    """The photos that audit.csv proposes to leave out."""
+    """The photos that audit.csv proposes to leave out.
+
+    Photos of a test part that the user made are not proposed: what is measured on
+    fewer, better photos would be another measurement.
+    """
     wanted = {kind.name for kind in KINDS if kind.exclude or kind.leaves_out}
+    tested = {photo.path for photo in audit.folder.photos if photo.part == "test"}
     paths = set()
     for finding in audit.findings:
         if finding.kind in wanted:
             paths.add(finding.path)
             if finding.kind in BOTH_WRONG:
                 paths.update(finding.others)
-    return paths
+    return paths - (tested & audit.digests.keys())
 
 
 def read_exclusion(path: str | os.PathLike[str], folder: PhotoFolder) -> Exclusion:
