@@ -33,6 +33,8 @@ ENDINGS = {
     "GIF": (".gif",),
     "TIFF": (".tif", ".tiff"),
     "PPM": (".ppm", ".pgm"),
+    "AVIF": (".avif",),
+    "HEIF": (".heic", ".heif"),
 }
 
 

@@ -19,7 +19,7 @@ LOOKED_AT = 128  # pixels a side, at least twice of which the decoder must give
 MEASURED = 256  # pixels of the longer side
 REACH = 4  # pixels to each side that the second blur takes in
 ORIENTATION = 0x0112  # the EXIF tag
-HEADERS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+HEADERS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "HEIF")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ class Header:
 def header(data: bytes) -> Header:
     """The header of a photo's bytes; an empty one where decoding will refuse it."""
     try:
-        with Image.open(io.BytesIO(data), formats=HEADERS) as image:
+        known = [name for name in HEADERS if name in Image.OPEN]
+        with Image.open(io.BytesIO(data), formats=known) as image:
             turn = 1
             if "exif" in image.info or image.format in ("TIFF", "MPO"):
                 turn = image.getexif().get(ORIENTATION, 1)

@@ -193,8 +193,8 @@ def test_empty_folder(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_other_files(tmp_path: Path) -> None:
-    fill(tmp_path / "cat", "1.heic", "2.heic")
-    with pytest.raises(EdgegraftError, match=r"got 2 other files \(\.heic, \.\.\.\)"):
+    fill(tmp_path / "cat", "1.raw", "2.raw")
+    with pytest.raises(EdgegraftError, match=r"got 2 other files \(\.raw, \.\.\.\)"):
         scan(tmp_path)
 
 
