@@ -199,7 +199,7 @@ def _compared(
     planted: dict[str, list[list[str]]], findings: list[dict[str, Any]]
 ) -> Iterator[tuple[str, set[Any], set[Any]]]:
     for kind, rows in planted.items():
-        if kind == "wrong-label":  # for these it takes a network: see time_to_accuracy
+        if kind == "wrong-label":  # it takes a network to see these
             continue
         name = "unreadable" if kind == "damaged" else kind
         mine = [f for f in findings if f["kind"] == name]
