@@ -1,5 +1,6 @@
 """Photo folders: found, audited, split without leaks, read once into batches.
 
-The files read in this order: folder, reading, audit, split, batches. This room knows
-nothing of networks; it imports `edge` only.
+The files read in this order: folder (with manifest and archive), look, reading, alike,
+checks, audit, report, split, batches; beside them memory, doubts, faults and capture.
+This room knows nothing of networks; it imports `edge` only.
 """

@@ -1,58 +1,34 @@
 """What is wrong with a folder of photos, before a minute is spent on training.
 
 Every photo is decoded in full. A finding names one photo, what kind of trouble it has
-and which other photos share it; `KINDS` lists the kinds, the gravest first, and a new
-check is one more entry there and one more function. Nothing is changed or deleted.
+and which other photos share it; `data.findings` lists the kinds, the gravest first, and
+a new check is one more entry there and one more function in `data.checks`. Nothing is
+changed or deleted. Only photos that cannot be decoded are left out of training, unless
+the user passes audit.csv to --exclude-from.
 
-It does not know blur, light, near-duplicates or doubtful labels, nor what a network
-makes of the photos. Only photos that cannot be decoded are left out of training.
+It does not know what a network makes of the photos: that is `data.doubts`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from data import checks
 from data.batches import Pixels
+from data.findings import KINDS, Finding, Kind
 from data.folder import Photo, PhotoFolder, count
+from data.look import Look
+from data.memory import Memory
 from data.parts import shortages
 from data.reading import read
 from data.walk import shown
-from edge.preprocess import InputRecipe
 
+FEW = 30  # usable photos of a label
+UNEVEN = 5  # times as many photos of one label as of another
+_ORDER = [kind.name for kind in KINDS]
 LISTED = 10  # findings of a kind that the terminal shows
-DEFAULT_RECIPE = InputRecipe(224, 224)
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of trouble. `leaves_out`: such photos are not trained on."""
-
-    name: str
-    title: str
-    leaves_out: bool = False
-
-
-KINDS = (
-    Kind("unreadable", "cannot be read; left out", leaves_out=True),
-    Kind("leak", "lie both in train and in val or test: what is measured is too good"),
-    Kind("two-labels", "are the same file under two labels: one label is wrong"),
-    Kind("duplicate", "are copies of another photo; kept on one side of the split"),
-)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One photo in trouble. `kind` is the name of one of `KINDS`.
-
-    Where there are `others`, `reason` reads on into their names.
-    """
-
-    kind: str
-    path: Path
-    reason: str
-    others: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,11 +38,13 @@ class Audit:
     folder: PhotoFolder
     findings: tuple[Finding, ...]
     digests: Mapping[Path, str]
+    looks: Mapping[Path, Look] = field(default_factory=dict)
+    alike: tuple[tuple[Path, Path], ...] = ()  # near-duplicates, for `make_split`
 
     @classmethod
     def from_pixels(cls, folder: PhotoFolder, pixels: Pixels) -> "Audit":
         """From the pass that has decoded the photos anyway."""
-        return cls.from_pass(folder, pixels.digests, pixels.failures)
+        return cls.from_pass(folder, pixels.digests, pixels.failures, pixels.looks)
 
     @classmethod
     def from_pass(
@@ -74,13 +52,25 @@ class Audit:
         folder: PhotoFolder,
         digests: Mapping[Path, str],
         failures: Sequence[tuple[Path, str]],
+        looks: Mapping[Path, Look] | None = None,
     ) -> "Audit":
         """From what `data.reading` gave: digest or reason for each photo."""
+        looks = looks or {}
+        pairs = checks.near_pairs(folder.photos, digests, looks)
         found = [Finding("unreadable", path, reason) for path, reason in failures]
-        found += _shared_files(folder.photos, digests)
-        order = [kind.name for kind in KINDS]
-        found.sort(key=lambda finding: (order.index(finding.kind), finding.path))
-        return cls(folder, tuple(found), digests)
+        found += checks.shared_files(folder.photos, digests)
+        found += checks.near_duplicates(pairs)
+        found += checks.by_themselves(folder.photos, looks)
+        found.sort(key=lambda finding: (_ORDER.index(finding.kind), finding.path))
+        alike = tuple((one.path, other.path) for one, other, _ in pairs)
+        return cls(folder, tuple(found), digests, looks, alike)
+
+    def with_findings(self, found: Sequence[Finding]) -> "Audit":
+        """This audit with more findings, such as those of `data.doubts`; their order
+        is kept within a kind."""
+        both = [*self.findings, *found]
+        both.sort(key=lambda finding: _ORDER.index(finding.kind))
+        return replace(self, findings=tuple(both))
 
     def usable(self, photos: Sequence[Photo]) -> tuple[Photo, ...]:
         """Those of `photos` that nothing found here leaves out."""
@@ -95,6 +85,33 @@ class Audit:
     def obstacles(self) -> list[str]:
         """Why the photos cannot be trained on, a line each; empty when they can."""
         return shortages(self.folder.photos, self.folder.labels, self.kept)
+
+    @cached_property
+    def warnings(self) -> list[str]:
+        """What is wrong with the labels as a whole, a line each."""
+        counts = count(self.usable(self.folder.photos), self.folder.labels)
+        lines = [
+            f"label {shown(label)!r} has {photos} usable photos; below {FEW} a network "
+            "learns little, and accuracy cannot be measured well"
+            for label, photos in counts.items()
+            if photos < FEW
+        ]
+        least, most = (
+            min(counts, key=counts.__getitem__),
+            max(counts, key=counts.__getitem__),
+        )
+        if counts[most] >= UNEVEN * max(counts[least], 1):
+            lines.append(
+                f"labels are uneven: {counts[most]:,} photos of {shown(most)!r}, "
+                f"{counts[least]:,} of {shown(least)!r}; add some of the rare one"
+            )
+        return lines
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """The kinds of trouble that were found, the gravest first."""
+        names = {finding.kind for finding in self.findings}
+        return [kind for kind in KINDS if kind.name in names]
 
     def of_kind(self, name: str) -> list[Finding]:
         return [finding for finding in self.findings if finding.kind == name]
@@ -113,6 +130,7 @@ class Audit:
             "root": str(root),
             "trainable": not self.obstacles,
             "obstacles": self.obstacles,
+            "warnings": self.warnings,
             "photos": len(self.folder.photos),
             "usable": len(usable),
             "labels": {
@@ -154,49 +172,28 @@ class Audit:
 
 def audit(
     folder: PhotoFolder,
-    recipe: InputRecipe | None = None,
     *,
     workers: int | None = None,
+    memory: Memory | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Audit:
-    """Decode every photo of `folder`, keep none, and report.
+    """Decode every photo of `folder` that `memory` does not know, and report.
 
-    `recipe` only sets the size that the decoder may stop at; the whole file is read
-    and parsed at any size.
+    A JPEG's decoder may stop at a smaller scale, but the whole file is parsed.
     """
     digests: dict[Path, str] = {}
+    looks: dict[Path, Look] = {}
     failures: list[tuple[Path, str]] = []
-    paths = [photo.path for photo in folder.photos]
+    paths = list(dict.fromkeys(photo.path for photo in folder.photos))
     for reading in read(
-        paths, recipe or DEFAULT_RECIPE, workers=workers, progress=progress
+        paths, None, looking=True, memory=memory, workers=workers, progress=progress
     ):
-        if reading.pixels is None:
+        if reading.look is None:
             failures.append((reading.path, reading.reason))
         else:
             digests[reading.path] = reading.sha256
-    return Audit.from_pass(folder, digests, failures)
-
-
-def _shared_files(
-    photos: Sequence[Photo], digests: Mapping[Path, str]
-) -> Iterator[Finding]:
-    """Photos whose bytes are the same: leaks, two labels, and plain copies.
-
-    Each copy after the first gets one finding, of the gravest kind that applies.
-    """
-    groups: dict[str, list[Photo]] = {}
-    for photo in photos:
-        if photo.path in digests:
-            groups.setdefault(digests[photo.path], []).append(photo)
-    for first, *copies in groups.values():
-        for copy in copies:
-            if copy.part != first.part:
-                kind = "leak"
-            elif copy.label != first.label:
-                kind = "two-labels"
-            else:
-                kind = "duplicate"
-            yield Finding(kind, copy.path, "the same file as", (first.path,))
+            looks[reading.path] = reading.look
+    return Audit.from_pass(folder, digests, failures, looks)
 
 
 def _lines(audit: Audit) -> Iterator[str]:
@@ -207,10 +204,8 @@ def _lines(audit: Audit) -> Iterator[str]:
     )
     for obstacle in audit.obstacles:
         yield f"cannot train: {obstacle}"
-    for kind in KINDS:
+    for kind in audit.kinds:
         found = audit.of_kind(kind.name)
-        if not found:
-            continue
         yield f"{len(found):,} {kind.title}"
         for finding in found[:LISTED]:
             others = ", ".join(_inside(other, folder.root) for other in finding.others)
@@ -220,6 +215,8 @@ def _lines(audit: Audit) -> Iterator[str]:
             yield f"  and {len(found) - LISTED:,} more (--json lists all)"
     if not audit.findings:
         yield "nothing damaged, no file twice"
+    for warning in audit.warnings:
+        yield f"warning: {warning}"
     yield from _table(audit, usable)
     for note in folder.notes():
         yield f"note: {note}"

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data.folder import Photo
+from data.look import Look
 from data.reading import read
 from data.walk import shown
 from edge.errors import EdgegraftError
@@ -32,7 +33,7 @@ class Pixels:
 
     `array` is uint8 [N, H, W, 3], read only: an ndarray or an np.memmap. `rows` says
     which row a path has and `digests` its sha256; `failures` are the photos that could
-    not be decoded, with the reason, which have neither.
+    not be decoded, with the reason, which have neither. `looks`: what an audit wants.
     """
 
     def __init__(
@@ -41,12 +42,14 @@ class Pixels:
         digests: dict[Path, str],
         failures: tuple[tuple[Path, str], ...] = (),
         file: IO[bytes] | None = None,
+        looks: dict[Path, Look] | None = None,
     ) -> None:
         self._array: npt.NDArray[np.uint8] | None = array
         self._file = file
         self.digests = digests
         self.rows = {path: row for row, path in enumerate(digests)}
         self.failures = failures
+        self.looks = looks or {}
 
     @property
     def array(self) -> npt.NDArray[np.uint8]:
@@ -75,6 +78,7 @@ def load(
     photos: Sequence[Photo],
     recipe: InputRecipe,
     *,
+    looking: bool = True,
     workers: int | None = None,
     memory_limit: int = MEMORY_LIMIT,
     cache_dir: Path | None = None,
@@ -82,7 +86,8 @@ def load(
 ) -> Pixels:
     """Decode every photo in one parallel pass; rows keep the order of `photos`.
 
-    Photos that fail are in `failures` and never raise. EdgegraftError when the array
+    Photos that fail are in `failures` and never raise. `looking` also measures what an
+    audit wants, in the same pass. EdgegraftError when the array
     has to go to disk (in `cache_dir`, by default the system's temporary folder) and
     does not fit there.
     """
@@ -93,20 +98,25 @@ def load(
         _Memory(shape) if size <= memory_limit else _File(shape, size, cache_dir)
     )
     digests: dict[Path, str] = {}
+    looks: dict[Path, Look] = {}
     failures: list[tuple[Path, str]] = []
     try:
-        for reading in read(paths, recipe, workers=workers, progress=progress):
+        for reading in read(
+            paths, recipe, looking=looking, workers=workers, progress=progress
+        ):
             if reading.pixels is None:
                 failures.append((reading.path, reading.reason))
             else:
                 store.put(len(digests), reading.pixels)
                 digests[reading.path] = reading.sha256
+                if reading.look is not None:
+                    looks[reading.path] = reading.look
         array = store.finish(len(digests))
     except BaseException:
         store.discard()
         raise
     array.flags.writeable = False
-    return Pixels(array, digests, tuple(failures), store.file)
+    return Pixels(array, digests, tuple(failures), store.file, looks)
 
 
 class _Memory:

@@ -1,19 +1,16 @@
-"""The verbs for photos: audit, split, sample.
+"""The verbs for photos: audit, split, sample, capture, and their options.
 
 Every verb returns an exit code: 0 done, 1 the audit found photos that cannot be
-trained on, 2 bad input (one line on stderr). Reports go to stdout, progress to
-stderr and only where a person watches.
+trained on, 2 bad input (one line on stderr).
 
-It does not know what an audit looks for or how a split is dealt.
+It does not know what a verb does: that is `data.verbs`.
 """
 
 import argparse
-import json
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from data import verbs
 from edge.command import Parser, guard
 
 
@@ -28,21 +25,42 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     shared.add_argument("--debug", action="store_true", help="show the traceback")
     reading = Parser(add_help=False, parents=[shared])
     reading.add_argument(
-        "photos", type=Path, metavar="PHOTOS", help="folder with a folder per label"
+        "photos",
+        type=Path,
+        metavar="PHOTOS",
+        help="folder with a folder per label, a list (.csv, .jsonl: path, label, and "
+        "split, group if wanted) or an archive (.zip, .tar, .tar.gz)",
+    )
+    reading.add_argument(
+        "--no-memory",
+        action="store_true",
+        help="decode photos that an earlier audit knows as well",
+    )
+    reading.add_argument(
+        "--follow-links", action="store_true", help="enter linked folders too"
     )
     reading.add_argument(
         "--workers", type=int, metavar="N", help="threads (default: one per core)"
     )
     reading.add_argument("--json", action="store_true", help="print one JSON document")
     parser = Parser(prog=prog, description="Look at photos, and split them.")
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    commands = parser.add_subparsers(required=True, metavar="VERB")
 
-    verb = verbs.add_parser(
+    verb = commands.add_parser(
         "audit", parents=[reading], help="say what is wrong with a folder of photos"
     )
-    verb.set_defaults(run=_audit)
+    verb.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="also write audit.html (thumbnails), audit.csv and audit.json there",
+    )
+    verb.add_argument("--overwrite", action="store_true")
+    _add_exclusion(verb)
+    verb.set_defaults(run=verbs.audit_photos)
 
-    verb = verbs.add_parser(
+    verb = commands.add_parser(
         "split", parents=[reading], help="write train, val and test down as a CSV"
     )
     verb.add_argument(
@@ -60,10 +78,23 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     verb.add_argument(
         "--test", type=float, default=0.15, metavar="SHARE", help="default: 0.15"
     )
+    verb.add_argument(
+        "--keep",
+        type=Path,
+        metavar="CSV",
+        help="an earlier split.csv: its photos stay where they were",
+    )
+    verb.add_argument(
+        "--folds",
+        type=int,
+        metavar="K",
+        help="K splits for cross-validation, as split-1.csv to split-K.csv",
+    )
     verb.add_argument("--overwrite", action="store_true")
-    verb.set_defaults(run=_split)
+    _add_exclusion(verb)
+    verb.set_defaults(run=verbs.split_photos)
 
-    verb = verbs.add_parser(
+    verb = commands.add_parser(
         "sample", parents=[shared], help="draw a set of cats and dogs to try things on"
     )
     verb.add_argument("folder", type=Path, metavar="DIR")
@@ -71,94 +102,33 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "--count", type=int, default=120, metavar="N", help="per label (default: 120)"
     )
     verb.add_argument("--seed", type=int, default=0, help="default: 0")
-    verb.set_defaults(run=_sample)
+    verb.add_argument(
+        "--faults",
+        action="store_true",
+        help="plant copies, wrong labels, damage and blur, listed in faults.json",
+    )
+    verb.set_defaults(run=verbs.draw_sample)
+
+    verb = commands.add_parser(
+        "capture", parents=[shared], help="take photos from a webcam or a video file"
+    )
+    verb.add_argument("folder", type=Path, metavar="DIR")
+    verb.add_argument("--label", required=True, help="what is to be seen")
+    verb.add_argument(
+        "--source", default="0", help="a camera's number or a video file (default: 0)"
+    )
+    verb.add_argument(
+        "--every", type=float, default=1.0, metavar="SECONDS", help="default: 1"
+    )
+    verb.add_argument("--most", type=int, metavar="N", help="stop after N photos")
+    verb.set_defaults(run=verbs.capture_photos)
     return parser
 
 
-def _audit(args: argparse.Namespace) -> int:
-    from data.audit import audit
-    from data.folder import scan
-
-    started = time.perf_counter()
-    report = audit(
-        scan(args.photos), workers=args.workers, progress=_progress("reading photos")
+def _add_exclusion(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--exclude-from",
+        type=Path,
+        metavar="CSV",
+        help="leave out the photos that this audit.csv marks with exclude = yes",
     )
-    seconds = time.perf_counter() - started
-    if args.json:
-        print(json.dumps({**report.to_dict(), "seconds": round(seconds, 3)}, indent=2))
-    else:
-        print("\n".join(report.lines()))
-        speed = len(report.folder.photos) / seconds
-        print(f"took {seconds:.1f} s, {speed:,.0f} photos/s")
-    return 1 if report.obstacles else 0
-
-
-def _split(args: argparse.Namespace) -> int:
-    from data.audit import audit
-    from data.folder import scan
-    from data.parts import PARTS
-    from data.split import make_split, refuse_existing
-    from data.walk import shown
-
-    refuse_existing(args.output, args.overwrite)  # before minutes of reading
-    folder = scan(args.photos)
-    report = audit(folder, workers=args.workers, progress=_progress("reading photos"))
-    split = make_split(
-        folder.photos, report.kept, seed=args.seed, val=args.val, test=args.test
-    )
-    split.write(args.output, folder.root, overwrite=args.overwrite)
-    left_out = len(folder.photos) - len(report.kept)
-    counts = split.counts()
-    if args.json:
-        record = {
-            "path": str(args.output),
-            "fingerprint": split.fingerprint,
-            "labels": counts,
-            "left_out": left_out,
-        }
-        print(json.dumps(record, indent=2))
-        return 0
-    wide = max(len("label"), *(len(label) for label in counts))
-    print("label".ljust(wide) + "".join(f"{part:>9}" for part in PARTS))
-    for label, row in counts.items():
-        print(label.ljust(wide) + "".join(f"{row[part]:>9,}" for part in PARTS))
-    print(f"written to {shown(args.output)}, fingerprint {split.fingerprint[:12]}")
-    if left_out:
-        print(f"{left_out:,} photos left out (see: edgegraft data audit)")
-    return 0
-
-
-def _sample(args: argparse.Namespace) -> int:
-    from data.sample import write_sample
-    from data.walk import shown
-
-    sample = write_sample(
-        args.folder,
-        count=args.count,
-        seed=args.seed,
-        progress=_progress("drawing pictures"),
-    )
-    print(f"drawn, not photographed: {shown(sample.photos)}")
-    print(f"next: edgegraft build {shown(sample.photos)}")
-    return 0
-
-
-def _progress(doing: str) -> Callable[[int, int], None] | None:
-    """A line that counts photos and the seconds left; None where nobody watches."""
-    out = sys.stderr
-    if not out.isatty():
-        return None
-    started = last = time.monotonic()
-
-    def show(done: int, total: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if done == total:
-            out.write("\r\033[K")
-        elif now - last > 0.1:
-            last = now
-            left = (now - started) / done * (total - done)
-            out.write(f"\r{doing} {done:,}/{total:,}, {left:.0f} s left \033[K")
-        out.flush()
-
-    return show

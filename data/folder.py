@@ -2,9 +2,9 @@
 
 Two layouts are understood: ROOT/LABEL/photo.jpg, and ROOT/train/LABEL/photo.jpg with
 val/ and test/ beside it (either may be missing). Folders inside a label folder belong
-to that label. Linked files are followed; linked folders are not, since they can loop.
-Hidden files and what file managers leave behind (.DS_Store, Thumbs.db, ...) are
-counted and left out.
+to that label. Linked files are followed; linked folders on request. Hidden files and
+what file managers leave behind (.DS_Store, Thumbs.db, ...) are counted and left out.
+Lists and archives are handed to `data.manifest` and `data.archive`.
 
 Nothing is opened here: this module does not know whether a file holds a photo.
 """
@@ -26,12 +26,14 @@ MIN_PHOTOS = 2  # of a label, to be worth calling one; a split wants more
 class Photo:
     """One photo file and the label its folder gives it.
 
-    `part` is "train", "val" or "test" where the user laid the folders out so.
+    `part` is "train", "val" or "test" where the user laid the folders out so. `group`
+    names what photos share that must stay on one side: an animal, a burst, a video.
     """
 
     path: Path
     label: str
     part: str | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -72,16 +74,26 @@ class PhotoFolder:
         return lines
 
 
-def scan(root: str | os.PathLike[str]) -> PhotoFolder:
+def scan(root: str | os.PathLike[str], *, follow_links: bool = False) -> PhotoFolder:
     """Find the photos and labels under `root`.
+
+    `root` may also be a manifest (CSV or JSON lines) or an archive (ZIP or tar), which
+    is unpacked first. `follow_links` enters linked folders too, each once.
 
     Raises EdgegraftError when there is no such folder, it may not be read, it has
     fewer than two labels, a label has fewer than two photos, or two label folders
     differ only in case, spaces or Unicode form.
     """
     root = Path(root)
+    if root.is_file():
+        from data import archive, manifest
+
+        if root.suffix.lower() in manifest.SUFFIXES:
+            return manifest.read_manifest(root)
+        if root.suffix.lower() in archive.SUFFIXES:
+            root = archive.unpack(root)
     _expect_folder(root)
-    walk = Walk()
+    walk = Walk(follow_links=follow_links)
     tops, unlabelled = walk.enter(root)
     parts = given_parts(root, tops)
     photos: list[Photo] = []
@@ -104,7 +116,7 @@ def scan(root: str | os.PathLike[str]) -> PhotoFolder:
                 f"{shown(top)}: expected photos in {shown(top / 'LABEL')}, got none; "
                 "fill it, or remove it and the part is made from train"
             )
-    _refuse_twins(labelled)
+    refuse_twins((folder.name, folder) for folder in labelled)
     found = PhotoFolder(
         root=root,
         labels=tuple(sorted({_label(folder) for folder in labelled})),
@@ -115,7 +127,7 @@ def scan(root: str | os.PathLike[str]) -> PhotoFolder:
         unlabelled=tuple(unlabelled),
         nested=tuple(sorted(nested)),
     )
-    _refuse_too_few(found)
+    refuse_too_few(found, shown(root))
     return found
 
 
@@ -130,40 +142,46 @@ def count(photos: Iterable[Photo], labels: Sequence[str]) -> dict[str, int]:
 def _expect_folder(root: Path) -> None:
     if os.path.isdir(root):
         return
-    there = os.path.exists(root)
-    got = "a file; unpack it, or give the folder" if there else "nothing there"
+    got = "another file" if os.path.exists(root) else "nothing there"
     raise EdgegraftError(
-        f"{shown(root)}: expected a folder with one folder of photos per label, "
-        f"got {got}"
+        f"{shown(root)}: expected a folder with one folder of photos per label, a list "
+        f"(.csv, .jsonl) or an archive (.zip, .tar, .tar.gz), got {got}"
     )
 
 
 def _label(folder: Path) -> str:
-    """The label a folder stands for: its name in Unicode form C."""
-    label = unicodedata.normalize("NFC", folder.name).strip()
+    return clean_label(folder.name, shown(folder))
+
+
+def clean_label(name: str, where: str) -> str:
+    """A label as it is used: Unicode form C, no spaces around it."""
+    label = unicodedata.normalize("NFC", name).strip()
     if not label.isprintable() or not label:
         raise EdgegraftError(
-            f"{shown(folder)}: expected a label that can be printed on one line, got "
-            f"{folder.name!r}; rename the folder"
+            f"{where}: expected a label that can be printed on one line, got {name!r}; "
+            "rename it"
         )
     return label
 
 
-def _refuse_twins(folders: Iterable[Path]) -> None:
+def refuse_twins(names: Iterable[tuple[str, Path]]) -> None:
     """Two names that a person, or another file system, would take for one."""
-    first: dict[str, Path] = {}
-    for folder in folders:
-        other = first.setdefault(_label(folder).casefold(), folder)
-        if other.name != folder.name:
+    first: dict[str, str] = {}
+    for name, path in names:
+        label = unicodedata.normalize("NFC", name).strip()
+        other = first.setdefault(label.casefold(), name)
+        if other != name:
             raise EdgegraftError(
-                f"{shown(folder)}: expected labels that differ in more than case, "
-                f"spaces or Unicode form, got {other.name!a} and {folder.name!a}; "
+                f"{shown(path)}: expected labels that differ in more than case, "
+                f"spaces or Unicode form, got {other!a} and {name!a}; "
                 "rename one or put their photos together"
             )
 
 
-def _refuse_too_few(folder: PhotoFolder) -> None:
-    root, labels = shown(folder.root), folder.labels
+def refuse_too_few(folder: PhotoFolder, root: str) -> None:
+    """EdgegraftError without two labels of `MIN_PHOTOS` photos; `root` is what to call
+    the place they came from."""
+    labels = folder.labels
     if folder.linked:
         linked = f" (linked folders are not entered: {shown(folder.linked[0])})"
     else:

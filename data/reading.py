@@ -9,41 +9,56 @@ It does not know labels, and it keeps nothing.
 """
 
 import hashlib
-import io
 import os
 import stat
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
+from data.look import LOOKED_AT, Look, header, look_at
 from edge.errors import EdgegraftError, PhotoError
-from edge.preprocess import InputRecipe, load_pixels
+from edge.preprocess import InputRecipe, fit, load_pixels, open_photo
+
+if TYPE_CHECKING:
+    from data.memory import Memory
 
 MAX_BYTES = 1 << 30  # beyond what edge's limit of pixels takes uncompressed, 16 bits
 LARGE_PIXELS = 24_000_000  # about 100 MB while it is decoded
 SMALL_BYTES = 1 << 16  # a file that holds so many pixels in less is all but blank
 AHEAD = 4  # readings waiting to be taken, for each worker
-_HEADERS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
 _large = Lock()
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One file. Either `sha256` and `pixels` (uint8 [H, W, 3]), or `reason`."""
+    """One file: what was asked for of it, or the `reason` why not.
+
+    `sha256` is empty where the file could not be read at all.
+
+    `pixels` (uint8 [H, W, 3]) where a recipe was given, `look` where one was wanted.
+    """
 
     path: Path
     sha256: str = ""
     pixels: npt.NDArray[np.uint8] | None = None
     reason: str = ""
+    look: Look | None = None
+    remembered: bool = False
+
+    @property
+    def lasting(self) -> bool:
+        """News that stays true: of the bytes, not of the machine's free memory."""
+        return bool(self.sha256 and not self.remembered and "memory" not in self.reason)
 
 
 def default_workers() -> int:
@@ -55,16 +70,22 @@ def default_workers() -> int:
 
 def read(
     paths: Sequence[Path],
-    recipe: InputRecipe,
+    recipe: InputRecipe | None,
     *,
+    looking: bool = False,
+    memory: "Memory | None" = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Reading]:
     """Read and decode `paths`, in that order. A file that fails never raises.
 
+    Without a `recipe` the pixels are not kept; `looking` gives the facts as well. What
+    `memory` knows is then not decoded again, and what it does not it is told.
+
     `progress(done, total)` is called in the caller's thread.
     """
     workers = default_workers() if workers is None else workers
+    known = memory if recipe is None else None
     if workers < 1:
         raise EdgegraftError(f"workers: expected 1 or more, got {workers}")
     # Pillow warns of damaged tags and of sizes well within edge's own limit.
@@ -75,25 +96,37 @@ def read(
         for done, _ in enumerate(paths):
             started = done + len(waiting)
             for path in paths[started : done + workers * AHEAD]:
-                waiting.append(pool.submit(_read_one, path, recipe))
-            yield waiting.popleft().result()
+                waiting.append(pool.submit(_read_one, path, recipe, looking, known))
+            reading = waiting.popleft().result()
+            if known is not None and reading.lasting:
+                known.remember(reading.sha256, reading.look or reading.reason)
+            yield reading
             if progress is not None:
                 progress(done + 1, len(paths))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _read_one(path: Path, recipe: InputRecipe) -> Reading:
+def _read_one(
+    path: Path, recipe: InputRecipe | None, looking: bool, memory: "Memory | None"
+) -> Reading:
+    digest = ""
     try:
         data = _bytes(path)
         digest = hashlib.sha256(data).hexdigest()
-        if len(data) > SMALL_BYTES and _pixels_in(data) > LARGE_PIXELS:
-            with _large:
-                pixels = load_pixels(data, recipe)
-        else:
-            pixels = load_pixels(data, recipe)
+        known = None if memory is None else memory.recall(digest)
+        if isinstance(known, str):
+            return Reading(path, digest, reason=known, remembered=True)
+        if known is not None:
+            return Reading(path, digest, look=known, remembered=True)
+        large = False
+        if len(data) > SMALL_BYTES:
+            facts = header(data)
+            large = facts.width * facts.height > LARGE_PIXELS
+        with _large if large else nullcontext():
+            pixels, look = _decoded(data, recipe, looking)
     except PhotoError as error:
-        return Reading(path, reason=error.reason)
+        return Reading(path, digest, reason=error.reason)
     except FileNotFoundError:
         gone = "a link that points nowhere" if path.is_symlink() else "no such file"
         return Reading(path, reason=gone)
@@ -103,7 +136,20 @@ def _read_one(path: Path, recipe: InputRecipe) -> Reading:
         return Reading(path, reason=error.strerror or str(error))
     except MemoryError:
         return Reading(path, reason="not enough memory to decode it")
-    return Reading(path, digest, pixels)
+    return Reading(path, digest, pixels, look=look)
+
+
+def _decoded(
+    data: bytes, recipe: InputRecipe | None, looking: bool
+) -> tuple[npt.NDArray[np.uint8] | None, Look | None]:
+    """Decoded once where one decoding serves both: `load_pixels` is `fit` of it."""
+    if recipe is None:
+        return None, look_at(data)
+    if not looking:
+        return load_pixels(data, recipe), None
+    image = open_photo(data, hint=(recipe.width, recipe.height))
+    enough = min(recipe.width, recipe.height) >= LOOKED_AT
+    return fit(image, recipe), look_at(data, image if enough else None)
 
 
 def _bytes(path: Path) -> bytes:
@@ -115,12 +161,3 @@ def _bytes(path: Path) -> bytes:
             str(path), f"more than {MAX_BYTES:,} bytes ({state.st_size:,})"
         )
     return path.read_bytes()
-
-
-def _pixels_in(data: bytes) -> int:
-    """Width times height by the header; 0 where decoding will refuse it anyway."""
-    try:
-        with Image.open(io.BytesIO(data), formats=_HEADERS) as image:
-            return image.width * image.height
-    except Exception:  # Pillow's plugins raise whatever they trip over
-        return 0

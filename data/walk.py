@@ -1,7 +1,8 @@
 """Listing folders: what is a photo by its ending, a folder, or left out.
 
-Linked files are followed; linked folders are not, since they can loop. Hidden files
-and what file managers leave behind are remembered apart. Nothing is opened.
+Linked files are followed; linked folders only on request, and then none is entered
+twice, since they can loop. Hidden files and what file managers leave behind are
+remembered apart. Nothing is opened.
 
 It does not know what a folder's name means.
 """
@@ -14,7 +15,7 @@ from edge.errors import EdgegraftError
 from edge.preprocess import PHOTO_SUFFIXES
 
 # What systems put beside photos without being asked, in lower case.
-_LITTER = frozenset(
+LITTER = frozenset(
     {
         "thumbs.db",
         "ehthumbs.db",
@@ -29,9 +30,14 @@ _LITTER = frozenset(
 
 
 class Walk:
-    """Lists folders and remembers what it left out."""
+    """Lists folders and remembers what it left out.
 
-    def __init__(self) -> None:
+    follow_links: linked folders are entered as well, each real folder once.
+    """
+
+    def __init__(self, *, follow_links: bool = False) -> None:
+        self._follow = follow_links
+        self._entered: set[str] = set()
         self.ignored: list[Path] = []
         self.hidden: list[Path] = []
         self.linked: list[Path] = []
@@ -40,12 +46,14 @@ class Walk:
         """The folders and the photos directly in `folder`, each by name."""
         folders: list[Path] = []
         photos: list[Path] = []
+        if self._follow:
+            self._entered.add(os.path.realpath(folder))
         for entry in _listed(folder):
             path = folder / entry.name
-            if entry.name.startswith(".") or entry.name.lower() in _LITTER:
+            if entry.name.startswith(".") or entry.name.lower() in LITTER:
                 self.hidden.append(path)
             elif _is(entry.is_dir):
-                (self.linked if entry.is_symlink() else folders).append(path)
+                (folders if self._enters(entry) else self.linked).append(path)
             elif path.suffix.lower() not in PHOTO_SUFFIXES:
                 self.ignored.append(path)
             elif _is(entry.is_file) or entry.is_symlink():
@@ -54,6 +62,14 @@ class Walk:
             else:  # a pipe, socket or device: opening it could hang
                 self.ignored.append(path)
         return folders, photos
+
+    def _enters(self, entry: os.DirEntry[str]) -> bool:
+        if not self._follow:
+            return not entry.is_symlink()
+        real = os.path.realpath(entry.path)
+        new = real not in self._entered
+        self._entered.add(real)
+        return new
 
     def below(self, folder: Path) -> list[Path]:
         """Every photo in `folder` and the folders inside it."""

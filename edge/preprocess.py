@@ -46,7 +46,7 @@ MARGIN = 2  # source pixels left for each target pixel before the last resize
 PHOTO_SUFFIXES = frozenset(
     (
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".gif"),
-        *(".tif", ".tiff", ".ppm", ".pgm", ".avif"),
+        *(".tif", ".tiff", ".ppm", ".pgm", ".avif", ".heic", ".heif"),
     )
 )
 RESIZES = ("stretch", "crop", "pad")
@@ -56,6 +56,7 @@ FILTERS = ("bilinear", "bicubic", "lanczos", "box", "nearest")
 # The first group is loaded by Pillow on every start, the second only when needed.
 _COMMON = ("JPEG", "PNG", "BMP", "GIF", "PPM")  # multi-picture MPO opens as JPEG
 _RARER = {"WEBP": "WebP", "TIFF": "Tiff", "AVIF": "Avif"}
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 _EXIF_ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -236,7 +237,9 @@ def _opened(source: str | os.PathLike[str] | BinaryIO) -> Image.Image:
             # a Pillow built without a library has the plugin but not the format
             with suppress(ImportError):
                 import_module(f"PIL.{plugin}ImagePlugin")
-        rarer = [name for name in _RARER if name in Image.OPEN]
+        with suppress(ImportError):  # an extra; it turns its photos upright itself
+            import_module("pillow_heif").register_heif_opener()
+        rarer = [name for name in (*_RARER, "HEIF") if name in Image.OPEN]
         return Image.open(source, formats=rarer)
 
 
@@ -244,15 +247,19 @@ def _why_unreadable(source: Source) -> str:
     kinds = "JPEG, PNG, WebP, BMP, GIF or TIFF"
     try:
         if isinstance(source, (str, os.PathLike)):
-            size = os.stat(source).st_size
+            with open(source, "rb") as file:
+                head = file.read(12)
         elif isinstance(source, Image.Image):
-            size = 1
+            head = b"?"
         else:
-            size = source.seek(0, io.SEEK_END)  # type: ignore[union-attr]
+            source.seek(0)  # type: ignore[union-attr]
+            head = source.read(12)  # type: ignore[union-attr]
     except (OSError, ValueError):
-        size = 1
-    if size == 0:
+        head = b"?"
+    if not head:
         return f"expected a photo ({kinds}), got an empty file"
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS and "HEIF" not in Image.OPEN:
+        return f"expected a photo ({kinds}), got HEIC; pip install 'edgegraft[heic]'"
     return f"expected a photo ({kinds}), got something else or a damaged header"
 
 

@@ -79,6 +79,7 @@ def prepare(
         seed=settings.seed,
         val=settings.val,
         test=settings.test,
+        together=audit.alike,
     )
     if known is not None and known.fingerprint != split.fingerprint:
         raise EdgegraftError(

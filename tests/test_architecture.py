@@ -28,6 +28,7 @@ MAY_IMPORT = {
 }
 EDGE_PACKAGES = {"numpy", "PIL"}
 EDGE_CAMERAS = {"cv2", "picamera2"}
+EDGE_EXTRAS = {"pillow_heif"}
 INTERPRETERS = {"ai_edge_litert", "tflite_runtime"}
 SCHEMA_READERS = ("quantize/flatbuffer.py",)  # of LiteRT the file format, no kernels
 RUNTIME_PACKAGES = INTERPRETERS | {"tensorflow"}
@@ -104,7 +105,8 @@ def test_order_has_no_circle() -> None:
 
 
 def test_edge_imports_only_a_devices_packages() -> None:
-    allowed = set(sys.stdlib_module_names) | EDGE_PACKAGES | EDGE_CAMERAS | {"edge"}
+    allowed = set(sys.stdlib_module_names) | EDGE_PACKAGES | EDGE_CAMERAS | EDGE_EXTRAS
+    allowed |= {"edge"}
     wrong = [
         f"{name_of(path)}:{line} imports {package}"
         for path in sources("edge")

@@ -16,6 +16,11 @@ from data.split import Split
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEGRAFT_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     random = np.random.default_rng(0)
@@ -116,3 +121,39 @@ def test_sample_is_drawn_and_can_be_audited(
     assert f"next: edgegraft build {folder / 'photos'}" in capsys.readouterr().out
     assert main(["audit", str(folder / "photos")]) == 0
     assert "8 photos, 8 usable, 2 labels" in capsys.readouterr().out
+
+
+def test_split_into_folds_and_beside_an_earlier_split(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "split.csv"
+    assert main(["split", str(photos), "-o", str(path), "--folds", "3"]) == 0
+    out = capsys.readouterr().out
+    names = ["split-1.csv", "split-2.csv", "split-3.csv"]
+    assert sorted(p.name for p in tmp_path.glob("*.csv")) == names
+    assert all(f"written to {tmp_path / name}" in out for name in names)
+    first = tmp_path / names[0]
+    arguments = ["split", str(photos), "-o", str(path), "--keep", str(first)]
+    assert main(arguments) == 0
+    assert Split.read(path, photos) == Split.read(first, photos)
+    assert main([*arguments, "--folds", "3", "--overwrite"]) == 2
+    assert "expected --folds or --keep, got both" in capsys.readouterr().err
+
+
+def test_near_duplicates_are_not_split(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for label in ("cat", "dog"):
+        for i in range(4):
+            path = photos / label / f"{i}.png"
+            image = Image.open(path).crop((0, 0, 6, 5)).resize((200, 150))
+            image.save(path)
+            image.resize((80, 60)).save(photos / label / f"{i}_small.jpg")
+    path = tmp_path / "split.csv"
+    for seed in range(4):
+        arguments = ["split", str(photos), "-o", str(path), "--seed", str(seed)]
+        assert main([*arguments, "--val", "0.3", "--test", "0.3", "--overwrite"]) == 0
+        parts = {row.photo.path: row.part for row in Split.read(path, photos).rows}
+        assert len(parts) == 20
+        for small in photos.glob("*/*_small.jpg"):
+            assert parts[small] == parts[small.with_name(small.name[0] + ".png")]

@@ -177,14 +177,14 @@ def test_a_label_must_fit_on_a_line(root: Path) -> None:
 
 
 def test_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(EdgegraftError, match="per label, got nothing there"):
+    with pytest.raises(EdgegraftError, match="got nothing there"):
         scan(tmp_path / "nowhere")
 
 
 def test_a_file_instead_of_a_folder(tmp_path: Path) -> None:
-    (tmp_path / "photos.zip").touch()
-    with pytest.raises(EdgegraftError, match="got a file; unpack it"):
-        scan(tmp_path / "photos.zip")
+    (tmp_path / "photos.doc").touch()
+    with pytest.raises(EdgegraftError, match=r"or an archive .* got another file"):
+        scan(tmp_path / "photos.doc")
 
 
 def test_empty_folder(tmp_path: Path) -> None:
@@ -193,8 +193,8 @@ def test_empty_folder(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_other_files(tmp_path: Path) -> None:
-    fill(tmp_path / "cat", "1.heic", "2.heic")
-    with pytest.raises(EdgegraftError, match=r"got 2 other files \(\.heic, \.\.\.\)"):
+    fill(tmp_path / "cat", "1.raw", "2.raw")
+    with pytest.raises(EdgegraftError, match=r"got 2 other files \(\.raw, \.\.\.\)"):
         scan(tmp_path)
 
 
@@ -255,3 +255,19 @@ def test_no_permission() -> None:
             secret.chmod(0o755)
     assert f"{secret}: expected a folder that may be read" in str(caught.value)
     assert f"chmod u+rx {secret}" in str(caught.value)
+
+
+def test_linked_folders_are_entered_on_request_and_each_once(tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    fill(root / "cat", "a.jpg", "b.jpg")
+    fill(root / "dog", "a.jpg", "b.jpg")
+    elsewhere = fill(tmp_path / "elsewhere", "far.jpg")
+    (root / "cat" / "more").symlink_to(elsewhere)
+    (root / "cat" / "again").symlink_to(elsewhere)
+    (root / "cat" / "loop").symlink_to(root)
+    before = {p.path for p in scan(root).photos}
+    found = scan(root, follow_links=True)
+    assert {p.path for p in found.photos} - before == {
+        root / "cat" / "again" / "far.jpg"
+    }
+    assert set(found.linked) == {root / "cat" / "loop", root / "cat" / "more"}

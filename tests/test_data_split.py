@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from data.folder import Photo
-from data.split import Split, make_split
+from data.split import Split, make_folds, make_split
 from edge.errors import EdgegraftError
 
 ROOT = Path(__file__).parents[1]
@@ -297,3 +297,108 @@ def test_a_split_that_is_not_there(tmp_path: Path) -> None:
         EdgegraftError, match=r"expected a split.csv, got: No such file"
     ):
         Split.read(tmp_path / "split.csv", FOLDER)
+
+
+def sides(split: Split, pairs: list[tuple[Path, Path]]) -> int:
+    """How many pairs lie on two sides."""
+    parts = parts_of(split)
+    return sum(parts[one] != parts[two] for one, two in pairs)
+
+
+def test_near_duplicates_stay_on_one_side() -> None:
+    some = photos("cat", 400) + photos("dog", 400)
+    pairs = [(some[2 * i].path, some[2 * i + 1].path) for i in range(200)]
+    digests = all_different(some)
+    for seed in range(5):
+        split = make_split(some, digests, seed=seed, together=pairs)
+        assert sides(split, pairs) == 0
+        assert sides(make_split(some, digests, seed=seed), pairs) > 20
+        assert split.counts()["dog"] == {"train": 280, "val": 60, "test": 60}
+
+
+def test_what_links_chain_together_stays_together() -> None:
+    some = photos("cat", 30) + photos("dog", 30)
+    digests = all_different(some)
+    digests[some[40].path] = digests[some[2].path]  # the same bytes as well
+    chain = [(some[i].path, some[i + 1].path) for i in range(5)]
+    for seed in range(10):
+        parts = parts_of(make_split(some, digests, seed=seed, together=chain))
+        assert len({parts[some[i].path] for i in (0, 1, 2, 3, 4, 5, 40)}) == 1
+
+
+def test_groups_stay_on_one_side() -> None:
+    some = [
+        Photo(p.path, p.label, group=f"animal {i // 4}")
+        for i, p in enumerate(photos("cat", 80) + photos("dog", 80))
+    ]
+    split = make_split(some, all_different(some), val=0.2, test=0.2)
+    groups: dict[str | None, set[str]] = {}
+    for row in split.rows:
+        groups.setdefault(row.photo.group, set()).add(row.part)
+    assert len(groups) == 40
+    assert all(len(parts) == 1 for parts in groups.values())
+    assert split.counts()["cat"] == {"train": 48, "val": 16, "test": 16}
+
+
+def test_one_group_for_a_label_cannot_be_split() -> None:
+    some = [Photo(p.path, p.label, group="one cat") for p in photos("cat", 9)]
+    some += photos("dog", 9)
+    with pytest.raises(EdgegraftError, match=r"label 'cat'.* belong to one group"):
+        make_split(some, all_different(some))
+
+
+def test_with_the_split_before_no_photo_moves() -> None:
+    some = photos("cat", 200) + photos("dog", 200)
+    digests = all_different(some)
+    first = make_split([*some[:150], *some[200:330]], digests)
+    before = parts_of(first)
+    split = make_split(some, digests, keep=first)
+    after = parts_of(split)
+    assert all(after[path] == part for path, part in before.items())
+    assert split.counts()["cat"] == {"train": 140, "val": 30, "test": 30}
+    renamed = [Photo(Path("new") / p.path, p.label) for p in some]
+    moved = {
+        new.path: digests[old.path] for new, old in zip(renamed, some, strict=True)
+    }
+    again = make_split(renamed, moved, keep=first)
+    assert again.fingerprint == split.fingerprint
+
+
+def test_a_copy_of_an_old_photo_joins_it() -> None:
+    some = photos("cat", 40) + photos("dog", 40)
+    first = make_split(some, all_different(some), val=0.3, test=0.3)
+    tested = first.part("test")[0]
+    new = Photo(FOLDER / "cat" / "new.jpg", tested.label)
+    links = [(new.path, tested.path)]
+    everything = [new, *some]
+    split = make_split(
+        everything, all_different(everything), keep=first, together=links
+    )
+    assert parts_of(split)[new.path] == "test"
+    assert all(parts_of(split)[p] == part for p, part in parts_of(first).items())
+
+
+@pytest.mark.parametrize("folds", [3, 5])
+def test_folds_test_every_photo_once(folds: int) -> None:
+    some = photos("cat", 50) + photos("dog", 31)
+    pairs = [(some[i].path, some[i + 1].path) for i in range(0, 40, 2)]
+    splits = make_folds(some, all_different(some), folds, seed=1, together=pairs)
+    assert len(splits) == folds
+    tested = [photo for split in splits for photo in split.part("test")]
+    assert Counter(tested) == Counter(some)
+    for split in splits:
+        assert sides(split, pairs) == 0
+        assert len(split.rows) == 81
+        assert abs(split.counts()["cat"]["test"] - 50 / folds) <= 2
+        assert abs(split.counts()["dog"]["val"] - 31 / folds) <= 2
+
+
+def test_folds_that_cannot_be() -> None:
+    some = photos("cat", 4) + photos("dog", 9)
+    with pytest.raises(EdgegraftError, match=r"expected 5 photos or more .* got 4"):
+        make_folds(some, all_different(some), 5)
+    with pytest.raises(EdgegraftError, match="3 folds or more, got 2"):
+        make_folds(some, all_different(some), 2)
+    given = photos("cat", 9, "train") + photos("dog", 9, "test")
+    with pytest.raises(EdgegraftError, match="without a val or test part"):
+        make_folds(given, all_different(given), 3)

@@ -1,0 +1,242 @@
+"""What the verbs for photos do: each takes the parsed options, returns an exit code.
+
+Reports go to stdout, progress to stderr and only where a person watches.
+
+It does not know what an audit looks for or how a split is dealt.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge.errors import EdgegraftError
+
+if TYPE_CHECKING:
+    from data.audit import Audit
+    from data.folder import PhotoFolder
+    from data.report import Exclusion
+    from data.split import Split
+
+
+def audit_photos(args: argparse.Namespace) -> int:
+    from data.report import refuse, write
+    from data.walk import shown
+
+    if args.output is not None:
+        refuse(args.output, args.overwrite)  # before minutes of reading
+    started = time.perf_counter()
+    folder, exclusion = _chosen(args)
+    report = _audited(folder, args)
+    seconds = time.perf_counter() - started
+    if args.output is not None:
+        page = write(report, args.output, overwrite=args.overwrite)
+    if args.json:
+        record = {**report.to_dict(), "seconds": round(seconds, 3)}
+        if exclusion is not None:
+            record["excluded"] = exclusion.to_dict()
+        print(json.dumps(record, indent=2))
+        return 1 if report.obstacles else 0
+    print("\n".join(report.lines()))
+    _say_excluded(exclusion, report.digests)
+    speed = len(report.folder.photos) / seconds
+    print(f"took {seconds:.1f} s, {speed:,.0f} photos/s")
+    if args.output is not None:
+        print(f"written: {shown(page)}, with audit.csv and audit.json beside it")
+    elif report.findings:
+        print("see them: add -o DIR for a page with thumbnails and an audit.csv")
+    return 1 if report.obstacles else 0
+
+
+def _audited(folder: "PhotoFolder", args: argparse.Namespace) -> "Audit":
+    from data.archive import cache_folder
+    from data.audit import audit
+    from data.memory import Memory
+    from data.walk import shown
+
+    progress = _progress("reading photos")
+    if args.no_memory:
+        return audit(folder, workers=args.workers, progress=progress)
+    with Memory(cache_folder() / "audits.sqlite") as memory:
+        report = audit(folder, workers=args.workers, memory=memory, progress=progress)
+    if memory.problem:
+        print(f"warning: not remembered: {shown(memory.problem)}", file=sys.stderr)
+    return report
+
+
+def _chosen(args: argparse.Namespace) -> "tuple[PhotoFolder, Exclusion | None]":
+    """The photos asked for, without those that --exclude-from leaves out."""
+    from data.folder import scan
+    from data.report import read_exclusion
+
+    folder = scan(args.photos, follow_links=args.follow_links)
+    if args.exclude_from is None:
+        return folder, None
+    exclusion = read_exclusion(args.exclude_from, folder)
+    return exclusion.apply(folder), exclusion
+
+
+def _say_excluded(exclusion: "Exclusion | None", digests: Mapping[Path, str]) -> None:
+    from data.walk import shown
+
+    if exclusion is None:
+        return
+    print(f"{len(exclusion.paths):,} photos left out by {shown(exclusion.source)}")
+    changed = exclusion.changed(digests)
+    if changed:
+        print(
+            f"warning: {len(changed):,} photos changed since that audit "
+            f"(first: {shown(changed[0])}); audit them anew"
+        )
+
+
+def split_photos(args: argparse.Namespace) -> int:
+    from data.split import Split, make_folds, make_split, refuse_existing
+    from data.walk import shown
+
+    if args.folds is not None and args.keep is not None:
+        raise EdgegraftError("split: expected --folds or --keep, got both")
+    outputs = [args.output]
+    if args.folds is not None:
+        stem, ending = args.output.stem, args.output.suffix
+        outputs = [
+            args.output.with_name(f"{stem}-{k}{ending}")
+            for k in range(1, max(args.folds, 0) + 1)
+        ]
+    for output in outputs:
+        refuse_existing(output, args.overwrite)  # before minutes of reading
+    folder, exclusion = _chosen(args)
+    keep = None if args.keep is None else Split.read(args.keep, folder.root)
+    report = _audited(folder, args)
+    photos, together = folder.photos, report.alike
+    if args.folds is not None:
+        splits = make_folds(
+            photos, report.kept, args.folds, seed=args.seed, together=together
+        )
+    else:
+        split = make_split(
+            photos,
+            report.kept,
+            seed=args.seed,
+            val=args.val,
+            test=args.test,
+            together=together,
+            keep=keep,
+        )
+        splits = (split,)
+    for output, split in zip(outputs, splits, strict=True):
+        split.write(output, folder.root, overwrite=args.overwrite)
+    left_out = len(folder.photos) - len(report.kept)
+    if args.json:
+        records = [
+            {
+                "path": str(output),
+                "fingerprint": split.fingerprint,
+                "labels": split.counts(),
+                "left_out": left_out,
+                **({} if exclusion is None else {"excluded": exclusion.to_dict()}),
+            }
+            for output, split in zip(outputs, splits, strict=True)
+        ]
+        print(json.dumps(records if args.folds is not None else records[0], indent=2))
+        return 0
+    for output, split in zip(outputs, splits, strict=True):
+        _print_counts(split)
+        print(f"written to {shown(output)}, fingerprint {split.fingerprint[:12]}")
+    if left_out:
+        print(f"{left_out:,} photos left out (see: edgegraft data audit)")
+    _say_excluded(exclusion, report.digests)
+    return 0
+
+
+def _print_counts(split: "Split") -> None:
+    from data.parts import PARTS
+
+    counts = split.counts()
+    wide = max(len("label"), *(len(label) for label in counts))
+    print("label".ljust(wide) + "".join(f"{part:>9}" for part in PARTS))
+    for label, row in counts.items():
+        print(label.ljust(wide) + "".join(f"{row[part]:>9,}" for part in PARTS))
+
+
+def draw_sample(args: argparse.Namespace) -> int:
+    if args.faults:
+        return _faulty(args)
+    from data.sample import write_sample
+    from data.walk import shown
+
+    sample = write_sample(
+        args.folder,
+        count=args.count,
+        seed=args.seed,
+        progress=_progress("drawing pictures"),
+    )
+    print(f"drawn, not photographed: {shown(sample.photos)}")
+    print(f"next: edgegraft build {shown(sample.photos)}")
+    return 0
+
+
+def capture_photos(args: argparse.Namespace) -> int:
+    from data.capture import LIST, Session, collect, counts, frames
+    from data.walk import shown
+
+    def told(session: Session, what: str) -> None:
+        print(f"{what}: {session.kept:,} of {session.label}", flush=True)
+
+    taken = collect(
+        frames(args.source, args.every),
+        args.folder,
+        args.label,
+        most=args.most,
+        told=told,
+    )
+    print(
+        f"kept {taken.kept:,}, refused {taken.blurred:,} blurred and "
+        f"{taken.alike:,} that look like one kept before"
+    )
+    if taken.kept:
+        for label, photos in counts(args.folder).items():
+            print(f"{label}: {photos:,} photos")
+        print(f"next: edgegraft build {shown(args.folder / LIST)}")
+    return 0
+
+
+def _faulty(args: argparse.Namespace) -> int:
+    from data.faults import TRUTH, write_faulty
+    from data.walk import shown
+
+    found = write_faulty(
+        args.folder,
+        count=args.count,
+        seed=args.seed,
+        progress=_progress("drawing pictures"),
+    )
+    planted = ", ".join(f"{len(x):,} {kind}" for kind, x in found.faults.items())
+    print(f"drawn, with faults on purpose: {shown(found.photos)}")
+    print(f"planted: {planted}; see {TRUTH}")
+    print(f"next: edgegraft data audit {shown(found.photos)}")
+    return 0
+
+
+def _progress(doing: str) -> Callable[[int, int], None] | None:
+    """A line that counts photos and the seconds left; None where nobody watches."""
+    out = sys.stderr
+    if not out.isatty():
+        return None
+    started = last = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done == total:
+            out.write("\r\033[K")
+        elif now - last > 0.1:
+            last = now
+            left = (now - started) / done * (total - done)
+            out.write(f"\r{doing} {done:,}/{total:,}, {left:.0f} s left \033[K")
+        out.flush()
+
+    return show

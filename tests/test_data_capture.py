@@ -1,0 +1,84 @@
+"""`data.capture`: sharp frames that differ are kept, with their session's group."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from data import capture
+from data.cli import main
+from data.folder import scan
+from edge.errors import EdgegraftError
+
+
+def frame(seed: int, blur: float = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (5, 6, 3), np.uint8)
+    image = Image.fromarray(small).resize((160, 120), Image.Resampling.NEAREST)
+    return np.asarray(image.filter(ImageFilter.GaussianBlur(blur)) if blur else image)
+
+
+def test_blurred_and_repeated_frames_are_refused(tmp_path: Path) -> None:
+    seen: list[str] = []
+    frames = [frame(0), frame(0), frame(1, blur=8), frame(2), frame(0)[:, ::-1]]
+    session = capture.collect(
+        frames,
+        tmp_path,
+        "cat",
+        session="s1",
+        told=lambda session, what: seen.append(what),
+    )
+    assert seen == ["kept", "alike", "blurred", "kept", "alike"]
+    assert (session.kept, session.blurred, session.alike) == (2, 1, 2)
+    names = sorted(p.name for p in (tmp_path / "cat").iterdir())
+    assert names == ["s1-0001.jpg", "s1-0002.jpg"]
+
+
+def test_a_list_with_the_sessions_as_groups(tmp_path: Path) -> None:
+    for number, label in enumerate(("cat", "dog", "cat")):
+        frames = [frame(10 * number + k) for k in range(5)]
+        capture.collect(frames, tmp_path, label, most=3, session=f"s{number}")
+    found = scan(tmp_path / capture.LIST)
+    assert {(p.label, p.group) for p in found.photos} == {
+        ("cat", "s0"),
+        ("dog", "s1"),
+        ("cat", "s2"),
+    }
+    assert capture.counts(tmp_path) == {"cat": 6, "dog": 3}
+    assert len(scan(tmp_path).photos) == 9
+
+
+@pytest.mark.parametrize("label", ["..", "a/b", "", "a\nb"])
+def test_labels_that_are_no_folders(tmp_path: Path, label: str) -> None:
+    with pytest.raises(EdgegraftError, match="--label"):
+        capture.collect([frame(0)], tmp_path, label)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EdgegraftError, match="expected a place to write photos"):
+        capture.collect([frame(0)], tmp_path / "file", "cat")
+
+
+def test_every_makes_sense() -> None:
+    with pytest.raises(EdgegraftError, match="seconds above 0, got 0"):
+        next(capture.frames("0", 0))
+
+
+def test_a_video_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
+    path = tmp_path / "video.avi"
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (160, 120))
+    for k in range(40):
+        video.write(np.ascontiguousarray(frame(k // 10)[:, :, ::-1]))
+    video.release()
+    out = tmp_path / "photos"
+    options = ["--label", "cat", "--source", str(path), "--every", "0.5"]
+    assert main(["capture", str(out), *options]) == 0
+    told = capsys.readouterr().out
+    assert "kept 4, refused 0 blurred and 4 that look like" in told
+    assert "cat: 4 photos" in told
+    assert main(["capture", str(out), "--label", "x", "--source", "nowhere.avi"]) == 2
+    assert "nothing that can be opened" in capsys.readouterr().err

@@ -1,0 +1,123 @@
+"""`data.doubts`: wrong labels are found by what a network makes of the photos."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.audit import audit
+from data.doubts import Doubts, cross_validated, find, findings
+from data.folder import Photo, scan
+from data.page import page
+from edge.errors import EdgegraftError
+
+
+def features(
+    count: int, labels: int, seed: int = 0, apart: float = 3.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Clouds of points, one for each label."""
+    rng = np.random.default_rng(seed)
+    truth = np.arange(count) % labels
+    centres = rng.normal(0, 1, (labels, 16)) * apart / 4
+    return centres[truth] + rng.normal(0, 1, (count, 16)), truth
+
+
+def flipped(truth: np.ndarray, share: float, labels: int) -> np.ndarray:
+    rng = np.random.default_rng(1)
+    wrong = rng.permutation(len(truth))[: round(share * len(truth))]
+    given = truth.copy()
+    given[wrong] = (given[wrong] + rng.integers(1, labels, len(wrong))) % labels
+    return given
+
+
+@pytest.mark.parametrize("labels", [2, 5])
+def test_wrong_labels_come_first(labels: int) -> None:
+    points, truth = features(600, labels, apart=5)
+    given = flipped(truth, 0.05, labels)
+    doubts = find(cross_validated(points, given), given)
+    worst = doubts.order[: round(0.08 * 600)]
+    wrong = np.flatnonzero(given != truth)
+    assert len(set(worst) & set(wrong)) >= 0.8 * len(wrong)
+    hit = doubts.doubted[wrong]
+    assert (doubts.suggested[wrong][hit] == truth[wrong][hit]).mean() > 0.9
+    assert doubts.doubted.sum() < 0.1 * 600
+
+
+def test_clean_labels_are_hardly_doubted() -> None:
+    points, truth = features(600, 3, apart=8)
+    assert find(cross_validated(points, truth), truth).doubted.sum() <= 6
+
+
+def test_a_twin_does_not_vouch_for_a_wrong_label() -> None:
+    """Two copies of a photo, both with the wrong label: only groups find them."""
+    points, truth = features(200, 2, apart=6)
+    points, given = np.repeat(points, 2, 0), np.repeat(truth, 2)
+    given[:20] = 1 - given[:20]
+    twins = np.repeat(np.arange(200), 2)
+    alone = find(cross_validated(points, given, strength=100), given)
+    kept = find(cross_validated(points, given, groups=twins, strength=100), given)
+    assert kept.doubted[:20].sum() >= alone.doubted[:20].sum()
+    assert kept.score[:20].mean() < alone.score[:20].mean()
+
+
+def test_the_seed_decides() -> None:
+    points, truth = features(90, 3)
+    one = cross_validated(points, truth, seed=1)
+    assert (one == cross_validated(points, truth, seed=1)).all()
+    assert (one != cross_validated(points, truth, seed=2)).any()
+    np.testing.assert_allclose(one.sum(1), 1)
+
+
+def test_scores_by_hand() -> None:
+    doubts = find(
+        np.array([[0.9, 0.1], [0.2, 0.8], [0.1, 0.9], [0.7, 0.3]]),
+        np.array([0, 0, 1, 0]),
+    )
+    np.testing.assert_allclose(doubts.score, [0.8, -0.6, 0.8, 0.4])
+    assert doubts.order.tolist() == [1, 3, 0, 2]
+    assert doubts.suggested.tolist() == [1, 1, 0, 1]
+    # 0.8 is below the 0.9 that the network is usually sure of for label 1
+    assert doubts.doubted.tolist() == [False, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "truth", "message"),
+    [
+        (np.ones((3, 2)) / 2, [0, 1], r"got \[3, 2\] and \[2\]"),
+        (np.ones((2, 2)), [0, 1], "rows that sum to 1"),
+        (np.ones((2, 2)) / 2, [0, 2], "numbered below 2, got 0 to 2"),
+        (np.ones((0, 2)), [], "rows that sum to 1"),
+    ],
+)
+def test_what_cannot_be_scored(
+    probabilities: np.ndarray, truth: list[int], message: str
+) -> None:
+    with pytest.raises(EdgegraftError, match=message):
+        find(probabilities, np.array(truth, np.int64))
+
+
+def test_too_few_of_a_label_for_the_folds() -> None:
+    points, truth = features(12, 3)
+    with pytest.raises(
+        EdgegraftError, match="with 5 photos or more each, got 3 with 4"
+    ):
+        cross_validated(points, truth)
+
+
+def test_they_are_findings_of_an_audit(tmp_path: Path) -> None:
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        for i in range(3):
+            (tmp_path / label / f"{i}.jpg").write_bytes(b"")
+    folder = scan(tmp_path)
+    photos = [Photo(tmp_path / "cat" / f"{i}.jpg", "cat") for i in range(3)]
+    doubts = Doubts(
+        np.array([0.5, -0.2, -0.9]), np.array([1, 1, 1]), np.array([False, True, True])
+    )
+    found = findings(doubts, photos, ("cat", "dog"))
+    assert [f.path.name for f in found] == ["2.jpg", "1.jpg"]
+    assert found[0].reason == "given cat, looks like dog (margin 0.90)"
+    report = audit(folder).with_findings(found)
+    assert [f.kind for f in report.findings][-2:] == ["doubtful-label"] * 2
+    assert any("look like another label" in line for line in report.lines())
+    assert "given cat, looks like dog" in page(report)

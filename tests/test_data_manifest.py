@@ -1,0 +1,139 @@
+"""`data.manifest`: photos listed in a CSV or JSON lines file."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.cli import main
+from data.folder import scan
+from data.split import Split, make_split
+from edge.errors import EdgegraftError
+
+
+def draw(path: Path, seed: int) -> None:
+    noise = np.random.default_rng(seed).integers(0, 256, (40, 50, 3), np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(noise).save(path)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEGRAFT_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    for i in range(12):
+        draw(tmp_path / "flat" / f"{i:02}.jpg", i)
+    return tmp_path
+
+
+def listed(place: Path, text: str, name: str = "list.csv") -> Path:
+    path = place / name
+    path.write_text(text, "utf-8")
+    return path
+
+
+def rows(count: int, extra: str = "") -> str:
+    lines = [f"flat/{i:02}.jpg,{('cat', 'dog')[i % 2]}{extra}\n" for i in range(count)]
+    return "".join(lines)
+
+
+def test_a_csv(place: Path) -> None:
+    found = scan(listed(place, "path,label\n" + rows(12)))
+    assert found.labels == ("cat", "dog")
+    assert found.root == place
+    assert [p.path for p in found.photos] == sorted(place.glob("flat/*"))
+    assert {(p.part, p.group) for p in found.photos} == {(None, None)}
+
+
+def test_json_lines_with_split_and_group(place: Path) -> None:
+    records = [
+        {
+            "path": f"flat/{i:02}.jpg",
+            "label": ("cat", "dog")[i % 2],
+            "split": "validation" if i < 4 else "train" if i < 8 else None,
+            "group": i // 2,
+            "who": "me",
+        }
+        for i in range(12)
+    ]
+    text = "\n\n".join(json.dumps(record) for record in records)
+    found = scan(listed(place, text, "list.jsonl"))
+    assert [p.part for p in found.photos] == ["val"] * 4 + ["train"] * 8
+    assert [p.group for p in found.photos] == [str(i // 2) for i in range(12)]
+
+
+def test_excels_csv_in_any_case_and_order(place: Path) -> None:
+    text = "\ufeffLabel;x\n".replace(";", ",").replace("x", "Group, PATH ")
+    text += "".join(f" cat ,a, flat/{i:02}.jpg\n" for i in range(4))
+    text += "".join(f"dog,,flat/{i:02}.jpg\n" for i in range(4, 8))
+    found = scan(listed(place, text))
+    assert found.labels == ("cat", "dog")
+    assert [p.group for p in found.photos] == ["a"] * 4 + [None] * 4
+
+
+def test_photos_outside_the_lists_folder(place: Path) -> None:
+    (place / "lists").mkdir()
+    text = "path,label\n" + rows(12).replace("flat/", "../flat/")
+    found = scan(listed(place / "lists", text))
+    assert found.root == place
+    absolute = "path,label\n" + rows(12).replace("flat/", f"{place}/flat/")
+    assert scan(listed(place / "lists", absolute)) == found
+
+
+def test_a_split_of_it_can_be_read_back(place: Path) -> None:
+    text = "path,label,group\n" + "".join(
+        f"flat/{i:02}.jpg,{('cat', 'dog')[i % 2]},g{i // 4}\n" for i in range(12)
+    )
+    path = listed(place, text)
+    out = place / "split.csv"
+    assert main(["split", str(path), "-o", str(out)]) == 0
+    groups = {p.path: p.group for p in scan(path).photos}
+    parts: dict[str | None, set[str]] = {}
+    for row in Split.read(out, place).rows:
+        parts.setdefault(groups[row.photo.path], set()).add(row.part)
+    assert sorted(map(len, parts.values())) == [1, 1, 1]
+
+
+def test_a_given_test_part_is_kept(place: Path) -> None:
+    lines = [
+        f"flat/{i:02}.jpg,{('cat', 'dog')[i % 2]},{'test' if i < 4 else ''}\n"
+        for i in range(12)
+    ]
+    found = scan(listed(place, "path,label,split\n" + "".join(lines)))
+    digests = {p.path: f"{i:064}" for i, p in enumerate(found.photos)}
+    split = make_split(found.photos, digests)
+    assert [p.path.name for p in split.part("test")] == [
+        f"{i:02}.jpg" for i in range(4)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected the columns path and label .*, got 'nothing'"),
+        ("file,label\n", "got 'file, label'"),
+        ("path,label\n" + rows(12) + "flat/no.jpg,cat\n", "1 that are not .*line 14"),
+        ("path,label\n" + rows(12) + "flat/00.jpg,cat\n", "each photo once.* line 2;"),
+        ("path,label\n" + rows(12) + "flat/x.jpg\n", "line 14: expected a label"),
+        ("path,label,split\n" + rows(12, ",exam"), "line 2: .* got 'exam'"),
+        ("path,label,split\n" + rows(12, ",test"), "every line is val or test"),
+        ("path,label\n" + rows(11) + "flat/11.jpg,Dog\n", "differ in more than case"),
+        ("path,label\nflat/00.jpg,cat\nflat/02.jpg,cat\n", "two labels or more"),
+        ("path,label\n" + rows(3), "at least 2 photos of 'dog', got 1"),
+        ("path,label\n", "expected photos in .*, got no photos"),
+    ],
+)
+def test_what_cannot_be_right_is_refused(place: Path, text: str, message: str) -> None:
+    with pytest.raises(EdgegraftError, match=message):
+        scan(listed(place, text))
+
+
+@pytest.mark.parametrize("line", ["[1]", "{", '"a.jpg"'])
+def test_what_is_no_json_line_is_refused(place: Path, line: str) -> None:
+    with pytest.raises(EdgegraftError, match="line 1: expected an object such as"):
+        scan(listed(place, line, "list.jsonl"))
