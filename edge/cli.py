@@ -72,7 +72,8 @@ def _add_classify(verb: argparse.ArgumentParser) -> None:
         "photos",
         nargs="+",
         metavar="PATH",
-        help="photos, folders (searched recursively) or quoted patterns",
+        help="photos, folders (searched recursively), quoted patterns, or - for a "
+        "list on standard input",
     )
     verb.add_argument(
         "--top-k", type=_count, default=3, metavar="K", help="labels to show (3)"
@@ -80,6 +81,16 @@ def _add_classify(verb: argparse.ArgumentParser) -> None:
     shape = verb.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="one JSON document")
     shape.add_argument("--csv", action="store_true", help="one line for each photo")
+    verb.add_argument("-o", "--output", metavar="FILE", help="write the answers here")
+    verb.add_argument(
+        "--resume", action="store_true", help="go on with a CSV that is half done"
+    )
+    verb.add_argument(
+        "--workers",
+        type=_count,
+        metavar="N",
+        help="photos at a time, when there are many (as many as cores)",
+    )
     _add_running(verb)
     _add_foreign(verb)
 
