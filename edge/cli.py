@@ -1,4 +1,4 @@
-"""The device's command: classify, info, doctor, bench, evaluate, pack.
+"""The device's command: classify, camera, info, doctor, bench, evaluate, pack.
 
 Only what one verb needs is imported when that verb runs: a photo's answer should
 not wait for modules it does not use. It does not know: how anything is done.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 
 from edge.command import Parser, guard
 
@@ -33,10 +34,8 @@ def _run(args: argparse.Namespace) -> int:
         from edge.answers import classify
 
         return classify(args)
-    if args.verb == "pack":
-        from edge.pack import run
-
-        return run(args)
+    if args.verb in ("camera", "pack"):
+        return int(import_module(f"edge.{args.verb}").run(args))
     from edge import verbs
 
     return int(getattr(verbs, args.verb)(args))
@@ -122,6 +121,14 @@ def _add_evaluate(verb: argparse.ArgumentParser) -> None:
     _add_foreign(verb)
 
 
+def _add_camera(verb: argparse.ArgumentParser) -> None:
+    from edge.camera import add_options
+
+    add_options(verb)
+    _add_running(verb)
+    _add_foreign(verb)
+
+
 def _add_pack(verb: argparse.ArgumentParser) -> None:
     verb.description = "Write a folder to copy to a device: model, program, README."
     verb.add_argument(
@@ -179,6 +186,7 @@ def _count(text: str) -> int:
 
 _VERBS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "classify": (_add_classify, "label photos"),
+    "camera": (_add_camera, "label what a camera or a video shows"),
     "info": (_add_info, "what a model file says about itself"),
     "doctor": (_add_doctor, "what is installed here, and what works"),
     "bench": (_add_bench, "how fast models are on this machine"),

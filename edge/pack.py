@@ -1,4 +1,4 @@
-"""A folder to copy to a device: model, program, requirements, README.
+"""A folder to copy to a device: model, program, requirements, service, README.
 
 The program is this very package as one file (a zipapp, PEP 441), so the device runs
 the code that measured the model. The same sources and model give the same bytes.
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MODEL, PROGRAM = "model.tflite", "edge.pyz"
 REQUIREMENTS, README = "requirements.txt", "README.md"
+UNIT = "edgegraft.service"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # a zip's first day: equal sources, equal bytes
 _MAIN = """import sys
 from edge.cli import main
@@ -44,8 +45,30 @@ Copy this folder to the device (Python 3.10 to 3.13), then in it:
     venv/bin/python edge.pyz doctor                      # is everything there?
     venv/bin/python edge.pyz classify model.tflite photo.jpg
 
-Also: `classify` with folders, `--json` or `--csv`; `evaluate model.tflite FOLDER` on
-labelled photos; `bench model.tflite` for speed; `info model.tflite`; `--help`.
+Also: `camera model.tflite` (pip install opencv-python-headless), `evaluate`, `bench`,
+`info`, `--help`. As a service, from /opt/edgegraft: see edgegraft.service.
+"""
+# Type=notify and the watchdog: edge/service.py tells systemd that frames are handled.
+_SERVICE = """# sudo cp -r . /opt/edgegraft
+# sudo cp edgegraft.service /etc/systemd/system/
+# sudo systemctl enable --now edgegraft; journalctl -fu edgegraft shows the answers
+[Unit]
+Description=edgegraft: what the camera shows
+After=multi-user.target
+
+[Service]
+Type=notify
+WorkingDirectory=/opt/edgegraft
+ExecStart=/opt/edgegraft/venv/bin/python edge.pyz camera model.tflite --json --events \
+  --fps 5 --hold 1 --wait
+Restart=always
+RestartSec=5
+WatchdogSec=60
+DynamicUser=yes
+SupplementaryGroups=video
+
+[Install]
+WantedBy=multi-user.target
 """
 
 
@@ -105,6 +128,7 @@ def pack(
         MODEL: content,
         PROGRAM: program(),
         REQUIREMENTS: _NEEDS.encode(),
+        UNIT: _SERVICE.encode(),
         README: readme.encode(),
     }
     folder = os.fspath(folder)

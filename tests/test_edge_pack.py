@@ -14,6 +14,7 @@ from edge.cli import main
 from tests.edge_models import network, photo, save, with_card, with_files
 
 PARTS = {"model.tflite", "edge.pyz", "requirements.txt", "README.md"}
+PARTS |= {"edgegraft.service"}
 
 
 @pytest.fixture
@@ -63,12 +64,17 @@ def test_a_packed_program_packs_itself(run_folder: Path, tmp_path: Path) -> None
 
 
 def test_the_readme_is_short_and_names_the_model(
-    run_folder: Path, tmp_path: Path
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["pack", str(run_folder), "-o", str(tmp_path / "d")]) == 0
     text = (tmp_path / "d" / "README.md").read_text("utf-8")
     assert text.startswith("# tiny (int8, 0.0 MB): red, green, blue\n")
     assert text.count("\n") <= 12
+    unit = (tmp_path / "d" / "edgegraft.service").read_text("utf-8")
+    command = unit.replace("\\\n", "").split("edge.pyz ")[1].splitlines()[0]
+    argv = command.replace("model.tflite", "none.tflite").split()
+    assert main(argv) == 2  # the options are real, only this model is not there
+    assert capsys.readouterr().err.count("none.tflite: no such model file") == 1
     needs = (tmp_path / "d" / "requirements.txt").read_text("utf-8")
     assert "tensorflow" not in needs and "ai-edge-litert" in needs
 
