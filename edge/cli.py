@@ -13,6 +13,7 @@ from importlib import import_module
 
 from edge.command import Parser, guard
 
+_MODULES = {"bench": "edge.bench_verb", "camera": "edge.camera", "pack": "edge.pack"}
 RUNTIMES = ("auto", "litert", "tflite-runtime", "tf.lite")
 
 _CODES = """exit code: 0 when every photo was classified; 2 for bad input. A photo that
@@ -34,8 +35,8 @@ def _run(args: argparse.Namespace) -> int:
         from edge.answers import classify
 
         return classify(args)
-    if args.verb in ("camera", "pack"):
-        return int(import_module(f"edge.{args.verb}").run(args))
+    if args.verb in _MODULES:
+        return int(import_module(_MODULES[args.verb]).run(args))
     from edge import verbs
 
     return int(getattr(verbs, args.verb)(args))
@@ -108,8 +109,24 @@ def _add_bench(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--runs", type=_count, default=50, metavar="N", help="timed runs (50)"
     )
+    verb.add_argument(
+        "--photos", metavar="DIR", help="time decoding, resizing and inference apart"
+    )
+    verb.add_argument(
+        "--fps", type=_rate, help="also at this pace, as a camera would (5 s)"
+    )
+    verb.add_argument(
+        "--minutes", type=_rate, help="also without a pause: heat, clock, throttling"
+    )
     verb.add_argument("--json", action="store_true", help="one JSON document")
-    _add_running(verb, threads=1)
+    _add_running(verb, threads=False)
+    verb.add_argument(
+        "--threads",
+        type=_counts,
+        default=[1],
+        metavar="N,...",
+        help="threads for one photo, one number or several (1)",
+    )
 
 
 def _add_evaluate(verb: argparse.ArgumentParser) -> None:
@@ -149,17 +166,17 @@ def _add_model(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("model", metavar="MODEL", help="a .tflite file")
 
 
-def _add_running(verb: argparse.ArgumentParser, threads: int | None = None) -> None:
+def _add_running(verb: argparse.ArgumentParser, threads: bool = True) -> None:
     verb.add_argument(
         "--runtime", choices=RUNTIMES, default="auto", help="which interpreter runs it"
     )
-    verb.add_argument(
-        "--threads",
-        type=_count,
-        default=threads,
-        metavar="N",
-        help=f"threads for one photo ({threads or 'all cores, at most 4'})",
-    )
+    if threads:
+        verb.add_argument(
+            "--threads",
+            type=_count,
+            metavar="N",
+            help="threads for one photo (all cores, at most 4)",
+        )
     verb.add_argument(
         "--no-xnnpack",
         dest="xnnpack",
@@ -181,6 +198,20 @@ def _count(text: str) -> int:
     number = int(text) if text.isascii() and text.isdigit() else 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected 1 or more, got {text!r}")
+    return number
+
+
+def _counts(text: str) -> list[int]:
+    return [_count(part) for part in text.split(",")]
+
+
+def _rate(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected more than 0, got {text!r}")
     return number
 
 
