@@ -16,8 +16,12 @@ _CPU = "/sys/devices/system/cpu"
 _THERMAL = "/sys/class/thermal"
 _BUSY = 0.5  # of all cores, before it is worth a warning
 # Raspberry Pi documentation, "get_throttled": now in bits 0-3, since the start 16-19.
-_THROTTLED = {0: "the supply voltage is low", 1: "the clock is capped"}
-_THROTTLED |= {2: "the processor is throttled", 3: "the temperature limit is reached"}
+_THROTTLED = {
+    0: "the supply voltage is low",
+    1: "the clock is capped",
+    2: "the processor is throttled",
+    3: "the temperature limit is reached",
+}
 _INT8_X86 = {"avx512_vnni", "avx_vnni"}
 _INT8_ARM = {"asimddp", "i8mm"}
 
