@@ -1,8 +1,9 @@
 """The verb ``classify``: photo after photo, told as text, JSON or CSV.
 
-Nothing is collected: each answer is written before the next photo is opened, so a
-folder of any size takes the same memory. It does not know: how a photo is
-classified.
+Nothing is collected, so a folder of any size takes the same memory. A few photos are
+done one after another, many by `edge.batch` over all cores.
+
+It does not know: how a photo is classified.
 """
 
 from __future__ import annotations
@@ -10,60 +11,149 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Any, TextIO
 
 from edge.classifier import Classifier, Prediction
-from edge.errors import EdgegraftError, ModelError, PhotoError
+from edge.errors import EdgegraftError, PhotoError
 from edge.preprocess import load_pixels
 from edge.quiet import without_chatter
 from edge.sources import photos
 
+_Item = str | PhotoError  # a path, or what is wrong with a folder or a pattern
+_Answer = PhotoError | tuple[str, tuple[Prediction, float, float]]
 _WIDEST_LABEL = 24
 _WORTH_TELLING = 0.0005  # less would print as 0.0%
 
 
+FEW = 4  # as many photos at most are done one after another, with all threads
+
+
 def classify(args: argparse.Namespace) -> int:
     """Label every photo; 2 when one of them could not be."""
+    if args.resume and not (args.csv and args.output):
+        raise EdgegraftError("expected --resume with --csv and -o FILE")
+    items = _items(args.photos)
+    first = [] if "-" in args.photos else list(islice(items, FEW + 1))
+    alone = args.workers == 1 or ("-" not in args.photos and len(first) <= FEW)
     start = time.perf_counter()
-    classifier = open_classifier(args)
+    classifier = open_classifier(args, None if alone else 1)
     load_ms = (time.perf_counter() - start) * 1e3
     kind = _Json if args.json else _Csv if args.csv else _Text
-    answers = kind(sys.stdout, args.model, classifier, args.top_k, load_ms)
+    if args.output is None:
+        answers = kind(sys.stdout, args.model, classifier, args.top_k, load_ms)
+        return _tell(args, classifier, chain(first, items), alone, answers)
+    from edge.results import output
+
+    header = _header(classifier, args.top_k) if args.csv else None
+    with output(args.output, header, resume=args.resume) as (file, done):
+        answers = kind(file, args.model, classifier, args.top_k, load_ms)
+        answers.headed = done.headed
+        left = (item for item in chain(first, items) if item not in done)
+        return _tell(args, classifier, left, alone, answers, len(done))
+
+
+def _tell(
+    args: argparse.Namespace,
+    classifier: Classifier,
+    items: Iterator[_Item],
+    alone: bool,
+    answers: _Text,
+    earlier: int = 0,
+) -> int:
+    """Every answer, in order, as soon as it is there."""
+
+    def work(worker: Classifier, item: _Item) -> _Answer:
+        if isinstance(item, PhotoError):
+            return item
+        try:
+            return item, _timed(worker, item, args.top_k)
+        except PhotoError as error:
+            return error
+
     answers.begin()
     failed = False
-    for argument in args.photos:
-        try:
-            for path in photos([argument]):
-                try:
-                    answers.photo(path, *_timed(classifier, path, args.top_k))
-                except PhotoError as error:
-                    failed = True
-                    _report(error)
-                    answers.failure(error.path, error.reason)
-        except ModelError:
-            raise
-        except EdgegraftError as error:  # a folder or a pattern without photos
+    progress = None
+    told: Iterable[_Answer]
+    if alone:
+        told = (work(classifier, item) for item in items)
+    else:
+        from edge import batch
+
+        told = batch.in_order(items, work, _workers(args, classifier))
+        live = sys.stderr.isatty() and not answers.out.isatty()
+        total = _count(args.photos) if live else None
+        progress = batch.Progress(total, live, earlier)
+    for answer in told:
+        if isinstance(answer, tuple):
+            answers.photo(answer[0], *answer[1])
+        else:
             failed = True
-            _report(error)
-            answers.failure(argument, str(error).removeprefix(f"{argument}: "))
+            if progress:
+                progress.clear()
+            _report(answer)
+            answers.failure(answer.path, answer.reason)
+        if progress:
+            progress.step()
+    if progress:
+        progress.clear()
     answers.end()
     return 2 if failed else 0
 
 
-def open_classifier(args: argparse.Namespace) -> Classifier:
-    """The classifier that the options of a verb ask for."""
+def _items(arguments: Iterable[str]) -> Iterator[_Item]:
+    """Photo paths; in their place, what is wrong with a folder or a pattern."""
+    for argument in arguments:
+        if argument == "-":
+            from edge.batch import lines
+
+            yield from _items(lines())
+            continue
+        try:
+            yield from photos([argument])
+        except EdgegraftError as error:
+            where, _, reason = str(error).partition(": ")
+            if str(error).startswith(f"{argument}: "):
+                where, reason = argument, str(error)[len(argument) + 2 :]
+            yield PhotoError(where, reason)
+
+
+def _count(arguments: Sequence[str]) -> int | None:
+    """How many photos the progress bar waits for; None when a pipe tells them."""
+    return None if "-" in arguments else sum(1 for _ in _items(arguments))
+
+
+def _workers(args: argparse.Namespace, first: Classifier) -> list[Classifier]:
+    """One classifier for each worker, each with `--threads` threads (1)."""
+    from edge.runtime import cores
+
+    count = args.workers or max(cores() // (args.threads or 1), 1)
+    with without_chatter():
+        return [first, *(_opened(args, 1) for _ in range(count - 1))]
+
+
+def open_classifier(args: argparse.Namespace, threads: int | None = None) -> Classifier:
+    """The classifier that the options of a verb ask for.
+
+    `threads` is for the case that --threads is not given.
+    """
+    with without_chatter():
+        return _opened(args, threads)
+
+
+def _opened(args: argparse.Namespace, threads: int | None) -> Classifier:
     if (args.mean is None) != (args.std is None):
         raise EdgegraftError("expected --mean and --std together, got one of them")
     normalize = None if args.mean is None else (args.mean, args.std)
-    with without_chatter():
-        return Classifier(
-            args.model,
-            labels=args.labels,
-            runtime=args.runtime,
-            threads=args.threads,
-            xnnpack=args.xnnpack,
-            normalize=normalize,
-        )
+    return Classifier(
+        args.model,
+        labels=args.labels,
+        runtime=args.runtime,
+        threads=args.threads or threads,
+        xnnpack=args.xnnpack,
+        normalize=normalize,
+    )
 
 
 def _timed(
@@ -83,6 +173,15 @@ def _report(error: EdgegraftError) -> None:
     print(f"edgegraft: error: {error}", file=sys.stderr)
 
 
+def _header(classifier: Classifier, top_k: int) -> list[str]:
+    """The columns of a CSV."""
+    names = ["photo", "label", "probability", "known", "familiarity"]
+    names += ["decode_ms", "inference_ms"]
+    for rank in range(2, min(top_k, len(classifier.labels)) + 1):
+        names += [f"label_{rank}", f"probability_{rank}"]
+    return names
+
+
 class _Text:
     """One line for a person: label, probability, photo, the runners-up."""
 
@@ -97,6 +196,7 @@ class _Text:
         self.out, self.model, self.classifier = out, model, classifier
         self.top_k, self.load_ms = top_k, load_ms
         self.failures: list[tuple[str, str]] = []
+        self.headed = False  # the file has its header from an earlier run
 
     def begin(self) -> None:
         longest = max(len(label) for label in self.classifier.labels)
@@ -173,13 +273,8 @@ class _Csv(_Text):
         import csv
 
         self.rows = csv.writer(self.out, lineterminator="\n")
-        self.count = min(self.top_k, len(self.classifier.labels))
-        ranks = range(2, self.count + 1)
-        self.rows.writerow(
-            ["photo", "label", "probability", "known", "familiarity"]
-            + ["decode_ms", "inference_ms"]
-            + [f"{what}_{rank}" for rank in ranks for what in ("label", "probability")]
-        )
+        if not self.headed:
+            self.rows.writerow(_header(self.classifier, self.top_k))
 
     def photo(self, path: str, told: Prediction, decode: float, infer: float) -> None:
         familiarity = "" if told.familiarity is None else f"{told.familiarity:.6g}"

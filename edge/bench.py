@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ def bench(
     pixels: npt.NDArray[Any] | None = None,
     xnnpack: bool = True,
 ) -> dict[str, Any]:
-    """Load time, first run, then p50, p95 and mean of `runs`, in milliseconds.
+    """Load time, first run, then p50, p95, p99 and mean of `runs`, in milliseconds.
 
     `pixels` is one input in the model's own dtype and shape; noise when not given.
     `load_ms` is from the file to an interpreter with its tensors allocated, the
@@ -40,47 +41,71 @@ def bench(
     """
     if runs < 1:
         raise EdgegraftError(f"expected runs to be 1 or more, got {runs}")
-    start = time.perf_counter()
-    find(runtime)
-    imported = time.perf_counter()
-    found, interpreter = open_interpreter(
-        model, runtime=runtime, threads=threads, xnnpack=xnnpack
+    probe = Probe(
+        model, runtime=runtime, threads=threads, xnnpack=xnnpack, pixels=pixels
     )
-    loaded = time.perf_counter()
-    entry = interpreter.get_input_details()[0]
-    value = _noise(entry) if pixels is None else _fitting(pixels, entry)
-    result = interpreter.get_output_details()[0]["index"]
-
-    def once() -> float:
-        begin = time.perf_counter()
-        interpreter.set_tensor(entry["index"], value)
-        interpreter.invoke()
-        interpreter.get_tensor(result)
-        return (time.perf_counter() - begin) * 1e3
-
-    first = once()
+    first = probe.once()
     warm_until = time.perf_counter() + WARM_SECONDS
     while time.perf_counter() < warm_until:
-        once()
-    times = np.array([once() for _ in range(runs)])
+        probe.once()
+    times = np.array([probe.once() for _ in range(runs)])
     size = len(model) if isinstance(model, bytes) else os.path.getsize(model)
     return {
         "model": "model" if isinstance(model, bytes) else os.fspath(model),
-        "import_ms": (imported - start) * 1e3,
-        "load_ms": (loaded - imported) * 1e3,
+        "import_ms": probe.import_ms,
+        "load_ms": probe.load_ms,
         "first_ms": first,
-        "p50_ms": float(np.percentile(times, 50)),
-        "p95_ms": float(np.percentile(times, 95)),
+        **percentiles(times),
         "mean_ms": float(times.mean()),
         "runs": runs,
         "threads": threads,
         "xnnpack": xnnpack,
-        "runtime": found.name,
-        "runtime_version": found.version,
+        "runtime": probe.runtime.name,
+        "runtime_version": probe.runtime.version,
         "host": host.board(),
         "size_bytes": size,
         "peak_memory_mb": host.peak_memory_mb(),
     }
+
+
+class Probe:
+    """An interpreter with an input: `once` runs it and tells the milliseconds."""
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | bytes,
+        *,
+        runtime: str = "auto",
+        threads: int = 1,
+        xnnpack: bool = True,
+        pixels: npt.NDArray[Any] | None = None,
+    ) -> None:
+        start = time.perf_counter()
+        find(runtime)
+        imported = time.perf_counter()
+        self.runtime, self._interpreter = open_interpreter(
+            model, runtime=runtime, threads=threads, xnnpack=xnnpack
+        )
+        self.import_ms = (imported - start) * 1e3
+        self.load_ms = (time.perf_counter() - imported) * 1e3
+        entry = self._interpreter.get_input_details()[0]
+        self._index = entry["index"]
+        self._value = _noise(entry) if pixels is None else _fitting(pixels, entry)
+        self._result = self._interpreter.get_output_details()[0]["index"]
+
+    def once(self) -> float:
+        begin = time.perf_counter()
+        self._interpreter.set_tensor(self._index, self._value)
+        self._interpreter.invoke()
+        self._interpreter.get_tensor(self._result)
+        return (time.perf_counter() - begin) * 1e3
+
+
+def percentiles(times: npt.NDArray[Any]) -> dict[str, float]:
+    """p50, p95 and p99 of times in milliseconds."""
+    shares = (50, 95, 99)
+    found = np.percentile(times, shares)
+    return {f"p{s}_ms": float(v) for s, v in zip(shares, found, strict=True)}
 
 
 def bench_apart(
@@ -90,8 +115,12 @@ def bench_apart(
     threads: int = 1,
     runs: int = RUNS,
     xnnpack: bool = True,
+    more: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """`bench` in a fresh process: load time and peak memory are this model's own."""
+    """`bench` in a fresh process: load time and peak memory are this model's own.
+
+    `more` are further options of the command.
+    """
     import json
     import subprocess
     from pathlib import Path
@@ -101,6 +130,7 @@ def bench_apart(
     search = parent + (os.pathsep + inherited if inherited else "")
     options = ["--runtime", runtime, "--threads", str(threads), "--runs", str(runs)]
     options += [] if xnnpack else ["--no-xnnpack"]
+    options += more
     done = subprocess.run(
         [sys.executable, "-m", "edge", "bench", os.fspath(model), "--json", *options],
         env={**os.environ, "PYTHONPATH": search},

@@ -133,7 +133,13 @@ class Classifier:
     def predict(self, pixels: npt.NDArray[np.uint8], top_k: int = 5) -> Prediction:
         """One photo's pixels, uint8 [H, W, 3] in the size of `recipe`."""
         out = self.run(pixels[None])
-        chances = out[PROBABILITIES][0]
+        familiarity = float(out[FAMILIARITY][0]) if FAMILIARITY in out else None
+        return self.answer(out[PROBABILITIES][0], familiarity, top_k)
+
+    def answer(
+        self, chances: Floats, familiarity: float | None, top_k: int = 5
+    ) -> Prediction:
+        """What probabilities [L] and a familiarity mean: the labels, known or not."""
         if not (chances.min() >= -1e-3 and chances.max() <= 1.001):
             raise ModelError(
                 f"{self._where}: expected outputs from 0 to 1, got "
@@ -142,7 +148,6 @@ class Classifier:
             )
         order = np.argsort(-chances, kind="stable")[: max(top_k, 1)]
         ranking = tuple((self.labels[i], float(chances[i])) for i in order)
-        familiarity = float(out[FAMILIARITY][0]) if FAMILIARITY in out else None
         threshold = self.card.familiarity_threshold if self.card else None
         known = familiarity is None or threshold is None or familiarity >= threshold
         label, probability = ranking[0]

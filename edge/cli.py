@@ -1,4 +1,4 @@
-"""The device's command: classify, info, doctor, bench, evaluate.
+"""The device's command: classify, camera, info, doctor, bench, evaluate, pack.
 
 Only what one verb needs is imported when that verb runs: a photo's answer should
 not wait for modules it does not use. It does not know: how anything is done.
@@ -7,10 +7,13 @@ not wait for modules it does not use. It does not know: how anything is done.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
 
 from edge.command import Parser, guard
 
+_MODULES = {"bench": "edge.bench_verb", "camera": "edge.camera", "pack": "edge.pack"}
 RUNTIMES = ("auto", "litert", "tflite-runtime", "tf.lite")
 
 _CODES = """exit code: 0 when every photo was classified; 2 for bad input. A photo that
@@ -19,8 +22,9 @@ cannot be read costs one line on standard error and the exit code; the others go
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m edge") -> int:
     """Run one verb; the exit code. `argv` is without the program's name."""
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
-        args = _parser(prog).parse_args(argv)
+        args = _parse(words, prog)
     except SystemExit as done:  # --help, or a wrong option
         return int(done.code or 0)
     return guard(lambda: _run(args), debug=args.debug)
@@ -31,28 +35,45 @@ def _run(args: argparse.Namespace) -> int:
         from edge.answers import classify
 
         return classify(args)
+    if args.verb in _MODULES:
+        return int(import_module(_MODULES[args.verb]).run(args))
     from edge import verbs
 
     return int(getattr(verbs, args.verb)(args))
 
 
-def _parser(prog: str) -> argparse.ArgumentParser:
+def _parse(words: list[str], prog: str) -> argparse.Namespace:
+    """Only the options of the verb in question are built: the others cost time."""
+    if words and words[0] in _VERBS:
+        add, _ = _VERBS[words[0]]
+        parser = Parser(
+            prog=f"{prog} {words[0]}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        add(parser)
+        parser.add_argument(
+            "--debug", action="store_true", help="show where errors arise"
+        )
+        args = parser.parse_intermixed_args(words[1:])  # options between the paths
+        args.verb = words[0]
+        return args
     parser = Parser(prog=prog, description="Photos to labels, on the device.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, (_, told) in _VERBS.items():
+        verbs.add_parser(name, help=told)
+    return parser.parse_args(words)
 
-    verb = verbs.add_parser(
-        "classify",
-        help="label photos",
-        description="Label photos with a .tflite model.",
-        epilog=_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+
+def _add_classify(verb: argparse.ArgumentParser) -> None:
+    verb.description = "Label photos with a .tflite model."
+    verb.epilog = _CODES
     _add_model(verb)
     verb.add_argument(
         "photos",
         nargs="+",
         metavar="PATH",
-        help="photos, folders (searched recursively) or quoted patterns",
+        help="photos, folders (searched recursively), quoted patterns, or - for a "
+        "list on standard input",
     )
     verb.add_argument(
         "--top-k", type=_count, default=3, metavar="K", help="labels to show (3)"
@@ -60,61 +81,108 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     shape = verb.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="one JSON document")
     shape.add_argument("--csv", action="store_true", help="one line for each photo")
+    verb.add_argument("-o", "--output", metavar="FILE", help="write the answers here")
+    verb.add_argument(
+        "--resume", action="store_true", help="go on with a CSV that is half done"
+    )
+    verb.add_argument(
+        "--workers",
+        type=_count,
+        metavar="N",
+        help="photos at a time, when there are many (as many as cores)",
+    )
     _add_running(verb)
     _add_foreign(verb)
 
-    verb = verbs.add_parser("info", help="what a model file says about itself")
+
+def _add_info(verb: argparse.ArgumentParser) -> None:
     _add_model(verb)
     verb.add_argument("--json", action="store_true", help="one JSON document")
-    _add_debug(verb)
 
-    verb = verbs.add_parser("doctor", help="what is installed here, and what works")
+
+def _add_doctor(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--json", action="store_true", help="one JSON document")
-    _add_debug(verb)
 
-    verb = verbs.add_parser("bench", help="how fast models are on this machine")
+
+def _add_bench(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("models", nargs="+", metavar="MODEL")
     verb.add_argument(
         "--runs", type=_count, default=50, metavar="N", help="timed runs (50)"
     )
-    verb.add_argument("--json", action="store_true", help="one JSON document")
-    _add_running(verb, threads=1)
-
-    verb = verbs.add_parser(
-        "evaluate",
-        help="accuracy on labelled photos",
-        description="Accuracy on a folder with one folder of photos for each label.",
+    verb.add_argument(
+        "--photos", metavar="DIR", help="time decoding, resizing and inference apart"
     )
+    verb.add_argument(
+        "--fps", type=_rate, help="also at this pace, as a camera would (5 s)"
+    )
+    verb.add_argument(
+        "--minutes", type=_rate, help="also without a pause: heat, clock, throttling"
+    )
+    verb.add_argument("--json", action="store_true", help="one JSON document")
+    _add_running(verb, threads=False)
+    verb.add_argument(
+        "--threads",
+        type=_counts,
+        default=[1],
+        metavar="N,...",
+        help="threads for one photo, one number or several (1)",
+    )
+
+
+def _add_evaluate(verb: argparse.ArgumentParser) -> None:
+    verb.description = "Accuracy on a folder with one folder of photos for each label."
     _add_model(verb)
     verb.add_argument("photos", metavar="PHOTOS")
     verb.add_argument("--json", action="store_true", help="one JSON document")
     _add_running(verb)
     _add_foreign(verb)
-    return parser
+
+
+def _add_camera(verb: argparse.ArgumentParser) -> None:
+    from edge.camera import add_options
+
+    add_options(verb)
+    _add_running(verb)
+    _add_foreign(verb)
+
+
+def _add_pack(verb: argparse.ArgumentParser) -> None:
+    verb.description = "Write a folder to copy to a device: model, program, README."
+    verb.add_argument(
+        "model", metavar="RUN", help="a run folder, or a .tflite file that has labels"
+    )
+    verb.add_argument(
+        "--variant", default="int8", metavar="NAME", help="which file of the run (int8)"
+    )
+    verb.add_argument(
+        "-o", "--output", required=True, metavar="DIR", help="the folder to write"
+    )
+    verb.add_argument(
+        "--overwrite", action="store_true", help="replace the files in DIR"
+    )
 
 
 def _add_model(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("model", metavar="MODEL", help="a .tflite file")
 
 
-def _add_running(verb: argparse.ArgumentParser, threads: int | None = None) -> None:
+def _add_running(verb: argparse.ArgumentParser, threads: bool = True) -> None:
     verb.add_argument(
         "--runtime", choices=RUNTIMES, default="auto", help="which interpreter runs it"
     )
-    verb.add_argument(
-        "--threads",
-        type=_count,
-        default=threads,
-        metavar="N",
-        help=f"threads for one photo ({threads or 'all cores, at most 4'})",
-    )
+    if threads:
+        verb.add_argument(
+            "--threads",
+            type=_count,
+            metavar="N",
+            help="threads for one photo (all cores, at most 4)",
+        )
     verb.add_argument(
         "--no-xnnpack",
         dest="xnnpack",
         action="store_false",
         help="TensorFlow Lite's own kernels: slow, the same bits in every runtime",
     )
-    _add_debug(verb)
 
 
 def _add_foreign(verb: argparse.ArgumentParser) -> None:
@@ -126,12 +194,33 @@ def _add_foreign(verb: argparse.ArgumentParser) -> None:
     group.add_argument("--std", type=float, help="see --mean")
 
 
-def _add_debug(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--debug", action="store_true", help="show where errors arise")
-
-
 def _count(text: str) -> int:
     number = int(text) if text.isascii() and text.isdigit() else 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected 1 or more, got {text!r}")
     return number
+
+
+def _counts(text: str) -> list[int]:
+    return [_count(part) for part in text.split(",")]
+
+
+def _rate(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected more than 0, got {text!r}")
+    return number
+
+
+_VERBS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
+    "classify": (_add_classify, "label photos"),
+    "camera": (_add_camera, "label what a camera or a video shows"),
+    "info": (_add_info, "what a model file says about itself"),
+    "doctor": (_add_doctor, "what is installed here, and what works"),
+    "bench": (_add_bench, "how fast models are on this machine"),
+    "evaluate": (_add_evaluate, "accuracy on labelled photos"),
+    "pack": (_add_pack, "a folder to copy to a device"),
+}

@@ -46,13 +46,17 @@ class Runtime:
         return f"{self.name} {self.version}"
 
 
+def cores() -> int:
+    """The cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS or Windows
+        return os.cpu_count() or 1
+
+
 def default_threads() -> int:
     """All cores this process may use, at most `MOST_THREADS`."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS or Windows
-        cores = os.cpu_count() or 1
-    return min(cores, MOST_THREADS)
+    return min(cores(), MOST_THREADS)
 
 
 def find(name: str = "auto") -> tuple[Runtime, Any]:

@@ -1,4 +1,4 @@
-"""The verbs ``info``, ``doctor``, ``bench`` and ``evaluate``, told as tables or JSON.
+"""The verbs ``info``, ``doctor`` and ``evaluate``, told as tables or JSON.
 
 It does not know: how anything is measured.
 """
@@ -89,36 +89,6 @@ def doctor(args: argparse.Namespace) -> int:
     if not working:
         print("edgegraft: error: no TFLite interpreter works here", file=sys.stderr)
     return 0 if working else 2
-
-
-def bench(args: argparse.Namespace) -> int:
-    """Times of each model; each but a single one in a process of its own."""
-    from edge.bench import bench as bench_here
-    from edge.bench import bench_apart
-
-    options = {
-        name: getattr(args, name) for name in ("runtime", "threads", "runs", "xnnpack")
-    }
-    if len(args.models) == 1:
-        with without_chatter():
-            records = [bench_here(args.models[0], **options)]
-    else:
-        records = [bench_apart(model, **options) for model in args.models]
-    if args.json:
-        print(json.dumps({"models": records}, indent=1))
-        return 0
-    first = records[0]
-    print(
-        f"{first['host']}; {first['runtime']} {first['runtime_version']}, "
-        f"threads {first['threads']}, runs {first['runs']}"
-    )
-    columns = ("load", "first", "p50", "p95", "mean")
-    print("".join(f"{name + ' ms':>10}" for name in columns) + "   peak MB   size MB")
-    for record in records:
-        times = "".join(f"{record[name + '_ms']:10.2f}" for name in columns)
-        size = record["size_bytes"] / 1e6
-        print(f"{times}{record['peak_memory_mb']:10.0f}{size:10.2f}  {record['model']}")
-    return 0
 
 
 def evaluate(args: argparse.Namespace) -> int:

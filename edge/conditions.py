@@ -1,0 +1,133 @@
+"""What else decides a time on this machine: clock, heat, throttling, other programs.
+
+Read where the machine tells: the kernel's files, and ``vcgencmd`` on a Raspberry Pi.
+It does not know: models, or whether a virtual machine's neighbours are busy.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from typing import Any
+
+from edge.runtime import cores
+
+_CPU = "/sys/devices/system/cpu"
+_THERMAL = "/sys/class/thermal"
+_BUSY = 0.5  # of all cores, before it is worth a warning
+# Raspberry Pi documentation, "get_throttled": now in bits 0-3, since the start 16-19.
+_THROTTLED = {
+    0: "the supply voltage is low",
+    1: "the clock is capped",
+    2: "the processor is throttled",
+    3: "the temperature limit is reached",
+}
+_INT8_X86 = {"avx512_vnni", "avx_vnni"}
+_INT8_ARM = {"asimddp", "i8mm"}
+
+
+def now() -> dict[str, Any]:
+    """Temperature (degrees Celsius), clock (MHz) and throttling; None: not told."""
+    warmest = [
+        float(value) / 1000
+        for path in glob.glob(f"{_THERMAL}/thermal_zone*/temp")
+        if (value := _line(path)).lstrip("-").isdigit()
+    ]
+    clocks = [
+        int(value) / 1000
+        for path in glob.glob(f"{_CPU}/cpu*/cpufreq/scaling_cur_freq")
+        if (value := _line(path)).isdigit()
+    ]
+    return {
+        "temperature_c": max(warmest) if warmest else None,
+        "clock_mhz": min(clocks) if clocks else None,
+        "throttled": throttled(),
+    }
+
+
+def governors() -> list[str]:
+    """The clock governors in use, each once."""
+    paths = glob.glob(f"{_CPU}/cpu*/cpufreq/scaling_governor")
+    return sorted({line for path in paths if (line := _line(path))})
+
+
+def throttled() -> list[str] | None:
+    """What a Raspberry Pi says is holding it back now; None on other machines."""
+    import shutil
+    import subprocess
+
+    if shutil.which("vcgencmd") is None:
+        return None
+    try:
+        done = subprocess.run(
+            ["vcgencmd", "get_throttled"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+        bits = int(done.stdout.strip().partition("=")[2], 16)
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+    return [reason for bit, reason in _THROTTLED.items() if bits >> bit & 1]
+
+
+def warnings() -> list[str]:
+    """What spoils a measurement taken here and now, and how to mend it."""
+    found = []
+    slow = [name for name in governors() if name != "performance"]
+    if slow:
+        found.append(
+            f"the CPU governor is {', '.join(slow)}: short runs are timed at a low "
+            f"clock; run: echo performance | sudo tee {_CPU}/cpu*/cpufreq/"
+            "scaling_governor"
+        )
+    found += [f"{reason}: times are too long" for reason in throttled() or ()]
+    try:
+        load = os.getloadavg()[0]
+    except (AttributeError, OSError):
+        load = 0.0
+    if load > _BUSY * cores():
+        found.append(
+            f"other programs are running (load {load:.1f} on {cores()} cores): times "
+            "are too long"
+        )
+    return found
+
+
+def fast_int8() -> bool | None:
+    """Has this processor dot products of 8-bit integers? None: not told."""
+    for line in _lines("/proc/cpuinfo"):
+        name, _, value = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            return bool((_INT8_X86 | _INT8_ARM) & set(value.split()))
+    return None
+
+
+def why_int8_is_slow(record: dict[str, Any]) -> str:
+    """Why an int8 file is slower than a float one, and what to install."""
+    if not record["xnnpack"]:
+        return "without XNNPACK the int8 kernels are slow; leave --no-xnnpack out"
+    if record["runtime"] == "tflite-runtime":
+        return (
+            f"tflite-runtime {record['runtime_version']} has no XNNPACK kernels for "
+            "int8; run: pip install ai-edge-litert (64-bit systems)"
+        )
+    if fast_int8() is False:
+        return (
+            "this processor has no 8-bit dot product (VNNI on x86, dotprod on Arm); "
+            "int8 still saves memory and file size, float16 may be the faster file"
+        )
+    return "the network is so small that its fixed costs decide, or the machine is busy"
+
+
+def _line(path: str) -> str:
+    return next(iter(_lines(path)), "").strip()
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read().splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,279 @@
+"""Where frames come from: webcams, the Pi camera, video files, network streams.
+
+Every source has the same four methods (`Source`); which one a word means is decided
+in `find`. OpenCV and picamera2 are imported only when such a source is opened.
+Nothing is mirrored: the model sees what the camera sees.
+
+It does not know: models, how often a frame is wanted, what to do when one is lost.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.errors import EdgegraftError
+
+Picture = npt.NDArray[np.uint8]  # RGB [height, width, 3]
+
+NETWORK = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "tcp://")
+_DEVICES = "/sys/class/video4linux"
+_WAIT_MS = 8_000  # for a network stream, before it counts as lost
+_PI_SIZE = (640, 480)  # of the Pi camera when no size is asked for
+
+
+class SourceError(EdgegraftError):
+    """A source that cannot be opened, and how to mend it."""
+
+
+class Source(Protocol):
+    """Frames, one after another; a source may be opened again after `close`."""
+
+    name: str
+    live: bool  # frames pass whether they are read or not
+
+    def open(self) -> None:
+        """SourceError when it cannot be."""
+
+    def read(self) -> Picture | None:
+        """The next frame; None at the end, or when the source is lost."""
+
+    def close(self) -> None:
+        """Let go of it; more than once is fine."""
+
+
+def find(word: str | None, size: tuple[int, int] | None, live: bool) -> Source:
+    """The source that a word means: a number, a path, a URL, a part of a name.
+
+    None is the first camera there is. With `live` a video file is played again and
+    again at its own speed, as if it were a camera.
+    """
+    if word is None:
+        if found := cameras():
+            return Capture(found[0][0], size=size)
+        if _has_picamera():
+            return PiCamera(0, size)
+        raise SourceError(
+            "no camera found: expected a webcam (/dev/video*) or a Pi camera "
+            "(apt install python3-picamera2); or name a video file or a stream"
+        )
+    if word.startswith("picamera"):
+        _, _, number = word.partition(":")
+        if number and not number.isdigit():
+            raise SourceError(f"{word}: expected picamera or picamera:NUMBER")
+        return PiCamera(int(number or 0), size)
+    if word.lower().startswith(NETWORK):
+        return Capture(word, size=size)
+    if word.isdigit():
+        return Capture(f"/dev/video{word}", size=size)
+    if word.startswith("/dev/"):
+        return Capture(word, size=size)
+    if os.path.exists(word) or "." in word or os.sep in word:
+        return Video(word, live)
+    fitting = [path for path, name in cameras() if word.lower() in name.lower()]
+    if not fitting:
+        known = ", ".join(f"{path} {name!r}" for path, name in cameras()) or "none"
+        raise SourceError(f"no camera whose name has {word!r}; there are: {known}")
+    return Capture(fitting[0], size=size)
+
+
+def cameras() -> list[tuple[str, str]]:
+    """(path, name) of the webcams; a camera's further nodes (metadata) are left out."""
+    found = []
+    names = os.listdir(_DEVICES) if os.path.isdir(_DEVICES) else []
+    for node in sorted(names, key=lambda name: (len(name), name)):
+        folder = os.path.join(_DEVICES, node)
+        if _line(os.path.join(folder, "index")) in ("", "0"):
+            name = _line(os.path.join(folder, "name")) or "camera"
+            found.append((f"/dev/{node}", name))
+    return found
+
+
+class Capture:
+    """A webcam or a network stream, through OpenCV."""
+
+    live = True
+
+    def __init__(self, target: str, *, size: tuple[int, int] | None = None) -> None:
+        self.name = target
+        self._size = size
+        self._capture: Any = None
+
+    def open(self) -> None:
+        cv2 = opencv()
+        if self.name.startswith("/dev/"):
+            self._check_device()
+            self._capture = cv2.VideoCapture(self.name, cv2.CAP_V4L2)
+            reason = "not a camera, or in use by another program (fuser -v shows it)"
+        else:
+            limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _WAIT_MS]
+            limits += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, _WAIT_MS]
+            self._capture = cv2.VideoCapture(self.name, cv2.CAP_FFMPEG, limits)
+            reason = "the stream cannot be opened: wrong address, or it is not sending"
+        if not self._capture.isOpened():
+            self.close()
+            raise SourceError(f"{_without_password(self.name)}: {reason}")
+        if self._size:
+            self._capture.set(cv2.CAP_PROP_FRAME_WIDTH, self._size[0])
+            self._capture.set(cv2.CAP_PROP_FRAME_HEIGHT, self._size[1])
+        self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+
+    def read(self) -> Picture | None:
+        return _rgb(self._capture)
+
+    def close(self) -> None:
+        if self._capture is not None:
+            self._capture.release()
+            self._capture = None
+
+    def _check_device(self) -> None:
+        if not os.path.exists(self.name):
+            there = ", ".join(path for path, _ in cameras()) or "none"
+            raise SourceError(f"{self.name}: no such camera; there are: {there}")
+        if not os.access(self.name, os.R_OK | os.W_OK):
+            raise SourceError(
+                f"{self.name}: permission denied; run: sudo usermod -aG video $USER, "
+                "then log in again"
+            )
+
+
+class Video:
+    """A video file: every frame once; when `live`, again and again at its speed."""
+
+    def __init__(self, path: str, live: bool = False) -> None:
+        self.name, self.live = path, live
+        self.rate = 0.0  # frames a second, as the file says
+        self.frames = 0  # as the file says; 0 when it does not
+        self._capture: Any = None
+        self._due = 0.0
+
+    def open(self) -> None:
+        cv2 = opencv()
+        if os.path.isdir(self.name):
+            raise SourceError(f"{self.name}: expected a video, got a folder")
+        try:
+            with open(self.name, "rb"):
+                pass
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise SourceError(f"{self.name}: {reason}") from None
+        self._capture = cv2.VideoCapture(self.name)
+        if not self._capture.isOpened():
+            self.close()
+            raise SourceError(
+                f"{self.name}: expected a video, got something else or a damaged file"
+            )
+        rate = float(self._capture.get(cv2.CAP_PROP_FPS))
+        self.rate = rate if 0 < rate < 1000 else 25.0
+        self.frames = max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+        self._due = time.monotonic()
+
+    def read(self) -> Picture | None:
+        frame = _rgb(self._capture)
+        if not self.live:
+            return frame
+        if frame is None:
+            self.close()
+            try:
+                self.open()  # from the start again
+            except SourceError:
+                return None
+            frame = _rgb(self._capture)
+        self._due += 1 / self.rate
+        time.sleep(max(0.0, min(self._due - time.monotonic(), 1.0)))
+        return frame
+
+    def close(self) -> None:
+        if self._capture is not None:
+            self._capture.release()
+            self._capture = None
+
+
+class PiCamera:
+    """The Raspberry Pi's own camera, through picamera2 (libcamera)."""
+
+    live = True
+
+    def __init__(self, number: int, size: tuple[int, int] | None) -> None:
+        self.name = f"picamera:{number}"
+        self._number, self._size = number, size or _PI_SIZE
+        self._camera: Any = None
+
+    def open(self) -> None:
+        try:
+            from picamera2 import Picamera2
+        except ImportError as error:
+            raise SourceError(
+                f"{self.name}: picamera2 cannot be imported ({error}); run: sudo apt "
+                "install python3-picamera2, and make the environment with "
+                "python3 -m venv --system-site-packages"
+            ) from None
+        try:
+            self._camera = Picamera2(self._number)
+            # picamera2 names the bytes in memory backwards: this is RGB
+            form = {"size": self._size, "format": "BGR888"}
+            self._camera.configure(self._camera.create_video_configuration(main=form))
+            self._camera.start()
+        except (RuntimeError, IndexError, OSError) as error:
+            self.close()
+            raise SourceError(
+                f"{self.name}: {error or 'no such camera'} (is the cable in, is "
+                "another program using it? rpicam-hello shows it)"
+            ) from None
+
+    def read(self) -> Picture | None:
+        frame: Picture = self._camera.capture_array("main")
+        return frame
+
+    def close(self) -> None:
+        if self._camera is not None:
+            self._camera.close()
+            self._camera = None
+
+
+def opencv() -> Any:
+    """The module cv2, quiet; SourceError that names the extra when it is missing."""
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
+    try:
+        import cv2
+    except ImportError as error:
+        raise SourceError(
+            f"OpenCV is needed for this source ({error}); run: pip install "
+            "opencv-python-headless (the extra edgegraft[camera])"
+        ) from None
+    return cv2
+
+
+def _rgb(capture: Any) -> Picture | None:
+    if capture is None:
+        return None
+    whole, frame = capture.read()
+    if not whole or frame is None or frame.ndim != 3:
+        return None
+    picture: Picture = np.ascontiguousarray(frame[:, :, ::-1])  # OpenCV gives BGR
+    return picture
+
+
+def _has_picamera() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("picamera2") is not None
+
+
+def _without_password(url: str) -> str:
+    head, slashes, rest = url.partition("://")
+    return head + slashes + rest.rpartition("@")[2] if slashes else url
+
+
+def _line(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.readline().strip()
+    except OSError:
+        return ""

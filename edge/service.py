@@ -1,0 +1,56 @@
+"""Being a well-behaved service: ends on SIGTERM, tells systemd that it lives.
+
+It does not know: what the service does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType, TracebackType
+from typing import Any
+
+_SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP")
+
+
+class Service:
+    """While entered, SIGTERM, SIGINT and SIGHUP set `stopped` instead of killing."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Service:
+        for name in _SIGNALS:
+            number = getattr(signal, name, None)
+            if number is not None:
+                self._before[number] = signal.signal(number, self._stop)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.tell("STOPPING=1")
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def tell(self, state: str) -> None:
+        """sd_notify(3): ``READY=1``, ``WATCHDOG=1``; nothing without systemd."""
+        address = os.environ.get("NOTIFY_SOCKET")
+        if not address:
+            return
+        import socket
+
+        if address.startswith("@"):
+            address = "\0" + address[1:]
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                sender.sendto(state.encode(), address)
+        except OSError:
+            pass  # systemd will notice by itself
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self.stopped = True

@@ -1,0 +1,186 @@
+"""The benchmark: what it times, and what it says about a spoiled measurement."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge import conditions, workload
+from edge.bench import Probe
+from edge.cli import main
+from tests.edge_models import FLOAT32, network, photo, save, with_card
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    return save(tmp_path / "m.tflite", with_card(network()))
+
+
+def test_threads_photos_pace_and_minutes(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(6):
+        photo(folder / f"{number}.png", (200, 0, 0), 60)
+    (folder / "bad.png").write_text("no photo")
+    argv = ["bench", model, "--runs", "9", "--threads", "1,2", "--json"]
+    argv += ["--photos", str(folder), "--minutes", "0.003"]
+    assert main(argv) == 0
+    records = json.loads(capsys.readouterr().out)["models"]
+    assert [record["threads"] for record in records] == [1, 2]
+    for record in records:
+        assert record["p50_ms"] <= record["p95_ms"] <= record["p99_ms"]
+        assert record["variant"] == "int8" and record["model"] == model
+        work = record["photos"]
+        assert work["photos"] == 6  # the bad one is not counted
+        parts = sum(
+            work[part]["p50_ms"] for part in ("decode", "resize", "inference", "rest")
+        )
+        assert 0 < parts <= work["total"]["p99_ms"] * 4
+        assert work["batched"]["photos_per_second"] > 0
+        sample = record["sustained"]["samples"][0]
+        assert {"p50_ms", "temperature_c", "clock_mhz", "throttled"} <= set(sample)
+    assert main(["bench", model, "--runs", "3", "--photos", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert "p99 ms" in out and "6 photos, p50 ms: decode " not in out
+    assert "3 photos, p50 ms: decode " in out and " photos a second with " in out
+
+
+def test_a_pace_is_kept_and_lateness_counted(model: str) -> None:
+    probe = Probe(model)
+    begin = time.monotonic()
+    told = workload.paced(probe, 20, seconds=0.5)
+    assert 0.4 < time.monotonic() - begin < 3
+    assert told["asked_fps"] == 20 and 2 <= told["fps"] <= 21
+    probe.once = lambda: time.sleep(0.06) or 60.0  # type: ignore[method-assign]
+    slow = workload.paced(probe, 20, seconds=0.5)
+    assert slow["late"] >= 5 and slow["fps"] < 18 and slow["p50_ms"] == 60.0
+
+
+def test_a_sustained_run_is_sampled(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        conditions,
+        "now",
+        lambda: {"temperature_c": 61.0, "clock_mhz": 1500.0, "throttled": []},
+    )
+    told = workload.sustained(Probe(model), 0.01, every=0.2)
+    assert 2 <= len(told["samples"]) <= 4 and told["slower"] > 0
+    assert told["samples"][0]["temperature_c"] == 61.0
+
+
+@pytest.fixture
+def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine's files, and a vcgencmd that says what the test wrote."""
+    cpu = tmp_path / "cpu" / "cpu0" / "cpufreq"
+    zone = tmp_path / "thermal" / "thermal_zone0"
+    cpu.mkdir(parents=True)
+    zone.mkdir(parents=True)
+    (cpu / "scaling_governor").write_text("ondemand\n")
+    (cpu / "scaling_cur_freq").write_text("1500000\n")
+    (zone / "temp").write_text("82100\n")
+    command = tmp_path / "bin" / "vcgencmd"
+    command.parent.mkdir()
+    command.write_text("#!/bin/sh\necho throttled=0x50005\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(conditions, "_CPU", str(tmp_path / "cpu"))
+    monkeypatch.setattr(conditions, "_THERMAL", str(tmp_path / "thermal"))
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
+    return tmp_path
+
+
+def test_what_a_board_tells(board: Path) -> None:
+    assert conditions.now() == {
+        "temperature_c": pytest.approx(82.1),
+        "clock_mhz": 1500.0,
+        "throttled": ["the supply voltage is low", "the processor is throttled"],
+    }
+    notes = conditions.warnings()
+    assert "the CPU governor is ondemand" in notes[0] and "sudo tee" in notes[0]
+    assert notes[1] == "the supply voltage is low: times are too long"
+    assert len(notes) == 3
+
+
+def test_a_quiet_machine_has_no_warnings(
+    board: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    governor = board / "cpu" / "cpu0" / "cpufreq" / "scaling_governor"
+    governor.write_text("performance\n")
+    (board / "bin" / "vcgencmd").write_text("#!/bin/sh\necho nonsense\n")
+    assert conditions.warnings() == []
+    monkeypatch.setattr(os, "getloadavg", lambda: (64.0, 0.0, 0.0))
+    assert "other programs are running (load 64.0" in conditions.warnings()[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"runtime": "tflite-runtime"}, "run: pip install ai-edge-litert"),
+        ({"xnnpack": False}, "leave --no-xnnpack out"),
+        ({"fast": False}, "no 8-bit dot product"),
+        ({}, "fixed costs"),
+    ],
+)
+def test_why_int8_is_slower(
+    changes: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conditions, "fast_int8", lambda: changes.get("fast", True))
+    record = {"runtime": "litert", "runtime_version": "1", "xnnpack": True, **changes}
+    assert words in conditions.why_int8_is_slow(record)
+
+
+def test_a_slower_int8_is_explained(
+    model: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from edge import bench_verb
+
+    flat = with_card(network(FLOAT32), variant="float32")
+    other = save(tmp_path / "f.tflite", flat)
+    found = iter((2.0, 1.0))
+    real = bench_verb.bench_apart
+
+    def timed(name: str, **options: Any) -> dict[str, Any]:
+        return {**real(name, **options), "p50_ms": next(found)}
+
+    monkeypatch.setattr(bench_verb, "bench_apart", timed)
+    assert main(["bench", model, other, "--runs", "2"]) == 0
+    assert f"warning: {model} is slower than {other}: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--photos", "nowhere"], "nowhere: expected a folder of photos"),
+        (["--threads", "1,x"], "expected 1 or more, got 'x'"),
+        (["--fps", "0"], "expected more than 0, got '0'"),
+        (["--minutes", "soon"], "expected more than 0, got 'soon'"),
+    ],
+)
+def test_bad_options(
+    argv: list[str],
+    message: str,
+    model: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["bench", model, "--runs", "2", *argv]) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
+
+
+def test_percentiles_are_of_all_times(model: str) -> None:
+    from edge.bench import percentiles
+
+    told = percentiles(np.arange(101.0))
+    assert told == {"p50_ms": 50.0, "p95_ms": 95.0, "p99_ms": 99.0}

@@ -1,0 +1,140 @@
+"""The folder for a device: what is in it, and that it runs alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from edge.cli import main
+from tests.edge_models import network, photo, save, with_card, with_files
+
+PARTS = {"model.tflite", "edge.pyz", "requirements.txt", "README.md"}
+PARTS |= {"edgegraft.service"}
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    exports = tmp_path / "run" / "exports"
+    exports.mkdir(parents=True)
+    save(exports / "int8.tflite", with_card(network(), name="tiny"))
+    return tmp_path / "run"
+
+
+def test_the_packed_program_runs_alone(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "device"
+    assert main(["pack", str(run_folder), "-o", str(folder)]) == 0
+    assert "next: scp -r" in capsys.readouterr().out
+    assert {path.name for path in folder.iterdir()} >= PARTS
+    picture = photo(tmp_path / "x.png", (0, 200, 0))
+    start = [sys.executable, "-I", "edge.pyz"]
+    for argv, wanted in (
+        (["classify", "model.tflite", picture, "--json"], '"label": "green"'),
+        (["info", "model.tflite"], "red, green, blue"),
+        (["doctor"], "works (used)"),
+        # several models: each is timed by the program in a process of its own
+        (["bench", "model.tflite", "model.tflite", "--runs", "3"], "p95"),
+    ):
+        done = subprocess.run(
+            [*start, *argv], cwd=folder, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0 and wanted in done.stdout, done.stderr
+    wrong = subprocess.run(
+        [*start, "bogus"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert wrong.returncode == 2 and "python edge.pyz -h" in wrong.stderr
+
+
+def test_a_packed_program_packs_itself(run_folder: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "one", tmp_path / "two"
+    assert main(["pack", str(run_folder), "-o", str(first)]) == 0
+    argv = [sys.executable, "-I", first / "edge.pyz", "pack", first / "model.tflite"]
+    subprocess.run([*argv, "-o", second], check=True, capture_output=True)
+    for name in PARTS:
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+    names = zipfile.ZipFile(second / "edge.pyz").namelist()
+    assert "__main__.py" in names and "edge/preprocess.py" in names
+    assert not [name for name in names if not name.endswith(".py")]
+
+
+def test_the_readme_is_short_and_names_the_model(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["pack", str(run_folder), "-o", str(tmp_path / "d")]) == 0
+    text = (tmp_path / "d" / "README.md").read_text("utf-8")
+    assert text.startswith("# tiny (int8, 0.0 MB): red, green, blue\n")
+    assert text.count("\n") <= 12
+    unit = (tmp_path / "d" / "edgegraft.service").read_text("utf-8")
+    command = unit.replace("\\\n", "").split("edge.pyz ")[1].splitlines()[0]
+    argv = command.replace("model.tflite", "none.tflite").split()
+    assert main(argv) == 2  # the options are real, only this model is not there
+    assert capsys.readouterr().err.count("none.tflite: no such model file") == 1
+    needs = (tmp_path / "d" / "requirements.txt").read_text("utf-8")
+    assert "tensorflow" not in needs and "ai-edge-litert" in needs
+
+
+def test_nothing_is_overwritten_unasked(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "d"
+    folder.mkdir()
+    (folder / "README.md").write_text("mine")
+    (folder / "other.txt").write_text("mine")
+    assert main(["pack", str(run_folder), "-o", str(folder)]) == 2
+    err = capsys.readouterr().err
+    assert "README.md: is there already; give --overwrite" in err
+    assert {path.name for path in folder.iterdir()} == {"README.md", "other.txt"}
+    assert main(["pack", str(run_folder), "-o", str(folder), "--overwrite"]) == 0
+    assert (folder / "other.txt").read_text() == "mine"
+    assert {path.name for path in folder.iterdir()} >= PARTS | {"other.txt"}
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("no-run", "no such model file"),
+        ("run --variant float32", "expected exports/float32.tflite in this run, got"),
+        ("foreign.tflite", "expected a model with labels inside"),
+        ("damaged.tflite", "damaged.tflite"),
+        ("run/exports/int8.tflite -o file", "expected a folder to write to, got a f"),
+    ],
+)
+def test_bad_input(
+    what: str,
+    message: str,
+    run_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "foreign.tflite", network())
+    save(tmp_path / "damaged.tflite", with_card(network())[:300])
+    (tmp_path / "file").write_text("x")
+    before = set(tmp_path.iterdir())
+    assert main(["pack", "-o", "out", *what.split()]) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_labels_of_metadata_are_enough(tmp_path: Path) -> None:
+    flat = with_files(network(), labels_txt="red\ngreen\nblue")
+    model = save(tmp_path / "m.tflite", flat)
+    assert main(["pack", model, "-o", str(tmp_path / "d")]) == 0
+    picture = photo(tmp_path / "x.png", (0, 0, 200))
+    argv = ["-I", "edge.pyz", "classify", "model.tflite", picture, "--json"]
+    done = subprocess.run(
+        [sys.executable, *argv],
+        cwd=tmp_path / "d",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout)["photos"][0]["label"] == "blue"
