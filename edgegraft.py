@@ -1,12 +1,12 @@
 """The command `edgegraft VERB`: composes the rooms, imports one only when asked for.
 
     edgegraft build PHOTOS      photos in, a verified int8 .tflite out
-    edgegraft data              audit, split, or draw the sample photos
+    edgegraft data              audit, split, capture, or draw the sample photos
     edgegraft backbones         the networks to choose from
     edgegraft finetune PHOTOS   the training run alone
     edgegraft quantize RUN      a run's TFLite files
     edgegraft compare RUN       accuracy and latency of these files
-    edgegraft edge              classify, info, doctor, bench, evaluate: as on a device
+    edgegraft edge              classify, camera, info, doctor, bench, evaluate, pack
     edgegraft app               the page: drop photos, see answers
 
 Exit codes: 0 done, 2 bad input, 3 int8 lost more accuracy than --max-drop allows.
