@@ -36,14 +36,14 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=COUNT,
         metavar="N",
-        help=f"training photos that set int8's ranges (default: {COUNT})",
+        help=f"training photos that set the integer ranges (default: {COUNT})",
     )
     add(
         "--max-drop",
         type=float,
         default=100 * MAX_DROP,
         metavar="POINTS",
-        help="accuracy int8 may lose on validation, in points "
+        help="accuracy a file may lose on validation, in points "
         f"(default: {100 * MAX_DROP:g}); over it the file is kept aside, exit code 3",
     )
 

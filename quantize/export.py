@@ -1,7 +1,7 @@
 """The model files of a run: converted, verified, described, scored, kept or rejected.
 
 Each file is measured as a file, through the runner that ships, on the validation
-part. An int8 file that loses more than `max_drop` against the run's own float32 file
+part. A file that loses more than `max_drop` against the run's own float32 file
 is kept aside as ``<variant>.rejected.tflite``. One photo is always allowed to change
 (unless `max_drop` is 0): on 40 photos it is 2.5 points, and says nothing.
 
@@ -122,7 +122,7 @@ def _make_all(
         model, facts, validation = made[variant.name]
         drop = reference[2].accuracy - validation.accuracy
         allowed = allowed_drop(max_drop, validation.photos)
-        rejected = variant.calibrated and drop > allowed
+        rejected = variant.name != recipes.REFERENCE and drop > allowed
         path = _place(maker.run, variant.name, rejected)
         _write(path, model)
         _place(maker.run, variant.name, not rejected).unlink(missing_ok=True)
