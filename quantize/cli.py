@@ -14,6 +14,7 @@ from pathlib import Path
 from edge.command import run_command
 
 QUANTIZE = "Export a run's network as verified TFLite files."
+CHECK = "Say which targets take model files, and what stands in the way of others."
 COMPARE = "Measure a run's exported files on its test photos and this machine."
 _RUNTIMES = ("auto", "litert", "tflite-runtime", "tf.lite")
 
@@ -23,6 +24,7 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
     from quantize.calibration import COUNT
     from quantize.export import MAX_DROP
     from quantize.recipes import VARIANTS
+    from quantize.targets import GENERIC, TARGETS
 
     add = parser.add_argument
     add(
@@ -30,6 +32,13 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
         default="float32,int8",
         metavar="LIST",
         help=f"out of {', '.join(VARIANTS)} (default: float32,int8)",
+    )
+    add(
+        "--target",
+        choices=tuple(TARGETS),
+        default=GENERIC,
+        help="what has to take the files: operators, tensor types, size "
+        f"(default: {GENERIC})",
     )
     add(
         "--calibration",
@@ -76,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
         args.variants,
         calibration_count=args.calibration,
         max_drop=args.max_drop / 100,
+        target=args.target,
         overwrite=args.overwrite,
         console=console,
     )
@@ -87,6 +97,43 @@ def run(args: argparse.Namespace) -> int:
         console.say(f"{result.path}")
     console.say(f"next: edgegraft compare {opened.folder}")
     return EXIT_REJECTED if any(r.rejected for r in results.values()) else 0
+
+
+def add_check_parser(parser: argparse.ArgumentParser) -> None:
+    """`python -m quantize check`."""
+    from quantize.targets import TARGETS
+
+    parser.add_argument(
+        "models", nargs="+", type=Path, metavar="MODEL", help="a .tflite file"
+    )
+    parser.add_argument("--target", choices=tuple(TARGETS), help="only this one")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def run_check(args: argparse.Namespace) -> int:
+    """One line a file and target; 3 when a target that was asked for refuses one."""
+    from edge.runtime import read_model
+    from quantize import flatbuffer, metadata, targets
+
+    names = [args.target] if args.target else list(targets.TARGETS)
+    found = {}
+    for path in args.models:
+        flat, _ = metadata.split(read_model(path))
+        tree = flatbuffer.parse(flat)
+        ops = [flatbuffer.op(tree, op) for g in tree.subgraphs for op in g.operators]
+        found[str(path)] = {
+            "oldest_runtime": targets.oldest_runtime(ops),
+            "targets": {n: targets.refusals(tree, len(flat), n) for n in names},
+        }
+    if args.json:
+        json.dump(found, sys.stdout)
+        print()
+    for path, record in () if args.json else found.items():
+        print(f"{path}: TensorFlow Lite {record['oldest_runtime'] or '(newest)'} on")
+        for name, reasons in record["targets"].items():
+            print(f"  {name}: {'takes it' if not reasons else '; '.join(reasons)}")
+    refused = any(any(record["targets"].values()) for record in found.values())
+    return 3 if args.target and refused else 0
 
 
 def add_compare_parser(parser: argparse.ArgumentParser) -> None:
@@ -134,10 +181,15 @@ def run_compare(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m quantize") -> int:
-    """`edgegraft quantize`, or with the first word ``compare`` that; the exit code."""
+    """`edgegraft quantize`, or with the first word ``compare`` or
+    ``check`` that; the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["compare"]:
         return compare_main(words[1:], f"{prog} compare")
+    if words[:1] == ["check"]:
+        return run_command(
+            add_check_parser, run_check, words[1:], f"{prog} check", CHECK
+        )
     return run_command(add_parser, run, words, prog, QUANTIZE)
 
 

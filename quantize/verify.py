@@ -41,6 +41,7 @@ class Facts:
 
     `size_bytes` is of the flatbuffer without a zip behind it. `refused_by` maps a
     target to the reasons why it cannot run the file; a target not in it can.
+    `oldest_runtime` is the first TensorFlow Lite release with all its operators.
     """
 
     variant: str
@@ -54,6 +55,7 @@ class Facts:
     ops: tuple[tuple[str, int, int], ...]
     runtime: str
     refused_by: Mapping[str, tuple[str, ...]]
+    oldest_runtime: str | None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -73,6 +75,7 @@ class Facts:
                 for name, version, count in self.ops
             ],
             "runs_on": self.runtime,
+            "oldest_runtime": self.oldest_runtime,
             "refused_by": {k: list(v) for k, v in self.refused_by.items()},
         }
 
@@ -104,7 +107,9 @@ def verify(
     versions = Counter(flatbuffer.op(tree, operator) for operator in graph.operators)
     scale, zero_point = _quantization(image)
     runtime = _run_once(record, flat, len(labels), outputs[PROBABILITIES])
-    reasons = targets.refused(versions)
+    refusals = {
+        name: targets.refusals(tree, len(flat), name) for name in targets.TARGETS
+    }
     return Facts(
         variant=record.name,
         size_bytes=len(flat),
@@ -118,7 +123,8 @@ def verify(
         ),
         ops=tuple((*op, count) for op, count in sorted(versions.items())),
         runtime=runtime,
-        refused_by={targets.TFLITE_RUNTIME: reasons} if reasons else {},
+        refused_by={name: why for name, why in refusals.items() if why},
+        oldest_runtime=targets.oldest_runtime(versions),
     )
 
 

@@ -62,7 +62,7 @@ def test_float32_is_the_keras_network_behind_a_uint8_input(network, made):
     facts = verify(made[0]["float32"], "float32", RECIPE, LABELS)
     assert (facts.input_type, facts.input_shape) == ("UINT8", (1, SIZE, SIZE, 3))
     assert facts.output_types == {"probabilities": "FLOAT32"}
-    assert facts.refused_by == {}
+    assert targets.TFLITE_RUNTIME not in facts.refused_by
 
 
 def test_int8_holds_integers_only(made):
@@ -71,7 +71,7 @@ def test_int8_holds_integers_only(made):
     assert facts.output_types == {"probabilities": "UINT8"}
     assert facts.size_bytes == len(made[0]["int8"])
     assert "litert" in facts.runtime
-    assert facts.refused_by == {}
+    assert targets.TFLITE_RUNTIME not in facts.refused_by
 
 
 def test_int8_input_is_0_to_255_though_calibrated_in_the_dark(made):
@@ -260,6 +260,7 @@ def test_what_tflite_runtime_refuses_is_said(made):
     assert facts.refused_by == {
         targets.TFLITE_RUNTIME: ("FULLY_CONNECTED version 12, it knows up to 10",)
     }
+    assert facts.oldest_runtime == "2.17"
     assert targets.refused([("STABLEHLO_ADD", 1)]) == (
         "STABLEHLO_ADD is unknown to it",
     )
@@ -292,7 +293,7 @@ def test_every_variant_is_what_its_name_says(network, made, name):
     facts = verify(made[0][name], name, RECIPE, LABELS)
     assert facts.input_type == record.input_type
     assert facts.output_types == {"probabilities": record.output_type}
-    assert facts.refused_by == {}
+    assert targets.TFLITE_RUNTIME not in facts.refused_by
     card = ModelCard(LABELS, RECIPE, name)
     photos = pixels(40, seed=5)
     got = Classifier(metadata.embed(made[0][name], card)).probabilities(photos)
@@ -373,7 +374,7 @@ def test_every_family_of_backbones_converts_to_every_variant(backbone):
     for name in recipes.VARIANTS:
         made = conversion.make(name)
         facts = verify(made, name, InputRecipe(size, size), LABELS)
-        assert facts.refused_by == {}
+        assert targets.TFLITE_RUNTIME not in facts.refused_by
         sizes[name] = len(made)
     assert sizes["float16"] < 0.6 * sizes["float32"]
     assert sizes["dynamic"] < 0.5 * sizes["float32"]
