@@ -10,12 +10,17 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from edge.command import run_command
+from edge.errors import EdgegraftError
+
+if TYPE_CHECKING:
+    from finetune.run import Run
 
 QUANTIZE = "Export a run's network as verified TFLite files."
 CHECK = "Say which targets take model files, and what stands in the way of others."
-COMPARE = "Measure a run's exported files on its test photos and this machine."
+COMPARE = "Measure model files on a run's test photos and this machine; name the best."
 _RUNTIMES = ("auto", "litert", "tflite-runtime", "tf.lite")
 
 
@@ -62,6 +67,17 @@ def add_compare_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--runtime", choices=_RUNTIMES, default="auto", help="which interpreter")
     add("--threads", type=int, default=1, help="threads for the timing (default: 1)")
+
+
+def add_budget_options(parser: argparse.ArgumentParser) -> None:
+    """What the file to ship may cost."""
+    for name, what in (("ms", "median latency"), ("mb", "file size")):
+        parser.add_argument(
+            f"--budget-{name}",
+            type=float,
+            metavar=name.upper(),
+            help=f"most {what} of the file to ship, in {name.replace('mb', 'MB')}",
+        )
 
 
 def add_parser(parser: argparse.ArgumentParser) -> None:
@@ -116,7 +132,7 @@ def run_check(args: argparse.Namespace) -> int:
     from quantize import flatbuffer, metadata, targets
 
     names = [args.target] if args.target else list(targets.TARGETS)
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for path in args.models:
         flat, _ = metadata.split(read_model(path))
         tree = flatbuffer.parse(flat)
@@ -140,8 +156,23 @@ def add_compare_parser(parser: argparse.ArgumentParser) -> None:
     """`edgegraft compare`."""
     from quantize.compare import ROUNDS, RUNS
 
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    parser.add_argument(
+        "things",
+        nargs="+",
+        type=Path,
+        metavar="RUN_OR_MODEL",
+        help="run folders, and .tflite files made elsewhere; the first is a run, whose "
+        "test photos judge all",
+    )
     add_compare_options(parser)
+    add_budget_options(parser)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="where the comparison is written (default: the run; of several things a "
+        "folder 'comparison' beside the first)",
+    )
     parser.add_argument(
         "--rounds", type=int, default=ROUNDS, help=f"of timing (default: {ROUNDS})"
     )
@@ -159,25 +190,47 @@ def run_compare(args: argparse.Namespace) -> int:
     from finetune.run import Run
     from quantize import report
     from quantize.compare import compare
+    from quantize.export import EXIT_REJECTED
 
     console = Console(json=args.json)
-    opened = Run.open(args.run)
+    first, *rest = (_thing(path) for path in args.things)
+    if not isinstance(first, Run):
+        raise EdgegraftError(
+            f"expected a run folder first, whose test photos judge the others, got "
+            f"{first}; try: edgegraft edge evaluate {first} PHOTOS"
+        )
     comparison = compare(
-        opened,
+        first,
+        *rest,
         runtime=args.runtime,
         threads=args.threads,
         rounds=args.rounds,
         runs=args.runs,
+        budget_ms=args.budget_ms,
+        budget_mb=args.budget_mb,
+        out=args.out,
         console=console,
     )
     if args.json:
         json.dump(comparison.to_dict(), sys.stdout)
         print()
-        return 0
-    for line in ("", *report.table(comparison)):
-        console.say(line)
-    console.say(f"written: {opened.folder / 'comparison'}.json, .csv, .png")
-    return 0
+    else:
+        for line in ("", *report.table(comparison)):
+            console.say(line)
+        chosen = comparison.choice
+        console.say(
+            f"ship {chosen.file.title if chosen.file else 'none'}: {chosen.why}"
+        )
+        console.say(
+            f"written: {comparison.folder / 'comparison'}.json, .csv, .png, .html"
+        )
+    return 0 if comparison.choice.file else EXIT_REJECTED
+
+
+def _thing(path: Path) -> Run | Path:
+    from finetune.run import Run
+
+    return path if path.is_file() else Run.open(path)
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m quantize") -> int:
