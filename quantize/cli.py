@@ -136,9 +136,8 @@ def run_check(args: argparse.Namespace) -> int:
     for path in args.models:
         flat, _ = metadata.split(read_model(path))
         tree = flatbuffer.parse(flat)
-        ops = [flatbuffer.op(tree, op) for g in tree.subgraphs for op in g.operators]
         found[str(path)] = {
-            "oldest_runtime": targets.oldest_runtime(ops),
+            "oldest_runtime": targets.oldest_runtime(tree),
             "targets": {n: targets.refusals(tree, len(flat), n) for n in names},
         }
     if args.json:

@@ -272,9 +272,6 @@ def _measured(
     last, path, evaluation = rounds[-1], entry.path, scored.evaluation
     flat, _ = metadata.split(path.read_bytes())
     tree = flatbuffer.parse(flat)
-    ops = [
-        flatbuffer.op(tree, op) for graph in tree.subgraphs for op in graph.operators
-    ]
     refusals = {n: targets.refusals(tree, len(flat), n) for n in targets.TARGETS}
     card = read_card(path)
     return Measured(
@@ -297,7 +294,7 @@ def _measured(
         peak_memory_mb=max(float(one["peak_memory_mb"]) for one in rounds),
         threads=int(last["threads"]),
         runtime=f"{last['runtime']} {last['runtime_version']}",
-        oldest_runtime=targets.oldest_runtime(ops),
+        oldest_runtime=targets.oldest_runtime(tree),
         refused_by=tuple(name for name, why in refusals.items() if why),
     )
 

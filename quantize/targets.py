@@ -157,6 +157,8 @@ UNSORTED_SEGMENT_SUM:1 VAR_HANDLE:1 WHERE:2 WHILE:1 ZEROS_LIKE:1
 """
 
 
+_INT16_KERNELS = (2, 4)  # of convolution, ADD and MEAN
+
 Ops = Iterable[tuple[str, int]]
 
 
@@ -205,8 +207,7 @@ def check(model: bytes, name: str) -> tuple[str, ...]:
 def refusals(tree: Any, size: int, name: str) -> tuple[str, ...]:
     """`check`, of a tree that is there already and the bytes it has."""
     record = target(name)
-    graphs = tree.subgraphs
-    ops = [flatbuffer.op(tree, one) for graph in graphs for one in graph.operators]
+    ops = [flatbuffer.op(tree, operator) for operator in _operators(tree)]
     reasons = list(refused(ops, name))
     if record.types is not None:
         reasons += _foreign_types(tree, record.types)
@@ -241,16 +242,32 @@ def _releases() -> dict[str, tuple[str, ...]]:
     return {words[0]: tuple(words[1:]) for words in lines}
 
 
-def oldest_runtime(ops: Ops) -> str | None:
-    """The first TensorFlow Lite release that knows all operators, such as ``2.3``.
+def oldest_runtime(tree: Any) -> str | None:
+    """The first TensorFlow Lite release that runs a file, such as ``2.3``.
 
-    None when an operator, or its version, is newer than this table.
+    The converter leaves the versions of 16-bit operators as they are with 8 bits, so
+    these are told by their tensors. None when an operator is newer than this table.
     """
-    oldest = (0, 0)
-    for operator, version in ops:
-        known = _releases().get(operator, ())
-        if not 1 <= version <= len(known):
-            return None
-        major, minor = known[version - 1].split(".")
-        oldest = max(oldest, (int(major), int(minor)))
-    return f"{oldest[0]}.{oldest[1]}" if oldest != (0, 0) else None
+    found = [release(flatbuffer.op(tree, op)) for op in _operators(tree)]
+    types = {flatbuffer.type_name(t.type) for g in tree.subgraphs for t in g.tensors}
+    if "INT16" in types:
+        found.append(_INT16_KERNELS)
+    known = [one for one in found if one is not None]
+    if not known or len(known) < len(found):
+        return None
+    major, minor = max(known)
+    return f"{major}.{minor}"
+
+
+def release(op: tuple[str, int]) -> tuple[int, int] | None:
+    """The release (major, minor) that brought an operator's version, if known."""
+    name, version = op
+    known = _releases().get(name, ())
+    if not 1 <= version <= len(known):
+        return None
+    major, minor = known[version - 1].split(".")
+    return int(major), int(minor)
+
+
+def _operators(tree: Any) -> list[Any]:
+    return [operator for graph in tree.subgraphs for operator in graph.operators]

@@ -124,7 +124,7 @@ def verify(
         ops=tuple((*op, count) for op, count in sorted(versions.items())),
         runtime=runtime,
         refused_by={name: why for name, why in refusals.items() if why},
-        oldest_runtime=targets.oldest_runtime(versions),
+        oldest_runtime=targets.oldest_runtime(tree),
     )
 
 

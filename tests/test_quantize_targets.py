@@ -44,21 +44,27 @@ def test_a_microcontroller_has_little_room(files):
     assert reason.startswith("1,048,577 bytes, it takes up to 1,048,576")
 
 
-def test_the_oldest_runtime_is_that_of_the_newest_operator():
-    assert targets.oldest_runtime([("CONV_2D", 3), ("SOFTMAX", 2)]) == "1.14"
-    assert targets.oldest_runtime([("CONV_2D", 3), ("CONV_2D", 5)]) == "2.4"
-    # 2.13 is newer than 2.4, though its text sorts before
-    assert targets.oldest_runtime([("CONV_2D", 5), ("ADD", 5)]) == "2.13"
-    assert targets.oldest_runtime([("CONV_2D", 99)]) is None
-    assert targets.oldest_runtime([("STABLEHLO_ADD", 1)]) is None
+def test_the_oldest_runtime_is_that_of_the_newest_operator(files):
+    def oldest(name: str, **versions: int) -> str | None:
+        tree = flatbuffer.parse(files[name])
+        for code in tree.operatorCodes:
+            code.version = versions.get(flatbuffer.op_name(code), code.version)
+        return targets.oldest_runtime(tree)
+
+    assert oldest("int8") == "1.14"
+    assert oldest("int8", CONV_2D=5) == "2.4"
+    assert oldest("int16x8") == "2.4"
+    # 2.11 is newer than 2.4, though its text sorts before
+    assert oldest("int8", CONV_2D=5, FULLY_CONNECTED=10) == "2.11"
+    assert oldest("int8", FULLY_CONNECTED=99) is None
+    assert targets.release(("STABLEHLO_ADD", 1)) is None
 
 
 def test_what_2_14_knows_is_not_newer_than_2_14():
     """Two tables from two sources: the wheel, and the releases."""
     for name, version in targets.operators(targets.TFLITE_RUNTIME).items():
-        oldest = targets.oldest_runtime([(name, version or 1)])
-        if oldest is not None:
-            assert int(oldest.split(".")[0]) < 2 or int(oldest.split(".")[1]) <= 14
+        found = targets.release((name, version or 1))
+        assert found is None or found <= (2, 14)
 
 
 def test_an_unknown_target_lists_the_known():
