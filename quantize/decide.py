@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edge.evaluate import Evaluation
     from quantize.measured import Measured
 
+ALIKE = 0.05  # times closer than that are noise; then the smaller file, or the first
 SURE = 0.05  # below this, chance alone hardly makes such a difference
 
 
@@ -90,7 +91,9 @@ def choose(
         for file in fit
         if file is best or paired(best.evaluation, file.evaluation).p >= SURE
     ]
-    chosen = min(equal, key=lambda file: (file.p50_ms, file.size_bytes))
+    fastest = min(file.p50_ms for file in equal)
+    alike = [file for file in equal if file.p50_ms <= fastest * (1 + ALIKE)]
+    chosen = min(alike, key=lambda file: round(_mb(file), 1))
     why = (
         f"{chosen.evaluation.accuracy:.1%} accurate, {chosen.p50_ms:.2f} ms, "
         f"{_mb(chosen):.2f} MB: "

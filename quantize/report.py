@@ -25,6 +25,7 @@ _HEAD = (
     *("variant", "accuracy", "95 % interval", "drop", "p", "agree", "MB"),
     *("first", "p50", "p95", "p99", "memory", "needs"),
 )
+_LABEL_HEIGHT = 26  # points: a name and its figures
 _SMALLEST_BUBBLE, _LARGEST_BUBBLE = 90.0, 900.0  # areas, square points
 
 
@@ -135,7 +136,8 @@ def draw(path: Path, comparison: Comparison) -> None:
     )
     for number, measured in enumerate(files):
         colour = REJECTED if measured.rejected else _COLOURS[number % len(_COLOURS)]
-        _bubble(axes, measured, colour, measured.size_bytes / largest)
+        near = [f for f in files[:number] if _overlaps(f, measured, files)]
+        _bubble(axes, measured, colour, measured.size_bytes / largest, len(near))
     _frame(axes, files)
     count = files[0].evaluation.photos
     axes.set_title(
@@ -173,7 +175,17 @@ def front(files: Sequence[Measured]) -> list[Measured]:
     return found
 
 
-def _bubble(axes: Axes, measured: Measured, colour: str, share: float) -> None:
+def _overlaps(a: Measured, b: Measured, files: Sequence[Measured]) -> bool:
+    """Whether two labels would lie on each other."""
+    slowest = max(file.p50_ms for file in files)
+    apart = abs(a.evaluation.accuracy - b.evaluation.accuracy)
+    return abs(a.p50_ms - b.p50_ms) < slowest / 4 and apart < 0.001
+
+
+def _bubble(
+    axes: Axes, measured: Measured, colour: str, share: float, below: int
+) -> None:
+    """`below`: so many labels that would lie on this one come before it."""
     from matplotlib.patheffects import withStroke
 
     low, high = (100 * end for end in measured.evaluation.interval)
@@ -188,7 +200,7 @@ def _bubble(axes: Axes, measured: Measured, colour: str, share: float) -> None:
     axes.annotate(
         f"{measured.title}\n",
         (measured.p50_ms, accuracy),
-        xytext=(radius + 5, 0),
+        xytext=(radius + 5, -_LABEL_HEIGHT * below),
         textcoords="offset points",
         fontsize=9,
         weight="bold",
@@ -200,7 +212,7 @@ def _bubble(axes: Axes, measured: Measured, colour: str, share: float) -> None:
         f"\n{accuracy:.1f} %, {measured.p50_ms:.1f} ms, "
         f"{measured.size_bytes / 1e6:.2f} MB",
         (measured.p50_ms, accuracy),
-        xytext=(radius + 5, 0),
+        xytext=(radius + 5, -_LABEL_HEIGHT * below),
         textcoords="offset points",
         fontsize=8,
         color=INK,
