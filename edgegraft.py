@@ -5,11 +5,12 @@
     edgegraft backbones         the networks to choose from
     edgegraft finetune PHOTOS   the training run alone
     edgegraft quantize RUN      a run's TFLite files
-    edgegraft compare RUN       accuracy and latency of these files
+    edgegraft compare RUN...    accuracy and latency of runs and files; names the best
     edgegraft edge              classify, camera, info, doctor, bench, evaluate, pack
     edgegraft app               the page: drop photos, see answers
 
-Exit codes: 0 done, 2 bad input, 3 int8 lost more accuracy than --max-drop allows.
+Exit codes: 0 done, 2 bad input, 3 a file lost more accuracy than --max-drop allows,
+or its --target refuses it, or none fits the budget.
 """
 
 from __future__ import annotations
@@ -41,7 +42,11 @@ VERBS = {
 
 def _add_build(parser: argparse.ArgumentParser) -> None:
     from finetune.cli import add_options
-    from quantize.cli import add_compare_options, add_export_options
+    from quantize.cli import (
+        add_budget_options,
+        add_compare_options,
+        add_export_options,
+    )
 
     parser.add_argument(
         "photos",
@@ -54,6 +59,7 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     add_options(parser)
     add_export_options(parser)
     add_compare_options(parser)
+    add_budget_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
@@ -101,6 +107,7 @@ def _build(args: argparse.Namespace) -> int:
             [variant.name for variant in variants],
             calibration_count=args.calibration,
             max_drop=args.max_drop / 100,
+            target=args.target,
             overwrite=True,  # the run itself was new, or --overwrite was given
             model=model,
             pixels=pixels,
@@ -110,6 +117,8 @@ def _build(args: argparse.Namespace) -> int:
             run,
             runtime=args.runtime,
             threads=args.threads,
+            budget_ms=args.budget_ms,
+            budget_mb=args.budget_mb,
             pixels=pixels,
             console=console,
         )
@@ -121,7 +130,9 @@ def _build(args: argparse.Namespace) -> int:
             console.say(line)
     shipped = [result for result in results.values() if not result.rejected]
     if shipped:
-        best = shipped[-1].path
+        chosen = comparison.choice.file
+        best = chosen.path if chosen else shipped[-1].path
+        console.say(f"ship {best.name}: {comparison.choice.why}")
         _try(best, pictures, console)
         console.say(f"run folder: {run.folder}")
         console.say(f"next: edgegraft edge classify {best} PHOTO...")

@@ -44,6 +44,7 @@ _OURS = (
     "comparison.json",
     "comparison.csv",
     "comparison.png",
+    "comparison.html",
     "README.md",
     "checkpoint",
     "model",

@@ -10,11 +10,17 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from edge.command import run_command
+from edge.errors import EdgegraftError
+
+if TYPE_CHECKING:
+    from finetune.run import Run
 
 QUANTIZE = "Export a run's network as verified TFLite files."
-COMPARE = "Measure a run's exported files on its test photos and this machine."
+CHECK = "Say which targets take model files, and what stands in the way of others."
+COMPARE = "Measure model files on a run's test photos and this machine; name the best."
 _RUNTIMES = ("auto", "litert", "tflite-runtime", "tf.lite")
 
 
@@ -23,6 +29,7 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
     from quantize.calibration import COUNT
     from quantize.export import MAX_DROP
     from quantize.recipes import VARIANTS
+    from quantize.targets import GENERIC, TARGETS
 
     add = parser.add_argument
     add(
@@ -32,18 +39,25 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
         help=f"out of {', '.join(VARIANTS)} (default: float32,int8)",
     )
     add(
+        "--target",
+        choices=tuple(TARGETS),
+        default=GENERIC,
+        help="what has to take the files: operators, tensor types, size "
+        f"(default: {GENERIC})",
+    )
+    add(
         "--calibration",
         type=int,
         default=COUNT,
         metavar="N",
-        help=f"training photos that set int8's ranges (default: {COUNT})",
+        help=f"training photos that set the integer ranges (default: {COUNT})",
     )
     add(
         "--max-drop",
         type=float,
         default=100 * MAX_DROP,
         metavar="POINTS",
-        help="accuracy int8 may lose on validation, in points "
+        help="accuracy a file may lose on validation, in points "
         f"(default: {100 * MAX_DROP:g}); over it the file is kept aside, exit code 3",
     )
 
@@ -53,6 +67,17 @@ def add_compare_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--runtime", choices=_RUNTIMES, default="auto", help="which interpreter")
     add("--threads", type=int, default=1, help="threads for the timing (default: 1)")
+
+
+def add_budget_options(parser: argparse.ArgumentParser) -> None:
+    """What the file to ship may cost."""
+    for name, what in (("ms", "median latency"), ("mb", "file size")):
+        parser.add_argument(
+            f"--budget-{name}",
+            type=float,
+            metavar=name.upper(),
+            help=f"most {what} of the file to ship, in {name.replace('mb', 'MB')}",
+        )
 
 
 def add_parser(parser: argparse.ArgumentParser) -> None:
@@ -76,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
         args.variants,
         calibration_count=args.calibration,
         max_drop=args.max_drop / 100,
+        target=args.target,
         overwrite=args.overwrite,
         console=console,
     )
@@ -89,12 +115,63 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_REJECTED if any(r.rejected for r in results.values()) else 0
 
 
+def add_check_parser(parser: argparse.ArgumentParser) -> None:
+    """`python -m quantize check`."""
+    from quantize.targets import TARGETS
+
+    parser.add_argument(
+        "models", nargs="+", type=Path, metavar="MODEL", help="a .tflite file"
+    )
+    parser.add_argument("--target", choices=tuple(TARGETS), help="only this one")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def run_check(args: argparse.Namespace) -> int:
+    """One line a file and target; 3 when a target that was asked for refuses one."""
+    from edge.runtime import read_model
+    from quantize import flatbuffer, metadata, targets
+
+    names = [args.target] if args.target else list(targets.TARGETS)
+    found: dict[str, dict[str, Any]] = {}
+    for path in args.models:
+        flat, _ = metadata.split(read_model(path))
+        tree = flatbuffer.parse(flat)
+        found[str(path)] = {
+            "oldest_runtime": targets.oldest_runtime(tree),
+            "targets": {n: targets.refusals(tree, len(flat), n) for n in names},
+        }
+    if args.json:
+        json.dump(found, sys.stdout)
+        print()
+    for path, record in () if args.json else found.items():
+        print(f"{path}: TensorFlow Lite {record['oldest_runtime'] or '(newest)'} on")
+        for name, reasons in record["targets"].items():
+            print(f"  {name}: {'takes it' if not reasons else '; '.join(reasons)}")
+    refused = any(any(record["targets"].values()) for record in found.values())
+    return 3 if args.target and refused else 0
+
+
 def add_compare_parser(parser: argparse.ArgumentParser) -> None:
     """`edgegraft compare`."""
     from quantize.compare import ROUNDS, RUNS
 
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    parser.add_argument(
+        "things",
+        nargs="+",
+        type=Path,
+        metavar="RUN_OR_MODEL",
+        help="run folders, and .tflite files made elsewhere; the first is a run, whose "
+        "test photos judge all",
+    )
     add_compare_options(parser)
+    add_budget_options(parser)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="where the comparison is written (default: the run; of several things a "
+        "folder 'comparison' beside the first)",
+    )
     parser.add_argument(
         "--rounds", type=int, default=ROUNDS, help=f"of timing (default: {ROUNDS})"
     )
@@ -112,32 +189,59 @@ def run_compare(args: argparse.Namespace) -> int:
     from finetune.run import Run
     from quantize import report
     from quantize.compare import compare
+    from quantize.export import EXIT_REJECTED
 
     console = Console(json=args.json)
-    opened = Run.open(args.run)
+    first, *rest = (_thing(path) for path in args.things)
+    if not isinstance(first, Run):
+        raise EdgegraftError(
+            f"expected a run folder first, whose test photos judge the others, got "
+            f"{first}; try: edgegraft edge evaluate {first} PHOTOS"
+        )
     comparison = compare(
-        opened,
+        first,
+        *rest,
         runtime=args.runtime,
         threads=args.threads,
         rounds=args.rounds,
         runs=args.runs,
+        budget_ms=args.budget_ms,
+        budget_mb=args.budget_mb,
+        out=args.out,
         console=console,
     )
     if args.json:
         json.dump(comparison.to_dict(), sys.stdout)
         print()
-        return 0
-    for line in ("", *report.table(comparison)):
-        console.say(line)
-    console.say(f"written: {opened.folder / 'comparison'}.json, .csv, .png")
-    return 0
+    else:
+        for line in ("", *report.table(comparison)):
+            console.say(line)
+        chosen = comparison.choice
+        console.say(
+            f"ship {chosen.file.title if chosen.file else 'none'}: {chosen.why}"
+        )
+        console.say(
+            f"written: {comparison.folder / 'comparison'}.json, .csv, .png, .html"
+        )
+    return 0 if comparison.choice.file else EXIT_REJECTED
+
+
+def _thing(path: Path) -> Run | Path:
+    from finetune.run import Run
+
+    return path if path.is_file() else Run.open(path)
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m quantize") -> int:
-    """`edgegraft quantize`, or with the first word ``compare`` that; the exit code."""
+    """`edgegraft quantize`, or with the first word ``compare`` or
+    ``check`` that; the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["compare"]:
         return compare_main(words[1:], f"{prog} compare")
+    if words[:1] == ["check"]:
+        return run_command(
+            add_check_parser, run_check, words[1:], f"{prog} check", CHECK
+        )
     return run_command(add_parser, run, words, prog, QUANTIZE)
 
 

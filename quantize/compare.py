@@ -1,8 +1,9 @@
-"""The exported files of a run against each other, measured on this machine.
+"""Model files against each other, measured on this machine.
 
-Accuracy is counted on the test part, each photo through the file itself. Times are
-taken in fresh processes, round by round: every file once in each round, so that a
-noisy moment of the machine falls on all of them.
+The files of one run, of several, and files made elsewhere. Accuracy is counted
+on the test part, each photo through the file itself. Times are taken in fresh
+processes, round by round: every file once in each round, so that a noisy moment of
+the machine falls on all of them.
 
 It does not know: how files were made, or which one is right for a device.
 """
@@ -24,142 +25,121 @@ from edge.bench import bench_apart
 from edge.card import ModelCard, read_card
 from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation
+from edge.preprocess import InputRecipe, load_pixels
 from edge.runtime import read_model
+from finetune.calibrate import calibration_error
 from finetune.console import Console
 from finetune.run import Run, write_atomic
-from quantize import metadata, recipes, scoring
+from quantize import decide, flatbuffer, metadata, recipes, scoring, targets
+from quantize.measured import Comparison, Flip, Measured
 
 ROUNDS = 3
 RUNS = 30  # timed inferences of a file in a round
+MOST_FLIPS = 24  # photos shown of those that a file lost
 METHOD = (
     "accuracy: test part, through the file on the runtime named; interval: Wilson, "
-    "95 %; agreement: photos with the same first label as float32; times: the median "
+    "95 %; agreement: photos with the same first label as float32; paired: McNemar's "
+    "exact test against float32; times: the median "
     "over {rounds} rounds of fresh processes, the files interleaved, of each round's "
-    "load, first, p50 and p95 of {runs} inferences; memory: the largest peak of a "
+    "load, first, p50, p95 and p99 of {runs} inferences; memory: the largest peak of a "
     "process that runs the file alone"
 )
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One file. Times in milliseconds, memory in MiB, `size_bytes` of the whole file.
-
-    `agreement` and `drop` are against the run's float32 file, None without one.
-    `rejected`: it lost too much on validation and lies aside.
-    """
-
-    variant: str
-    path: Path
-    rejected: bool
-    evaluation: Evaluation
-    agreement: float | None
-    drop: float | None
-    size_bytes: int
-    load_ms: float
-    first_ms: float
-    p50_ms: float
-    p95_ms: float
-    peak_memory_mb: float
-    threads: int
-    runtime: str
-
-    @property
-    def title(self) -> str:
-        return f"{self.variant} (rejected)" if self.rejected else self.variant
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON, flat but for the evaluation."""
-        return {**self.figures(), "evaluation": self.evaluation.to_dict()}
-
-    def figures(self) -> dict[str, Any]:
-        """One row of a table: plain values only."""
-        low, high = self.evaluation.interval
-        return {
-            "variant": self.variant,
-            "rejected": self.rejected,
-            "file": self.path.name,
-            "accuracy": self.evaluation.accuracy,
-            "accuracy_low": low,
-            "accuracy_high": high,
-            "photos": self.evaluation.photos,
-            "agreement": self.agreement,
-            "drop": self.drop,
-            "size_bytes": self.size_bytes,
-            "load_ms": self.load_ms,
-            "first_ms": self.first_ms,
-            "p50_ms": self.p50_ms,
-            "p95_ms": self.p95_ms,
-            "peak_memory_mb": self.peak_memory_mb,
-            "threads": self.threads,
-            "runtime": self.runtime,
-        }
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """All files of a run, measured on one host."""
-
-    run: str
-    labels: tuple[str, ...]
-    host: dict[str, Any]
-    method: str
-    files: tuple[Measured, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "run": self.run,
-            "labels": list(self.labels),
-            "host": self.host,
-            "method": self.method,
-            "files": [measured.to_dict() for measured in self.files],
-        }
-
-
 def compare(
     run: Run,
-    *,
+    *others: Run | Path,
     runtime: str = "auto",
     threads: int = 1,
     rounds: int = ROUNDS,
     runs: int = RUNS,
+    budget_ms: float | None = None,
+    budget_mb: float | None = None,
+    out: Path | None = None,
     pixels: batches.Pixels | None = None,
     console: Console | None = None,
 ) -> Comparison:
-    """Measure every exported file; writes comparison.json, .csv and .png.
+    """Measure every exported file of `run` and `others` (runs, or model files).
 
-    The test figures also go into the card of each file. `pixels` saves decoding the
-    test photos again. EdgegraftError for a run without exports, a damaged file, or
-    photos that have changed.
+    Writes comparison.json, .csv, .png and .html, and the model card README.md: into
+    the run's folder, or ``comparison`` beside it (`out`) when there are others. The
+    photos are the test part of `run`. Its test figures also go into the card of each
+    of its files. `pixels` saves decoding its photos again. EdgegraftError for a run
+    without exports, a damaged file, other labels, other data, or changed photos.
     """
-    from quantize import report
+    from quantize import page, readme, report
 
     for name, value in (("threads", threads), ("rounds", rounds), ("runs", runs)):
         if value < 1:
             raise EdgegraftError(f"expected --{name} to be 1 or more, got {value}")
+    decide.choose((), ms=budget_ms, mb=budget_mb)  # refused before any work
     console = console or scoring.Silent()
-    paths = exported(run)
-    scored = _score_all(run, paths, runtime, pixels, console)
-    for path in paths:
-        _remember(path, scored[path])
+    entries = _entries(run, others)
+    scored = _score_all(run, entries, runtime, pixels, console)
+    for entry in entries:
+        if entry.run is run:
+            _remember(entry.path, scored[entry.path])
+    paths = [entry.path for entry in entries]
     times = _time_all(paths, runtime, threads, rounds, runs, console)
-    reference = next(
-        (p for p in paths if p.name == f"{recipes.REFERENCE}.tflite"), None
-    )
-    against = None if reference is None else scored[reference].evaluation
+    references = {
+        entry.run: entry.path
+        for entry in reversed(entries)
+        if entry.path.name == f"{recipes.REFERENCE}.tflite"
+    }
+    files = []
+    for entry in entries:
+        reference = references.get(entry.run or run)
+        against = None if reference is None else scored[reference].evaluation
+        files.append(_measured(entry, scored[entry.path], against, times[entry.path]))
     comparison = Comparison(
         run=run.name,
+        folder=out or (run.folder.parent / "comparison" if others else run.folder),
         labels=run.labels,
         host=host.describe(),
         method=METHOD.format(rounds=rounds, runs=runs),
-        files=tuple(
-            _measured(path, scored[path], against, times[path]) for path in paths
-        ),
+        files=tuple(_with_flips(run, file, files, console) for file in files),
+        choice=decide.choose(files, ms=budget_ms, mb=budget_mb),
     )
-    run.write_json("comparison.json", comparison.to_dict())
-    report.write_csv(run.folder / "comparison.csv", comparison)
-    report.draw(run.folder / "comparison.png", comparison)
+    report.write(comparison)
+    page.write(comparison, run)
+    if not others:
+        readme.write(comparison, run)
     return comparison
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A file to measure; `run` is None for one made elsewhere."""
+
+    path: Path
+    title: str
+    run: Run | None
+
+
+def _entries(run: Run, others: Sequence[Run | Path]) -> tuple[_Entry, ...]:
+    found: list[_Entry] = []
+    fingerprint = run.split().fingerprint if others else None
+    for one in (run, *others):
+        if isinstance(one, Run):
+            if one is not run and one.split().fingerprint != fingerprint:
+                raise EdgegraftError(
+                    f"expected runs on the same photos and split, got {one.folder} "
+                    f"with other data than {run.folder}: it may have trained on the "
+                    "test photos; compare its files alone"
+                )
+            prefix = f"{one.name}/" if others else ""
+            found += [_Entry(p, prefix + _title(p), one) for p in exported(one)]
+        else:
+            found.append(_Entry(one, one.stem, None))
+    paths = [entry.path.resolve() for entry in found]
+    if len(set(paths)) < len(paths):
+        raise EdgegraftError("expected each file once, got one of them twice")
+    return tuple(found)
+
+
+def _title(path: Path) -> str:
+    variant = path.name.split(".")[0]
+    return f"{variant} (rejected)" if _rejected(path) else variant
 
 
 def exported(run: Run) -> tuple[Path, ...]:
@@ -186,25 +166,62 @@ def _rejected(path: Path) -> bool:
 
 def _score_all(
     run: Run,
-    paths: Sequence[Path],
+    entries: Sequence[_Entry],
     runtime: str,
     pixels: batches.Pixels | None,
     console: Console,
 ) -> dict[Path, scoring.Scored]:
+    """Each file on the test photos, resized as it asks for; decoded once a size."""
     rows = scoring.rows_of(run, "test")
-    models = {path: read_model(path) for path in paths}
+    models = {entry.path: read_model(entry.path) for entry in entries}
     found = {}
+    decoded: dict[InputRecipe, batches.Pixels] = {}
     with ExitStack() as stack:
-        if pixels is None:
-            pixels = scoring.decode(run, rows, console)
-            stack.enter_context(closing(pixels))
-        for path, model in models.items():
-            with console.bar(f"scoring {path.stem}") as bar:
-                found[path] = scoring.score_file(
-                    model, rows, pixels, run.labels, progress=bar, runtime=runtime
+        if pixels is not None:
+            decoded[run.recipe] = pixels
+        for entry in entries:
+            recipe = scoring.recipe_of(models[entry.path], entry.path, runtime)
+            if recipe not in decoded:
+                decoded[recipe] = scoring.decode(run, rows, console, recipe)
+                stack.enter_context(closing(decoded[recipe]))
+            with console.bar(f"scoring {entry.title}") as bar:
+                found[entry.path] = scoring.score_file(
+                    models[entry.path],
+                    rows,
+                    decoded[recipe],
+                    run.labels,
+                    progress=bar,
+                    runtime=runtime,
                 )
-            console.stage(f"{path.stem}: test {found[path].evaluation.accuracy:.1%}")
+            accuracy = found[entry.path].evaluation.accuracy
+            console.stage(f"{entry.title}: test {accuracy:.1%}")
     return found
+
+
+def _with_flips(
+    run: Run, file: Measured, files: Sequence[Measured], console: Console
+) -> Measured:
+    """The file with the photos it lost, read again (there are few)."""
+    reference = next((f for f in files if f.variant == recipes.REFERENCE), None)
+    if reference is None or file is reference:
+        return file
+    rows = scoring.rows_of(run, "test")
+    before, after = reference.evaluation, file.evaluation
+    guess = after.probabilities.argmax(axis=1)
+    right = before.probabilities.argmax(axis=1) == before.truth
+    flips = []
+    for place in np.flatnonzero(right & (guess != after.truth))[:MOST_FLIPS]:
+        row = rows[place]
+        flips.append(
+            Flip(
+                row.photo.path.relative_to(run.photos_root).as_posix(),
+                row.photo.label,
+                run.labels[guess[place]],
+                float(after.probabilities[place].max()),
+                load_pixels(row.photo.path, run.recipe),
+            )
+        )
+    return replace(file, flips=tuple(flips))
 
 
 def _remember(path: Path, scored: scoring.Scored) -> None:
@@ -244,34 +261,41 @@ def _time_all(
 
 
 def _measured(
-    path: Path,
+    entry: _Entry,
     scored: scoring.Scored,
     reference: Evaluation | None,
     rounds: Sequence[dict[str, Any]],
 ) -> Measured:
     def middle(name: str) -> float:
-        return float(statistics.median(entry[name] for entry in rounds))
+        return float(statistics.median(one[name] for one in rounds))
 
-    last = rounds[-1]
-    same = drop = None
-    if reference is not None:
-        same = agreement(scored.evaluation, reference)
-        drop = reference.accuracy - scored.evaluation.accuracy
+    last, path, evaluation = rounds[-1], entry.path, scored.evaluation
+    flat, _ = metadata.split(path.read_bytes())
+    tree = flatbuffer.parse(flat)
+    refusals = {n: targets.refusals(tree, len(flat), n) for n in targets.TARGETS}
+    card = read_card(path)
     return Measured(
-        variant=path.name.split(".")[0],
+        title=entry.title,
+        variant=card.variant if card else path.name.split(".")[0],
         path=path,
         rejected=_rejected(path),
-        evaluation=scored.evaluation,
-        agreement=same,
-        drop=drop,
+        evaluation=evaluation,
+        calibration_error=calibration_error(evaluation.probabilities, evaluation.truth),
+        agreement=agreement(evaluation, reference) if reference else None,
+        drop=reference.accuracy - evaluation.accuracy if reference else None,
+        paired=decide.paired(reference, evaluation) if reference else None,
+        flips=(),
         size_bytes=path.stat().st_size,
         load_ms=middle("load_ms"),
         first_ms=middle("first_ms"),
         p50_ms=middle("p50_ms"),
         p95_ms=middle("p95_ms"),
-        peak_memory_mb=max(float(entry["peak_memory_mb"]) for entry in rounds),
+        p99_ms=middle("p99_ms"),
+        peak_memory_mb=max(float(one["peak_memory_mb"]) for one in rounds),
         threads=int(last["threads"]),
         runtime=f"{last['runtime']} {last['runtime_version']}",
+        oldest_runtime=targets.oldest_runtime(tree),
+        refused_by=tuple(name for name, why in refusals.items() if why),
     )
 
 

@@ -1,10 +1,12 @@
 """A trained Keras model becomes the bytes of a `.tflite` file.
 
-The steps are kept apart so that variants share them: the graph is traced and
+The steps are kept apart so that variants share them: the graph is traced once,
 turned into a float flatbuffer once (seconds), calibrated once (it runs every
-calibration photo), and each variant is made out of one of the two (milliseconds).
+calibration photo), and the integer variants are made out of that (milliseconds).
+float16 and dynamic go through the converter again, from the same trace.
 
-The input is uint8 RGB in every variant. The float graph gets a CAST in front. The
+The input is uint8 RGB in every variant but int8-float-io. A float graph gets a CAST in
+front, and so does int16x8, whose kernels have no 8-bit input. The
 integer graph gets it from the range of its input, which is set to 0..255 whatever the
 calibration photos spanned (ranges): over eight bits that is scale 1, zero point 0.
 
@@ -14,12 +16,7 @@ to the contract (verify).
 
 from __future__ import annotations
 
-import contextlib
-import os
-import re
-import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -27,14 +24,14 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import EdgegraftError
-from quantize import flatbuffer, ranges
+from quantize import edges, ranges
+from quantize.native import one_line, quiet
 from quantize.recipes import variant as find_variant
 
 Pixels = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 
 PROBABILITIES = "probabilities"  # signature output of a model with one output
-IMAGE = "image"  # signature input
 
 
 class Conversion:
@@ -66,18 +63,24 @@ class Conversion:
         operator that TFLite doesn't have.
         """
         record = find_variant(variant)
-        if record.calibrated:
-            return _quantize(self.calibrated)
-        return _uint8_input(self.base)
+        if record.name == "int8":
+            return quantize(self.calibrated)
+        if record.name == "int8-float-io":
+            return quantize(self.calibrated, float_edges=True)
+        if record.name == "int16x8":
+            return edges.uint8_input(self._int16x8())
+        if record.name == "float32":
+            return edges.uint8_input(self.base)
+        return edges.uint8_input(self._small_weights(record.name))
 
     @cached_property
-    def base(self) -> bytes:
-        """The float flatbuffer, float32 input; every variant begins with it."""
+    def _traced(self) -> tuple[Any, Any]:
+        """(the graph as a concrete function, what keeps its variables alive)."""
         from backbones.keras import tensorflow
 
         tf = tensorflow()
         height, width, _ = self._shape
-        spec = tf.TensorSpec((1, height, width, 3), tf.float32, name=IMAGE)
+        spec = tf.TensorSpec((1, height, width, 3), tf.float32, name=edges.IMAGE)
 
         def serve(image: Any) -> Any:
             out = self._model(image, training=False)
@@ -87,19 +90,48 @@ class Conversion:
         # converter also saves and loads every layer, which takes five times as long.
         holder = tf.Module()
         holder.variables_used = list(self._model.variables)
-        with quiet(), _one_line("convert the model"):
-            function = tf.function(serve).get_concrete_function(spec)
-            converter = tf.lite.TFLiteConverter.from_concrete_functions(
-                [function], holder
-            )
-            return _named_by_signature(bytes(converter.convert()))
+        with quiet(), one_line("convert the model"):
+            return tf.function(serve).get_concrete_function(spec), holder
+
+    def _converter(self) -> Any:
+        from backbones.keras import tensorflow
+
+        function, holder = self._traced
+        lite = tensorflow().lite
+        return lite.TFLiteConverter.from_concrete_functions([function], holder)
+
+    @cached_property
+    def base(self) -> bytes:
+        """The float flatbuffer, float32 input; the integer variants begin with it."""
+        converter = self._converter()
+        with quiet(), one_line("convert the model"):
+            return edges.named_by_signature(bytes(converter.convert()))
+
+    def _small_weights(self, variant: str) -> bytes:
+        """The float graph with its weights as float16, or as int8 (``dynamic``)."""
+        from backbones.keras import tensorflow
+
+        tf = tensorflow()
+        converter = self._converter()
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if variant == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        # as in `quantize`: tflite-runtime 2.14 refuses the other form
+        converter._experimental_disable_per_channel_quantization_for_dense_layers = True
+        with quiet(), one_line("convert the model"):
+            return edges.named_by_signature(bytes(converter.convert()))
 
     @cached_property
     def calibrated(self) -> bytes:
         """The float flatbuffer with the range of each activation written in."""
+        return ranges.span_input(self._observed[1])
+
+    @cached_property
+    def _observed(self) -> tuple[Any, bytes]:
+        """(the calibrator after all photos, what it wrote)."""
         if self._calibration is None:
             raise EdgegraftError(
-                "an int8 file needs calibration photos, got none; "
+                "an integer file needs calibration photos, got none; "
                 "give uint8 pixels [N, H, W, 3] of training photos"
             )
         base, photos, progress = self.base, self._calibration, self._progress
@@ -111,13 +143,41 @@ class Conversion:
                     progress(done, len(photos))
                 yield [photo[None].astype(np.float32)]
 
-        with _one_line("calibrate the model"):
+        with one_line("calibrate the model"):
             with quiet():
                 calibrator = Calibrator(base)
             observed = bytes(calibrator.calibrate(feed))
         if progress is not None:
             progress(len(photos), len(photos))
-        return ranges.span_input(observed)
+        return calibrator, observed
+
+    def _int16x8(self) -> bytes:
+        """16-bit activations, 8-bit weights, float32 in and out.
+
+        TensorFlow has this in its older quantizer only, which takes the ranges from
+        the calibrator itself: a black and a white frame more span the input. The
+        wider ranges further in cost nothing that 16 bits would miss.
+        """
+        from backbones.keras import tensorflow
+
+        tf = tensorflow()
+        calibrator, _ = self._observed
+
+        def frames() -> Iterator[list[npt.NDArray[np.float32]]]:
+            for shade in (ranges.BLACK, ranges.WHITE):
+                yield [np.full((1, *self._shape), shade, np.float32)]
+
+        with quiet(), one_line("quantize the model"):
+            made = calibrator.calibrate_and_quantize(
+                frames,
+                tf.float32,
+                tf.float32,
+                allow_float=False,
+                activations_type=tf.int16,
+                bias_type=tf.int64,
+                disable_per_channel_quantization_for_dense_layers=True,
+            )
+        return edges.named_by_signature(bytes(made))
 
 
 def convert(
@@ -132,73 +192,34 @@ def convert(
     return conversion.make(variant)
 
 
-def _quantize(calibrated: bytes) -> bytes:
-    """The full-integer flatbuffer, uint8 in and out, of a calibrated one."""
+def quantize(
+    calibrated: bytes,
+    *,
+    float_edges: bool = False,
+    kept_float: Sequence[str] = (),
+) -> bytes:
+    """The integer flatbuffer of a calibrated one, uint8 in and out.
+
+    `float_edges`: float32 in and out, integers between. `kept_float`: names of
+    tensors (in the calibrated graph) whose operators stay as they are.
+    """
     from backbones.keras import tensorflow
 
     tf = tensorflow()
     from tensorflow.lite.python.convert import mlir_quantize
 
-    with quiet(), _one_line("quantize the model"):
+    edge = tf.float32 if float_edges else tf.uint8
+    with quiet(), one_line("quantize the model"):
         made = mlir_quantize(
             calibrated,
-            input_data_type=tf.uint8,
-            output_data_type=tf.uint8,
+            input_data_type=edge,
+            output_data_type=edge,
+            denylisted_nodes=list(kept_float) or None,
             # One scale per output of a dense layer becomes FULLY_CONNECTED version
             # 12, which tflite-runtime 2.14 refuses.
             disable_per_channel_for_dense_layers=True,
         )
-    return _named_by_signature(bytes(made))
-
-
-def _uint8_input(base: bytes) -> bytes:
-    """The same graph behind a CAST from uint8, its first operator."""
-    types = flatbuffer.schema()
-    tree = flatbuffer.parse(base)
-    graph = tree.subgraphs[0]
-    inner = graph.inputs[0]
-
-    image = types.TensorT()
-    image.name = graph.tensors[inner].name
-    image.shape = graph.tensors[inner].shape
-    image.type = types.TensorType.UINT8
-    image.buffer = 0  # the empty buffer: not a constant
-    graph.tensors[inner].name = IMAGE + "_float"
-    graph.tensors = [*graph.tensors, image]
-    outer = len(graph.tensors) - 1
-
-    code = types.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = types.BuiltinOperator.CAST
-    code.version = 1
-    tree.operatorCodes = [*tree.operatorCodes, code]
-
-    cast = types.OperatorT()
-    cast.opcodeIndex = len(tree.operatorCodes) - 1
-    cast.inputs, cast.outputs = [outer], [inner]
-    cast.builtinOptionsType = types.BuiltinOptions.CastOptions
-    cast.builtinOptions = types.CastOptionsT()
-    cast.builtinOptions.inDataType = types.TensorType.UINT8
-    cast.builtinOptions.outDataType = types.TensorType.FLOAT32
-    graph.operators = [cast, *graph.operators]
-
-    graph.inputs = [outer]
-    for entry in tree.signatureDefs[0].inputs:
-        entry.tensorIndex = outer
-    return flatbuffer.pack(tree)
-
-
-def _named_by_signature(model: bytes) -> bytes:
-    """Inputs and outputs get their signature's names.
-
-    The converter calls them ``serving_default_image:0`` and
-    ``StatefulPartitionedCall:0``, which helps nobody who opens the file elsewhere.
-    """
-    tree = flatbuffer.parse(model)
-    tensors = tree.subgraphs[0].tensors
-    signature = tree.signatureDefs[0]
-    for entry in [*signature.inputs, *signature.outputs]:
-        tensors[entry.tensorIndex].name = flatbuffer.text(entry.name)
-    return flatbuffer.pack(tree)
+    return edges.named_by_signature(bytes(made))
 
 
 def _input_shape(model: Any) -> tuple[int, int, int]:
@@ -221,51 +242,3 @@ def _check_pixels(pixels: Pixels, shape: tuple[int, int, int]) -> None:
             f"expected calibration photos as uint8 [N, {height}, {width}, 3], N > 0, "
             f"got {pixels.dtype} {list(pixels.shape)}"
         )
-
-
-@contextlib.contextmanager
-def _one_line(task: str) -> Iterator[None]:
-    """What the converter raises, many lines long, as one that names the operators."""
-    try:
-        yield
-    except EdgegraftError:
-        raise
-    except Exception as error:
-        text = str(error)
-        ops = sorted(set(re.findall(r"\btf\.([A-Z]\w+)\(", text)))
-        if ops:
-            reason = (
-                f"TFLite has no operator for {', '.join(ops)}; "
-                "build the model without the layer that needs it"
-            )
-        else:
-            lines = (line.strip() for line in text.splitlines())
-            reason = next((line for line in lines if line), type(error).__name__)
-        raise EdgegraftError(f"cannot {task}: {reason:.300}") from error
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Sends what is written to file descriptors 1 and 2 nowhere, for a while.
-
-    The converter's native code reports there line by line. Errors are raised, not
-    written, and come through.
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    try:
-        kept = [os.dup(1), os.dup(2)]
-    except OSError:  # a service without them has nothing to keep quiet
-        yield
-        return
-    try:
-        with tempfile.TemporaryFile() as sink:
-            os.dup2(sink.fileno(), 1)
-            os.dup2(sink.fileno(), 2)
-            yield
-            sys.stdout.flush()
-            sys.stderr.flush()
-    finally:
-        for number, copy in enumerate(kept, start=1):
-            os.dup2(copy, number)
-            os.close(copy)

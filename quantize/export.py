@@ -1,7 +1,7 @@
 """The model files of a run: converted, verified, described, scored, kept or rejected.
 
 Each file is measured as a file, through the runner that ships, on the validation
-part. An int8 file that loses more than `max_drop` against the run's own float32 file
+part. A file that loses more than `max_drop` against the run's own float32 file
 is kept aside as ``<variant>.rejected.tflite``. One photo is always allowed to change
 (unless `max_drop` is 0): on 40 photos it is 2.5 points, and says nothing.
 
@@ -25,7 +25,7 @@ from edge.evaluate import Evaluation
 from edge.quiet import without_chatter
 from finetune.console import Console
 from finetune.run import Run, write_atomic
-from quantize import calibration, metadata, recipes, scoring
+from quantize import calibration, metadata, recipes, scoring, targets
 from quantize.convert import Conversion
 from quantize.verify import Facts, verify
 
@@ -69,6 +69,7 @@ def export(
     *,
     calibration_count: int = calibration.COUNT,
     max_drop: float = MAX_DROP,
+    target: str = targets.GENERIC,
     overwrite: bool = False,
     model: Any = None,
     pixels: batches.Pixels | None = None,
@@ -76,12 +77,15 @@ def export(
 ) -> dict[str, ExportResult]:
     """Write ``exports/<variant>.tflite`` for each variant; results by name.
 
-    `max_drop` is a fraction (0.01 is one point). `model` and `pixels` save loading
-    and decoding what the caller has already. EdgegraftError for a run without a
-    model, unknown variants, exports that exist (without `overwrite`), photos that
-    have changed, or a network that cannot be converted; nothing is written then.
+    `max_drop` is a fraction (0.01 is one point). A file that `target` refuses is
+    rejected; when it refuses all of them, that is an EdgegraftError. `model` and
+    `pixels` save loading and decoding what the caller has already. EdgegraftError
+    for a run without a model, unknown variants, exports that exist (without
+    `overwrite`), photos that have changed, or a network that cannot be converted;
+    nothing is written then.
     """
     wanted = recipes.variants(variants)
+    targets.target(target)
     if not 0 <= max_drop <= 1:
         raise EdgegraftError(
             f"expected --max-drop from 0 to 100 points, got {100 * max_drop:g}"
@@ -99,7 +103,7 @@ def export(
             pixels = scoring.decode(run, [*chosen, *judged], console)
             stack.enter_context(closing(pixels))
         maker = _Maker(run, model, pixels, chosen, judged, console)
-        results = _make_all(maker, wanted, max_drop)
+        results = _make_all(maker, wanted, max_drop, target)
     if chosen:
         calibration.write_csv(run.folder / "calibration.csv", chosen, run.photos_root)
     run.write_json(
@@ -110,10 +114,11 @@ def export(
 
 
 def _make_all(
-    maker: _Maker, wanted: Sequence[recipes.Variant], max_drop: float
+    maker: _Maker, wanted: Sequence[recipes.Variant], max_drop: float, target: str
 ) -> dict[str, ExportResult]:
     """Files are written once all of them are made, so that an error leaves none."""
     made = {variant.name: maker.make(variant) for variant in wanted}
+    _refuse_unmet(target, {name: facts for name, (_, facts, _) in made.items()})
     reference = made.get(recipes.REFERENCE)
     if reference is None:  # not asked for, but the drop is against it
         reference = maker.make(recipes.variant(recipes.REFERENCE))
@@ -122,15 +127,27 @@ def _make_all(
         model, facts, validation = made[variant.name]
         drop = reference[2].accuracy - validation.accuracy
         allowed = allowed_drop(max_drop, validation.photos)
-        rejected = variant.calibrated and drop > allowed
+        lost = variant.name != recipes.REFERENCE and drop > allowed
+        rejected = lost or target in facts.refused_by
         path = _place(maker.run, variant.name, rejected)
         _write(path, model)
         _place(maker.run, variant.name, not rejected).unlink(missing_ok=True)
         results[variant.name] = ExportResult(
             variant.name, path, len(model), facts, validation, drop, rejected
         )
-        _tell(maker.console, results[variant.name], allowed)
+        _tell(maker.console, results[variant.name], allowed, target)
     return results
+
+
+def _refuse_unmet(target: str, made: dict[str, Facts]) -> None:
+    """EdgegraftError when the target takes none of the files."""
+    refused = {name: facts.refused_by.get(target, ()) for name, facts in made.items()}
+    if all(refused.values()):
+        told = "; ".join(f"{name}: {why[0]}" for name, why in refused.items())
+        raise EdgegraftError(
+            f"expected a file that {target} takes, got none ({told}); choose another "
+            "of --variants or --target"
+        )
 
 
 def allowed_drop(max_drop: float, photos: int) -> float:
@@ -180,7 +197,7 @@ class _Maker:
             f"{variant.name}: converted and verified in "
             f"{time.perf_counter() - started:.1f} s"
         )
-        card = self._card(variant)
+        card = self._card(variant, facts)
         with self.console.bar(f"scoring {variant.name}") as bar:
             scored = scoring.score_file(
                 metadata.embed(flat, card),
@@ -196,7 +213,7 @@ class _Maker:
         if self._bar is not None:
             self._bar(done, total)
 
-    def _card(self, variant: recipes.Variant) -> ModelCard:
+    def _card(self, variant: recipes.Variant, facts: Facts) -> ModelCard:
         config = self.run.config
         settings = config["settings"]
         found = {
@@ -208,6 +225,8 @@ class _Maker:
             "versions": config.get("versions"),
             "data_fingerprint": self._fingerprint,
             "calibration_photos": self._calibration if variant.calibrated else None,
+            "oldest_runtime": facts.oldest_runtime,
+            "refused_by": {k: list(v) for k, v in facts.refused_by.items()},
         }
         temperature = (config.get("calibration") or {}).get("temperature", 1.0)
         return ModelCard(
@@ -220,13 +239,19 @@ class _Maker:
         )
 
 
-def _tell(console: Console, result: ExportResult, allowed: float) -> None:
+def _tell(console: Console, result: ExportResult, allowed: float, target: str) -> None:
     low, high = result.validation.interval
     console.stage(
         f"{result.variant}: {result.size / 1e6:.2f} MB, validation "
         f"{result.validation.accuracy:.1%} ({low:.1%} to {high:.1%})"
     )
-    if result.rejected:
+    reasons = result.facts.refused_by.get(target)
+    if reasons:
+        console.say(
+            f"  rejected: {target} refuses it: {'; '.join(reasons)}; "
+            f"kept aside as {result.path}"
+        )
+    elif result.rejected:
         console.say(
             f"  rejected: it loses {100 * result.drop:.1f} points against float32, "
             f"allowed are {100 * allowed:.3g} (--max-drop); kept aside as {result.path}"

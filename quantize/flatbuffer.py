@@ -53,6 +53,12 @@ def op_name(code: Any) -> str:
     return text(code.customCode) if name == "CUSTOM" else name
 
 
+def op(tree: Any, operator: Any) -> tuple[str, int]:
+    """(name, version) of an operator of the tree."""
+    code = tree.operatorCodes[operator.opcodeIndex]
+    return op_name(code), int(code.version)
+
+
 def text(value: bytes | str | None) -> str:
     """The schema gives names as bytes, as text or not at all."""
     if value is None:

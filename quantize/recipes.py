@@ -1,6 +1,7 @@
 """The variants of a model file, as records: a new one is a new line in `VARIANTS`.
 
-Every variant takes what the model-file contract says: uint8 RGB, ``[1, H, W, 3]``.
+Every variant takes what the model-file contract says, uint8 RGB ``[1, H, W, 3]``,
+except int8-float-io: its name says what it is for, clients that feed floats only.
 
 It does not know: how a variant is made (convert) or checked (verify).
 """
@@ -20,22 +21,27 @@ class Variant:
     """One kind of file. Types are the names of the TFLite schema, `TensorType`.
 
     `calibrated`: made with photos that set the ranges of the activations.
-    `input_scale`: the scale that the input must have (zero point 0), None where
-    the input is not quantized. `forbidden`: types no tensor of the file may have.
+    `input_scale`: the scale that the pixels must have (zero point at black), None
+    where they are not quantized. `activations`, `weights`: types that convolutions
+    and dense layers work on, and that their weights are stored in. `float_ops`: the
+    only operators that may touch a float tensor, None for all.
     """
 
     name: str
     summary: str
     input_type: str
     output_type: str
+    activations: str
+    weights: str
     calibrated: bool = False
     input_scale: float | None = None
-    forbidden: frozenset[str] = frozenset()
+    float_ops: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
-        if self.input_type in self.forbidden or self.output_type in self.forbidden:
+        edges = {self.input_type, self.output_type} & FLOAT_TENSORS
+        if edges and self.float_ops is not None and not self.float_ops:
             raise EdgegraftError(
-                f"variant {self.name}: its input or output has a forbidden type"
+                f"variant {self.name}: no operator may touch its float input or output"
             )
 
 
@@ -52,15 +58,56 @@ VARIANTS = _table(
         "32-bit floats throughout, the reference for the others",
         input_type="UINT8",
         output_type="FLOAT32",
+        activations="FLOAT32",
+        weights="FLOAT32",
+    ),
+    Variant(
+        "float16",
+        "weights stored in 16 bits, computed in 32: half the size, no loss",
+        input_type="UINT8",
+        output_type="FLOAT32",
+        activations="FLOAT32",
+        weights="FLOAT16",
+    ),
+    Variant(
+        "dynamic",
+        "weights in 8 bits, activations float: a quarter of the size, no calibration",
+        input_type="UINT8",
+        output_type="FLOAT32",
+        activations="FLOAT32",
+        weights="INT8",
     ),
     Variant(
         "int8",
         "integers throughout: smallest, fastest, for every device",
         input_type="UINT8",
         output_type="UINT8",
+        activations="INT8",
+        weights="INT8",
         calibrated=True,
         input_scale=1.0,
-        forbidden=FLOAT_TENSORS,
+        float_ops=frozenset(),
+    ),
+    Variant(
+        "int8-float-io",
+        "int8 inside, float32 pixels (0 to 255) in and probabilities out",
+        input_type="FLOAT32",
+        output_type="FLOAT32",
+        activations="INT8",
+        weights="INT8",
+        calibrated=True,
+        input_scale=1.0,
+        float_ops=frozenset({"QUANTIZE", "DEQUANTIZE"}),
+    ),
+    Variant(
+        "int16x8",
+        "16-bit activations, 8-bit weights: for networks that int8 hurts; slow",
+        input_type="UINT8",
+        output_type="FLOAT32",
+        activations="INT16",
+        weights="INT8",
+        calibrated=True,
+        float_ops=frozenset({"CAST", "QUANTIZE", "DEQUANTIZE"}),
     ),
 )
 REFERENCE = "float32"  # what the others are measured against

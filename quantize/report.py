@@ -1,4 +1,4 @@
-"""A comparison for people: the table on the terminal, the CSV, the picture.
+"""A comparison in files and lines: terminal table, JSON, CSV, the picture.
 
 It does not know: how anything was measured.
 """
@@ -6,6 +6,7 @@ It does not know: how anything was measured.
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +17,27 @@ from finetune.run import write_atomic
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from quantize.compare import Comparison, Measured
+    from quantize.measured import Comparison, Measured
 
 REJECTED = "#c92a2a"
 _COLOURS = (MUTED, VAL, MARK, "#7048e8", "#2b8a3e", "#a61e4d")
 _HEAD = (
-    *("variant", "accuracy", "95 % interval", "drop", "agree", "MB"),
-    *("load", "first", "p50", "p95", "memory"),
+    *("variant", "accuracy", "95 % interval", "drop", "p", "agree", "MB"),
+    *("first", "p50", "p95", "p99", "memory", "needs"),
 )
+_LABEL_HEIGHT = 26  # points: a name and its figures
 _SMALLEST_BUBBLE, _LARGEST_BUBBLE = 90.0, 900.0  # areas, square points
+
+
+def write(comparison: Comparison) -> None:
+    """comparison.json, comparison.csv and comparison.png into its folder."""
+    folder = comparison.folder
+    text = json.dumps(comparison.to_dict(), indent=2, ensure_ascii=False) + "\n"
+    write_atomic(
+        folder / "comparison.json", lambda to: to.write_text(text, encoding="utf-8")
+    )
+    write_csv(folder / "comparison.csv", comparison)
+    draw(folder / "comparison.png", comparison)
 
 
 def table(comparison: Comparison) -> list[str]:
@@ -46,7 +59,8 @@ def table(comparison: Comparison) -> list[str]:
         *(line(row) for row in rows),
         f"{count:,} test photos; times in ms, {_threads(files[0])}, memory in MiB; "
         f"{files[0].runtime}",
-        f"on {_host(comparison)}",
+        "p: McNemar's paired test of the drop; needs: the oldest TensorFlow Lite",
+        f"on {host_line(comparison)}",
     ]
 
 
@@ -58,13 +72,15 @@ def _cells(measured: Measured) -> list[str]:
         f"{measured.evaluation.accuracy:.1%}",
         f"{100 * low:.1f} to {100 * high:.1f}",
         "-" if drop is None else f"{100 * drop:+.1f}",
+        "-" if measured.paired is None else f"{measured.paired.p:.2f}",
         "-" if agreed is None else f"{agreed:.1%}",
         f"{measured.size_bytes / 1e6:.2f}",
-        f"{measured.load_ms:.1f}",
         f"{measured.first_ms:.1f}",
         f"{measured.p50_ms:.2f}",
         f"{measured.p95_ms:.2f}",
+        f"{measured.p99_ms:.2f}",
         f"{measured.peak_memory_mb:.0f}",
+        measured.oldest_runtime or "newest",
     ]
 
 
@@ -72,7 +88,7 @@ def _threads(measured: Measured) -> str:
     return "1 thread" if measured.threads == 1 else f"{measured.threads} threads"
 
 
-def _host(comparison: Comparison) -> str:
+def host_line(comparison: Comparison) -> str:
     about = comparison.host
     return f"{about['board']}, {about['cores']} cores, {about['machine']}"
 
@@ -80,7 +96,7 @@ def _host(comparison: Comparison) -> str:
 def write_csv(path: Path, comparison: Comparison) -> None:
     """comparison.csv: one row a file, host and runtime on each."""
     rows = [
-        {"run": comparison.run, **measured.figures(), "host": _host(comparison)}
+        {"run": comparison.run, **measured.figures(), "host": host_line(comparison)}
         for measured in comparison.files
     ]
 
@@ -110,9 +126,18 @@ def draw(path: Path, comparison: Comparison) -> None:
     axes: Axes = figure.add_subplot()
     files = comparison.files
     largest = max(measured.size_bytes for measured in files)
+    best = front(files)
+    axes.plot(
+        [file.p50_ms for file in best],
+        [100 * file.evaluation.accuracy for file in best],
+        color=MUTED,
+        linewidth=1,
+        linestyle="--",
+    )
     for number, measured in enumerate(files):
         colour = REJECTED if measured.rejected else _COLOURS[number % len(_COLOURS)]
-        _bubble(axes, measured, colour, measured.size_bytes / largest)
+        near = [f for f in files[:number] if _overlaps(f, measured, files)]
+        _bubble(axes, measured, colour, measured.size_bytes / largest, len(near))
     _frame(axes, files)
     count = files[0].evaluation.photos
     axes.set_title(
@@ -126,18 +151,41 @@ def draw(path: Path, comparison: Comparison) -> None:
     axes.text(
         0,
         1.02,
-        f"{count:,} test photos, bars: 95 % interval, area: file size. "
+        f"{count:,} test photos, bars: 95 % interval, area: file size, dashed: the "
+        "Pareto front. "
         f"{files[0].runtime}, {_threads(files[0])}",
         transform=axes.transAxes,
         fontsize=8,
         color=MUTED,
         va="bottom",
     )
-    figure.supxlabel(_host(comparison), fontsize=7, color=MUTED, x=0.99, ha="right")
+    figure.supxlabel(host_line(comparison), fontsize=7, color=MUTED, x=0.99, ha="right")
     write_atomic(path, lambda to: figure.savefig(to, format="png", facecolor="white"))
 
 
-def _bubble(axes: Axes, measured: Measured, colour: str, share: float) -> None:
+def front(files: Sequence[Measured]) -> list[Measured]:
+    """The Pareto front, fastest first: no other is as fast and more accurate."""
+    order = sorted(files, key=lambda f: (f.p50_ms, -f.evaluation.accuracy))
+    found: list[Measured] = []
+    for file in order:
+        if not file.rejected and (
+            not found or file.evaluation.accuracy > found[-1].evaluation.accuracy
+        ):
+            found.append(file)
+    return found
+
+
+def _overlaps(a: Measured, b: Measured, files: Sequence[Measured]) -> bool:
+    """Whether two labels would lie on each other."""
+    slowest = max(file.p50_ms for file in files)
+    apart = abs(a.evaluation.accuracy - b.evaluation.accuracy)
+    return abs(a.p50_ms - b.p50_ms) < slowest / 4 and apart < 0.001
+
+
+def _bubble(
+    axes: Axes, measured: Measured, colour: str, share: float, below: int
+) -> None:
+    """`below`: so many labels that would lie on this one come before it."""
     from matplotlib.patheffects import withStroke
 
     low, high = (100 * end for end in measured.evaluation.interval)
@@ -152,7 +200,7 @@ def _bubble(axes: Axes, measured: Measured, colour: str, share: float) -> None:
     axes.annotate(
         f"{measured.title}\n",
         (measured.p50_ms, accuracy),
-        xytext=(radius + 5, 0),
+        xytext=(radius + 5, -_LABEL_HEIGHT * below),
         textcoords="offset points",
         fontsize=9,
         weight="bold",
@@ -164,7 +212,7 @@ def _bubble(axes: Axes, measured: Measured, colour: str, share: float) -> None:
         f"\n{accuracy:.1f} %, {measured.p50_ms:.1f} ms, "
         f"{measured.size_bytes / 1e6:.2f} MB",
         (measured.p50_ms, accuracy),
-        xytext=(radius + 5, 0),
+        xytext=(radius + 5, -_LABEL_HEIGHT * below),
         textcoords="offset points",
         fontsize=8,
         color=INK,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,11 @@ import numpy.typing as npt
 
 from data import batches
 from data.split import Row
+from edge.card import read_card
 from edge.classifier import Classifier
-from edge.errors import EdgegraftError
+from edge.errors import EdgegraftError, ModelError
 from edge.evaluate import Evaluation, score
+from edge.preprocess import InputRecipe
 from edge.quiet import without_chatter
 from finetune.console import Console
 from finetune.run import Run
@@ -58,15 +61,34 @@ class Scored:
         }
 
 
-def decode(run: Run, rows: Sequence[Row], console: Console) -> batches.Pixels:
-    """The pixels of these photos of a run.
+def recipe_of(model: bytes, path: Path, runtime: str) -> InputRecipe:
+    """How a file wants its photos; ModelError, naming it, when it cannot be run."""
+    card = read_card(model)
+    if card is not None:
+        return card.input
+    with without_chatter():
+        try:
+            return Classifier(model, runtime=runtime).recipe
+        except ModelError as error:
+            raise ModelError(f"{path}: {error}") from None
+
+
+def decode(
+    run: Run,
+    rows: Sequence[Row],
+    console: Console,
+    recipe: InputRecipe | None = None,
+) -> batches.Pixels:
+    """The pixels of these photos of a run, by its own recipe or another.
 
     EdgegraftError when one cannot be read or is no longer the photo that the run was
     made with (its sha256 is in split.csv): figures on other photos would be mixed up
     with the run's.
     """
     with console.bar("decoding photos") as bar:
-        pixels = batches.load([row.photo for row in rows], run.recipe, progress=bar)
+        pixels = batches.load(
+            [row.photo for row in rows], recipe or run.recipe, progress=bar
+        )
     try:
         if pixels.failures:
             path, reason = pixels.failures[0]

@@ -1,8 +1,19 @@
-"""What a runtime accepts: the highest version it knows of each operator.
+"""Which targets accept a file, and what stands in the way where one doesn't.
 
-The table was measured on the tflite-runtime 2.14.0 wheel (x86-64): one model per
-operator and version, keeping those its resolver found. A file is refused by that
-runtime when it holds a version above, or an operator that is not here.
+A target is a set of operators, of tensor types, and a size. Sources:
+
+- tflite-runtime-2.14: measured on the wheel (x86-64), one model for each operator and
+  version, keeping those its resolver found.
+- edgetpu: after the operator table of the Edge TPU compiler's documentation (coral.ai,
+  "TensorFlow models on the Edge TPU"), written down without it at hand. Neither
+  compiler nor device was tried: a pass is a hint, the compiler decides.
+- microcontroller: operators of TensorFlow Lite Micro's all-ops resolver that image
+  classifiers use, likewise not tried; integers only, and no more than the flash of a
+  common board.
+- generic: any interpreter of today; only operators outside TFLite stand in its way.
+
+`oldest_runtime` goes by the release in which each operator version came out, as
+TensorFlow's converter notes it in the files it makes.
 
 It does not know: whether a runtime that accepts an operator also computes it
 rightly; only running the file shows that.
@@ -11,10 +22,113 @@ rightly; only running the file shows that.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
+from edge.errors import EdgegraftError
+from quantize import flatbuffer
+
+GENERIC = "generic"
 TFLITE_RUNTIME = "tflite-runtime-2.14"
+EDGE_TPU = "edgetpu"
+MICROCONTROLLER = "microcontroller"
 
+
+@dataclass(frozen=True)
+class Target:
+    """What a device takes. `types` None: all; `largest` None: any size, in bytes."""
+
+    name: str
+    summary: str
+    types: frozenset[str] | None = None
+    largest: int | None = None
+
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target(GENERIC, "any LiteRT or TensorFlow Lite of today"),
+        Target(
+            EDGE_TPU,
+            "Coral's accelerator, whose compiler takes integer files",
+            types=frozenset({"UINT8", "INT8", "INT32"}),
+        ),
+        Target(
+            MICROCONTROLLER,
+            "TensorFlow Lite Micro on a board with 1 MiB of flash",
+            types=frozenset({"UINT8", "INT8", "INT16", "INT32", "INT64"}),
+            largest=1 << 20,
+        ),
+        Target(TFLITE_RUNTIME, "the last tflite-runtime wheel, Python 3.11 or older"),
+    )
+}
+
+_EDGE_TPU = """
+ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D EXPAND_DIMS FULLY_CONNECTED
+L2_NORMALIZATION LOGISTIC LSTM MAXIMUM MAX_POOL_2D MEAN MINIMUM MUL PACK PAD PRELU
+QUANTIZE REDUCE_MAX REDUCE_MIN RELU RELU6 RELU_N1_TO_1 RESHAPE RESIZE_BILINEAR
+RESIZE_NEAREST_NEIGHBOR RSQRT SLICE SOFTMAX SPACE_TO_DEPTH SPLIT SQUEEZE STRIDED_SLICE
+SUB SUM SQUARED_DIFFERENCE TANH TRANSPOSE TRANSPOSE_CONV
+"""
+_MICROCONTROLLER = """
+ABS ADD ADD_N ARG_MAX ARG_MIN AVERAGE_POOL_2D BATCH_TO_SPACE_ND CAST CEIL CONCATENATION
+CONV_2D DEPTHWISE_CONV_2D DEQUANTIZE DIV ELU EXP EXPAND_DIMS FULLY_CONNECTED HARD_SWISH
+L2_NORMALIZATION LEAKY_RELU LOGISTIC LOG_SOFTMAX MAXIMUM MAX_POOL_2D MEAN MINIMUM
+MIRROR_PAD MUL PACK PAD PADV2 PRELU QUANTIZE REDUCE_MAX RELU RELU6 RESHAPE
+RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR RSQRT SLICE SOFTMAX SPACE_TO_BATCH_ND
+SPACE_TO_DEPTH SPLIT SPLIT_V SQUARED_DIFFERENCE SQUEEZE STRIDED_SLICE SUB SUM TANH
+TRANSPOSE TRANSPOSE_CONV UNPACK
+"""
+# operator -> the TensorFlow release that brought version 1, 2, 3 ... of it
+_RELEASES = """
+ADD 1.5 1.14 2.4 2.6 2.13
+AVERAGE_POOL_2D 1.5 1.14 2.3
+CAST 1.5 2.7 2.8 2.9 2.12 2.15 2.17 2.21
+CONCATENATION 1.5 1.14 2.3 2.14 2.21
+CONV_2D 1.5 1.14 1.14 2.3 2.4 2.9 2.11 2.15
+DEPTHWISE_CONV_2D 1.5 1.12 1.14 2.2 2.3 2.3 2.11
+DEQUANTIZE 1.13 1.14 1.15 2.2 2.7 2.18 2.21 2.22
+DIV 1.6 2.3
+ELU 1.14
+EXP 1.7 2.12
+EXPAND_DIMS 1.10
+FULLY_CONNECTED 1.5 1.10 1.14 1.14 2.0 2.1 2.3 2.3 2.3 2.11 2.15 2.17 2.18 2.21
+GELU 2.9 2.9
+HARD_SWISH 1.15
+L2_NORMALIZATION 1.5 1.14
+LEAKY_RELU 1.13 2.3
+LOGISTIC 1.14 1.14 2.3
+MAXIMUM 1.14 1.14 2.3 2.3
+MAX_POOL_2D 1.5 1.14 2.3
+MEAN 1.6 1.14 2.4
+MINIMUM 1.14 1.14 2.3 2.3
+MUL 1.5 1.14 1.15 2.3 2.6 2.11 2.13
+PACK 1.11 1.14 2.3 2.13
+PAD 1.5 1.14 2.4 2.6 2.20
+PADV2 1.9 1.14 2.4 2.6 2.20
+PRELU 1.8
+QUANTIZE 1.14 1.15 2.7 2.21 2.21 2.21
+REDUCE_MAX 1.11 1.14 2.5
+RELU 1.5 2.1 2.5
+RELU6 1.5 1.14 2.5
+RESHAPE 1.5
+RESIZE_BILINEAR 1.7 1.14 2.2 2.5
+RESIZE_NEAREST_NEIGHBOR 1.13 1.14 2.3 2.4
+RSQRT 1.10 2.5 2.15
+SHAPE 1.10
+SLICE 1.14 1.14 1.14 2.4 2.5 2.14 2.21
+SOFTMAX 1.5 1.14 2.3
+SPLIT 1.5 1.14 1.14 2.3
+SQUARED_DIFFERENCE 1.13 2.5
+SQUEEZE 1.6 2.5
+STRIDED_SLICE 1.6 1.14 2.1 2.2 2.5 2.6 2.14 2.14
+SUB 1.6 1.14 2.3 2.4 2.4
+SUM 1.10 1.15
+TANH 1.14 1.14 2.3
+TRANSPOSE 1.6 1.14 1.15 2.3 2.4 2.12
+TRANSPOSE_CONV 1.9 2.2 2.3 2.13 2.15
+"""
 _TFLITE_RUNTIME_2_14 = """
 ABS:5 ADD:5 ADD_N:1 ARG_MAX:3 ARG_MIN:3 ASSIGN_VARIABLE:1 ATAN2:1 AVERAGE_POOL_2D:3
 BATCH_MATMUL:4 BATCH_TO_SPACE_ND:4 BIDIRECTIONAL_SEQUENCE_LSTM:3
@@ -45,23 +159,117 @@ UNSORTED_SEGMENT_SUM:1 VAR_HANDLE:1 WHERE:2 WHILE:1 ZEROS_LIKE:1
 """
 
 
+_INT16_KERNELS = (2, 4)  # of convolution, ADD and MEAN
+
+Ops = Iterable[tuple[str, int]]
+
+
+def target(name: str) -> Target:
+    """The record of a name; EdgegraftError, listing the known, for another."""
+    try:
+        return TARGETS[name]
+    except KeyError:
+        raise EdgegraftError(
+            f"expected a target out of {', '.join(TARGETS)}, got {name!r}"
+        ) from None
+
+
 @functools.cache
-def operators(target: str = TFLITE_RUNTIME) -> dict[str, int]:
-    """Operator name -> highest version accepted by the target."""
-    tables = {TFLITE_RUNTIME: _TFLITE_RUNTIME_2_14}
-    pairs = (entry.split(":") for entry in tables[target].split())
-    return {name: int(version) for name, version in pairs}
+def operators(name: str = TFLITE_RUNTIME) -> Mapping[str, int | None]:
+    """Operator -> highest version accepted by the target (None: any)."""
+    if name == TFLITE_RUNTIME:
+        pairs = (entry.split(":") for entry in _TFLITE_RUNTIME_2_14.split())
+        return {operator: int(version) for operator, version in pairs}
+    tables = {EDGE_TPU: _EDGE_TPU, MICROCONTROLLER: _MICROCONTROLLER}
+    return dict.fromkeys(tables[name].split())
 
 
-def refused(
-    ops: Iterable[tuple[str, int]], target: str = TFLITE_RUNTIME
-) -> tuple[str, ...]:
-    """What stands in the way: a sentence for each of the (name, version) refused."""
-    table = operators(target)
+def refused(ops: Ops, name: str = TFLITE_RUNTIME) -> tuple[str, ...]:
+    """What stands in the way: a phrase for each of the (name, version) refused."""
     reasons = []
-    for name, version in sorted(set(ops)):
-        if name not in table:
-            reasons.append(f"{name} is unknown to it")
-        elif version > table[name]:
-            reasons.append(f"{name} version {version}, it knows up to {table[name]}")
+    for operator, version in sorted(set(ops)):
+        if name == GENERIC:
+            if operator.startswith(("Flex", "TFLite_", "operator ")):
+                reasons.append(f"{operator} is not an operator of TFLite's own")
+            continue
+        table = operators(name)
+        newest = table.get(operator)
+        if operator not in table:
+            reasons.append(f"{operator} is unknown to it")
+        elif newest is not None and version > newest:
+            reasons.append(f"{operator} version {version}, it knows up to {newest}")
     return tuple(reasons)
+
+
+def check(model: bytes, name: str) -> tuple[str, ...]:
+    """Why a target refuses a flatbuffer: operators, tensor types, size; () if not."""
+    return refusals(flatbuffer.parse(model), len(model), name)
+
+
+def refusals(tree: Any, size: int, name: str) -> tuple[str, ...]:
+    """`check`, of a tree that is there already and the bytes it has."""
+    record = target(name)
+    ops = [flatbuffer.op(tree, operator) for operator in _operators(tree)]
+    reasons = list(refused(ops, name))
+    if record.types is not None:
+        reasons += _foreign_types(tree, record.types)
+    if record.largest is not None and size > record.largest:
+        reasons.append(
+            f"{size:,} bytes, it takes up to {record.largest:,}: a smaller backbone "
+            "or input size is needed"
+        )
+    return tuple(reasons)
+
+
+def _foreign_types(tree: Any, types: frozenset[str]) -> list[str]:
+    """One phrase for each type that is not accepted, with the first operator on it."""
+    found: dict[str, str] = {}
+    for graph in tree.subgraphs:
+        for operator in graph.operators:
+            for place in [*operator.inputs, *operator.outputs]:
+                if place < 0:  # an optional input left out
+                    continue
+                kind = flatbuffer.type_name(graph.tensors[place].type)
+                if kind not in types:
+                    found.setdefault(kind, flatbuffer.op(tree, operator)[0])
+    return [
+        f"{operator} works on {kind}, it takes {', '.join(sorted(types))}"
+        for kind, operator in sorted(found.items())
+    ]
+
+
+@functools.cache
+def _releases() -> dict[str, tuple[str, ...]]:
+    lines = (line.split() for line in _RELEASES.split("\n") if line)
+    return {words[0]: tuple(words[1:]) for words in lines}
+
+
+def oldest_runtime(tree: Any) -> str | None:
+    """The first TensorFlow Lite release that runs a file, such as ``2.3``.
+
+    The converter leaves the versions of 16-bit operators as they are with 8 bits, so
+    these are told by their tensors. None when an operator is newer than this table.
+    """
+    found = [release(flatbuffer.op(tree, op)) for op in _operators(tree)]
+    types = {flatbuffer.type_name(t.type) for g in tree.subgraphs for t in g.tensors}
+    if "INT16" in types:
+        found.append(_INT16_KERNELS)
+    known = [one for one in found if one is not None]
+    if not known or len(known) < len(found):
+        return None
+    major, minor = max(known)
+    return f"{major}.{minor}"
+
+
+def release(op: tuple[str, int]) -> tuple[int, int] | None:
+    """The release (major, minor) that brought an operator's version, if known."""
+    name, version = op
+    known = _releases().get(name, ())
+    if not 1 <= version <= len(known):
+        return None
+    major, minor = known[version - 1].split(".")
+    return int(major), int(minor)
+
+
+def _operators(tree: Any) -> list[Any]:
+    return [operator for graph in tree.subgraphs for operator in graph.operators]

@@ -19,13 +19,14 @@ import numpy as np
 
 from edge.errors import ModelError
 from edge.preprocess import InputRecipe
-from quantize import flatbuffer, targets
+from quantize import flatbuffer, layers, targets
 from quantize.metadata import split
 from quantize.recipes import Variant
 from quantize.recipes import variant as find_variant
 
 PROBABILITIES = "probabilities"
 GREY = 128
+INT8_BLACK = 128  # pixel 0 is -128 in an int8 tensor
 # Probabilities of a uint8 output come in steps of 1/256: each may be off by half a
 # step, so a sum over L labels by L/2 steps; floats are off by rounding alone.
 _UINT8_STEP = 1 / 256
@@ -40,6 +41,7 @@ class Facts:
 
     `size_bytes` is of the flatbuffer without a zip behind it. `refused_by` maps a
     target to the reasons why it cannot run the file; a target not in it can.
+    `oldest_runtime` is the first TensorFlow Lite release with all its operators.
     """
 
     variant: str
@@ -53,6 +55,7 @@ class Facts:
     ops: tuple[tuple[str, int, int], ...]
     runtime: str
     refused_by: Mapping[str, tuple[str, ...]]
+    oldest_runtime: str | None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -72,6 +75,7 @@ class Facts:
                 for name, version, count in self.ops
             ],
             "runs_on": self.runtime,
+            "oldest_runtime": self.oldest_runtime,
             "refused_by": {k: list(v) for k, v in self.refused_by.items()},
         }
 
@@ -96,11 +100,16 @@ def verify(
     graph = tree.subgraphs[0]
     image = _check_input(record, tree, graph, recipe)
     found = _check_outputs(record, tree, graph, outputs, len(labels))
-    _check_types(record, tree, graph)
-    versions = Counter(_op(tree, operator) for operator in graph.operators)
+    try:
+        layers.check(record, tree)
+    except ModelError as error:
+        raise _broken(record, str(error)) from None
+    versions = Counter(flatbuffer.op(tree, operator) for operator in graph.operators)
     scale, zero_point = _quantization(image)
     runtime = _run_once(record, flat, len(labels), outputs[PROBABILITIES])
-    reasons = targets.refused(versions)
+    refusals = {
+        name: targets.refusals(tree, len(flat), name) for name in targets.TARGETS
+    }
     return Facts(
         variant=record.name,
         size_bytes=len(flat),
@@ -114,7 +123,8 @@ def verify(
         ),
         ops=tuple((*op, count) for op, count in sorted(versions.items())),
         runtime=runtime,
-        refused_by={targets.TFLITE_RUNTIME: reasons} if reasons else {},
+        refused_by={name: why for name, why in refusals.items() if why},
+        oldest_runtime=targets.oldest_runtime(tree),
     )
 
 
@@ -122,11 +132,6 @@ def _broken(record: Variant, reason: str) -> ModelError:
     return ModelError(
         f"the {record.name} file breaks the model-file contract: {reason}"
     )
-
-
-def _op(tree: Any, operator: Any) -> tuple[str, int]:
-    code = tree.operatorCodes[operator.opcodeIndex]
-    return flatbuffer.op_name(code), int(code.version)
 
 
 def _quantization(tensor: Any) -> tuple[float | None, int | None]:
@@ -149,6 +154,9 @@ def _check_input(record: Variant, tree: Any, graph: Any, recipe: InputRecipe) ->
     if kind != record.input_type:
         raise _broken(record, f"expected input {record.input_type}, got {kind}")
     scale, zero_point = _quantization(image)
+    if kind == "FLOAT32" and record.input_scale is not None:
+        scale, zero_point = _quantization(layers.behind_input(tree))
+        zero_point = None if zero_point is None else zero_point + INT8_BLACK
     if record.input_scale is not None and (scale, zero_point) != (
         record.input_scale,
         0,
@@ -189,23 +197,6 @@ def _check_outputs(
     }
 
 
-def _check_types(record: Variant, tree: Any, graph: Any) -> None:
-    """No tensor of a forbidden type; the operator that works on it is named."""
-    for operator in graph.operators:
-        for place in [*operator.outputs, *operator.inputs]:
-            if place < 0:  # an optional input left out
-                continue
-            tensor = graph.tensors[place]
-            kind = flatbuffer.type_name(tensor.type)
-            if kind in record.forbidden:
-                name = flatbuffer.text(tensor.name)
-                raise _broken(
-                    record,
-                    f"operator {_op(tree, operator)[0]} works on {kind} "
-                    f"(tensor {name!r:.80}); no integer form of it was made",
-                )
-
-
 def _run_once(record: Variant, flat: bytes, labels: int, output: str) -> str:
     """Runs a grey photo; returns the runtime's name and version."""
     from edge.runtime import open_interpreter
@@ -219,7 +210,7 @@ def _run_once(record: Variant, flat: bytes, labels: int, output: str) -> str:
     values = interpreter.get_tensor(named["index"]).astype(np.float64).reshape(-1)
     scale, zero = named["quantization"]
     values = (values - zero) * scale if scale else values
-    off = _FLOAT_SUM_OFF if not scale else labels * _UINT8_STEP / 2
+    off = labels * _UINT8_STEP / 2 if record.calibrated else 0.0
     if not np.isfinite(values).all() or abs(values.sum() - 1) > off + _FLOAT_SUM_OFF:
         raise _broken(
             record,

@@ -250,11 +250,12 @@ def test_bad_input_is_one_line_and_exit_code_2(trained, tmp_path, capsys):
     shutil.rmtree(unfinished / "model")
     for command, words in (
         ([str(tmp_path / "nowhere")], "expected a run folder"),
-        ([fresh, "--variants", "int4"], "out of float32, int8, got 'int4'"),
+        ([fresh, "--variants", "int4"], "int16x8, got 'int4'"),
         ([fresh, "--variants", ","], "at least one variant"),
         ([fresh, "--calibration", "1"], "at least 2 calibration photos"),
         ([fresh, "--max-drop", "-3"], "from 0 to 100 points"),
         ([str(unfinished)], "expected a finished run"),
+        ([fresh, "--variants", "float32", "--target", "edgetpu"], "edgetpu takes"),
         (["compare", fresh], "make them with: edgegraft quantize"),
         (["compare", fresh, "--threads", "0"], "--threads to be 1 or more"),
     ):

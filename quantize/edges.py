@@ -1,0 +1,60 @@
+"""The edges of a converted graph: a uint8 input in front, and names people can read.
+
+It does not know: what is in between.
+"""
+
+from __future__ import annotations
+
+from quantize import flatbuffer
+
+IMAGE = "image"  # signature input
+
+
+def uint8_input(base: bytes) -> bytes:
+    """The same graph behind a CAST from uint8, its first operator."""
+    types = flatbuffer.schema()
+    tree = flatbuffer.parse(base)
+    graph = tree.subgraphs[0]
+    inner = graph.inputs[0]
+
+    image = types.TensorT()
+    image.name = graph.tensors[inner].name
+    image.shape = graph.tensors[inner].shape
+    image.type = types.TensorType.UINT8
+    image.buffer = 0  # the empty buffer: not a constant
+    graph.tensors[inner].name = IMAGE + "_float"
+    graph.tensors = [*graph.tensors, image]
+    outer = len(graph.tensors) - 1
+
+    code = types.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = types.BuiltinOperator.CAST
+    code.version = 1
+    tree.operatorCodes = [*tree.operatorCodes, code]
+
+    cast = types.OperatorT()
+    cast.opcodeIndex = len(tree.operatorCodes) - 1
+    cast.inputs, cast.outputs = [outer], [inner]
+    cast.builtinOptionsType = types.BuiltinOptions.CastOptions
+    cast.builtinOptions = types.CastOptionsT()
+    cast.builtinOptions.inDataType = types.TensorType.UINT8
+    cast.builtinOptions.outDataType = types.TensorType.FLOAT32
+    graph.operators = [cast, *graph.operators]
+
+    graph.inputs = [outer]
+    for entry in tree.signatureDefs[0].inputs:
+        entry.tensorIndex = outer
+    return flatbuffer.pack(tree)
+
+
+def named_by_signature(model: bytes) -> bytes:
+    """Inputs and outputs get their signature's names.
+
+    The converter calls them ``serving_default_image:0`` and
+    ``StatefulPartitionedCall:0``, which helps nobody who opens the file elsewhere.
+    """
+    tree = flatbuffer.parse(model)
+    tensors = tree.subgraphs[0].tensors
+    signature = tree.signatureDefs[0]
+    for entry in [*signature.inputs, *signature.outputs]:
+        tensors[entry.tensorIndex].name = flatbuffer.text(entry.name)
+    return flatbuffer.pack(tree)

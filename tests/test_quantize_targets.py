@@ -1,0 +1,90 @@
+"""Which targets take a file, and the words for what stands in the way."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from edge.errors import EdgegraftError
+from quantize import flatbuffer, metadata, targets
+from quantize.cli import main
+from quantize.convert import Conversion
+from tests.quantize_room import colour_network, pixels
+
+pytest.importorskip("tensorflow", reason="needs the extra 'train'")
+
+
+@pytest.fixture(scope="module")
+def files():
+    conversion = Conversion(colour_network(), calibration=pixels(8))
+    return {n: conversion.make(n) for n in ("float32", "dynamic", "int8", "int16x8")}
+
+
+def test_int8_is_for_every_target(files):
+    assert {name: targets.check(files["int8"], name) for name in targets.TARGETS} == (
+        dict.fromkeys(targets.TARGETS, ())
+    )
+
+
+def test_the_operator_in_the_way_is_named(files):
+    told = "; ".join(targets.check(files["float32"], targets.EDGE_TPU))
+    assert "CAST is unknown to it" in told
+    assert "CAST works on FLOAT32, it takes INT32, INT8, UINT8" in told
+    assert any("FLOAT32" in why for why in targets.check(files["dynamic"], "edgetpu"))
+    assert "INT16" in str(targets.check(files["int16x8"], targets.EDGE_TPU))
+    assert targets.check(files["float32"], targets.GENERIC) == ()
+    assert targets.refused([("FlexBetainc", 1)], targets.GENERIC)
+
+
+def test_a_microcontroller_has_little_room(files):
+    tree = flatbuffer.parse(files["int8"])
+    assert targets.refusals(tree, 1 << 20, targets.MICROCONTROLLER) == ()
+    (reason,) = targets.refusals(tree, (1 << 20) + 1, targets.MICROCONTROLLER)
+    assert reason.startswith("1,048,577 bytes, it takes up to 1,048,576")
+
+
+def test_the_oldest_runtime_is_that_of_the_newest_operator(files):
+    def oldest(name: str, **versions: int) -> str | None:
+        tree = flatbuffer.parse(files[name])
+        for code in tree.operatorCodes:
+            code.version = versions.get(flatbuffer.op_name(code), code.version)
+        return targets.oldest_runtime(tree)
+
+    assert oldest("int8") == "1.14"
+    assert oldest("int8", CONV_2D=5) == "2.4"
+    assert oldest("int16x8") == "2.4"
+    # 2.11 is newer than 2.4, though its text sorts before
+    assert oldest("int8", CONV_2D=5, FULLY_CONNECTED=10) == "2.11"
+    assert oldest("int8", FULLY_CONNECTED=99) is None
+    assert targets.release(("STABLEHLO_ADD", 1)) is None
+
+
+def test_what_2_14_knows_is_not_newer_than_2_14():
+    """Two tables from two sources: the wheel, and the releases."""
+    for name, version in targets.operators(targets.TFLITE_RUNTIME).items():
+        found = targets.release((name, version or 1))
+        assert found is None or found <= (2, 14)
+
+
+def test_an_unknown_target_lists_the_known():
+    with pytest.raises(EdgegraftError, match=r"generic, edgetpu, .* got 'pico'"):
+        targets.target("pico")
+
+
+def test_check_command(files, tmp_path, capsys):
+    for name in ("int8", "float32"):
+        (tmp_path / f"{name}.tflite").write_bytes(files[name])
+    paths = [str(tmp_path / f"{name}.tflite") for name in ("int8", "float32")]
+    assert main(["check", *paths]) == 0
+    told = capsys.readouterr().out
+    assert told.count("edgetpu: takes it") == 1 and "TensorFlow Lite 1.14 on" in told
+    assert main(["check", *paths, "--target", "edgetpu", "--json"]) == 3
+    record = json.loads(capsys.readouterr().out)
+    assert record[paths[0]]["targets"] == {"edgetpu": []}
+    assert record[paths[1]]["targets"]["edgetpu"]
+    (tmp_path / "cut.tflite").write_bytes(files["int8"][:900])
+    assert main(["check", str(tmp_path / "cut.tflite")]) == 2
+    told = capsys.readouterr().err
+    assert "damaged or truncated" in told and told.count("\n") == 1
+    assert metadata.split(files["int8"])[1] == b""
