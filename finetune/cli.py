@@ -23,6 +23,7 @@ ARTIFACTS = Path("artifacts")
 FROM_SCRATCH: dict[str, Any] = {
     "weights": "none",
     "augment": "standard",
+    "unfreeze": "all",
     "epochs": 24,
     "batch": 16,
     "rate": 3e-3,

@@ -73,7 +73,7 @@ def choose(
             raise EdgegraftError(f"expected --budget-{name} above 0, got {value:g}")
     limits = [f"{ms:g} ms"] if ms is not None else []
     limits += [f"{mb:g} MB"] if mb is not None else []
-    budget = " and ".join(limits) or "no budget"
+    fitting = f" that fit {' and '.join(limits)}" if limits else ""
     usable = [file for file in files if not file.rejected]
     fit = [
         file
@@ -84,7 +84,7 @@ def choose(
         told = "; ".join(
             f"{f.title}: {f.p50_ms:.2f} ms, {_mb(f):.2f} MB" for f in usable
         )
-        return Choice(None, f"no file fits {budget} ({told or 'all were rejected'})")
+        return Choice(None, f"no files{fitting} ({told or 'all were rejected'})")
     best = max(fit, key=lambda file: file.evaluation.accuracy)
     equal = [
         file
@@ -99,12 +99,12 @@ def choose(
         f"{_mb(chosen):.2f} MB: "
     )
     if chosen is best:
-        why += f"the most accurate of {len(fit)} that fit {budget}"
+        why += f"the most accurate of {len(fit)} files{fitting}"
         why += ", and no equal is faster" if len(equal) > 1 else ""
     else:
         p = paired(best.evaluation, chosen.evaluation).p
         why += (
-            f"the fastest that fits {budget} and is not surely worse than "
+            f"the fastest of {len(fit)} files{fitting} that is not surely worse than "
             f"{best.title} ({best.evaluation.accuracy:.1%}; McNemar p = {p:.2f})"
         )
     return Choice(chosen, why)

@@ -91,7 +91,7 @@ def test_a_budget_leaves_out_what_does_not_fit():
     assert decide.choose([FLOAT, INT8, BAD], ms=2).file is BAD
     assert decide.choose([FLOAT, INT8, BAD], mb=1).file is BAD
     none = decide.choose([FLOAT, INT8], ms=2, mb=1)
-    assert none.file is None and "no file fits 2 ms and 1 MB" in none.why
+    assert none.file is None and "no files that fit 2 ms and 1 MB" in none.why
     assert "int8: 3.00 ms, 2.70 MB" in none.why
     with pytest.raises(EdgegraftError, match="--budget-ms above 0, got -1"):
         decide.choose([INT8], ms=-1)
