@@ -30,9 +30,13 @@ _V2_ONLY_224 = (1.3, 1.4)
 _V1_FILE_PART = {0.25: "2_5", 0.5: "5_0", 0.75: "7_5", 1.0: "1_0"}
 
 
-def _v2(alpha: float) -> Backbone:
+def _mobilenet(
+    network: str, name: str, accuracy: float, top: str, weights: Published, alpha: float
+) -> Backbone:
+    """`network` is the function of Keras Applications, `name` ours without alpha."""
+
     def build(size: int, options: Any) -> Any:
-        return keras().applications.MobileNetV2(
+        return getattr(keras().applications, network)(
             input_shape=(size, size, 3),
             alpha=alpha,
             include_top=False,
@@ -41,56 +45,45 @@ def _v2(alpha: float) -> Backbone:
         )
 
     return Backbone(
-        name=f"mobilenet_v2_{alpha}",
-        family="mobilenet_v2",
+        name=f"{name}_{alpha}",
+        family=name,
         build=build,
         scale=1 / 127.5,
         offset=-1.0,
         default_size=224,
         min_size=32,
-        top="block_13_expand",
-        imagenet=Published(
-            file=f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha}"
-            "_{size}_no_top.h5",
-            address=_KERAS_ADDRESS + "mobilenet_v2/",
-            sizes=(224,) if alpha in _V2_ONLY_224 else _V2_SIZES,
-            source="Keras Applications",
-            licence="Apache-2.0",
-        ),
-        accuracy=_V2_ACCURACY[alpha],
+        top=top,
+        imagenet=weights,
+        accuracy=accuracy,
         accuracy_source=_SLIM,
+    )
+
+
+def _published(folder: str, file: str, sizes: tuple[int, ...]) -> Published:
+    return Published(
+        file=file,
+        address=_KERAS_ADDRESS + folder,
+        sizes=sizes,
+        source="Keras Applications",
+        licence="Apache-2.0",
     )
 
 
 def _v1(alpha: float) -> Backbone:
-    def build(size: int, options: Any) -> Any:
-        return keras().applications.MobileNet(
-            input_shape=(size, size, 3),
-            alpha=alpha,
-            include_top=False,
-            weights=None,
-            pooling="avg",
-        )
+    file = f"mobilenet_{_V1_FILE_PART[alpha]}" + "_{size}_tf_no_top.h5"
+    weights = _published("mobilenet/", file, _V1_SIZES)
+    top, accuracy = "conv_dw_12", _V1_ACCURACY[alpha]
+    return _mobilenet("MobileNet", "mobilenet_v1", accuracy, top, weights, alpha)
 
-    return Backbone(
-        name=f"mobilenet_v1_{alpha}",
-        family="mobilenet_v1",
-        build=build,
-        scale=1 / 127.5,
-        offset=-1.0,
-        default_size=224,
-        min_size=32,
-        top="conv_dw_12",
-        imagenet=Published(
-            file=f"mobilenet_{_V1_FILE_PART[alpha]}" + "_{size}_tf_no_top.h5",
-            address=_KERAS_ADDRESS + "mobilenet/",
-            sizes=_V1_SIZES,
-            source="Keras Applications",
-            licence="Apache-2.0",
-        ),
-        accuracy=_V1_ACCURACY[alpha],
-        accuracy_source=_SLIM,
+
+def _v2(alpha: float) -> Backbone:
+    kernels = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_"
+    sizes = (224,) if alpha in _V2_ONLY_224 else _V2_SIZES
+    weights = _published(
+        "mobilenet_v2/", kernels + f"{alpha}_{{size}}_no_top.h5", sizes
     )
+    top, accuracy = "block_13_expand", _V2_ACCURACY[alpha]
+    return _mobilenet("MobileNetV2", "mobilenet_v2", accuracy, top, weights, alpha)
 
 
 RECORDS = (*map(_v1, _V1_ACCURACY), *map(_v2, _V2_ACCURACY))
