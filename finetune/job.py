@@ -206,7 +206,7 @@ def train(
         settings,
         parts["train"],
         parts["val"],
-        training_mode=True,
+        from_probe=pretrained,
         checkpoint=trainer_folder,
     )
     if resumed:
@@ -223,10 +223,10 @@ def train(
             trainer.run(advance)
     best = trainer.best
     assert best is not None
-    console.stage(
-        f"kept {'the ' + start if best.epoch == 0 else f'epoch {best.epoch}'}: "
-        f"validation {best.val_accuracy:.1%}"
-    )
+    kept = f"the {start}" if best.epoch == 0 else f"epoch {best.epoch}"
+    highest = max(epoch.val_accuracy for epoch in trainer.history)
+    doubt = " (no epoch is better beyond chance)" if highest > best.val_accuracy else ""
+    console.stage(f"kept {kept}: validation {best.val_accuracy:.1%}{doubt}")
     calibration = _calibrate(model, parts["val"])
     _report(run, prepared, model, trainer)
     run.save_model(model)

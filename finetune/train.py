@@ -1,9 +1,12 @@
 """The training loop: augmentation, warm-up and cosine, best weights, exact resume.
 
 One loop for both kinds of network. A pretrained one starts from its probe and is
-never left worse than it on validation: the probe is entry 0 of the history and wins
-when no epoch beats it. After every epoch the state (weights, optimiser, history) is
-on disk, so an interrupted run goes on from its last epoch.
+never left worse than it on validation: the probe is entry 0 of the history, and an
+epoch replaces it only when it is better by more than chance (McNemar's exact paired
+test on the validation photos). The best of several epochs on a few hundred photos
+nearly always looks better than where it started, whether it is or not. After every
+epoch the state (weights, optimiser, history) is on disk, so an interrupted run goes on
+from its last epoch.
 
 The rate rises linearly over the first tenth of the steps and falls as a cosine
 (Loshchilov and Hutter 2017, arXiv:1608.03983). Shuffling and augmentation are drawn
@@ -37,6 +40,8 @@ from finetune.run import write_atomic
 from finetune.settings import Settings
 
 WARM_UP = 0.1  # fraction of all steps
+SURE = 0.05  # a gain over the probe with a larger p-value counts as chance
+Right = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -104,8 +109,22 @@ def _schedule(settings: Settings, steps: int) -> Any:
     )
 
 
+def surely_better(start: Right, later: Right) -> bool:
+    """Whether `later` answers more of the same photos rightly, beyond chance.
+
+    Both bool [N]. McNemar's test (1947) in its exact, binomial form.
+    """
+    from scipy.stats import binomtest
+
+    gained, lost = int((later & ~start).sum()), int((start & ~later).sum())
+    return gained > lost and binomtest(gained, gained + lost).pvalue < SURE
+
+
 class Trainer:
-    """Trains `model` in place; `checkpoint` is a folder of its own."""
+    """Trains `model` in place; `checkpoint` is a folder of its own.
+
+    from_probe: the network that `start` finds is a fitted one, worth keeping.
+    """
 
     def __init__(
         self,
@@ -114,7 +133,7 @@ class Trainer:
         train: Examples,
         val: Examples,
         *,
-        training_mode: bool,
+        from_probe: bool,
         checkpoint: Path,
     ) -> None:
         tf = tensorflow()
@@ -123,6 +142,8 @@ class Trainer:
         self.checkpoint = checkpoint
         self.history: list[Epoch] = []
         self.best: Epoch | None = None
+        self._right: dict[str, list[int]] = {}  # validation photos, of start and best
+        self._from_probe = from_probe
         self.batch = min(settings.batch, len(train))
         self.steps = max(1, len(train) // self.batch)  # an epoch; the rest waits
         self.optimizer = keras().optimizers.Adam(
@@ -131,9 +152,9 @@ class Trainer:
         self.optimizer.build(model.trainable_variables)
         self._saved = tf.train.Checkpoint(model=model, optimizer=self.optimizer)
         self._logits = network.logit_model(model)
-        self._step = self._make_step(training_mode)
+        self._step = self._make_step()
 
-    def _make_step(self, training_mode: bool) -> Callable[..., Any]:
+    def _make_step(self) -> Callable[..., Any]:
         tf, settings = tensorflow(), self.settings
         how, smoothing = preset(settings.augment), settings.label_smoothing
         classes = self._logits.output_shape[-1]
@@ -143,7 +164,7 @@ class Trainer:
             pixels = augment(tf.cast(images, tf.float32), how, seed)
             target = tf.one_hot(truth, classes) * (1 - smoothing) + smoothing / classes
             with tf.GradientTape() as tape:
-                logits = self._logits(pixels, training=training_mode)
+                logits = self._logits(pixels, training=True)
                 loss = tf.reduce_mean(
                     tf.nn.softmax_cross_entropy_with_logits(target, logits)
                 )
@@ -161,8 +182,12 @@ class Trainer:
     def _best_weights(self) -> Path:
         return self.checkpoint / "best.weights.h5"
 
-    def _keep_best(self) -> None:
-        write_atomic(self._best_weights, lambda to: self.model.save_weights(str(to)))
+    @property
+    def _start_weights(self) -> Path:
+        return self.checkpoint / "start.weights.h5"
+
+    def _keep(self, path: Path) -> None:
+        write_atomic(path, lambda to: self.model.save_weights(str(to)))
 
     def _save(self) -> None:
         number = len(self.history)
@@ -172,6 +197,7 @@ class Trainer:
             "checkpoint": prefix.name,
             "history": [asdict(epoch) for epoch in self.history],
             "best": self.best.epoch if self.best else None,
+            "right": self._right,
         }
         write_atomic(
             self.checkpoint / "state.json",
@@ -197,33 +223,37 @@ class Trainer:
                 f"expected a checkpoint of this run in {self.checkpoint}, got one that "
                 f"can't be read ({reason}); start again with --overwrite"
             ) from error
-        self.history = history
+        self.history, self._right = history, state["right"]
         self.best = next(e for e in history if e.epoch == state["best"])
         return True
 
     # -- training --------------------------------------------------------------
-    def evaluate(self) -> tuple[float, float]:
-        """Log loss (nats) and accuracy on the validation part."""
+    def evaluate(self) -> tuple[float, Right]:
+        """Log loss (nats) on the validation part, and which photos are right."""
         logits = features.compute(self._logits, self.val.array, self.val.rows)
         right = logits.argmax(axis=1) == self.val.truth
-        return log_loss(logits, self.val.truth), float(right.mean())
+        return log_loss(logits, self.val.truth), right
 
-    def _record(self, epoch: Epoch) -> None:
+    def _record(self, epoch: Epoch, right: Right) -> None:
         self.history.append(epoch)
         if self.best is None or epoch.rank > self.best.rank:
             self.best = epoch
-            self._keep_best()
+            self._right["best"] = right.astype(int).tolist()
+            self._keep(self._best_weights)
         self._save()
 
     def start(self) -> None:
         """Enter the network as it is now as epoch 0."""
         self.checkpoint.mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
-        loss, accuracy = self.evaluate()
+        loss, right = self.evaluate()
         seconds = time.perf_counter() - started
-        self._record(Epoch(0, None, None, loss, accuracy, 0.0, seconds))
+        self._right["start"] = right.astype(int).tolist()
+        self._keep(self._start_weights)
+        start = Epoch(0, None, None, loss, float(right.mean()), 0.0, seconds)
+        self._record(start, right)
 
-    def _one_epoch(self, number: int, advance: Advance) -> Epoch:
+    def _one_epoch(self, number: int, advance: Advance) -> tuple[Epoch, Right]:
         tf, settings = tensorflow(), self.settings
         started = time.perf_counter()
         keras().utils.set_random_seed(settings.seed * 10_007 + number)  # dropout
@@ -249,19 +279,20 @@ class Trainer:
                     f"{settings.rate}"
                 )
             advance(number, step + 1, None)
-        loss, accuracy = self.evaluate()
-        return Epoch(
+        loss, right = self.evaluate()
+        epoch = Epoch(
             number,
             float(np.mean(losses)),
             float(np.mean(rights)),
             loss,
-            accuracy,
+            float(right.mean()),
             float(self.optimizer.learning_rate.numpy()),
             time.perf_counter() - started,
         )
+        return epoch, right
 
     def run(self, advance: Advance) -> None:
-        """Train to the last epoch or until patience ends; the best weights are loaded.
+        """Train to the last epoch or until patience ends; then load what is kept.
 
         advance(epoch, step, finished epoch or None) is called after every step and
         after every epoch.
@@ -270,10 +301,15 @@ class Trainer:
             assert self.best is not None
             if len(self.history) - 1 - self.best.epoch >= self.settings.patience:
                 break
-            epoch = self._one_epoch(number, advance)
-            self._record(epoch)
+            epoch, right = self._one_epoch(number, advance)
+            self._record(epoch, right)
             advance(number, self.steps, epoch)
-        self.model.load_weights(str(self._best_weights))
+        start, best = (np.array(self._right[k], bool) for k in ("start", "best"))
+        if self._from_probe and not surely_better(start, best):
+            self.best = self.history[0]
+            self.model.load_weights(str(self._start_weights))
+        else:
+            self.model.load_weights(str(self._best_weights))
 
     def clear(self) -> None:
         """Remove the checkpoint, once the result is safe elsewhere."""

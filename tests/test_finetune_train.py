@@ -21,7 +21,7 @@ from finetune.features import compute
 from finetune.job import finetune
 from finetune.run import Run
 from finetune.settings import Settings
-from finetune.train import Epoch, Examples, Trainer, set_trainable
+from finetune.train import Epoch, Examples, Trainer, set_trainable, surely_better
 
 SIZE = 16
 TINY = {"filters": [4, 8], "dropout": 0.0}
@@ -59,7 +59,7 @@ def trainer(folder: Path, settings: Settings = BASE) -> Trainer:
         settings,
         examples(),
         examples(20, seed=1),
-        training_mode=True,
+        from_probe=False,
         checkpoint=folder,
     )
 
@@ -79,8 +79,8 @@ def test_it_learns_and_loads_its_best_epoch(tmp_path: Path) -> None:
     assert [epoch.epoch for epoch in it.history] == [0, 1, 2, 3, 4]
     assert it.best is not None and it.best.val_accuracy >= 0.9
     assert it.best.rank == max(epoch.rank for epoch in it.history)
-    loss, accuracy = it.evaluate()
-    assert accuracy == it.best.val_accuracy
+    loss, right = it.evaluate()
+    assert right.mean() == it.best.val_accuracy
     assert loss == pytest.approx(it.best.val_loss, abs=1e-5)
 
 
@@ -128,7 +128,29 @@ def test_worse_epochs_do_not_replace_the_start(tmp_path: Path) -> None:
     start = ruin.history[0]
     ruin.run(quiet)
     assert ruin.best is not None and ruin.best.rank >= start.rank
-    assert ruin.evaluate()[1] >= start.val_accuracy
+    assert ruin.evaluate()[1].mean() >= start.val_accuracy
+
+
+def test_a_gain_that_may_be_chance_does_not_replace_the_probe(tmp_path: Path) -> None:
+    def right(count: int) -> np.ndarray:
+        return np.arange(300) < count
+
+    assert not surely_better(right(297), right(299))  # two photos more: chance
+    assert surely_better(right(280), right(290))  # ten more and none lost
+    assert not surely_better(right(290), right(280))
+    it = trainer(tmp_path / "c")
+    it._from_probe = True
+    it.start()
+    start = weights_of(it.model)
+    it.val.truth[:] = [0, 1] * 10
+    few = Examples(it.val.array, it.val.rows[:4], it.val.truth[:4])
+    it.val = few  # four photos can prove nothing
+    it._right["start"] = it._right["start"][:4]
+    it._right["best"] = it._right["best"][:4]
+    it.run(quiet)
+    assert it.best is not None and it.best.epoch == 0
+    for mine, theirs in zip(weights_of(it.model), start, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
 
 
 def test_patience_ends_a_hopeless_run(tmp_path: Path) -> None:
@@ -180,7 +202,7 @@ def test_unfreezing_trains_that_part_and_never_batch_norm_statistics(
     network.set_head(model, random.normal(0, 1, (1280, 2)), np.zeros(2))
     before = {v.name: np.array(v) for v in model.variables}
     it = Trainer(
-        model, settings, part, part, training_mode=True, checkpoint=tmp_path / "c"
+        model, settings, part, part, from_probe=True, checkpoint=tmp_path / "c"
     )
     it.start()
     it.steps = 1
