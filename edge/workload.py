@@ -74,7 +74,7 @@ def paced(probe: Probe, fps: float, seconds: float = _PACED_SECONDS) -> dict[str
     times: list[float] = []
     late = 0
     start = due = time.perf_counter()
-    while due - start < seconds:
+    while due - start < seconds - 0.5 / fps:  # half a frame: `due` is a sum of floats
         time.sleep(max(0.0, due - time.perf_counter()))
         times.append(probe.once())
         due += 1 / fps

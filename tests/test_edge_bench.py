@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +52,30 @@ def test_threads_photos_pace_and_minutes(
     assert "3 photos, p50 ms: decode " in out and " photos a second with " in out
 
 
-def test_a_pace_is_kept_and_lateness_counted(model: str) -> None:
-    probe = Probe(model)
-    begin = time.monotonic()
+class Clock:
+    """Time that passes only when somebody sleeps."""
+
+    now = 100.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_a_pace_is_kept_and_lateness_counted(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe, clock = Probe(model), Clock()
+    monkeypatch.setattr(workload, "time", clock)
     told = workload.paced(probe, 20, seconds=0.5)
-    assert 0.4 < time.monotonic() - begin < 3
-    assert told["asked_fps"] == 20 and 2 <= told["fps"] <= 21
-    probe.once = lambda: time.sleep(0.06) or 60.0  # type: ignore[method-assign]
+    assert told["asked_fps"] == 20 and told["late"] == 0
+    assert told["fps"] == pytest.approx(20)
+    probe.once = lambda: clock.sleep(0.06) or 60.0  # type: ignore
     slow = workload.paced(probe, 20, seconds=0.5)
-    assert slow["late"] >= 5 and slow["fps"] < 18 and slow["p50_ms"] == 60.0
+    assert slow["late"] == 8 and slow["p50_ms"] == 60.0
+    assert slow["fps"] == pytest.approx(8 / 0.5)
 
 
 def test_a_sustained_run_is_sampled(
