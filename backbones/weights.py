@@ -8,7 +8,9 @@ Does not know: what the weights are trained into.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,11 +56,10 @@ def _download(backbone: Backbone, size: int) -> Path:
     temporary = f"{file}.download-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        got = Path(
-            keras().utils.get_file(
+        with contextlib.redirect_stdout(sys.stderr):  # stdout may carry JSON
+            got = keras().utils.get_file(
                 temporary, address, cache_dir=str(folder.parent), cache_subdir="models"
             )
-        )
         os.replace(got, folder / file)
     except Exception as error:  # Keras raises a bare Exception for any network fault
         (folder / temporary).unlink(missing_ok=True)
