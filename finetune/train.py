@@ -35,13 +35,13 @@ from backbones.registry import Backbone
 from data.augment import augment, preset
 from edge.errors import EdgegraftError
 from finetune import features
+from finetune.paired import Right, mcnemar
 from finetune.probe import log_loss
 from finetune.run import write_atomic
 from finetune.settings import Settings
 
 WARM_UP = 0.1  # fraction of all steps
 SURE = 0.05  # a gain over the probe with a larger p-value counts as chance
-Right = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -112,12 +112,10 @@ def _schedule(settings: Settings, steps: int) -> Any:
 def surely_better(start: Right, later: Right) -> bool:
     """Whether `later` answers more of the same photos rightly, beyond chance.
 
-    Both bool [N]. McNemar's test (1947) in its exact, binomial form.
+    Both bool [N].
     """
-    from scipy.stats import binomtest
-
-    gained, lost = int((later & ~start).sum()), int((start & ~later).sum())
-    return gained > lost and binomtest(gained, gained + lost).pvalue < SURE
+    flips = mcnemar(start, later)
+    return flips.gained > flips.lost and flips.p < SURE
 
 
 class Trainer:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import comb
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edge.errors import EdgegraftError
+from finetune.paired import mcnemar
 
 if TYPE_CHECKING:
     from edge.evaluate import Evaluation
@@ -41,11 +41,7 @@ def paired(reference: Evaluation, other: Evaluation) -> Paired:
         raise EdgegraftError("expected two files measured on the same photos")
     before = reference.probabilities.argmax(axis=1) == reference.truth
     after = other.probabilities.argmax(axis=1) == other.truth
-    lost, gained = int((before & ~after).sum()), int((~before & after).sum())
-    flips = lost + gained
-    tail = sum(comb(flips, k) for k in range(min(lost, gained) + 1))
-    # In integers up to the last step: 2 ** 1024 is too large for a float.
-    return Paired(lost, gained, min(1.0, 2 * tail / 2**flips) if flips else 1.0)
+    return Paired(*mcnemar(before, after))
 
 
 @dataclass(frozen=True)
