@@ -24,7 +24,7 @@ quickstart: $(VENV)/.train
 		$(RUNS)/sample/test_cat.jpg $(RUNS)/sample/test_dog.jpg
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadscope
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
