@@ -87,6 +87,11 @@ class Classifier:
         self._outputs = self._find_outputs()
         self.labels = self._fitting_labels(labels, content)
 
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """What the file answers: probabilities, and familiarity if it has it."""
+        return tuple(self._outputs)
+
     def run(self, pixels: npt.NDArray[np.uint8]) -> dict[str, Floats]:
         """Role to float32: probabilities [N, L], familiarity [N] if the file has it.
 

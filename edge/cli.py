@@ -13,7 +13,12 @@ from importlib import import_module
 
 from edge.command import Parser, guard
 
-_MODULES = {"bench": "edge.bench_verb", "camera": "edge.camera", "pack": "edge.pack"}
+_MODULES = {
+    "bench": "edge.bench_verb",
+    "camera": "edge.camera",
+    "evaluate": "edge.evaluate_verb",
+    "pack": "edge.pack",
+}
 RUNTIMES = ("auto", "litert", "tflite-runtime", "tf.lite")
 
 _CODES = """exit code: 0 when every photo was classified; 2 for bad input. A photo that
@@ -133,6 +138,11 @@ def _add_evaluate(verb: argparse.ArgumentParser) -> None:
     verb.description = "Accuracy on a folder with one folder of photos for each label."
     _add_model(verb)
     verb.add_argument("photos", metavar="PHOTOS")
+    verb.add_argument(
+        "--unknown",
+        metavar="DIR",
+        help="photos of none of the labels: how many are called unknown?",
+    )
     verb.add_argument("--json", action="store_true", help="one JSON document")
     _add_running(verb)
     _add_foreign(verb)

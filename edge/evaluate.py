@@ -1,4 +1,5 @@
-"""How often is the model right? Counted through the runner that ships.
+"""How often is the model right, how well does it know? Counted through the runner
+that ships: accuracy, confusion, calibration error.
 
 It does not know: Keras, TensorFlow, where photos come from.
 """
@@ -6,7 +7,7 @@ It does not know: Keras, TensorFlow, where photos come from.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,13 +21,17 @@ if TYPE_CHECKING:
     from edge.classifier import Classifier
 
 CONFIDENCE_95 = 1.959964  # the normal quantile of a two-sided 95 % interval
+BINS = 15  # of the calibration error, as Guo et al. 2017
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """Accuracy with its 95 % interval, confusion (rows are the truth), per class.
 
-    `probabilities` is float32 [N, L] and `truth` int64 [N], photo by photo.
+    `probabilities` is float32 [N, L] and `truth` int64 [N], photo by photo;
+    `calibration_error` see there. `familiarity` is float32 [N] of a model that tells
+    it (else None), `refused` how many of these photos it calls unknown. Accuracy and
+    confusion count the likeliest label, whether a photo is refused or not.
     """
 
     labels: tuple[str, ...]
@@ -37,6 +42,9 @@ class Evaluation:
     per_class: list[dict[str, Any]]
     probabilities: npt.NDArray[np.float32]
     truth: npt.NDArray[np.int64]
+    calibration_error: float
+    familiarity: npt.NDArray[np.float32] | None = None
+    refused: int | None = None
     failures: tuple[tuple[str, str], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -46,6 +54,8 @@ class Evaluation:
             "photos": self.photos,
             "accuracy": self.accuracy,
             "interval": list(self.interval),
+            "calibration_error": self.calibration_error,
+            "refused": self.refused,
             "confusion": self.confusion,
             "per_class": self.per_class,
             "failures": [
@@ -64,6 +74,29 @@ def wilson(correct: int, total: int, z: float = CONFIDENCE_95) -> tuple[float, f
     half = z * spread / (1 + square / total)
     low = 0.0 if correct == 0 else middle - half  # exact at the ends
     return (low, 1.0 if correct == total else middle + half)
+
+
+def calibration_error(
+    probabilities: npt.NDArray[np.float32], truth: npt.ArrayLike, bins: int = BINS
+) -> float:
+    """Expected calibration error, 0..1: how far the confidence of the best label is
+    from how often it is right, over equal-width bins of confidence.
+
+    probabilities [N, L], truth [N]; Naeini et al. 2015. 0.0 of nothing.
+    """
+    table = np.asarray(probabilities)
+    if not len(table):
+        return 0.0
+    confidence = table.max(axis=1)
+    right = table.argmax(axis=1) == np.asarray(truth)
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    error = 0.0
+    for number in range(bins):
+        inside = place == number
+        if inside.any():
+            gap = abs(float(right[inside].mean()) - float(confidence[inside].mean()))
+            error += float(inside.mean()) * gap
+    return error
 
 
 def score(
@@ -93,6 +126,7 @@ def score(
         per_class=[_class_row(confusion, i, label) for i, label in enumerate(labels)],
         probabilities=table,
         truth=right,
+        calibration_error=calibration_error(table, right),
     )
 
 
@@ -107,12 +141,11 @@ def evaluate(
     `progress` gets the number of photos done. EdgegraftError when a label is not
     one of the model's, or when no photo could be read.
     """
-    from dataclasses import replace
-
     from edge.preprocess import load_pixels
 
     numbers = {label: number for number, label in enumerate(classifier.labels)}
     rows: list[npt.NDArray[np.float32]] = []
+    familiar: list[float] = []
     truth: list[int] = []
     failures: list[tuple[str, str]] = []
     for done, (path, label) in enumerate(photos, 1):
@@ -126,7 +159,9 @@ def evaluate(
         except PhotoError as error:
             failures.append((str(path), error.reason))
         else:
-            rows.append(classifier.probabilities(pixels[None])[0])
+            out = classifier.run(pixels[None])
+            rows.append(out["probabilities"][0])
+            familiar += [float(value) for value in out.get("familiarity", ())]
             truth.append(numbers[label])
         if progress is not None:
             progress(done)
@@ -135,8 +170,14 @@ def evaluate(
             f"expected photos to evaluate on, got none that can be read "
             f"({len(failures)} unreadable)"
         )
-    result = score(np.stack(rows), truth, classifier.labels)
-    return replace(result, failures=tuple(failures))
+    result = replace(
+        score(np.stack(rows), truth, classifier.labels), failures=tuple(failures)
+    )
+    if not familiar:
+        return result
+    limit = classifier.card.familiarity_threshold if classifier.card else None
+    refused = None if limit is None else sum(value < limit for value in familiar)
+    return replace(result, familiarity=np.array(familiar, np.float32), refused=refused)
 
 
 def _class_row(confusion: npt.NDArray[Any], i: int, label: str) -> dict[str, Any]:

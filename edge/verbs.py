@@ -1,4 +1,4 @@
-"""The verbs ``info``, ``doctor`` and ``evaluate``, told as tables or JSON.
+"""The verbs ``info`` and ``doctor``, told as tables or JSON.
 
 It does not know: how anything is measured.
 """
@@ -91,45 +91,6 @@ def doctor(args: argparse.Namespace) -> int:
     return 0 if working else 2
 
 
-def evaluate(args: argparse.Namespace) -> int:
-    """Accuracy on labelled photos; 2 when some could not be read."""
-    from edge.answers import open_classifier
-    from edge.evaluate import evaluate as evaluate_on
-    from edge.sources import labelled
-
-    classifier = open_classifier(args)
-    live = sys.stderr.isatty()
-
-    def progress(done: int) -> None:
-        if live and done % 20 == 0:
-            print(f"\r{done} photos", end="", file=sys.stderr, flush=True)
-
-    found = evaluate_on(
-        classifier, labelled(args.photos, classifier.labels), progress=progress
-    )
-    if live:
-        print("\r", end="", file=sys.stderr)
-    for path, reason in found.failures:
-        print(f"edgegraft: error: {path}: {reason}", file=sys.stderr)
-    if args.json:
-        record = {
-            "model": args.model,
-            "runtime": classifier.runtime.name,
-            "runtime_version": classifier.runtime.version,
-            **found.to_dict(),
-        }
-        print(json.dumps(record, indent=1, ensure_ascii=False))
-    else:
-        low, high = found.interval
-        print(
-            f"accuracy {found.accuracy:.1%} on {found.photos} photos "
-            f"(95 % interval {low:.1%} to {high:.1%}), {classifier.runtime}"
-        )
-        _print_classes(found.per_class)
-        _print_confusion(found.labels, found.confusion)
-    return 2 if found.failures else 0
-
-
 def _tensors(details: list[dict[str, Any]]) -> list[dict[str, Any]]:
     import numpy as np
 
@@ -196,23 +157,3 @@ def _print_rows(rows: list[tuple[str, Any]]) -> None:
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:{width}}  {value}")
-
-
-def _print_classes(rows: list[dict[str, Any]]) -> None:
-    width = max(len("label"), *(len(row["label"]) for row in rows))
-    print(f"{'label':{width}}  precision  recall      F1  photos")
-    for row in rows:
-        print(
-            f"{row['label']:{width}}  {row['precision']:9.1%}  {row['recall']:6.1%}"
-            f"  {row['f1']:6.3f}  {row['photos']:6d}"
-        )
-
-
-def _print_confusion(labels: tuple[str, ...], table: list[list[int]]) -> None:
-    if len(labels) > 12:
-        return  # wider than a terminal; --json has it
-    width = max(len("true / said"), *(len(label) for label in labels))
-    cell = max(6, *(len(label) for label in labels)) + 2
-    print(f"{'true / said':{width}}" + "".join(f"{name:>{cell}}" for name in labels))
-    for label, row in zip(labels, table, strict=True):
-        print(f"{label:{width}}" + "".join(f"{count:{cell}d}" for count in row))

@@ -45,22 +45,3 @@ def fold(model: Any, degrees: float) -> None:
     """Divide the last layer's kernel and bias by the temperature, in place."""
     kernel, bias = network.get_head(model)
     network.set_head(model, kernel / np.float32(degrees), bias / np.float32(degrees))
-
-
-def calibration_error(
-    probabilities: npt.NDArray[np.float32], truth: npt.NDArray[np.int64], bins: int = 15
-) -> float:
-    """Expected calibration error, 0..1, over equal-width bins of confidence.
-
-    probabilities [N, L], truth [N]; Naeini et al. 2015.
-    """
-    confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == truth
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    error = 0.0
-    for number in range(bins):
-        inside = place == number
-        if inside.any():
-            gap = abs(float(right[inside].mean()) - float(confidence[inside].mean()))
-            error += inside.mean() * gap
-    return float(error)

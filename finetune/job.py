@@ -165,11 +165,6 @@ def _evaluate(model: Any, examples: Examples, labels: tuple[str, ...]) -> Evalua
     return score(found, examples.truth, labels)
 
 
-def _figures(evaluation: Evaluation) -> dict[str, Any]:
-    error = calibrate.calibration_error(evaluation.probabilities, evaluation.truth)
-    return {**evaluation.to_dict(), "calibration_error": error}
-
-
 def _calibrate(model: Any, val: Examples) -> dict[str, float]:
     logits = features.compute(network.logit_model(model), val.array, val.rows)
     degrees = calibrate.temperature(logits, val.truth)
@@ -251,8 +246,8 @@ def _report(run: Run, prepared: Prepared, model: Any, trainer: Trainer) -> None:
         {
             "measured_on": "the trained network in Keras, before export; the figures "
             "of the exported files are in comparison.json",
-            "validation": _figures(val),
-            "test": _figures(test),
+            "validation": val.to_dict(),
+            "test": test.to_dict(),
         },
     )
     assert trainer.best is not None

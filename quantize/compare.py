@@ -27,7 +27,6 @@ from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation
 from edge.preprocess import InputRecipe, load_pixels
 from edge.runtime import read_model
-from finetune.calibrate import calibration_error
 from finetune.console import Console
 from finetune.run import Run, write_atomic
 from quantize import decide, flatbuffer, metadata, recipes, scoring, targets
@@ -280,7 +279,7 @@ def _measured(
         path=path,
         rejected=_rejected(path),
         evaluation=evaluation,
-        calibration_error=calibration_error(evaluation.probabilities, evaluation.truth),
+        calibration_error=evaluation.calibration_error,
         agreement=agreement(evaluation, reference) if reference else None,
         drop=reference.accuracy - evaluation.accuracy if reference else None,
         paired=decide.paired(reference, evaluation) if reference else None,

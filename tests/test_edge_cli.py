@@ -298,6 +298,33 @@ def test_evaluate(model: str, folder: Path, capsys: pytest.CaptureFixture[str]) 
     assert err.count("\n") == 1
 
 
+def test_evaluate_counts_what_is_refused(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "blue").mkdir()
+    strange = tmp_path / "strange"
+    strange.mkdir()
+    photo(strange / "grey.png", (40, 40, 40))
+    photo(strange / "light.png", (220, 220, 220))
+    content = with_card(
+        network(familiarity=True), outputs=BOTH, familiarity_threshold=100.0
+    )
+    model = save(tmp_path / "familiar.tflite", content)
+    command = ["evaluate", model, str(folder), "--unknown", str(strange)]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert "calibration error 0.0" in out
+    assert "called unknown although known: 0 of 2" in out
+    assert "called unknown of 2 unknown photos: 1 (50.0%" in out
+    assert main([*command, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["unknown"]["refused"] == 1 and record["refused"] == 0
+    assert 0 <= record["calibration_error"] < 0.05
+    plain = save(tmp_path / "plain.tflite", with_card(network()))
+    assert main(["evaluate", plain, str(folder), "--unknown", str(strange)]) == 2
+    assert "this model cannot say unknown" in capsys.readouterr().err
+
+
 def test_evaluate_wants_the_models_labels(
     model: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

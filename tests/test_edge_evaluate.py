@@ -9,8 +9,11 @@ import pytest
 
 from edge.classifier import Classifier
 from edge.errors import EdgegraftError
-from edge.evaluate import evaluate, score, wilson
-from tests.edge_models import LABELS, network, photo
+from edge.evaluate import calibration_error, evaluate, score, wilson
+from edge.refusal import auroc, can_refuse, refusal
+from tests.edge_models import LABELS, network, photo, with_card
+
+BOTH = {"probabilities": "probabilities", "familiarity": "familiarity"}
 
 
 @pytest.mark.parametrize(
@@ -90,3 +93,57 @@ def test_evaluate_counts_and_lists_the_unreadable(tmp_path: Path) -> None:
         evaluate(classifier, [pairs[2]])
     with pytest.raises(EdgegraftError, match="label 'pink' is not one"):
         evaluate(classifier, [(pairs[0][0], "pink")])
+
+
+def test_calibration_error_by_hand() -> None:
+    # two photos at 0.8 (one right), two at 0.6 (both right): (0.3 + 0.4) / 2
+    table = np.array([[0.8, 0.2], [0.8, 0.2], [0.6, 0.4], [0.6, 0.4]], np.float32)
+    truth = np.array([0, 1, 0, 0])
+    assert calibration_error(table, truth) == pytest.approx(0.35, abs=1e-6)
+    assert score(table, truth, ("a", "b")).calibration_error == pytest.approx(0.35)
+    assert calibration_error(np.eye(2, dtype=np.float32), [0, 1]) == 0.0
+    assert calibration_error(np.zeros((0, 2), np.float32), []) == 0.0
+
+
+def test_auroc_against_every_pair() -> None:
+    random = np.random.default_rng(0)
+    known, unknown = random.integers(3, 9, 40), random.integers(0, 7, 30)
+    pairs = [(k > u) + (k == u) / 2 for k in known for u in unknown]
+    assert auroc(known, unknown) == pytest.approx(np.mean(pairs))
+    assert auroc([2, 3], [0, 1]) == 1.0 and auroc([1, 1], [1]) == 0.5
+    with pytest.raises(EdgegraftError, match="got none"):
+        auroc([1], [])
+
+
+def test_refusals_are_counted_by_hand(tmp_path: Path) -> None:
+    """The tiny network finds a photo as familiar as its strongest channel."""
+    model = with_card(
+        network(familiarity=True), outputs=BOTH, familiarity_threshold=100.0
+    )
+    classifier = Classifier(model)
+    pairs = [
+        (photo(tmp_path / "r.png", (200, 10, 10)), "red"),
+        (photo(tmp_path / "dark.png", (10, 90, 10)), "green"),
+    ]
+    known = evaluate(classifier, pairs)
+    assert known.accuracy == 1.0 and known.refused == 1
+    assert known.familiarity is not None and known.familiarity.tolist() == [200, 90]
+    strange = [photo(tmp_path / f"{v}.png", (v, v, v)) for v in (20, 99, 100, 150)]
+    (tmp_path / "broken.jpg").write_text("no photo")
+    found = refusal(classifier, [*strange, str(tmp_path / "broken.jpg")], known)
+    assert (found.refused, found.photos) == (2, 4)  # 100 is on the threshold: known
+    assert found.interval == wilson(2, 4)
+    # of the 8 pairs 200 wins four, 90 only over 20
+    assert found.auroc == pytest.approx(5 / 8)
+    assert found.mean_confidence == pytest.approx(1 / 3, abs=0.01)
+    assert [path for path, _ in found.failures] == [str(tmp_path / "broken.jpg")]
+    assert found.to_dict()["share"] == 0.5
+    with pytest.raises(EdgegraftError, match="expected unknown photos, got none"):
+        refusal(classifier, [], known)
+
+
+def test_a_model_without_familiarity_says_so() -> None:
+    for model in (network(), with_card(network(familiarity=True), outputs=BOTH)):
+        classifier = Classifier(model, labels=LABELS)
+        with pytest.raises(EdgegraftError, match="cannot say unknown"):
+            can_refuse(classifier)

@@ -11,6 +11,7 @@ import pytest
 from backbones.keras import keras, tensorflow
 from data.augment import PRESETS, Augmentation, augment, preset
 from edge.errors import EdgegraftError
+from edge.evaluate import calibration_error
 from finetune import calibrate, probe
 from finetune.run import Run, write_atomic
 from finetune.settings import Settings
@@ -84,8 +85,8 @@ def test_temperature_mends_overconfidence_and_keeps_answers() -> None:
     truth = np.array([random.choice(3, p=p / p.sum()) for p in chances.astype(float)])
     found = calibrate.temperature(sure * 4, truth)  # four times too sure
     assert found == pytest.approx(4, rel=0.1)
-    before = calibrate.calibration_error(_softmax(sure * 4), truth)
-    after = calibrate.calibration_error(_softmax(sure * 4 / found), truth)
+    before = calibration_error(_softmax(sure * 4), truth)
+    after = calibration_error(_softmax(sure * 4 / found), truth)
     assert before > 0.15 and after < 0.03
 
 
@@ -113,13 +114,6 @@ def test_folding_divides_the_logits() -> None:
     calibrate.fold(model, 2.5)
     after = network.logit_model(model).predict(photo, verbose=0)
     np.testing.assert_allclose(after, before / 2.5, rtol=1e-4, atol=1e-5)
-
-
-def test_calibration_error_by_hand() -> None:
-    # two photos at 0.8 (one right), two at 0.6 (both right): (0.3 + 0.4) / 2
-    table = np.array([[0.8, 0.2], [0.8, 0.2], [0.6, 0.4], [0.6, 0.4]], np.float32)
-    truth = np.array([0, 1, 0, 0])
-    assert calibrate.calibration_error(table, truth) == pytest.approx(0.35, abs=1e-6)
 
 
 # -- settings and run folder -----------------------------------------------------------
