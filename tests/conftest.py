@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -27,3 +31,28 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("drawn") / "sample"
     write_sample(folder, count=24, seed=3, unknown=4)
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Playwright's Browser, Debian's Chromium; its camera films a drawn cat.
+
+    Skipped with the reason where there is none, except where CI says there must be.
+    """
+    from data.drawn.snapshot import picture
+    from tests import browser as chromium
+
+    reason = chromium.why_not()
+    if reason:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    from playwright.sync_api import sync_playwright
+
+    film = tmp_path_factory.mktemp("camera") / "cat.mjpeg"
+    cat = Image.open(io.BytesIO(picture("cat", seed=0, stream=100, index=0)[1]))
+    frame = io.BytesIO()
+    cat.convert("RGB").resize((640, 480)).save(frame, "JPEG", subsampling=2)
+    film.write_bytes(frame.getvalue() * 30)
+    with sync_playwright() as playwright:
+        found = chromium.launch(playwright, film)
+        yield found
+        found.close()
