@@ -202,6 +202,10 @@ RECORDS = (
         offset=-1.0,
         default_size=96,
         min_size=8,
+        parameters=164_264,  # of the default configuration, as the next
+        multiply_adds=69_672_960,
+        int8="good",
+        int8_reason="ReLU",
         options=CnnConfig,
         notes="trained from scratch; configure with --cnn FILE.toml or --set",
     ),

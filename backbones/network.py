@@ -47,11 +47,20 @@ def assemble(
     features = backbone.build(size, options)
     features._name = BACKBONE
     image = keras().Input((size, size, 3), name=INPUT)
-    x = layers.Rescaling(backbone.scale, backbone.offset, name=SCALING)(image)
+    x = scaling(backbone)(image)
     x = features(x, training=False) if frozen else features(x)
     x = layers.Dense(classes, kernel_initializer="zeros", name=LOGITS)(x)
     x = layers.Softmax(name=OUTPUT)(x)
     return keras().Model(image, x)
+
+
+def scaling(backbone: Backbone) -> Any:
+    """The layer that brings pixels 0..255 into the range the backbone wants."""
+    scale, offset = (
+        list(numbers) if isinstance(numbers, tuple) else numbers
+        for numbers in (backbone.scale, backbone.offset)
+    )
+    return keras().layers.Rescaling(scale, offset, name=SCALING)
 
 
 def feature_model(model: Any) -> Any:

@@ -1,37 +1,49 @@
-"""The registry of backbones: one record a network, with its own preprocessing.
+"""The records of all backbones, found by name.
 
-A record carries everything that belongs to a network and not to a training run:
-how to build it, what its input range is, where its weights come from and for which
-sizes they were published (the idea of torchvision's weights enums).
+A record carries what belongs to its network: how to build it, which numbers it wants
+to see, the sizes it has weights for, and what is known about it.
 
-Does not know: labels, heads, training.
+Does not know: where weights lie on this machine.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from edge.errors import EdgegraftError
 
+INT8 = ("good", "fair", "hard", "unknown")
+Channels = tuple[float, float, float]
+
 
 @dataclass(frozen=True)
 class Published:
-    """Weights somebody published: file and address are made from the input size."""
+    """Weights somebody published: file and address are made from the input size.
 
-    file: str  # with {size}
+    file: its name in the Keras cache. A `{size}` in it means one file for each of
+    `sizes`; without it one file serves every size, and `sizes` says which it was
+    trained at. remote: its name on the web, where that is another.
+    """
+
+    file: str
     address: str  # folder on the web, ends in /
     sizes: tuple[int, ...]
     source: str
     licence: str
+    remote: str = ""
+
+    @property
+    def any_size(self) -> bool:
+        return "{size}" not in self.file
 
     def file_for(self, size: int) -> str:
         return self.file.format(size=size)
 
     def address_for(self, size: int) -> str:
-        return self.address + self.file_for(size)
+        return self.address + (self.remote or self.file).format(size=size)
 
 
 @dataclass(frozen=True)
@@ -40,29 +52,43 @@ class Backbone:
 
     `build(size, options)` returns a tf-keras model that maps float32
     [N, size, size, 3], already scaled, to float32 features [N, D].
-    `scale`, `offset`: the scaled input is `pixel * scale + offset` for pixels 0..255.
+    `scale`, `offset`: the scaled input is `pixel * scale + offset` for pixels 0..255,
+    one number for all channels or one for each. The network itself must not scale.
+    `in_file(size)`: the network as a weights file holds it, where that is another than
+    `build` gives; its layers of the same names are taken, after `check_file` has seen
+    it with the file's weights (EdgegraftError if these don't belong here).
     `top`: name of the first layer that `--unfreeze top` trains.
+    `parameters` are those of the extractor, without a head; `multiply_adds` are for
+    one photo at the default size. `int8`: how plain int8 quantization treats it.
     """
 
     name: str
     family: str
     build: Callable[[int, Any], Any]
-    scale: float
-    offset: float
+    scale: float | Channels
+    offset: float | Channels
     default_size: int
     min_size: int
+    in_file: Callable[[int], Any] | None = None
+    check_file: Callable[[Any], None] | None = None
     top: str | None = None
     imagenet: Published | None = None
     accuracy: float | None = None  # published ImageNet top-1 at the default size, %
     accuracy_source: str = ""
+    parameters: int | None = None
+    multiply_adds: int | None = None
+    int8: str = "unknown"
+    int8_reason: str = ""
     options: type | None = None  # dataclass of --set options, if the network has any
-    notes: str = field(default="")
+    notes: str = ""
 
     def __post_init__(self) -> None:
         if self.min_size > self.default_size:
             raise ValueError(f"{self.name}: min_size is above default_size")
         if self.imagenet and self.default_size not in self.imagenet.sizes:
             raise ValueError(f"{self.name}: no ImageNet weights for the default size")
+        if self.int8 not in INT8:
+            raise ValueError(f"{self.name}: int8 is none of {', '.join(INT8)}")
 
 
 _records: dict[str, Backbone] = {}

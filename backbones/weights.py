@@ -33,7 +33,7 @@ def _published(backbone: Backbone, size: int) -> Published:
             f"expected a backbone with ImageNet weights, got {backbone.name}, which "
             "has none; train it from scratch with --weights none"
         )
-    if size not in published.sizes:
+    if size not in published.sizes and not published.any_size:
         sizes = ", ".join(map(str, published.sizes))
         raise EdgegraftError(
             f"expected a size that {backbone.name} has ImageNet weights for ({sizes}), "
@@ -114,8 +114,11 @@ def load(model: Any, backbone: Backbone, origin: Origin) -> None:
     """Fill `model` (the backbone without a head); EdgegraftError if it doesn't fit."""
     if origin.path is None:
         return
+    whole = model
+    if backbone.in_file is not None:
+        whole = backbone.in_file(model.input_shape[1])
     try:
-        model.load_weights(str(origin.path))
+        whole.load_weights(str(origin.path))
     except Exception as error:  # h5py and Keras raise many kinds here
         reason = " ".join(str(error).split())[:160]
         raise EdgegraftError(
@@ -123,3 +126,9 @@ def load(model: Any, backbone: Backbone, origin: Origin) -> None:
             f"({model.count_params():,} parameters) in {origin.path}, got a file that "
             f"does not fit: {reason}"
         ) from error
+    if backbone.check_file is not None:
+        backbone.check_file(whole)
+    if whole is not model:
+        for layer in model.layers:
+            if layer.weights:
+                layer.set_weights(whole.get_layer(layer.name).get_weights())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import functools
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backbones import applications, custom_cnn, network, registry, weights
+from backbones import (
+    applications,
+    cost,
+    efficientnet,
+    network,
+    registry,
+    weights,
+)
 from backbones.keras import keras
 from edge.errors import EdgegraftError
 
@@ -20,15 +28,90 @@ RECORDS = [registry.get(name) for name in registry.names()]
 PRETRAINED = [record for record in RECORDS if record.imagenet]
 
 
+SCALING_LAYERS = ("Rescaling", "Normalization")
+
+
 def ids(record: registry.Backbone) -> str:
     return record.name
 
 
+def keras_own(record: registry.Backbone) -> tuple[Any, Any]:
+    """(Keras's module of a record's network, its function for that very network)."""
+    keras()
+    family, _, rest = record.name.rpartition("_")
+    options: dict[str, Any] = {}
+    if record.family.startswith("efficientnet"):
+        function = family.replace("efficientnet", "EfficientNet").replace("_v", "V")
+        module, function = record.family, function + rest.upper()
+    elif record.family == "nasnet":
+        module, function = "nasnet", "NASNetMobile"
+    elif record.family == "mobilenet_v3":
+        module = record.family
+        function = "MobileNetV3" + ("Small" if "small" in record.name else "Large")
+        minimalistic = rest == "minimalistic"
+        options = {"minimalistic": minimalistic}
+        options |= {} if minimalistic else {"alpha": float(rest)}
+    else:
+        module = {"mobilenet_v1": "mobilenet"}.get(record.family, record.family)
+        function = {"mobilenet": "MobileNet"}.get(module, "MobileNetV2")
+        options = {"alpha": float(rest)}
+    found = importlib.import_module(f"tf_keras.src.applications.{module}")
+    return found, functools.partial(getattr(found, function), **options)
+
+
+SIZE = 32  # the smallest that all take
+
+
+@functools.cache
+def built(name: str) -> Any:
+    """The extractor at SIZE, once for all tests: only its structure is to be used."""
+    return registry.get(name).build(SIZE, None)
+
+
 @pytest.mark.parametrize("record", RECORDS, ids=ids)
-def test_builds_and_answers_evenly_before_training(record: registry.Backbone) -> None:
-    model = network.assemble(record, 32, 3)
-    photos = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
-    answer = model.predict(photos, verbose=0)
+def test_a_record_tells_the_truth_about_its_network(record: registry.Backbone) -> None:
+    extractor = built(record.name)
+    assert extractor.input_shape == (None, SIZE, SIZE, 3)
+    assert len(extractor.output_shape) == 2
+    assert extractor.count_params() == record.parameters
+    assert record.int8_reason and record.int8 in registry.INT8
+    scaling = [x.name for x in extractor.layers if type(x).__name__ in SCALING_LAYERS]
+    assert not scaling, "the network would scale a second time"
+    names = [layer.name for layer in extractor.layers]
+    if record.imagenet:
+        assert record.top in names[len(names) // 2 :]
+
+
+def test_multiply_adds_counted_by_hand() -> None:
+    layers = keras().layers
+    model = keras().Sequential(
+        [
+            layers.Conv2D(4, 3, 2, padding="same", input_shape=(8, 8, 3)),
+            layers.BatchNormalization(),
+            layers.SeparableConv2D(8, 3, padding="same"),
+            layers.DepthwiseConv2D(3),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(2),
+        ]
+    )
+    convolution, depthwise, dense = 16 * 9 * 3 * 4, 4 * 9 * 8, 8 * 2
+    separable = 16 * (9 * 4 + 4 * 8)
+    assert cost.multiply_adds(model) == convolution + separable + depthwise + dense
+
+
+@pytest.mark.parametrize("name", ["custom_cnn", "mobilenet_v2_0.35"])
+def test_multiply_adds_of_a_record(name: str) -> None:
+    """tests/legs/backbones.py counts those of all records."""
+    record = registry.get(name)
+    model = record.build(record.default_size, None)
+    assert cost.multiply_adds(model) == record.multiply_adds
+
+
+@pytest.mark.parametrize("name", ["custom_cnn", "mobilenet_v3_small_minimalistic"])
+def test_answers_evenly_before_training(name: str) -> None:
+    model = network.assemble(registry.get(name), SIZE, 3)
+    photos = np.random.default_rng(0).uniform(0, 255, (2, SIZE, SIZE, 3))
+    answer = model.predict(photos.astype("float32"), verbose=0)
     assert answer.shape == (2, 3)
     # the head starts at zero: any other answer is a head that was trained by nobody
     np.testing.assert_allclose(answer, 1 / 3, atol=1e-6)
@@ -38,18 +121,24 @@ def test_builds_and_answers_evenly_before_training(record: registry.Backbone) ->
 def test_black_and_white_become_the_range_the_network_wants(
     record: registry.Backbone,
 ) -> None:
-    scaling = network.assemble(record, 32, 2).get_layer(network.SCALING)
-    got = scaling(np.array([0.0, 127.5, 255.0], np.float32)).numpy()
-    np.testing.assert_allclose(got, [-1, 0, 1], atol=1e-6)
+    scaling = network.scaling(record)
+    black, grey, white = (
+        scaling(np.full((1, 1, 1, 3), shade, np.float32)).numpy().ravel()
+        for shade in (0, 127.5, 255)
+    )
+    if record.family.startswith("efficientnet"):  # ImageNet's mean and deviation
+        np.testing.assert_allclose(black, [-2.1179, -2.0357, -1.8044], atol=1e-4)
+        np.testing.assert_allclose(white, [2.2489, 2.4286, 2.64], atol=1e-4)
+    else:
+        np.testing.assert_allclose([black, white], [[-1] * 3, [1] * 3], atol=1e-6)
+    np.testing.assert_allclose(grey, (black + white) / 2, atol=1e-6)
 
 
-@pytest.mark.parametrize("record", PRETRAINED, ids=ids)
-def test_the_part_that_top_trains_exists(record: registry.Backbone) -> None:
-    layers = [layer.name for layer in record.build(32, None).layers]
-    assert record.top in layers[len(layers) // 2 :]
+# the middle ones of a family differ from its ends in a number alone, and cost seconds
+ENDS = [r for r in PRETRAINED if not r.name.endswith(("_b1", "_b2", "large_0.75"))]
 
 
-@pytest.mark.parametrize("record", PRETRAINED, ids=ids)
+@pytest.mark.parametrize("record", ENDS, ids=ids)
 def test_file_names_and_addresses_are_those_of_keras(
     record: registry.Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,21 +152,85 @@ def test_file_names_and_addresses_are_those_of_keras(
         asked.append((name, address))
         raise Stop
 
-    family = {"mobilenet_v1": "mobilenet"}.get(record.family, record.family)
-    module = __import__(f"tf_keras.src.applications.{family}", fromlist=["x"])
+    module, make = keras_own(record)
     monkeypatch.setattr(module.data_utils, "get_file", get_file)
-    make = {"mobilenet": module.__dict__.get("MobileNet")}.get(
-        family, module.__dict__.get("MobileNetV2")
-    )
-    assert make is not None and record.imagenet is not None
-    alpha = float(record.name.rsplit("_", 1)[1])
-    for size in {record.imagenet.sizes[0], record.imagenet.sizes[-1]}:
+    published = record.imagenet
+    assert published is not None
+    sizes = (SIZE,) if published.any_size else published.sizes
+    for size in {sizes[0], sizes[-1]}:
         with pytest.raises(Stop):
-            make((size, size, 3), alpha=alpha, include_top=False, weights="imagenet")
-        assert asked.pop() == (
-            record.imagenet.file_for(size),
-            record.imagenet.address_for(size),
+            make(input_shape=(size, size, 3), include_top=False, weights="imagenet")
+        wanted = published.file_for(size), published.address_for(size)
+        assert asked.pop() == wanted
+
+
+ONE_OF_A_FAMILY = [
+    ("mobilenet_v1_0.25", 128),
+    ("mobilenet_v2_0.35", 96),
+    ("mobilenet_v3_small_0.75", SIZE),
+    ("mobilenet_v3_small_minimalistic", SIZE),
+    ("efficientnet_b0", SIZE),
+    ("efficientnet_v2_b0", SIZE),
+    ("nasnet_mobile", SIZE),
+]
+
+
+@pytest.mark.parametrize(("name", "size"), ONE_OF_A_FAMILY)
+def test_raw_pixels_mean_what_they_mean_to_keras(
+    name: str, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The double rescaling test: our network, fed 0..255, and Keras's own, fed the way
+    its documentation says, give the same features from the same weights file, each
+    loading it by its own code for ImageNet weights."""
+    record = registry.get(name)
+    assert record.imagenet is not None
+    module, make = keras_own(record)
+    cache = tmp_path / "models"
+    cache.mkdir()
+    file = cache / record.imagenet.file_for(size)
+    source = make(input_shape=(size, size, 3), include_top=False, weights=None)
+    normalization = [x for x in source.layers if type(x).__name__ == "Normalization"]
+    if normalization and normalization[0].weights:  # as the published files have it
+        mean, second = efficientnet.MEAN, efficientnet.DEVIATION
+        normalization[0].set_weights([np.array(mean), np.array(second), np.array(0)])
+    source.save_weights(str(file))
+
+    shape = (size, size, 3)
+    monkeypatch.setattr(module.data_utils, "get_file", lambda *_, **__: str(file))
+    theirs = make(
+        input_shape=shape, include_top=False, weights="imagenet", pooling="avg"
+    )
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    model = network.assemble(record, size, 2)
+    weights.load(
+        model.get_layer(network.BACKBONE),
+        record,
+        weights.find(record, size, "imagenet"),
+    )
+
+    photos = np.random.default_rng(1).uniform(0, 255, (2, *shape)).astype("float32")
+    photos[1] /= 4  # a dark one
+    wanted = theirs.predict(module.preprocess_input(photos.copy()), verbose=0)
+    extractor = network.feature_model(model)
+    got = extractor.predict(photos, verbose=0)
+    largest = np.abs(wanted).max()
+    # float32 sums in another order, relative to the largest feature
+    np.testing.assert_allclose(got / largest, wanted / largest, atol=1e-4)
+    # and the test can tell: scaled once more, the features are others
+    twice = extractor.predict(model.get_layer(network.SCALING)(photos), verbose=0)
+    assert np.abs(twice - wanted).max() / largest > 0.05
+
+
+def test_efficientnet_weights_for_other_pixels_are_refused(tmp_path: Path) -> None:
+    record = registry.get("efficientnet_b0")
+    assert record.in_file is not None
+    file = tmp_path / "mine.h5"
+    record.in_file(SIZE).save_weights(str(file))  # normalisation: mean 0, variance 1
+    with pytest.raises(EdgegraftError, match="normalised with mean") as caught:
+        weights.load(
+            built("efficientnet_b0"), record, weights.find(record, SIZE, str(file))
         )
+    assert "\n" not in str(caught.value)
 
 
 def test_importing_in_the_background_and_in_front_at_once() -> None:
@@ -104,182 +257,6 @@ def test_unknown_name_lists_the_known() -> None:
 def test_a_name_is_registered_once() -> None:
     with pytest.raises(ValueError, match="registered twice"):
         registry.register([registry.get("custom_cnn")])
-
-
-# -- weights ------------------------------------------------------------------
-
-V2 = registry.get("mobilenet_v2_0.35")
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty Keras cache, and no way out to the network."""
-
-    def get_file(*_: Any, **__: Any) -> str:
-        raise Exception("URL fetch failure on ...: None -- Name not known")
-
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    monkeypatch.setattr(keras().utils, "get_file", get_file)
-    return tmp_path / "keras" / "models"
-
-
-def test_missing_weights_say_what_to_put_where(cache: Path) -> None:
-    with pytest.raises(EdgegraftError) as caught:
-        weights.find(V2, 224, "imagenet")
-    line = str(caught.value)
-    file = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"
-    assert "\n" not in line
-    assert "https://storage.googleapis.com/tensorflow/keras-applications/" in line
-    assert file in line and str(cache) in line and "--weights none" in line
-    assert not list(cache.glob("*")), "a half-fetched file was left"
-
-
-def test_downloaded_weights_are_renamed_when_whole(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def get_file(name: str, address: str, *, cache_dir: str, cache_subdir: str) -> str:
-        path = Path(cache_dir, cache_subdir, name)
-        path.write_bytes(b"weights")
-        return str(path)
-
-    monkeypatch.setattr(keras().utils, "get_file", get_file)
-    found = weights.find(V2, 96, "imagenet").path
-    assert found is not None and found.name.endswith("0.35_96_no_top.h5")
-    assert [p.name for p in cache.iterdir()] == [found.name]
-
-
-def test_a_filled_cache_is_used_without_network(cache: Path) -> None:
-    cache.mkdir(parents=True)
-    source = V2.build(32, None)
-    assert V2.imagenet is not None
-    source.save_weights(str(cache / V2.imagenet.file_for(128)))
-    model = network.assemble(V2, 128, 2)
-    weights.load(model.get_layer("backbone"), V2, weights.find(V2, 128, "imagenet"))
-    for mine, theirs in zip(
-        model.get_layer("backbone").get_weights(), source.get_weights(), strict=True
-    ):
-        np.testing.assert_array_equal(mine, theirs)
-
-
-@pytest.mark.parametrize(
-    ("name", "size", "choice", "says"),
-    [
-        ("mobilenet_v2_0.35", 200, "imagenet", "96, 128, 160, 192, 224"),
-        ("mobilenet_v2_1.3", 160, "imagenet", "ImageNet weights for (224)"),
-        ("custom_cnn", 128, "imagenet", "--weights none"),
-        ("mobilenet_v2_0.35", 224, "nowhere.h5", "which does not exist"),
-    ],
-)
-def test_weights_that_cannot_be(
-    cache: Path, name: str, size: int, choice: str, says: str
-) -> None:
-    with pytest.raises(EdgegraftError) as caught:
-        weights.find(registry.get(name), size, choice)
-    assert says in str(caught.value)
-
-
-def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "other.h5"
-    registry.get("mobilenet_v1_0.25").build(32, None).save_weights(str(path))
-    text = tmp_path / "text.h5"
-    text.write_text("not weights")
-    for wrong in (path, text):
-        model = network.assemble(V2, 32, 2)
-        origin = weights.find(V2, 32, str(wrong))
-        with pytest.raises(EdgegraftError, match="does not fit") as caught:
-            weights.load(model.get_layer("backbone"), V2, origin)
-        assert "\n" not in str(caught.value)
-
-
-def test_none_is_random_and_says_so() -> None:
-    origin = weights.find(V2, 224, "none")
-    assert origin.path is None and origin.to_dict()["source"].startswith("random")
-
-
-def test_real_weights_see_what_keras_documents(assets: Path) -> None:
-    """Scaling inside the graph equals Keras's own preprocess_input, not twice it."""
-    name = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"
-    path = assets / "keras_home" / "models" / name
-    mobilenet_v2 = keras().applications.mobilenet_v2
-    peer = mobilenet_v2.MobileNetV2(
-        (224, 224, 3), alpha=0.35, include_top=False, weights=str(path), pooling="avg"
-    )
-    model = network.assemble(V2, 224, 2)
-    weights.load(model.get_layer("backbone"), V2, weights.find(V2, 224, str(path)))
-    photo = np.random.default_rng(1).uniform(0, 255, (1, 224, 224, 3)).astype("float32")
-    wanted = peer.predict(mobilenet_v2.preprocess_input(photo.copy()), verbose=0)
-    got = network.feature_model(model).predict(photo, verbose=0)
-    # two orders of the same float32 sums
-    np.testing.assert_allclose(got, wanted, atol=1e-4)
-    assert wanted.std() > 0.1
-
-
-# -- custom CNN -----------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"filters": [8], "head": "flatten", "dense": 16},
-        {"filters": [8, 16], "pooling": "stride", "convolutions": 2},
-        {"filters": [8, 16], "separable": True, "pooling": "average", "kernel": 5},
-        {"filters": [8, 16], "batch_norm": False, "dropout": 0, "head": "max"},
-        {"activation": "relu6"},
-    ],
-    ids=json.dumps,
-)
-def test_every_option_of_the_cnn_builds(options: dict[str, Any]) -> None:
-    config = custom_cnn.from_mapping(options, "test")
-    record = registry.get("custom_cnn")
-    model = network.assemble(record, 32, 2, config, frozen=False)
-    inner = model.get_layer(network.BACKBONE)
-    kinds = [type(layer).__name__ for layer in inner.layers]
-    assert model.predict(np.zeros((1, 32, 32, 3)), verbose=0).shape == (1, 2)
-    assert ("BatchNormalization" in kinds) == config.batch_norm
-    assert ("SeparableConv2D" in kinds) == (
-        config.separable and len(config.filters) > 1
-    )
-    assert ("Dropout" in kinds) == (config.dropout > 0)
-    convolutions = [kind for kind in kinds if kind.endswith("Conv2D")]
-    assert len(convolutions) == len(config.filters) * config.convolutions
-
-
-def test_toml_file_and_options_are_read_in_that_order(tmp_path: Path) -> None:
-    file = tmp_path / "net.toml"
-    file.write_text("[custom_cnn]\nfilters = [8, 16]\nkernel = 5\nhead = 'max'\n")
-    config = custom_cnn.read_config(file, ["kernel=3", "pooling=stride", "dropout=0.5"])
-    assert config.filters == (8, 16) and config.kernel == 3 and config.head == "max"
-    assert config.pooling == "stride" and config.dropout == 0.5
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("filtres = [8]", "expected custom_cnn options among filters"),
-        ("kernel = 4", "kernel to be 1, 3, 5 or 7, got 4"),
-        ("filters = []", "filters to be 1 to 8"),
-        ("filters = ['a']", "whole numbers"),
-        ("dropout = 1.0", "dropout to be a number from 0 to below 1"),
-        ("pooling = 'both'", "max or average or stride"),
-        ("filters = [8", "expected TOML"),
-    ],
-)
-def test_bad_cnn_files_get_one_line(tmp_path: Path, text: str, says: str) -> None:
-    file = tmp_path / "net.toml"
-    file.write_text(text)
-    with pytest.raises(EdgegraftError) as caught:
-        custom_cnn.read_config(file)
-    assert says in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_missing_cnn_file_and_too_small_a_photo(tmp_path: Path) -> None:
-    with pytest.raises(EdgegraftError, match="expected a TOML file"):
-        custom_cnn.read_config(tmp_path / "none.toml")
-    with pytest.raises(EdgegraftError, match="size of at least 16"):
-        network.assemble(registry.get("custom_cnn"), 8, 2)
-    with pytest.raises(EdgegraftError, match="at least 32 for mobilenet_v2"):
-        network.assemble(V2, 16, 2)
 
 
 def test_accuracies_name_their_source() -> None:

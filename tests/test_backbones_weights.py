@@ -1,0 +1,118 @@
+"""Where weights come from: the cache, a download, a file; and what does not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backbones import network, registry, weights
+from backbones.keras import keras
+from edge.errors import EdgegraftError
+
+V2 = registry.get("mobilenet_v2_0.35")
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty Keras cache, and no way out to the network."""
+
+    def get_file(*_: Any, **__: Any) -> str:
+        raise Exception("URL fetch failure on ...: None -- Name not known")
+
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setattr(keras().utils, "get_file", get_file)
+    return tmp_path / "keras" / "models"
+
+
+def test_missing_weights_say_what_to_put_where(cache: Path) -> None:
+    with pytest.raises(EdgegraftError) as caught:
+        weights.find(V2, 224, "imagenet")
+    line = str(caught.value)
+    file = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"
+    assert "\n" not in line
+    assert "https://storage.googleapis.com/tensorflow/keras-applications/" in line
+    assert file in line and str(cache) in line and "--weights none" in line
+    assert not list(cache.glob("*")), "a half-fetched file was left"
+
+
+def test_downloaded_weights_are_renamed_when_whole(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def get_file(name: str, address: str, *, cache_dir: str, cache_subdir: str) -> str:
+        path = Path(cache_dir, cache_subdir, name)
+        path.write_bytes(b"weights")
+        return str(path)
+
+    monkeypatch.setattr(keras().utils, "get_file", get_file)
+    found = weights.find(V2, 96, "imagenet").path
+    assert found is not None and found.name.endswith("0.35_96_no_top.h5")
+    assert [p.name for p in cache.iterdir()] == [found.name]
+
+
+def test_a_filled_cache_is_used_without_network(cache: Path) -> None:
+    cache.mkdir(parents=True)
+    source = V2.build(32, None)
+    assert V2.imagenet is not None
+    source.save_weights(str(cache / V2.imagenet.file_for(128)))
+    model = network.assemble(V2, 128, 2)
+    weights.load(model.get_layer("backbone"), V2, weights.find(V2, 128, "imagenet"))
+    for mine, theirs in zip(
+        model.get_layer("backbone").get_weights(), source.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "choice", "says"),
+    [
+        ("mobilenet_v2_0.35", 200, "imagenet", "96, 128, 160, 192, 224"),
+        ("mobilenet_v2_1.3", 160, "imagenet", "ImageNet weights for (224)"),
+        ("custom_cnn", 128, "imagenet", "--weights none"),
+        ("mobilenet_v2_0.35", 224, "nowhere.h5", "which does not exist"),
+    ],
+)
+def test_weights_that_cannot_be(
+    cache: Path, name: str, size: int, choice: str, says: str
+) -> None:
+    with pytest.raises(EdgegraftError) as caught:
+        weights.find(registry.get(name), size, choice)
+    assert says in str(caught.value)
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.h5"
+    registry.get("mobilenet_v1_0.25").build(32, None).save_weights(str(path))
+    text = tmp_path / "text.h5"
+    text.write_text("not weights")
+    for wrong in (path, text):
+        model = network.assemble(V2, 32, 2)
+        origin = weights.find(V2, 32, str(wrong))
+        with pytest.raises(EdgegraftError, match="does not fit") as caught:
+            weights.load(model.get_layer("backbone"), V2, origin)
+        assert "\n" not in str(caught.value)
+
+
+def test_none_is_random_and_says_so() -> None:
+    origin = weights.find(V2, 224, "none")
+    assert origin.path is None and origin.to_dict()["source"].startswith("random")
+
+
+def test_real_weights_see_what_keras_documents(assets: Path) -> None:
+    """Scaling inside the graph equals Keras's own preprocess_input, not twice it."""
+    name = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"
+    path = assets / "keras_home" / "models" / name
+    mobilenet_v2 = keras().applications.mobilenet_v2
+    peer = mobilenet_v2.MobileNetV2(
+        (224, 224, 3), alpha=0.35, include_top=False, weights=str(path), pooling="avg"
+    )
+    model = network.assemble(V2, 224, 2)
+    weights.load(model.get_layer("backbone"), V2, weights.find(V2, 224, str(path)))
+    photo = np.random.default_rng(1).uniform(0, 255, (1, 224, 224, 3)).astype("float32")
+    wanted = peer.predict(mobilenet_v2.preprocess_input(photo.copy()), verbose=0)
+    got = network.feature_model(model).predict(photo, verbose=0)
+    # two orders of the same float32 sums
+    np.testing.assert_allclose(got, wanted, atol=1e-4)
+    assert wanted.std() > 0.1
