@@ -38,7 +38,7 @@ def test_each_operator_is_counted_as_by_hand(variant):
 def test_a_published_network_has_its_published_count(assets, name, published):
     model = (assets / "reference_tflite" / f"{name}.tflite").read_bytes()
     found = macs.multiply_adds(flatbuffer.parse(model))
-    assert found == pytest.approx(published, rel=0.02)
+    assert found == pytest.approx(published, abs=1e6)  # published in whole millions
 
 
 def graph(name, inputs, output):
