@@ -92,10 +92,13 @@ def _build(args: argparse.Namespace) -> int:
     from finetune.cli import train
     from finetune.console import Console
     from quantize import recipes, report
+    from quantize.cli import budget
     from quantize.compare import compare
     from quantize.export import EXIT_REJECTED, export
+    from quantize.timing import Effort
 
     variants = recipes.variants(args.variants.split(","))  # refused before any work
+    limits, effort = budget(args), Effort(tuple(args.threads))
     console = Console(json=args.json)
     pictures = []
     if args.photos is None and not args.resume:
@@ -116,9 +119,8 @@ def _build(args: argparse.Namespace) -> int:
         comparison = compare(
             run,
             runtime=args.runtime,
-            threads=args.threads,
-            budget_ms=args.budget_ms,
-            budget_mb=args.budget_mb,
+            effort=effort,
+            budget=limits,
             pixels=pixels,
             console=console,
         )

@@ -13,9 +13,10 @@ from typing import Any
 
 from edge import conditions
 from edge.bench import Probe, bench, bench_apart
-from edge.card import read_card
+from edge.card import digest, read_card
 from edge.classifier import Classifier
 from edge.quiet import without_chatter
+from edge.runtime import read_model
 
 _SLOWER = 1.1  # of the first sample's time, before a sustained run is remarked on
 
@@ -51,6 +52,7 @@ def _here(args: argparse.Namespace, model: str, threads: int) -> dict[str, Any]:
     record = bench(model, runs=args.runs, **options)
     card = read_card(model)
     record["variant"] = card.variant if card else None
+    record["model_sha256"] = digest(read_model(model))
     record["warnings"] = spoiled
     if args.photos or args.fps or args.minutes:
         from edge import workload

@@ -140,6 +140,17 @@ def check_digest(model: bytes, card: ModelCard, where: str) -> None:
         )
 
 
+def digest(model: bytes) -> str:
+    """What a model is known by: sha256 of its flatbuffer, as its card says (figures
+    may be added to the card), of the whole file where it has no card."""
+    card = read_card(model)
+    if card is not None and card.model_sha256 is not None:
+        return card.model_sha256
+    import hashlib
+
+    return hashlib.sha256(model).hexdigest()
+
+
 def read_attached(model: str | os.PathLike[str] | bytes, name: str) -> bytes | None:
     """One file of the zip behind the flatbuffer, or None when it isn't there."""
     import zipfile

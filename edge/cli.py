@@ -127,7 +127,7 @@ def _add_bench(verb: argparse.ArgumentParser) -> None:
     _add_running(verb, threads=False)
     verb.add_argument(
         "--threads",
-        type=_counts,
+        type=counts,
         default=[1],
         metavar="N,...",
         help="threads for one photo, one number or several (1)",
@@ -211,7 +211,8 @@ def _count(text: str) -> int:
     return number
 
 
-def _counts(text: str) -> list[int]:
+def counts(text: str) -> list[int]:
+    """Numbers of 1 or more, with commas between, for argparse."""
     return [_count(part) for part in text.split(",")]
 
 

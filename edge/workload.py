@@ -95,16 +95,23 @@ def sustained(
 ) -> dict[str, Any]:
     """Without a pause for `minutes`: does it get slower as the machine gets warm?"""
     samples = []
+    count = 0
     start = time.perf_counter()
     while (begun := time.perf_counter() - start) < minutes * 60:
         times = []
         length = min(every, max(minutes * 60 - begun, 0.05))
         while time.perf_counter() - start - begun < length:
             times.append(probe.once())
+        count += len(times)
         sample: dict[str, Any] = {"seconds": round(time.perf_counter() - start, 1)}
         samples.append({**sample, **percentiles(np.array(times)), **conditions.now()})
     first, last = samples[0]["p50_ms"], samples[-1]["p50_ms"]
-    return {"minutes": minutes, "slower": last / first, "samples": samples}
+    return {
+        "minutes": minutes,
+        "photos_per_second": count / (time.perf_counter() - start),
+        "slower": last / first,
+        "samples": samples,
+    }
 
 
 def paths_of(folder: str, count: int) -> list[str]:

@@ -17,11 +17,11 @@ from edge.errors import EdgegraftError
 
 if TYPE_CHECKING:
     from finetune.run import Run
+    from quantize.decide import Budget
 
 QUANTIZE = "Export a run's network as verified TFLite files."
 CHECK = "Say which targets take model files, and what stands in the way of others."
 COMPARE = "Measure model files on a run's test photos and this machine; name the best."
-_RUNTIMES = ("auto", "litert", "tflite-runtime", "tf.lite")
 
 
 def add_export_options(parser: argparse.ArgumentParser) -> None:
@@ -64,13 +64,23 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
 
 def add_compare_options(parser: argparse.ArgumentParser) -> None:
     """The options of a comparison; `build` has them too."""
+    from edge.cli import RUNTIMES, counts
+    from edge.runtime import default_threads
+
     add = parser.add_argument
-    add("--runtime", choices=_RUNTIMES, default="auto", help="which interpreter")
-    add("--threads", type=int, default=1, help="threads for the timing (default: 1)")
+    add("--runtime", choices=RUNTIMES, default="auto", help="which interpreter")
+    add(
+        "--threads",
+        type=counts,
+        default=sorted({1, default_threads()}),
+        metavar="N,...",
+        help="threads to time with, one number or several; the choice goes by the "
+        "first (default: 1 and all cores, at most 4)",
+    )
 
 
 def add_budget_options(parser: argparse.ArgumentParser) -> None:
-    """What the file to ship may cost."""
+    """What the file to ship may cost; `budget` reads them."""
     for name, what in (("ms", "median latency"), ("mb", "file size")):
         parser.add_argument(
             f"--budget-{name}",
@@ -78,6 +88,13 @@ def add_budget_options(parser: argparse.ArgumentParser) -> None:
             metavar=name.upper(),
             help=f"most {what} of the file to ship, in {name.replace('mb', 'MB')}",
         )
+
+
+def budget(args: argparse.Namespace) -> Budget:
+    """The budget of the options; EdgegraftError for one that nothing can meet."""
+    from quantize.decide import Budget
+
+    return Budget(args.budget_ms, args.budget_mb)
 
 
 def add_parser(parser: argparse.ArgumentParser) -> None:
@@ -153,7 +170,7 @@ def run_check(args: argparse.Namespace) -> int:
 
 def add_compare_parser(parser: argparse.ArgumentParser) -> None:
     """`edgegraft compare`."""
-    from quantize.compare import ROUNDS, RUNS
+    from quantize.timing import ROUNDS, RUNS, SECONDS
 
     parser.add_argument(
         "things",
@@ -165,6 +182,22 @@ def add_compare_parser(parser: argparse.ArgumentParser) -> None:
     )
     add_compare_options(parser)
     add_budget_options(parser)
+    parser.add_argument(
+        "--with",
+        dest="devices",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="what edge bench --json printed for these files on another device; the "
+        "choice then goes by the first such device",
+    )
+    parser.add_argument(
+        "--unknown",
+        type=Path,
+        metavar="DIR",
+        help="photos that show none of the labels: how many does each file refuse?",
+    )
     parser.add_argument(
         "--out",
         type=Path,
@@ -181,6 +214,12 @@ def add_compare_parser(parser: argparse.ArgumentParser) -> None:
         default=RUNS,
         help=f"timed inferences of a file in a round (default: {RUNS})",
     )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=SECONDS,
+        help=f"without a pause, for photos a second, in a round (default: {SECONDS:g})",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
@@ -190,8 +229,11 @@ def run_compare(args: argparse.Namespace) -> int:
     from quantize import report
     from quantize.compare import compare
     from quantize.export import EXIT_REJECTED
+    from quantize.timing import Effort
 
     console = Console(json=args.json)
+    effort = Effort(tuple(args.threads), args.rounds, args.runs, args.seconds)
+    limits = budget(args)  # both refused before any work
     first, *rest = (_thing(path) for path in args.things)
     if not isinstance(first, Run):
         raise EdgegraftError(
@@ -202,11 +244,10 @@ def run_compare(args: argparse.Namespace) -> int:
         first,
         *rest,
         runtime=args.runtime,
-        threads=args.threads,
-        rounds=args.rounds,
-        runs=args.runs,
-        budget_ms=args.budget_ms,
-        budget_mb=args.budget_mb,
+        effort=effort,
+        budget=limits,
+        devices=args.devices,
+        unknown=args.unknown,
         out=args.out,
         console=console,
     )

@@ -10,38 +10,46 @@ It does not know: how files were made, or which one is right for a device.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from data import batches
 from edge import host
-from edge.bench import bench_apart
-from edge.card import ModelCard, read_card
+from edge.card import ModelCard, digest, read_card
 from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation
 from edge.preprocess import InputRecipe, load_pixels
 from edge.runtime import read_model
 from finetune.console import Console
 from finetune.run import Run, write_atomic
-from quantize import decide, flatbuffer, metadata, recipes, scoring, targets
+from quantize import (
+    decide,
+    flatbuffer,
+    macs,
+    metadata,
+    recipes,
+    refusal,
+    scoring,
+    targets,
+    timing,
+)
+from quantize.candidates import Candidate, candidates, rejected
 from quantize.measured import Comparison, Flip, Measured
+from quantize.timing import Effort
 
-ROUNDS = 3
-RUNS = 30  # timed inferences of a file in a round
 MOST_FLIPS = 24  # photos shown of those that a file lost
 METHOD = (
     "accuracy: test part, through the file on the runtime named; interval: Wilson, "
     "95 %; agreement: photos with the same first label as float32; paired: McNemar's "
-    "exact test against float32; times: the median "
-    "over {rounds} rounds of fresh processes, the files interleaved, of each round's "
-    "load, first, p50, p95 and p99 of {runs} inferences; memory: the largest peak of a "
-    "process that runs the file alone"
+    "exact test against float32; calibration error: expected, 15 bins; times here: the "
+    "median over {rounds} rounds of fresh processes, the files interleaved, of each "
+    "round's load, first, p50, p95 and p99 of {runs} inferences; photos a second: "
+    "without a pause for {seconds:g} s a round; memory: the largest peak of a process "
+    "that runs the file alone; multiply-adds: of convolutions and matrix products"
 )
 
 
@@ -49,37 +57,47 @@ def compare(
     run: Run,
     *others: Run | Path,
     runtime: str = "auto",
-    threads: int = 1,
-    rounds: int = ROUNDS,
-    runs: int = RUNS,
-    budget_ms: float | None = None,
-    budget_mb: float | None = None,
+    effort: Effort | None = None,
+    budget: decide.Budget | None = None,
+    devices: Sequence[Path] = (),
+    unknown: Path | None = None,
     out: Path | None = None,
     pixels: batches.Pixels | None = None,
     console: Console | None = None,
 ) -> Comparison:
     """Measure every exported file of `run` and `others` (runs, or model files).
 
-    Writes comparison.json, .csv, .png and .html, and the model card README.md: into
-    the run's folder, or ``comparison`` beside it (`out`) when there are others. The
+    `devices`: what `edge bench --json` printed elsewhere; the choice then goes by the
+    first of them. `unknown`: photos that show none of the labels. Writes
+    comparison.json, .csv, .png and .html, and the model card README.md: into the
+    run's folder, or ``comparison`` beside it (`out`) when there are others. The
     photos are the test part of `run`. Its test figures also go into the card of each
     of its files. `pixels` saves decoding its photos again. EdgegraftError for a run
     without exports, a damaged file, other labels, other data, or changed photos.
     """
     from quantize import page, readme, report
 
-    for name, value in (("threads", threads), ("rounds", rounds), ("runs", runs)):
-        if value < 1:
-            raise EdgegraftError(f"expected --{name} to be 1 or more, got {value}")
-    decide.choose((), ms=budget_ms, mb=budget_mb)  # refused before any work
-    console = console or scoring.Silent()
-    entries = _entries(run, others)
-    scored = _score_all(run, entries, runtime, pixels, console)
+    console, effort = console or scoring.Silent(), effort or Effort()
+    budget = budget or decide.Budget()
+    elsewhere = [(path, timing.read_devices(path)) for path in devices]
+    entries = candidates(run, others)
+    known = _known(entries, elsewhere, console)
+    strangers = None
+    if unknown is not None:
+        strangers = refusal.Strangers(unknown, run.split().rows, console)
+    with closing(strangers) if strangers else nullcontext():
+        scored = _score_all(run, entries, runtime, pixels, console)
+        refusals = {
+            entry.path: strangers.judge(
+                read_model(entry.path), scored[entry.path], runtime
+            )
+            for entry in entries
+            if strangers
+        }
     for entry in entries:
         if entry.run is run:
             _remember(entry.path, scored[entry.path])
-    paths = [entry.path for entry in entries]
-    times = _time_all(paths, runtime, threads, rounds, runs, console)
+    here = timing.time_all([entry.path for entry in entries], runtime, effort, console)
     references = {
         entry.run: entry.path
         for entry in reversed(entries)
@@ -89,15 +107,25 @@ def compare(
     for entry in entries:
         reference = references.get(entry.run or run)
         against = None if reference is None else scored[reference].evaluation
-        files.append(_measured(entry, scored[entry.path], against, times[entry.path]))
+        times = (*here[entry.path], *known[entry.path])
+        found = _measured(entry, scored[entry.path], against, times)
+        files.append(replace(found, refusal=refusals.get(entry.path)))
+    files = [_with_flips(run, file, files) for file in files]
+    judged = _judged(
+        files[0].timings[0].setting,
+        [one for _, found in elsewhere for times in found.values() for one in times],
+        files,
+    )
     comparison = Comparison(
         run=run.name,
         folder=out or (run.folder.parent / "comparison" if others else run.folder),
         labels=run.labels,
         host=host.describe(),
-        method=METHOD.format(rounds=rounds, runs=runs),
-        files=tuple(_with_flips(run, file, files, console) for file in files),
-        choice=decide.choose(files, ms=budget_ms, mb=budget_mb),
+        method=METHOD.format(**vars(effort)),
+        budget=budget,
+        judged=judged,
+        files=tuple(files),
+        choice=decide.choose(files, budget, judged),
     )
     report.write(comparison)
     page.write(comparison, run)
@@ -106,66 +134,49 @@ def compare(
     return comparison
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """A file to measure; `run` is None for one made elsewhere."""
-
-    path: Path
-    title: str
-    run: Run | None
-
-
-def _entries(run: Run, others: Sequence[Run | Path]) -> tuple[_Entry, ...]:
-    found: list[_Entry] = []
-    fingerprint = run.split().fingerprint if others else None
-    for one in (run, *others):
-        if isinstance(one, Run):
-            if one is not run and one.split().fingerprint != fingerprint:
-                raise EdgegraftError(
-                    f"expected runs on the same photos and split, got {one.folder} "
-                    f"with other data than {run.folder}: it may have trained on the "
-                    "test photos; compare its files alone"
-                )
-            prefix = f"{one.name}/" if others else ""
-            found += [_Entry(p, prefix + _title(p), one) for p in exported(one)]
-        else:
-            found.append(_Entry(one, one.stem, None))
-    paths = [entry.path.resolve() for entry in found]
-    if len(set(paths)) < len(paths):
-        raise EdgegraftError("expected each file once, got one of them twice")
-    return tuple(found)
-
-
-def _title(path: Path) -> str:
-    variant = path.name.split(".")[0]
-    return f"{variant} (rejected)" if _rejected(path) else variant
-
-
-def exported(run: Run) -> tuple[Path, ...]:
-    """The run's files in the order of the variants table, rejected ones last."""
-    order = list(recipes.VARIANTS)
-
-    def place(path: Path) -> tuple[bool, int, str]:
-        variant = path.name.split(".")[0]
-        known = order.index(variant) if variant in order else len(order)
-        return _rejected(path), known, path.name
-
-    found = tuple(sorted(run.exports.glob("*.tflite"), key=place))
-    if not found:
-        raise EdgegraftError(
-            f"expected exported files in {run.exports}, got none; make them with: "
-            f"edgegraft quantize {run.folder}"
+def _known(
+    entries: Sequence[Candidate],
+    elsewhere: Sequence[tuple[Path, dict[str, tuple[timing.Timing, ...]]]],
+    console: Console,
+) -> dict[Path, tuple[timing.Timing, ...]]:
+    """Each file's timings on other devices; EdgegraftError where a document has none
+    of the files."""
+    digests = {entry.path: digest(read_model(entry.path)) for entry in entries}
+    for path, found in elsewhere:
+        strangers = len(found.keys() - set(digests.values()))
+        if strangers == len(found):
+            raise EdgegraftError(
+                f"--with: expected times of the files compared here, got {path}, "
+                "which has none of them (known by model_sha256); copy the files to "
+                "the device and bench them again"
+            )
+        if strangers:
+            console.say(f"{path}: {strangers} of its models are not compared here")
+    return {
+        entry.path: tuple(
+            one for _, found in elsewhere for one in found.get(digests[entry.path], ())
         )
-    return found
+        for entry in entries
+    }
 
 
-def _rejected(path: Path) -> bool:
-    return path.name.endswith(".rejected.tflite")
+def _judged(
+    here: timing.Setting, elsewhere: Sequence[timing.Timing], files: Sequence[Measured]
+) -> timing.Setting:
+    """Where the choice is made: on the first other device if there is one, with as
+    many threads as asked for here, else with the fewest measured there."""
+    used = [one for one in elsewhere if any(one in file.timings for file in files)]
+    if not used:
+        return here
+    first = used[0].setting.host
+    there = [one.setting for one in used if one.setting.host == first]
+    same = [one for one in there if one.threads == here.threads]
+    return same[0] if same else min(there, key=lambda one: one.threads)
 
 
 def _score_all(
     run: Run,
-    entries: Sequence[_Entry],
+    entries: Sequence[Candidate],
     runtime: str,
     pixels: batches.Pixels | None,
     console: Console,
@@ -197,9 +208,7 @@ def _score_all(
     return found
 
 
-def _with_flips(
-    run: Run, file: Measured, files: Sequence[Measured], console: Console
-) -> Measured:
+def _with_flips(run: Run, file: Measured, files: Sequence[Measured]) -> Measured:
     """The file with the photos it lost, read again (there are few)."""
     reference = next((f for f in files if f.variant == recipes.REFERENCE), None)
     if reference is None or file is reference:
@@ -237,62 +246,35 @@ def _remember(path: Path, scored: scoring.Scored) -> None:
     write_atomic(path, lambda to: to.write_bytes(finished))
 
 
-def _time_all(
-    paths: Sequence[Path],
-    runtime: str,
-    threads: int,
-    rounds: int,
-    runs: int,
-    console: Console,
-) -> dict[Path, list[dict[str, Any]]]:
-    """For each file the benchmarks of all rounds; no file goes first every time."""
-    found: dict[Path, list[dict[str, Any]]] = {path: [] for path in paths}
-    total = rounds * len(paths)
-    with console.bar("timing", unit="process") as bar:
-        for number in range(rounds):
-            shift = number % len(paths)
-            for path in [*paths[shift:], *paths[:shift]]:
-                found[path].append(
-                    bench_apart(path, runtime=runtime, threads=threads, runs=runs)
-                )
-                bar(sum(len(done) for done in found.values()), total)
-    return found
-
-
 def _measured(
-    entry: _Entry,
+    entry: Candidate,
     scored: scoring.Scored,
     reference: Evaluation | None,
-    rounds: Sequence[dict[str, Any]],
+    times: tuple[timing.Timing, ...],
 ) -> Measured:
-    def middle(name: str) -> float:
-        return float(statistics.median(one[name] for one in rounds))
-
-    last, path, evaluation = rounds[-1], entry.path, scored.evaluation
-    flat, _ = metadata.split(path.read_bytes())
+    path, evaluation = entry.path, scored.evaluation
+    model = path.read_bytes()
+    flat, _ = metadata.split(model)
     tree = flatbuffer.parse(flat)
     refusals = {n: targets.refusals(tree, len(flat), n) for n in targets.TARGETS}
-    card = read_card(path)
+    card = read_card(model)
     return Measured(
         title=entry.title,
         variant=card.variant if card else path.name.split(".")[0],
         path=path,
-        rejected=_rejected(path),
+        digest=digest(model),
+        rejected=rejected(path),
+        runtime=scored.runtime,
         evaluation=evaluation,
         calibration_error=evaluation.calibration_error,
         agreement=agreement(evaluation, reference) if reference else None,
         drop=reference.accuracy - evaluation.accuracy if reference else None,
         paired=decide.paired(reference, evaluation) if reference else None,
+        refusal=None,
         flips=(),
-        size_bytes=path.stat().st_size,
-        load_ms=middle("load_ms"),
-        first_ms=middle("first_ms"),
-        p50_ms=middle("p50_ms"),
-        p95_ms=middle("p95_ms"),
-        p99_ms=middle("p99_ms"),
-        peak_memory_mb=max(float(one["peak_memory_mb"]) for one in rounds),
-        threads=int(last["threads"]),
-        runtime=f"{last['runtime']} {last['runtime_version']}",
+        size_bytes=len(model),
+        multiply_adds=macs.multiply_adds(tree),
+        timings=times,
         oldest_runtime=targets.oldest_runtime(tree),
         refused_by=tuple(name for name, why in refusals.items() if why),
     )

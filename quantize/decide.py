@@ -17,6 +17,7 @@ from finetune.paired import mcnemar
 if TYPE_CHECKING:
     from edge.evaluate import Evaluation
     from quantize.measured import Measured
+    from quantize.timing import Setting
 
 ALIKE = 0.05  # times closer than that are noise; then the smaller file, or the first
 SURE = 0.05  # below this, chance alone hardly makes such a difference
@@ -55,44 +56,58 @@ class Choice:
         return {"file": self.file.title if self.file else None, "why": self.why}
 
 
-def choose(
-    files: Sequence[Measured], *, ms: float | None = None, mb: float | None = None
-) -> Choice:
+@dataclass(frozen=True)
+class Budget:
+    """What the file to ship may cost: `ms` median latency, `mb` size in MB (10^6
+    bytes); None: anything."""
+
+    ms: float | None = None
+    mb: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("ms", self.ms), ("mb", self.mb)):
+            if value is not None and not 0 < value < float("inf"):
+                raise EdgegraftError(f"expected --budget-{name} above 0, got {value:g}")
+
+    def __str__(self) -> str:
+        limits = [f"{self.ms:g} ms"] if self.ms is not None else []
+        limits += [f"{self.mb:g} MB"] if self.mb is not None else []
+        return " and ".join(limits)
+
+
+def choose(files: Sequence[Measured], budget: Budget, on: Setting) -> Choice:
     """The fastest file within the budget that is not surely worse than the best.
 
-    `ms`: median latency; `mb`: file size in MB (10^6 bytes). Out of the files that fit
-    and were not rejected, those that lose to the most accurate with p < 0.05 are left
-    out.
+    Latency is that measured in the setting `on`; a file not measured there is left
+    out, and so is a rejected one. Out of the files that fit, those that lose to the
+    most accurate with p < 0.05 are left out.
     """
-    for name, value in (("ms", ms), ("mb", mb)):
-        if value is not None and not value > 0:
-            raise EdgegraftError(f"expected --budget-{name} above 0, got {value:g}")
-    limits = [f"{ms:g} ms"] if ms is not None else []
-    limits += [f"{mb:g} MB"] if mb is not None else []
-    fitting = f" that fit {' and '.join(limits)}" if limits else ""
-    usable = [file for file in files if not file.rejected]
+    usable = [file for file in files if not file.rejected and file.at(on)]
+    fitting = f" that fit {budget}" if str(budget) else ""
     fit = [
         file
         for file in usable
-        if (ms is None or file.p50_ms <= ms) and (mb is None or _mb(file) <= mb)
+        if (budget.ms is None or _ms(file, on) <= budget.ms)
+        and (budget.mb is None or _mb(file) <= budget.mb)
     ]
     if not fit:
         told = "; ".join(
-            f"{f.title}: {f.p50_ms:.2f} ms, {_mb(f):.2f} MB" for f in usable
+            f"{f.title}: {_ms(f, on):.2f} ms, {_mb(f):.2f} MB" for f in usable
         )
-        return Choice(None, f"no files{fitting} ({told or 'all were rejected'})")
+        where = f" on {on}" if usable else ""
+        return Choice(None, f"no files{fitting} ({told or 'all were rejected'}{where})")
     best = max(fit, key=lambda file: file.evaluation.accuracy)
     equal = [
         file
         for file in fit
         if file is best or paired(best.evaluation, file.evaluation).p >= SURE
     ]
-    fastest = min(file.p50_ms for file in equal)
-    alike = [file for file in equal if file.p50_ms <= fastest * (1 + ALIKE)]
+    fastest = min(_ms(file, on) for file in equal)
+    alike = [file for file in equal if _ms(file, on) <= fastest * (1 + ALIKE)]
     chosen = min(alike, key=lambda file: round(_mb(file), 1))
     why = (
-        f"{chosen.evaluation.accuracy:.1%} accurate, {chosen.p50_ms:.2f} ms, "
-        f"{_mb(chosen):.2f} MB: "
+        f"{chosen.evaluation.accuracy:.1%} accurate, {_mb(chosen):.2f} MB, "
+        f"{_ms(chosen, on):.2f} ms on {on}: "
     )
     if chosen is best:
         why += f"the most accurate of {len(fit)} files{fitting}"
@@ -104,6 +119,23 @@ def choose(
             f"{best.title} ({best.evaluation.accuracy:.1%}; McNemar p = {p:.2f})"
         )
     return Choice(chosen, why)
+
+
+def front(files: Sequence[Measured], on: Setting) -> list[Measured]:
+    """The Pareto front in a setting, fastest first: no other file is as fast and more
+    accurate."""
+    there = [file for file in files if file.at(on) and not file.rejected]
+    found: list[Measured] = []
+    for file in sorted(there, key=lambda f: (_ms(f, on), -f.evaluation.accuracy)):
+        if not found or file.evaluation.accuracy > found[-1].evaluation.accuracy:
+            found.append(file)
+    return found
+
+
+def _ms(file: Measured, on: Setting) -> float:
+    timing = file.at(on)
+    assert timing is not None
+    return timing.p50_ms
 
 
 def _mb(file: Measured) -> float:

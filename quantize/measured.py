@@ -11,6 +11,8 @@ from typing import Any
 
 from edge.evaluate import Evaluation
 from quantize import decide
+from quantize.refusal import Refusal
+from quantize.timing import Setting, Timing
 
 
 @dataclass(frozen=True)
@@ -29,71 +31,71 @@ class Flip:
 
 @dataclass(frozen=True)
 class Measured:
-    """One file. Times in milliseconds, memory in MiB, `size_bytes` of the whole file.
+    """One file; `size_bytes` is of the whole file.
 
     `agreement`, `drop` and `paired` are against the float32 file of its run (of the
     first run for a file made elsewhere), None without one. `rejected`: it lost too
-    much on validation, or its target refused it, and lies aside.
+    much on validation, or its target refused it, and lies aside. `runtime` is that
+    of the accuracy. `timings`: on this host first, by threads, then other devices.
     """
 
     title: str
     variant: str
     path: Path
+    digest: str
     rejected: bool
+    runtime: str
     evaluation: Evaluation
     calibration_error: float
     agreement: float | None
     drop: float | None
     paired: decide.Paired | None
+    refusal: Refusal | None
     flips: tuple[Flip, ...]
     size_bytes: int
-    load_ms: float
-    first_ms: float
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-    peak_memory_mb: float
-    threads: int
-    runtime: str
+    multiply_adds: int
+    timings: tuple[Timing, ...]
     oldest_runtime: str | None
     refused_by: tuple[str, ...]
 
+    def at(self, setting: Setting) -> Timing | None:
+        """Its timing in a setting; None where it was not measured there."""
+        return next((one for one in self.timings if one.setting == setting), None)
+
     def to_dict(self) -> dict[str, Any]:
-        """For JSON, flat but for the evaluation."""
+        """For JSON, flat but for the timings and the evaluation."""
         flips = [[f.path, f.truth, f.said, f.sure] for f in self.flips]
         return {
             **self.figures(),
+            "timings": [timing.to_dict() for timing in self.timings],
             "float_right_this_wrong": flips,
             "evaluation": self.evaluation.to_dict(),
         }
 
     def figures(self) -> dict[str, Any]:
-        """One row of a table: plain values only."""
+        """What is the same on every device: plain values only."""
         low, high = self.evaluation.interval
+        refusal = self.refusal.to_dict() if self.refusal else {}
         return {
             "title": self.title,
             "variant": self.variant,
             "rejected": self.rejected,
             "file": self.path.name,
+            "model_sha256": self.digest,
             "accuracy": self.evaluation.accuracy,
             "accuracy_low": low,
             "accuracy_high": high,
             "photos": self.evaluation.photos,
+            "accuracy_runtime": self.runtime,
             "calibration_error": self.calibration_error,
             "agreement": self.agreement,
             "drop": self.drop,
             "lost": self.paired.lost if self.paired else None,
             "gained": self.paired.gained if self.paired else None,
             "mcnemar_p": self.paired.p if self.paired else None,
+            **refusal,
             "size_bytes": self.size_bytes,
-            "load_ms": self.load_ms,
-            "first_ms": self.first_ms,
-            "p50_ms": self.p50_ms,
-            "p95_ms": self.p95_ms,
-            "p99_ms": self.p99_ms,
-            "peak_memory_mb": self.peak_memory_mb,
-            "threads": self.threads,
-            "runtime": self.runtime,
+            "multiply_adds": self.multiply_adds,
             "oldest_runtime": self.oldest_runtime,
             "refused_by": " ".join(self.refused_by),
         }
@@ -101,15 +103,26 @@ class Measured:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Files measured on one host; `folder` is where the comparison is written."""
+    """Files measured on one host; `folder` is where the comparison is written.
+
+    `judged`: the setting whose times the choice went by.
+    """
 
     run: str
     folder: Path
     labels: tuple[str, ...]
     host: dict[str, Any]
     method: str
+    budget: decide.Budget
+    judged: Setting
     files: tuple[Measured, ...]
     choice: decide.Choice
+
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """Every setting that has times, the one judged by first."""
+        found = [timing.setting for file in self.files for timing in file.timings]
+        return tuple(dict.fromkeys([self.judged, *found]))
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -118,6 +131,9 @@ class Comparison:
             "labels": list(self.labels),
             "host": self.host,
             "method": self.method,
+            "judged_on": str(self.judged),
+            "budget_ms": self.budget.ms,
+            "budget_mb": self.budget.mb,
             "ship": self.choice.to_dict(),
             "files": [measured.to_dict() for measured in self.files],
         }

@@ -1,6 +1,7 @@
 """comparison.html: everything about a comparison in one file that opens offline.
 
-Pictures are inside, there is no script, and nothing is fetched.
+Style, script and pictures are inside (page.css, page.js); the page's own policy
+forbids it to fetch anything or to run another script.
 
 It does not know: how anything was measured.
 """
@@ -8,45 +9,39 @@ It does not know: how anything was measured.
 from __future__ import annotations
 
 import base64
-import io
-from collections.abc import Iterable, Sequence
+import hashlib
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from string import Template
+from typing import TYPE_CHECKING
 
-from edge.card import read_card
-from finetune.report import draw_confusion
 from finetune.run import Run, write_atomic
-from quantize import report
+from quantize import chart, evidence, report, tables
 
 if TYPE_CHECKING:
-    from quantize.measured import Comparison, Flip, Measured
+    from quantize.measured import Comparison, Measured
 
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;color:#212529;max-width:1100px;margin:2em auto;
-padding:0 1em}
-h1{font-size:1.6em;margin-bottom:0}h2{font-size:1.2em;margin:2em 0 .5em}
-table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums}
-th,td{padding:.3em .7em;text-align:right;border-bottom:1px solid #dee2e6}
-th:first-child,td:first-child{text-align:left}
-.wide{overflow-x:auto}.rejected td{color:#c92a2a}.ship td{background:#ebfbee}
-.say{background:#ebfbee;padding:.6em 1em;border-left:4px solid #2b8a3e}
-img{max-width:100%}figure{display:inline-block;margin:0 1em 1em 0;font-size:12px}
-figcaption{max-width:170px;overflow-wrap:anywhere}
-figure.photo img{width:160px;image-rendering:auto}
-pre{background:#f8f9fa;padding:1em;overflow-x:auto;font-size:12px}
-.muted{color:#495057;font-size:13px}
-"""
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-_HEAD = (
-    *("file", "accuracy", "95 % interval", "drop", "lost / gained", "p", "agree"),
-    *("calibration error", "MB", "load ms", "first ms", "p50", "p95", "p99"),
-    *("memory MiB", "runs on TFLite from", "refused by"),
-)
+_PAGE = Template("""<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="$policy">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
+<title>$title: which file to ship</title>
+<style>$style</style></head><body><main>
+<p class="eyebrow">edgegraft comparison</p>
+<h1>$title</h1>
+<p class="lead">$lead</p>
+$verdict
+<nav>$links</nav>
+$sections
+<footer>$footer</footer>
+</main><div id="tip" hidden></div>
+<script>$script</script></body></html>
+""")
 
 
 def write(comparison: Comparison, run: Run) -> None:
-    """comparison.html into the comparison's folder (its pictures are there)."""
+    """comparison.html into the comparison's folder."""
     text = _page(comparison, run)
     path = comparison.folder / "comparison.html"
     write_atomic(path, lambda to: to.write_text(text, encoding="utf-8"))
@@ -54,137 +49,138 @@ def write(comparison: Comparison, run: Run) -> None:
 
 def _page(comparison: Comparison, run: Run) -> str:
     files = comparison.files
-    plot = (comparison.folder / "comparison.png").read_bytes()
-    parts = [
-        f"<h1>{escape(comparison.run)}</h1>",
-        f"<p class=muted>{escape(report.host_line(comparison))}; "
-        f"{escape(files[0].runtime)}, {files[0].threads} thread(s); "
-        f"{files[0].evaluation.photos:,} test photos</p>",
-        f"<p class=say><b>Ship {escape(_chosen(comparison))}</b>: "
-        f"{escape(comparison.choice.why)}</p>",
-        _picture("image/png", plot, "accuracy against latency"),
-        "<h2>Files</h2><div class=wide>",
-        _table(_HEAD, ((_row_class(comparison, f), _cells(f)) for f in files)),
-        f"</div><p class=muted>{escape(comparison.method)}</p>",
-        "<h2>Per class</h2>",
-        _per_class(files),
-        "<h2>Confusion</h2>",
-        *(_confusion(file) for file in files),
-        *(_flips(file) for file in files if file.flips),
-        "<h2>Card</h2>",
-        *(_card(file) for file in files),
+    sections = [
+        ("plot", "Accuracy against latency", _plots(comparison)),
+        ("files", "What each file gives", tables.gives(comparison)),
+        ("cost", "What each file costs", tables.costs(comparison)),
+        ("classes", "Label by label", tables.per_class(files)),
+        ("confusion", "What is taken for what", evidence.confusions(files)),
+        ("mistakes", "Right in float32, wrong here", evidence.mistakes(files)),
+        ("layers", "Layer by layer", evidence.layers(run)),
+        ("cards", "Cards inside the files", evidence.cards(files)),
     ]
-    return (
-        "<!doctype html><html lang=en><meta charset=utf-8>"
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name=viewport content="width=device-width">'
-        f"<title>{escape(comparison.run)}</title><style>{_STYLE}</style>"
-        f"<body>{''.join(parts)}</body></html>\n"
+    shown = [section for section in sections if section[2]]
+    labels = ", ".join(comparison.labels[:6])
+    more = len(comparison.labels) - 6
+    labels += f" and {more} more" if more > 0 else ""
+    photos = f"{files[0].evaluation.photos:,} test photos"
+    host = report.host_line(comparison)
+    lead = " · ".join((labels, _count(files, "file"), photos, host))
+    script = _asset("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return _PAGE.substitute(
+        policy="default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{digest}'",
+        title=escape(comparison.run),
+        style=_asset("page.css"),
+        script=script,
+        lead=escape(lead),
+        verdict=_verdict(comparison),
+        links="".join(f'<a href="#{name}">{title}</a>' for name, title, _ in shown),
+        sections="".join(
+            f'<section id="{name}"><h2>{title}</h2>{body}</section>'
+            for name, title, body in shown
+        ),
+        footer=f"How it was measured. {escape(comparison.method)}.",
     )
 
 
-def _chosen(comparison: Comparison) -> str:
-    return comparison.choice.file.title if comparison.choice.file else "none"
+def _asset(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
-def _row_class(comparison: Comparison, file: Measured) -> str:
-    if file.rejected:
-        return "rejected"
-    return "ship" if file.title == _chosen(comparison) else ""
+def _count(things: tuple[Measured, ...], name: str) -> str:
+    return f"1 {name}" if len(things) == 1 else f"{len(things)} {name}s"
 
 
-def _cells(file: Measured) -> list[str]:
-    low, high = file.evaluation.interval
-    pair = file.paired
-    return [
-        file.title,
-        f"{file.evaluation.accuracy:.2%}",
-        f"{100 * low:.1f} to {100 * high:.1f}",
-        "-" if file.drop is None else f"{100 * file.drop:+.2f}",
-        "-" if pair is None else f"{pair.lost} / {pair.gained}",
-        "-" if pair is None else f"{pair.p:.3f}",
-        "-" if file.agreement is None else f"{file.agreement:.2%}",
-        f"{file.calibration_error:.3f}",
-        f"{file.size_bytes / 1e6:.2f}",
-        f"{file.load_ms:.1f}",
-        f"{file.first_ms:.1f}",
-        f"{file.p50_ms:.2f}",
-        f"{file.p95_ms:.2f}",
-        f"{file.p99_ms:.2f}",
-        f"{file.peak_memory_mb:.0f}",
-        file.oldest_runtime or "newest",
-        ", ".join(file.refused_by) or "-",
-    ]
-
-
-def _table(head: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> str:
-    cells = "".join(f"<th>{escape(name)}</th>" for name in head)
-    lines = [
-        f"<tr class={kind or 'plain'}>"
-        + "".join(f"<td>{escape(cell)}</td>" for cell in row)
-        + "</tr>"
-        for kind, row in rows
-    ]
-    return f"<table><tr>{cells}</tr>{''.join(lines)}</table>"
-
-
-def _per_class(files: Sequence[Measured]) -> str:
-    rows = [
-        (
-            "",
-            [
-                file.title,
-                str(entry["label"]),
-                str(entry["photos"]),
-                *(f"{entry[name]:.1%}" for name in ("precision", "recall", "f1")),
-            ],
+def _verdict(comparison: Comparison) -> str:
+    choice = comparison.choice
+    file = choice.file
+    if file is None:
+        return (
+            '<section class="panel verdict none"><p class="eyebrow">Ship</p>'
+            f'<strong>None</strong><p class="why">{escape(choice.why)}</p></section>'
         )
-        for file in files
-        for entry in file.evaluation.per_class
+    return (
+        '<section class="panel verdict"><p class="eyebrow">Ship</p>'
+        f"<strong>{escape(file.title)}</strong>"
+        f'<p class="why">{escape(choice.why)}.</p>'
+        f'<dl class="tiles">{_tiles(comparison, file)}</dl></section>'
+    )
+
+
+def _tiles(comparison: Comparison, file: Measured) -> str:
+    """The chosen file's figures, each beside those of its reference."""
+    low, high = file.evaluation.interval
+    timing = file.at(comparison.judged)
+    assert timing is not None
+    tiles = [
+        (
+            "test accuracy",
+            f"{file.evaluation.accuracy:.1%}",
+            f"95 %: {100 * low:.1f} to {100 * high:.1f}",
+        ),
+        ("latency, median", f"{timing.p50_ms:.2f} ms", timing.setting.how),
+        ("file", f"{file.size_bytes / 1e6:.2f} MB", "labels and card inside"),
+        ("memory, peak", f"{timing.peak_memory_mb:.0f} MiB", "of the whole process"),
     ]
-    return _table(("file", "label", "photos", "precision", "recall", "F1"), rows)
-
-
-def _confusion(file: Measured) -> str:
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "confusion.png"
-        draw_confusion(path, file.evaluation, file.title)
-        data = path.read_bytes()
-    return f"<figure>{_picture('image/png', data, file.title, 320)}</figure>"
-
-
-def _flips(file: Measured) -> str:
-    shown = "".join(_flip(flip) for flip in file.flips)
-    lost = file.paired.lost if file.paired else len(file.flips)
-    title = f"Right in float32, wrong in {escape(file.title)}: {lost} photos"
-    return f"<h2>{title}</h2>{shown}"
-
-
-def _flip(flip: Flip) -> str:
-    from PIL import Image
-
-    stream = io.BytesIO()
-    Image.fromarray(flip.photo).save(stream, "JPEG", quality=85)
-    picture = _picture("image/jpeg", stream.getvalue(), flip.path)
-    return (
-        f"<figure class=photo>{picture}<figcaption>{escape(flip.path)}<br>is "
-        f"{escape(flip.truth)}, said {escape(flip.said)} {flip.sure:.0%}</figcaption>"
-        "</figure>"
+    if timing.photos_per_second is not None:
+        rate = f"{timing.photos_per_second:,.0f} / s"
+        tiles.append(("without a pause", rate, "photos"))
+    if file.refusal:
+        tiles.append(
+            (
+                "refuses unknown",
+                f"{file.refusal.share:.1%}",
+                f"and {file.refusal.known_share:.1%} of the known",
+            )
+        )
+    reference = _reference(comparison, file)
+    before = reference.at(comparison.judged) if reference else None
+    if reference and before and file.paired and file.drop is not None:
+        pair = file.paired
+        tiles[0] = (
+            *tiles[0][:2],
+            f"{tiles[0][2]}; {-100 * file.drop:+.1f} points (p = {pair.p:.2f})",
+        )
+        times = before.p50_ms / timing.p50_ms
+        told = f"{times:.1f} times as fast" if times >= 1 else f"{times:.2f} as fast"
+        tiles[1] = (*tiles[1][:2], f"{told} as float32; {timing.setting.how}")
+        share = file.size_bytes / reference.size_bytes
+        tiles[2] = (*tiles[2][:2], f"{share:.0%} of float32")
+    return "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}"
+        f"<small>{escape(note)}</small></dd></div>"
+        for name, value, note in tiles
     )
 
 
-def _card(file: Measured) -> str:
-    card: Any = read_card(file.path)
-    text = card.to_json() if card else "no card: the file was made elsewhere"
+def _reference(comparison: Comparison, file: Measured) -> Measured | None:
+    """The float32 file beside `file`, if there is another one."""
+    run = file.title.rpartition("/")[0]
+    for other in comparison.files:
+        if other.variant == "float32" and other.title.rpartition("/")[0] == run:
+            return None if other is file or other.title == file.title else other
+    return None
+
+
+def _plots(comparison: Comparison) -> str:
+    tabs, panels = [], []
+    for number, setting in enumerate(comparison.settings):
+        tabs.append(
+            f'<button role="tab" data-panel="plot-{number}">{escape(str(setting))}'
+            "</button>"
+        )
+        panels.append(
+            f'<div id="plot-{number}"><p class="note">{escape(str(setting))}</p>'
+            f'<div class="broad">{chart.draw(comparison, setting, chart.WIDE)}</div>'
+            f'<div class="narrow">{chart.draw(comparison, setting, chart.NARROW)}'
+            "</div></div>"
+        )
     return (
-        f"<details><summary>{escape(file.title)}</summary>"
-        f"<pre>{escape(text)}</pre></details>"
+        f'<div class="panel"><div class="tabs" role="tablist" hidden>{"".join(tabs)}'
+        f"</div>{''.join(panels)}</div>"
+        '<p class="note">A bubble&#8217;s area is the file&#8217;s size, the bar '
+        "through it the 95 % interval of its accuracy. Dashed: the Pareto front, the "
+        "most accuracy to be had by that time. The ringed file is the one to ship.</p>"
     )
-
-
-def _picture(kind: str, data: bytes, name: str, width: int = 0) -> str:
-    size = f" width={width}" if width else ""
-    encoded = base64.b64encode(data).decode()
-    return f'<img src="data:{kind};base64,{encoded}" alt="{escape(name)}"{size}>'

@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from finetune.run import Run, write_atomic
-from quantize import recipes, report
+from quantize import recipes
 
 if TYPE_CHECKING:
     from quantize.measured import Comparison, Measured
+    from quantize.timing import Setting
 
 NAME = "README.md"
 
@@ -137,22 +138,21 @@ def _metrics(comparison: Comparison) -> list[str]:
         *("runs on TFLite from", "refused by"),
     ]
     lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
-    lines += [f"| {' | '.join(_row(file))} |" for file in files]
+    lines += [f"| {' | '.join(_row(file, comparison.judged))} |" for file in files]
     return [
         *lines,
         "",
         f"{first.evaluation.photos:,} test photos, each through the file itself; lost "
         "/ gained: photos that only float32, only this file got right; p: McNemar's "
-        f"test of these. {first.runtime}, {first.threads} thread(s), on "
-        f"{report.host_line(comparison)}.",
+        f"test of these; p50: median latency on {comparison.judged}.",
         "",
         *_per_class(comparison.choice.file or first),
     ]
 
 
-def _row(file: Measured) -> tuple[str, ...]:
+def _row(file: Measured, judged: Setting) -> tuple[str, ...]:
     low, high = file.evaluation.interval
-    pair = file.paired
+    pair, timing = file.paired, file.at(judged)
     return (
         file.title,
         f"{file.evaluation.accuracy:.1%}",
@@ -160,7 +160,7 @@ def _row(file: Measured) -> tuple[str, ...]:
         f"{pair.lost} / {pair.gained}" if pair else "-",
         f"{pair.p:.2f}" if pair else "-",
         f"{file.size_bytes / 1e6:.2f}",
-        f"{file.p50_ms:.2f}",
+        f"{timing.p50_ms:.2f}" if timing else "-",
         file.oldest_runtime or "newest",
         ", ".join(file.refused_by) or "-",
     )

@@ -9,22 +9,27 @@ import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from finetune.report import GRID, INK, MARK, MUTED, VAL
+from finetune.report import GRID, INK, MUTED
 from finetune.run import write_atomic
+from quantize import decide
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from quantize.measured import Comparison, Measured
+    from quantize.timing import Setting, Timing
 
 REJECTED = "#c92a2a"
-_COLOURS = (MUTED, VAL, MARK, "#7048e8", "#2b8a3e", "#a61e4d")
-_HEAD = (
-    *("variant", "accuracy", "95 % interval", "drop", "p", "agree", "MB"),
-    *("first", "p50", "p95", "p99", "memory", "needs"),
+# Wong 2011, "Points of view: color blindness", Nature Methods 8:441, in an order that
+# keeps neighbours apart
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+_GIVES = (
+    *("file", "accuracy", "95 % interval", "drop", "p", "agree", "cal. error"),
+    *("refuses", "MB", "M mult-adds", "needs"),
 )
+_COSTS = ("file", "load", "first", "p50", "p95", "p99", "photos/s", "memory")
 _LABEL_HEIGHT = 26  # points: a name and its figures
 _SMALLEST_BUBBLE, _LARGEST_BUBBLE = 90.0, 900.0  # areas, square points
 
@@ -41,9 +46,31 @@ def write(comparison: Comparison) -> None:
 
 
 def table(comparison: Comparison) -> list[str]:
-    """The lines for a terminal."""
-    head = list(_HEAD)
-    rows = [_cells(measured) for measured in comparison.files]
+    """The lines for a terminal: what each file gives, then what it costs where."""
+    files = comparison.files
+    refusing = any(file.refusal for file in files)
+    keep = [i for i, name in enumerate(_GIVES) if refusing or name != "refuses"]
+    rows = [[_gives(file)[i] for i in keep] for file in files]
+    runtimes = ", ".join(dict.fromkeys(file.runtime for file in files))
+    lines = [
+        *_columns([_GIVES[i] for i in keep], rows),
+        f"{files[0].evaluation.photos:,} test photos on {runtimes}; p: McNemar's "
+        "paired test of the drop",
+        f"needs: the oldest TensorFlow Lite{_refusal_note(files) if refusing else ''}",
+    ]
+    for setting in comparison.settings:
+        timed = [(file, file.at(setting)) for file in files]
+        rows = [[file.title, *_costs(one)] for file, one in timed if one]
+        lines += [
+            "",
+            *_columns(_COSTS, rows),
+            f"ms, MiB; on {_host(comparison, setting)}",
+        ]
+    return lines
+
+
+def _columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Head, rule and rows: the first column to the left, the others to the right."""
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
 
     def line(cells: Sequence[str]) -> str:
@@ -51,22 +78,12 @@ def table(comparison: Comparison) -> list[str]:
         rest = [c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True)]
         return "  ".join([first, *rest]).rstrip()
 
-    files = comparison.files
-    count = files[0].evaluation.photos
-    return [
-        line(head),
-        line(["-" * width for width in widths]),
-        *(line(row) for row in rows),
-        f"{count:,} test photos; times in ms, {_threads(files[0])}, memory in MiB; "
-        f"{files[0].runtime}",
-        "p: McNemar's paired test of the drop; needs: the oldest TensorFlow Lite",
-        f"on {host_line(comparison)}",
-    ]
+    return [line(head), line(["-" * w for w in widths]), *(line(row) for row in rows)]
 
 
-def _cells(measured: Measured) -> list[str]:
+def _gives(measured: Measured) -> list[str]:
     low, high = measured.evaluation.interval
-    drop, agreed = measured.drop, measured.agreement
+    drop, agreed, refusal = measured.drop, measured.agreement, measured.refusal
     return [
         measured.title,
         f"{measured.evaluation.accuracy:.1%}",
@@ -74,18 +91,41 @@ def _cells(measured: Measured) -> list[str]:
         "-" if drop is None else f"{100 * drop:+.1f}",
         "-" if measured.paired is None else f"{measured.paired.p:.2f}",
         "-" if agreed is None else f"{agreed:.1%}",
+        f"{measured.calibration_error:.3f}",
+        "-" if refusal is None else f"{refusal.share:.1%}",
         f"{measured.size_bytes / 1e6:.2f}",
-        f"{measured.first_ms:.1f}",
-        f"{measured.p50_ms:.2f}",
-        f"{measured.p95_ms:.2f}",
-        f"{measured.p99_ms:.2f}",
-        f"{measured.peak_memory_mb:.0f}",
+        f"{measured.multiply_adds / 1e6:.1f}",
         measured.oldest_runtime or "newest",
     ]
 
 
-def _threads(measured: Measured) -> str:
-    return "1 thread" if measured.threads == 1 else f"{measured.threads} threads"
+def _refusal_note(files: Sequence[Measured]) -> str:
+    told = [file.refusal for file in files if file.refusal]
+    worst = max(refusal.known_share for refusal in told)
+    return (
+        f"; refuses: of {told[0].unknown:,} unknown photos, and at most {worst:.1%} "
+        "of the test photos"
+    )
+
+
+def _costs(timing: Timing) -> list[str]:
+    rate = timing.photos_per_second
+    return [
+        f"{timing.load_ms:.1f}",
+        f"{timing.first_ms:.1f}",
+        f"{timing.p50_ms:.2f}",
+        f"{timing.p95_ms:.2f}",
+        f"{timing.p99_ms:.2f}",
+        "-" if rate is None else f"{rate:.0f}" if rate >= 100 else f"{rate:.1f}",
+        f"{timing.peak_memory_mb:.0f}",
+    ]
+
+
+def _host(comparison: Comparison, setting: Setting) -> str:
+    """A setting in words; of this host also cores and architecture."""
+    if setting.host == comparison.host["board"]:
+        return f"{host_line(comparison)}, {setting.how}"
+    return str(setting)
 
 
 def host_line(comparison: Comparison) -> str:
@@ -94,10 +134,11 @@ def host_line(comparison: Comparison) -> str:
 
 
 def write_csv(path: Path, comparison: Comparison) -> None:
-    """comparison.csv: one row a file, host and runtime on each."""
+    """comparison.csv: one row for each file, device, runtime and number of threads."""
     rows = [
-        {"run": comparison.run, **measured.figures(), "host": host_line(comparison)}
+        {"run": comparison.run, **measured.figures(), **timing.to_dict()}
         for measured in comparison.files
+        for timing in measured.timings
     ]
 
     def write(to: Path) -> None:
@@ -118,28 +159,37 @@ def write_csv(path: Path, comparison: Comparison) -> None:
 def draw(path: Path, comparison: Comparison) -> None:
     """comparison.png: accuracy against latency; a bubble's area is the file's size.
 
-    The bar through a bubble is the 95 % interval of its accuracy.
+    The bar through a bubble is the 95 % interval of its accuracy; times are those of
+    the setting that the choice went by.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.6, 4.6), dpi=150, layout="constrained")
     axes: Axes = figure.add_subplot()
-    files = comparison.files
-    largest = max(measured.size_bytes for measured in files)
-    best = front(files)
+    setting = comparison.judged
+    points = [
+        _Point(measured, timing.p50_ms)
+        for measured in comparison.files
+        if (timing := measured.at(setting))
+    ]
+    largest = max(point.file.size_bytes for point in points)
+    on_front = decide.front(comparison.files, setting)
+    best = [point for point in points if point.file in on_front]
+    best.sort(key=lambda point: point.ms)
     axes.plot(
-        [file.p50_ms for file in best],
-        [100 * file.evaluation.accuracy for file in best],
+        [point.ms for point in best],
+        [100 * point.file.evaluation.accuracy for point in best],
         color=MUTED,
         linewidth=1,
         linestyle="--",
     )
-    for number, measured in enumerate(files):
-        colour = REJECTED if measured.rejected else _COLOURS[number % len(_COLOURS)]
-        near = [f for f in files[:number] if _overlaps(f, measured, files)]
-        _bubble(axes, measured, colour, measured.size_bytes / largest, len(near))
-    _frame(axes, files)
-    count = files[0].evaluation.photos
+    for number, point in enumerate(points):
+        rejected = point.file.rejected
+        colour = REJECTED if rejected else COLOURS[number % len(COLOURS)]
+        near = [p for p in points[:number] if _overlaps(p, point, points)]
+        _bubble(axes, point, colour, point.file.size_bytes / largest, len(near))
+    _frame(axes, points)
+    count = points[0].file.evaluation.photos
     axes.set_title(
         f"{comparison.run}: accuracy against latency",
         loc="left",
@@ -152,54 +202,47 @@ def draw(path: Path, comparison: Comparison) -> None:
         0,
         1.02,
         f"{count:,} test photos, bars: 95 % interval, area: file size, dashed: the "
-        "Pareto front. "
-        f"{files[0].runtime}, {_threads(files[0])}",
+        "Pareto front",
         transform=axes.transAxes,
         fontsize=8,
         color=MUTED,
         va="bottom",
     )
-    figure.supxlabel(host_line(comparison), fontsize=7, color=MUTED, x=0.99, ha="right")
+    figure.supxlabel(
+        _host(comparison, setting), fontsize=7, color=MUTED, x=0.99, ha="right"
+    )
     write_atomic(path, lambda to: figure.savefig(to, format="png", facecolor="white"))
 
 
-def front(files: Sequence[Measured]) -> list[Measured]:
-    """The Pareto front, fastest first: no other is as fast and more accurate."""
-    order = sorted(files, key=lambda f: (f.p50_ms, -f.evaluation.accuracy))
-    found: list[Measured] = []
-    for file in order:
-        if not file.rejected and (
-            not found or file.evaluation.accuracy > found[-1].evaluation.accuracy
-        ):
-            found.append(file)
-    return found
+class _Point(NamedTuple):
+    """A file and its median latency in the setting that is drawn."""
+
+    file: Measured
+    ms: float
 
 
-def _overlaps(a: Measured, b: Measured, files: Sequence[Measured]) -> bool:
+def _overlaps(a: _Point, b: _Point, points: Sequence[_Point]) -> bool:
     """Whether two labels would lie on each other."""
-    slowest = max(file.p50_ms for file in files)
-    apart = abs(a.evaluation.accuracy - b.evaluation.accuracy)
-    return abs(a.p50_ms - b.p50_ms) < slowest / 4 and apart < 0.001
+    slowest = max(point.ms for point in points)
+    apart = abs(a.file.evaluation.accuracy - b.file.evaluation.accuracy)
+    return abs(a.ms - b.ms) < slowest / 4 and apart < 0.001
 
 
-def _bubble(
-    axes: Axes, measured: Measured, colour: str, share: float, below: int
-) -> None:
+def _bubble(axes: Axes, point: _Point, colour: str, share: float, below: int) -> None:
     """`below`: so many labels that would lie on this one come before it."""
     from matplotlib.patheffects import withStroke
 
+    measured, ms = point
     low, high = (100 * end for end in measured.evaluation.interval)
     accuracy = 100 * measured.evaluation.accuracy
-    axes.vlines(measured.p50_ms, low, high, color=colour, linewidth=1.4, alpha=0.55)
+    axes.vlines(ms, low, high, color=colour, linewidth=1.4, alpha=0.55)
     area = max(_SMALLEST_BUBBLE, _LARGEST_BUBBLE * share)
-    axes.scatter(
-        measured.p50_ms, accuracy, s=area, color=colour, edgecolors="white", zorder=3
-    )
+    axes.scatter(ms, accuracy, s=area, color=colour, edgecolors="white", zorder=3)
     radius = (area / 3.1416) ** 0.5
     halo = [withStroke(linewidth=3, foreground="white")]  # over another's bar
     axes.annotate(
         f"{measured.title}\n",
-        (measured.p50_ms, accuracy),
+        (ms, accuracy),
         xytext=(radius + 5, -_LABEL_HEIGHT * below),
         textcoords="offset points",
         fontsize=9,
@@ -209,9 +252,8 @@ def _bubble(
         path_effects=halo,
     )
     axes.annotate(
-        f"\n{accuracy:.1f} %, {measured.p50_ms:.1f} ms, "
-        f"{measured.size_bytes / 1e6:.2f} MB",
-        (measured.p50_ms, accuracy),
+        f"\n{accuracy:.1f} %, {ms:.1f} ms, {measured.size_bytes / 1e6:.2f} MB",
+        (ms, accuracy),
         xytext=(radius + 5, -_LABEL_HEIGHT * below),
         textcoords="offset points",
         fontsize=8,
@@ -221,11 +263,11 @@ def _bubble(
     )
 
 
-def _frame(axes: Axes, files: Sequence[Measured]) -> None:
+def _frame(axes: Axes, points: Sequence[_Point]) -> None:
     """Room for the words on the right, axes that begin at no latency."""
-    slowest = max(measured.p50_ms for measured in files)
+    slowest = max(point.ms for point in points)
     axes.set_xlim(0, slowest * 1.55)
-    ends: list[Any] = [end for m in files for end in m.evaluation.interval]
+    ends: list[Any] = [end for p in points for end in p.file.evaluation.interval]
     margin = max(0.4, 8 * (max(ends) - min(ends)))
     axes.set_ylim(100 * min(ends) - margin, min(100 * max(ends) + margin, 100.6))
     axes.set_xlabel("median latency, ms for one photo", fontsize=9, color=INK)

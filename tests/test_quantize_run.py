@@ -18,8 +18,9 @@ from edge.classifier import Classifier
 from edge.errors import EdgegraftError, ModelError
 from finetune.run import Run
 from quantize import report
+from quantize.candidates import exported
 from quantize.cli import compare_main, main
-from quantize.compare import compare, exported
+from quantize.compare import compare
 from quantize.export import EXIT_REJECTED, allowed_drop, export
 from tests.quantize_room import LABELS, colour_network, write_photos, write_run
 

@@ -1,0 +1,151 @@
+"""What lies behind the figures in comparison.html: confusions, photos, layers, cards.
+
+It does not know: how anything was measured.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+from edge.card import read_card
+from finetune.run import Run
+
+if TYPE_CHECKING:
+    from quantize.measured import Flip, Measured
+
+_NUMBERED = 12  # labels; a larger matrix shows colours, numbers on hovering
+_MOST_LABELS = 60  # beyond, only the most frequent mix-ups
+_MIX_UPS = 20
+_STRONG = 0.55  # of full colour: numbers on it are light
+_FAINTEST = 0.1
+
+
+def confusions(files: Sequence[Measured]) -> str:
+    """A matrix for each file: rows are the truth, columns what the file said."""
+    shown = "".join(
+        f'<div class="panel wide"><h3>{escape(file.title)}</h3>{_matrix(file)}</div>'
+        for file in files
+    )
+    return (
+        f'<div class="row">{shown}</div><p class="note">Rows: what the photo shows. '
+        "Columns: what the file says. Colours are shares of a row: blue is right, "
+        "orange is wrong.</p>"
+    )
+
+
+def _matrix(file: Measured) -> str:
+    labels, counts = file.evaluation.labels, file.evaluation.confusion
+    if len(labels) > _MOST_LABELS:
+        return _mix_ups(file)
+    numbered = len(labels) <= _NUMBERED
+    rows = []
+    for line, (label, row) in enumerate(zip(labels, counts, strict=True)):
+        total = sum(row)
+        cells = []
+        for column, count in enumerate(row):
+            share = count / total if total else 0.0
+            kind = "hit" if line == column else "miss"
+            kind += " strong" if share > _STRONG else ""
+            heat = max(share, _FAINTEST) if count else 0.0
+            told = f"{label} called {labels[column]}: {count:,} ({share:.1%})"
+            cells.append(
+                f'<td class="{kind}" style="--h:{heat:.2f}" title="{escape(told)}">'
+                f"{f'{count:,}' if numbered else ''}</td>"
+            )
+        name = escape(label)
+        rows.append(f"<tr><th scope=row>{name}</th>{''.join(cells)}</tr>")
+    head = "".join(
+        f'<th title="{escape(label)}">{escape(label) if numbered else ""}</th>'
+        for label in labels
+    )
+    dense = "" if numbered else " dense"
+    return (
+        f'<table class="matrix{dense}"><thead><tr><th></th>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def _mix_ups(file: Measured) -> str:
+    """The most frequent confusions, where a matrix would be too large to read."""
+    labels = file.evaluation.labels
+    pairs = [
+        (count, labels[line], labels[column])
+        for line, row in enumerate(file.evaluation.confusion)
+        for column, count in enumerate(row)
+        if count and line != column
+    ]
+    rows = "".join(
+        f"<tr><td>{count:,}</td><td class=word>{escape(truth)} called "
+        f"{escape(said)}</td></tr>"
+        for count, truth, said in sorted(pairs, reverse=True)[:_MIX_UPS]
+    )
+    return f"<table><tbody>{rows}</tbody></table>"
+
+
+def mistakes(files: Sequence[Measured]) -> str:
+    """The photos that float32 got right and a file wrong, as the network saw them."""
+    parts = []
+    for file in files:
+        if not file.flips:
+            continue
+        lost = file.paired.lost if file.paired else len(file.flips)
+        photos = "1 photo" if lost == 1 else f"{lost} photos"
+        if lost > len(file.flips):
+            photos += f", the first {len(file.flips)}"
+        shown = "".join(_flip(flip) for flip in file.flips)
+        parts.append(
+            f'<div class="panel"><h3>{escape(file.title)}: {photos}</h3>'
+            f'<div class="photos">{shown}</div></div>'
+        )
+    return "".join(parts) or (
+        '<p class="note">None: no file got a photo wrong that float32 got right.</p>'
+        if len(files) > 1
+        else ""
+    )
+
+
+def _flip(flip: Flip) -> str:
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(flip.photo).save(stream, "JPEG", quality=85)
+    data = _embedded("image/jpeg", stream.getvalue())
+    return (
+        f'<figure class="photo"><img src="{data}" loading="lazy" '
+        f'alt="{escape(flip.path)}"><figcaption>is {escape(flip.truth)}, said '
+        f"<b>{escape(flip.said)}</b> {flip.sure:.0%}<span>{escape(flip.path)}</span>"
+        "</figcaption></figure>"
+    )
+
+
+def layers(run: Run) -> str:
+    """The layer report of the run, where `quantize` left one."""
+    path = run.folder / "layers.png"
+    if not path.is_file():
+        return ""
+    data = _embedded("image/png", path.read_bytes())
+    return (
+        f'<div class="panel"><img class="picture" src="{data}" '
+        'alt="Quantization error of each layer"></div>'
+    )
+
+
+def cards(files: Sequence[Measured]) -> str:
+    """What each file says about itself, as it stands in the file."""
+    parts = []
+    for file in files:
+        card = read_card(file.path)
+        told = card.to_json() if card else "no card: the file was made elsewhere"
+        parts.append(
+            f'<details class="panel"><summary>{escape(file.title)}</summary>'
+            f"<pre>{escape(told)}</pre></details>"
+        )
+    return "".join(parts)
+
+
+def _embedded(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

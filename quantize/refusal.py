@@ -1,0 +1,123 @@
+"""Does a file refuse what it was not trained on, and only that?
+
+Photos that show none of the labels, through the runner: refused where the file's
+familiarity is below the threshold in its card. A file without that output refuses
+nothing, and is counted so.
+
+It does not know: how a threshold is chosen (finetune), or what the photos show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data import batches
+from data.folder import Photo
+from data.split import Row
+from edge.card import read_card
+from edge.classifier import FAMILIARITY, UNKNOWN, Classifier
+from edge.errors import EdgegraftError
+from edge.evaluate import wilson
+from edge.preprocess import InputRecipe
+from edge.quiet import without_chatter
+from edge.sources import photos
+from finetune.console import Console
+from quantize.scoring import Scored
+
+CHUNK = 20  # photos between two steps of the progress bar
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Of `unknown` photos so many `refused`; of `known` test photos `known_refused`."""
+
+    unknown: int
+    refused: int
+    known: int
+    known_refused: int
+
+    @property
+    def share(self) -> float:
+        """Of the unknown photos, refused; 0..1."""
+        return self.refused / self.unknown
+
+    @property
+    def known_share(self) -> float:
+        """Of the photos that do show a label, refused; 0..1."""
+        return self.known_refused / self.known
+
+    def to_dict(self) -> dict[str, Any]:
+        low, high = wilson(self.refused, self.unknown)
+        return {
+            "unknown_photos": self.unknown,
+            "unknown_refused": self.share,
+            "unknown_refused_low": low,
+            "unknown_refused_high": high,
+            "known_refused": self.known_share,
+        }
+
+
+class Strangers:
+    """The photos of a folder that show none of the labels, decoded once a recipe.
+
+    EdgegraftError for a folder without photos, one that cannot be read, or a photo
+    that is one of the run's own `rows`, by content.
+    """
+
+    def __init__(self, folder: Path, rows: Sequence[Row], console: Console) -> None:
+        if not folder.is_dir():
+            raise EdgegraftError(
+                "--unknown: expected a folder of photos that show none of the labels, "
+                f"got {folder}"
+            )
+        self._folder, self._console = folder, console
+        self._photos = [Photo(Path(p), UNKNOWN) for p in photos([str(folder)])]
+        self._own = {row.sha256: row.photo.path for row in rows}
+        self._decoded: dict[InputRecipe, batches.Pixels] = {}
+
+    def _pixels(self, recipe: InputRecipe) -> batches.Pixels:
+        if recipe not in self._decoded:
+            with self._console.bar("decoding unknown photos") as bar:
+                pixels = batches.load(self._photos, recipe, progress=bar)
+            self._decoded[recipe] = pixels
+            if pixels.failures:
+                path, reason = pixels.failures[0]
+                raise EdgegraftError(f"--unknown: {path}: {reason}; take it out")
+            for path, digest in pixels.digests.items():
+                if digest in self._own:
+                    raise EdgegraftError(
+                        f"--unknown: expected photos that are not the run's, got "
+                        f"{path}, which is its {self._own[digest]}; take it out"
+                    )
+        return self._decoded[recipe]
+
+    def judge(self, model: bytes, scored: Scored, runtime: str) -> Refusal:
+        """How a file takes them; `scored`: the same file on the test photos."""
+        with without_chatter():
+            classifier = Classifier(model, runtime=runtime)
+        pixels = self._pixels(classifier.recipe)
+        card = read_card(model)
+        threshold = card.familiarity_threshold if card else None
+        known, count = scored.evaluation.photos, len(pixels.array)
+        if threshold is None or scored.familiarity is None:
+            return Refusal(count, 0, known, 0)
+        refused = 0
+        with self._console.bar("unknown photos") as bar:
+            for start in range(0, count, CHUNK):
+                some: Mapping[str, Any] = classifier.run(
+                    pixels.array[start : start + CHUNK]
+                )
+                refused += int(np.sum(some[FAMILIARITY] < threshold))
+                bar(min(start + CHUNK, count), count)
+        return Refusal(
+            count, refused, known, int(np.sum(scored.familiarity < threshold))
+        )
+
+    def close(self) -> None:
+        for pixels in self._decoded.values():
+            pixels.close()
