@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quantize import decide
 
@@ -213,32 +213,62 @@ def colour(number: int, file: Measured) -> str:
 
 
 def _labels(axes: _Axes, points: Sequence[_Point]) -> list[str]:
-    """Names beside the bubbles, pushed down where they would lie on each other."""
+    """Names beside the bubbles: right, left, over or under, where there is room, else
+    pushed down with a line to the bubble."""
     parts: list[str] = []
-    taken: list[tuple[float, float, float]] = []  # left, right, baseline
+    taken = [
+        _Box(p.x - p.radius, p.y - p.radius, p.x + p.radius, p.y + p.radius)
+        for p in points
+    ]
     for point in sorted(points, key=lambda p: (p.y, p.x)):
-        width = _GLYPH * len(point.file.title)
-        left = point.x + point.radius + 6
-        anchor = "start"
-        if left + width > axes.size.width - 4:
-            left, anchor = point.x - point.radius - 6 - width, "end"
-        y = point.y + 4
-        while any(
-            left < end and begin < left + width and abs(y - line) < _LINE
-            for begin, end, line in taken
-        ):
-            y += 2.0
-        taken.append((left, left + width, y))
-        x = left if anchor == "start" else left + width
-        if abs(y - point.y - 4) > _LINE / 2:
-            edge = x - 3 if anchor == "start" else x + 3
+        title, gap = point.file.title, point.radius + 6
+        width = _GLYPH * len(title)
+        places = [
+            (point.x + gap, point.y, "start"),
+            (point.x - gap, point.y, "end"),
+            (point.x, point.y - gap - 4, "middle"),
+            (point.x, point.y + gap + 4, "middle"),
+        ]
+        places += [(point.x + gap, point.y + n * _LINE, "start") for n in range(2, 20)]
+        for x, y, anchor in places:
+            left = x - {"start": 0.0, "middle": width / 2, "end": width}[anchor]
+            box = _Box(left, y - _LINE / 2, left + width, y + _LINE / 2)
+            if box.inside(axes.size) and not any(box.over(other) for other in taken):
+                break
+        taken.append(box)
+        if abs(y - point.y) > gap + _LINE:
             parts.append(
                 f'<path class="leader" d="M{point.x:.1f} {point.y:.1f}'
-                f'L{edge:.1f} {y - 4:.1f}"/>'
+                f'L{x - 3:.1f} {y:.1f}"/>'
             )
         kind = f"name {colour(point.number, point.file)}"
-        parts.append(_text(x, y, point.file.title, kind, anchor))
+        parts.append(_text(x, y + 4, title, kind, anchor))
     return parts
+
+
+class _Box(NamedTuple):
+    """A rectangle in pixels."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def over(self, other: _Box) -> bool:
+        return (
+            self.left < other.right
+            and other.left < self.right
+            and self.top < other.bottom
+            and other.top < self.bottom
+        )
+
+    def inside(self, size: Size) -> bool:
+        return (
+            self.left >= _LEFT
+            and self.right <= size.width
+            and self.top >= 0
+            and self.bottom <= size.height - _BOTTOM
+        )
 
 
 def _text(x: float, y: float, text: str, kind: str, anchor: str) -> str:

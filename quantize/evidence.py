@@ -115,7 +115,7 @@ def _flip(flip: Flip) -> str:
     Image.fromarray(flip.photo).save(stream, "JPEG", quality=85)
     data = _embedded("image/jpeg", stream.getvalue())
     return (
-        f'<figure class="photo"><img src="{data}" loading="lazy" '
+        f'<figure class="photo"><img src="{data}" '
         f'alt="{escape(flip.path)}"><figcaption>is {escape(flip.truth)}, said '
         f"<b>{escape(flip.said)}</b> {flip.sure:.0%}<span>{escape(flip.path)}</span>"
         "</figcaption></figure>"

@@ -120,9 +120,15 @@ class Comparison:
 
     @property
     def settings(self) -> tuple[Setting, ...]:
-        """Every setting that has times, the one judged by first."""
-        found = [timing.setting for file in self.files for timing in file.timings]
-        return tuple(dict.fromkeys([self.judged, *found]))
+        """Every setting that has times: the host judged by first, by threads."""
+        found = {timing.setting for file in self.files for timing in file.timings}
+        home = self.judged.host
+
+        def place(one: Setting) -> tuple[bool, str, str, int, bool]:
+            away = one.host != home
+            return away, one.host, one.runtime, one.threads, not one.xnnpack
+
+        return tuple(sorted(found, key=place))
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

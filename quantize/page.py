@@ -50,16 +50,27 @@ def write(comparison: Comparison, run: Run) -> None:
 def _page(comparison: Comparison, run: Run) -> str:
     files = comparison.files
     sections = [
-        ("plot", "Accuracy against latency", _plots(comparison)),
-        ("files", "What each file gives", tables.gives(comparison)),
-        ("cost", "What each file costs", tables.costs(comparison)),
-        ("classes", "Label by label", tables.per_class(files)),
-        ("confusion", "What is taken for what", evidence.confusions(files)),
-        ("mistakes", "Right in float32, wrong here", evidence.mistakes(files)),
-        ("layers", "Layer by layer", evidence.layers(run)),
-        ("cards", "Cards inside the files", evidence.cards(files)),
+        ("plot", "Plot", "Accuracy against latency", _plots(comparison)),
+        ("files", "Accuracy", "What each file gives", tables.gives(comparison)),
+        ("cost", "Times", "What each file costs", tables.costs(comparison)),
+        ("runs", "Targets", "Where each file runs", tables.runs(comparison)),
+        ("classes", "Labels", "Label by label", tables.per_class(files)),
+        (
+            "confusion",
+            "Confusion",
+            "What is taken for what",
+            evidence.confusions(files),
+        ),
+        (
+            "mistakes",
+            "Mistakes",
+            "Right in float32, wrong here",
+            evidence.mistakes(files),
+        ),
+        ("layers", "Layers", "Layer by layer", evidence.layers(run)),
+        ("cards", "Cards", "Cards inside the files", evidence.cards(files)),
     ]
-    shown = [section for section in sections if section[2]]
+    shown = [section for section in sections if section[3]]
     labels = ", ".join(comparison.labels[:6])
     more = len(comparison.labels) - 6
     labels += f" and {more} more" if more > 0 else ""
@@ -76,10 +87,10 @@ def _page(comparison: Comparison, run: Run) -> str:
         script=script,
         lead=escape(lead),
         verdict=_verdict(comparison),
-        links="".join(f'<a href="#{name}">{title}</a>' for name, title, _ in shown),
+        links="".join(f'<a href="#{name}">{link}</a>' for name, link, _, _ in shown),
         sections="".join(
             f'<section id="{name}"><h2>{title}</h2>{body}</section>'
-            for name, title, body in shown
+            for name, _, title, body in shown
         ),
         footer=f"How it was measured. {escape(comparison.method)}.",
     )
@@ -103,10 +114,16 @@ def _verdict(comparison: Comparison) -> str:
         )
     return (
         '<section class="panel verdict"><p class="eyebrow">Ship</p>'
-        f"<strong>{escape(file.title)}</strong>"
+        f"<strong>{escape(file.title)}{_ending(file)}</strong>"
         f'<p class="why">{escape(choice.why)}.</p>'
         f'<dl class="tiles">{_tiles(comparison, file)}</dl></section>'
     )
+
+
+def _ending(file: Measured) -> str:
+    """What makes a title the file's name, where it is its beginning."""
+    name = file.title.rpartition("/")[2]
+    return file.path.name.removeprefix(name) if file.path.name.startswith(name) else ""
 
 
 def _tiles(comparison: Comparison, file: Measured) -> str:
@@ -141,7 +158,7 @@ def _tiles(comparison: Comparison, file: Measured) -> str:
         pair = file.paired
         tiles[0] = (
             *tiles[0][:2],
-            f"{tiles[0][2]}; {-100 * file.drop:+.1f} points (p = {pair.p:.2f})",
+            f"{tiles[0][2]}; {_points(-file.drop)} (p = {pair.p:.2f})",
         )
         times = before.p50_ms / timing.p50_ms
         told = f"{times:.1f} times as fast" if times >= 1 else f"{times:.2f} as fast"
@@ -155,6 +172,11 @@ def _tiles(comparison: Comparison, file: Measured) -> str:
     )
 
 
+def _points(share: float) -> str:
+    points = round(100 * share, 1)
+    return f"{points:+.1f} points" if points else "no point lost"
+
+
 def _reference(comparison: Comparison, file: Measured) -> Measured | None:
     """The float32 file beside `file`, if there is another one."""
     run = file.title.rpartition("/")[0]
@@ -166,7 +188,9 @@ def _reference(comparison: Comparison, file: Measured) -> Measured | None:
 
 def _plots(comparison: Comparison) -> str:
     tabs, panels = [], []
-    for number, setting in enumerate(comparison.settings):
+    # the setting judged by comes first and is shown
+    order = sorted(comparison.settings, key=lambda one: one != comparison.judged)
+    for number, setting in enumerate(order):
         tabs.append(
             f'<button role="tab" data-panel="plot-{number}">{escape(str(setting))}'
             "</button>"

@@ -86,7 +86,7 @@ def _title(comparison: Comparison, place: int, file: Measured) -> Cell:
 
 
 def gives(comparison: Comparison) -> str:
-    """Accuracy and what belongs to it, size, arithmetic, where it runs."""
+    """Accuracy and what belongs to it."""
     files = comparison.files
     refusing = any(file.refusal for file in files)
     ends = [end for file in files for end in file.evaluation.interval]
@@ -101,10 +101,6 @@ def gives(comparison: Comparison) -> str:
         ("cal. error", "expected calibration error, 15 bins"),
         ("refuses unknown", "photos that show none of the labels, refused"),
         ("refuses known", "test photos refused by mistake"),
-        ("MB", "size of the file, labels and card included"),
-        ("M mult-adds", "millions of multiply-adds for one photo"),
-        ("needs TFLite", "the oldest TensorFlow Lite that has its operators"),
-        ("refused by", "targets that do not take it"),
     ]
     rows = []
     for place, file in enumerate(files):
@@ -124,15 +120,11 @@ def gives(comparison: Comparison) -> str:
             number(file.calibration_error, ".3f"),
             number(refusal.share if refusal else None, ".1%"),
             number(refusal.known_share if refusal else None, ".1%"),
-            number(file.size_bytes / 1e6, ".2f"),
-            number(file.multiply_adds / 1e6, ".1f"),
-            text(file.oldest_runtime or "newest"),
-            text(", ".join(file.refused_by) or "–"),
         ]
         rows.append((_row(comparison, place, file), cells))
     if not refusing:
-        heads = [*heads[:8], *heads[10:]]
-        rows = [(row, [*cells[:8], *cells[10:]]) for row, cells in rows]
+        heads = heads[:8]
+        rows = [(row, cells[:8]) for row, cells in rows]
     runtimes = ", ".join(dict.fromkeys(file.runtime for file in files))
     return (
         f"{table(heads, rows)}<p class=note>{files[0].evaluation.photos:,} test "
@@ -177,6 +169,28 @@ def costs(comparison: Comparison) -> str:
                 number(timing.peak_memory_mb, ".0f"),
             ]
             rows.append((_row(comparison, place, file), cells))
+    return table(heads, rows)
+
+
+def runs(comparison: Comparison) -> str:
+    """Size, arithmetic, the runtimes and targets that take it: facts of the file."""
+    heads = [
+        ("file", "variant, or the name of a file made elsewhere"),
+        ("MB", "size of the file, labels and card included"),
+        ("M mult-adds", "millions of multiply-adds for one photo"),
+        ("needs TFLite", "the oldest TensorFlow Lite that has its operators"),
+        ("refused by", "targets that do not take it"),
+    ]
+    rows = []
+    for place, file in enumerate(comparison.files):
+        cells = [
+            _title(comparison, place, file),
+            number(file.size_bytes / 1e6, ".2f"),
+            number(file.multiply_adds / 1e6, ".1f"),
+            text(file.oldest_runtime or "newest"),
+            text(", ".join(file.refused_by) or "–"),
+        ]
+        rows.append((_row(comparison, place, file), cells))
     return table(heads, rows)
 
 

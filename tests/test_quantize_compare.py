@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import csv
 import json
-import re
 import shutil
-from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from edge.bench import bench_apart
 from edge.card import read_card
 from edge.errors import EdgegraftError
 from edge.evaluate import score
 from finetune.run import Run
-from quantize import decide, metadata, report
+from quantize import decide, metadata, refusal, report, scoring, timing
 from quantize.cli import compare_main
 from quantize.compare import compare
 from quantize.export import export
+from quantize.timing import Effort, Setting
+from tests import edge_models
 from tests.quantize_room import LABELS, colour_network, write_photos, write_run
 
 pytest.importorskip("tensorflow", reason="needs the extra 'train'")
 pytest.importorskip("matplotlib", reason="needs the extra 'train'")
+
+
+QUICK = Effort(threads=(1, 2), rounds=1, runs=2, seconds=0.02)
 
 
 def judged(right: int, wrong: int, *, turned: int = 0):
@@ -66,11 +72,16 @@ def test_files_on_other_photos_are_not_paired():
 # -- which file to ship -------------------------------------------------------------
 
 
-def measured(title, evaluation, ms, mb, *, rejected=False):
+HERE = Setting("a desk", "litert 2.3.0", 1)
+PI = Setting("Raspberry Pi 4", "litert 2.3.0", 4)
+
+
+def measured(title, evaluation, ms, mb, *, rejected=False, on=HERE):
+    timing = SimpleNamespace(setting=on, p50_ms=ms)
     return SimpleNamespace(
         title=title,
         evaluation=evaluation,
-        p50_ms=ms,
+        at=lambda setting: timing if setting == on else None,
         size_bytes=int(mb * 1e6),
         rejected=rejected,
     )
@@ -81,30 +92,44 @@ INT8 = measured("int8", judged(95, 5, turned=2), 3.0, 2.7)
 BAD = measured("tiny", judged(95, 5, turned=20), 1.0, 0.5)
 
 
+def choose(files, on=HERE, **budget):
+    return decide.choose(files, decide.Budget(**budget), on)
+
+
 def test_the_fastest_that_is_not_surely_worse_ships():
-    choice = decide.choose([FLOAT, INT8, BAD])
+    choice = choose([FLOAT, INT8, BAD])
     assert choice.file is INT8
     assert "not surely worse than float32" in choice.why and "p = 0.50" in choice.why
+    assert "3.00 ms on a desk, litert 2.3.0, 1 thread" in choice.why
 
 
 def test_a_budget_leaves_out_what_does_not_fit():
-    assert decide.choose([FLOAT, INT8, BAD], ms=2).file is BAD
-    assert decide.choose([FLOAT, INT8, BAD], mb=1).file is BAD
-    none = decide.choose([FLOAT, INT8], ms=2, mb=1)
+    assert choose([FLOAT, INT8, BAD], ms=2).file is BAD
+    assert choose([FLOAT, INT8, BAD], mb=1).file is BAD
+    none = choose([FLOAT, INT8], ms=2, mb=1)
     assert none.file is None and "no files that fit 2 ms and 1 MB" in none.why
-    assert "int8: 3.00 ms, 2.70 MB" in none.why
-    with pytest.raises(EdgegraftError, match="--budget-ms above 0, got -1"):
-        decide.choose([INT8], ms=-1)
+    assert "int8: 3.00 ms, 2.70 MB" in none.why and "on a desk" in none.why
+    for wrong in (-1, 0, float("nan"), float("inf")):
+        with pytest.raises(EdgegraftError, match="--budget-ms above 0, got"):
+            decide.Budget(ms=wrong)
+
+
+def test_only_files_measured_on_the_device_are_chosen():
+    there = measured("float32", judged(95, 5), 80.0, 9.0, on=PI)
+    choice = choose([there, INT8], on=PI)
+    assert choice.file is there and "on Raspberry Pi 4" in choice.why
+    assert decide.front([there, INT8], PI) == [there]
 
 
 def test_a_rejected_file_never_ships():
     aside = measured("int8", judged(95, 5), 1.0, 1.0, rejected=True)
-    assert decide.choose([FLOAT, aside]).file is FLOAT
+    assert choose([FLOAT, aside]).file is FLOAT
+    assert choose([aside]).why == "no files (all were rejected)"
 
 
 def test_the_front_has_no_file_that_another_beats():
     slow = measured("slow", judged(90, 10), 20.0, 9.0)
-    assert report.front([slow, FLOAT, BAD, INT8]) == [BAD, INT8, FLOAT]
+    assert decide.front([slow, FLOAT, BAD, INT8], HERE) == [BAD, INT8, FLOAT]
 
 
 # -- real files ---------------------------------------------------------------------
@@ -135,7 +160,8 @@ def together(first, second):
     foreign.write_bytes((first.exports / "int8.tflite").read_bytes())
     assert card is not None
     before = foreign.read_bytes()
-    found = compare(first, second, foreign, rounds=1, runs=2, budget_ms=1e4)
+    budget = decide.Budget(ms=1e4)
+    found = compare(first, second, foreign, effort=QUICK, budget=budget)
     assert foreign.read_bytes() == before  # only the run's own files get figures
     return found
 
@@ -155,44 +181,166 @@ def test_several_runs_and_a_file_made_elsewhere(together, first):
     assert len(worse["float_right_this_wrong"]) == worse["lost"]
     assert record["files"][1]["lost"] == 0 and record["files"][1]["mcnemar_p"] == 1
     assert record["files"][1]["oldest_runtime"] == "1.14"
-    assert all(f["p50_ms"] <= f["p95_ms"] <= f["p99_ms"] for f in record["files"])
+    assert record["files"][1]["multiply_adds"] == record["files"][0]["multiply_adds"]
     assert record["ship"]["file"] in titles and "10000 ms" in record["ship"]["why"]
 
 
-class _Links(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.sources: list[str] = []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.sources += [v for k, v in attrs if k in ("src", "href") and v]
-
-
-def test_the_page_holds_all_it_shows(together):
-    text = (together.folder / "comparison.html").read_text()
-    page = _Links()
-    page.feed(text)
-    assert "script" not in page.tags and "link" not in page.tags
-    assert all(source.startswith("data:image/") for source in page.sources)
-    lost = together.files[3].paired.lost
-    plot_and_confusions = 1 + len(together.files)
-    assert page.tags.count("img") == plot_and_confusions + lost
-    assert f"wrong in two/int8: {lost} photos" in text
-    assert not re.search(r"url\(|@import|https?://", text.split("<body>")[0])
+def test_every_time_names_its_device_runtime_and_threads(together):
+    for file in together.files:
+        (one, two) = file.timings
+        assert (one.setting.threads, two.setting.threads) == (1, 2)
+        assert one.setting.host == two.setting.host == together.host["board"]
+        assert one.setting.runtime.startswith("litert ")
+        for each in (one, two):
+            assert 0 < each.p50_ms <= each.p95_ms <= each.p99_ms
+            assert each.load_ms > 0 and each.first_ms > 0
+            assert 10 < each.peak_memory_mb < 500
+            # without a pause the same work is done, give or take a busy machine
+            assert 0 < each.photos_per_second < 5e5
+    with (together.folder / "comparison.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["title"], row["threads"]) for row in rows] == [
+        (file.title, threads) for file in together.files for threads in ("1", "2")
+    ]
+    assert all(row["host"] and row["runtime"] and float(row["p50_ms"]) for row in rows)
+    lines = report.table(together)
+    assert sum(line.endswith(("1 thread", "2 threads")) for line in lines) == 2
 
 
 def test_names_are_escaped_in_the_page(first, tmp_path):
     target = tmp_path / "<b>&"
     shutil.copytree(first.folder, target)
-    compare(Run.open(target), rounds=1, runs=1)
+    compare(Run.open(target), effort=QUICK)
     text = (target / "comparison.html").read_text()
     assert "<b>&" not in text and "&lt;b&gt;&amp;" in text
 
 
+# -- other devices --------------------------------------------------------------------
+
+
+def bench_document(models, host="Raspberry Pi 4", factor=10.0):
+    """What `edge bench --json` prints on a slower device."""
+    records = [
+        {**bench_apart(model, runs=2), "host": host, "threads": threads}
+        for model in models
+        for threads in (1, 4)
+    ]
+    for record in records:
+        for name in ("load_ms", "first_ms", "p50_ms", "p95_ms", "p99_ms"):
+            record[name] *= factor * record["threads"]
+    return {"models": records, "warnings": []}
+
+
+@pytest.fixture(scope="module")
+def pi(first):
+    names = ("float32", "int8")
+    return bench_document([first.exports / f"{name}.tflite" for name in names])
+
+
+def test_times_of_another_device_merge_and_decide(first, pi, tmp_path):
+    path = tmp_path / "pi.json"
+    path.write_text(json.dumps(pi))
+    found = compare(first, effort=QUICK, devices=[path], out=tmp_path / "out")
+    assert str(found.judged).startswith("Raspberry Pi 4, litert ")
+    assert found.judged.threads == 1  # as here
+    settings = [(one.host, one.threads) for one in found.settings]
+    assert settings[:2] == [("Raspberry Pi 4", 1), ("Raspberry Pi 4", 4)]
+    assert [threads for _, threads in settings[2:]] == [1, 2]
+    for file, record in zip(found.files, pi["models"][::2], strict=True):
+        there = file.at(found.judged)
+        assert there is not None and there.p50_ms == record["p50_ms"]
+    assert "on Raspberry Pi 4" in found.choice.why
+    page = (tmp_path / "out" / "comparison.html").read_text()
+    assert page.count('<td class=word data-v="Raspberry Pi 4">') == 4
+
+
+def test_files_are_known_by_their_digest_not_their_name(first, pi, tmp_path):
+    renamed = [dict(record, model="model.tflite") for record in pi["models"]]
+    path = tmp_path / "pi.json"
+    path.write_text(json.dumps({"models": renamed}))
+    read = timing.read_devices(path)
+    digests = {
+        read_card(first.exports / f"{n}.tflite").model_sha256
+        for n in ("float32", "int8")
+    }
+    assert set(read) == digests
+
+
+def test_a_wrong_document_is_one_line(first, pi, tmp_path, capsys):
+    record = pi["models"][0]
+    path = tmp_path / "pi.json"
+    for content, words in (
+        ("", "expected what edge bench --json prints, got"),
+        ("[]", "expected what edge bench"),
+        ('{"models": []}', "no models in it"),
+        ('{"models": [3]}', "a model that is 3"),
+        (json.dumps({"models": [{**record, "p50_ms": "fast"}]}), "p50_ms is 'fast'"),
+        (json.dumps({"models": [{**record, "p50_ms": -1}]}), "p50_ms is -1"),
+        (json.dumps({"models": [{**record, "threads": None}]}), "threads is None"),
+        (json.dumps({"models": [{**record, "model_sha256": None}]}), "an older edge"),
+        (json.dumps({"models": [{**record, "model_sha256": "0"}]}), "has none of them"),
+    ):
+        path.write_text(content)
+        assert compare_main([str(first.folder), "--with", str(path)]) == 2
+        told = capsys.readouterr().err
+        assert words in told and "pi.json" in told and told.count("\n") == 1, told
+    assert compare_main([str(first.folder), "--with", str(tmp_path)]) == 2
+    assert "Is a directory" in capsys.readouterr().err
+
+
+# -- photos that show none of the labels -----------------------------------------------
+
+
+def test_refusals_are_counted_by_the_files_threshold(first, tmp_path):
+    """A network that is familiar with white, not with black."""
+    folder = tmp_path / "unknown"
+    folder.mkdir()
+    for name, shade in (("white.png", 255), ("black.png", 0), ("dark.png", 9)):
+        Image.new("RGB", (24, 24), (shade, shade, shade)).save(folder / name)
+    strangers = refusal.Strangers(folder, (), scoring.Silent())
+    outputs = {"probabilities": "probabilities", "familiarity": "familiarity"}
+    model = edge_models.with_card(
+        edge_models.network(familiarity=True),  # the brightest channel's mean
+        outputs=outputs,
+        familiarity_threshold=100.0,
+    )
+    evaluation = judged(3, 1)
+    familiarity = np.array([190, 40, 180, 10], np.float32)
+    scored = scoring.Scored(evaluation, "litert", familiarity)
+    found = strangers.judge(model, scored, "auto")
+    assert found == refusal.Refusal(unknown=3, refused=2, known=4, known_refused=2)
+    assert (found.share, found.known_share) == (2 / 3, 1 / 2)
+    plain = scoring.Scored(evaluation, "litert")
+    never = strangers.judge((first.exports / "int8.tflite").read_bytes(), plain, "auto")
+    assert (never.refused, never.known_refused) == (0, 0)  # it cannot refuse
+    strangers.close()
+
+
+def test_unknown_photos_must_be_strangers(first, tmp_path, capsys):
+    photo = next(iter(first.split().rows)).photo.path
+    (tmp_path / "unknown").mkdir()
+    shutil.copy(photo, tmp_path / "unknown" / "copy.png")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.jpg").write_bytes(b"no photo")
+    for folder, words in (
+        ("unknown", "expected photos that are not the run's"),
+        ("empty", "empty"),
+        ("broken", "a.jpg"),
+        ("nowhere", "expected a folder of photos that show none"),
+    ):
+        code = compare_main(
+            [str(first.folder), "--unknown", str(tmp_path / folder), "--rounds", "1"]
+        )
+        told = capsys.readouterr().err
+        assert code == 2 and words in told and told.count("\n") == 1, told
+
+
+# -- the model card and bad input ------------------------------------------------------
+
+
 def test_the_model_card_for_people(first):
-    comparison = compare(first, rounds=1, runs=2)
+    comparison = compare(first, effort=QUICK)
     text = (first.folder / "README.md").read_text()
     _, front, body = text.split("---\n", 2)
     entries = dict(line.split(": ", 1) for line in front.splitlines())

@@ -22,6 +22,7 @@ from quantize.candidates import exported
 from quantize.cli import compare_main, main
 from quantize.compare import compare
 from quantize.export import EXIT_REJECTED, allowed_drop, export
+from quantize.timing import Effort
 from tests.quantize_room import LABELS, colour_network, write_photos, write_run
 
 pytest.importorskip("tensorflow", reason="needs the extra 'train'")
@@ -45,7 +46,7 @@ def done(tmp_path_factory, trained):
     """(run, results, comparison): exported and compared."""
     run = copied(trained, tmp_path_factory.mktemp("done"))
     results = export(run, calibration_count=20)
-    return run, results, compare(run, rounds=1, runs=3)
+    return run, results, compare(run, effort=Effort(rounds=1, runs=3, seconds=0.02))
 
 
 def copied(run: Run, folder: Path) -> Run:
@@ -195,10 +196,12 @@ def test_comparison_is_written_whole(done):
     for file in record["files"]:
         assert file["photos"] == 10
         assert file["accuracy_low"] < file["accuracy"] <= file["accuracy_high"] == 1
-        assert 0 < file["p50_ms"] <= file["p95_ms"]
-        assert file["load_ms"] > 0 and file["first_ms"] > 0
-        assert 10 < file["peak_memory_mb"] < 500
-        assert file["runtime"].startswith("litert ")
+        (timing,) = file["timings"]
+        assert 0 < timing["p50_ms"] <= timing["p95_ms"]
+        assert timing["load_ms"] > 0 and timing["first_ms"] > 0
+        assert 10 < timing["peak_memory_mb"] < 500
+        assert timing["threads"] == 1 and timing["runtime"].startswith("litert ")
+        assert timing["host"] == record["host"]["board"]
         assert file["size_bytes"] == (run.exports / file["file"]).stat().st_size
     assert (record["files"][0]["agreement"], record["files"][0]["drop"]) == (1.0, 0.0)
     with (run.folder / "comparison.csv").open(newline="") as file:
@@ -222,9 +225,12 @@ def test_test_figures_go_into_the_cards(done):
 
 def test_the_table_has_a_line_for_each_file(done):
     lines = report.table(done[2])
-    assert lines[0].split()[:2] == ["variant", "accuracy"]
+    assert lines[0].split()[:2] == ["file", "accuracy"]
     assert lines[2].startswith("float32 ") and lines[3].startswith("int8 ")
-    assert "10 test photos" in lines[4] and "1 thread" in lines[4]
+    assert "10 test photos on litert" in lines[4]
+    assert lines[7].split()[:4] == ["file", "load", "first", "p50"]
+    assert lines[9].startswith("float32 ") and lines[10].startswith("int8 ")
+    assert lines[11].startswith("ms, MiB; on ") and lines[11].endswith("1 thread")
     assert max(len(line) for line in lines[:4]) <= 100
 
 
@@ -258,7 +264,9 @@ def test_bad_input_is_one_line_and_exit_code_2(trained, tmp_path, capsys):
         ([str(unfinished)], "expected a finished run"),
         ([fresh, "--variants", "float32", "--target", "edgetpu"], "edgetpu takes"),
         (["compare", fresh], "make them with: edgegraft quantize"),
-        (["compare", fresh, "--threads", "0"], "--threads to be 1 or more"),
+        (["compare", fresh, "--rounds", "0"], "--rounds to be 1 or more"),
+        (["compare", fresh, "--threads", "2,2"], "--threads to be different numbers"),
+        (["compare", fresh, "--seconds", "0"], "--seconds to be more than 0"),
     ):
         assert main(command) == 2, command
         told = capsys.readouterr().err
