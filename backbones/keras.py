@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from types import ModuleType
-from typing import TextIO
+from typing import Any, TextIO
 
 from edge.errors import EdgegraftError
 
@@ -104,5 +104,18 @@ def preload() -> threading.Thread:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, numpy and TensorFlow, for weight initialisation and dropout."""
+    """Seed Python, numpy and TensorFlow, for weight initialisation and dropout.
+
+    Layers made afterwards draw from generators that `reset_dropout` can set.
+    """
     keras().utils.set_random_seed(seed)
+    keras().backend.experimental.enable_tf_random_generator()
+
+
+def reset_dropout(model: Any, seed: int, epoch: int) -> None:
+    """Set every random layer of `model`, nested ones too, to (seed, epoch)."""
+    for number, layer in enumerate(model._flatten_layers()):
+        random = getattr(layer, "_random_generator", None)
+        generator = getattr(random, "_generator", None)
+        if generator is not None:
+            generator.reset_from_key_counter([seed * 1_000_003 + number], [epoch, 0])

@@ -4,7 +4,9 @@ Runs inside the training step, never in the exported graph. Every random number 
 drawn from (seed, step), so a resumed run sees the pictures an undisturbed one sees.
 
 Geometry (mirror, turn, zoom, shift) is one projective transform a photo, bilinear;
-outside pixels are mirrored in. Colour: brightness, contrast, saturation.
+outside pixels are mirrored in. Colour: brightness, contrast, saturation. Erasing puts
+a grey rectangle over some photos (Zhong et al. 2020, arXiv:1708.04896). What mixes
+photos with one another, and so their answers, is `data.mix`.
 
 Does not know: labels, models.
 """
@@ -17,6 +19,10 @@ from typing import Any
 
 from edge.errors import EdgegraftError
 
+GREY = 127.5  # what is erased
+ERASED_AREA = 0.02, 0.25  # of the photo
+ERASED_ASPECT = 0.5, 2.0  # height to width
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -25,7 +31,8 @@ class Augmentation:
     mirror: swap left and right in half of them. turn: at most this many degrees.
     zoom: a scale between 1 - zoom and 1 + zoom. shift: at most this fraction of
     width and height. brightness: added, as a fraction of full scale. contrast,
-    saturation: factors between 1 - x and 1 + x.
+    saturation: factors between 1 - x and 1 + x. erase: share of the photos that lose
+    a rectangle. mixup, cutmix: the alpha of their Beta distribution, 0 is off.
     """
 
     mirror: bool = False
@@ -35,10 +42,17 @@ class Augmentation:
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
+    erase: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
 
     @property
     def moves(self) -> bool:
         return bool(self.mirror or self.turn or self.zoom or self.shift)
+
+    @property
+    def colours(self) -> bool:
+        return bool(self.brightness or self.contrast or self.saturation)
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -55,6 +69,18 @@ PRESETS = {
         brightness=0.1,
         contrast=0.2,
         saturation=0.2,
+    ),
+    "strong": Augmentation(
+        mirror=True,
+        turn=15.0,
+        zoom=0.3,
+        shift=0.15,
+        brightness=0.15,
+        contrast=0.3,
+        saturation=0.4,
+        erase=0.5,
+        mixup=0.2,
+        cutmix=1.0,
     ),
 }
 
@@ -83,30 +109,22 @@ def _transforms(tf: Any, count: Any, size: float, how: Augmentation, seed: Any) 
     return tf.stack([a, b, dx, c, d, dy, zero, zero], axis=1)
 
 
-def augment(images: Any, how: Augmentation, seed: Any) -> Any:
-    """Vary a batch: float32 [N, S, S, 3] in 0..255 -> the same shape and range.
-
-    seed: int32 [2]; the same seed gives the same pictures. Call inside `tf.function`.
-    """
-    import tensorflow as tf
-
+def _moved(tf: Any, images: Any, how: Augmentation, seed: Any) -> Any:
     shape = tf.shape(images)
-    count = shape[0]
-    geometry, colour = seed, tf.add(seed, [0, 1 << 20])
-    if how.moves:
-        images = tf.raw_ops.ImageProjectiveTransformV3(
-            images=images,
-            transforms=_transforms(
-                tf, count, tf.cast(shape[1], tf.float32), how, geometry
-            ),
-            output_shape=shape[1:3],
-            interpolation="BILINEAR",
-            fill_mode="REFLECT",
-            fill_value=0.0,
-        )
-    if not (how.brightness or how.contrast or how.saturation):
-        return images
-    u = tf.random.stateless_uniform([3, count, 1, 1, 1], colour, -1.0, 1.0)
+    size = tf.cast(shape[1], tf.float32)
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=images,
+        transforms=_transforms(tf, shape[0], size, how, seed),
+        output_shape=shape[1:3],
+        interpolation="BILINEAR",
+        fill_mode="REFLECT",
+        fill_value=0.0,
+    )
+
+
+def _coloured(tf: Any, images: Any, how: Augmentation, seed: Any) -> Any:
+    count = tf.shape(images)[0]
+    u = tf.random.stateless_uniform([3, count, 1, 1, 1], seed, -1.0, 1.0)
     mean = tf.reduce_mean(images, axis=[1, 2, 3], keepdims=True)
     images = (images - mean) * (1.0 + u[1] * how.contrast) + mean
     images += u[0] * how.brightness * 255.0
@@ -114,3 +132,36 @@ def augment(images: Any, how: Augmentation, seed: Any) -> Any:
         grey = tf.reduce_mean(images, axis=3, keepdims=True)
         images = (images - grey) * (1.0 + u[2] * how.saturation) + grey
     return tf.clip_by_value(images, 0.0, 255.0)
+
+
+def _erased(tf: Any, images: Any, how: Augmentation, seed: Any) -> Any:
+    shape = tf.shape(images)
+    count, size = shape[0], tf.cast(shape[1], tf.float32)
+    u = tf.random.stateless_uniform([5, count, 1, 1, 1], seed)
+    least, most = ERASED_AREA
+    area = least + u[0] * (most - least)
+    flat, tall = ERASED_ASPECT
+    aspect = flat * (tall / flat) ** u[1]
+    height, width = tf.sqrt(area * aspect) * size, tf.sqrt(area / aspect) * size
+    top, left = u[2] * (size - height), u[3] * (size - width)
+    rows = tf.range(size)[None, :, None, None]
+    columns = tf.range(size)[None, None, :, None]
+    inside = (rows >= top) & (rows < top + height)
+    inside &= (columns >= left) & (columns < left + width)
+    return tf.where(inside & (u[4] < how.erase), GREY, images)
+
+
+def augment(images: Any, how: Augmentation, seed: Any) -> Any:
+    """Vary a batch: float32 [N, S, S, 3] in 0..255 -> the same shape and range.
+
+    seed: int32 [2]; the same seed gives the same pictures. Call inside `tf.function`.
+    """
+    import tensorflow as tf
+
+    if how.moves:
+        images = _moved(tf, images, how, seed)
+    if how.colours:
+        images = _coloured(tf, images, how, tf.add(seed, [0, 1 << 20]))
+    if how.erase:
+        images = _erased(tf, images, how, tf.add(seed, [0, 1 << 24]))
+    return images

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import EdgegraftError
-from finetune.settings import UNFREEZE, Settings
+from finetune.examples import BALANCES
+from finetune.settings import Settings
 
 ARTIFACTS = Path("artifacts")
 FROM_SCRATCH: dict[str, Any] = {
@@ -61,7 +62,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--cnn", metavar="TOML", help="options of custom_cnn from a TOML file")
     add("--set", action="append", metavar="NAME=VALUE", help="one custom_cnn option")
     add("--resize", help="stretch, crop or pad (default: stretch, as MediaPipe does)")
-    add("--unfreeze", choices=UNFREEZE, help="what is fine-tuned after the probe")
+    add(
+        "--unfreeze",
+        metavar="WHAT",
+        help="what is fine-tuned after the probe: none, top, all, or so many layers",
+    )
     add("--augment", choices=tuple(PRESETS), help="how photos are varied in training")
     add("--epochs", type=int, help="at most so many passes over the photos")
     add(
@@ -70,6 +75,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"photos in a step (default: {default.batch}, from scratch 16)",
     )
     add("--rate", type=float, help="peak learning rate")
+    add(
+        "--rate-decay",
+        type=float,
+        metavar="SHARE",
+        help="rate of the lowest layers, as a share of the head's (default: 1)",
+    )
+    add(
+        "--average",
+        type=float,
+        metavar="EPOCHS",
+        help="memory of the weights' moving average (default: 1; 0 is off)",
+    )
+    add(
+        "--balance",
+        choices=BALANCES,
+        help="unbalanced labels: weights in the loss, or sampling them equally often",
+    )
     add("--label-smoothing", type=float, help="0 is off")
     add("--patience", type=int, help="stop after so many epochs without a better one")
     add("--seed", type=int, help="makes a run repeatable (default: 0)")

@@ -27,10 +27,13 @@ from data.split import Split, make_split
 from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation, score
 from finetune import calibrate, features, probe, report
+from finetune.checkpoint import STATE
 from finetune.console import Console
+from finetune.examples import Examples, class_weights
 from finetune.run import Run, write_atomic
+from finetune.schedule import set_trainable
 from finetune.settings import Settings
-from finetune.train import Examples, Trainer, set_trainable
+from finetune.train import Trainer
 
 PARTS = ("train", "val", "test")
 
@@ -43,15 +46,16 @@ class Prepared:
     split: Split
     pixels: batches.Pixels
 
-    def examples(self, part: str) -> Examples:
+    def examples(self, part: str, balance: str = "none") -> Examples:
         """Rows and class numbers of one part, in the split's order."""
         numbers = {label: number for number, label in enumerate(self.folder.labels)}
         photos: Sequence[Photo] = self.split.part(part)
-        return Examples(
-            self.pixels.array,
-            np.array([self.pixels.rows[p.path] for p in photos], np.int64),
-            np.array([numbers[p.label] for p in photos], np.int64),
-        )
+        truth = np.array([numbers[p.label] for p in photos], np.int64)
+        rows = np.array([self.pixels.rows[p.path] for p in photos], np.int64)
+        weights = None
+        if part == "train" and balance == "weights":
+            weights = class_weights(truth, len(numbers))[truth]
+        return Examples(self.pixels.array, rows, truth, weights=weights)
 
 
 def prepare(
@@ -184,13 +188,13 @@ def train(
 ) -> Any:
     """Train, calibrate and report into `run`; returns the network."""
     settings, labels = run.settings, run.labels
-    parts = {part: prepared.examples(part) for part in PARTS}
+    parts = {part: prepared.examples(part, settings.balance) for part in PARTS}
     seed_everything(settings.seed)
     model, pretrained = _build(settings, len(labels), origin), origin.path is not None
     record = registry.get(settings.backbone)
     console.stage(f"{record.name} at {settings.size}, weights: {origin.weights}")
     trainer_folder = run.folder / "checkpoint"
-    resumed = resume and (trainer_folder / "state.json").is_file()
+    resumed = resume and (trainer_folder / STATE).is_file()
     if pretrained and not resumed:
         found = _fit_probe(model, parts["train"], parts["val"], len(labels), console)
         run.update(probe=found)

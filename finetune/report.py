@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.evaluate import Evaluation
+from finetune.epochs import Epoch
 from finetune.run import write_atomic
-from finetune.train import Epoch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

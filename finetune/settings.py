@@ -13,8 +13,9 @@ from typing import Any
 from data.augment import preset
 from edge.errors import EdgegraftError
 from edge.preprocess import FILTERS, RESIZES, InputRecipe
+from finetune.examples import BALANCES
 
-UNFREEZE = ("none", "top", "all")
+UNFREEZE = ("none", "top", "all")  # or a number of layers
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,9 @@ class Settings:
     size: pixels of the square input. unfreeze: which part of a pretrained backbone is
     trained after the probe. rate: peak learning rate of Adam. val, test: fractions of
     the photos, where the user gave no such part. patience: epochs without a better
-    validation result before training stops.
+    validation result before training stops. rate_decay: the rate of the lowest trained
+    layers, as a fraction of the head's. average: memory of the weights' moving average,
+    in epochs; 0 is off. balance: how unbalanced classes are met.
     """
 
     backbone: str = "mobilenet_v2_0.35"
@@ -38,7 +41,10 @@ class Settings:
     epochs: int = 4
     batch: int = 32
     rate: float = 3e-4
+    rate_decay: float = 1.0
+    average: float = 1.0
     label_smoothing: float = 0.1
+    balance: str = "none"
     patience: int = 3
     seed: int = 0
     val: float = 0.15
@@ -52,10 +58,17 @@ class Settings:
         choices = (
             ("resize", self.resize, RESIZES),
             ("filter", self.filter, FILTERS),
-            ("unfreeze", self.unfreeze, UNFREEZE),
+            ("balance", self.balance, BALANCES),
         )
         for name, value, known in choices:
             expect(name, "one of " + ", ".join(known), value, value in known)
+        layers = self.unfreeze.isdecimal() and int(self.unfreeze) > 0
+        expect(
+            "unfreeze",
+            "one of " + ", ".join(UNFREEZE) + " or a number of layers above 0",
+            self.unfreeze,
+            self.unfreeze in UNFREEZE or layers,
+        )
         expect("size", "8 to 1024 pixels", self.size, 8 <= self.size <= 1024)
         expect("epochs", "1 to 10000", self.epochs, 1 <= self.epochs <= 10_000)
         expect("batch", "1 to 4096 photos", self.batch, 1 <= self.batch <= 4096)
@@ -63,6 +76,13 @@ class Settings:
         expect("label-smoothing", "from 0 to below 1", smoothing, 0 <= smoothing < 1)
         preset(self.augment)
         expect("rate", "above 0 and at most 1", self.rate, 0 < self.rate <= 1)
+        expect(
+            "rate-decay",
+            "above 0 and at most 1",
+            self.rate_decay,
+            0 < self.rate_decay <= 1,
+        )
+        expect("average", "0 to 1000 epochs", self.average, 0 <= self.average <= 1000)
         expect("patience", "at least 1 epoch", self.patience, self.patience >= 1)
         expect("seed", "0 or more", self.seed, 0 <= self.seed < 2**31)
         for name, part in (("val", self.val), ("test", self.test)):

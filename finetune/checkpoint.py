@@ -1,0 +1,95 @@
+"""A training's state on disk, whole after every epoch, for an exact resume.
+
+    checkpoint/
+        state.json          history, plan, which of the files below belong to it
+        epoch-<n>.*         weights, optimisers' slots, averages after epoch n
+        kept-<n>.npz        the weights that answer best so far
+
+state.json is renamed into place last and names the other files, so a kill at any
+moment leaves the state of the last whole epoch. What is random is drawn from (seed,
+epoch, step) and needs no state of its own.
+
+Does not know: what the variables mean.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge.errors import EdgegraftError
+from finetune.run import write_atomic
+
+STATE = "state.json"
+
+
+class Checkpoint:
+    """The folder `folder`; `tracked` is a tf.train.Checkpoint of the variables."""
+
+    def __init__(self, folder: Path, tracked: Any) -> None:
+        self.folder = folder
+        self._tracked = tracked
+
+    @property
+    def exists(self) -> bool:
+        return (self.folder / STATE).is_file()
+
+    def kept_file(self, epoch: int) -> Path:
+        return self.folder / f"kept-{epoch}.npz"
+
+    def keep(self, epoch: int, weights: list[Any]) -> None:
+        """Write the weights that answer best, those of `epoch`."""
+
+        def write(to: Path) -> None:
+            with to.open("wb") as file:
+                np.savez(file, *weights)
+
+        write_atomic(self.kept_file(epoch), write)
+
+    def kept(self, epoch: int) -> list[Any]:
+        """The weights that `keep` wrote; EdgegraftError when they can't be read."""
+        path = self.kept_file(epoch)
+        try:
+            with np.load(path) as found:
+                return [found[name] for name in found.files]
+        except Exception as error:  # numpy and zipfile raise many kinds
+            raise self._damaged(error) from error
+
+    def save(self, epoch: int, state: Mapping[str, Any], needed: set[int]) -> None:
+        """Write the state after `epoch`; kept weights of epochs not `needed` go."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        prefix = f"epoch-{epoch}"
+        self._tracked.write(str(self.folder / prefix))
+        text = json.dumps({"variables": prefix, **state}, indent=1)
+        write_atomic(self.folder / STATE, lambda to: to.write_text(text + "\n"))
+        wanted = {self.kept_file(number).name for number in needed}
+        for old in [*self.folder.glob("epoch-*"), *self.folder.glob("kept-*.npz")]:
+            if not (old.name.startswith(prefix + ".") or old.name in wanted):
+                old.unlink()
+
+    def load(self) -> dict[str, Any]:
+        """Fill the variables; returns the state. EdgegraftError for a damaged one."""
+        try:
+            state = json.loads((self.folder / STATE).read_text())
+            found = self._tracked.read(str(self.folder / state["variables"]))
+            found.assert_existing_objects_matched()
+            found.assert_consumed()
+        except Exception as error:  # TensorFlow raises many kinds for a damaged file
+            raise self._damaged(error) from error
+        return dict(state)
+
+    def _damaged(self, error: Exception) -> EdgegraftError:
+        reason = " ".join(str(error).split())[:120]
+        return EdgegraftError(
+            f"expected a checkpoint of this run in {self.folder}, got one that can't "
+            f"be read ({reason}); start again with --overwrite"
+        )
+
+    def clear(self) -> None:
+        """Remove the folder, once the result is safe elsewhere."""
+        shutil.rmtree(self.folder, ignore_errors=True)

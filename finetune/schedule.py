@@ -1,0 +1,91 @@
+"""Which weights are trained, and how fast, at every step.
+
+The rate rises linearly over the first tenth of the steps and falls as a cosine
+(Loshchilov and Hutter 2017, arXiv:1608.03983). Layers near the photo hold what every
+picture shares, so they may be given smaller rates than those near the answer
+(discriminative rates: Howard and Ruder 2018, arXiv:1801.06146).
+
+Does not know: photos, losses.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from backbones import network
+from backbones.registry import Backbone
+from edge.errors import EdgegraftError
+
+WARM_UP = 0.1  # fraction of all steps
+LAST = 0.01  # the cosine ends at this fraction of the peak
+GROUPS = 4  # of layers, where the rate falls towards the photo
+
+
+@dataclass(frozen=True)
+class Group:
+    """Variables that are trained at `pace` times the rate."""
+
+    pace: float
+    variables: tuple[Any, ...]
+
+
+def rate_at(step: int, steps: int, peak: float) -> float:
+    """The learning rate of step 0..steps-1."""
+    warm_up = max(1, round(steps * WARM_UP))
+    if step < warm_up:
+        return peak * (step + 1) / warm_up
+    done = (step - warm_up) / max(1, steps - warm_up)
+    return peak * (LAST + (1 - LAST) * (1 + math.cos(math.pi * done)) / 2)
+
+
+def _first_trained(names: list[str], backbone: Backbone, unfreeze: str) -> int:
+    if unfreeze == "all":
+        return 0
+    if unfreeze == "none":
+        return len(names)
+    if unfreeze == "top":
+        return names.index(backbone.top) if backbone.top is not None else 0
+    return max(0, len(names) - int(unfreeze))
+
+
+def set_trainable(model: Any, backbone: Backbone, unfreeze: str) -> int:
+    """Choose what is trained; returns the number of trained weights.
+
+    unfreeze: none, top (from the layer that the backbone's record names), all, or the
+    number of the backbone's last layers, counted as Keras lists them. EdgegraftError
+    when it has fewer. Batch norm of a pretrained backbone keeps its statistics either
+    way: the backbone is called in inference mode (`backbones.network`).
+    """
+    layers = model.get_layer(network.BACKBONE).layers
+    if unfreeze.isdecimal() and int(unfreeze) > len(layers):
+        raise EdgegraftError(
+            f"expected --unfreeze to be at most {len(layers)}, the layers of "
+            f"{backbone.name}, got {unfreeze}"
+        )
+    first = _first_trained([layer.name for layer in layers], backbone, unfreeze)
+    for number, layer in enumerate(layers):
+        layer.trainable = number >= first
+    return int(sum(math.prod(weight.shape) for weight in model.trainable_weights))
+
+
+def groups(model: Any, decay: float) -> tuple[Group, ...]:
+    """The trained variables by pace: the head at 1, the lowest layers at `decay`.
+
+    The backbone's trained layers are cut into `GROUPS` equal runs, whose pace falls
+    geometrically; at a decay of 1 all are one group.
+    """
+    if decay == 1:
+        return (Group(1.0, tuple(model.trainable_variables)),)
+    layers = model.get_layer(network.BACKBONE).layers
+    trained = [layer for layer in layers if layer.trainable_variables]
+    found = [Group(1.0, tuple(model.get_layer(network.LOGITS).trainable_variables))]
+    for number in range(GROUPS):
+        run = trained[
+            len(trained) * number // GROUPS : len(trained) * (number + 1) // GROUPS
+        ]
+        variables = tuple(v for layer in run for v in layer.trainable_variables)
+        if variables:
+            found.append(Group(decay ** (1 - number / GROUPS), variables))
+    return tuple(found)
