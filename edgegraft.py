@@ -53,8 +53,9 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="?",
         metavar="PHOTOS",
-        help="a folder with one folder per label; without it, a drawn sample set of "
-        "cats and dogs is made and used (custom_cnn from scratch)",
+        help="a folder with one folder per label, a list (.csv, .jsonl: path, label, "
+        "and split, group if wanted) or an archive (.zip, .tar, .tar.gz); without it "
+        "a sample set of cats and dogs is drawn and used (custom_cnn from scratch)",
     )
     add_options(parser)
     add_export_options(parser)

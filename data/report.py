@@ -39,6 +39,7 @@ class Exclusion:
     sha256: str  # of the file
     paths: frozenset[Path]
     digests: Mapping[Path, str]
+    content: bytes  # of the file, for a run to keep
 
     def apply(self, folder: PhotoFolder) -> PhotoFolder:
         """`folder` without these photos."""
@@ -145,7 +146,7 @@ def read_exclusion(path: str | os.PathLike[str], folder: PhotoFolder) -> Exclusi
             f"them (first: {shown(min(paths))}); audit this folder anew"
         )
     digest = hashlib.sha256(data).hexdigest()
-    return Exclusion(path.name, digest, frozenset(paths & known), digests)
+    return Exclusion(path.name, digest, frozenset(paths & known), digests, data)
 
 
 def _write_csv(audit: Audit, path: Path) -> None:

@@ -247,7 +247,7 @@ def _units(
     """
     free = [p for p in photos if p.part in (None, "train") and p.path in digests]
     units: dict[str, list[tuple[int, str, list[Photo]]]] = {}
-    for unit in _chained(free, digests, together):
+    for unit in chained(free, digests, together):
         digest = min(digests[photo.path] for photo in unit)
         key = hashlib.sha256(f"{seed}:{digest}".encode()).hexdigest()
         counts = Counter(photo.label for photo in unit)
@@ -259,7 +259,7 @@ def _units(
     }
 
 
-def _chained(
+def chained(
     photos: Sequence[Photo],
     digests: Mapping[Path, str],
     together: Iterable[tuple[Path, Path]],

@@ -9,8 +9,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from edge.errors import EdgegraftError
@@ -18,7 +17,7 @@ from edge.errors import EdgegraftError
 if TYPE_CHECKING:
     from data.audit import Audit
     from data.folder import PhotoFolder
-    from data.report import Exclusion
+    from data.source import Source
     from data.split import Split
 
 
@@ -29,19 +28,18 @@ def audit_photos(args: argparse.Namespace) -> int:
     if args.output is not None:
         refuse(args.output, args.overwrite)  # before minutes of reading
     started = time.perf_counter()
-    folder, exclusion = _chosen(args)
-    report = _audited(folder, args)
+    source = _chosen(args)
+    report = _audited(source.folder, args)
     seconds = time.perf_counter() - started
     if args.output is not None:
         page = write(report, args.output, overwrite=args.overwrite)
     if args.json:
         record = {**report.to_dict(), "seconds": round(seconds, 3)}
-        if exclusion is not None:
-            record["excluded"] = exclusion.to_dict()
+        if source.exclusion is not None:
+            record["excluded"] = source.exclusion.to_dict()
         print(json.dumps(record, indent=2))
         return 1 if report.obstacles else 0
-    print("\n".join(report.lines()))
-    _say_excluded(exclusion, report.digests)
+    print("\n".join([*report.lines(), *source.lines(report.digests)]))
     speed = len(report.folder.photos) / seconds
     print(f"took {seconds:.1f} s, {speed:,.0f} photos/s")
     if args.output is not None:
@@ -67,30 +65,10 @@ def _audited(folder: "PhotoFolder", args: argparse.Namespace) -> "Audit":
     return report
 
 
-def _chosen(args: argparse.Namespace) -> "tuple[PhotoFolder, Exclusion | None]":
-    """The photos asked for, without those that --exclude-from leaves out."""
-    from data.folder import scan
-    from data.report import read_exclusion
+def _chosen(args: argparse.Namespace) -> "Source":
+    from data.source import choose
 
-    folder = scan(args.photos, follow_links=args.follow_links)
-    if args.exclude_from is None:
-        return folder, None
-    exclusion = read_exclusion(args.exclude_from, folder)
-    return exclusion.apply(folder), exclusion
-
-
-def _say_excluded(exclusion: "Exclusion | None", digests: Mapping[Path, str]) -> None:
-    from data.walk import shown
-
-    if exclusion is None:
-        return
-    print(f"{len(exclusion.paths):,} photos left out by {shown(exclusion.source)}")
-    changed = exclusion.changed(digests)
-    if changed:
-        print(
-            f"warning: {len(changed):,} photos changed since that audit "
-            f"(first: {shown(changed[0])}); audit them anew"
-        )
+    return choose(args.photos, args.exclude_from, follow_links=args.follow_links)
 
 
 def split_photos(args: argparse.Namespace) -> int:
@@ -108,7 +86,8 @@ def split_photos(args: argparse.Namespace) -> int:
         ]
     for output in outputs:
         refuse_existing(output, args.overwrite)  # before minutes of reading
-    folder, exclusion = _chosen(args)
+    source = _chosen(args)
+    folder, exclusion = source.folder, source.exclusion
     keep = None if args.keep is None else Split.read(args.keep, folder.root)
     report = _audited(folder, args)
     photos, together = folder.photos, report.alike
@@ -148,7 +127,8 @@ def split_photos(args: argparse.Namespace) -> int:
         print(f"written to {shown(output)}, fingerprint {split.fingerprint[:12]}")
     if left_out:
         print(f"{left_out:,} photos left out (see: edgegraft data audit)")
-    _say_excluded(exclusion, report.digests)
+    for line in source.lines(report.digests):
+        print(line)
     return 0
 
 

@@ -104,6 +104,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="GB",
         help="decoded photos beyond this go to a temporary file (default: 1)",
     )
+    add(
+        "--exclude-from",
+        type=Path,
+        metavar="CSV",
+        help="leave out the photos that this audit.csv or doubts.csv marks with "
+        "exclude = yes",
+    )
     add("--overwrite", action="store_true", help="replace a run of that name")
     add("--resume", action="store_true", help="go on with an interrupted run")
 
@@ -138,7 +145,9 @@ def run_folder(args: argparse.Namespace, settings: Settings) -> Path:
     if name is None:
         if args.photos is None:
             raise EdgegraftError("expected --run NAME where no photos are given")
-        name = f"{args.photos.resolve().name}-{settings.backbone}-{settings.size}"
+        photos = args.photos.resolve()
+        first = photos.name.split(".")[0] if photos.is_file() else photos.name
+        name = f"{first}-{settings.backbone}-{settings.size}"
     if not name or name in (".", "..") or "/" in name or "\\" in name:
         raise EdgegraftError(f"expected --run to be a plain folder name, got {name!r}")
     folder: Path = args.artifacts / name
@@ -147,7 +156,7 @@ def run_folder(args: argparse.Namespace, settings: Settings) -> Path:
 
 def _refuse_settings(args: argparse.Namespace) -> None:
     """--resume goes on with the run's own settings; others would be a lie."""
-    names = [*Settings.__dataclass_fields__, "set"]
+    names = [*Settings.__dataclass_fields__, "set", "exclude_from"]
     for name in names:
         if getattr(args, name, None) is not None:
             raise EdgegraftError(
@@ -179,12 +188,17 @@ def train(args: argparse.Namespace, console: Any) -> Any:
         overwrite=args.overwrite,
         resume=args.resume,
         memory_limit=int(args.memory_limit * 2**30),
+        exclude_from=args.exclude_from,
     )
 
 
 def add_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "photos", type=Path, nargs="?", metavar="PHOTOS", help="one folder per label"
+        "photos",
+        type=Path,
+        nargs="?",
+        metavar="PHOTOS",
+        help="a folder per label, a list (.csv, .jsonl) or an archive (.zip, .tar)",
     )
     add_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document")

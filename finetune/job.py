@@ -22,11 +22,12 @@ from backbones import custom_cnn, network, registry, weights
 from backbones.keras import preload, seed_everything
 from data import batches
 from data.audit import Audit
-from data.folder import Photo, PhotoFolder, scan
+from data.folder import Photo, PhotoFolder
+from data.source import Source, choose
 from data.split import Split, make_split
 from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation, score
-from finetune import calibrate, features, probe, report
+from finetune import calibrate, doubtful, features, probe, report
 from finetune.checkpoint import STATE
 from finetune.console import Console
 from finetune.examples import Examples, class_weights
@@ -36,15 +37,21 @@ from finetune.settings import Settings
 from finetune.train import Trainer
 
 PARTS = ("train", "val", "test")
+Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Prepared:
     """The photos of a run, decoded once, and where each of them belongs."""
 
-    folder: PhotoFolder
+    source: Source
     split: Split
     pixels: batches.Pixels
+    together: tuple[tuple[Path, Path], ...] = ()  # near-duplicates
+
+    @property
+    def folder(self) -> PhotoFolder:
+        return self.source.folder
 
     def examples(self, part: str, balance: str = "none") -> Examples:
         """Rows and class numbers of one part, in the split's order."""
@@ -59,7 +66,7 @@ class Prepared:
 
 
 def prepare(
-    folder: PhotoFolder,
+    source: Source,
     settings: Settings,
     console: Console,
     *,
@@ -67,6 +74,7 @@ def prepare(
     memory_limit: int = batches.MEMORY_LIMIT,
 ) -> Prepared:
     """Decode, audit and split the photos. `known` is a resumed run's split."""
+    folder = source.folder
     console.stage(f"{len(folder.photos):,} photos of {', '.join(folder.labels)}")
     with console.bar("decoding photos") as bar:
         pixels = batches.load(
@@ -74,6 +82,8 @@ def prepare(
         )
     audit = Audit.from_pixels(folder, pixels)
     for line in audit.lines() if audit.findings else ():
+        console.say("  " + line)
+    for line in source.lines(pixels.digests):
         console.say("  " + line)
     if audit.obstacles:
         raise EdgegraftError("; ".join(audit.obstacles))
@@ -91,7 +101,7 @@ def prepare(
             f"{folder.root} (data fingerprint {split.fingerprint[:12]}, the run has "
             f"{known.fingerprint[:12]}); start a new run"
         )
-    return Prepared(folder, split, pixels)
+    return Prepared(source, split, pixels, audit.alike)
 
 
 def _versions() -> dict[str, str]:
@@ -106,15 +116,16 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def describe(prepared: Prepared, settings: Settings) -> dict[str, Any]:
-    """What run.json says before training starts."""
-    split = prepared.split
+def describe(prepared: Prepared, settings: Settings, given: Path) -> dict[str, Any]:
+    """What run.json says before training starts; `given` is what was pointed at."""
+    split, exclusion = prepared.split, prepared.source.exclusion
     return {
         "edgegraft_run": 1,
         "status": "training",
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(
             timespec="seconds"
         ),
+        "source": str(given.resolve()),
         "photos": str(prepared.folder.root.resolve()),
         "labels": list(prepared.folder.labels),
         "settings": settings.to_dict(),
@@ -122,6 +133,9 @@ def describe(prepared: Prepared, settings: Settings) -> dict[str, Any]:
             "fingerprint": split.fingerprint,
             "parts": {part: len(split.part(part)) for part in PARTS},
             "unreadable": len(prepared.pixels.failures),
+            "near_duplicates": len(prepared.together),
+            "groups": len({p.group for p in prepared.folder.photos} - {None}),
+            "excluded": None if exclusion is None else exclusion.to_dict(),
         },
         "versions": _versions(),
         "host": {"machine": platform.machine(), "system": platform.system()},
@@ -152,7 +166,8 @@ def _build(settings: Settings, classes: int, origin: weights.Origin) -> Any:
 
 def _fit_probe(
     model: Any, train: Examples, val: Examples, classes: int, console: Console
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Floats]:
+    """What was tried, and the features of train, then val."""
     extractor = network.feature_model(model)
     with console.bar("features") as bar:
         rows = np.concatenate([train.rows, val.rows])
@@ -161,7 +176,7 @@ def _fit_probe(
         found[: len(train)], train.truth, found[len(train) :], val.truth, classes
     )
     network.set_head(model, fitted.kernel, fitted.bias)
-    return {"strength": fitted.strength, "tried": list(fitted.tried)}
+    return {"strength": fitted.strength, "tried": list(fitted.tried)}, found
 
 
 def _evaluate(model: Any, examples: Examples, labels: tuple[str, ...]) -> Evaluation:
@@ -196,8 +211,14 @@ def train(
     trainer_folder = run.folder / "checkpoint"
     resumed = resume and (trainer_folder / STATE).is_file()
     if pretrained and not resumed:
-        found = _fit_probe(model, parts["train"], parts["val"], len(labels), console)
+        found, seen = _fit_probe(
+            model, parts["train"], parts["val"], len(labels), console
+        )
         run.update(probe=found)
+        photos = [*prepared.split.part("train"), *prepared.split.part("val")]
+        doubtful.by_cross_validation(
+            run, prepared.pixels, photos, seen, prepared.together, console
+        )
     unfreeze = settings.unfreeze if pretrained else "all"
     count = set_trainable(model, record, unfreeze)
     trainer = Trainer(
@@ -227,7 +248,11 @@ def train(
     doubt = " (no epoch is better beyond chance)" if highest > best.val_accuracy else ""
     console.stage(f"kept {kept}: validation {best.val_accuracy:.1%}{doubt}")
     calibration = _calibrate(model, parts["val"])
-    _report(run, prepared, model, trainer)
+    val = _report(run, prepared, model, trainer)
+    if not pretrained:
+        doubtful.by_validation(
+            run, prepared.pixels, prepared.split.part("val"), val.probabilities, console
+        )
     run.save_model(model)
     run.update(
         status="trained",
@@ -239,8 +264,11 @@ def train(
     return model
 
 
-def _report(run: Run, prepared: Prepared, model: Any, trainer: Trainer) -> None:
-    """metrics.json and the pictures. The test part is looked at here, and only here."""
+def _report(run: Run, prepared: Prepared, model: Any, trainer: Trainer) -> Evaluation:
+    """metrics.json and the pictures; what the network answers to the validation part.
+
+    The test part is looked at here, and only here.
+    """
     labels = run.labels
     val = _evaluate(model, prepared.examples("val"), labels)
     examples = prepared.examples("test")
@@ -266,6 +294,7 @@ def _report(run: Run, prepared: Prepared, model: Any, trainer: Trainer) -> None:
     report.draw_confusion(run.folder / "confusion.png", test, "test part, Keras")
     seen: npt.NDArray[np.uint8] = examples.array[examples.rows]
     report.draw_mistakes(run.folder / "mistakes.png", test, seen, "test part, Keras")
+    return val
 
 
 def finetune(
@@ -277,9 +306,12 @@ def finetune(
     overwrite: bool = False,
     resume: bool = False,
     memory_limit: int = batches.MEMORY_LIMIT,
+    exclude_from: Path | None = None,
 ) -> tuple[Run, Prepared, Any]:
     """Train on `photos` into the run `folder`: (run, its photos, the network).
 
+    photos: a folder, a list or an archive. exclude_from: an audit.csv or doubts.csv;
+    the run keeps a copy of it.
     resume: go on with the run in `folder` after its last whole epoch, with its own
     settings; `photos` may then be None. EdgegraftError for bad input; an interrupt
     leaves a run that can be resumed.
@@ -287,21 +319,23 @@ def finetune(
     preload()
     if resume:
         run = Run.open(folder)
-        settings, photos = run.settings, run.photos_root
+        settings, photos, exclude_from = run.settings, run.source, run.excluded
     elif photos is None:
         raise EdgegraftError("expected a folder of photos, got none")
     else:
         Run.refuse_taken(folder, overwrite=overwrite)
     record = registry.get(settings.backbone)
-    found = scan(photos)
+    found = choose(photos, exclude_from)
     origin = weights.find(record, settings.size, settings.weights)
     known = run.split() if resume else None
     prepared = prepare(found, settings, console, known=known, memory_limit=memory_limit)
     if not resume:
-        config = describe(prepared, settings)
+        config = describe(prepared, settings, photos)
         run = Run.create(folder, config, overwrite=overwrite)
         prepared.split.write(run.folder / "split.csv", prepared.folder.root)
         _write_unreadable(run, prepared)
+        if found.exclusion is not None:
+            run.write_bytes("excluded.csv", found.exclusion.content)
     elif run.trained:
         console.stage(f"{folder} is trained already")
         return run, prepared, run.model()

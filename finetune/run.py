@@ -6,6 +6,8 @@
         history.csv    one row an epoch         training.png  the same as a picture
         metrics.json   accuracy, per class, calibration
         confusion.png  mistakes.png
+        excluded.csv   the audit.csv that left photos out, if one did
+        doubts.csv     photos whose label the network doubts     doubts.png
         checkpoint/    the state after the last epoch, for --resume
         model/         the trained network (tf-keras)
         exports/       <variant>.tflite
@@ -40,6 +42,9 @@ _OURS = (
     "confusion.png",
     "mistakes.png",
     "unreadable.csv",
+    "excluded.csv",
+    "doubts.csv",
+    "doubts.png",
     "calibration.csv",
     "comparison.json",
     "comparison.csv",
@@ -160,6 +165,17 @@ class Run:
         return Path(self.config["photos"])
 
     @property
+    def source(self) -> Path:
+        """What the run was pointed at: a folder, a list or an archive."""
+        return Path(self.config.get("source", self.config["photos"]))
+
+    @property
+    def excluded(self) -> Path | None:
+        """The audit.csv that left photos out of this run, as it was then."""
+        path = self.folder / "excluded.csv"
+        return path if path.is_file() else None
+
+    @property
     def exports(self) -> Path:
         return self.folder / "exports"
 
@@ -208,6 +224,9 @@ class Run:
             self.folder / name,
             lambda path: path.write_text(text + "\n", encoding="utf-8"),
         )
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        write_atomic(self.folder / name, lambda path: path.write_bytes(content))
 
     def save_model(self, model: Any) -> None:
         path = self.folder / "model" / "model.keras"

@@ -1,0 +1,151 @@
+"""Which labels the first training doubts: doubts.csv and doubts.png in the run.
+
+With a pretrained backbone every photo of train and val is asked about by a probe that
+did not see it (cross-validation on the features that the run's own probe was fitted
+to). A network from scratch has no features that did not learn the labels, wrong ones
+included, so there only the validation photos are asked about, with its own answers.
+The test part stays out: what is measured on photos that a network has helped to choose
+would be another measurement.
+
+doubts.csv can be passed to --exclude-from once a person has looked at it.
+
+Does not know: how doubt is measured (`data.doubts`).
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from data.batches import Pixels
+from data.doubts import FOLDS, Doubts, cross_validated, find
+from data.folder import Photo
+from data.split import chained
+from finetune.console import Console
+from finetune.run import Run, write_atomic
+from finetune.sheet import draw_sheet
+
+COLUMNS = (
+    "path",
+    "label",
+    "part",
+    "suggested",
+    "score",
+    "doubted",
+    "exclude",
+    "sha256",
+)
+SHEET = 24  # photos on the contact sheet
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+
+def by_cross_validation(
+    run: Run,
+    pixels: Pixels,
+    photos: Sequence[Photo],
+    features: Floats,
+    together: Sequence[tuple[Path, Path]],
+    console: Console,
+) -> None:
+    """Doubt labels by `features` [N, D] of `photos` [N]; near-copies share a fold."""
+    truth = _truth(run, photos)
+    if np.bincount(truth, minlength=len(run.labels)).min() < FOLDS:
+        console.stage(f"labels not doubted: one has fewer than {FOLDS} photos")
+        return
+    chains = chained(photos, pixels.digests, together)
+    chain = {photo.path: k for k, unit in enumerate(chains) for photo in unit}
+    groups = [chain[photo.path] for photo in photos]
+    with console.bar("doubting labels", unit="fold") as bar:
+        found = cross_validated(
+            features, truth, groups=groups, seed=run.settings.seed, progress=bar
+        )
+    _write(run, pixels, photos, find(found, truth), "cross-validated probe", console)
+
+
+def by_validation(
+    run: Run,
+    pixels: Pixels,
+    photos: Sequence[Photo],
+    probabilities: Floats,
+    console: Console,
+) -> None:
+    """Doubt the labels of the validation `photos` by the network's answers [N, L]."""
+    doubts = find(probabilities, _truth(run, photos))
+    _write(run, pixels, photos, doubts, "network, validation part only", console)
+
+
+def _truth(run: Run, photos: Sequence[Photo]) -> Ints:
+    numbers = {label: number for number, label in enumerate(run.labels)}
+    return np.array([numbers[photo.label] for photo in photos], np.int64)
+
+
+def _write(
+    run: Run,
+    pixels: Pixels,
+    photos: Sequence[Photo],
+    doubts: Doubts,
+    how: str,
+    console: Console,
+) -> None:
+    count = int(doubts.doubted.sum())
+    parts = {row.photo.path: row.part for row in run.split().rows}
+    _write_csv(run, pixels.digests, photos, doubts, parts)
+    order = [int(row) for row in doubts.order if doubts.doubted[row]][:SHEET]
+    few = f", the {len(order)} most doubtful" if count > len(order) else ""
+    none = f"No label of {len(photos):,} photos is doubted"
+    draw_sheet(
+        run.folder / "doubts.png",
+        [pixels.array[pixels.rows[photos[row].path]] for row in order],
+        [_caption(run, photos[row], doubts, row) for row in order],
+        f"{count} labels doubted{few}" if count else none,
+        f"asked: {how}; a doubt is a reason to look, not a verdict",
+    )
+    run.update(doubts={"asked": how, "photos": len(photos), "doubted": count})
+    if count:
+        console.stage(
+            f"{count} of {len(photos):,} labels are doubted: look at "
+            f"{run.folder / 'doubts.png'}"
+        )
+
+
+def _caption(run: Run, photo: Photo, doubts: Doubts, row: int) -> str:
+    name = photo.path.name
+    name = name if len(name) <= 22 else f"{name[:10]}...{name[-9:]}"
+    other = run.labels[int(doubts.suggested[row])]
+    return f"{photo.label}? rather {other}\n{name}"
+
+
+def _write_csv(
+    run: Run,
+    digests: Mapping[Path, str],
+    photos: Sequence[Photo],
+    doubts: Doubts,
+    parts: Mapping[Path, str],
+) -> None:
+    def write(to: Path) -> None:
+        with to.open(
+            "w", encoding="utf-8", errors="surrogateescape", newline=""
+        ) as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            for row in doubts.order:
+                photo, doubted = photos[row], bool(doubts.doubted[row])
+                writer.writerow(
+                    (
+                        photo.path.relative_to(run.photos_root).as_posix(),
+                        photo.label,
+                        parts[photo.path],
+                        run.labels[int(doubts.suggested[row])],
+                        f"{doubts.score[row]:.3f}",
+                        *(("yes", "yes") if doubted else ("no", "no")),
+                        digests[photo.path],
+                    )
+                )
+
+    write_atomic(run.folder / "doubts.csv", write)

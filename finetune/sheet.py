@@ -1,0 +1,45 @@
+"""A contact sheet: photos in rows, each with a line or two above it.
+
+Does not know: why these photos.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from finetune.run import write_atomic
+
+INK, MUTED = "#1f2933", "#6b7785"
+ACROSS = 6
+TILE, TALL = 1.7, 2.05  # inches of a photo, and with its caption
+
+
+def draw_sheet(
+    path: Path,
+    pictures: Sequence[npt.NDArray[np.uint8]],
+    captions: Sequence[str],
+    heading: str,
+    note: str = "",
+) -> None:
+    """A PNG of uint8 [H, W, 3] pictures with their captions, in the order given."""
+    from matplotlib.figure import Figure
+
+    across = ACROSS if len(pictures) > ACROSS - 2 else max(1, len(pictures))
+    rows = max(1, -(-len(pictures) // across))
+    size = (max(6.0, TILE * across), TALL * rows + 0.7)
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    title = figure.suptitle(heading, x=0.01, ha="left", fontsize=11, color=INK)
+    title.set_fontweight("bold")
+    grid = figure.subplots(rows, across, squeeze=False).ravel()
+    for axes in grid:
+        axes.axis("off")
+    for axes, picture, caption in zip(grid, pictures, captions, strict=False):
+        axes.imshow(picture)
+        axes.set_title(caption, fontsize=8, color=INK)
+    if note:
+        figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color=MUTED)
+    write_atomic(path, lambda to: figure.savefig(to, format="png", facecolor="white"))

@@ -1,0 +1,192 @@
+"""Runs on lists and archives, photos left out, and labels that a run doubts."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import edgegraft
+from data import batches
+from data.folder import scan
+from data.split import make_split
+from edge.errors import EdgegraftError
+from edge.preprocess import InputRecipe
+from finetune import doubtful, job
+from finetune.console import Console
+from finetune.run import Run
+from finetune.settings import Settings
+
+TINY = Settings(
+    backbone="custom_cnn",
+    size=16,
+    weights="none",
+    cnn={"filters": [4], "dropout": 0.0},
+    augment="none",
+    epochs=1,
+    batch=8,
+)
+LABELS = ("blue", "red")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 noisy photos under two labels; each label in six bursts of two."""
+    folder = tmp_path_factory.mktemp("source") / "photos"
+    rows = []
+    for number in range(24):
+        label, burst = LABELS[number % 2], number // 4
+        rng = np.random.default_rng(number)
+        pixels = rng.integers(0, 160, (40, 40, 3))
+        pixels[:, :, 0 if label == "red" else 2] += 90
+        path = folder / label / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.astype(np.uint8)).save(path)
+        rows.append((path.relative_to(folder).as_posix(), label, f"{label}-{burst}"))
+    with open(folder / "list.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("path", "label", "group"), *rows])
+    return folder
+
+
+def train(source: Path, folder: Path, **options: Any) -> Run:
+    run, prepared, _ = job.finetune(source, TINY, folder, Console(json=True), **options)
+    prepared.pixels.close()
+    return run
+
+
+def test_a_list_keeps_its_groups_on_one_side_and_the_run_resumes_from_it(
+    photos: Path, tmp_path: Path
+) -> None:
+    run = train(photos / "list.csv", tmp_path / "run")
+    assert run.source == photos / "list.csv" and run.config["data"]["groups"] == 12
+    with open(photos / "list.csv", newline="") as file:
+        groups = {row["path"]: row["group"] for row in csv.DictReader(file)}
+    sides: dict[str, set[str]] = {}
+    for row in run.split().rows:
+        place = row.photo.path.relative_to(run.photos_root).as_posix()
+        sides.setdefault(groups[place], set()).add(row.part)
+    assert len(sides) == 12 and all(len(parts) == 1 for parts in sides.values())
+    assert {part for parts in sides.values() for part in parts} == set(job.PARTS)
+
+    run.update(status="training")  # as an interrupt before the end leaves it
+    again, prepared, _ = job.finetune(
+        None, TINY, run.folder, Console(json=True), resume=True
+    )
+    prepared.pixels.close()
+    assert again.trained and again.labels == LABELS
+    assert again.config["data"] == run.config["data"]
+
+
+def test_an_archive_is_trained_on(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEGRAFT_CACHE", str(tmp_path / "cache"))
+    archive = tmp_path / "photos.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in sorted(photos.glob("*/*.png")):
+            file.write(path, path.relative_to(photos.parent))
+    run = train(archive, tmp_path / "run")
+    assert run.source == archive
+    assert {row.photo.label for row in run.split().rows} == set(LABELS)
+    assert len(run.split().rows) == 24
+
+
+def test_photos_left_out_are_recorded_and_stay_out_when_resumed(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = shutil.copytree(photos, tmp_path / "photos")
+    assert edgegraft.main(["data", "audit", str(mine), "-o", str(tmp_path / "a")]) == 0
+    listed = tmp_path / "a" / "audit.csv"
+    text = listed.read_text().splitlines()
+    chosen = [line.replace(",no,", ",yes,", 1) for line in text[1:3]]
+    assert chosen != text[1:3]
+    listed.write_text("\n".join([text[0], *chosen, *text[3:]]) + "\n")
+    changed = next(mine.glob("red/1*.png"))
+    Image.new("RGB", (40, 40), (9, 200, 30)).save(changed)
+    capsys.readouterr()
+
+    run = train(mine, tmp_path / "run", exclude_from=listed)
+    said = capsys.readouterr().err
+    assert "2 photos left out by audit.csv" in said
+    assert f"1 photos changed since that audit (first: {changed})" in said
+    assert len(run.split().rows) == 22
+    assert run.config["data"]["excluded"]["photos"] == 2
+    assert (run.folder / "excluded.csv").read_bytes() == listed.read_bytes()
+    listed.unlink()
+    run.update(status="training")
+    again, prepared, _ = job.finetune(
+        None, TINY, run.folder, Console(json=True), resume=True
+    )
+    prepared.pixels.close()
+    assert again.trained and len(prepared.folder.photos) == 22
+
+
+def test_the_command_refuses_a_wrong_list_in_one_line(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["finetune", str(photos), "--exclude-from", str(photos / "list.csv")]
+    command += ["--backbone", "custom_cnn", "--artifacts", str(tmp_path)]
+    assert edgegraft.main(command) == 2
+    said = capsys.readouterr().err
+    assert (
+        said.count("\n") == 1 and "expected the columns path, sha256, exclude" in said
+    )
+    assert not list(tmp_path.iterdir())
+    command = ["finetune", "--resume", "--run", "x", "--exclude-from", "a.csv"]
+    assert edgegraft.main(command) == 2
+    assert "got --exclude-from" in capsys.readouterr().err
+
+
+def test_a_network_from_scratch_doubts_validation_labels_only(
+    photos: Path, tmp_path: Path
+) -> None:
+    run = train(photos, tmp_path / "run")
+    with open(run.folder / "doubts.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["part"] for row in rows} == {"val"}
+    assert len(rows) == run.config["data"]["parts"]["val"]
+    assert run.config["doubts"]["photos"] == len(rows)
+    scores = [float(row["score"]) for row in rows]
+    assert scores == sorted(scores) and all(-1 <= score <= 1 for score in scores)
+    assert Image.open(run.folder / "doubts.png").width > 300
+
+
+def test_wrong_labels_are_named_by_the_probe_and_can_be_left_out(
+    photos: Path, tmp_path: Path
+) -> None:
+    """Two photos lie in the wrong folder; their features say what they are."""
+    mine = shutil.copytree(photos, tmp_path / "photos")
+    wrong = [mine / "blue/00.png", mine / "red/01.png"]
+    moved = [mine / "red/from_blue.png", mine / "blue/from_red.png"]
+    for old, new in zip(wrong, moved, strict=True):
+        old.rename(new)
+    folder = scan(mine)
+    recipe = InputRecipe(16, 16)
+    with batches.load(folder.photos, recipe) as pixels:
+        split = make_split(folder.photos, pixels.digests)
+        config = {"labels": LABELS, "settings": TINY.to_dict(), "photos": str(mine)}
+        run = Run.create(tmp_path / "run", config, overwrite=False)
+        split.write(run.folder / "split.csv", mine)
+        asked = [*split.part("train"), *split.part("val")]
+        seen = pixels.of(asked).mean((1, 2)).astype(np.float32)
+        doubtful.by_cross_validation(run, pixels, asked, seen, (), Console(json=True))
+    listed = run.folder / "doubts.csv"
+    with open(listed, newline="") as file:
+        rows = list(csv.DictReader(file))
+    asked_names = {photo.path.name for photo in asked}
+    planted = {path.name for path in moved} & asked_names
+    assert planted  # the test part is not asked about
+    doubted = {Path(row["path"]).name for row in rows if row["doubted"] == "yes"}
+    assert doubted == planted
+    from data.source import choose
+
+    left = choose(mine, listed)
+    assert planted.isdisjoint(p.path.name for p in left.folder.photos)
+    with pytest.raises(EdgegraftError, match="expected photos of"):
+        choose(photos / "list.csv", listed)
