@@ -18,8 +18,11 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from data.archive import cache_folder
+from data.cache import PixelCache
 from data.folder import Photo
 from data.look import Look
+from data.memory import Memory
 from data.reading import read
 from data.walk import shown
 from edge.errors import EdgegraftError
@@ -34,6 +37,7 @@ class Pixels:
     `array` is uint8 [N, H, W, 3], read only: an ndarray or an np.memmap. `rows` says
     which row a path has and `digests` its sha256; `failures` are the photos that could
     not be decoded, with the reason, which have neither. `looks`: what an audit wants.
+    `recalled`: how many were taken from the cache of an earlier run.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class Pixels:
         failures: tuple[tuple[Path, str], ...] = (),
         file: IO[bytes] | None = None,
         looks: dict[Path, Look] | None = None,
+        recalled: int = 0,
     ) -> None:
         self._array: npt.NDArray[np.uint8] | None = array
         self._file = file
@@ -50,6 +55,7 @@ class Pixels:
         self.rows = {path: row for row, path in enumerate(digests)}
         self.failures = failures
         self.looks = looks or {}
+        self.recalled = recalled
 
     @property
     def array(self) -> npt.NDArray[np.uint8]:
@@ -81,15 +87,17 @@ def load(
     looking: bool = True,
     workers: int | None = None,
     memory_limit: int = MEMORY_LIMIT,
+    memory: Memory | None = None,
+    cache: PixelCache | None = None,
     cache_dir: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Pixels:
     """Decode every photo in one parallel pass; rows keep the order of `photos`.
 
     Photos that fail are in `failures` and never raise. `looking` also measures what an
-    audit wants, in the same pass. EdgegraftError when the array
-    has to go to disk (in `cache_dir`, by default the system's temporary folder) and
-    does not fit there.
+    audit wants, in the same pass. What `memory` (facts) and `cache` (pixels) have from
+    an earlier run is not decoded again. EdgegraftError when the array has to go to disk
+    (in `cache_dir`, by default the system's temporary folder) and does not fit there.
     """
     paths = list(dict.fromkeys(photo.path for photo in photos))
     shape = (len(paths), recipe.height, recipe.width, 3)
@@ -102,7 +110,13 @@ def load(
     failures: list[tuple[Path, str]] = []
     try:
         for reading in read(
-            paths, recipe, looking=looking, workers=workers, progress=progress
+            paths,
+            recipe,
+            looking=looking,
+            memory=memory,
+            cache=cache,
+            workers=workers,
+            progress=progress,
         ):
             if reading.pixels is None:
                 failures.append((reading.path, reading.reason))
@@ -116,7 +130,50 @@ def load(
         store.discard()
         raise
     array.flags.writeable = False
-    return Pixels(array, digests, tuple(failures), store.file, looks)
+    recalled = cache.recalled if cache is not None else 0
+    return Pixels(array, digests, tuple(failures), store.file, looks, recalled)
+
+
+def load_through_cache(
+    photos: Sequence[Photo],
+    recipe: InputRecipe,
+    *,
+    looking: bool = True,
+    memory_limit: int = MEMORY_LIMIT,
+    progress: Callable[[int, int], None] | None = None,
+    told: Callable[[str], None] | None = None,
+) -> Pixels:
+    """`load`, with what earlier audits and runs of this user have left.
+
+    `told` is given a line where something new could not be kept.
+    """
+    folder = cache_folder()
+    cache = PixelCache(folder / "pixels", recipe)
+    with Memory(folder / "audits.sqlite") as memory:
+        pixels = load(
+            photos,
+            recipe,
+            looking=looking,
+            memory_limit=memory_limit,
+            memory=memory,
+            cache=cache,
+            progress=progress,
+        )
+    for problem in dict.fromkeys((cache.problem, memory.problem)):
+        if problem and told is not None:
+            told(f"warning: not kept for the next run: {shown(problem)}")
+    return pixels
+
+
+def shard(photos: Sequence[Photo], index: int, count: int) -> tuple[Photo, ...]:
+    """Worker `index`'s share of `photos`, where `count` workers load a share each.
+
+    Every photo is in one share; shares differ by one photo at most; with photos in the
+    same order every worker finds the same shares. EdgegraftError for no such worker.
+    """
+    if not 0 <= index < count:
+        raise EdgegraftError(f"shard: expected 0 to {count - 1}, got {index}")
+    return tuple(photos[index::count])
 
 
 class _Memory:

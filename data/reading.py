@@ -29,6 +29,7 @@ from edge.errors import EdgegraftError, PhotoError
 from edge.preprocess import InputRecipe, fit, load_pixels, open_photo
 
 if TYPE_CHECKING:
+    from data.cache import PixelCache
     from data.memory import Memory
 
 MAX_BYTES = 1 << 30  # beyond what edge's limit of pixels takes uncompressed, 16 bits
@@ -74,18 +75,19 @@ def read(
     *,
     looking: bool = False,
     memory: "Memory | None" = None,
+    cache: "PixelCache | None" = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Reading]:
     """Read and decode `paths`, in that order. A file that fails never raises.
 
-    Without a `recipe` the pixels are not kept; `looking` gives the facts as well. What
-    `memory` knows is then not decoded again, and what it does not it is told.
+    Without a `recipe` the pixels are not kept; `looking` gives the facts as well. Facts
+    that `memory` knows and pixels that `cache` has are not decoded again, and what they
+    do not have they are given.
 
     `progress(done, total)` is called in the caller's thread.
     """
     workers = default_workers() if workers is None else workers
-    known = memory if recipe is None else None
     if workers < 1:
         raise EdgegraftError(f"workers: expected 1 or more, got {workers}")
     # Pillow warns of damaged tags and of sizes well within edge's own limit.
@@ -96,10 +98,13 @@ def read(
         for done, _ in enumerate(paths):
             started = done + len(waiting)
             for path in paths[started : done + workers * AHEAD]:
-                waiting.append(pool.submit(_read_one, path, recipe, looking, known))
+                waiting.append(
+                    pool.submit(_read_one, path, recipe, looking, memory, cache)
+                )
             reading = waiting.popleft().result()
-            if known is not None and reading.lasting:
-                known.remember(reading.sha256, reading.look or reading.reason)
+            news = reading.look or reading.reason
+            if memory is not None and news and reading.lasting:
+                memory.remember(reading.sha256, news)
             yield reading
             if progress is not None:
                 progress(done + 1, len(paths))
@@ -108,7 +113,11 @@ def read(
 
 
 def _read_one(
-    path: Path, recipe: InputRecipe | None, looking: bool, memory: "Memory | None"
+    path: Path,
+    recipe: InputRecipe | None,
+    looking: bool,
+    memory: "Memory | None",
+    cache: "PixelCache | None",
 ) -> Reading:
     digest = ""
     try:
@@ -117,14 +126,20 @@ def _read_one(
         known = None if memory is None else memory.recall(digest)
         if isinstance(known, str):
             return Reading(path, digest, reason=known, remembered=True)
-        if known is not None:
-            return Reading(path, digest, look=known, remembered=True)
+        kept = None
+        if recipe is not None and cache is not None and (known or not looking):
+            kept = cache.recall(digest)
+        if (kept is not None or recipe is None) and (known or not looking):
+            look = known if looking else None
+            return Reading(path, digest, kept, look=look, remembered=True)
         large = False
         if len(data) > SMALL_BYTES:
             facts = header(data)
             large = facts.width * facts.height > LARGE_PIXELS
         with _large if large else nullcontext():
             pixels, look = _decoded(data, recipe, looking)
+        if cache is not None and pixels is not None:
+            cache.remember(digest, pixels)
     except PhotoError as error:
         return Reading(path, digest, reason=error.reason)
     except FileNotFoundError:

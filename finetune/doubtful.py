@@ -26,8 +26,8 @@ from data.doubts import FOLDS, Doubts, cross_validated, find
 from data.folder import Photo
 from data.split import chained
 from finetune.console import Console
+from finetune.contact import draw_sheet
 from finetune.run import Run, write_atomic
-from finetune.sheet import draw_sheet
 
 COLUMNS = (
     "path",

@@ -77,9 +77,15 @@ def prepare(
     folder = source.folder
     console.stage(f"{len(folder.photos):,} photos of {', '.join(folder.labels)}")
     with console.bar("decoding photos") as bar:
-        pixels = batches.load(
-            folder.photos, settings.recipe, memory_limit=memory_limit, progress=bar
+        pixels = batches.load_through_cache(
+            folder.photos,
+            settings.recipe,
+            memory_limit=memory_limit,
+            progress=bar,
+            told=console.say,
         )
+    if pixels.recalled:
+        console.stage(f"{pixels.recalled:,} of them decoded by an earlier run")
     audit = Audit.from_pixels(folder, pixels)
     for line in audit.lines() if audit.findings else ():
         console.say("  " + line)

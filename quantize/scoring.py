@@ -86,8 +86,11 @@ def decode(
     with the run's.
     """
     with console.bar("decoding photos") as bar:
-        pixels = batches.load(
-            [row.photo for row in rows], recipe or run.recipe, progress=bar
+        pixels = batches.load_through_cache(
+            [row.photo for row in rows],
+            recipe or run.recipe,
+            looking=False,
+            progress=bar,
         )
     try:
         if pixels.failures:

@@ -14,6 +14,14 @@ from PIL import Image
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is kept from run to run goes to a folder of these tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEGRAFT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def assets() -> Path:
     """Real photos and weights; the test is skipped where they are not."""

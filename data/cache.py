@@ -1,0 +1,150 @@
+"""Decoded photos kept on disk by content, so that the next run decodes only new ones.
+
+A folder for each way of decoding (recipe, Pillow, the code of `edge.preprocess`), in it
+a file for each photo, named after the sha256 of its bytes: the pixels, then their
+CRC-32. A file of another length or sum is removed and made again, so an interrupt, a
+full disk or a flipped bit costs one decoding. Many processes may share the folder:
+files appear whole, by renaming.
+
+The cache never grows beyond `LIMIT` bytes nor takes the last `SPARE` of a disk. The
+ways of decoding that were not used for longest make room first.
+
+It does not know paths or labels, and what it keeps can be deleted at any time.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import zlib
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock, get_ident
+
+import numpy as np
+import numpy.typing as npt
+import PIL
+from PIL import features
+
+from edge import preprocess
+from edge.preprocess import InputRecipe
+
+LIMIT = 4 << 30  # bytes of all that is kept
+SPARE = 2 << 30  # bytes of the disk that are left to others
+SUM = 4  # bytes of a CRC-32
+STAMP = ".used"  # its time says when a way of decoding was last asked for
+
+
+def key(recipe: InputRecipe) -> str:
+    """What the pixels of a photo depend on beside its bytes, in 16 digits."""
+    code = Path(preprocess.__file__).read_bytes()
+    told = {
+        "recipe": recipe.to_dict(),
+        "pillow": PIL.__version__,
+        "jpeg": features.version("libjpeg_turbo") or features.version("jpg"),
+        "code": hashlib.sha256(code).hexdigest(),
+    }
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class PixelCache:
+    """Pixels by the sha256 of a photo's bytes, for one recipe.
+
+    May be used from many threads. `problem` says why nothing more is kept, if so.
+    """
+
+    def __init__(
+        self, folder: Path, recipe: InputRecipe, *, limit: int = LIMIT
+    ) -> None:
+        self.folder = folder / key(recipe)
+        self.problem = ""
+        self.recalled = 0  # photos that were not decoded again
+        self._shape = (recipe.height, recipe.width, 3)
+        self._size = recipe.height * recipe.width * 3
+        self._lock = Lock()
+        self._room = 0
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / STAMP).touch()
+            kept = _make_room(folder, self.folder, limit)
+            free = shutil.disk_usage(folder).free
+            self._room = min(limit - kept, free - SPARE)
+        except OSError as error:
+            self._give_up(error)
+
+    def recall(self, sha256: str) -> npt.NDArray[np.uint8] | None:
+        """uint8 [H, W, 3], or None where they are not kept or were damaged."""
+        path = self._path(sha256)
+        try:
+            data = path.read_bytes()
+        except OSError:
+            return None
+        whole = len(data) == self._size + SUM
+        if not whole or zlib.crc32(data[:-SUM]) != int.from_bytes(data[-SUM:], "big"):
+            with suppress(OSError):
+                path.unlink()
+            return None
+        with self._lock:
+            self.recalled += 1
+        return np.frombuffer(data, np.uint8, self._size).reshape(self._shape)
+
+    def remember(self, sha256: str, pixels: npt.NDArray[np.uint8]) -> None:
+        """Keep uint8 [H, W, 3], while there is room."""
+        with self._lock:
+            if self._room < self._size + SUM:
+                return
+            self._room -= self._size + SUM
+        path = self._path(sha256)
+        temporary = path.with_name(f".{sha256[:16]}-{os.getpid()}-{get_ident()}")
+        data = np.ascontiguousarray(pixels).data
+        try:
+            path.parent.mkdir(exist_ok=True)
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.write(zlib.crc32(data).to_bytes(SUM, "big"))
+            os.replace(temporary, path)
+        except OSError as error:
+            self._give_up(error)
+            with suppress(OSError):
+                temporary.unlink()
+
+    def _path(self, sha256: str) -> Path:
+        return self.folder / sha256[:2] / sha256[2:]
+
+    def _give_up(self, error: OSError) -> None:
+        with self._lock:
+            self._room = 0
+            self.problem = f"{self.folder}: {error.strerror or error}"
+
+
+def _make_room(folder: Path, mine: Path, limit: int) -> int:
+    """Remove other ways of decoding, the longest unused first, until half of `limit`
+    is free or only `mine` is left; the bytes that stay."""
+    sizes = {path: _bytes(path) for path in folder.iterdir() if path.is_dir()}
+    others = sorted(sizes.keys() - {mine}, key=_last_used)
+    while others and sum(sizes.values()) > limit // 2:
+        oldest = others.pop(0)
+        shutil.rmtree(oldest, ignore_errors=True)
+        del sizes[oldest]
+    return sum(sizes.values())
+
+
+def _last_used(path: Path) -> float:
+    try:
+        return (path / STAMP).stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _bytes(folder: Path) -> int:
+    """Bytes in a way of decoding, whose files are all of one length."""
+    files, each = 0, 0
+    for shelf in folder.iterdir():
+        if shelf.is_dir():
+            with os.scandir(shelf) as entries:
+                names = list(entries)
+            files += len(names)
+            if names and not each:
+                with suppress(OSError):
+                    each = names[0].stat().st_size
+    return files * each

@@ -1,0 +1,206 @@
+"""`data.cache`: pixels kept by content, whole or not at all, within a limit."""
+
+import errno
+import os
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data import batches, cache, reading
+from data.cache import PixelCache
+from data.folder import Photo, scan
+from edge.errors import EdgegraftError
+from edge.preprocess import InputRecipe, load_pixels
+
+RECIPE = InputRecipe(24, 24)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> tuple[Photo, ...]:
+    for number in range(12):
+        rng = np.random.default_rng(number)
+        path = tmp_path / "photos" / ("a", "b")[number % 2] / f"{number:02}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        small = Image.fromarray(rng.integers(0, 256, (5, 7, 3), np.uint8))
+        small.resize((70, 50)).save(path, quality=90)
+    return scan(tmp_path / "photos").photos
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one for every photo that is really decoded."""
+    found: list[int] = []
+    before = reading._decoded
+
+    def counted(data: bytes, *rest: Any) -> Any:
+        found.append(len(data))
+        return before(data, *rest)
+
+    monkeypatch.setattr(reading, "_decoded", counted)
+    return found
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("EDGEGRAFT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "pixels"
+
+
+def loaded(photos: tuple[Photo, ...], recipe: InputRecipe = RECIPE) -> Any:
+    said: list[str] = []
+    with batches.load_through_cache(photos, recipe, told=said.append) as pixels:
+        return np.array(pixels.array), pixels.recalled, said, dict(pixels.looks)
+
+
+def files(kept: Path) -> list[Path]:
+    return sorted(path for path in kept.glob("*/*/*") if path.is_file())
+
+
+def test_a_second_run_decodes_nothing_and_sees_the_same(
+    photos: tuple[Photo, ...], kept: Path, decoded: list[int]
+) -> None:
+    first, recalled, said, looks = loaded(photos)
+    assert (len(decoded), recalled, said) == (12, 0, [])
+    again, recalled, said, same = loaded(photos)
+    assert (len(decoded), recalled, said) == (12, 12, [])
+    np.testing.assert_array_equal(first, again)
+    assert looks == same and len(looks) == 12
+    for row, photo in enumerate(photos):
+        np.testing.assert_array_equal(again[row], load_pixels(photo.path, RECIPE))
+    assert not [path for path in kept.rglob(".*") if path.name != cache.STAMP]
+
+
+def test_only_what_is_new_or_changed_is_decoded(
+    photos: tuple[Photo, ...], kept: Path, decoded: list[int]
+) -> None:
+    loaded(photos)
+    moved = photos[3].path.rename(photos[3].path.with_name("moved.jpg"))
+    Image.new("RGB", (50, 50), (200, 30, 9)).save(photos[4].path)
+    now = scan(moved.parents[1]).photos
+    pixels, recalled, _, _ = loaded(now)
+    assert (len(decoded), recalled) == (13, 11)
+    for row, photo in enumerate(now):
+        np.testing.assert_array_equal(pixels[row], load_pixels(photo.path, RECIPE))
+
+
+def test_the_key_is_the_recipe_the_library_and_the_code(
+    photos: tuple[Photo, ...],
+    kept: Path,
+    decoded: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loaded(photos)
+    for other in (InputRecipe(24, 20), InputRecipe(24, 24, "crop")):
+        pixels, recalled, _, _ = loaded(photos, other)
+        assert recalled == 0 and pixels.shape[1:3] == (other.height, other.width)
+    assert len(decoded) == 36
+    before = cache.key(RECIPE)
+    monkeypatch.setattr(cache.PIL, "__version__", "0.0")
+    assert cache.key(RECIPE) != before
+    monkeypatch.undo()
+    assert cache.key(RECIPE) == before
+    monkeypatch.setattr(cache.preprocess, "__file__", __file__)
+    assert cache.key(RECIPE) != before
+
+
+@pytest.mark.parametrize("harm", ["cut", "flipped", "empty", "longer"])
+def test_it_mends_itself(
+    photos: tuple[Photo, ...], kept: Path, decoded: list[int], harm: str
+) -> None:
+    first, _, _, _ = loaded(photos)
+    victim = files(kept)[5]
+    data = victim.read_bytes()
+    victim.write_bytes(
+        {
+            "cut": data[:-100],
+            "flipped": data[:50] + bytes([data[50] ^ 1]) + data[51:],
+            "empty": b"",
+            "longer": data + b"x",
+        }[harm]
+    )
+    again, recalled, said, _ = loaded(photos)
+    assert (len(decoded), recalled, said) == (13, 11, [])
+    np.testing.assert_array_equal(first, again)
+    assert victim.read_bytes() == data
+
+
+def test_a_full_disk_costs_the_cache_not_the_run(
+    photos: tuple[Photo, ...], kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(cache.os, "replace", full)
+    pixels, recalled, said, _ = loaded(photos)
+    assert len(pixels) == 12 and recalled == 0
+    assert len(said) == 1 and "not kept for the next run" in said[0]
+    assert "No space left" in said[0]
+    assert files(kept) == []
+
+
+def test_a_folder_that_cannot_be_made_is_told(
+    photos: tuple[Photo, ...], kept: Path
+) -> None:
+    kept.parent.mkdir()
+    kept.write_text("a file is in the way")
+    pixels, _, said, _ = loaded(photos)
+    assert len(pixels) == 12 and len(said) == 1 and str(kept) in said[0]
+    assert kept.read_text() == "a file is in the way"
+
+
+def test_it_stays_within_its_limit_and_leaves_space_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    each = 24 * 24 * 3 + cache.SUM
+    pixels = np.zeros((24, 24, 3), np.uint8)
+    store = PixelCache(tmp_path, RECIPE, limit=each * 5)
+    for number in range(9):
+        store.remember(f"{number:064x}", pixels)
+    assert len(files(tmp_path)) == 5 and not store.problem
+    old = InputRecipe(24, 20)
+    other = PixelCache(tmp_path, old, limit=each * 100)
+    other.remember(f"{1:064x}", np.zeros((20, 24, 3), np.uint8))
+    os.utime(tmp_path / cache.key(RECIPE) / cache.STAMP, (1, 1))
+    PixelCache(tmp_path, InputRecipe(16, 16), limit=each * 4)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert cache.key(RECIPE) not in left and cache.key(old) in left
+
+    usage = shutil.disk_usage(tmp_path)._replace(free=cache.SPARE + each)
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: usage)
+    tight = PixelCache(tmp_path, InputRecipe(24, 24, "pad"), limit=each * 100)
+    for number in range(3):
+        tight.remember(f"{number:064x}", pixels)
+    assert len(list(tight.folder.glob("*/*"))) == 1
+
+
+def test_many_threads_may_keep_the_same_photo(tmp_path: Path) -> None:
+    store = PixelCache(tmp_path, RECIPE)
+    pixels = np.arange(24 * 24 * 3, dtype=np.uint32).astype(np.uint8)
+    pixels = pixels.reshape(24, 24, 3)
+    names = [f"{number:064x}" for number in range(20)]
+
+    def keep() -> None:
+        for name in names:
+            store.remember(name, pixels)
+            found = store.recall(name)
+            assert found is not None and (found == pixels).all()
+
+    threads = [threading.Thread(target=keep) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not store.problem and len(files(tmp_path)) == 20
+
+
+def test_workers_share_the_photos(photos: tuple[Photo, ...]) -> None:
+    shares = [batches.shard(photos, worker, 5) for worker in range(5)]
+    assert sorted(p.path for share in shares for p in share) == [p.path for p in photos]
+    assert {len(share) for share in shares} == {2, 3}
+    with pytest.raises(EdgegraftError, match="expected 0 to 4, got 5"):
+        batches.shard(photos, 5, 5)
