@@ -74,7 +74,7 @@ def _draw_sample(args: argparse.Namespace, console: Any) -> list[Path]:
     args.run = args.run or "quickstart"
     if args.backbone is None:
         args.backbone = "custom_cnn"
-    return [sample.test_cat, sample.test_dog]
+    return sample.tests
 
 
 def _try(model: Path, pictures: Sequence[Path], console: Any) -> None:

@@ -95,13 +95,26 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     verb.set_defaults(run=verbs.split_photos)
 
     verb = commands.add_parser(
-        "sample", parents=[shared], help="draw a set of cats and dogs to try things on"
+        "sample", parents=[shared], help="draw a set of animals to try things on"
     )
     verb.add_argument("folder", type=Path, metavar="DIR")
     verb.add_argument(
         "--count", type=int, default=120, metavar="N", help="per label (default: 120)"
     )
     verb.add_argument("--seed", type=int, default=0, help="default: 0")
+    verb.add_argument(
+        "--classes",
+        default="cat,dog",
+        metavar="NAMES",
+        help="of cat, dog, rabbit, bear, bird, turtle (default: cat,dog)",
+    )
+    verb.add_argument(
+        "--poses",
+        type=int,
+        default=1,
+        metavar="N",
+        help="pictures of the same animal, a group in photos.csv (default: 1)",
+    )
     verb.add_argument(
         "--faults",
         action="store_true",

@@ -13,14 +13,14 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
-from data.sample import write_sample
+from data.sample import CLASSES, write_sample
 from data.walk import shown
 from edge.errors import EdgegraftError
 from edge.preprocess import open_photo
@@ -59,9 +59,10 @@ def write_faulty(
     *,
     count: int = 120,
     seed: int = 0,
+    classes: Sequence[str] = CLASSES,
     progress: Callable[[int, int], None] | None = None,
 ) -> FaultySet:
-    """Draw `count` cats and dogs each into the new `folder`, and spoil some.
+    """Draw `count` pictures of each class into the new `folder`, and spoil some.
 
     The folder appears whole or not at all. EdgegraftError when it is there already,
     `count` is under 20, or the disk cannot be written.
@@ -84,6 +85,7 @@ def write_faulty(
                 count=count,
                 seed=seed,
                 unknown=0,
+                classes=classes,
                 progress=progress,
             )
             stage = Path(temporary, "stage")

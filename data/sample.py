@@ -1,9 +1,10 @@
-"""The built-in sample set: drawn cats and dogs, as files that look like photos.
+"""The built-in sample set: drawn animals, as files that look like photos.
 
 `write_sample` draws a folder of labelled pictures out of a seed. Each picture depends
 only on (seed, group, number), so a larger set begins with the smaller one. One seed
 gives the same bytes with the same Pillow; another Pillow may encode the same pixels
-differently.
+differently. With `poses` above 1 the same animal is drawn several times, and
+photos.csv beside the folder says which pictures belong together.
 
 This module does not know how a picture is drawn, nor what the set is used for.
 """
@@ -16,13 +17,15 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from data.drawn.snapshot import Job, write_pictures
+from data.drawn.species import SPECIES
 from edge.errors import EdgegraftError
 from edge.preprocess import open_photo
 
@@ -30,13 +33,15 @@ VERSION = 1  # of the drawings: a new number for every change that moves a pixel
 MARKER = "sample.json"
 MOST = 100_000  # pictures per group; beyond it a typing error is likelier
 
-# group -> (folder, subject, number of its stream of random numbers)
-GROUPS: dict[str, tuple[str, str, int]] = {
-    "cat": ("photos/cat", "cat", 0),
-    "dog": ("photos/dog", "dog", 1),
-    "unknown": ("unknown", "unknown", 2),
-}
-TEST_STREAMS = {"cat": 100, "dog": 101}
+Facts = dict[str, Any]  # what a set was drawn from
+LIST = "photos.csv"
+# subject -> number of its stream of random numbers; its easy picture's is higher
+STREAMS = {
+    "cat": 0, "dog": 1, "unknown": 2, "rabbit": 3, "bear": 4, "bird": 5, "turtle": 6,
+}  # fmt: skip
+EASY = 100
+ANIMALS = tuple(SPECIES)
+CLASSES = ("cat", "dog")
 
 
 @dataclass(frozen=True)
@@ -46,8 +51,18 @@ class SampleSet:
     root: Path
     photos: Path
     unknown: Path
-    test_cat: Path
-    test_dog: Path
+    classes: tuple[str, ...] = CLASSES
+    grouped: bool = False
+
+    @property
+    def source(self) -> Path:
+        """What to train on: the folder, or the list that names the groups."""
+        return self.root / LIST if self.grouped else self.photos
+
+    @property
+    def tests(self) -> list[Path]:
+        """One easy picture of each class, outside `photos`."""
+        return [self.root / f"test_{name}.jpg" for name in self.classes]
 
 
 def write_sample(
@@ -56,12 +71,15 @@ def write_sample(
     count: int = 120,
     seed: int = 0,
     unknown: int | None = None,
+    classes: Sequence[str] = CLASSES,
+    poses: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> SampleSet:
-    """Draw `count` cats and as many dogs into `folder`, or find the same set there.
+    """Draw `count` pictures of each class into `folder`, or find the same set there.
 
-    unknown: pictures of other things (default: a third of count). progress is called
-    with (done, total). The folder appears at once and complete, or not at all.
+    unknown: pictures of other things (default: a third of count). classes: two or more
+    of ANIMALS. poses: pictures of the same animal. progress is called with
+    (done, total). The folder appears at once and complete, or not at all.
 
     Raises EdgegraftError for numbers out of range, a folder that holds something else,
     and a disk that cannot be written.
@@ -71,6 +89,7 @@ def write_sample(
         ("count", count, 1),
         ("unknown", unknown, 0),
         ("seed", seed, 0),
+        ("poses", poses, 1),
     ):
         most = MOST if name != "seed" else 2**63 - 1
         if isinstance(value, bool) or not isinstance(value, int):
@@ -81,12 +100,27 @@ def write_sample(
             raise EdgegraftError(
                 f"sample: expected {name} from {least} to {most}, got {value}"
             )
+    for name in classes:
+        if name not in ANIMALS:
+            raise EdgegraftError(
+                f"sample: expected classes of {', '.join(ANIMALS)}, got {name!r:.40}"
+            )
+    if len(set(classes)) != len(classes) or len(classes) < 2:
+        raise EdgegraftError(
+            f"sample: expected two classes or more, each once, got {','.join(classes)}"
+        )
     root = Path(folder).absolute()
-    facts = {"version": VERSION, "seed": seed, "count": count, "unknown": unknown}
+    facts: Facts = {
+        "version": VERSION,
+        "seed": seed,
+        "count": count,
+        "unknown": unknown,
+        "classes": sorted(classes),
+        "poses": poses,
+    }
     found = SampleSet(
-        root, root / "photos", root / "unknown", root / "test_cat.jpg",
-        root / "test_dog.jpg",
-    )  # fmt: skip
+        root, root / "photos", root / "unknown", tuple(sorted(classes)), poses > 1
+    )
     try:
         if _already_there(root, facts):
             return found
@@ -129,24 +163,42 @@ def contact_sheet(
     return sheet
 
 
-def _jobs(facts: dict[str, int]) -> Iterator[Job]:
-    """(path without suffix, subject, stream, index) of every picture of the set."""
-    for group, (place, subject, stream) in GROUPS.items():
-        for index in range(facts["unknown" if group == "unknown" else "count"]):
-            yield f"{place}/IMG_{index + 1:04d}", subject, stream, index
-    for subject, stream in TEST_STREAMS.items():
-        yield f"test_{subject}", subject, stream, 0
+def _jobs(facts: Facts) -> Iterator[Job]:
+    """Every picture of the set; cats and dogs first, as they always were."""
+    for subject, stream in STREAMS.items():
+        if subject == "unknown":
+            for index in range(facts["unknown"]):
+                yield f"unknown/IMG_{index + 1:04d}", subject, stream, index, None
+        elif subject in facts["classes"]:
+            for index in range(facts["count"]):
+                animal = index // facts["poses"] if facts["poses"] > 1 else None
+                name = f"photos/{subject}/IMG_{index + 1:04d}"
+                yield name, subject, stream, index, animal
+    for subject in facts["classes"]:
+        yield f"test_{subject}", subject, EASY + STREAMS[subject], 0, None
+
+
+def _list(facts: Facts, names: Iterable[str]) -> str:
+    """photos.csv: path, label and group of every picture in photos."""
+    lines = ["path,label,group"]
+    for name in sorted(names):
+        top, _, rest = name.partition("/")
+        if top == "photos":
+            label, _, file = rest.partition("/")
+            number = int(Path(file).stem.removeprefix("IMG_")) - 1
+            lines.append(f"{name},{label},{label}-{number // facts['poses']}")
+    return "\n".join(lines) + "\n"
 
 
 def _draw_into(
     stage: Path,
-    facts: dict[str, int],
+    facts: Facts,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    for place, _, _ in GROUPS.values():
+    for place in ("unknown", *(f"photos/{name}" for name in facts["classes"])):
         (stage / place).mkdir(parents=True, exist_ok=True)
     jobs = list(_jobs(facts))
-    easy = frozenset(TEST_STREAMS.values())
+    easy = frozenset(EASY + stream for stream in STREAMS.values())
     digests: dict[str, str] = {}
     drawing = write_pictures(stage, jobs, seed=facts["seed"], plain=easy)
     with contextlib.closing(drawing):  # ends its processes, whatever happens here
@@ -154,11 +206,15 @@ def _draw_into(
             digests[name] = digest
             if progress is not None:
                 progress(len(digests), len(jobs))
+    if facts["poses"] > 1:
+        text = _list(facts, digests).encode()
+        (stage / LIST).write_bytes(text)
+        digests[LIST] = hashlib.sha256(text).hexdigest()
     record = {**facts, "drawn": True, "sha256": dict(sorted(digests.items()))}
     (stage / MARKER).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-def _already_there(root: Path, facts: dict[str, int]) -> bool:
+def _already_there(root: Path, facts: Facts) -> bool:
     """Whether the set is there, whole; EdgegraftError when something else is."""
     if not root.exists():
         return False
@@ -172,6 +228,7 @@ def _already_there(root: Path, facts: dict[str, int]) -> bool:
     try:
         record = json.loads((root / MARKER).read_text(encoding="utf-8"))
         digests: dict[str, str] = record["sha256"]
+        record = {"classes": list(CLASSES), "poses": 1, **record}  # older sets
         told = {name: record[name] for name in facts}
     except (OSError, ValueError, KeyError, TypeError):
         raise EdgegraftError(

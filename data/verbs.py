@@ -143,19 +143,24 @@ def _print_counts(split: "Split") -> None:
 
 
 def draw_sample(args: argparse.Namespace) -> int:
-    if args.faults:
-        return _faulty(args)
     from data.sample import write_sample
     from data.walk import shown
 
+    classes = args.classes.split(",")
+    if args.faults:
+        if args.poses != 1:
+            raise EdgegraftError("sample: expected --faults or --poses, got both")
+        return _faulty(args, classes)
     sample = write_sample(
         args.folder,
         count=args.count,
         seed=args.seed,
+        classes=classes,
+        poses=args.poses,
         progress=_progress("drawing pictures"),
     )
-    print(f"drawn, not photographed: {shown(sample.photos)}")
-    print(f"next: edgegraft build {shown(sample.photos)}")
+    print(f"drawn, not photographed: {shown(sample.source)}")
+    print(f"next: edgegraft build {shown(sample.source)}")
     return 0
 
 
@@ -184,7 +189,7 @@ def capture_photos(args: argparse.Namespace) -> int:
     return 0
 
 
-def _faulty(args: argparse.Namespace) -> int:
+def _faulty(args: argparse.Namespace, classes: list[str]) -> int:
     from data.faults import TRUTH, write_faulty
     from data.walk import shown
 
@@ -192,6 +197,7 @@ def _faulty(args: argparse.Namespace) -> int:
         args.folder,
         count=args.count,
         seed=args.seed,
+        classes=classes,
         progress=_progress("drawing pictures"),
     )
     planted = ", ".join(f"{len(x):,} {kind}" for kind, x in found.faults.items())

@@ -47,8 +47,8 @@ def test_layout_and_counts(drawn: SampleSet) -> None:
     for label in ("cat", "dog"):
         assert len(list((drawn.photos / label).iterdir())) == PER_LABEL
     assert len(list(drawn.unknown.iterdir())) == 4
-    assert drawn.test_cat == drawn.root / "test_cat.jpg"
-    for path in (*pictures(drawn), drawn.test_cat, drawn.test_dog):
+    assert drawn.tests == [drawn.root / f"test_{name}.jpg" for name in ("cat", "dog")]
+    for path in (*pictures(drawn), *drawn.tests):
         width, height = open_photo(str(path)).size
         assert min(width, height) >= 180
         assert max(width, height) <= 400
@@ -146,7 +146,7 @@ def test_refuses_a_folder_that_holds_something_else(tmp_path: Path) -> None:
     with pytest.raises(EdgegraftError, match="could not write the sample set"):
         write_sample(held / "mine.txt" / "below", count=1)
     (held / "mine.txt").unlink()
-    assert write_sample(held, count=1).test_dog.is_file()  # empty is as good as new
+    assert write_sample(held, count=1).tests[1].is_file()  # empty is as good as new
 
 
 def test_refuses_another_or_a_changed_set(tmp_path: Path) -> None:

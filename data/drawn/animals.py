@@ -1,4 +1,4 @@
-"""Whole animals in their poses: a head from `heads` on a drawn body.
+"""Whole furry animals in their poses: a head of a cat, dog, rabbit or bear on a body.
 
 Units: one head radius; x right, y down. A pose stands on the ground at (0, 0) and
 reaches up, so that every pose can be put on a floor by its feet; `extent` says how
@@ -11,14 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
+from data.drawn.bears import bear_face, bear_look, bear_profile
 from data.drawn.cats import cat_face, cat_look, cat_profile
 from data.drawn.coats import Coat, draw_coat
 from data.drawn.dogs import dog_face, dog_look, dog_profile
 from data.drawn.heads import Look
 from data.drawn.outlines import Outline, Points, blob, furry, limb, oval
+from data.drawn.poses import Pose
+from data.drawn.rabbits import rabbit_face, rabbit_look, rabbit_profile
 from data.drawn.sketch import Colour, Sketch
 
 COLLARS: tuple[Colour, ...] = (
@@ -28,6 +32,27 @@ COLLARS: tuple[Colour, ...] = (
     (230, 176, 42),
     (132, 66, 160),
 )
+
+
+class Kind(NamedTuple):
+    """What tells one furry species from another: its head, and its build.
+
+    leg, trunk: relative to a cat's.
+    """
+
+    look: Callable[[np.random.Generator, Coat], Look]
+    face: Callable[[Sketch, Look, np.random.Generator, float], None]
+    profile: Callable[[Sketch, Look, np.random.Generator], None]
+    leg: float
+    trunk: float
+
+
+KINDS = {
+    "cat": Kind(cat_look, cat_face, cat_profile, 1.0, 1.0),
+    "dog": Kind(dog_look, dog_face, dog_profile, 1.12, 1.0),
+    "rabbit": Kind(rabbit_look, rabbit_face, rabbit_profile, 0.9, 1.0),
+    "bear": Kind(bear_look, bear_face, bear_profile, 1.5, 1.14),
+}
 
 
 @dataclass(frozen=True)
@@ -52,12 +77,12 @@ class Animal:
     def head(self, sk: Sketch, x: float, y: float, *, side: bool = False) -> None:
         turn = float(self.rng.normal(0, 7))
         place = sk.at(x, y, 1.0, turn)
+        kind = KINDS[self.species]
         if side:
-            (dog_profile if self.is_dog else cat_profile)(place, self.look, self.rng)
+            kind.profile(place, self.look, self.rng)
             return
         yaw = float(np.clip(self.rng.normal(0.25, 0.45), -1, 1))
-        face = dog_face if self.is_dog else cat_face
-        face(place, self.look, self.rng, yaw)
+        kind.face(place, self.look, self.rng, yaw)
 
     def body(self, sk: Sketch, outline: Outline) -> None:
         marks = self.coat.body_marks(outline, self.rng)
@@ -80,7 +105,13 @@ class Animal:
             sk.line(line, (64, 50, 48), 0.03)
 
     def tail(self, sk: Sketch, spine: list[tuple[float, float]]) -> None:
-        """A cat's tail keeps its width and ends round; a dog's is a bushy sabre."""
+        """A cat's tail keeps its width and ends round; a dog's is a bushy sabre; the
+        others have a puff."""
+        if self.species not in ("cat", "dog"):
+            (x, y), pale = spine[0], self.species == "rabbit"
+            puff = furry(oval(x - 0.2, y - 0.1, 0.34, 0.3), self.rng, 0.1)
+            sk.part(puff, self.coat.pale if pale else self.coat.ground, hair=0.9)
+            return
         if self.is_dog:
             widths = [0.16, 0.26, 0.24, 0.07]
         else:
@@ -103,12 +134,13 @@ class Animal:
 
 
 def draw_animal(species: str, rng: np.random.Generator) -> Animal:
-    """A cat or a dog with a coat out of the palette that both share."""
-    coat = draw_coat(rng)
-    look = (dog_look if species == "dog" else cat_look)(rng, coat)
+    """One of KINDS, with a coat out of the palette that all share."""
+    coat, kind = draw_coat(rng), KINDS[species]
+    look = kind.look(rng, coat)
     collar = COLLARS[rng.integers(len(COLLARS))] if rng.random() < 0.3 else None
-    leg = float(rng.uniform(0.2, 0.27)) * (1.12 if species == "dog" else 1.0)
-    return Animal(species, look, rng, collar, leg, float(rng.uniform(0.9, 1.12)))
+    leg = float(rng.uniform(0.2, 0.27)) * kind.leg
+    trunk = float(rng.uniform(0.9, 1.12)) * kind.trunk
+    return Animal(species, look, rng, collar, leg, trunk)
 
 
 def sit_front(sk: Sketch, a: Animal) -> None:
@@ -269,23 +301,14 @@ def _profile(pose: Callable[..., None], side: bool) -> Callable[[Sketch, Animal]
     return lambda sk, a: pose(sk, a, side)
 
 
-@dataclass(frozen=True)
-class Pose:
-    """How to draw it; (left, right, height) in head radii; how often it is taken."""
-
-    draw: Callable[[Sketch, Animal], None]
-    extent: tuple[float, float, float]
-    weight: float
-
-
-POSES: dict[str, Pose] = {
-    "sit_front": Pose(sit_front, (1.3, 1.9, 4.3), 3),
+POSES: dict[str, Pose[Animal]] = {
+    "sit_front": Pose(sit_front, (1.3, 1.9, 4.3), 3, plain=True),
     "sit_side": Pose(sit_side, (2.6, 1.4, 4.3), 2),
     "sit_profile": Pose(_profile(sit_side, True), (2.6, 1.8, 4.3), 1),
     "stand": Pose(_profile(stand, False), (3.8, 1.9, 4.4), 2),
     "stand_profile": Pose(_profile(stand, True), (3.8, 2.3, 4.4), 2),
     "lie": Pose(lie, (3.6, 1.7, 3.0), 2),
     "lie_profile": Pose(_profile(lie, True), (3.6, 2.0, 3.0), 1),
-    "face": Pose(close_up, (1.3, 1.3, 2.7), 4),
-    "face_profile": Pose(_profile(close_up, True), (1.2, 1.7, 2.6), 1),
+    "face": Pose(close_up, (1.3, 1.3, 2.7), 4, plain=True, face=True),
+    "face_profile": Pose(_profile(close_up, True), (1.2, 1.7, 2.6), 1, face=True),
 }

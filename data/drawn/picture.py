@@ -8,13 +8,15 @@ This module does not know files, folders or how many pictures there are.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from PIL import Image, ImageFilter
 
-from data.drawn.animals import POSES, draw_animal
 from data.drawn.outlines import oval
 from data.drawn.scenery import backdrop, foreground
 from data.drawn.sketch import Sketch
+from data.drawn.species import SPECIES
 from data.drawn.things import THINGS
 
 OVERSAMPLING = 1.6
@@ -22,11 +24,17 @@ ASPECTS = ((4, 3), (4, 3), (3, 2), (1, 1), (3, 4), (3, 4), (2, 3))
 
 
 def draw_picture(
-    subject: str, rng: np.random.Generator, *, plain: bool = False
+    subject: str,
+    rng: np.random.Generator,
+    *,
+    plain: bool = False,
+    individual: np.random.Generator | None = None,
 ) -> Image.Image:
-    """A picture of `subject`: "cat", "dog", or "unknown". RGB, 240 to 400 pixels.
+    """A picture of `subject`: one of SPECIES, or "unknown". RGB, 240 to 400 pixels.
 
     plain: an easy picture (whole subject, fair light, nothing in front of it).
+    individual: what makes up the animal; the same one in another pose and place is
+    drawn where two pictures are given generators in the same state.
     """
     across, down = ASPECTS[rng.integers(len(ASPECTS))]
     longer = (
@@ -44,20 +52,24 @@ def draw_picture(
     if subject == "unknown":
         _put_thing(sk, rng)
     else:
-        _put_animal(sk, subject, rng, plain)
+        _put_animal(sk, subject, rng, plain, individual)
     if not plain and rng.random() < 0.3:
         foreground(image, rng)
     return expose(image.resize((w, h), Image.Resampling.BILINEAR), rng, calm=plain)
 
 
 def _put_animal(
-    sk: Sketch, species: str, rng: np.random.Generator, plain: bool
+    sk: Sketch,
+    species: str,
+    rng: np.random.Generator,
+    plain: bool,
+    individual: np.random.Generator | None,
 ) -> None:
     w, h = sk.image.size
-    names = list(POSES) if not plain else ["sit_front", "face"]
-    weights = np.array([POSES[n].weight for n in names], float)
-    name = names[rng.choice(len(names), p=weights / weights.sum())]
-    pose = POSES[name]
+    kind = SPECIES[species]
+    poses = [pose for pose in kind.poses.values() if pose.plain or not plain]
+    weights = np.array([pose.weight for pose in poses], float)
+    pose = poses[rng.choice(len(poses), p=weights / weights.sum())]
     left, right, tall = pose.extent
     fill = float(rng.uniform(0.75, 0.9) if plain else rng.uniform(0.72, 1.1))
     whole, longer = sorted((w / (left + right), h / tall))
@@ -71,7 +83,7 @@ def _put_animal(
     x = left * scale + spare_x * float(rng.uniform(0, 1))
     if spare_x < 0:  # too large for the picture: the tail is cut off, not the head
         x = left * scale if mirror else w - right * scale
-    if name.startswith("face"):
+    if pose.face:
         y = h if plain else h + scale * float(rng.uniform(-0.1, 0.3))
         y = max(y, 0.96 * tall * scale)  # the ears stay in, the chest is cut off
     else:
@@ -79,7 +91,8 @@ def _put_animal(
         shadow = oval(x, y - 0.05 * scale, scale * (left + right) * 0.42, 0.3 * scale)
         sk.shade(shadow, 0.6, 0.2 * scale)
     turn = float(rng.normal(0, 4))
-    pose.draw(sk.at(x, y, scale, turn, mirror), draw_animal(species, rng))
+    animal = kind.make(individual or rng)
+    pose.draw(sk.at(x, y, scale, turn, mirror), replace(animal, rng=rng))
 
 
 def _put_thing(sk: Sketch, rng: np.random.Generator) -> None:

@@ -32,15 +32,28 @@ ORIENTATION_TAG, SOFTWARE_TAG = 0x0112, 0x0131
 ENOUGH = 12  # pictures that make another process worth its start (about 0.3 s)
 MOST_PROCESSES = 8
 
-Job = tuple[str, str, int, int]  # path without suffix, subject, stream, index
+# path without suffix, subject, stream, index, which animal (None: one of its own)
+Job = tuple[str, str, int, int, int | None]
 
 
 def picture(
-    subject: str, *, seed: int, stream: int, index: int, plain: bool = False
+    subject: str,
+    *,
+    seed: int,
+    stream: int,
+    index: int,
+    plain: bool = False,
+    animal: int | None = None,
 ) -> tuple[str, bytes]:
-    """One picture as a file: its suffix (".jpg" or ".png") and its bytes."""
+    """One picture as a file: its suffix (".jpg" or ".png") and its bytes.
+
+    animal: pictures of one subject and stream with the same number show the same one.
+    """
     rng = np.random.default_rng([seed, stream, index])
-    image = draw_picture(subject, rng, plain=plain)
+    one = None
+    if animal is not None:
+        one = np.random.default_rng([seed, stream, animal, 2, 2])
+    image = draw_picture(subject, rng, plain=plain, individual=one)
     return encode(image, np.random.default_rng([seed, stream, index, 1]), plain=plain)
 
 
@@ -143,9 +156,15 @@ def work() -> None:
 
 
 def _write(folder: Path, job: Job, seed: int, plain: frozenset[int]) -> tuple[str, str]:
-    name, subject, stream, index = job
-    easy = stream in plain
-    suffix, data = picture(subject, seed=seed, stream=stream, index=index, plain=easy)
+    name, subject, stream, index, animal = job
+    suffix, data = picture(
+        subject,
+        seed=seed,
+        stream=stream,
+        index=index,
+        plain=stream in plain,
+        animal=animal,
+    )
     (folder / (name + suffix)).write_bytes(data)
     return name + suffix, hashlib.sha256(data).hexdigest()
 
