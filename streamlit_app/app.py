@@ -1,98 +1,164 @@
-"""The page itself: `edgegraft app`, or `streamlit run streamlit_app/app.py`.
+"""The page's frame: `edgegraft app`, or `streamlit run streamlit_app/app.py`.
 
-Does not know: how answers are made (models) or shown (views).
+Which model answers is chosen here, in the sidebar, and stands in the address
+(`?run=...&variant=...`), so that a link leads others to the same file.
+
+Does not know: what the pages show.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 
 import streamlit as st
 
-from edge.errors import EdgegraftError, PhotoError
-from edge.preprocess import PHOTO_SUFFIXES
-from streamlit_app import views
-from streamlit_app.models import Model, ModelFile, find_models
+from edge.card import ModelCard
+from edge.errors import EdgegraftError
+from streamlit_app import house, look
+from streamlit_app.ask import MOST_LABELS
+from streamlit_app.models import ModelFile, chosen
+from streamlit_app.pool import Pool
 
-ON_A_PAGE = 12  # photos; only these are decoded
-MOST_LABELS = 10
+# Without one of our own, the page's symbol would be asked of a server elsewhere.
+ICON = Path(__file__).with_name("drawn") / "icon.png"
+PAGES = (
+    ("classify.py", "Classify", "image_search"),
+    ("batch.py", "Batch", "photo_library"),
+    ("compare.py", "Compare", "compare_arrows"),
+    ("model.py", "Model", "description"),
+    ("review.py", "Review", "rate_review"),
+)
 
 
-@st.cache_resource(show_spinner="Opening the model", max_entries=4)
-def opened(path: Path, stamp: tuple[int, int]) -> Model:
-    """One classifier for all visitors, until its file changes."""
-    return Model(path)
-
-
-def page(artifacts: Path, given: list[Path]) -> None:
-    st.set_page_config(page_title="edgegraft", page_icon="🐾", layout="wide")
-    views.title()
-    models = find_models(artifacts, given)
-    if not models:
-        views.no_models(str(artifacts))
-        return
-    with st.sidebar:
-        entry = st.selectbox("Model", models, format_func=lambda found: found.name)
-    try:
-        model = opened(entry.path, entry.stamp)
-    except EdgegraftError as error:
-        views.broken_model(entry, error)
-        return
-    labels = len(model.classifier.labels)
-    with st.sidebar:
-        top_k = (
-            labels
-            if labels < 3
-            else st.slider(
-                "Labels to show", 1, min(labels, MOST_LABELS), min(labels, 3)
+def main() -> None:
+    house.begin()
+    st.set_page_config(page_title="edgegraft", page_icon=ICON, layout="wide")
+    page = st.navigation(
+        [
+            st.Page(
+                file,
+                title=title,
+                icon=f":material/{icon}:",
+                default=place == 0,
+                url_path=None if place == 0 else title.lower(),
             )
-        )
-        views.model_facts(entry, model.classifier)
-    photos(entry, model, top_k)
-
-
-def photos(entry: ModelFile, model: Model, top_k: int) -> None:
-    """The drop zone and a card for each photo of this page."""
-    dropped = st.file_uploader(
-        "Drop photos here",
-        type=sorted(suffix.removeprefix(".") for suffix in PHOTO_SUFFIXES),
-        accept_multiple_files=True,
-        key="photos",
+            for place, (file, title, icon) in enumerate(PAGES)
+        ],
+        position="top",
     )
-    if not dropped:
+    look.style(page.title)
+    home = house.house()
+    models = home.models()
+    if not models:
+        welcome(str(home.artifacts))
         return
-    pages = -(-len(dropped) // ON_A_PAGE)
-    number = 1
-    if pages > 1:
-        number = int(st.number_input(f"Page (of {pages})", 1, pages, 1))
-    columns = st.columns(min(len(dropped), 3))
-    labels: list[str] = []
-    failed = 0
-    for place, file in enumerate(dropped[(number - 1) * ON_A_PAGE :][:ON_A_PAGE]):
-        with columns[place % len(columns)]:
-            try:
-                told = model.answer(file.getvalue(), top_k)
-            except PhotoError as error:
-                failed += 1
-                views.unreadable(file.name, error)
-            except EdgegraftError as error:
-                views.broken_model(entry, error)
-                return
-            else:
-                labels.append(told.prediction.label)
-                views.answer(file.name, told)
-    views.summary(labels, failed)
+    with st.sidebar:
+        st.session_state["entry"] = choose(models)
+        settings(st.session_state["entry"])
+    page.run()
 
 
-def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("models", nargs="*", type=Path)
-    parser.add_argument("--artifacts", type=Path, default=Path("artifacts"))
-    args = parser.parse_args(argv)
-    page(args.artifacts, args.models)
+def choose(models: list[ModelFile]) -> ModelFile:
+    """Run and variant; what the link asked for, then what the visitor takes."""
+    if "run" not in st.session_state:
+        asked = st.query_params
+        first = chosen(models, asked.get("run"), asked.get("variant"))
+        if asked.get("run") not in (None, first.run):
+            st.warning(f"There is no run **{look.plain(str(asked['run']))}** here.")
+        st.session_state["run"] = first.run
+        st.session_state[f"variant {first.run}"] = first.variant
+    runs = list(dict.fromkeys(entry.run for entry in models))
+    if st.session_state["run"] not in runs:  # deleted meanwhile
+        st.session_state["run"] = runs[0]
+    run = st.selectbox("Model", runs, key="run")
+    variants = [entry.variant for entry in models if entry.run == run]
+    variant = variants[0]
+    if len(variants) > 1:
+        key = f"variant {run}"
+        if st.session_state.get(key) not in variants:
+            st.session_state[key] = variants[0]
+        variant = st.pills("Variant", variants, key=key, required=True) or variants[0]
+    found = chosen(models, run, variant)
+    if st.query_params.to_dict() != {"run": found.run, "variant": found.variant}:
+        st.query_params.from_dict({"run": found.run, "variant": found.variant})
+    return found
+
+
+def settings(entry: ModelFile) -> None:
+    """How sure is sure, how many labels, and the chosen file's facts."""
+    try:
+        pool = house.shelf().pool(entry.path, entry.stamp)
+    except EdgegraftError:
+        return  # the page says what is wrong with it
+    labels = len(pool.facts.labels)
+    if "threshold" not in st.session_state:
+        st.session_state["threshold"] = 60
+    st.slider(
+        "Sure from",
+        0,
+        100,
+        key="threshold",
+        format="%d %%",
+        help="An answer below this probability is marked as unsure.",
+    )
+    if labels > 2:
+        most = min(labels, MOST_LABELS)
+        wanted = st.session_state.get("top_k", 3)
+        st.session_state["top_k"] = min(max(int(wanted), 1), most)
+        st.slider("Labels to show", 1, most, key="top_k")
+    look.facts(facts(pool))
+
+
+def facts(pool: Pool) -> list[tuple[str, str]]:
+    """The file in a few lines."""
+    classifier = pool.facts
+    recipe, card = classifier.recipe, classifier.card
+    kind = card.variant if card else str(classifier.input_dtype)
+    rows = [
+        ("Labels", listed(classifier.labels)),
+        ("Input", f"{recipe.width} × {recipe.height}, {recipe.resize}"),
+        ("File", f"{pool.bytes / 1e6:.2f} MB, {kind}"),
+        ("Runtime", str(classifier.runtime)),
+    ]
+    rows += [(part.capitalize(), told) for part, told in measured(card)]
+    if card is None:
+        rows.append(("Card", "none: not made by edgegraft"))
+    return rows
+
+
+def listed(labels: tuple[str, ...], most: int = 6) -> str:
+    told = ", ".join(labels[:most])
+    return f"{told} and {len(labels) - most:,} more" if len(labels) > most else told
+
+
+def measured(card: ModelCard | None) -> list[tuple[str, str]]:
+    """(part, text) of the accuracies a card carries, with their intervals."""
+    told = []
+    for part, figures in (card.measured if card else {}).items():
+        if not isinstance(figures, dict) or "accuracy" not in figures:
+            continue
+        text = look.percent(figures["accuracy"])
+        if interval := figures.get("interval"):
+            text += f" ({look.percent(interval[0])} to {look.percent(interval[1])})"
+        if figures.get("photos"):
+            text += f", {figures['photos']:,} photos"
+        told.append((part, text))
+    return told
+
+
+def welcome(artifacts: str) -> None:
+    """The empty state: the one command that makes a run."""
+    look.html(
+        "<h2>No model yet</h2>"
+        '<p class="eg-soft">A run with its exported files will be listed here as soon '
+        "as there is one.</p>"
+    )
+    st.markdown(f"With a folder of photos for each label, into `{artifacts}/`:")
+    st.code("edgegraft build PHOTOS", language="bash")
+    st.markdown("Without photos, on a sample of cats and dogs that is drawn for you:")
+    st.code("edgegraft build", language="bash")
+    st.button("Look again", icon=":material/refresh:")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

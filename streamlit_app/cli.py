@@ -24,8 +24,15 @@ SETTINGS = {
     "server.maxUploadSize": "64",
     "server.fileWatcherType": "none",
     "client.toolbarMode": "minimal",
+    "theme.baseRadius": "0.6rem",
     "theme.light.primaryColor": "#0f766e",
-    "theme.dark.primaryColor": "#2dd4bf",
+    "theme.light.backgroundColor": "#ffffff",
+    "theme.light.secondaryBackgroundColor": "#f3f7f6",
+    "theme.light.textColor": "#17211f",
+    "theme.dark.primaryColor": "#14b8a6",
+    "theme.dark.backgroundColor": "#0f1514",
+    "theme.dark.secondaryBackgroundColor": "#182220",
+    "theme.dark.textColor": "#e8efed",
 }
 
 

@@ -1,27 +1,13 @@
-"""The model files the page can choose from, and one of them answering photos.
+"""The model files the page can choose from: those given, and those of the runs.
 
-An interpreter serves one thread at a time and Streamlit serves each visitor in a
-thread of its own: every answer is made under the model's lock.
-
-It does not know: Streamlit, or how a photo is classified (edge does).
+It does not know: Streamlit, or what is in a file.
 """
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
-
-from edge.classifier import Classifier, Prediction
-from edge.preprocess import fit, open_photo
-from edge.quiet import without_chatter
 
 EXPORTS = "*/exports/*.tflite"
 LEFT_OUT = ".rejected.tflite"  # lost more accuracy than its run allowed
@@ -29,50 +15,27 @@ LEFT_OUT = ".rejected.tflite"  # lost more accuracy than its run allowed
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A file to choose: `stamp` changes when the file does, `name` is for people."""
+    """A file to choose: `stamp` changes when the file does.
 
-    path: Path
-    name: str
-    stamp: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a model says of one photo.
-
-    `photo` is upright RGB, reduced; `seen` is uint8 [H, W, 3], the model's input.
-    Times in milliseconds: decoding includes the resize, inference the whole answer.
+    `run` is the run's name, or for a file that was given its path; `variant` is the
+    file's name without its ending.
     """
 
-    prediction: Prediction
-    photo: Image.Image
-    seen: npt.NDArray[np.uint8]
-    decode_ms: float
-    inference_ms: float
+    path: Path
+    run: str
+    variant: str
+    stamp: tuple[int, int]
+    given: bool = False
 
+    @property
+    def name(self) -> str:
+        """For people."""
+        return self.run if self.given else f"{self.run} / {self.variant}"
 
-class Model:
-    """A classifier that several threads may ask. ModelError for a bad file."""
-
-    def __init__(self, path: Path) -> None:
-        self._lock = threading.Lock()
-        with without_chatter():
-            self.classifier = Classifier(path)
-
-    def answer(self, source: Any, top_k: int) -> Answer:
-        """Of a photo's bytes or open file; PhotoError when it cannot be read."""
-        recipe = self.classifier.recipe
-        start = time.perf_counter()
-        photo = open_photo(source, hint=(recipe.width, recipe.height))
-        seen = fit(photo, recipe)
-        decoded = time.perf_counter()
-        with self._lock:
-            waited = time.perf_counter()
-            prediction = self.classifier.predict(seen, top_k)
-            done = time.perf_counter()
-        return Answer(
-            prediction, photo, seen, (decoded - start) * 1e3, (done - waited) * 1e3
-        )
+    @property
+    def folder(self) -> Path | None:
+        """The run's folder; None for a file that was given."""
+        return None if self.given else self.path.parent.parent
 
 
 def find_models(artifacts: Path, given: Iterable[Path] = ()) -> list[ModelFile]:
@@ -82,7 +45,10 @@ def find_models(artifacts: Path, given: Iterable[Path] = ()) -> list[ModelFile]:
     while looking is left out, one that was given is not: opening it says what is
     wrong.
     """
-    found = [ModelFile(path, str(path), _stamp(path)) for path in given]
+    found = [
+        ModelFile(path, str(path), path.stem, _stamp(path), given=True)
+        for path in given
+    ]
     seen = {entry.path.resolve() for entry in found}
     exports = [
         path
@@ -103,10 +69,19 @@ def find_models(artifacts: Path, given: Iterable[Path] = ()) -> list[ModelFile]:
         )
     )
     return found + [
-        ModelFile(path, f"{path.parent.parent.name} / {path.stem}", stamps[path])
+        ModelFile(path, path.parent.parent.name, path.stem, stamps[path])
         for path in exports
         if stamps[path] != (0, 0)
     ]
+
+
+def chosen(
+    models: Sequence[ModelFile], run: str | None, variant: str | None
+) -> ModelFile:
+    """The file a link asks for; else the first of that run; else the first."""
+    of_run = [entry for entry in models if entry.run == run]
+    exact = [entry for entry in of_run if entry.variant == variant]
+    return (exact or of_run or list(models))[0]
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -1,87 +1,41 @@
-"""The page: which models it lists, what it shows, and how it takes bad input."""
+"""The page's frame and Classify: what they show, how they take bad input."""
 
 from __future__ import annotations
 
-import io
 import os
+import re
+import struct
 import sys
-import threading
+import zlib
+from html import unescape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 pytest.importorskip("streamlit", reason="the page needs streamlit")
-from streamlit.testing.v1 import AppTest
 
-from edge.errors import PhotoError
 from streamlit_app import cli
-from streamlit_app.models import Model, find_models
-
-ROOT = Path(__file__).resolve().parents[1]
-APP = ROOT / "streamlit_app" / "app.py"
-LABELS = ("cat", "dog", "a_fish*")
-
-
-@pytest.fixture(scope="session")
-def model_bytes() -> bytes:
-    """An int8 file with three labels: it answers by the photo's mean colour."""
-    from backbones.keras import keras
-    from edge.card import ModelCard
-    from edge.preprocess import InputRecipe
-    from quantize.convert import convert
-    from quantize.metadata import embed
-
-    k = keras()
-    image = k.Input((16, 16, 3), name="image")
-    x = k.layers.GlobalAveragePooling2D()(k.layers.Rescaling(1 / 255)(image))
-    out = k.layers.Dense(
-        3,
-        activation="softmax",
-        name="probabilities",
-        kernel_initializer=k.initializers.Constant(8 * np.eye(3)),
-    )(x)
-    pixels = np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3), dtype=np.uint8)
-    pixels[:3] = 255 * np.eye(3, dtype=np.uint8)[:, None, None]  # the full range
-    card = ModelCard(
-        labels=LABELS,
-        input=InputRecipe(16, 16),
-        variant="int8",
-        measured={"test": {"accuracy": 0.9, "interval": [0.8, 0.95], "photos": 50}},
-    )
-    return embed(convert(k.Model(image, out), "int8", calibration=pixels), card)
+from streamlit_app.models import find_models
+from tests.app_room import INT8, ROOT, drop, page, photo, shown, write_run, zipped
+from tests.edge_models import network
 
 
 @pytest.fixture
-def artifacts(tmp_path: Path, model_bytes: bytes) -> Path:
-    """A folder of runs with one finished run."""
-    exports = tmp_path / "artifacts" / "pets" / "exports"
-    exports.mkdir(parents=True)
-    (exports / "int8.tflite").write_bytes(model_bytes)
+def artifacts(tmp_path: Path) -> Path:
+    write_run(tmp_path / "artifacts")
     return tmp_path / "artifacts"
 
 
-def photo(colour: str, size: tuple[int, int] = (64, 48)) -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", size, colour).save(file, "PNG")
-    return file.getvalue()
+def headlines(app: Any) -> list[str]:
+    found = re.findall(r"<h[23]>(.*?)</h[23]>", shown(app))
+    return [unescape(re.sub(r"<.*?>", " ", text)).split()[0] for text in found]
 
 
-def page(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> AppTest:
-    monkeypatch.setattr(sys, "argv", ["app.py", *map(str, arguments)])
-    return AppTest.from_file(str(APP), default_timeout=30).run()
-
-
-def drop(app: AppTest, *files: tuple[str, bytes]) -> AppTest:
-    dropped = [(name, content, "image/png") for name, content in files]
-    return app.file_uploader(key="photos").set_value(dropped).run()
-
-
-def shown(app: AppTest) -> str:
-    parts = [*app.subheader, *app.caption, *app.error, *app.markdown]
-    return "\n".join(part.value for part in parts)
+def refused(app: Any) -> dict[str, str]:
+    """Name to message of what was turned away."""
+    told = [found.value.replace("\\", "") for found in app.error]
+    return {text.split("**")[1]: text for text in told}
 
 
 def test_without_a_run_the_page_says_how_to_make_one(
@@ -89,7 +43,8 @@ def test_without_a_run_the_page_says_how_to_make_one(
 ) -> None:
     app = page(monkeypatch, "--artifacts", tmp_path)
     assert not app.exception
-    assert [code.value for code in app.code] == ["edgegraft build PHOTOS"]
+    told = [code.value for code in app.code]
+    assert told == ["edgegraft build PHOTOS", "edgegraft build"]
     assert not app.file_uploader
 
 
@@ -97,113 +52,192 @@ def test_photos_are_answered_and_bad_ones_named(
     monkeypatch: pytest.MonkeyPatch, artifacts: Path
 ) -> None:
     app = page(monkeypatch, "--artifacts", artifacts)
-    assert app.selectbox[0].options == ["pets / int8"]
-    assert "90.0% (80.0% to 95.0%), 50 photos" in shown(app)
+    assert "90.0 % (80.0 % to 95.0 %), 50 photos" in shown(app)
     whole = photo("lime")
     drop(
         app,
         ("red.png", photo("red")),
         ("lime.png", whole),
         ("cut.png", whole[:60]),
-        ("text.png", b"not a photo"),
+        ("text.jpg", b"not a photo"),
+        ("empty.jpg", b""),
+        ("phone.heic", b"\0\0\0\x18ftypheic" + bytes(40)),
+        ("huge.png", huge_png()),
     )
     assert not app.exception
-    answers = [found.value for found in app.subheader]
-    assert [answer.split(",")[0] for answer in answers] == ["cat", "dog"]
-    errors = sorted(found.value.split(":")[0] for found in app.error)
-    assert errors == ["**cut.png**", "**text.png**"]
-    assert "2 could not be read" in shown(app)
-    assert "answered in" in shown(app)
+    assert headlines(app) == ["red", "green"]
+    errors = {
+        found.value.replace("\\", "").split("**")[1]: found.value for found in app.error
+    }
+    bad = {"cut.png", "text.jpg", "empty.jpg", "phone.heic", "huge.png"}
+    assert set(errors) == bad
+    assert "an empty file" in errors["empty.jpg"]
+    assert "pixels" in errors["huge.png"]
+    assert "2 photos" not in shown(app) and "5 could not be read" in shown(app)
 
 
-def test_labels_and_file_names_are_not_taken_for_markdown(
+def huge_png() -> bytes:
+    """200 megapixels in a few hundred bytes."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        crc = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + crc
+
+    head = struct.pack(">IIBBBBB", 20_000, 10_000, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(bytes(1000)))
+        + chunk(b"IEND", b"")
+    )
+
+
+def test_one_photo_has_room_views_and_a_reason(
     monkeypatch: pytest.MonkeyPatch, artifacts: Path
 ) -> None:
-    app = page(monkeypatch, "--artifacts", artifacts)
-    drop(app, ("[blue](x).png", photo("blue")))
-    assert app.subheader[0].value.startswith(r"a\_fish\*,")
-    assert r"\[blue\]\(x\).png" in shown(app)
+    app = drop(page(monkeypatch, "--artifacts", artifacts), ("r.png", photo("red")))
+    assert headlines(app) == ["red"]
+    assert 'alt="r.png, upright"' in shown(app)
+    view = app.button_group(key="view")
+    view.set_value("As the model saw it").run()
+    assert "8 × 8 pixels, stretch" in shown(app)
+    app.button_group(key="view").set_value("Why?").run()
+    assert not app.exception
+    assert 'alt="What mattered for red"' in shown(app)
+    assert re.search(r"\d+ patches, each asked of this very file", shown(app))
+    app.slider(key="threshold").set_value(100).run()
+    assert "unsure" in shown(app)
+    assert "below your threshold of 100.0 %" in shown(app)
 
 
-def test_many_photos_come_in_pages(
+def test_an_unknown_photo_is_refused_with_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from tests.edge_models import with_card
+
+    outputs = {"probabilities": "probabilities", "familiarity": "familiarity"}
+    model = tmp_path / "knows.tflite"
+    model.write_bytes(
+        with_card(
+            network(familiarity=True), outputs=outputs, familiarity_threshold=200.0
+        )
+    )
+    app = page(monkeypatch, model, "--artifacts", tmp_path)
+    drop(app, ("dim.png", photo((90, 20, 20))))
+    assert headlines(app) == ["unknown"]
+    assert "looks like none of the photos" in shown(app)
+    assert "nearest label would be red" in shown(app)
+
+
+def test_labels_and_file_names_are_not_taken_for_markup(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    labels = ("<b>x</b>", "a_fish*", "c")
+    write_run(tmp_path / "artifacts", labels=labels)
+    app = page(monkeypatch, "--artifacts", tmp_path / "artifacts")
+    drop(app, ("<img src=x>.png", photo("red")), ("[b](x).png", b"bad"))
+    assert "<b>x</b>" not in shown(app)
+    assert "&lt;b&gt;x&lt;/b&gt;" in shown(app)
+    assert "<img src=x>" not in shown(app)
+    assert r"\[b\]\(x\).png" in app.error[0].value
+
+
+def test_many_photos_come_in_pages_and_stay_on_the_next_page(
     monkeypatch: pytest.MonkeyPatch, artifacts: Path
 ) -> None:
     app = page(monkeypatch, "--artifacts", artifacts)
     drop(app, *((f"{n}.png", photo("red")) for n in range(13)))
-    assert len(app.subheader) == 12
+    assert len(headlines(app)) == 12
     app.number_input[0].set_value(2).run()
-    assert len(app.subheader) == 1
+    assert len(headlines(app)) == 1
     assert "12.png" in shown(app)
+    app.switch_page("batch.py").run()
+    assert "13 photos" in shown(app)
+    assert "13 from before" in shown(app)
 
 
-def test_a_broken_model_is_told_in_one_line(
-    monkeypatch: pytest.MonkeyPatch, artifacts: Path, tmp_path: Path
+def test_a_zip_is_opened_in_memory_and_its_tricks_refused(
+    monkeypatch: pytest.MonkeyPatch, artifacts: Path
+) -> None:
+    app = page(monkeypatch, "--artifacts", artifacts)
+    inner = zipped(a__png=photo("red"))
+    files = {"a__png": photo("red"), "deep/b__png": photo("blue"), "notes__txt": b"x"}
+    files |= {"../out__png": photo("red"), "in__zip": inner}
+    drop(app, ("all.zip", zipped(**files)))
+    assert sorted(headlines(app)) == ["blue", "red"]
+    told = {
+        found.value.replace("\\", "").split("**")[1]: found.value for found in app.error
+    }
+    assert "leads out of the ZIP" in told["all.zip: ../out.png"]
+    assert "a ZIP inside a ZIP" in told["all.zip: in.zip"]
+    assert "1 files in the ZIP are no photos" in shown(app)
+
+
+def test_an_animated_gif_shows_its_first_picture_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, artifacts: Path
+) -> None:
+    import io
+
+    from PIL import Image
+
+    file = io.BytesIO()
+    frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+    app = drop(page(monkeypatch, "--artifacts", artifacts), ("m.gif", file.getvalue()))
+    assert headlines(app) == ["red"]
+    assert "only its first picture" in shown(app)
+
+
+def test_a_link_chooses_run_and_variant(
+    monkeypatch: pytest.MonkeyPatch, artifacts: Path
+) -> None:
+    app = page(monkeypatch, "--artifacts", artifacts, run="pets", variant="float32")
+    assert app.button_group(key="variant pets").value == "float32"
+    assert app.query_params["variant"] == "float32"
+    app.button_group(key="variant pets").set_value("int8").run()
+    assert app.query_params["variant"] == "int8"
+    gone = page(monkeypatch, "--artifacts", artifacts, run="gone")
+    assert "no run **gone** here" in gone.warning[0].value
+    assert not gone.exception
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(b"TFL3" * 4, "broken.tflite"), (network(), "no labels inside")],
+)
+def test_a_bad_model_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    artifacts: Path,
+    tmp_path: Path,
+    content: bytes,
+    told: str,
 ) -> None:
     broken = tmp_path / "broken.tflite"
-    broken.write_bytes(b"TFL3" * 4)
+    broken.write_bytes(content)
     app = page(monkeypatch, broken, "--artifacts", artifacts)
     assert not app.exception
     assert len(app.error) == 1
-    assert "broken.tflite" in app.error[0].value
-    app.selectbox[0].select_index(1).run()
+    assert told in app.error[0].value
+    app.selectbox(key="run").set_value("pets").run()
     assert not app.error
 
 
-def test_newest_run_first_and_rejected_files_left_out(
-    tmp_path: Path, model_bytes: bytes
-) -> None:
+def test_newest_run_first_and_rejected_files_left_out(tmp_path: Path) -> None:
     for age, run in enumerate(("new", "old")):
         exports = tmp_path / run / "exports"
         exports.mkdir(parents=True)
         for name in ("float32.tflite", "int8.tflite", "int8.rejected.tflite"):
-            (exports / name).write_bytes(model_bytes)
+            (exports / name).write_bytes(INT8)
             os.utime(exports / name, (1e9 - age, 1e9 - age))
     given = tmp_path / "old" / "exports" / "int8.tflite"
-    assert [found.name for found in find_models(tmp_path)] == [
-        "new / int8",
-        "new / float32",
-        "old / int8",
-        "old / float32",
-    ]
+    names = ["new / int8", "new / float32", "old / int8", "old / float32"]
+    assert [found.name for found in find_models(tmp_path)] == names
     assert [found.name for found in find_models(tmp_path, [given])] == [
         str(given),
         "new / int8",
         "new / float32",
         "old / float32",
     ]
-
-
-def test_visitors_at_once_get_their_own_answers(artifacts: Path) -> None:
-    model = Model(artifacts / "pets" / "exports" / "int8.tflite")
-    asked = {"red": "cat", "lime": "dog", "blue": "a_fish*"}
-    wrong: list[Any] = []
-
-    def visit(colour: str) -> None:
-        for _ in range(20):
-            told = model.answer(photo(colour), 1).prediction.label
-            if told != asked[colour]:
-                wrong.append((colour, told))
-
-    visitors = [threading.Thread(target=visit, args=(c,)) for c in asked]
-    for visitor in visitors:
-        visitor.start()
-    for visitor in visitors:
-        visitor.join()
-    assert not wrong
-
-
-def test_what_the_page_shows_is_what_the_model_saw(artifacts: Path) -> None:
-    model = Model(artifacts / "pets" / "exports" / "int8.tflite")
-    content = photo("red", (300, 100))
-    answer = model.answer(content, 2)
-    from edge.preprocess import load_pixels
-
-    assert np.array_equal(answer.seen, load_pixels(content, model.classifier.recipe))
-    assert len(answer.prediction.ranking) == 2
-    assert answer.decode_ms > 0
-    assert answer.inference_ms > 0
-    with pytest.raises(PhotoError):
-        model.answer(b"", 2)
 
 
 @pytest.mark.parametrize(
@@ -242,12 +276,14 @@ def test_settings_are_the_same_in_the_file_and_the_command() -> None:
     tomllib = pytest.importorskip("tomllib", reason="Python 3.11 reads TOML")
     tables = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text("utf-8"))
     flat: dict[str, str] = {}
-    for section, table in tables.items():
-        for name, value in table.items():
-            inner = value if isinstance(value, dict) else {"": value}
-            for key, found in inner.items():
-                path = ".".join(filter(None, (section, name, key)))
-                flat[path] = (
-                    str(found).lower() if found in (True, False) else str(found)
-                )
+
+    def walk(inner: dict[str, Any], path: tuple[str, ...]) -> None:
+        for key, found in inner.items():
+            if isinstance(found, dict):
+                walk(found, (*path, key))
+            else:
+                text = str(found).lower() if isinstance(found, bool) else str(found)
+                flat[".".join((*path, key))] = text
+
+    walk(tables, ())
     assert flat == cli.SETTINGS

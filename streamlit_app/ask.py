@@ -1,0 +1,111 @@
+"""A photo's bytes and a pool: what the page shows of it.
+
+The same calls as `edge classify`: `open_photo`, `fit`, `Classifier.predict`. What is
+kept of an answer are small JPEG and PNG files, so a page of photos stays light.
+
+It does not know: Streamlit, where photos come from.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from edge.classifier import Prediction
+from edge.preprocess import Pixels, fit, open_photo
+from streamlit_app.pool import Pool
+
+MOST_LABELS = 10  # in a ranking
+VIEW_SIDE, THUMB_SIDE = 720, 96  # pixels, the longer side
+_ANIMATED = {b"GIF8", b"RIFF", b"\x89PNG"}  # the formats whose files may move
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of one photo.
+
+    `view` is a JPEG of the upright photo, `seen` a PNG of exactly the pixels that the
+    model got. Milliseconds: decoding includes the resize; inference is the model
+    alone. `animated`: only the first picture of the file was looked at.
+    """
+
+    prediction: Prediction
+    view: bytes
+    seen: bytes
+    decode_ms: float
+    inference_ms: float
+    animated: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One photo of a batch: like an answer, with a thumbnail only."""
+
+    prediction: Prediction
+    thumbnail: bytes
+    decode_ms: float
+    inference_ms: float
+
+
+def answer(pool: Pool, content: bytes, top_k: int = MOST_LABELS) -> Answer:
+    """Of a photo's bytes; PhotoError when it cannot be read."""
+    photo, seen, prediction, decode_ms, inference_ms = _asked(pool, content, top_k)
+    photo.thumbnail((VIEW_SIDE, VIEW_SIDE), Image.Resampling.BILINEAR)
+    return Answer(
+        prediction,
+        _encoded(photo, "JPEG", quality=85),
+        _encoded(Image.fromarray(seen), "PNG", compress_level=1),
+        decode_ms,
+        inference_ms,
+        _animated(content),
+    )
+
+
+def row(pool: Pool, content: bytes, top_k: int) -> Row:
+    """The same for a batch."""
+    photo, _, prediction, decode_ms, inference_ms = _asked(pool, content, top_k)
+    photo.thumbnail((THUMB_SIDE, THUMB_SIDE), Image.Resampling.BOX)
+    thumbnail = _encoded(photo, "JPEG", quality=80)
+    return Row(prediction, thumbnail, decode_ms, inference_ms)
+
+
+def _asked(
+    pool: Pool, content: bytes, top_k: int
+) -> tuple[Image.Image, Pixels, Prediction, float, float]:
+    recipe = pool.facts.recipe
+    start = time.perf_counter()
+    photo = open_photo(content, hint=(recipe.width, recipe.height))
+    seen = fit(photo, recipe)
+    decoded = time.perf_counter()
+    with pool.borrow() as classifier:
+        borrowed = time.perf_counter()
+        prediction = classifier.predict(seen, top_k)
+        done = time.perf_counter()
+    return photo, seen, prediction, (decoded - start) * 1e3, (done - borrowed) * 1e3
+
+
+def _encoded(image: Image.Image, kind: str, **options: int) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def _animated(content: bytes) -> bool:
+    if content[:4] not in _ANIMATED:
+        return False
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return bool(getattr(image, "is_animated", False))
+    except Exception:  # it was decoded already: whatever it is, it does not move
+        return False
+
+
+def thumbnail(path: Path, side: int = 240) -> bytes:
+    """A JPEG of a photo on this disk, its longer side `side`; PhotoError."""
+    photo = open_photo(path, hint=(side // 2, side // 2))
+    photo.thumbnail((side, side), Image.Resampling.BILINEAR)
+    return _encoded(photo, "JPEG", quality=80)

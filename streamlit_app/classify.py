@@ -1,0 +1,198 @@
+"""Classify: a photo, its answer, and why."""
+
+from __future__ import annotations
+
+import io
+from html import escape
+
+import numpy as np
+import streamlit as st
+from PIL import Image
+
+from edge.errors import EdgegraftError, PhotoError
+from streamlit_app import ask, dropzone, house, keeping, look, occlusion
+from streamlit_app.ask import Answer
+from streamlit_app.pool import Pool
+from streamlit_app.uploads import Photo
+
+ON_A_PAGE = 12  # photos; only these are decoded
+PHOTO, SEEN, WHY = "Photo", "As the model saw it", "Why?"
+MOVES = "<br>it moves; only its first picture was looked at"
+LITTLE = 0.01  # a fall of a point or less: no single part mattered
+
+
+def page() -> None:
+    pool = house.pool()
+    drop = dropzone.photos()
+    if pool is None:
+        return
+    if len(drop.photos) == 1:
+        one(pool, drop.photos[0])
+    elif drop.photos:
+        many(pool, drop.photos)
+    dropzone.refusals(drop)
+    keeping.notice()
+
+
+def answered(pool: Pool, photo: Photo) -> Answer | None:
+    """The answer of a photo, remembered; None after saying what is wrong with it."""
+    try:
+        return house.remembered(
+            (photo.key, pool.digest), lambda: ask.answer(pool, photo.read())
+        )
+    except PhotoError as error:
+        dropzone.unreadable(photo.name, error.reason)
+    except (OSError, EdgegraftError) as error:
+        dropzone.unreadable(photo.name, str(error))
+    return None
+
+
+def one(pool: Pool, photo: Photo) -> None:
+    """A photo with room: three views of it on one side, the answer on the other."""
+    answer = answered(pool, photo)
+    if answer is None:
+        return
+    left, right = st.columns([6, 5], gap="large")
+    with right:
+        explain(pool, photo, answer)
+    with left:
+        views(pool, photo, answer)
+    keeping.offer(pool, photo, answer.prediction)
+
+
+def explain(pool: Pool, photo: Photo, answer: Answer) -> None:
+    """The answer in words and bars, what it took, and a way to say it is wrong."""
+    told, sure_from = answer.prediction, house.threshold()
+    limit = pool.facts.card.familiarity_threshold if pool.facts.card else None
+    reason = look.doubt(told, sure_from, limit)
+    unsure = reason is not None
+    look.html(
+        look.headline(told, sure_from)
+        + look.bars(told.ranking[: house.top_k()], unsure)
+        + (f'<p class="eg-soft">{escape(reason)}</p>' if reason else "")
+        + f'<p class="eg-soft"><span>{escape(photo.name)}</span><br>decoded in '
+        f"{answer.decode_ms:.1f} ms, answered in {answer.inference_ms:.1f} ms"
+        + (MOVES if answer.animated else "")
+        + f'<span data-server-ms="{house.so_far_ms():.1f}"></span></p>'
+    )
+    keeping.wrong(pool, photo, told)
+
+
+def views(pool: Pool, photo: Photo, answer: Answer) -> None:
+    """The photo, the model's pixels, the heat map: one frame of one size."""
+    frame = st.container()
+    view = st.segmented_control(
+        "View",
+        [PHOTO, SEEN, WHY],
+        default=PHOTO,
+        required=True,
+        label_visibility="collapsed",
+        key="view",
+    )
+    told = answer.prediction
+    if view == PHOTO:
+        with frame:
+            look.frame(answer.view, f"{photo.name}, upright")
+    elif view == SEEN:
+        recipe = pool.facts.recipe
+        with frame:
+            look.frame(answer.seen, f"{photo.name} as the model saw it", "seen")
+        st.caption(
+            f"{recipe.width} × {recipe.height} pixels, {recipe.resize}, "
+            f"{recipe.filter}: exactly what went into the network."
+        )
+    else:
+        with frame, st.spinner("Asking the model with parts covered"):
+            picture, text = house.remembered(
+                ("why", photo.key, pool.digest), lambda: why(pool, answer)
+            )
+            look.frame(picture, f"What mattered for {told.ranking[0][0]}", "seen")
+        st.caption(text)
+
+
+def why(pool: Pool, answer: Answer) -> tuple[bytes, str]:
+    """(PNG, sentence) of the heat map."""
+    seen = np.asarray(Image.open(io.BytesIO(answer.seen)).convert("RGB"))
+    found = occlusion.falls(pool, seen)
+    file = io.BytesIO()
+    Image.fromarray(occlusion.overlay(seen, found.heat)).save(file, "PNG")
+    label = look.plain(found.label)
+    lowest = max(found.probability - found.greatest, 0.0)
+    if found.greatest < LITTLE:
+        text = (
+            f"No single part decides: whichever was covered, {label} stayed at "
+            f"{look.percent(lowest)} or more."
+        )
+    else:
+        text = (
+            f"Orange matters most: covered there, {label} falls from "
+            f"{look.percent(found.probability)} to {look.percent(lowest)}."
+        )
+    return file.getvalue(), (
+        f"{text} {found.places} patches, each asked of this very file, in "
+        f"{found.seconds:.1f} s."
+    )
+
+
+def many(pool: Pool, photos: list[Photo]) -> None:
+    """Cards in columns, a page at a time; each opens into the large view."""
+    pages = -(-len(photos) // ON_A_PAGE)
+    number = 1
+    if pages > 1:
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            number = int(st.number_input(f"Page (of {pages})", 1, pages, 1, width=160))
+            st.caption(f"{len(photos):,} photos. The Batch page does them all at once.")
+    shown = photos[(number - 1) * ON_A_PAGE :][:ON_A_PAGE]
+    columns = st.columns(min(len(shown), 3))
+    counts: dict[str, int] = {}
+    for place, photo in enumerate(shown):
+        with columns[place % len(columns)]:
+            answer = answered(pool, photo)
+            if answer is None:
+                counts["could not be read"] = counts.get("could not be read", 0) + 1
+                continue
+            told = answer.prediction
+            counts[told.label] = counts.get(told.label, 0) + 1
+            card(pool, photo, answer)
+            keeping.offer(pool, photo, told)
+    told_counts = ", ".join(f"{n} {look.plain(label)}" for label, n in counts.items())
+    st.caption(f"{len(shown)} photos on this page: {told_counts}")
+
+
+def card(pool: Pool, photo: Photo, answer: Answer) -> None:
+    told, sure_from = answer.prediction, house.threshold()
+    with st.container(border=True):
+        look.html(
+            look.image(answer.view, photo.name)
+            + look.headline(told, sure_from, 3)
+            + look.bars(
+                told.ranking[: min(house.top_k(), 3)],
+                not told.known or told.probability < sure_from,
+            ),
+            "eg-card",
+        )
+        with st.container(
+            horizontal=True,
+            horizontal_alignment="distribute",
+            vertical_alignment="center",
+        ):
+            st.caption(look.plain(photo.name))
+            if st.button(
+                "Open",
+                key=f"open {photo.key}",
+                type="tertiary",
+                help=f"{photo.name}: larger, and why",
+            ):
+                larger(pool, photo)
+
+
+@st.dialog("Photo", width="large")
+def larger(pool: Pool, photo: Photo) -> None:
+    answer = answered(pool, photo)
+    if answer is not None:
+        views(pool, photo, answer)
+        explain(pool, photo, answer)
+
+
+if __name__ == "__main__":
+    page()

@@ -1,0 +1,220 @@
+"""Photos that are worth labelling: a queue on disk, and what was labelled.
+
+    artifacts/feedback/
+        .queue/<digest>.jpg, .json    waiting, with what was answered and why
+        <label>/<digest>.jpg          labelled: a folder that training takes as it is
+        .labelled/<digest>.json       where a labelled photo came from
+
+A file is the visitor's own, byte by byte (its EXIF too), named after its content, so
+the same photo is kept once. Only this module's own files are ever moved or removed.
+
+It does not know: Streamlit, who agreed to what.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import threading
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from edge.classifier import Prediction
+from edge.errors import EdgegraftError
+from edge.preprocess import open_photo
+
+MOST_WAITING = 2000
+MOST_BYTES = 2 << 30
+UNSURE, UNKNOWN, WRONG, DEVICE = "unsure", "unknown", "marked wrong", "from a device"
+_ENDINGS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}
+_ENDINGS |= {"GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif", "HEIF": ".heic"}
+_ENDINGS |= {"AVIF": ".avif", "PPM": ".ppm"}
+_NAME = re.compile(r"[0-9a-f]{24}")
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A photo in the queue. `suggested` is the label to begin with."""
+
+    digest: str
+    ending: str
+    name: str
+    why: str
+    model: str
+    suggested: str | None
+    probability: float | None
+    ranking: tuple[tuple[str, float], ...]
+    added: float
+
+
+class Feedback:
+    """The folder of one place; several visitors may use it at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._queue = folder / ".queue"
+        self._labelled = folder / ".labelled"
+
+    def waiting(self) -> list[Waiting]:
+        """The queue, the oldest first; damaged records are left out."""
+        found = []
+        for path in self._records(self._queue):
+            with suppress(OSError, ValueError, TypeError, KeyError):
+                record = json.loads(path.read_text("utf-8"))
+                ranking = tuple((str(a), float(b)) for a, b in record["ranking"])
+                waiting = Waiting(**{**record, "ranking": ranking})
+                if self.path(waiting).is_file():
+                    found.append(waiting)
+        return sorted(found, key=lambda one: (one.added, one.digest))
+
+    def path(self, waiting: Waiting) -> Path:
+        return self._queue / (waiting.digest + waiting.ending)
+
+    def add(
+        self,
+        content: bytes,
+        name: str,
+        why: str,
+        model: str,
+        prediction: Prediction,
+        suggested: str | None = None,
+    ) -> str | None:
+        """Keep a photo; its digest, or None when it is here already.
+
+        PhotoError when it cannot be read, EdgegraftError when the queue is full or the
+        folder cannot be written.
+        """
+        digest = hashlib.sha256(content).hexdigest()[:24]
+        if self._known(digest, why):
+            return None
+        open_photo(content, hint=(64, 64))  # only what training can read
+        there = self._records(self._queue)
+        if len(there) >= MOST_WAITING:
+            raise EdgegraftError(
+                f"{self.folder}: expected at most {MOST_WAITING:,} photos to wait; "
+                "label some first"
+            )
+        label, chance = prediction.ranking[0]
+        record = Waiting(
+            digest,
+            _ending(content),
+            name[:200],
+            why,
+            model,
+            suggested or label,
+            chance,
+            prediction.ranking[:5],
+            time.time(),
+        )
+        try:
+            self._queue.mkdir(parents=True, exist_ok=True)
+            if _size(self._queue) + len(content) > MOST_BYTES:
+                raise EdgegraftError(
+                    f"{self.folder}: expected at most {MOST_BYTES >> 30} GB of photos "
+                    "to wait; label some first"
+                )
+            _write(self.path(record), content)
+            text = json.dumps(asdict(record), ensure_ascii=False)
+            _write(self._queue / f"{digest}.json", text.encode())
+        except OSError as error:
+            raise EdgegraftError(f"{self.folder}: {error.strerror or error}") from None
+        return digest
+
+    def label(self, waiting: Waiting, label: str) -> Path:
+        """Move a photo to its label's folder; its new place."""
+        folder = self.folder / _folder_of(label)
+        target = folder / (waiting.digest + waiting.ending)
+        try:
+            if not self.path(waiting).is_file():
+                raise FileNotFoundError
+            folder.mkdir(parents=True, exist_ok=True)
+            self._labelled.mkdir(parents=True, exist_ok=True)
+            os.replace(self.path(waiting), target)
+            record = self._queue / f"{waiting.digest}.json"
+            os.replace(record, self._labelled / record.name)
+        except FileNotFoundError:
+            raise EdgegraftError(
+                f"{waiting.name}: somebody else labelled it just now"
+            ) from None
+        except OSError as error:
+            raise EdgegraftError(f"{folder}: {error.strerror or error}") from None
+        return target
+
+    def undo(self, waiting: Waiting, label: str) -> None:
+        """Back into the queue, as it was."""
+        here = self.folder / _folder_of(label) / (waiting.digest + waiting.ending)
+        record = f"{waiting.digest}.json"
+        try:
+            os.replace(self._labelled / record, self._queue / record)
+            os.replace(here, self.path(waiting))
+        except OSError as error:
+            raise EdgegraftError(f"{here}: {error.strerror or error}") from None
+
+    def discard(self, waiting: Waiting) -> None:
+        """Remove the copy that was kept in the queue."""
+        with suppress(FileNotFoundError):
+            self.path(waiting).unlink()
+        with suppress(FileNotFoundError):
+            (self._queue / f"{waiting.digest}.json").unlink()
+
+    def labelled(self) -> dict[str, int]:
+        """Label to number of photos that were labelled."""
+        counts: dict[str, int] = {}
+        if self.folder.is_dir():
+            for folder in sorted(self.folder.iterdir()):
+                if folder.is_dir() and not folder.name.startswith("."):
+                    names = [path.stem for path in folder.iterdir()]
+                    count = sum(_NAME.fullmatch(n) is not None for n in names)
+                    if count:
+                        counts[folder.name] = count
+        return counts
+
+    def _records(self, folder: Path) -> list[Path]:
+        return sorted(folder.glob("*.json")) if folder.is_dir() else []
+
+    def _known(self, digest: str, why: str) -> bool:
+        """Here already? What is marked wrong replaces a guess that waits."""
+        name = f"{digest}.json"
+        if (self._labelled / name).exists():
+            return True
+        return why != WRONG and (self._queue / name).exists()
+
+
+def reason(prediction: Prediction, below: float) -> str | None:
+    """Why an answer makes its photo worth labelling; None when it does not."""
+    if not prediction.known:
+        return UNKNOWN
+    return UNSURE if prediction.probability < below else None
+
+
+def _folder_of(label: str) -> str:
+    if not label.strip() or label.startswith(".") or re.search(r"[/\\:\0]", label):
+        raise EdgegraftError(
+            f"expected a label that can name a folder, got {label!r:.60}"
+        )
+    return label
+
+
+def _ending(content: bytes) -> str:
+    with Image.open(io.BytesIO(content)) as image:
+        return _ENDINGS.get(image.format or "", ".jpg")
+
+
+def _size(folder: Path) -> int:
+    return sum(entry.stat().st_size for entry in os.scandir(folder) if entry.is_file())
+
+
+def _write(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}.{threading.get_ident()}.part")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

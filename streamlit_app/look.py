@@ -1,0 +1,171 @@
+"""How things look: the style sheet, and the small pieces of HTML of every page.
+
+Names and labels are escaped here and nowhere else. Pictures are embedded, so that an
+answer arrives whole, in one message, and nothing is asked for again.
+
+It does not know: models, Streamlit's widgets.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from html import escape
+
+import streamlit as st
+
+from edge.classifier import Prediction
+
+ACCENT, AMBER, GREY = "#0d9488", "#d97706", "#8a9693"
+SERIES = ("#0d9488", "#d97706", "#6366f1", "#db2777", "#65a30d", "#0284c7", "#8a9693")
+PERCENT_LEAST = 0.0005  # shown as less than 0.1 %
+
+_STYLE = """<style>
+.block-container {padding-top: 4.2rem; padding-bottom: 3rem; max-width: 1120px}
+.eg {--line: color-mix(in srgb, currentColor 14%, transparent);
+  --soft: color-mix(in srgb, currentColor 62%, transparent); line-height: 1.4}
+.eg-soft {color: var(--soft); font-size: .86rem}
+.eg h2 {font-size: 2rem; font-weight: 650; margin: 0; padding: 0; line-height: 1.15;
+  overflow-wrap: anywhere}
+.eg h3 {font-size: 1.05rem; font-weight: 600; margin: 0; padding: 0;
+  overflow-wrap: anywhere}
+.eg h2 b, .eg h3 b {font-weight: 400; color: var(--soft);
+  font-variant-numeric: tabular-nums}
+.eg ul.eg-bars {display: grid; gap: .45rem .7rem; list-style: none;
+  grid-template-columns: fit-content(45%) 1fr max-content; align-items: center;
+  margin: .9rem 0 .6rem !important; padding: 0 !important; font-size: .92rem}
+.eg .eg-bars li {display: contents}
+.eg-bars span:first-child {overflow: hidden; text-overflow: ellipsis;
+  white-space: nowrap}
+.eg-track {height: .55rem; border-radius: .3rem; background: var(--line);
+  overflow: hidden}
+.eg-track i {display: block; height: 100%; border-radius: .3rem; background: #8a9693}
+.eg-bars li:first-child .eg-track i {background: #0d9488}
+.eg-bars.unsure li:first-child .eg-track i {background: #d97706}
+.eg-bars em {font-style: normal; text-align: right; font-variant-numeric: tabular-nums}
+.eg-frame {border: 1px solid var(--line); border-radius: .7rem; overflow: hidden;
+  background: color-mix(in srgb, currentColor 4%, transparent); display: flex;
+  align-items: center; justify-content: center; height: min(52vh, 430px)}
+.eg-frame img {max-width: 100%; max-height: 100%; object-fit: contain; display: block}
+.eg-frame.seen img {height: 100%; image-rendering: auto}
+.eg-card img {width: 100%; height: 168px; object-fit: cover; border-radius: .5rem;
+  display: block; margin-bottom: .5rem}
+.eg-card ul.eg-bars {font-size: .84rem; gap: .25rem .6rem;
+  margin: .5rem 0 .2rem !important}
+.eg-badge {display: inline-block; font-size: .78rem; padding: .08rem .5rem;
+  border-radius: 1rem; border: 1px solid currentColor; margin-left: .5rem;
+  vertical-align: middle;
+  font-weight: 500; line-height: 1.3; letter-spacing: 0}
+.eg-badge.amber {color: #b45309} .eg-badge.teal {color: #0f766e}
+@media (max-width: 640px) {.eg-frame {height: 250px}}
+@media (prefers-color-scheme: dark) {.eg-badge.amber {color: #fbbf24}
+  .eg-badge.teal {color: #2dd4bf}}
+.eg-facts {display: grid; grid-template-columns: auto 1fr; gap: .3rem .9rem;
+  font-size: .88rem; margin: .3rem 0 !important; padding: 0 !important}
+.eg-facts dt {color: var(--soft); margin: 0} .eg-facts dd {margin: 0;
+  overflow-wrap: anywhere}
+.eg-shots {display: grid; grid-template-columns: repeat(auto-fill, minmax(120px, 1fr));
+  gap: .7rem} .eg-shots figure {margin: 0} .eg-shots img {width: 100%; height: 110px;
+  object-fit: cover; border-radius: .4rem} .eg-shots figcaption {font-size: .78rem;
+  color: var(--soft); overflow: hidden; text-overflow: ellipsis}
+.eg-hidden {position: absolute; width: 1px; height: 1px; overflow: hidden;
+  clip-path: inset(50%)}
+</style>"""
+
+
+def style(title: str) -> None:
+    """The style sheet, and the page's name for those who do not see it."""
+    st.html(_STYLE)
+    html(f'<h1 class="eg-hidden">edgegraft: {escape(title)}</h1>')
+
+
+def html(body: str, kind: str = "") -> None:
+    """A piece of HTML whose parts are escaped already."""
+    st.html(f'<div class="eg {kind}">{body}</div>')
+
+
+def percent(share: float) -> str:
+    """0.982 -> 98.2 %."""
+    return "<0.1 %" if 0 < share < PERCENT_LEAST else f"{share * 100:.1f} %"
+
+
+def data_url(picture: bytes) -> str:
+    """A JPEG or PNG as an address that carries it."""
+    kind = "png" if picture[:4] == b"\x89PNG" else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
+
+
+def image(picture: bytes, alt: str) -> str:
+    return f'<img src="{data_url(picture)}" alt="{escape(alt)}">'
+
+
+def frame(picture: bytes, alt: str, kind: str = "") -> None:
+    """One picture in a frame whose size never changes, so nothing jumps."""
+    html(f'<div class="eg-frame {kind}">{image(picture, alt)}</div>')
+
+
+def bars(ranking: Sequence[tuple[str, float]], unsure: bool) -> str:
+    """The best labels as bars; read aloud as label and percent."""
+    rows = "".join(
+        f'<li role="listitem"><span title="{escape(label)}">{escape(label)}</span>'
+        f'<span class="eg-track" aria-hidden="true">'
+        f'<i style="width:{min(max(chance, 0), 1) * 100:.1f}%"></i></span>'
+        f"<em>{percent(chance)}</em></li>"
+        for label, chance in ranking
+    )
+    kind = "eg-bars unsure" if unsure else "eg-bars"
+    return f'<ul role="list" class="{kind}">{rows}</ul>'
+
+
+def headline(told: Prediction, threshold: float, level: int = 2) -> str:
+    """The answer in words, with the doubt that belongs to it."""
+    label, chance = told.ranking[0]
+    if not told.known:
+        return (
+            f'<span class="eg-badge amber">refused</span><h{level}>unknown</h{level}>'
+        )
+    badge = ""
+    if told.probability < threshold:
+        badge = '<span class="eg-badge amber">unsure</span>'
+    return f"<h{level}>{escape(label)} <b>{percent(chance)}</b>{badge}</h{level}>"
+
+
+def doubt(told: Prediction, threshold: float, limit: float | None) -> str | None:
+    """A sentence why an answer should not be relied on; None when it may be."""
+    label, chance = told.ranking[0]
+    if not told.known:
+        beyond = "" if limit is None else f", below {limit:.2g}"
+        return (
+            "This looks like none of the photos the model learned from "
+            f"(familiarity {told.familiarity:.2g}{beyond}). The nearest label would "
+            f"be {label}."
+        )
+    if told.probability < threshold:
+        return (
+            f"{percent(chance)} is below your threshold of {percent(threshold)}: "
+            f"the model leans to {label}, no more."
+        )
+    return None
+
+
+def facts(rows: Iterable[tuple[str, str]]) -> None:
+    """Names and values, side by side."""
+    body = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in rows)
+    html(f'<dl class="eg-facts">{body}</dl>')
+
+
+def shots(pictures: Iterable[tuple[bytes, str]]) -> None:
+    """Small pictures with a line under each."""
+    body = "".join(
+        f"<figure>{image(picture, text)}"
+        f"<figcaption>{escape(text)}</figcaption></figure>"
+        for picture, text in pictures
+    )
+    html(f'<div class="eg-shots">{body}</div>')
+
+
+def plain(text: str) -> str:
+    """A label or file name as it is, whatever Markdown would make of it."""
+    return "".join(
+        "\\" + sign if sign in r"\`*_{}[]()#+!|<>~:$" else sign for sign in text
+    )

@@ -1,0 +1,177 @@
+"""What a run's folder tells, read carefully: a run may be half written or older.
+
+It does not know: how a run is made (finetune, quantize), or how it is shown.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]
+MOST_BYTES = 64 << 20  # of a run's JSON file
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder; what is missing is empty, what is wrong is in `problems`."""
+
+    folder: Path
+    config: Record
+    metrics: Record
+    comparison: Record
+    history: tuple[dict[str, float], ...]
+    counts: dict[str, dict[str, int]]
+    problems: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        labels = self.config.get("labels") or self.comparison.get("labels") or ()
+        return tuple(str(label) for label in labels)
+
+    @property
+    def files(self) -> list[Record]:
+        """The measured files of the comparison that have what a plot takes."""
+        found = self.comparison.get("files")
+        return [
+            record
+            for record in (found if isinstance(found, list) else [])
+            if isinstance(record, dict)
+            and all(
+                isinstance(record.get(key), (int, float))
+                for key in ("accuracy", "p50_ms", "size_bytes")
+            )
+        ]
+
+
+def read_run(folder: Path) -> Run:
+    """Everything the page shows of a run."""
+    problems: list[str] = []
+    config = _json(folder / "run.json", problems)
+    metrics = _json(folder / "metrics.json", problems)
+    comparison = _json(folder / "comparison.json", problems)
+    if not config and not problems:
+        problems.append("This folder has no run.json: it is no run of edgegraft.")
+    elif config.get("status") not in (None, "trained"):
+        problems.append(
+            "Its training did not end. Go on with: "
+            f"edgegraft finetune --run {folder.name} --resume"
+        )
+    elif config and not comparison and not problems:
+        problems.append(
+            f"Its files were not measured yet. Run: edgegraft compare {folder}"
+        )
+    history, counts = _history(folder / "history.csv"), _counts(folder / "split.csv")
+    return Run(folder, config, metrics, comparison, history, counts, tuple(problems))
+
+
+def find_runs(artifacts: Path) -> list[Run]:
+    """All runs, the newest first."""
+    folders = [path.parent for path in artifacts.glob("*/run.json")]
+    folders.sort(key=lambda folder: (-_changed(folder / "run.json"), folder.name))
+    return [read_run(folder) for folder in folders]
+
+
+def front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Which (latency, accuracy) no other beats in both, by rising latency."""
+    best, found = -1.0, []
+    order = sorted(range(len(points)), key=lambda k: (points[k][0], -points[k][1]))
+    for place in order:
+        if points[place][1] > best:
+            best = points[place][1]
+            found.append(place)
+    return found
+
+
+def disagreements(run: Run, record: Record) -> list[tuple[str, str, str, Path | None]]:
+    """Test photos that float32 got right and this file wrong: (name, truth, answer,
+    path), the path only where the photo still lies where the run found it."""
+    labels, told = run.labels, []
+    listed = record.get("float_right_this_wrong")
+    root = Path(str(run.config.get("photos") or ""))
+    for entry in listed if isinstance(listed, list) else []:
+        name, truth, answer = _named(entry, labels)
+        if not name:
+            continue
+        path = (root / name).resolve() if run.config.get("photos") else None
+        inside = path is not None and path.is_relative_to(root.resolve())
+        there = path is not None and inside and path.is_file()
+        told.append((name, truth, answer, path if there else None))
+    return told
+
+
+def _named(entry: Any, labels: Sequence[str]) -> tuple[str, str, str]:
+    """(path, truth, answer) of what comparison.json says of one photo."""
+    if isinstance(entry, dict):
+        return tuple(str(entry.get(k) or "") for k in ("photo", "truth", "answer"))  # type: ignore[return-value]
+    if isinstance(entry, str):
+        return entry, "", ""
+    if not isinstance(entry, list) or not entry:
+        return "", "", ""
+    words = [
+        labels[value] if isinstance(value, int) and value < len(labels) else str(value)
+        for value in entry[1:3]
+    ]
+    words += [""] * (2 - len(words))
+    return str(entry[0]), words[0], words[1]
+
+
+def _json(path: Path, problems: list[str]) -> Record:
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            problems.append(f"{path.name} is too large to show.")
+            return {}
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        problems.append(f"{path.name} cannot be read; it is damaged or half written.")
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _history(path: Path) -> tuple[dict[str, float], ...]:
+    rows = []
+    for row in _csv(path):
+        numbers = {}
+        for key, value in row.items():
+            try:
+                numbers[str(key)] = float(value)
+            except (TypeError, ValueError):
+                continue
+        rows.append(numbers)
+    return tuple(row for row in rows if "epoch" in row)
+
+
+def _counts(path: Path) -> dict[str, dict[str, int]]:
+    """Label to photos in each part, from split.csv."""
+    table: dict[str, dict[str, int]] = {}
+    for row in _csv(path):
+        label, part = row.get("label"), row.get("split")
+        if label and part:
+            parts = table.setdefault(label, {})
+            parts[part] = parts.get(part, 0) + 1
+    return dict(sorted(table.items()))
+
+
+def _csv(path: Path) -> list[dict[str, str]]:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return list(csv.DictReader(file))
+    except (OSError, csv.Error):
+        return []
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -1,0 +1,162 @@
+"""What visitors drop: photos, and ZIP files of photos, read in memory only.
+
+Nothing is unpacked to disk. A file is judged by its content when it is decoded;
+here only what is too large, not allowed in a ZIP, or no photo by its ending is
+turned away, file by file, and the others go on.
+
+It does not know: Streamlit, models.
+"""
+
+from __future__ import annotations
+
+import io
+import stat
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Protocol
+
+from edge.preprocess import PHOTO_SUFFIXES
+
+MEGABYTE = 1 << 20
+MOST_PHOTO_BYTES = 64 * MEGABYTE  # a 100-megapixel photo has about 50
+MOST_ZIP_BYTES = 1024 * MEGABYTE
+MOST_UNPACKED = 4096 * MEGABYTE
+MOST_ENTRIES = 5000  # of a ZIP
+MOST_TOLD = 20  # refused entries of one ZIP that are named one by one
+ENDINGS = sorted(suffix.removeprefix(".") for suffix in PHOTO_SUFFIXES)
+
+
+class Dropped(Protocol):
+    """What Streamlit's uploader hands over."""
+
+    name: str
+    file_id: str
+
+    def getvalue(self) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo to be decoded: `read` gives its bytes, `key` is the same on a rerun."""
+
+    name: str
+    key: str
+    read: Callable[[], bytes]
+
+
+@dataclass
+class Drop:
+    """The photos of an upload, and what was turned away: (name, reason)."""
+
+    photos: list[Photo] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    others: int = 0  # files in ZIPs that are no photos, such as text
+
+
+def unpacked(files: Iterable[Dropped]) -> Drop:
+    """Photos as they are, ZIP files by what is in them, in order."""
+    drop = Drop()
+    for file in files:
+        content = file.getvalue()
+        if content[:4] in (b"PK\x03\x04", b"PK\x05\x06") or _is_zip(file.name):
+            _from_zip(file, content, drop)
+        elif len(content) > MOST_PHOTO_BYTES:
+            drop.refused.append((file.name, _too_large(len(content))))
+        else:
+            drop.photos.append(Photo(file.name, file.file_id, file.getvalue))
+    return drop
+
+
+def _from_zip(file: Dropped, content: bytes, drop: Drop) -> None:
+    if len(content) > MOST_ZIP_BYTES:
+        drop.refused.append((file.name, _too_large(len(content), MOST_ZIP_BYTES)))
+        return
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(content))
+        entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
+        reason = " ".join(str(error).split())
+        drop.refused.append((file.name, f"expected a whole ZIP file, got: {reason}"))
+        return
+    if len(entries) > MOST_ENTRIES:
+        drop.refused.append(
+            (
+                file.name,
+                f"expected at most {MOST_ENTRIES:,} files in a ZIP, got "
+                f"{len(entries):,}; drop it in parts, or run: edgegraft edge classify",
+            )
+        )
+        return
+    if sum(entry.file_size for entry in entries) > MOST_UNPACKED:
+        drop.refused.append(
+            (file.name, f"unpacks to more than {MOST_UNPACKED // MEGABYTE:,} MB")
+        )
+        return
+    found = len(drop.photos)
+    refused: list[tuple[str, str]] = []
+    for number, entry in enumerate(entries):
+        name = entry.filename
+        refusal = _refusal(entry)
+        if refusal:
+            refused.append((f"{file.name}: {name}", refusal))
+        elif _hidden(name) or not _is_photo(name):
+            drop.others += not _hidden(name)
+        else:
+            drop.photos.append(
+                Photo(name, f"{file.file_id}/{number}", _reader(archive, entry))
+            )
+    drop.refused += refused[:MOST_TOLD]
+    if len(refused) > MOST_TOLD:
+        more = len(refused) - MOST_TOLD
+        drop.refused.append((file.name, f"{more:,} more files were turned away"))
+    if len(drop.photos) == found and not refused:
+        drop.refused.append((file.name, "expected photos in it, got none"))
+
+
+def _refusal(entry: zipfile.ZipInfo) -> str | None:
+    """Why an entry of a ZIP is not opened; None when it may be."""
+    name = entry.filename.replace("\\", "/")
+    parts = PurePosixPath(name).parts
+    if name.startswith("/") or ".." in parts or ":" in (parts or ("",))[0]:
+        return "its name leads out of the ZIP"
+    if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
+        return "expected a file, got a link or a device"
+    if _is_zip(name):
+        return "a ZIP inside a ZIP is not opened; unpack it first"
+    if _hidden(name) or not _is_photo(name):
+        return None
+    if entry.flag_bits & 0x1:
+        return "it is locked with a password; unpack the ZIP first"
+    if entry.file_size > MOST_PHOTO_BYTES:
+        return _too_large(entry.file_size)
+    return None
+
+
+def _reader(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Callable[[], bytes]:
+    def read() -> bytes:
+        try:
+            with archive.open(entry) as file:
+                return file.read(MOST_PHOTO_BYTES)
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+            raise OSError(f"damaged in the ZIP: {error}") from error
+
+    return read
+
+
+def _too_large(size: int, most: int = MOST_PHOTO_BYTES) -> str:
+    return f"expected at most {most // MEGABYTE:,} MB, got {size // MEGABYTE:,} MB"
+
+
+def _is_zip(name: str) -> bool:
+    return name.lower().endswith(".zip")
+
+
+def _is_photo(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in PHOTO_SUFFIXES
+
+
+def _hidden(name: str) -> bool:
+    return any(p.startswith((".", "__MACOSX")) for p in PurePosixPath(name).parts)

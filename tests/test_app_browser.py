@@ -1,0 +1,216 @@
+"""The page in a real browser: what only shows there.
+
+One server and one browser for all; the model answers by the mean colour, so every
+answer is known. Nothing may be asked of another host, whatever is done.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+pytest.importorskip("streamlit", reason="the page needs streamlit")
+
+from tests.app_room import ROOT, photo, write_run, zipped
+
+WAIT = 20_000  # milliseconds, on a machine that does other things, too
+INPUT = '[data-testid="stFileUploaderDropzoneInput"]'
+DIM = photo((100, 100, 104))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("served")
+    write_run(folder / "artifacts")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(place: Path, browser: Any) -> Iterator[str]:
+    """The page, served by the command; asks for the browser first, to be skipped."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "streamlit_app", "--no-browser"]
+    command += ["--port", str(port), "--artifacts", str(place / "artifacts")]
+    with open(place / "log.txt", "wb") as log:
+        server = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+    try:
+        end = time.monotonic() + 60
+        while time.monotonic() < end and server.poll() is None:
+            with socket.socket() as probe:
+                if not probe.connect_ex(("localhost", port)):
+                    break
+            time.sleep(0.1)
+        else:
+            pytest.fail((place / "log.txt").read_text())
+        yield f"http://localhost:{port}"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+class Visit:
+    """One visitor: a page of the browser, and the hosts it asked."""
+
+    def __init__(self, browser: Any, address: str, **context: Any) -> None:
+        self.address = address
+        self.context = browser.new_context(permissions=["camera"], **context)
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(WAIT)
+        self.hosts: set[str] = set()
+        self.page.on("request", self._asked)
+        self.page.on("websocket", self._asked)
+
+    def _asked(self, request: Any) -> None:
+        parts = urlsplit(request.url)
+        if parts.scheme not in ("data", "blob"):
+            self.hosts.add(parts.netloc)
+
+    def go(self, path: str = "/") -> Any:
+        self.page.goto(self.address + path)
+        self.page.wait_for_selector('[data-testid="stSidebar"]', state="attached")
+        return self.page
+
+    def drop(self, *files: tuple[str, bytes]) -> None:
+        self.page.wait_for_selector(INPUT, state="attached")
+        self.page.set_input_files(
+            INPUT,
+            [
+                {"name": name, "mimeType": "image/png", "buffer": content}
+                for name, content in files
+            ],
+        )
+
+    def see(self, text: str | re.Pattern[str]) -> Any:
+        found = self.page.get_by_text(text).first
+        found.wait_for()
+        return found
+
+
+@pytest.fixture
+def visit(browser: Any, address: str, request: Any) -> Iterator[Visit]:
+    visitor = Visit(browser, address, **getattr(request, "param", {}))
+    yield visitor
+    visitor.context.close()
+    assert visitor.hosts == {urlsplit(address).netloc}  # no request leaves the machine
+
+
+def test_one_photo_its_reason_and_the_link_to_its_model(visit: Visit) -> None:
+    page = visit.go("/?run=pets&variant=float32")
+    visit.drop(("red.png", photo("red")))
+    page.locator("h2", has_text="red").wait_for()
+    assert page.locator('img[alt="red.png, upright"]').is_visible()
+    page.get_by_text("Why?").click()
+    page.locator('img[alt="What mattered for red"]').wait_for()
+    assert "variant=float32" in page.url
+    undescribed = page.locator("img:not([alt])")
+    assert undescribed.count() == 0
+
+
+def test_a_pasted_photo_is_answered(visit: Visit) -> None:
+    page = visit.go()
+    page.wait_for_selector(INPUT, state="attached")
+    numbers = list(photo("blue"))
+    page.wait_for_function("!!window.edgegraftPaste")
+    page.evaluate(
+        """(numbers) => {
+          const data = new DataTransfer();
+          const bytes = new Uint8Array(numbers);
+          data.items.add(new File([bytes], "pasted.png", {type: "image/png"}));
+          document.dispatchEvent(new ClipboardEvent("paste",
+            {clipboardData: data, bubbles: true}));
+        }""",
+        numbers,
+    )
+    page.locator("h2", has_text="blue").wait_for()
+
+
+def test_thirty_photos_and_a_zip_in_the_batch(visit: Visit) -> None:
+    page = visit.go("/batch")
+    visit.drop(*((f"{n}.png", photo("lime")) for n in range(30)))
+    page.locator("h2", has_text="30 photos").wait_for()
+    page.locator('[data-testid="stDataFrame"]').wait_for()
+    files = {f"{n}__png": photo("blue") for n in range(5)}
+    visit.drop(("more.zip", zipped(**files)))
+    page.locator("h2", has_text="35 photos").wait_for()
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="CSV", exact=True).click()
+    text = Path(waiting.value.path()).read_text()
+    assert text.count(",green,") + text.count(",blue,") >= 35
+    assert text.splitlines()[0].startswith("photo,label,probability")
+
+
+def test_the_camera_is_answered_as_it_looks(visit: Visit) -> None:
+    page = visit.go()
+    page.get_by_text("Camera", exact=True).click()
+    page.locator('[data-testid="stCameraInput"] video').wait_for()
+    page.wait_for_function("document.querySelector('video')?.videoWidth > 0")
+    page.get_by_role("button", name="Take Photo").click()
+    page.locator("h2").first.wait_for()
+    visit.see(re.compile("answered in"))
+
+
+def test_models_side_by_side_and_the_plot(visit: Visit) -> None:
+    page = visit.go("/compare")
+    visit.drop(("red.png", photo("red")))
+    visit.see("they agree")
+    assert page.get_by_text("median of 15 on this host").count() == 2
+    page.get_by_role("tab", name="All runs").click()
+    page.locator(
+        '[data-testid="stVegaLiteChart"] canvas, .vega-embed svg'
+    ).first.wait_for()
+    visit.see(re.compile("The dashed line is the front"))
+
+
+def test_from_an_unsure_photo_to_a_label_by_key(visit: Visit, place: Path) -> None:
+    page = visit.go("/review")
+    visit.see("Off: nothing is written").wait_for()
+    page.get_by_text("Keep photos for review").click()
+    visit.see("Nothing waits")
+    page.get_by_role("link", name="Classify").click()
+    visit.drop(("dim.png", DIM))
+    visit.see("unsure")
+    page.get_by_role("link", name="Review").click()
+    visit.see("What is it?")
+    page.keyboard.press("2")
+    visit.see("Nothing waits")
+    labelled = list((place / "artifacts" / "feedback" / "green").iterdir())
+    assert [path.read_bytes() for path in labelled] == [DIM]
+
+
+@pytest.mark.parametrize(
+    "visit",
+    [
+        {"color_scheme": "dark"},
+        {"viewport": {"width": 390, "height": 844}},
+    ],
+    indirect=True,
+    ids=["dark", "phone"],
+)
+def test_the_dark_theme_and_a_phone(visit: Visit, request: Any) -> None:
+    page = visit.go()
+    visit.drop(("red.png", photo("red")))
+    page.locator("h2", has_text="red").wait_for()
+    if request.node.callspec.id == "dark":
+        colours = page.evaluate(
+            """() => [getComputedStyle(document.querySelector(
+                 '[data-testid="stApp"]')).backgroundColor,
+               getComputedStyle(document.querySelector('h2')).color]"""
+        )
+        dark, light = (sum(map(int, re.findall(r"\d+", c)[:3])) for c in colours)
+        assert dark < 120 and light > 600
+    else:
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= 390  # nothing to scroll sideways
+        box = page.locator("h2").first.bounding_box()
+        assert box["y"] < 844  # the answer shows without scrolling

@@ -1,0 +1,238 @@
+"""Batch, Compare, Model and Review: what they show of runs and photos."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("streamlit", reason="the page needs streamlit")
+
+from streamlit_app.feedback import Feedback
+from tests.app_room import drop, page, photo, shown, write_run, zipped
+
+COLOURS = {"r.png": photo("red"), "g.png": photo("lime"), "b.png": photo("blue")}
+DIM = photo((100, 100, 104))  # about a third for each label
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> Path:
+    write_run(tmp_path / "artifacts")
+    return tmp_path / "artifacts"
+
+
+def test_a_batch_is_counted_listed_and_filtered(
+    monkeypatch: pytest.MonkeyPatch, artifacts: Path
+) -> None:
+    app = page(monkeypatch, "--artifacts", artifacts, at="batch.py")
+    assert "Drop some hundred photos" in shown(app)
+    names = [f"{n}.png" for n in range(20)]
+    files = {name.replace(".", "__"): COLOURS["r.png"] for name in names}
+    drop(
+        app,
+        ("many.zip", zipped(**files)),
+        *COLOURS.items(),
+        ("dim.png", DIM),
+        ("bad.png", b"no"),
+    )
+    assert not app.exception
+    assert "24 photos" in shown(app)
+    table = app.dataframe[0].value
+    assert list(table["photo"][:2]) == ["0.png", "1.png"]
+    assert list(table["label"]).count("red") == 21
+    assert any("bad.png" in error.value for error in app.error)
+    choice = next(o for o in app.button_group(key="only").options if "unsure" in str(o))
+    app.button_group(key="only").set_value([choice]).run()
+    assert list(app.dataframe[0].value["photo"]) == ["dim.png"]
+    assert len(app.get("download_button")) == 3
+
+
+def test_a_zip_of_too_many_files_is_refused_and_the_photo_beside_it_answered(
+    monkeypatch: pytest.MonkeyPatch, artifacts: Path
+) -> None:
+    many = zipped(**{f"{n}__png": b"" for n in range(10_000)})
+    app = page(monkeypatch, "--artifacts", artifacts, at="batch.py")
+    drop(app, ("many.zip", many), ("r.png", COLOURS["r.png"]))
+    assert "expected at most 5,000 files in a ZIP, got 10,000" in app.error[0].value
+    assert list(app.dataframe[0].value["label"]) == ["red"]
+
+
+def test_models_side_by_side_and_runs_by_what_was_measured(
+    monkeypatch: pytest.MonkeyPatch, artifacts: Path
+) -> None:
+    app = page(monkeypatch, "--artifacts", artifacts, at="compare.py")
+    assert app.multiselect[0].value == ["pets / int8", "pets / float32"]
+    drop(app, ("r.png", COLOURS["r.png"]), key="compare photos")
+    assert not app.exception
+    told = shown(app)
+    assert told.count("median of 15 on this host") == 2
+    assert "they agree" in told
+    table = app.dataframe[0].value
+    assert list(table["file"]) == ["float32", "int8"]
+    assert table["drop"][1] == pytest.approx(100 / 9)
+    assert len(app.get("vega_lite_chart")) == 1
+    assert "red, answered blue" in told
+    assert "secret" in told and "photo not here" in told  # never outside the photos
+
+
+def test_runs_that_differ_or_are_half_written_are_told_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch, artifacts: Path
+) -> None:
+    write_run(artifacts, "fish", labels=("perch", "pike", "tench"))
+    half = artifacts / "half"
+    half.mkdir()
+    (half / "run.json").write_text('{"status": "training", "labels": ["a", "b"]}')
+    cut = artifacts / "cut"
+    cut.mkdir()
+    (cut / "run.json").write_text('{"status": "tra')
+    app = page(monkeypatch, "--artifacts", artifacts, at="compare.py")
+    app.multiselect[0].set_value(["pets / int8", "fish / int8"]).run()
+    drop(app, ("r.png", COLOURS["r.png"]), key="compare photos")
+    assert not app.exception
+    warned = " ".join(found.value for found in app.warning)
+    assert "have different labels" in warned
+    assert "red, green, blue" in warned and "perch, pike, tench" in warned
+    assert shown(app).count("median of 15") == 2
+    problems = [found.value for found in app.info]
+    assert any("half" in p and "--resume" in p.replace("\\", "") for p in problems)
+    assert any("cut" in p and "half written" in p for p in problems)
+    assert set(app.dataframe[0].value["run"]) == {"pets", "fish"}
+
+
+def test_the_model_page_is_the_card_for_people(
+    monkeypatch: pytest.MonkeyPatch, artifacts: Path
+) -> None:
+    app = page(monkeypatch, "--artifacts", artifacts, at="model.py")
+    assert not app.exception
+    told = shown(app)
+    assert "pets / int8" in told
+    assert {m.label: m.value for m in app.metric} == {
+        "Accuracy, test photos": "88.9 %",
+        "Time a photo": "1.00 ms",
+        "Size": app.metric[2].value,
+        "Lost against float": "11.1 points",
+    }
+    assert "edge.pyz classify int8.tflite photo.jpg" in told
+    assert "edgegraft edge pack" in told
+    assert "calibration error 4.0 %" in told
+    assert app.dataframe[0].value["train"][0] == 3  # of split.csv
+    assert list(app.dataframe[0].value["recall"]) == [100.0] * 3
+    assert len(app.get("vega_lite_chart")) == 2  # confusion, training
+
+
+def test_a_file_without_a_run_or_with_a_damaged_one_still_has_its_page(
+    monkeypatch: pytest.MonkeyPatch, artifacts: Path
+) -> None:
+    (artifacts / "pets" / "comparison.json").write_text("{")
+    (artifacts / "pets" / "metrics.json").write_bytes(b"\xff\xfe")
+    app = page(monkeypatch, "--artifacts", artifacts, at="model.py")
+    assert not app.exception
+    assert [m.value for m in app.metric][:1] == ["90.0 %"]  # of the file's own card
+    assert sum("damaged or half written" in found.value for found in app.info) == 2
+
+
+def consent(app: Any) -> Any:
+    return app.switch_page("review.py").run().toggle[0].set_value(True).run()
+
+
+def test_nothing_is_written_without_consent_and_unsure_photos_with_it(
+    monkeypatch: pytest.MonkeyPatch, artifacts: Path
+) -> None:
+    app = page(monkeypatch, "--artifacts", artifacts)
+    drop(app, ("dim.png", DIM))
+    assert "nothing is written to disk" in shown(app)
+    assert not (artifacts / "feedback").exists()
+    consent(app)
+    app.switch_page("classify.py").run()
+    kept = Feedback(artifacts / "feedback").waiting()
+    assert [(one.name, one.why) for one in kept] == [("dim.png", "unsure")]
+    assert Feedback(artifacts / "feedback").path(kept[0]).read_bytes() == DIM
+
+
+def test_a_wrong_answer_is_marked_labelled_and_taken_back(
+    monkeypatch: pytest.MonkeyPatch, artifacts: Path
+) -> None:
+    app = consent(page(monkeypatch, "--artifacts", artifacts))
+    app.switch_page("classify.py").run()
+    drop(app, ("r.png", COLOURS["r.png"]))
+    next(s for s in app.selectbox if s.label == "What is it?").set_value("blue").run()
+    next(b for b in app.button if b.label == "Keep for Review").click().run()
+    assert not app.exception
+    assert "Kept for Review" in shown(app)
+    app.switch_page("review.py").run()
+    assert "1 waiting" in shown(app) and "marked wrong" in shown(app)
+    app.button(key="label 2").click().run()  # blue
+    assert "Nothing waits" in shown(app)
+    labelled = list((artifacts / "feedback" / "blue").iterdir())
+    assert [path.read_bytes() for path in labelled] == [COLOURS["r.png"]]
+    assert f"--add {artifacts / 'feedback'}" in shown(app)
+    app.button(key="undo").click().run()
+    assert "1 waiting" in shown(app)
+    assert not list((artifacts / "feedback" / "blue").iterdir())
+    app.button(key="remove").click().run()
+    assert not Feedback(artifacts / "feedback").waiting()
+
+
+def test_frames_of_a_device_join_the_queue_once(
+    monkeypatch: pytest.MonkeyPatch, artifacts: Path
+) -> None:
+    app = consent(page(monkeypatch, "--artifacts", artifacts))
+    frames = [("unsure-1.jpg", photo("red", kind="JPEG")), ("bad.jpg", b"no")]
+    drop(app, *frames, *frames[:1], key="frames")
+    assert not app.exception
+    waiting = Feedback(artifacts / "feedback").waiting()
+    assert [(one.name, one.suggested) for one in waiting] == [("unsure-1.jpg", "red")]
+
+
+def test_a_folder_that_cannot_be_written_is_told_and_the_answer_stays(
+    monkeypatch: pytest.MonkeyPatch, artifacts: Path
+) -> None:
+    app = consent(page(monkeypatch, "--artifacts", artifacts))
+    (artifacts / "feedback").write_text("in the way")
+    app.switch_page("classify.py").run()
+    drop(app, ("dim.png", DIM))
+    assert not app.exception
+    assert "Not kept" in app.warning[0].value
+    assert "dim.png" in shown(app)
+    os.unlink(artifacts / "feedback")
+
+
+def test_the_page_answers_as_the_command_does_to_the_digit(
+    monkeypatch: pytest.MonkeyPatch,
+    artifacts: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from edge import cli
+    from streamlit_app import ask, exports
+    from streamlit_app.pool import Shelf
+    from streamlit_app.uploads import Photo
+
+    colours = [(200, 30, 60), (90, 91, 92), (10, 120, 119), (255, 254, 0)]
+    paths = []
+    for number, colour in enumerate(colours):
+        path = tmp_path / f"{number}.jpg"
+        path.write_bytes(photo(colour, (301, 203), "JPEG"))
+        paths.append(path)
+    for variant in ("int8", "float32"):
+        model = artifacts / "pets" / "exports" / f"{variant}.tflite"
+        assert cli.main(["classify", str(model), *map(str, paths), "--json"]) == 0
+        want = json.loads(capsys.readouterr().out)
+        pool = Shelf().pool(model, (1, 1))
+        done = [
+            (Photo(str(p), str(p), p.read_bytes), ask.row(pool, p.read_bytes(), 3))
+            for p in paths
+        ]
+        got = json.loads(exports.as_json(pool, str(model), done, [], 3))
+        for one in (*want["photos"], *got["photos"]):
+            assert one.pop("decode_ms") > 0
+            assert one.pop("inference_ms") > 0
+        want.pop("load_ms")
+        assert got == want
+        csv = exports.as_csv(done, 3)
+        assert cli.main(["classify", str(model), *map(str, paths), "--csv"]) == 0
+        header = capsys.readouterr().out.splitlines()[0]
+        assert csv.splitlines()[0] == header

@@ -1,0 +1,198 @@
+"""The page's parts without Streamlit: pool, uploads, heat map, queue, downloads."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edge.errors import EdgegraftError, PhotoError
+from edge.preprocess import load_pixels
+from streamlit_app import ask, exports, occlusion, uploads
+from streamlit_app.feedback import UNSURE, WRONG, Feedback
+from streamlit_app.pool import Pool, Shelf
+from streamlit_app.uploads import Photo, unpacked
+from tests.app_room import FLOAT, INT8, photo, zipped
+
+
+@dataclass(frozen=True)
+class File:
+    name: str
+    content: bytes
+
+    @property
+    def file_id(self) -> str:
+        return self.name
+
+    def getvalue(self) -> bytes:
+        return self.content
+
+
+def test_visitors_at_once_get_their_own_answers_from_few_interpreters() -> None:
+    pool = Pool(INT8, "model", size=3)
+    asked = {"red": "red", "lime": "green", "blue": "blue", "#ff2020": "red"}
+    wrong: list[tuple[str, str]] = []
+
+    def visit(colour: str) -> None:
+        content = photo(colour)
+        for _ in range(30):
+            told = ask.answer(pool, content, 1).prediction.label
+            if told != asked[colour]:
+                wrong.append((colour, told))
+
+    visitors = [threading.Thread(target=visit, args=(c,)) for c in (*asked, *asked)]
+    for visitor in visitors:
+        visitor.start()
+    for visitor in visitors:
+        visitor.join()
+    assert not wrong
+    assert 1 <= pool.opened <= 3
+
+
+def test_models_are_opened_once_for_each_content(tmp_path: Path) -> None:
+    shelf = Shelf(most=2)
+    paths = [tmp_path / name for name in ("a.tflite", "b.tflite", "c.tflite")]
+    paths[0].write_bytes(INT8)
+    paths[1].write_bytes(INT8)  # the same content under another name
+    paths[2].write_bytes(FLOAT)
+    one = shelf.pool(paths[0], (1, 1))
+    assert shelf.pool(paths[0], (1, 1)) is one
+    assert shelf.pool(paths[1], (1, 1)) is one
+    paths[0].write_bytes(FLOAT)
+    assert shelf.pool(paths[0], (1, 1)) is one  # the stamp says it has not changed
+    other = shelf.pool(paths[0], (2, 2))
+    assert other is not one and other is shelf.pool(paths[2], (1, 1))
+    from tests.edge_models import network, with_card
+
+    paths[1].write_bytes(with_card(network(), name="third"))
+    shelf.pool(paths[1], (2, 2))
+    assert len(shelf) == 2
+
+
+def test_an_answer_shows_what_the_model_saw() -> None:
+    pool = Pool(INT8, "model")
+    content = photo("red", (300, 100))
+    found = ask.answer(pool, content, 2)
+    seen = np.asarray(Image.open(io.BytesIO(found.seen)))
+    assert np.array_equal(seen, load_pixels(content, pool.facts.recipe))
+    assert len(found.prediction.ranking) == 2
+    assert Image.open(io.BytesIO(found.view)).size[0] <= ask.VIEW_SIDE
+    with pytest.raises(PhotoError):
+        ask.answer(pool, b"", 2)
+
+
+def test_the_heat_map_points_to_what_the_answer_hangs_on() -> None:
+    pool = Pool(INT8, "model", size=2)
+    seen = np.full((8, 8, 3), 90, np.uint8)
+    seen[4:, :4] = (255, 0, 0)
+    found = occlusion.falls(pool, seen)
+    assert found.label == "red"
+    assert found.heat.shape == (8, 8)
+    assert found.heat[4:, :4].mean() > 3 * found.heat[:4, 4:].mean()
+    assert 0 < found.greatest <= found.probability
+    picture = occlusion.overlay(seen, found.heat)
+    assert picture.shape == seen.shape and picture.dtype == np.uint8
+
+
+def test_a_slow_network_gets_a_coarser_map_not_a_longer_wait() -> None:
+    assert occlusion._grid(0.003, 2, 1.2) == 14
+    assert occlusion._grid(0.050, 2, 1.2) == 5
+    assert occlusion._grid(9.0, 1, 1.2) == 3
+    boxes = occlusion._boxes(224, 160, 7)
+    covered = np.zeros((224, 160), bool)
+    for top, bottom, left, right in boxes:
+        covered[top:bottom, left:right] = True
+    assert len(boxes) == 49 and covered.all()
+
+
+def bomb() -> bytes:
+    """An entry that claims more than a photo may have."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("big.png", bytes(uploads.MOST_PHOTO_BYTES + 1))
+        archive.writestr("ok.png", b"x")
+    return file.getvalue()
+
+
+def link() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        entry = zipfile.ZipInfo("link.png")
+        entry.external_attr = 0o120777 << 16
+        archive.writestr(entry, "/etc/passwd")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "names", "reasons"),
+    [
+        (bomb(), ["ok.png"], ["expected at most 64 MB"]),
+        (link(), [], ["a link or a device"]),
+        (b"PK\x03\x04cut", [], ["expected a whole ZIP"]),
+        (zipped(readme__txt=b"x"), [], ["expected photos in it, got none"]),
+        (zipped(**{"C:/x__png": b"", "/y__png": b""}), [], ["leads out", "leads out"]),
+    ],
+)
+def test_zip_tricks(content: bytes, names: list[str], reasons: list[str]) -> None:
+    drop = unpacked([File("x.zip", content)])
+    assert [found.name for found in drop.photos] == names
+    assert len(drop.refused) == len(reasons)
+    for (_, told), reason in zip(drop.refused, reasons, strict=True):
+        assert reason in told
+
+
+def test_a_damaged_entry_is_told_when_it_is_read() -> None:
+    content = bytearray(zipped(a__png=photo("red")))
+    content[60] ^= 0xFF
+    (found,) = unpacked([File("x.zip", bytes(content))]).photos
+    with pytest.raises(OSError, match="damaged in the ZIP"):
+        found.read()
+
+
+def test_sorted_photos_cannot_leave_their_folder_or_lose_one_another() -> None:
+    pool = Pool(INT8, "model")
+    content = photo("red")
+    names = ["../../a.png", "b/a.png", "..\\a.png", ""]
+    row = ask.row(pool, content, 3)
+    done = [(Photo(name, name, lambda: content), row) for name in names]
+    with zipfile.ZipFile(io.BytesIO(exports.as_zip(done))) as archive:
+        assert archive.namelist() == [
+            "red/a.png",
+            "red/a-2.png",
+            "red/a-3.png",
+            "red/photo",
+        ]
+        assert archive.read("red/a-2.png") == content
+
+
+def test_the_queue_keeps_a_photo_once_and_refuses_odd_labels(tmp_path: Path) -> None:
+    pool = Pool(INT8, "model")
+    content = photo("red", kind="JPEG")
+    told = ask.row(pool, content, 3).prediction
+    queue = Feedback(tmp_path / "feedback")
+    digest = queue.add(content, "a.jpg", UNSURE, "m", told)
+    assert digest and queue.add(content, "copy.jpg", UNSURE, "m", told) is None
+    queue.add(content, "a.jpg", WRONG, "m", told, "blue")
+    (waiting,) = queue.waiting()
+    assert (waiting.why, waiting.suggested) == (WRONG, "blue")
+    with pytest.raises(PhotoError):
+        queue.add(b"no photo", "b.jpg", UNSURE, "m", told)
+    for label in ("../out", ".hidden", "a/b", " "):
+        with pytest.raises(EdgegraftError, match="can name a folder"):
+            queue.label(waiting, label)
+    place = queue.label(waiting, "blue")
+    assert place.read_bytes() == content and place.suffix == ".jpg"
+    assert queue.labelled() == {"blue": 1}
+    assert queue.add(content, "a.jpg", WRONG, "m", told) is None  # labelled already
+    with pytest.raises(EdgegraftError, match="somebody else"):
+        queue.label(waiting, "red")
+    (queue.folder / ".queue" / "broken.json").write_text("{")
+    assert queue.waiting() == []
+    assert sorted(os.listdir(queue.folder)) == [".labelled", ".queue", "blue"]
