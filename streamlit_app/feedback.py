@@ -33,9 +33,18 @@ from edge.preprocess import open_photo
 MOST_WAITING = 2000
 MOST_BYTES = 2 << 30
 UNSURE, UNKNOWN, WRONG, DEVICE = "unsure", "unknown", "marked wrong", "from a device"
-_ENDINGS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}
-_ENDINGS |= {"GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif", "HEIF": ".heic"}
-_ENDINGS |= {"AVIF": ".avif", "PPM": ".ppm"}
+_ENDINGS = {
+    "JPEG": ".jpg",
+    "MPO": ".jpg",
+    "PNG": ".png",
+    "WEBP": ".webp",
+    "GIF": ".gif",
+    "BMP": ".bmp",
+    "TIFF": ".tif",
+    "HEIF": ".heic",
+    "AVIF": ".avif",
+    "PPM": ".ppm",
+}
 _NAME = re.compile(r"[0-9a-f]{24}")
 
 
