@@ -36,6 +36,9 @@ KERAS = {"keras", "tf_keras"}
 HEAVY = {"tensorflow", "keras", "tf_keras", "sklearn", "scipy", "matplotlib"}
 HEAVY |= {"pandas", "streamlit", "cv2", "tensorflow_hub"}
 ROOMS = set(MAY_IMPORT)
+# The parts of the page that show nothing; `edgegraft app --help` starts at once.
+WITHOUT_STREAMLIT = {"cli", "models", "pool", "ask", "uploads", "occlusion"}
+WITHOUT_STREAMLIT |= {"feedback", "exports", "runs"}
 LONGEST_FILE = 350
 AT_IMPORT = (
     ast.Import,
@@ -180,7 +183,7 @@ def test_importing_everything_works_nothing_off(tmp_path: Path) -> None:
         ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for path in all_sources()
         if path.name not in ("__main__.py", "__init__.py")
-        and name_of(path) not in ("streamlit_app/app.py", "streamlit_app/views.py")
+        and (path.parent.name != "streamlit_app" or path.stem in WITHOUT_STREAMLIT)
     ]
     script = tmp_path / "look.py"
     script.write_text(_IMPORT_ALL.format(modules=modules, heavy=HEAVY), "utf-8")
