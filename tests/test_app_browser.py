@@ -22,7 +22,7 @@ pytest.importorskip("streamlit", reason="the page needs streamlit")
 
 from tests.app_room import ROOT, photo, write_run, zipped
 
-WAIT = 20_000  # milliseconds, on a machine that does other things, too
+WAIT = 60_000  # milliseconds, on a machine that does other things, too
 INPUT = '[data-testid="stFileUploaderDropzoneInput"]'
 DIM = photo((100, 100, 104))
 
@@ -91,6 +91,12 @@ class Visit:
             ],
         )
 
+    def rest(self) -> None:
+        """Until the server has said all it has to say."""
+        self.page.wait_for_selector(
+            '[data-testid="stApp"][data-test-script-state="notRunning"]'
+        )
+
     def see(self, text: str | re.Pattern[str]) -> Any:
         found = self.page.get_by_text(text).first
         found.wait_for()
@@ -143,6 +149,7 @@ def test_thirty_photos_and_a_zip_in_the_batch(visit: Visit) -> None:
     files = {f"{n}__png": photo("blue") for n in range(5)}
     visit.drop(("more.zip", zipped(**files)))
     page.locator("h2", has_text="35 photos").wait_for()
+    visit.rest()
     with page.expect_download() as waiting:
         page.get_by_role("button", name="CSV", exact=True).click()
     text = Path(waiting.value.path()).read_text()
@@ -177,11 +184,14 @@ def test_from_an_unsure_photo_to_a_label_by_key(visit: Visit, place: Path) -> No
     visit.see("Off: nothing is written").wait_for()
     page.get_by_text("Keep photos for review").click()
     visit.see("Nothing waits")
+    visit.rest()
     page.get_by_role("link", name="Classify").click()
     visit.drop(("dim.png", DIM))
     visit.see("unsure")
+    visit.rest()
     page.get_by_role("link", name="Review").click()
     visit.see("What is it?")
+    visit.rest()
     page.keyboard.press("2")
     visit.see("Nothing waits")
     labelled = list((place / "artifacts" / "feedback" / "green").iterdir())
