@@ -114,7 +114,8 @@ def score(
     if len(right) and not (right.min() >= 0 and right.max() < count):
         raise EdgegraftError(f"expected true labels from 0 to {count - 1}")
     guess = table.argmax(axis=1) if len(right) else right
-    confusion = np.bincount(right * count + guess, minlength=count * count)
+    cell = (right * count + guess).astype(np.intp)  # a 32-bit system takes no int64
+    confusion = np.bincount(cell, minlength=count * count)
     confusion = confusion.reshape(count, count)
     correct, total = int(np.trace(confusion)), len(right)
     return Evaluation(

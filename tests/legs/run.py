@@ -104,7 +104,7 @@ class Bench:
         """An int8 file and a folder of photos that it never saw."""
         if self._built is None:
             model, photos = self._given
-            self._built = (model, photos) if model and photos else _build()
+            self._built = (model, photos) if model and photos else build()
         return self._built
 
     def litert(self, *options: str) -> Answers:
@@ -217,7 +217,7 @@ def _named(photos: Sequence[str]) -> str:
     return f"{len(photos)} ({names})"
 
 
-def _build() -> tuple[Path, Path]:
+def build() -> tuple[Path, Path]:
     """The int8 file and its test photos; built once, in .legs/model."""
     assets = os.environ.get("EDGEGRAFT_ASSETS")
     environment = dict(os.environ)
@@ -231,7 +231,7 @@ def _build() -> tuple[Path, Path]:
         name, sample = "drawn", LEGS / "sample"
         source, photos = sample / "photos", LEGS / "fresh" / "photos"
         options = ["--backbone", "custom_cnn"]
-        for folder, count, seed in ((sample, 120, 0), (photos.parent, 60, 1)):
+        for folder, count, seed in ((sample, 120, 0), (photos.parent, 100, 1)):
             if not (folder / "photos").exists():
                 _sample(folder, count, seed)
     model = LEGS / "runs" / name / "exports" / "int8.tflite"
