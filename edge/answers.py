@@ -11,7 +11,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain, islice
 from typing import Any, TextIO
 
@@ -36,7 +37,8 @@ def classify(args: argparse.Namespace) -> int:
         raise EdgegraftError("expected --resume with --csv and -o FILE")
     items = _items(args.photos)
     first = [] if "-" in args.photos else list(islice(items, FEW + 1))
-    alone = args.workers == 1 or ("-" not in args.photos and len(first) <= FEW)
+    few = "-" not in args.photos and len(first) <= FEW
+    alone = args.engine == "local" and (args.workers == 1 or few)
     start = time.perf_counter()
     classifier = open_classifier(args, None if alone else 1)
     load_ms = (time.perf_counter() - start) * 1e3
@@ -64,14 +66,7 @@ def _tell(
 ) -> int:
     """Every answer, in order, as soon as it is there."""
 
-    def work(worker: Classifier, item: _Item) -> _Answer:
-        if isinstance(item, PhotoError):
-            return item
-        try:
-            return item, _timed(worker, item, args.top_k)
-        except PhotoError as error:
-            return error
-
+    work = partial(_one, top_k=args.top_k)
     answers.begin()
     failed = False
     progress = None
@@ -81,7 +76,10 @@ def _tell(
     else:
         from edge import batch
 
-        told = batch.in_order(items, work, _workers(args, classifier))
+        if args.engine == "ray":
+            told = _on_cluster(args, classifier, items, work)
+        else:
+            told = batch.in_order(items, work, _workers(args, classifier))
         live = sys.stderr.isatty() and not answers.out.isatty()
         total = _count(args.photos) if live else None
         progress = batch.Progress(total, live, earlier)
@@ -133,6 +131,28 @@ def _workers(args: argparse.Namespace, first: Classifier) -> list[Classifier]:
         return [first, *(_opened(args, 1) for _ in range(count - 1))]
 
 
+def _on_cluster(
+    args: argparse.Namespace,
+    classifier: Classifier,
+    items: Iterator[_Item],
+    work: Callable[[Classifier, _Item], _Answer],
+) -> Iterator[_Answer]:
+    """The same over a Ray cluster; the model and its labels travel with the job."""
+    from edge import cluster
+    from edge.runtime import read_model
+
+    there = argparse.Namespace(**vars(args))
+    there.model = read_model(args.model)
+    there.labels = list(classifier.labels) if args.labels else None
+    return cluster.in_order(
+        items,
+        work,
+        partial(_opened, there, 1),
+        workers=args.workers,
+        threads=args.threads or 1,
+    )
+
+
 def open_classifier(args: argparse.Namespace, threads: int | None = None) -> Classifier:
     """The classifier that the options of a verb ask for.
 
@@ -154,6 +174,16 @@ def _opened(args: argparse.Namespace, threads: int | None) -> Classifier:
         xnnpack=args.xnnpack,
         normalize=normalize,
     )
+
+
+def _one(classifier: Classifier, item: _Item, *, top_k: int) -> _Answer:
+    """One photo's answer; what is wrong with it instead."""
+    if isinstance(item, PhotoError):
+        return item
+    try:
+        return item, _timed(classifier, item, top_k)
+    except PhotoError as error:
+        return error
 
 
 def _timed(

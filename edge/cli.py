@@ -96,6 +96,12 @@ def _add_classify(verb: argparse.ArgumentParser) -> None:
         metavar="N",
         help="photos at a time, when there are many (as many as cores)",
     )
+    verb.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="this machine's cores, or a Ray cluster that sees the same photos (local)",
+    )
     _add_running(verb)
     _add_foreign(verb)
 

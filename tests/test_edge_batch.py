@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -13,10 +14,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edge import batch
 from edge.cli import main
+from edge.errors import PhotoError
 from tests.edge_models import network, photo, save, with_card
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -228,3 +231,41 @@ def test_a_bar_for_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
     unknown = batch.Progress(None, live=True)
     unknown.step()
     assert b"1 photos, " in drawn[3]
+
+
+def test_ray_is_named_when_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    model = save(tmp_path / "m.tflite", with_card(network()))
+    shot = photo(tmp_path / "a.png", (200, 0, 0))
+    assert main(["classify", model, shot, "--engine", "ray"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "pip install 'ray[data]'" in error
+
+
+def test_a_worker_of_the_cluster_answers_as_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What travels over the cluster, without the cluster (the leg `ray` has one)."""
+    from functools import partial
+
+    from edge.answers import _one
+    from edge.classifier import Classifier
+    from edge.cluster import Worker
+
+    monkeypatch.chdir(tmp_path)
+    model = with_card(network())
+    shots = [photo(tmp_path / f"{n}.png", (0, 40 * n, 90)) for n in range(5)]
+    items = [*shots, PhotoError("gone.png", "no such file"), str(tmp_path / "no.png")]
+    packed = pickle.dumps((partial(Classifier, model), partial(_one, top_k=2)))
+    batch = np.empty(len(items), dtype=object)
+    batch[:] = [pickle.dumps(item) for item in items]
+    told = Worker(packed, str(tmp_path))({"item": batch})["answer"]
+    answers = [pickle.loads(answer) for answer in told]
+    here = [_one(Classifier(model), item, top_k=2) for item in items]
+    for there, mine in zip(answers, here, strict=True):
+        if isinstance(mine, PhotoError):
+            assert isinstance(there, PhotoError) and str(there) == str(mine)
+        else:
+            assert there[0] == mine[0] and there[1][0] == mine[1][0]

@@ -7,6 +7,7 @@
    labels, and agrees with `edge classify` on 98.5 % of the photos: handed over at the
    input's size, and at full size (MediaPipe then resizes by itself, without
    smoothing).
+4. A Ray cluster of two workers gives the answers and the errors of one machine.
 
 The file is built by `edgegraft build`: on real photos with pretrained weights where
 EDGEGRAFT_ASSETS is set, else on the drawn sample set. A network trained from scratch
@@ -187,11 +188,36 @@ def leg_mediapipe(bench: Bench) -> str:
     return told
 
 
+def leg_ray(bench: Bench) -> str:
+    python = bench.environment("ray", "ray.txt", sys.executable)
+    model, photos = bench.model()
+    script = Path(__file__).with_name("ray_cluster.py")
+    missing = photos / "not-there.jpg"
+    done = _run([python, script, model, photos, missing], {**os.environ, **HERE})
+    if done.returncode:
+        raise Failed(_last_line(done.stderr))
+    answers: dict[str, Any] = json.loads(_last_line(done.stdout))
+    here, there = answers["here"], answers["there"]
+    if not here["rows"] or here["code"] != 2 or str(missing) not in here["errors"][0]:
+        raise Failed(f"expected answers and one error, got {here['errors']}")
+    if here != there:
+        raise Failed(
+            f"expected the answers of one machine ({len(here['rows'])} rows, "
+            f"{here['errors']}), got {len(there['rows'])} rows, {there['errors']}"
+        )
+    return (
+        f"two workers of a Ray cluster give the rows of one machine for "
+        f"{len(here['rows'])} photos, and the same error for one that is missing"
+    )
+
+
 LEG: dict[str, Callable[[Bench], str]] = {
     "edge": leg_edge,
     "tflite-runtime": leg_tflite_runtime,
     "mediapipe": leg_mediapipe,
+    "ray": leg_ray,
 }
+HERE = {"PYTHONPATH": str(ROOT)}
 
 
 def _answers(
