@@ -31,7 +31,7 @@ LIST = 100_000  # paths in one job; longer lists are several, so memory stays bo
 
 
 class Worker:
-    """On a node: opens the model once, answers batches."""
+    """On a node: opens the model once, answers batches. `packed`: (make, work)."""
 
     def __init__(self, packed: bytes, folder: str) -> None:
         with suppress(OSError):  # paths may be relative to where the command runs
@@ -102,7 +102,6 @@ def _connected() -> Any:
     """The module ray, connected and quiet."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # no warning
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Ray's talk of itself
     try:
         import ray
         import ray.data
