@@ -28,7 +28,7 @@ MAY_IMPORT = {
 }
 EDGE_PACKAGES = {"numpy", "PIL"}
 EDGE_CAMERAS = {"cv2", "picamera2"}
-EDGE_EXTRAS = {"pillow_heif"}
+EDGE_EXTRAS = {"pillow_heif", "ray"}
 INTERPRETERS = {"ai_edge_litert", "tflite_runtime"}
 SCHEMA_READERS = ("quantize/flatbuffer.py",)  # of LiteRT the file format, no kernels
 RUNTIME_PACKAGES = INTERPRETERS | {"tensorflow"}
