@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from backbones import registry, weights
+from backbones import hub, registry, weights
 from edge.command import run_command
 
 
@@ -97,7 +97,16 @@ def run(args: argparse.Namespace) -> int:
     rows = [_row(name) for name in registry.names()]
     folder = weights.cache_folder()
     if args.json:
-        print(json.dumps({"backbones": rows, "weights_folder": str(folder)}, indent=2))
+        print(
+            json.dumps(
+                {
+                    "backbones": rows,
+                    "weights_folder": str(folder),
+                    "hub_folder": str(hub.cache_folder()),
+                },
+                indent=2,
+            )
+        )
         return 0
     print(
         f"{'backbone':<31} {'size':>4} {'M':>7} {'MMAC':>7} {'top-1':>7}  "
@@ -109,6 +118,10 @@ def run(args: argparse.Namespace) -> int:
     for line in _notes(rows):
         print(line)
     print(f"weights folder: {folder}")
+    print(
+        f"or {registry.HUB}HANDLE: a module of TF-Hub, its address or a local folder; "
+        f"cache folder: {hub.cache_folder()}"
+    )
     return 0
 
 

@@ -14,6 +14,7 @@ import logging
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, TextIO
@@ -87,6 +88,14 @@ def keras() -> ModuleType:
     """The `tf_keras` module; EdgegraftError with the extra to install if missing."""
     _load("tensorflow")
     return _load("tf_keras")
+
+
+def tensorflow_hub() -> ModuleType:
+    """TensorFlow Hub, on the same Keras; EdgegraftError if it is missing."""
+    keras()  # it takes the Keras that is there
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it imports pkg_resources, which complains
+        return _load("tensorflow_hub")
 
 
 def preload() -> threading.Thread:

@@ -9,13 +9,14 @@ Does not know: photos, training, TFLite.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from backbones.keras import keras
-from backbones.registry import Backbone
+from backbones.registry import HUB, Backbone
 from edge.errors import EdgegraftError
 
 INPUT, SCALING, BACKBONE = "image", "scaling", "backbone"
@@ -35,12 +36,17 @@ def assemble(
     The weights are random until loaded or trained; the head starts at zero, so an
     untrained network answers 1/L for everything. frozen: the backbone is called in
     inference mode always, so that pretrained batch-norm statistics stay as they are
-    while its weights are trained. EdgegraftError for a size below the
-    backbone's minimum.
+    while its weights are trained. EdgegraftError for a size that the
+    backbone does not take.
     """
     if size < backbone.min_size:
         raise EdgegraftError(
             f"expected --size of at least {backbone.min_size} for {backbone.name}, "
+            f"got {size}"
+        )
+    if backbone.max_size is not None and size > backbone.max_size:
+        raise EdgegraftError(
+            f"expected --size of at most {backbone.max_size} for {backbone.name}, "
             f"got {size}"
         )
     layers = keras().layers
@@ -61,6 +67,16 @@ def scaling(backbone: Backbone) -> Any:
         for numbers in (backbone.scale, backbone.offset)
     )
     return keras().layers.Rescaling(scale, offset, name=SCALING)
+
+
+def read(path: Path, name: str) -> Any:
+    """A network that was saved with the backbone `name` in it."""
+    custom = None
+    if name.startswith(HUB):
+        from backbones import hub
+
+        custom = hub.custom_objects()
+    return keras().models.load_model(str(path), custom_objects=custom, compile=False)
 
 
 def feature_model(model: Any) -> Any:

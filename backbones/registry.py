@@ -1,7 +1,8 @@
 """The records of all backbones, found by name.
 
 A record carries what belongs to its network: how to build it, which numbers it wants
-to see, the sizes it has weights for, and what is known about it.
+to see, the sizes it has weights for, and what is known about it. Names that begin
+with `hub:` are made into records by `backbones.hub`.
 
 Does not know: where weights lie on this machine.
 """
@@ -9,13 +10,16 @@ Does not know: where weights lie on this machine.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from edge.errors import EdgegraftError
 
+HUB = "hub:"  # begins the name of a TF-Hub module
 INT8 = ("good", "fair", "hard", "unknown")
+_SHORT = 40  # letters of a module's handle in a folder's name
 Channels = tuple[float, float, float]
 
 
@@ -60,6 +64,8 @@ class Backbone:
     `top`: name of the first layer that `--unfreeze top` trains.
     `parameters` are those of the extractor, without a head; `multiply_adds` are for
     one photo at the default size. `int8`: how plain int8 quantization treats it.
+    `max_size`: None for any. `own_weights`: where the network that `build` gives has
+    its weights from already. `can_train`: False where only its head can be trained.
     """
 
     name: str
@@ -79,6 +85,9 @@ class Backbone:
     multiply_adds: int | None = None
     int8: str = "unknown"
     int8_reason: str = ""
+    max_size: int | None = None
+    own_weights: str = ""
+    can_train: bool = True
     options: type | None = None  # dataclass of --set options, if the network has any
     notes: str = ""
 
@@ -118,11 +127,33 @@ def names() -> tuple[str, ...]:
 
 def get(name: str) -> Backbone:
     """The record of that name. EdgegraftError that lists what exists otherwise."""
+    if name.startswith(HUB):
+        from backbones import hub
+
+        return hub.record(name)
     _fill()
     if name in _records:
         return _records[name]
     close = difflib.get_close_matches(name, _records, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]}?" if close else ""
     raise EdgegraftError(
-        f"expected a known backbone, got {name!r}{hint} (known: {', '.join(_records)})"
+        f"expected a known backbone, got {name!r}{hint} (known: "
+        f"{', '.join(_records)}, and {HUB}HANDLE for a module of TF-Hub)"
     )
+
+
+def full_name(name: str) -> str:
+    """The name that means the same from any folder: a module's path made whole."""
+    if not name.startswith(HUB):
+        return name
+    from backbones import hub
+
+    return hub.full_name(name)
+
+
+def short_name(name: str) -> str:
+    """A name fit for a folder: of a module, the last parts of its handle."""
+    if not name.startswith(HUB):
+        return name
+    plain = re.sub(r"[^A-Za-z0-9.]+", "_", name[len(HUB) :]).strip("_.")
+    return f"hub-{plain[-_SHORT:].strip('_.')}"

@@ -96,6 +96,14 @@ def find(backbone: Backbone, size: int, weights: str) -> Origin:
     or the path of an .h5 file of this very architecture without its top.
     EdgegraftError, with what to put where, when they can't be had.
     """
+    if backbone.own_weights:
+        if weights != "imagenet":  # the default
+            raise EdgegraftError(
+                f"expected no --weights with {backbone.name}, which has its own, got "
+                f"{weights!r}"
+            )
+        path = Path(backbone.own_weights)
+        return Origin(path, "its own", backbone.name, "the module's: see its page")
     if weights == "none":
         return Origin(None, "none", "random initialisation", "none")
     if weights == "imagenet":
@@ -112,7 +120,7 @@ def find(backbone: Backbone, size: int, weights: str) -> Origin:
 
 def load(model: Any, backbone: Backbone, origin: Origin) -> None:
     """Fill `model` (the backbone without a head); EdgegraftError if it doesn't fit."""
-    if origin.path is None:
+    if origin.path is None or backbone.own_weights:
         return
     whole = model
     if backbone.in_file is not None:

@@ -51,7 +51,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--backbone",
         metavar="NAME",
-        help=f"one of {', '.join(registry.names())} (default: {default.backbone})",
+        help=f"one of {', '.join(registry.names())}, or hub:HANDLE for a module of "
+        f"TF-Hub, its address or a folder (default: {default.backbone})",
     )
     add(
         "--size",
@@ -126,7 +127,7 @@ def settings_from(args: argparse.Namespace) -> Settings:
         if name in names and name != "cnn" and value is not None
     }
     cnn: dict[str, Any] = {}
-    backbone = given.get("backbone", Settings.backbone)
+    backbone = registry.full_name(given.get("backbone", Settings.backbone))
     if backbone == "custom_cnn":
         config = custom_cnn.read_config(args.cnn, args.set or ())
         cnn = {"cnn": config.to_dict()}
@@ -136,18 +137,21 @@ def settings_from(args: argparse.Namespace) -> Settings:
         )
     size = {"size": registry.get(backbone).default_size}
     scratch = backbone == "custom_cnn" or given.get("weights") == "none"
+    given["backbone"] = backbone
     return Settings(**{**(FROM_SCRATCH if scratch else {}), **size, **cnn, **given})
 
 
 def run_folder(args: argparse.Namespace, settings: Settings) -> Path:
     """artifacts/<run>: the name that was given, or one made from photos and network."""
+    from backbones import registry
+
     name: str | None = args.run
     if name is None:
         if args.photos is None:
             raise EdgegraftError("expected --run NAME where no photos are given")
         photos = args.photos.resolve()
         first = photos.name.split(".")[0] if photos.is_file() else photos.name
-        name = f"{first}-{settings.backbone}-{settings.size}"
+        name = f"{first}-{registry.short_name(settings.backbone)}-{settings.size}"
     if not name or name in (".", "..") or "/" in name or "\\" in name:
         raise EdgegraftError(f"expected --run to be a plain folder name, got {name!r}")
     folder: Path = args.artifacts / name

@@ -193,7 +193,7 @@ class Run:
 
     def model(self) -> Any:
         """The trained tf-keras model; EdgegraftError if the run did not finish."""
-        from backbones.keras import keras
+        from backbones import network
 
         path = self.folder / "model" / "model.keras"
         if not self.trained or not path.is_file():
@@ -202,7 +202,9 @@ class Run:
                 f"end; go on with: edgegraft finetune --run {self.name} --resume"
             )
         try:
-            return keras().models.load_model(str(path), compile=False)
+            return network.read(path, self.settings.backbone)
+        except EdgegraftError:
+            raise
         except Exception as error:  # Keras raises many kinds for a damaged file
             reason = " ".join(str(error).split())[:160]
             raise EdgegraftError(

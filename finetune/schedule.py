@@ -58,6 +58,12 @@ def set_trainable(model: Any, backbone: Backbone, unfreeze: str) -> int:
     when it has fewer. Batch norm of a pretrained backbone keeps its statistics either
     way: the backbone is called in inference mode (`backbones.network`).
     """
+    if not backbone.can_train and unfreeze != "none":
+        raise EdgegraftError(
+            f"expected --unfreeze none with {backbone.name}, a module that can't be "
+            f"fine-tuned (in TF1's format, called through a signature, or without "
+            f"weights to train), got {unfreeze}"
+        )
     layers = model.get_layer(network.BACKBONE).layers
     if unfreeze.isdecimal() and int(unfreeze) > len(layers):
         raise EdgegraftError(
