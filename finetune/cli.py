@@ -18,7 +18,7 @@ from typing import Any
 
 from edge.errors import EdgegraftError
 from finetune.examples import BALANCES
-from finetune.settings import Settings
+from finetune.settings import FAMILIARITY, Settings
 
 ARTIFACTS = Path("artifacts")
 FROM_SCRATCH: dict[str, Any] = {
@@ -95,6 +95,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--label-smoothing", type=float, help="0 is off")
     add("--patience", type=int, help="stop after so many epochs without a better one")
+    add(
+        "--familiarity",
+        choices=FAMILIARITY,
+        help="second output of the files, from which a photo unlike the training "
+        "photos is answered unknown (default: prototypes)",
+    )
+    add(
+        "--negatives",
+        metavar="DIR",
+        help="photos of what is not wanted, to be answered unknown",
+    )
     add("--seed", type=int, help="makes a run repeatable (default: 0)")
     add("--val", type=float, metavar="SHARE", help="validation part (default: 0.15)")
     add("--test", type=float, metavar="SHARE", help="test part (default: 0.15)")

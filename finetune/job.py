@@ -26,11 +26,11 @@ from data.folder import Photo, PhotoFolder
 from data.source import Source, choose
 from data.split import Split, make_split
 from edge.errors import EdgegraftError
-from edge.evaluate import Evaluation, score
-from finetune import calibrate, doubtful, features, probe, report
+from finetune import doubtful, features, probe, unwanted
 from finetune.checkpoint import STATE
 from finetune.console import Console
 from finetune.examples import Examples, class_weights
+from finetune.finished import Finished, calibrated, reported, taught
 from finetune.run import Run, write_atomic
 from finetune.schedule import set_trainable
 from finetune.settings import Settings
@@ -185,20 +185,6 @@ def _fit_probe(
     return {"strength": fitted.strength, "tried": list(fitted.tried)}, found
 
 
-def _evaluate(model: Any, examples: Examples, labels: tuple[str, ...]) -> Evaluation:
-    found = features.compute(model, examples.array, examples.rows)
-    return score(found, examples.truth, labels)
-
-
-def _calibrate(model: Any, val: Examples) -> dict[str, float]:
-    logits = features.compute(network.logit_model(model), val.array, val.rows)
-    degrees = calibrate.temperature(logits, val.truth)
-    before = probe.log_loss(logits, val.truth)
-    calibrate.fold(model, degrees)
-    after = probe.log_loss(logits / np.float32(degrees), val.truth)
-    return {"temperature": degrees, "val_loss_before": before, "val_loss_after": after}
-
-
 def train(
     run: Run,
     prepared: Prepared,
@@ -216,6 +202,7 @@ def train(
     console.stage(f"{record.name} at {settings.size}, weights: {origin.weights}")
     trainer_folder = run.folder / "checkpoint"
     resumed = resume and (trainer_folder / STATE).is_file()
+    seen = None
     if pretrained and not resumed:
         found, seen = _fit_probe(
             model, parts["train"], parts["val"], len(labels), console
@@ -253,8 +240,15 @@ def train(
     highest = max(epoch.val_accuracy for epoch in trainer.history)
     doubt = " (no epoch is better beyond chance)" if highest > best.val_accuracy else ""
     console.stage(f"kept {kept}: validation {best.val_accuracy:.1%}{doubt}")
-    calibration = _calibrate(model, parts["val"])
-    val = _report(run, prepared, model, trainer)
+    known = {}
+    if seen is not None and best.epoch == 0:  # else the features have changed
+        known = {
+            "train": seen[: len(parts["train"])],
+            "val": seen[len(parts["train"]) :],
+        }
+    finished = Finished(run, model, parts, known, console)
+    calibration = calibrated(finished)
+    val = reported(finished, trainer.history, best.epoch, taught(finished))
     if not pretrained:
         doubtful.by_validation(
             run, prepared.pixels, prepared.split.part("val"), val.probabilities, console
@@ -268,39 +262,6 @@ def train(
     )
     trainer.clear()
     return model
-
-
-def _report(run: Run, prepared: Prepared, model: Any, trainer: Trainer) -> Evaluation:
-    """metrics.json and the pictures; what the network answers to the validation part.
-
-    The test part is looked at here, and only here.
-    """
-    labels = run.labels
-    val = _evaluate(model, prepared.examples("val"), labels)
-    examples = prepared.examples("test")
-    test = _evaluate(model, examples, labels)
-    run.write_json(
-        "metrics.json",
-        {
-            "measured_on": "the trained network in Keras, before export; the figures "
-            "of the exported files are in comparison.json",
-            "validation": val.to_dict(),
-            "test": test.to_dict(),
-        },
-    )
-    assert trainer.best is not None
-    report.write_history(run.folder / "history.csv", trainer.history)
-    report.draw_training(
-        run.folder / "training.png",
-        trainer.history,
-        trainer.best.epoch,
-        run.config.get("probe"),
-        augmented=run.settings.augment != "none",
-    )
-    report.draw_confusion(run.folder / "confusion.png", test, "test part, Keras")
-    seen: npt.NDArray[np.uint8] = examples.array[examples.rows]
-    report.draw_mistakes(run.folder / "mistakes.png", test, seen, "test part, Keras")
-    return val
 
 
 def finetune(
@@ -330,6 +291,7 @@ def finetune(
         raise EdgegraftError("expected a folder of photos, got none")
     else:
         Run.refuse_taken(folder, overwrite=overwrite)
+    unwanted.refuse_missing(settings.negatives)
     record = registry.get(settings.backbone)
     found = choose(photos, exclude_from)
     origin = weights.find(record, settings.size, settings.weights)

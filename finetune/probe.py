@@ -34,14 +34,15 @@ class Probe:
     tried: tuple[dict[str, float], ...]
 
 
-def _softmax(logits: Floats) -> Floats:
+def softmax(logits: Floats) -> Floats:
+    """Probabilities [N, L] of logits [N, L]."""
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 
 
 def log_loss(logits: Floats, truth: npt.NDArray[np.int64]) -> float:
     """Mean negative log likelihood in nats of logits [N, L] for truth [N]."""
-    chosen = _softmax(logits)[np.arange(len(truth)), truth]
+    chosen = softmax(logits)[np.arange(len(truth)), truth]
     return float(-np.log(np.maximum(chosen, 1e-12)).mean())
 
 

@@ -9,7 +9,7 @@
         excluded.csv   the audit.csv that left photos out, if one did
         doubts.csv     photos whose label the network doubts     doubts.png
         checkpoint/    the state after the last epoch, for --resume
-        model/         the trained network (tf-keras)
+        model/         the trained network (tf-keras), and its familiarity
         exports/       <variant>.tflite
 
 Does not know: how any of it is made.

@@ -16,6 +16,7 @@ from edge.preprocess import FILTERS, RESIZES, InputRecipe
 from finetune.examples import BALANCES
 
 UNFREEZE = ("none", "top", "all")  # or a number of layers
+FAMILIARITY = ("prototypes", "none")
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,9 @@ class Settings:
     the photos, where the user gave no such part. patience: epochs without a better
     validation result before training stops. rate_decay: the rate of the lowest trained
     layers, as a fraction of the head's. average: memory of the weights' moving average,
-    in epochs; 0 is off. balance: how unbalanced classes are met.
+    in epochs; 0 is off. balance: how unbalanced classes are met. familiarity: how a
+    photo unlike the training photos is told. negatives: a folder of examples of what is
+    not wanted.
     """
 
     backbone: str = "mobilenet_v2_0.35"
@@ -49,6 +52,8 @@ class Settings:
     seed: int = 0
     val: float = 0.15
     test: float = 0.15
+    familiarity: str = "prototypes"
+    negatives: str | None = None
 
     def __post_init__(self) -> None:
         def expect(option: str, what: str, got: object, ok: bool) -> None:
@@ -59,6 +64,7 @@ class Settings:
             ("resize", self.resize, RESIZES),
             ("filter", self.filter, FILTERS),
             ("balance", self.balance, BALANCES),
+            ("familiarity", self.familiarity, FAMILIARITY),
         )
         for name, value, known in choices:
             expect(name, "one of " + ", ".join(known), value, value in known)
@@ -75,6 +81,9 @@ class Settings:
         smoothing = self.label_smoothing
         expect("label-smoothing", "from 0 to below 1", smoothing, 0 <= smoothing < 1)
         preset(self.augment)
+        if self.negatives is not None:
+            where = "left out with --familiarity none"
+            expect("negatives", where, self.negatives, self.familiarity != "none")
         expect("rate", "above 0 and at most 1", self.rate, 0 < self.rate <= 1)
         expect(
             "rate-decay",

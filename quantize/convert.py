@@ -31,8 +31,6 @@ from quantize.recipes import variant as find_variant
 Pixels = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 
-PROBABILITIES = "probabilities"  # signature output of a model with one output
-
 
 class Conversion:
     """The conversions of one model, sharing what they have in common.
@@ -84,7 +82,7 @@ class Conversion:
 
         def serve(image: Any) -> Any:
             out = self._model(image, training=False)
-            return out if isinstance(out, dict) else {PROBABILITIES: out}
+            return out if isinstance(out, dict) else {edges.PROBABILITIES: out}
 
         # A module that holds the variables alone: with the Keras model itself the
         # converter also saves and loads every layer, which takes five times as long.
@@ -172,7 +170,7 @@ class Conversion:
                 frames,
                 tf.float32,
                 tf.float32,
-                allow_float=False,
+                allow_float=True,  # what stays so is checked by its recipe
                 activations_type=tf.int16,
                 bias_type=tf.int64,
                 disable_per_channel_quantization_for_dense_layers=True,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from quantize import flatbuffer
 
 IMAGE = "image"  # signature input
+PROBABILITIES = "probabilities"  # signature output of a model with one output
 
 
 def uint8_input(base: bytes) -> bytes:
@@ -47,14 +48,22 @@ def uint8_input(base: bytes) -> bytes:
 
 
 def named_by_signature(model: bytes) -> bytes:
-    """Inputs and outputs get their signature's names.
+    """Inputs and outputs get their signature's names, the probabilities come first.
 
     The converter calls them ``serving_default_image:0`` and
-    ``StatefulPartitionedCall:0``, which helps nobody who opens the file elsewhere.
+    ``StatefulPartitionedCall:0``, which helps nobody who opens the file elsewhere,
+    and puts several outputs in an order of its own; many clients look at the first.
     """
     tree = flatbuffer.parse(model)
     tensors = tree.subgraphs[0].tensors
     signature = tree.signatureDefs[0]
     for entry in [*signature.inputs, *signature.outputs]:
         tensors[entry.tensorIndex].name = flatbuffer.text(entry.name)
+    first = [
+        entry.tensorIndex
+        for entry in signature.outputs
+        if flatbuffer.text(entry.name) == PROBABILITIES
+    ]
+    others = [place for place in tree.subgraphs[0].outputs if place not in first]
+    tree.subgraphs[0].outputs = [*first, *others]
     return flatbuffer.pack(tree)

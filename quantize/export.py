@@ -23,11 +23,12 @@ from edge.card import ModelCard
 from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation
 from edge.quiet import without_chatter
+from finetune import familiarity
 from finetune.console import Console
 from finetune.run import Run, write_atomic
 from quantize import calibration, metadata, recipes, scoring, targets
 from quantize.convert import Conversion
-from quantize.verify import Facts, verify
+from quantize.verify import PROBABILITIES, Facts, verify
 
 MAX_DROP = 0.01  # of accuracy on the validation part
 EXIT_REJECTED = 3
@@ -175,8 +176,14 @@ class _Maker:
         if chosen:
             photos = scoring.take(pixels, chosen)
             calibration.refuse_blank(photos)
+        network = run.model() if model is None else model
+        self._familiarity = familiarity.load(run)
+        self._outputs = {PROBABILITIES: PROBABILITIES}
+        if self._familiarity is not None:
+            network = familiarity.attach(network, self._familiarity)
+            self._outputs[familiarity.OUTPUT] = familiarity.OUTPUT
         self._conversion = Conversion(
-            run.model() if model is None else model,
+            network,
             calibration=photos,
             progress=self._calibrating,
         )
@@ -192,7 +199,9 @@ class _Maker:
             flat = self._conversion.make(variant.name)
         run = self.run
         with without_chatter():
-            facts = verify(flat, variant.name, run.recipe, run.labels)
+            facts = verify(
+                flat, variant.name, run.recipe, run.labels, outputs=self._outputs
+            )
         self.console.stage(
             f"{variant.name}: converted and verified in "
             f"{time.perf_counter() - started:.1f} s"
@@ -207,6 +216,9 @@ class _Maker:
                 progress=bar,
             )
         card = replace(card, measured={"validation": scored.to_card()})
+        if self._familiarity is not None:
+            limit = self._familiarity.limit_of_file(scored.familiarity)
+            card = replace(card, familiarity_threshold=limit)
         return metadata.embed(flat, card), facts, scored.evaluation
 
     def _calibrating(self, done: int, total: int) -> None:
@@ -233,6 +245,7 @@ class _Maker:
             labels=self.run.labels,
             input=self.run.recipe,
             variant=variant.name,
+            outputs=self._outputs,
             name=self.run.name,
             temperature=float(temperature),
             provenance={k: v for k, v in found.items() if v is not None},

@@ -24,7 +24,7 @@ from quantize.metadata import split
 from quantize.recipes import Variant
 from quantize.recipes import variant as find_variant
 
-PROBABILITIES = "probabilities"
+PROBABILITIES, FAMILIARITY = "probabilities", "familiarity"
 GREY = 128
 INT8_BLACK = 128  # pixel 0 is -128 in an int8 tensor
 # Probabilities of a uint8 output come in steps of 1/256: each may be off by half a
@@ -191,6 +191,13 @@ def _check_outputs(
     kind = flatbuffer.type_name(tensor.type)
     if kind != record.output_type:
         raise _broken(record, f"expected output {record.output_type}, got {kind}")
+    if graph.outputs[0] != places[outputs[PROBABILITIES]]:
+        raise _broken(record, "expected the probabilities as the first output")
+    if FAMILIARITY in outputs:
+        tensor = graph.tensors[places[outputs[FAMILIARITY]]]
+        shape = [int(side) for side in tensor.shape]
+        if shape != [1, 1]:
+            raise _broken(record, f"expected familiarity of shape [1, 1], got {shape}")
     return {
         name: flatbuffer.type_name(graph.tensors[place].type)
         for name, place in places.items()

@@ -1,0 +1,149 @@
+"""A trained network and the photos it was trained on: what becomes of it then.
+
+Calibrated, taught what is familiar, judged, shown. The features of each part are
+computed once; whatever is asked afterwards is a product of matrices.
+
+Does not know: how it was trained, TFLite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from backbones import network
+from edge.evaluate import Evaluation, calibration_error, score
+from finetune import calibrate, familiarity, features, probe, report, unwanted
+from finetune.console import Console
+from finetune.epochs import Epoch
+from finetune.examples import Examples
+from finetune.familiarity import Familiarity
+from finetune.run import Run
+
+Floats = npt.NDArray[np.float32]
+
+
+class Finished:
+    """The network of `run`, and its features of each part of the photos.
+
+    seen: those that are known already, float32 [N, D].
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        model: Any,
+        parts: Mapping[str, Examples],
+        seen: Mapping[str, Floats],
+        console: Console,
+    ) -> None:
+        self.run, self.model, self.parts = run, model, parts
+        self.console = console
+        self._seen = dict(seen)
+
+    def features(self, part: str) -> Floats:
+        """float32 [N, D], in the split's order."""
+        if part not in self._seen:
+            examples = self.parts[part]
+            with self.console.bar(f"features of {part}") as bar:
+                self._seen[part] = features.compute(
+                    network.feature_model(self.model),
+                    examples.array,
+                    examples.rows,
+                    progress=bar,
+                )
+        return self._seen[part]
+
+    def logits(self, part: str) -> Floats:
+        """float32 [N, L], with the head as it is now."""
+        kernel, bias = network.get_head(self.model)
+        return np.asarray(self.features(part) @ kernel + bias, np.float32)
+
+    def evaluation(self, part: str) -> Evaluation:
+        """How the network answers the photos of a part."""
+        found = probe.softmax(self.logits(part))
+        return score(found, self.parts[part].truth, self.run.labels)
+
+
+def calibrated(finished: Finished) -> dict[str, float]:
+    """Fold the temperature into the network; what run.json says of it."""
+    logits, truth = finished.logits("val"), finished.parts["val"].truth
+    degrees = calibrate.temperature(logits, truth)
+    calibrate.fold(finished.model, degrees)
+    cooled = logits / np.float32(degrees)
+    return {
+        "temperature": degrees,
+        "val_loss_before": probe.log_loss(logits, truth),
+        "val_loss_after": probe.log_loss(cooled, truth),
+        "val_error_before": calibration_error(probe.softmax(logits), truth),
+        "val_error_after": calibration_error(probe.softmax(cooled), truth),
+    }
+
+
+def taught(finished: Finished) -> Familiarity | None:
+    """Fit the second output and leave it in the run; None where it isn't wanted."""
+    run, settings = finished.run, finished.run.settings
+    if settings.familiarity == "none":
+        return None
+    negatives = None
+    if settings.negatives is not None:
+        pixels = unwanted.load(settings.negatives, settings.recipe, finished.console)
+        extractor = network.feature_model(finished.model)
+        negatives = features.compute(extractor, pixels, range(len(pixels)))
+    found = familiarity.fit(
+        finished.features("train"),
+        finished.parts["train"].truth,
+        finished.features("val"),
+        negatives=negatives,
+        seed=settings.seed,
+    )
+    familiarity.save(run, found)
+    finished.console.stage(
+        f"familiarity: {found.kernel.shape[1]} prototypes of what the labels look like"
+    )
+    return found
+
+
+def reported(
+    finished: Finished, history: list[Epoch], best: int, known: Familiarity | None
+) -> Evaluation:
+    """metrics.json and the pictures; what the network answers to the validation part.
+
+    The test part is looked at here, and only here.
+    """
+    run = finished.run
+    val, test = finished.evaluation("val"), finished.evaluation("test")
+    metrics = {
+        "measured_on": "the trained network in Keras, before export; the figures "
+        "of the exported files are in comparison.json",
+        "validation": val.to_dict(),
+        "test": test.to_dict(),
+    }
+    if known is not None:
+        metrics["familiarity"] = {
+            "prototypes": known.kernel.shape[1],
+            "threshold": familiarity.LIMIT,
+            **{
+                f"{name}_passed": float(
+                    (known.of(finished.features(part)) >= familiarity.LIMIT).mean()
+                )
+                for name, part in (("validation", "val"), ("test", "test"))
+            },
+        }
+    run.write_json("metrics.json", metrics)
+    report.write_history(run.folder / "history.csv", history)
+    report.draw_training(
+        run.folder / "training.png",
+        history,
+        best,
+        run.config.get("probe"),
+        augmented=run.settings.augment != "none",
+    )
+    report.draw_confusion(run.folder / "confusion.png", test, "test part, Keras")
+    examples = finished.parts["test"]
+    seen: npt.NDArray[np.uint8] = examples.array[examples.rows]
+    report.draw_mistakes(run.folder / "mistakes.png", test, seen, "test part, Keras")
+    return val
