@@ -59,6 +59,7 @@ requirements: | $(UV)
 	$(COMPILE) pyproject.toml --extra test -o requirements/device-test.txt
 	$(COMPILE) requirements/mediapipe.in -o requirements/mediapipe.txt
 	$(COMPILE) requirements/ray.in -o requirements/ray.txt
+	$(COMPILE) requirements/runtimes.in -o requirements/runtimes.txt
 	$(COMPILE) requirements/tflite-runtime.in -o requirements/tflite-runtime.txt
 
 # Keeps artifacts/: what you built is yours.

@@ -3,22 +3,23 @@
 Front matter that the Hub reads, then what a person asks: what it is, what it was
 trained on, how good each file is, where it fails, how to run it.
 
-Source: huggingface.co/docs/hub/model-cards. It does not know: what the photos show
-beyond their labels, or under which licence they are; whoever publishes adds that.
+Source: huggingface.co/docs/hub/model-cards, and its annotated template. It does not
+know: what the photos show beyond their labels, or under which licence they are;
+whoever publishes adds that.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from edge.card import read_card
 from finetune.run import Run, write_atomic
-from quantize import recipes
+from quantize import recipes, results
 
 if TYPE_CHECKING:
     from quantize.measured import Comparison, Measured
-    from quantize.timing import Setting
 
 NAME = "README.md"
 
@@ -41,33 +42,73 @@ def _lines(comparison: Comparison, run: Run) -> list[str]:
         "",
         f"Ship `exports/{best.path.name}`: {comparison.choice.why}.",
         "",
-        "## Data",
+        "## Model details",
         "",
-        *_data(run),
+        *_details(run, best),
         "",
-        "## Training",
+        "## Uses",
         "",
-        *_training(run),
+        f"One photo in, one of {len(run.labels)} labels out, on a device without a "
+        "network. Not meant for photos unlike those below, nor for decisions about "
+        "people.",
         "",
-        "## Metrics",
-        "",
-        *_metrics(comparison),
-        "",
-        "## Limits",
+        "## Bias, risks and limitations",
         "",
         *_limits(run, best),
         "",
-        "## How to run it",
+        "## How to get started",
         "",
+        *_start(best),
+        "",
+        "## Training details",
+        "",
+        "### Training data",
+        "",
+        *_data(run),
+        "",
+        "### Training procedure",
+        "",
+        *_training(run),
+        "",
+        "## Evaluation",
+        "",
+        *results.lines(comparison),
+    ]
+
+
+def _details(run: Run, best: Measured) -> list[str]:
+    card = read_card(best.path)
+    refuses = card is not None and card.familiarity_threshold is not None
+    return [
+        f"- network: {run.config['settings'].get('backbone')}, "
+        f"{best.multiply_adds / 1e6:.1f} million multiply-adds a photo",
+        f"- input: {_input(run, best)}",
+        f"- output: one probability for each label, in the order {_words(run.labels)}"
+        + ("; and how familiar the photo is" if refuses else ""),
+        "- license: not stated; whoever publishes the photos or the network adds it",
+    ]
+
+
+def _start(best: Measured) -> list[str]:
+    return [
         "```sh",
         f"edgegraft edge classify exports/{best.path.name} PHOTO...",
         f"python -m edge classify exports/{best.path.name} PHOTO...  # on a device",
         "```",
         "",
-        "Any TensorFlow Lite client can open the file: MediaPipe Tasks, ML Kit and",
-        "Android Studio read the labels and the value range from its metadata.",
-        f"Input: {_input(run, best)}. Output: one probability for each label, in the",
-        f"order {_words(run.labels)}.",
+        "MediaPipe Tasks, ML Kit and Android Studio read the labels and the value "
+        "range from the file's metadata:",
+        "",
+        "```python",
+        "import mediapipe as mp",
+        "from mediapipe.tasks.python import vision",
+        "",
+        "classifier = vision.ImageClassifier.create_from_model_path(",
+        f'    "exports/{best.path.name}"',
+        ")",
+        'answer = classifier.classify(mp.Image.create_from_file("photo.jpg"))',
+        "print(answer.classifications[0].categories[0].category_name)",
+        "```",
     ]
 
 
@@ -98,7 +139,9 @@ def _front(comparison: Comparison, run: Run, best: Measured) -> list[str]:
 
 def _data(run: Run) -> list[str]:
     split = run.split()
-    lines = ["| part | photos | " + " | ".join(_cell(n) for n in run.labels) + " |"]
+    lines = [
+        "| part | photos | " + " | ".join(results.cell(n) for n in run.labels) + " |"
+    ]
     lines.append("|---|---:|" + "---:|" * len(run.labels))
     for part in ("train", "val", "test"):
         found = [row.photo.label for row in split.rows if row.part == part]
@@ -131,64 +174,41 @@ def _training(run: Run) -> list[str]:
     return [f"- {name}: {value}" for name, value in facts.items() if value]
 
 
-def _metrics(comparison: Comparison) -> list[str]:
-    files, first = comparison.files, comparison.files[0]
-    head = [
-        *("file", "accuracy", "95 % interval", "lost / gained", "p", "MB", "p50 ms"),
-        *("runs on TFLite from", "refused by"),
-    ]
-    lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
-    lines += [f"| {' | '.join(_row(file, comparison.judged))} |" for file in files]
-    return [
-        *lines,
-        "",
-        f"{first.evaluation.photos:,} test photos, each through the file itself; lost "
-        "/ gained: photos that only float32, only this file got right; p: McNemar's "
-        f"test of these; p50: median latency on {comparison.judged}.",
-        "",
-        *_per_class(comparison.choice.file or first),
-    ]
-
-
-def _row(file: Measured, judged: Setting) -> tuple[str, ...]:
-    low, high = file.evaluation.interval
-    pair, timing = file.paired, file.at(judged)
-    return (
-        file.title,
-        f"{file.evaluation.accuracy:.1%}",
-        f"{100 * low:.1f} to {100 * high:.1f}",
-        f"{pair.lost} / {pair.gained}" if pair else "-",
-        f"{pair.p:.2f}" if pair else "-",
-        f"{file.size_bytes / 1e6:.2f}",
-        f"{timing.p50_ms:.2f}" if timing else "-",
-        file.oldest_runtime or "newest",
-        ", ".join(file.refused_by) or "-",
-    )
-
-
-def _per_class(file: Measured) -> list[str]:
-    lines = [f"Per class, {file.title}:", ""]
-    lines += ["| label | photos | precision | recall |", "|---|---:|---:|---:|"]
-    return lines + [
-        f"| {_cell(entry['label'])} | {entry['photos']:,} | {entry['precision']:.1%} | "
-        f"{entry['recall']:.1%} |"
-        for entry in file.evaluation.per_class
-    ]
-
-
 def _limits(run: Run, best: Measured) -> list[str]:
     low, high = best.evaluation.interval
     worst = min(best.evaluation.per_class, key=lambda entry: entry["recall"])
     return [
-        f"- It knows {_words(run.labels)} and nothing else: any other photo gets one "
-        "of these labels.",
+        f"- {_strangers(run, best)}",
         f"- Measured on {best.evaluation.photos:,} photos of the same folder as it "
         f"was trained on: the accuracy lies between {low:.1%} and {high:.1%} for "
         "photos like these, and may be lower for others.",
         f"- Weakest label: {worst['label']}, of which it finds {worst['recall']:.1%}.",
         f"- Calibration error {best.calibration_error:.3f}: how far "
         "its probabilities are from how often it is right.",
+        "- What the photos show beyond their labels (light, place, kinds of things) "
+        "was not looked at; what they lack, the network has not seen.",
     ]
+
+
+def _strangers(run: Run, best: Measured) -> str:
+    """What becomes of a photo that shows none of the labels."""
+    card = read_card(best.path)
+    if card is None or card.familiarity_threshold is None:
+        return (
+            f"It knows {_words(run.labels)} and nothing else: any other photo gets one "
+            "of these labels."
+        )
+    if best.refusal is None:
+        return (
+            "A photo that looks unlike the training photos is answered `unknown`; how "
+            "often that works was not measured (`edgegraft compare --unknown DIR`)."
+        )
+    refusal = best.refusal
+    return (
+        f"Of {refusal.unknown:,} photos that show none of the labels it refuses "
+        f"{refusal.share:.1%} as `unknown`, and {refusal.known_share:.1%} of the test "
+        "photos by mistake."
+    )
 
 
 def _input(run: Run, best: Measured) -> str:
@@ -198,7 +218,3 @@ def _input(run: Run, best: Measured) -> str:
 
 def _words(labels: Sequence[str]) -> str:
     return ", ".join(labels[:-1]) + f" and {labels[-1]}"
-
-
-def _cell(text: Any) -> str:
-    return str(text).replace("|", "\\|")

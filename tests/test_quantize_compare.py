@@ -350,8 +350,17 @@ def test_the_model_card_for_people(first):
     assert [metric["value"] for metric in metrics] == [
         round(file.evaluation.accuracy, 4) for file in comparison.files
     ]
-    for title in ("Data", "Training", "Metrics", "Limits", "How to run it"):
-        assert f"\n## {title}\n" in body
+    for title in (
+        *("## Model details", "## Uses", "## Bias, risks and limitations"),
+        *("## How to get started", "## Training details", "### Training data"),
+        *("### Training procedure", "## Evaluation", "### Results"),
+    ):
+        assert f"\n{title}\n" in body
+    for file in comparison.files:
+        for each in file.timings:
+            assert (
+                f"{each.setting.how} | {each.load_ms:.1f} | {each.p50_ms:.2f}" in body
+            )
     assert "| train | 20 | 10 | 10 |" in body
     assert f"edge classify exports/{comparison.choice.file.path.name}" in body
 

@@ -1,0 +1,361 @@
+"""The int8 MobileNetV2 1.0 at 224: LiteRT against ONNX Runtime and OpenVINO.
+
+One network, the float32.tflite of a run, quantized by each camp's own tool on the same
+200 training photos:
+
+- LiteRT: int8.tflite as edgegraft exports and ships it (XNNPACK).
+- ONNX Runtime: float32.tflite through tf2onnx, then `quant_pre_process` and
+  `quantize_static` (QDQ, activations uint8, weights int8 per channel, MinMax).
+- OpenVINO: float32.tflite through its own reader, then `nncf.quantize` (default:
+  symmetric activations, weights per channel), compiled for LATENCY.
+
+All take the same uint8 pixels [1, 224, 224, 3] and give probabilities. Each runs in
+fresh processes with 1 and with 2 threads, round by round, so that a slow moment of the
+machine hits all alike. The accuracy on the test photos shows that each still is that
+network. A batch of one: the time a camera's frame takes. Nothing is judged: the
+figures are told, whoever wins. Ends in one JSON line; `ratio` is LiteRT's time in
+parts of the other's, below 1 where LiteRT is faster.
+
+    python tests/benchmarks/runtimes.py [--run RUN] [--rounds 5] [--runs 60]
+
+Without --run it takes the run of `make legs` (built where it isn't there): real photos
+and weights where EDGEGRAFT_ASSETS is set, else random weights and noise, whose
+accuracy says nothing. The environment is .legs/runtimes (about 3 GB with TensorFlow,
+which tf2onnx needs; no worker that is timed imports it).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNTIMES = ("litert", "onnxruntime", "openvino")
+CALIBRATION = 200  # photos
+WARM_SECONDS = 0.3
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--run", type=Path, help="with float32.tflite and int8.tflite")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=60, help="timed in a round (60)")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--uv", default=shutil.which("uv") or f"{_beside('uv')}")
+    args = parser.parse_args()
+    sys.path.insert(0, str(ROOT))
+    from edge.host import describe
+    from tests.legs.run import LEGS, Bench
+
+    python = Bench(args.uv, None, None).environment(
+        "runtimes", "runtimes.txt", sys.executable
+    )
+    work = LEGS / "runtimes-work"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    exports, truth = _network(args.run, work)
+    made = _worker(python, "prepare", work, exports)
+    paths = {
+        "litert": exports / "int8.tflite",
+        "onnxruntime": work / "int8.onnx",
+        "openvino": work / "int8.xml",
+    }
+    accuracy = {}
+    for name in RUNTIMES:
+        said = np.array(_worker(python, "answer", name, paths[name], work)["said"])
+        accuracy[name] = float(np.mean(said == truth))
+    found: dict[tuple[str, int], list[dict[str, Any]]] = {
+        (name, threads): [] for threads in args.threads for name in RUNTIMES
+    }
+    for number in range(args.rounds):
+        pairs = list(found)
+        shift = number % len(pairs)
+        for name, threads in [*pairs[shift:], *pairs[:shift]]:
+            words = (name, paths[name], work, threads, args.runs)
+            found[name, threads].append(_worker(python, "time", *words))
+    rows = [
+        _row(name, threads, records, paths[name], accuracy[name])
+        for (name, threads), records in found.items()
+    ]
+    host = describe()
+    machine = f"{host['board']}, {host['cores']} cores, {host['machine']}"
+    _tell(rows, machine, len(truth))
+    result = {
+        "benchmark": "runtimes",
+        "network": made["network"],
+        "ratio": {
+            f"litert / {other}, {threads} thread{'s' if threads > 1 else ''}": round(
+                _p50(rows, "litert", threads) / _p50(rows, other, threads), 3
+            )
+            for threads in args.threads
+            for other in RUNTIMES[1:]
+        },
+        "rows": rows,
+        "rounds": args.rounds,
+        "runs": args.runs,
+        "test_photos": len(truth),
+        "machine": machine,
+    }
+    print(json.dumps(result))
+    return 0
+
+
+def _beside(name: str) -> Path:
+    return Path(sys.executable).with_name(name)
+
+
+def _row(
+    name: str,
+    threads: int,
+    records: list[dict[str, Any]],
+    path: Path,
+    accuracy: float,
+) -> dict[str, Any]:
+    size = path.stat().st_size
+    if path.suffix == ".xml":  # the weights lie beside the graph
+        size += path.with_suffix(".bin").stat().st_size
+    times = {
+        key: round(median(record[key] for record in records), 3)
+        for key in ("load_ms", "p50_ms", "p95_ms", "p99_ms")
+    }
+    return {
+        "runtime": name,
+        "version": records[0]["version"],
+        "threads": threads,
+        **times,
+        "peak_mib": round(max(record["peak_mib"] for record in records), 1),
+        "mb": round(size / 1e6, 2),
+        "accuracy": round(accuracy, 4),
+    }
+
+
+def _p50(rows: list[dict[str, Any]], name: str, threads: int) -> float:
+    return next(
+        row["p50_ms"]
+        for row in rows
+        if (row["runtime"], row["threads"]) == (name, threads)
+    )
+
+
+def _tell(rows: list[dict[str, Any]], machine: str, photos: int) -> None:
+    print(
+        "runtime                threads   load ms   p50    p95    p99   MiB    MB  acc."
+    )
+    for row in rows:
+        print(
+            f"{row['runtime'] + ' ' + row['version'][:9]:22} {row['threads']:7} "
+            f"{row['load_ms']:9.1f} {row['p50_ms']:5.2f}  {row['p95_ms']:5.2f}  "
+            f"{row['p99_ms']:5.2f} {row['peak_mib']:5.0f} {row['mb']:5.2f} "
+            f"{row['accuracy']:6.1%}"
+        )
+    print(f"ms for one photo, {photos:,} test photos; on {machine}")
+
+
+def _network(given: Path | None, work: Path) -> tuple[Path, Any]:
+    """(folder with the two files, true label numbers of the test photos); writes
+    calibration.npy and test.npy, uint8 [N, 224, 224, 3], into `work`."""
+    from tests.legs.run import _build
+
+    if given is None and not os.environ.get("EDGEGRAFT_ASSETS"):
+        subprocess.run([sys.executable, "-c", RANDOM, work], cwd=ROOT, check=True)
+        return work, np.load(work / "truth.npy")
+    from data import batches
+    from finetune.run import Run
+    from quantize import scoring
+
+    run = Run.open(given or _build()[0].parents[1])
+    console = scoring.Silent()
+    with scoring.decode(run, scoring.rows_of(run, "test"), console) as pixels:
+        rows = scoring.rows_of(run, "test")
+        np.save(work / "test.npy", scoring.take(pixels, rows))
+    train = scoring.rows_of(run, "train")
+    some = train[:: max(1, len(train) // CALIBRATION)][:CALIBRATION]
+    with batches.load([row.photo for row in some], run.recipe) as pixels:
+        np.save(work / "calibration.npy", pixels.array)
+    return run.exports, np.array([run.labels.index(row.photo.label) for row in rows])
+
+
+RANDOM = """
+import sys
+from pathlib import Path
+import numpy as np
+from backbones.keras import keras
+from quantize.convert import convert
+
+work, k = Path(sys.argv[1]), keras()
+image = k.Input((224, 224, 3), name="image")
+x = k.layers.Rescaling(1 / 127.5, -1.0)(image)
+x = k.applications.MobileNetV2(
+    input_shape=(224, 224, 3), include_top=False, weights=None, pooling="avg"
+)(x, training=False)
+model = k.Model(image, k.layers.Dense(2, activation="softmax", name="probabilities")(x))
+pixels = np.random.default_rng(0).integers(0, 256, (32, 224, 224, 3), dtype=np.uint8)
+(work / "float32.tflite").write_bytes(convert(model, "float32"))
+(work / "int8.tflite").write_bytes(convert(model, "int8", calibration=pixels))
+np.save(work / "calibration.npy", pixels)
+np.save(work / "test.npy", pixels)
+np.save(work / "truth.npy", np.zeros(len(pixels), int))
+"""
+
+
+def _worker(python: Path, *words: object) -> dict[str, Any]:
+    """This file's other half, in the environment of the three runtimes."""
+    home = python.parents[1] / "home"
+    consent = home / "intel" / "openvino_telemetry"
+    consent.parent.mkdir(parents=True, exist_ok=True)
+    consent.write_text("0")  # OpenVINO's tools send nothing home
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "HOME": str(home), "NNCF_CI": "1"}
+    done = subprocess.run(
+        [str(python), __file__, *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **quiet},
+    )
+    if done.returncode:
+        raise RuntimeError(f"{words[:2]}: {done.stderr.strip()[-800:]}")
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+# -- in the environment of the runtimes ----------------------------------------------
+
+
+def prepare(work: str, exports: str) -> dict[str, Any]:
+    """int8.onnx and int8.xml of float32.tflite, calibrated on calibration.npy."""
+    import nncf
+    import openvino
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quant_pre_process,
+        quantize_static,
+    )
+
+    folder, model = Path(work), Path(exports) / "float32.tflite"
+    pixels = np.load(folder / "calibration.npy")
+    plain, shaped = folder / "float32.onnx", folder / "shaped.onnx"
+    convert = [sys.executable, "-m", "tf2onnx.convert", "--opset", "17"]
+    subprocess.run(
+        [*convert, "--tflite", str(model), "--output", str(plain)],
+        check=True,
+        capture_output=True,
+    )
+    quant_pre_process(str(plain), str(shaped))
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._photos = iter(pixels)
+
+        def get_next(self) -> dict[str, Any] | None:
+            photo = next(self._photos, None)
+            return None if photo is None else {"image": photo[None]}
+
+    quantize_static(
+        str(shaped),
+        str(folder / "int8.onnx"),
+        Reader(),
+        quant_format=QuantFormat.QDQ,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+    )
+    read = openvino.convert_model(str(model))
+    data = nncf.Dataset(list(pixels), lambda photo: photo[None])
+    quantized = nncf.quantize(read, data, subset_size=len(pixels))
+    openvino.save_model(quantized, str(folder / "int8.xml"), compress_to_fp16=False)
+    return {"network": f"{model.parent.parent.name}, input {list(pixels.shape[1:])}"}
+
+
+def load(name: str, path: str, threads: int) -> tuple[Any, str]:
+    """(function of uint8 [1, H, W, 3] that gives probabilities [1, L], version)."""
+    if name == "litert":
+        import ai_edge_litert
+        from ai_edge_litert.interpreter import Interpreter
+
+        interpreter = Interpreter(path, num_threads=threads)
+        interpreter.allocate_tensors()
+        into = interpreter.get_input_details()[0]["index"]
+        names = interpreter.get_signature_list()
+        runner = interpreter.get_signature_runner(next(iter(names)))
+        out = runner.get_output_details()["probabilities"]["index"]
+
+        def litert(photo: Any) -> Any:
+            interpreter.set_tensor(into, photo)
+            interpreter.invoke()
+            return interpreter.get_tensor(out)
+
+        return litert, ai_edge_litert.__version__
+    if name == "onnxruntime":
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        session = onnxruntime.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"]
+        )
+        return (
+            lambda photo: session.run(["probabilities"], {"image": photo})[0],
+            onnxruntime.__version__,
+        )
+    import openvino
+
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+    compiled = openvino.Core().compile_model(path, "CPU", settings)
+    request = compiled.create_infer_request()
+    return (
+        lambda photo: request.infer([photo], share_inputs=True, share_outputs=True)[0],
+        openvino.__version__.split("-")[0],
+    )
+
+
+def answer(name: str, path: str, work: str) -> dict[str, Any]:
+    """The number of the best label of each test photo."""
+    run, _ = load(name, path, 2)
+    photos = np.load(Path(work) / "test.npy")
+    return {"said": [int(run(photo[None])[0].argmax()) for photo in photos]}
+
+
+def take_time(name: str, path: str, work: str, threads: str, runs: str) -> Any:
+    """Load time, then percentiles of `runs` inferences of one photo, warmed up."""
+    photo = np.load(Path(work) / "test.npy", mmap_mode="r")[:1].copy()
+    start = time.perf_counter()
+    run, version = load(name, path, int(threads))
+    loaded = time.perf_counter()
+    while time.perf_counter() < loaded + WARM_SECONDS:
+        run(photo)
+    times = []
+    for _ in range(int(runs)):
+        begin = time.perf_counter()
+        run(photo)
+        times.append((time.perf_counter() - begin) * 1e3)
+    p50, p95, p99 = (float(value) for value in np.percentile(times, (50, 95, 99)))
+    status = Path("/proc/self/status").read_text()  # Linux: the process's own peak
+    peak = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return {
+        "version": version,
+        "load_ms": (loaded - start) * 1e3,
+        "p50_ms": p50,
+        "p95_ms": p95,
+        "p99_ms": p99,
+        "peak_mib": int(peak.split()[1]) / 1024,
+    }
+
+
+if __name__ == "__main__":
+    WAYS = {"prepare": prepare, "answer": answer, "time": take_time}
+    if sys.argv[1:2] and sys.argv[1] in WAYS:
+        print("\n" + json.dumps(WAYS[sys.argv[1]](*sys.argv[2:])))
+        sys.exit(0)
+    sys.exit(main())
