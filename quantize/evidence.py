@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edge.card import read_card
 from finetune.run import Run
+from quantize.tables import number, table, text
 
 if TYPE_CHECKING:
     from quantize.measured import Flip, Measured
@@ -123,14 +125,53 @@ def _flip(flip: Flip) -> str:
 
 
 def layers(run: Run) -> str:
-    """The layer report of the run, where `quantize` left one."""
-    path = run.folder / "layers.png"
-    if not path.is_file():
-        return ""
-    data = _embedded("image/png", path.read_bytes())
+    """The layer report of the run (layers.png, layers.json), where one was made."""
+    picture, record = run.folder / "layers.png", run.folder / "layers.json"
+    parts = []
+    if picture.is_file():
+        data = _embedded("image/png", picture.read_bytes())
+        parts.append(
+            f'<div class="panel"><img class="picture" src="{data}" '
+            'alt="Quantization error of each layer"></div>'
+        )
+    if record.is_file():
+        try:
+            parts.append(_layer_table(json.loads(record.read_text("utf-8"))))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            told = escape(f"{type(error).__name__}: {error}")
+            parts.append(f'<p class="note">layers.json cannot be read ({told}).</p>')
+    return "".join(parts)
+
+
+def _layer_table(record: dict[str, Any]) -> str:
+    """Each layer's noise, and what the worst cost in validation accuracy."""
+    heads = [
+        ("layer", "from the photo to the answer"),
+        ("operator", "of TensorFlow Lite"),
+        ("name", "of the layer"),
+        ("noise, dB", "signal to quantization noise: higher is better"),
+        ("moves the answer", "probability that changes sides when it alone is int8"),
+        ("it alone int8", "validation accuracy"),
+        ("it alone float", "validation accuracy"),
+    ]
+    rows = []
+    for layer in record["layers"]:
+        cost = layer["cost"] or {}
+        cells = [
+            number(layer["number"], "d"),
+            text(layer["operator"]),
+            text(layer["name"]),
+            number(layer["sqnr_db"], ".1f"),
+            number(layer["answer_shift"], ".3%"),
+            number(cost.get("alone_int8"), ".1%"),
+            number(cost.get("kept_float"), ".1%"),
+        ]
+        rows.append(("", cells))
     return (
-        f'<div class="panel"><img class="picture" src="{data}" '
-        'alt="Quantization error of each layer"></div>'
+        f"{table(heads, rows)}<p class=note>Of {record['validation_photos']:,} "
+        f"validation photos float32 has {record['float32_accuracy']:.1%} right, int8 "
+        f"{record['int8_accuracy']:.1%}; noise on {record['noise_photos']:,} "
+        "photos.</p>"
     )
 
 

@@ -21,6 +21,32 @@ from tests.quantize_room import LABELS, colour_network, write_photos, write_run
 pytest.importorskip("tensorflow", reason="needs the extra 'train'")
 QUICK = Effort(threads=(1, 2), rounds=1, runs=2, seconds=0.02)
 
+LAYERS = {
+    "rung": "int8",
+    "noise_photos": 8,
+    "validation_photos": 10,
+    "float32_accuracy": 1.0,
+    "int8_accuracy": 0.8,
+    "layers": [
+        {
+            "number": 1,
+            "operator": "CONV_2D",
+            "name": "conv <1>",
+            "sqnr_db": 31.25,
+            "answer_shift": 0.0125,
+            "cost": {"alone_int8": 0.9, "kept_float": 1.0},
+        },
+        {
+            "number": 2,
+            "operator": "FULLY_CONNECTED",
+            "name": "logits",
+            "sqnr_db": 40.0,
+            "answer_shift": None,
+            "cost": None,
+        },
+    ],
+}
+
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
@@ -31,6 +57,7 @@ def compared(tmp_path_factory):
     export(run, "float32,dynamic,int8", calibration_count=8, max_drop=1.0)
     compare(run, effort=QUICK)
     shutil.copy(run.folder / "comparison.png", run.folder / "layers.png")
+    run.write_json("layers.json", LAYERS)
     return compare(Run.open(run.folder), effort=QUICK, budget=Budget(ms=50))
 
 
@@ -87,6 +114,9 @@ def test_it_shows_all_that_was_measured(opened, compared):
         "[...document.images].every(image => image.complete && image.naturalWidth)"
     )
     assert loaded and page.locator("#layers img").count() == 1
+    first, second = page.locator("#layers tbody tr").all_inner_texts()
+    assert first.split("\t")[2:] == ["conv <1>", "31.2", "1.250%", "90.0%", "100.0%"]
+    assert second.split("\t")[3:] == ["40.0", "–", "–", "–"]
     int8 = compared.files[2]
     matrix = page.locator("#confusion .panel").nth(2)
     cells = [int(cell) for cell in matrix.locator("td").all_inner_texts()]
