@@ -162,8 +162,8 @@ def _tell(rows: list[dict[str, Any]], machine: str, photos: int) -> None:
         print(
             f"{row['runtime'] + ' ' + row['version'][:9]:22} {row['threads']:7} "
             f"{row['load_ms']:9.1f} {row['min_ms']:5.2f} {row['p50_ms']:5.2f}  "
-            f"{row['p95_ms']:5.2f}  {row['p99_ms']:5.2f} {row['peak_mib']:5.0f} {row['mb']:5.2f} "
-            f"{row['accuracy']:6.1%}"
+            f"{row['p95_ms']:5.2f}  {row['p99_ms']:5.2f} {row['peak_mib']:5.0f} "
+            f"{row['mb']:5.2f} {row['accuracy']:6.1%}"
         )
     print(f"ms for one photo, {photos:,} test photos; on {machine}")
 
