@@ -123,6 +123,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="leave out the photos that this audit.csv or doubts.csv marks with "
         "exclude = yes",
     )
+    add(
+        "--add",
+        type=Path,
+        metavar="DIR",
+        help="train with the photos in DIR/LABEL, too, such as those the page's Review "
+        "labelled; what is measured stays the same",
+    )
     add("--overwrite", action="store_true", help="replace a run of that name")
     add("--resume", action="store_true", help="go on with an interrupted run")
 
@@ -171,7 +178,7 @@ def run_folder(args: argparse.Namespace, settings: Settings) -> Path:
 
 def _refuse_settings(args: argparse.Namespace) -> None:
     """--resume goes on with the run's own settings; others would be a lie."""
-    names = [*Settings.__dataclass_fields__, "set", "exclude_from"]
+    names = [*Settings.__dataclass_fields__, "set", "exclude_from", "add"]
     for name in names:
         if getattr(args, name, None) is not None:
             raise EdgegraftError(
@@ -204,6 +211,7 @@ def train(args: argparse.Namespace, console: Any) -> Any:
         resume=args.resume,
         memory_limit=int(args.memory_limit * 2**30),
         exclude_from=args.exclude_from,
+        add=args.add,
     )
 
 

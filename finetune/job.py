@@ -11,7 +11,7 @@ import csv
 import datetime
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ import numpy.typing as npt
 
 from backbones import custom_cnn, network, registry, weights
 from backbones.keras import preload, seed_everything
+from data import added as additions
 from data import batches
+from data.added import Added
 from data.audit import Audit
 from data.folder import Photo, PhotoFolder
 from data.source import Source, choose
@@ -48,6 +50,7 @@ class Prepared:
     split: Split
     pixels: batches.Pixels
     together: tuple[tuple[Path, Path], ...] = ()  # near-duplicates
+    added: Added | None = None  # photos of another folder, trained on only
 
     @property
     def folder(self) -> PhotoFolder:
@@ -72,13 +75,17 @@ def prepare(
     *,
     known: Split | None = None,
     memory_limit: int = batches.MEMORY_LIMIT,
+    add: Path | None = None,
 ) -> Prepared:
-    """Decode, audit and split the photos. `known` is a resumed run's split."""
+    """Decode, audit and split the photos. `known` is a resumed run's split; `add` a
+    folder of more photos to train on, which leave the split as it is without them."""
     folder = source.folder
+    added = None if add is None else additions.find(add, folder.labels)
+    everything = folder.photos + (added.photos if added else ())
     console.stage(f"{len(folder.photos):,} photos of {', '.join(folder.labels)}")
     with console.bar("decoding photos") as bar:
         pixels = batches.load_through_cache(
-            folder.photos,
+            everything,
             settings.recipe,
             memory_limit=memory_limit,
             progress=bar,
@@ -86,7 +93,7 @@ def prepare(
         )
     if pixels.recalled:
         console.stage(f"{pixels.recalled:,} of them decoded by an earlier run")
-    audit = Audit.from_pixels(folder, pixels)
+    audit = _audited(folder, pixels)
     for line in audit.lines() if audit.findings else ():
         console.say("  " + line)
     for line in source.lines(pixels.digests):
@@ -101,13 +108,25 @@ def prepare(
         test=settings.test,
         together=audit.alike,
     )
+    if added is not None:
+        split, added = additions.join(split, added, pixels)
+        for line in added.lines():
+            console.say("  " + line)
+        source = replace(source, folder=additions.together(folder, added))
     if known is not None and known.fingerprint != split.fingerprint:
         raise EdgegraftError(
             f"expected the photos this run was started with, got a changed set in "
             f"{folder.root} (data fingerprint {split.fingerprint[:12]}, the run has "
             f"{known.fingerprint[:12]}); start a new run"
         )
-    return Prepared(source, split, pixels, audit.alike)
+    return Prepared(source, split, pixels, audit.alike, added)
+
+
+def _audited(folder: PhotoFolder, pixels: batches.Pixels) -> Audit:
+    """The audit of the folder alone, whatever else was decoded beside it."""
+    mine = {photo.path for photo in folder.photos}
+    failures = [failure for failure in pixels.failures if failure[0] in mine]
+    return Audit.from_pass(folder, pixels.digests, failures, pixels.looks)
 
 
 def _versions() -> dict[str, str]:
@@ -125,6 +144,7 @@ def _versions() -> dict[str, str]:
 def describe(prepared: Prepared, settings: Settings, given: Path) -> dict[str, Any]:
     """What run.json says before training starts; `given` is what was pointed at."""
     split, exclusion = prepared.split, prepared.source.exclusion
+    added = prepared.added
     return {
         "edgegraft_run": 1,
         "status": "training",
@@ -142,9 +162,18 @@ def describe(prepared: Prepared, settings: Settings, given: Path) -> dict[str, A
             "near_duplicates": len(prepared.together),
             "groups": len({p.group for p in prepared.folder.photos} - {None}),
             "excluded": None if exclusion is None else exclusion.to_dict(),
+            "added": None if added is None else _of_added(added),
         },
         "versions": _versions(),
         "host": {"machine": platform.machine(), "system": platform.system()},
+    }
+
+
+def _of_added(added: Added) -> dict[str, Any]:
+    return {
+        "from": str(added.root.resolve()),
+        "photos": len(added.photos),
+        "left_out": [[str(path), why] for path, why in added.left_out],
     }
 
 
@@ -274,11 +303,12 @@ def finetune(
     resume: bool = False,
     memory_limit: int = batches.MEMORY_LIMIT,
     exclude_from: Path | None = None,
+    add: Path | None = None,
 ) -> tuple[Run, Prepared, Any]:
     """Train on `photos` into the run `folder`: (run, its photos, the network).
 
     photos: a folder, a list or an archive. exclude_from: an audit.csv or doubts.csv;
-    the run keeps a copy of it.
+    the run keeps a copy of it. add: a folder of more photos to train on, by label.
     resume: go on with the run in `folder` after its last whole epoch, with its own
     settings; `photos` may then be None. EdgegraftError for bad input; an interrupt
     leaves a run that can be resumed.
@@ -287,6 +317,7 @@ def finetune(
     if resume:
         run = Run.open(folder)
         settings, photos, exclude_from = run.settings, run.source, run.excluded
+        add = run.added
     elif photos is None:
         raise EdgegraftError("expected a folder of photos, got none")
     else:
@@ -296,7 +327,9 @@ def finetune(
     found = choose(photos, exclude_from)
     origin = weights.find(record, settings.size, settings.weights)
     known = run.split() if resume else None
-    prepared = prepare(found, settings, console, known=known, memory_limit=memory_limit)
+    prepared = prepare(
+        found, settings, console, known=known, memory_limit=memory_limit, add=add
+    )
     if not resume:
         config = describe(prepared, settings, photos)
         run = Run.create(folder, config, overwrite=overwrite)

@@ -176,6 +176,12 @@ class Run:
         return path if path.is_file() else None
 
     @property
+    def added(self) -> Path | None:
+        """The folder of photos that were added to its train part."""
+        record = (self.config.get("data") or {}).get("added")
+        return Path(record["from"]) if record else None
+
+    @property
     def exports(self) -> Path:
         return self.folder / "exports"
 

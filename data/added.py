@@ -1,0 +1,106 @@
+"""Photos added to a set that was split before: they are trained on, never measured by.
+
+The split of the set stays as it was, so that the runs before and after are measured on
+the same photos. An added photo that is the same file as one of the set, or looks like
+one of its val or test photos, is left out.
+
+It does not know where the added photos come from, such as the page's Review.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from data import checks
+from data.batches import Pixels
+from data.folder import Photo, PhotoFolder, clean_label
+from data.split import Row, Split
+from data.walk import Walk, shown
+from edge.errors import EdgegraftError
+
+
+@dataclass(frozen=True)
+class Added:
+    """`photos` are trained on; `left_out` are (path, reason) of the others."""
+
+    root: Path
+    photos: tuple[Photo, ...]
+    left_out: tuple[tuple[Path, str], ...] = ()
+
+    def lines(self) -> list[str]:
+        """What a person should know, a line each."""
+        lines = [f"{len(self.photos):,} photos added to train from {shown(self.root)}"]
+        lines += [f"not added, {shown(p)}: {why}" for p, why in self.left_out[:10]]
+        if len(self.left_out) > 10:
+            lines.append(f"not added, {len(self.left_out) - 10:,} more")
+        return lines
+
+
+def find(root: Path, labels: Sequence[str]) -> Added:
+    """The photos in ROOT/LABEL. One label, or one photo, is enough.
+
+    EdgegraftError when there is no such folder, no photo in it, or a label that the
+    set does not have.
+    """
+    if not root.is_dir():
+        raise EdgegraftError(
+            f"{shown(root)}: expected a folder with one folder of photos per label to "
+            "add, got none; the page's Review makes one"
+        )
+    walk = Walk()
+    photos: list[Photo] = []
+    for folder in walk.enter(root)[0]:
+        label = clean_label(folder.name, shown(folder))
+        paths = sorted(walk.below(folder))
+        if paths and label not in labels:
+            raise EdgegraftError(
+                f"{shown(folder)}: expected labels of the photos to be added among "
+                f"{', '.join(labels)}, got {label!r}; rename the folder or move it away"
+            )
+        photos += [Photo(path, label, "train") for path in paths]
+    if not photos:
+        raise EdgegraftError(
+            f"{shown(root)}: expected photos to add in {shown(root / 'LABEL')}, got "
+            "none; label some first"
+        )
+    return Added(root, tuple(photos))
+
+
+def join(split: Split, added: Added, pixels: Pixels) -> tuple[Split, Added]:
+    """The split with the added photos in train, and what was added in the end."""
+    there = {row.sha256: row for row in split.rows}
+    reasons = dict(pixels.failures)
+    known: dict[Path, str] = {}
+    for photo in added.photos:
+        digest = pixels.digests.get(photo.path)
+        if digest is None:
+            known[photo.path] = reasons.get(photo.path, "cannot be read")
+        elif digest in there:
+            known[photo.path] = (
+                f"is in the set already, as {there[digest].part} photo "
+                f"{shown(there[digest].photo.path)}"
+            )
+    measured = [row.photo for row in split.rows if row.part != "train"]
+    mine = [photo for photo in added.photos if photo.path not in known]
+    fixed, new = {p.path for p in measured}, {p.path for p in mine}
+    for one, other, _ in checks.near_pairs(
+        [*measured, *mine], pixels.digests, pixels.looks
+    ):
+        for photo, twin in ((one, other), (other, one)):
+            if photo.path in new and twin.path in fixed:
+                known[photo.path] = f"looks like {shown(twin.path)}, which measures"
+    kept = tuple(photo for photo in mine if photo.path not in known)
+    rows = tuple(Row(photo, "train", pixels.digests[photo.path]) for photo in kept)
+    left = tuple((p.path, known[p.path]) for p in added.photos if p.path in known)
+    return Split(split.rows + rows), replace(added, photos=kept, left_out=left)
+
+
+def together(folder: PhotoFolder, added: Added) -> PhotoFolder:
+    """One folder of both, whose root holds them all."""
+    roots = [os.path.abspath(folder.root), os.path.abspath(added.root)]
+    return replace(
+        folder,
+        root=Path(os.path.commonpath(roots)),
+        photos=folder.photos + added.photos,
+    )
