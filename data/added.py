@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from data import checks
 from data.batches import Pixels
@@ -27,6 +28,14 @@ class Added:
     root: Path
     photos: tuple[Photo, ...]
     left_out: tuple[tuple[Path, str], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """For run.json."""
+        return {
+            "from": str(self.root.resolve()),
+            "photos": len(self.photos),
+            "left_out": [[str(path), why] for path, why in self.left_out],
+        }
 
     def lines(self) -> list[str]:
         """What a person should know, a line each."""

@@ -162,18 +162,10 @@ def describe(prepared: Prepared, settings: Settings, given: Path) -> dict[str, A
             "near_duplicates": len(prepared.together),
             "groups": len({p.group for p in prepared.folder.photos} - {None}),
             "excluded": None if exclusion is None else exclusion.to_dict(),
-            "added": None if added is None else _of_added(added),
+            "added": None if added is None else added.to_dict(),
         },
         "versions": _versions(),
         "host": {"machine": platform.machine(), "system": platform.system()},
-    }
-
-
-def _of_added(added: Added) -> dict[str, Any]:
-    return {
-        "from": str(added.root.resolve()),
-        "photos": len(added.photos),
-        "left_out": [[str(path), why] for path, why in added.left_out],
     }
 
 

@@ -21,7 +21,7 @@ HERE = Path(__file__).resolve().parent
 # installed package does not have beside it.
 SETTINGS = {
     "browser.gatherUsageStats": "false",
-    "server.maxUploadSize": "64",
+    "server.maxUploadSize": "1024",
     "server.fileWatcherType": "none",
     "client.toolbarMode": "minimal",
     "theme.baseRadius": "0.6rem",

@@ -17,16 +17,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import streamlit as st
+from starlette.formparsers import MultiPartParser
 
 from edge.errors import EdgegraftError
 from streamlit_app.feedback import Feedback
 from streamlit_app.look import plain
 from streamlit_app.models import ModelFile, find_models
 from streamlit_app.pool import Pool, Shelf
+from streamlit_app.uploads import MOST_ZIP_BYTES
 
 Found = TypeVar("Found")
 LABELS = "edgegraft edge classify MODEL PHOTO --labels FILE takes them from a file"
-REMEMBERED = 64  # answers and heat maps a visitor's session keeps, about 0.1 MB each
+REMEMBERED = 24  # answers and heat maps a visitor's session keeps, about 0.1 MB each
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,13 @@ def shelf() -> Shelf:
 
 
 def begin() -> None:
-    """Note when this run of the script began."""
+    """Note when this run of the script began; keep uploads off the disk.
+
+    Starlette puts what is larger than `spool_max_size` into a temporary file while it
+    arrives; here it stays in memory, as Streamlit keeps it afterwards anyway.
+    """
     st.session_state["began"] = time.perf_counter()
+    MultiPartParser.spool_max_size = MOST_ZIP_BYTES
 
 
 def so_far_ms() -> float:

@@ -7,10 +7,6 @@ answer is known. Nothing may be asked of another host, whatever is done.
 from __future__ import annotations
 
 import re
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +16,8 @@ import pytest
 
 pytest.importorskip("streamlit", reason="the page needs streamlit")
 
-from tests.app_room import ROOT, photo, write_run, zipped
+from tests import page_server
+from tests.app_room import photo, write_run, zipped
 
 WAIT = 60_000  # milliseconds, on a machine that does other things, too
 INPUT = '[data-testid="stFileUploaderDropzoneInput"]'
@@ -37,26 +34,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address(place: Path, browser: Any) -> Iterator[str]:
     """The page, served by the command; asks for the browser first, to be skipped."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit_app", "--no-browser"]
-    command += ["--port", str(port), "--artifacts", str(place / "artifacts")]
-    with open(place / "log.txt", "wb") as log:
-        server = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
-    try:
-        end = time.monotonic() + 60
-        while time.monotonic() < end and server.poll() is None:
-            with socket.socket() as probe:
-                if not probe.connect_ex(("localhost", port)):
-                    break
-            time.sleep(0.1)
-        else:
-            pytest.fail((place / "log.txt").read_text())
-        yield f"http://localhost:{port}"
-    finally:
-        server.terminate()
-        server.wait()
+    command = page_server.page("--artifacts", place / "artifacts")
+    with page_server.serve(command, place / "log.txt") as served:
+        yield served.address
 
 
 class Visit:

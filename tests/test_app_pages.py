@@ -11,7 +11,10 @@ import pytest
 
 pytest.importorskip("streamlit", reason="the page needs streamlit")
 
+from starlette.formparsers import MultiPartParser
+
 from streamlit_app.feedback import Feedback
+from streamlit_app.uploads import MOST_ZIP_BYTES
 from tests.app_room import drop, page, photo, shown, write_run, zipped
 
 COLOURS = {"r.png": photo("red"), "g.png": photo("lime"), "b.png": photo("blue")}
@@ -144,6 +147,7 @@ def test_nothing_is_written_without_consent_and_unsure_photos_with_it(
     app = page(monkeypatch, "--artifacts", artifacts)
     drop(app, ("dim.png", DIM))
     assert "nothing is written to disk" in shown(app)
+    assert MultiPartParser.spool_max_size >= MOST_ZIP_BYTES  # nor while it arrives
     assert not (artifacts / "feedback").exists()
     consent(app)
     app.switch_page("classify.py").run()

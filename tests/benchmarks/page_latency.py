@@ -31,9 +31,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests import browser as chromium
-from tests.page_server import page as ours
-from tests.page_server import serve
+from tests import browser as chromium  # noqa: E402
+from tests.page_server import page as ours  # noqa: E402
+from tests.page_server import serve  # noqa: E402
 
 BROWSER_MS, SERVER_MS, OF_KERAS = 400.0, 60.0, 0.25  # the goals
 MEGAPIXELS_12 = (4032, 3024)
@@ -159,6 +159,11 @@ def photo() -> bytes:
     return file.getvalue()
 
 
+def columns(rows: list[list[float]]) -> tuple[list[float], list[float]]:
+    """(browser ms, server ms) of all rounds."""
+    return [row[0] for row in rows], [row[1] for row in rows]
+
+
 def p95(values: list[float]) -> float:
     return sorted(values)[max(round(0.95 * len(values)) - 1, 0)]
 
@@ -175,12 +180,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         model = args.model or make_model(Path(scratch))
         found = measure(model.resolve(), Path(scratch), args.rounds)
-    ours_ms, theirs_ms = (
-        zip(*found["page"], strict=True),
-        zip(*found["keras"], strict=True),
-    )
-    browser, server = (list(column) for column in ours_ms)
-    keras_browser, keras_server = (list(column) for column in theirs_ms)
+    browser, server = columns(found["page"])
+    keras_browser, keras_server = columns(found["keras"])
     share = median(server) / median(keras_server)
     goals = {
         f"browser p95 {p95(browser):.0f} ms (goal {BROWSER_MS:.0f})": p95(browser)

@@ -29,9 +29,10 @@ from statistics import median
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.page_client import Client
-from tests.page_server import page, serve
+from tests.page_client import Client  # noqa: E402
+from tests.page_server import page, serve  # noqa: E402
 
+Asked = list[tuple[bytes, tuple[str, str]]]  # a photo, its label and percent
 GROWTH = 1.10
 THINK = 0.25  # seconds a visitor looks at an answer
 PHOTOS = 12
@@ -40,9 +41,7 @@ PHOTOS = 12
 class Visitors:
     """What all of them saw."""
 
-    def __init__(
-        self, address: str, asked: list[tuple[bytes, tuple[str, str]]]
-    ) -> None:
+    def __init__(self, address: str, asked: Asked) -> None:
         self.address, self.asked = address, asked
         self.took: list[float] = []
         self.wrong: list[str] = []
@@ -68,7 +67,7 @@ class Visitors:
             self.errors.append(f"visitor {number}: {type(error).__name__}: {error}")
 
 
-def photos(model: Path) -> list[tuple[bytes, tuple[str, str]]]:
+def photos(model: Path) -> Asked:
     """Drawn photos and what the file answers, as the page writes it."""
     from PIL import Image
 
