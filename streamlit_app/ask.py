@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from PIL import Image
@@ -24,21 +25,41 @@ VIEW_SIDE, THUMB_SIDE = 720, 96  # pixels, the longer side
 _ANIMATED = {b"GIF8", b"RIFF", b"\x89PNG"}  # the formats whose files may move
 
 
-@dataclass(frozen=True)
 class Answer:
     """What a model says of one photo.
 
-    `view` is a JPEG of the upright photo, `seen` a PNG of exactly the pixels that the
-    model got. Milliseconds: decoding includes the resize; inference is the model
-    alone. `animated`: only the first picture of the file was looked at.
+    Milliseconds: decoding includes the resize; inference is the model alone.
+    `animated`: only the first picture of the file was looked at. The pictures are made
+    when they are first asked for, so that they do not keep the answer waiting.
     """
 
-    prediction: Prediction
-    view: bytes
-    seen: bytes
-    decode_ms: float
-    inference_ms: float
-    animated: bool = False
+    def __init__(
+        self,
+        prediction: Prediction,
+        photo: Image.Image,
+        seen: Pixels,
+        decode_ms: float,
+        inference_ms: float,
+        animated: bool,
+    ) -> None:
+        self.prediction = prediction
+        self.decode_ms, self.inference_ms = decode_ms, inference_ms
+        self.animated = animated
+        self.pixels = seen
+        self._photo: Image.Image | None = photo
+
+    @cached_property
+    def view(self) -> bytes:
+        """A JPEG of the upright photo; the decoded photo is let go of."""
+        assert self._photo is not None
+        photo, self._photo = self._photo, None
+        photo.thumbnail((VIEW_SIDE, VIEW_SIDE), Image.Resampling.BILINEAR)
+        return _encoded(photo, "JPEG", quality=85)
+
+    @cached_property
+    def seen(self) -> bytes:
+        """A PNG of exactly the pixels that the model got."""
+        return _encoded(Image.fromarray(self.pixels), "PNG", compress_level=1)
 
 
 @dataclass(frozen=True)
@@ -54,15 +75,8 @@ class Row:
 def answer(pool: Pool, content: bytes, top_k: int = MOST_LABELS) -> Answer:
     """Of a photo's bytes; PhotoError when it cannot be read."""
     photo, seen, prediction, decode_ms, inference_ms = _asked(pool, content, top_k)
-    photo.thumbnail((VIEW_SIDE, VIEW_SIDE), Image.Resampling.BILINEAR)
-    return Answer(
-        prediction,
-        _encoded(photo, "JPEG", quality=85),
-        _encoded(Image.fromarray(seen), "PNG", compress_level=1),
-        decode_ms,
-        inference_ms,
-        _animated(content),
-    )
+    moves = _animated(content)
+    return Answer(prediction, photo, seen, decode_ms, inference_ms, moves)
 
 
 def row(pool: Pool, content: bytes, top_k: int) -> Row:

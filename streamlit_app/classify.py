@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from html import escape
 
-import numpy as np
 import streamlit as st
 from PIL import Image
 
@@ -112,7 +111,7 @@ def views(pool: Pool, photo: Photo, answer: Answer) -> None:
 
 def why(pool: Pool, answer: Answer) -> tuple[bytes, str]:
     """(PNG, sentence) of the heat map."""
-    seen = np.asarray(Image.open(io.BytesIO(answer.seen)).convert("RGB"))
+    seen = answer.pixels
     found = occlusion.falls(pool, seen)
     file = io.BytesIO()
     Image.fromarray(occlusion.overlay(seen, found.heat)).save(file, "PNG")
