@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, TextIO
 
+import numpy as np
+
 from edge.errors import EdgegraftError
 
 _importing = threading.RLock()  # two threads must not move descriptor 2 at once
@@ -127,4 +129,5 @@ def reset_dropout(model: Any, seed: int, epoch: int) -> None:
         random = getattr(layer, "_random_generator", None)
         generator = getattr(random, "_generator", None)
         if generator is not None:
-            generator.reset_from_key_counter([seed * 1_000_003 + number], [epoch, 0])
+            drawn = np.random.SeedSequence([seed, epoch, number]).generate_state(1)
+            generator.reset_from_seed(int(drawn[0]))

@@ -55,8 +55,11 @@ def assemble(
     image = keras().Input((size, size, 3), name=INPUT)
     x = scaling(backbone)(image)
     x = features(x, training=False) if frozen else features(x)
-    x = layers.Dense(classes, kernel_initializer="zeros", name=LOGITS)(x)
-    x = layers.Softmax(name=OUTPUT)(x)
+    # in float32 under a mixed-precision policy, too
+    x = layers.Dense(classes, kernel_initializer="zeros", name=LOGITS, dtype="float32")(
+        x
+    )
+    x = layers.Softmax(name=OUTPUT, dtype="float32")(x)
     return keras().Model(image, x)
 
 

@@ -7,6 +7,7 @@ on closing), so nothing is left behind when the process is killed.
 It does not know batches' order, augmentation or the split: those index the array.
 """
 
+import mmap
 import os
 import shutil
 import tempfile
@@ -28,7 +29,7 @@ from data.walk import shown
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe
 
-MEMORY_LIMIT = 1 << 30
+MEMORY_LIMIT = 1 << 28
 
 
 class Pixels:
@@ -174,6 +175,17 @@ def shard(photos: Sequence[Photo], index: int, count: int) -> tuple[Photo, ...]:
     if not 0 <= index < count:
         raise EdgegraftError(f"shard: expected 0 to {count - 1}, got {index}")
     return tuple(photos[index::count])
+
+
+def release(array: npt.NDArray[Any]) -> None:
+    """Let go of the memory that a mapped file's pages take; any other array stays.
+
+    They stay in the system's cache as long as there is room, so reading them again is
+    cheap, but the process itself holds no more than what it has just read.
+    """
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None and hasattr(mapped, "madvise"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 class _Memory:

@@ -18,6 +18,7 @@ from typing import Any
 
 from edge.errors import EdgegraftError
 from finetune.examples import BALANCES
+from finetune.precision import PRECISIONS
 from finetune.settings import FAMILIARITY, Settings
 
 ARTIFACTS = Path("artifacts")
@@ -66,7 +67,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--unfreeze",
         metavar="WHAT",
-        help="what is fine-tuned after the probe: none, top, all, or so many layers",
+        help="what is fine-tuned after the probe: none, top, all, so many layers, or "
+        "auto: the upper two thirds, as far as validation says (default)",
     )
     add("--augment", choices=tuple(PRESETS), help="how photos are varied in training")
     add("--epochs", type=int, help="at most so many passes over the photos")
@@ -93,7 +95,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         choices=BALANCES,
         help="unbalanced labels: weights in the loss, or sampling them equally often",
     )
+    add(
+        "--precision",
+        choices=PRECISIONS,
+        help="numbers to train in (default: auto, bfloat16 on GPUs that gain from it)",
+    )
     add("--label-smoothing", type=float, help="0 is off")
+    add(
+        "--time-limit",
+        type=float,
+        metavar="MINUTES",
+        help="end training after so long, with what it has; the rate falls in time",
+    )
     add("--patience", type=int, help="stop after so many epochs without a better one")
     add(
         "--familiarity",
@@ -112,9 +125,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--memory-limit",
         type=float,
-        default=1.0,
+        default=0.25,
         metavar="GB",
-        help="decoded photos beyond this go to a temporary file (default: 1)",
+        help="decoded photos beyond this go to a temporary file (default: 0.25)",
     )
     add(
         "--exclude-from",
@@ -202,6 +215,10 @@ def train(args: argparse.Namespace, console: Any) -> Any:
         raise EdgegraftError(
             f"expected --memory-limit in GB above 0, got {args.memory_limit}"
         )
+    if args.time_limit is not None and not 0 < args.time_limit < 1e6:
+        raise EdgegraftError(
+            f"expected --time-limit in minutes above 0, got {args.time_limit}"
+        )
     return finetune(
         args.photos,
         settings,
@@ -212,6 +229,7 @@ def train(args: argparse.Namespace, console: Any) -> Any:
         memory_limit=int(args.memory_limit * 2**30),
         exclude_from=args.exclude_from,
         add=args.add,
+        time_limit=args.time_limit and args.time_limit * 60,
     )
 
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from data.batches import release
+
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
@@ -42,7 +44,9 @@ class Examples:
 
     def pixels(self, chosen: Ints) -> npt.NDArray[np.uint8]:
         """A copy of these examples' photos, uint8 [len(chosen), S, S, 3]."""
-        return np.asarray(self.array[self.rows[chosen]])
+        copied = np.asarray(self.array[self.rows[chosen]])
+        release(self.array)
+        return copied
 
     def targets(self, chosen: Ints, classes: int, smoothing: float) -> Floats:
         """What the network should say, float32 [len(chosen), classes]."""

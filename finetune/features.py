@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backbones.keras import tensorflow
+from data.batches import release
 
 BATCH = 64
 
@@ -35,12 +36,13 @@ def compute(
         reduce_retracing=True,
     )
     def forward(images: Any) -> Any:
-        return model(tf.cast(images, tf.float32), training=False)
+        return tf.cast(model(tf.cast(images, tf.float32), training=False), tf.float32)
 
     rows = np.asarray(rows)
     parts = []
     for start in range(0, len(rows), BATCH):
         batch = array[rows[start : start + BATCH]]
+        release(array)
         parts.append(forward(tf.constant(batch)).numpy())
         if progress:
             progress(min(start + BATCH, len(rows)), len(rows))

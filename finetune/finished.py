@@ -108,7 +108,7 @@ def taught(finished: Finished) -> Familiarity | None:
 
 
 def reported(
-    finished: Finished, history: list[Epoch], best: int, known: Familiarity | None
+    finished: Finished, history: list[Epoch], kept: Epoch, known: Familiarity | None
 ) -> Evaluation:
     """metrics.json and the pictures; what the network answers to the validation part.
 
@@ -138,7 +138,7 @@ def reported(
     report.draw_training(
         run.folder / "training.png",
         history,
-        best,
+        kept,
         run.config.get("probe"),
         augmented=run.settings.augment != "none",
     )

@@ -10,7 +10,8 @@ from __future__ import annotations
 import csv
 import datetime
 import platform
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from backbones import custom_cnn, network, registry, weights
-from backbones.keras import preload, seed_everything
+from backbones import registry, weights
+from backbones.keras import preload
 from data import added as additions
 from data import batches
 from data.added import Added
@@ -28,15 +29,13 @@ from data.folder import Photo, PhotoFolder
 from data.source import Source, choose
 from data.split import Split, make_split
 from edge.errors import EdgegraftError
-from finetune import doubtful, features, probe, unwanted
-from finetune.checkpoint import STATE
+from finetune import augmented, doubtful, unwanted
 from finetune.console import Console
 from finetune.examples import Examples, class_weights
 from finetune.finished import Finished, calibrated, reported, taught
+from finetune.fit import fit
 from finetune.run import Run, write_atomic
-from finetune.schedule import set_trainable
 from finetune.settings import Settings
-from finetune.train import Trainer
 
 PARTS = ("train", "val", "test")
 Floats = npt.NDArray[np.float32]
@@ -179,33 +178,6 @@ def _write_unreadable(run: Run, prepared: Prepared) -> None:
     write_atomic(run.folder / "unreadable.csv", write)
 
 
-def _build(settings: Settings, classes: int, origin: weights.Origin) -> Any:
-    """The network with its weights; random ones learn with batch norm unfrozen."""
-    record = registry.get(settings.backbone)
-    options = None
-    if record.options is not None:
-        options = custom_cnn.from_mapping(settings.cnn or {}, "run.json")
-    frozen = origin.path is not None
-    model = network.assemble(record, settings.size, classes, options, frozen=frozen)
-    weights.load(model.get_layer(network.BACKBONE), record, origin)
-    return model
-
-
-def _fit_probe(
-    model: Any, train: Examples, val: Examples, classes: int, console: Console
-) -> tuple[dict[str, Any], Floats]:
-    """What was tried, and the features of train, then val."""
-    extractor = network.feature_model(model)
-    with console.bar("features") as bar:
-        rows = np.concatenate([train.rows, val.rows])
-        found = features.compute(extractor, train.array, rows, progress=bar)
-    fitted = probe.fit(
-        found[: len(train)], train.truth, found[len(train) :], val.truth, classes
-    )
-    network.set_head(model, fitted.kernel, fitted.bias)
-    return {"strength": fitted.strength, "tried": list(fitted.tried)}, found
-
-
 def train(
     run: Run,
     prepared: Prepared,
@@ -213,64 +185,45 @@ def train(
     console: Console,
     *,
     resume: bool,
+    time_left: Callable[[], float] | None = None,
 ) -> Any:
     """Train, calibrate and report into `run`; returns the network."""
     settings, labels = run.settings, run.labels
     parts = {part: prepared.examples(part, settings.balance) for part in PARTS}
-    seed_everything(settings.seed)
-    model, pretrained = _build(settings, len(labels), origin), origin.path is not None
-    record = registry.get(settings.backbone)
-    console.stage(f"{record.name} at {settings.size}, weights: {origin.weights}")
-    trainer_folder = run.folder / "checkpoint"
-    resumed = resume and (trainer_folder / STATE).is_file()
-    seen = None
-    if pretrained and not resumed:
-        found, seen = _fit_probe(
-            model, parts["train"], parts["val"], len(labels), console
-        )
-        run.update(probe=found)
+    augmented.draw(
+        run.folder / "augmentation.png",
+        parts["train"],
+        labels,
+        settings.augment,
+        settings.seed,
+    )
+    seen: list[Floats] = []  # features of train, then val, that the probe was fitted on
+
+    def look(found: Floats) -> None:
+        seen.append(found)
         photos = [*prepared.split.part("train"), *prepared.split.part("val")]
         doubtful.by_cross_validation(
-            run, prepared.pixels, photos, seen, prepared.together, console
+            run, prepared.pixels, photos, found, prepared.together, console
         )
-    unfreeze = settings.unfreeze if pretrained else "all"
-    count = set_trainable(model, record, unfreeze)
-    trainer = Trainer(
-        model,
-        settings,
-        parts["train"],
-        parts["val"],
-        from_probe=pretrained,
-        checkpoint=trainer_folder,
+
+    model, trainer = fit(
+        run,
+        parts,
+        origin,
+        console,
+        resume=resume,
+        time_left=time_left,
+        on_features=look,
     )
-    if resumed:
-        trainer.resume()
-        console.stage(f"resumed after epoch {len(trainer.history) - 1}")
-    else:
-        trainer.start()
-    start = "linear probe" if pretrained else "untrained"
-    if pretrained and not resumed:
-        console.stage(f"linear probe: validation {trainer.history[0].val_accuracy:.1%}")
-    if not pretrained or unfreeze != "none":
-        console.stage(f"training {count:,} weights")
-        with console.epochs(settings.epochs, trainer.steps) as advance:
-            trainer.run(advance)
-    best = trainer.best
-    assert best is not None
-    kept = f"the {start}" if best.epoch == 0 else f"epoch {best.epoch}"
-    highest = max(epoch.val_accuracy for epoch in trainer.history)
-    doubt = " (no epoch is better beyond chance)" if highest > best.val_accuracy else ""
-    console.stage(f"kept {kept}: validation {best.val_accuracy:.1%}{doubt}")
+    assert trainer.best is not None
     known = {}
-    if seen is not None and best.epoch == 0:  # else the features have changed
-        known = {
-            "train": seen[: len(parts["train"])],
-            "val": seen[len(parts["train"]) :],
-        }
+    if seen and trainer.best.epoch == 0:  # else the features have changed
+        count = len(parts["train"])
+        known = {"train": seen[0][:count], "val": seen[0][count:]}
     finished = Finished(run, model, parts, known, console)
     calibration = calibrated(finished)
-    val = reported(finished, trainer.history, best.epoch, taught(finished))
-    if not pretrained:
+    val = reported(finished, trainer.history, trainer.best, taught(finished))
+    if origin.path is None:
         doubtful.by_validation(
             run, prepared.pixels, prepared.split.part("val"), val.probabilities, console
         )
@@ -279,10 +232,14 @@ def train(
         status="trained",
         weights=origin.to_dict(),
         calibration=calibration,
-        best={"epoch": best.epoch, "val_accuracy": best.val_accuracy},
     )
     trainer.clear()
     return model
+
+
+def _countdown(seconds: float) -> Callable[[], float]:
+    end = time.monotonic() + seconds
+    return lambda: end - time.monotonic()
 
 
 def finetune(
@@ -296,16 +253,19 @@ def finetune(
     memory_limit: int = batches.MEMORY_LIMIT,
     exclude_from: Path | None = None,
     add: Path | None = None,
+    time_limit: float | None = None,
 ) -> tuple[Run, Prepared, Any]:
     """Train on `photos` into the run `folder`: (run, its photos, the network).
 
     photos: a folder, a list or an archive. exclude_from: an audit.csv or doubts.csv;
     the run keeps a copy of it. add: a folder of more photos to train on, by label.
     resume: go on with the run in `folder` after its last whole epoch, with its own
-    settings; `photos` may then be None. EdgegraftError for bad input; an interrupt
+    settings; `photos` may then be None. time_limit: seconds from now after which
+    training ends with what it has. EdgegraftError for bad input; an interrupt
     leaves a run that can be resumed.
     """
     preload()
+    left = None if time_limit is None else _countdown(time_limit)
     if resume:
         run = Run.open(folder)
         settings, photos, exclude_from = run.settings, run.source, run.excluded
@@ -332,4 +292,5 @@ def finetune(
     elif run.trained:
         console.stage(f"{folder} is trained already")
         return run, prepared, run.model()
-    return run, prepared, train(run, prepared, origin, console, resume=resume)
+    model = train(run, prepared, origin, console, resume=resume, time_left=left)
+    return run, prepared, model

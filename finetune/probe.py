@@ -61,9 +61,12 @@ def fit(
     val_features: Floats,
     val_truth: npt.NDArray[np.int64],
     classes: int,
+    *,
+    weights: Floats | None = None,
 ) -> Probe:
     """Fit on features float32 [N, D], choose the penalty on the validation part.
 
+    weights: float32 [N], how much each example counts; None means all alike.
     Features are standardised for the solver; the returned head is for the raw ones.
     """
     from sklearn.linear_model import LogisticRegression
@@ -80,7 +83,7 @@ def fit(
             model.coef_, model.intercept_ = start
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "not converged" at the weakest penalty
-            model.fit(x, truth)
+            model.fit(x, truth, weights)
         start = (model.coef_.copy(), model.intercept_.copy())
         kernel, bias = _head(model, classes)
         found, logits = x @ kernel + bias, val_x @ kernel + bias

@@ -80,7 +80,7 @@ class _Curve:
 def draw_training(
     path: Path,
     history: Sequence[Epoch],
-    best: int,
+    kept: Epoch,
     probe: Mapping[str, Any] | None,
     *,
     augmented: bool = True,
@@ -88,6 +88,7 @@ def draw_training(
     """training.png: accuracy and loss, train and validation.
 
     Over the epochs; where only the probe was fitted, over the penalties it tried.
+    kept: what the run kept; between probe and end it lies beside the curve.
     probe: the run's record of it, None for a network from scratch.
     """
     from matplotlib.ticker import MaxNLocator
@@ -99,7 +100,7 @@ def draw_training(
         x, train_x = [e.epoch for e in history], [e.epoch for e in trained]
         train_label = "train (augmented)" if augmented else "train"
         where = "epoch (0 = " + ("untrained)" if probe is None else "linear probe)")
-        mark: float = best
+        mark: float = kept.epoch
         rows = [asdict(epoch) for epoch in history]
         train_rows = [asdict(epoch) for epoch in trained]
         for axes in (left, right):
@@ -120,7 +121,7 @@ def draw_training(
         )
         val = _Curve("validation", VAL, x, [r["val_" + key] for r in rows])
         _plain(axes, title)
-        _draw_curves(axes, (train, val), mark)
+        _draw_curves(axes, (train, val), mark, getattr(kept, "val_" + key))
         axes.set_xlabel(where, fontsize=8, color=MUTED)
     _percent(left)
     right.set_ylim(bottom=0)
@@ -128,8 +129,10 @@ def draw_training(
     _save(figure, path)
 
 
-def _draw_curves(axes: Axes, curves: tuple[_Curve, _Curve], mark: float) -> None:
-    """Both lines, and a ring round what was kept (on the second, validation)."""
+def _draw_curves(
+    axes: Axes, curves: tuple[_Curve, _Curve], mark: float, height: float
+) -> None:
+    """Both lines, and a ring where that which was kept lies on validation."""
     for curve in curves:
         axes.plot(
             curve.x,
@@ -139,10 +142,9 @@ def _draw_curves(axes: Axes, curves: tuple[_Curve, _Curve], mark: float) -> None
             markersize=3,
             label=curve.label,
         )
-    val = curves[1]
     axes.plot(
         [mark],
-        [val.y[list(val.x).index(mark)]],
+        [height],
         marker="o",
         markersize=9,
         markerfacecolor="none",

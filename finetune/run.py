@@ -8,6 +8,8 @@
         confusion.png  mistakes.png
         excluded.csv   the audit.csv that left photos out, if one did
         doubts.csv     photos whose label the network doubts     doubts.png
+        confusion.png  mistakes.png  augmentation.png
+        logs/          the history for TensorBoard
         checkpoint/    the state after the last epoch, for --resume
         model/         the trained network (tf-keras), and its familiarity
         exports/       <variant>.tflite
@@ -38,6 +40,7 @@ _OURS = (
     "split.csv",
     "history.csv",
     "training.png",
+    "augmentation.png",
     "metrics.json",
     "confusion.png",
     "mistakes.png",
@@ -51,6 +54,7 @@ _OURS = (
     "comparison.png",
     "comparison.html",
     "README.md",
+    "logs",
     "checkpoint",
     "model",
     "exports",

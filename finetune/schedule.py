@@ -20,6 +20,7 @@ from edge.errors import EdgegraftError
 
 WARM_UP = 0.1  # fraction of all steps
 LAST = 0.01  # the cosine ends at this fraction of the peak
+AUTO_FROZEN = 3  # one part in so many stays as it came: edges, colours
 GROUPS = 4  # of layers, where the rate falls towards the photo
 
 
@@ -43,6 +44,8 @@ def rate_at(step: int, steps: int, peak: float) -> float:
 def _first_trained(names: list[str], backbone: Backbone, unfreeze: str) -> int:
     if unfreeze == "all":
         return 0
+    if unfreeze == "auto":
+        return len(names) // AUTO_FROZEN
     if unfreeze == "none":
         return len(names)
     if unfreeze == "top":
@@ -53,10 +56,11 @@ def _first_trained(names: list[str], backbone: Backbone, unfreeze: str) -> int:
 def set_trainable(model: Any, backbone: Backbone, unfreeze: str) -> int:
     """Choose what is trained; returns the number of trained weights.
 
-    unfreeze: none, top (from the layer that the backbone's record names), all, or the
-    number of the backbone's last layers, counted as Keras lists them. EdgegraftError
-    when it has fewer. Batch norm of a pretrained backbone keeps its statistics either
-    way: the backbone is called in inference mode (`backbones.network`).
+    unfreeze: none, auto (all but the lowest third), top (from the layer that the
+    backbone's record names), all, or the number of the backbone's last layers, counted
+    as Keras lists them. EdgegraftError when it has fewer. Batch norm of a pretrained
+    backbone keeps its statistics either way: the backbone is called in inference mode
+    (`backbones.network`).
     """
     if not backbone.can_train and unfreeze != "none":
         raise EdgegraftError(

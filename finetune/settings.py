@@ -14,9 +14,10 @@ from data.augment import preset
 from edge.errors import EdgegraftError
 from edge.preprocess import FILTERS, RESIZES, InputRecipe
 from finetune.examples import BALANCES
+from finetune.precision import PRECISIONS
 
-UNFREEZE = ("none", "top", "all")  # or a number of layers
 FAMILIARITY = ("prototypes", "none")
+UNFREEZE = ("auto", "none", "top", "all")  # or a number of layers
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,9 @@ class Settings:
     the photos, where the user gave no such part. patience: epochs without a better
     validation result before training stops. rate_decay: the rate of the lowest trained
     layers, as a fraction of the head's. average: memory of the weights' moving average,
-    in epochs; 0 is off. balance: how unbalanced classes are met. familiarity: how a
-    photo unlike the training photos is told. negatives: a folder of examples of what is
-    not wanted.
+    in epochs; 0 is off. balance: how unbalanced classes are met. precision: the numbers
+    it is trained in; what is kept is float32. familiarity: how a photo unlike the
+    training photos is told. negatives: a folder of examples of what is not wanted.
     """
 
     backbone: str = "mobilenet_v2_0.35"
@@ -39,16 +40,17 @@ class Settings:
     cnn: Mapping[str, Any] | None = None
     resize: str = "stretch"
     filter: str = "bilinear"
-    unfreeze: str = "top"
-    augment: str = "light"
-    epochs: int = 4
+    unfreeze: str = "auto"
+    augment: str = "standard"
+    epochs: int = 8
     batch: int = 32
-    rate: float = 3e-4
+    rate: float = 2e-4
     rate_decay: float = 1.0
     average: float = 1.0
     label_smoothing: float = 0.1
     balance: str = "none"
-    patience: int = 3
+    precision: str = "auto"
+    patience: int = 8
     seed: int = 0
     val: float = 0.15
     test: float = 0.15
@@ -65,6 +67,7 @@ class Settings:
             ("filter", self.filter, FILTERS),
             ("balance", self.balance, BALANCES),
             ("familiarity", self.familiarity, FAMILIARITY),
+            ("precision", self.precision, PRECISIONS),
         )
         for name, value, known in choices:
             expect(name, "one of " + ", ".join(known), value, value in known)

@@ -1,15 +1,15 @@
 """The training loop: epochs, what is kept of them, exact resume.
 
-One loop for both kinds of network. A pretrained one starts from its probe and is
-never left worse than it on validation: the probe is entry 0 of the history, and an
-epoch replaces it only when it is better by more than chance (McNemar's exact paired
-test on the validation photos). The best of several epochs on a few hundred photos
-nearly always looks better than where it started, whether it is or not. After every
-epoch the state is on disk (`finetune.checkpoint`), so an interrupted run goes on from
-its last epoch. Shuffling, augmentation and dropout are drawn from (seed, epoch, step),
-which makes a resumed run see what an undisturbed one sees.
+One loop for both kinds of network. From scratch the best epoch on validation is kept.
+A pretrained one starts from its probe, is trained to the end of its schedule, and what
+is kept lies on the way from the probe to there (`finetune.interpolate`): the best of
+several epochs on a few hundred photos nearly always looks better than where it
+started, whether it is or not. After every epoch the state is on disk
+(`finetune.checkpoint`), so an interrupted run goes on from its last epoch. Shuffling,
+augmentation and dropout are drawn from (seed, epoch, step), which makes a resumed run
+see what an undisturbed one sees.
 
-What is judged and kept are the moving averages of the weights (`finetune.average`).
+Judged and kept are the moving averages of the weights (`finetune.average`).
 
 Does not know: files of photos, plots, calibration.
 """
@@ -19,45 +19,36 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from backbones import network
 from backbones.keras import reset_dropout, tensorflow
 from data.augment import preset
 from edge.errors import EdgegraftError
-from finetune import examples, features
+from finetune import examples, features, interpolate
 from finetune.average import Average, decay_for
 from finetune.checkpoint import Checkpoint
 from finetune.epochs import Epoch
 from finetune.examples import Examples
-from finetune.paired import Right, mcnemar
+from finetune.interpolate import Point
 from finetune.probe import log_loss
 from finetune.schedule import groups, rate_at
 from finetune.settings import Settings
 from finetune.step import Step
 
-SURE = 0.05  # a gain over the probe with a larger p-value counts as chance
-
 Advance = Callable[[int, int, Epoch | None], None]  # epoch, step, finished epoch
-
-
-def surely_better(start: Right, later: Right) -> bool:
-    """Whether `later` answers more of the same photos rightly, beyond chance.
-
-    Both bool [N].
-    """
-    flips = mcnemar(start, later)
-    return flips.gained > flips.lost and flips.p < SURE
 
 
 class Trainer:
     """Trains `model` in place; `checkpoint` is a folder of its own.
 
-    from_probe: the network that `start` finds is a fitted one, worth keeping.
+    from_probe: the network that `start` finds is a fitted one, worth staying near.
+    After `run`, `best` tells of the network as it is then.
     teacher, strategy: see `finetune.step.Step`. time_left: seconds that training may
     still take; None without a limit.
     """
@@ -80,7 +71,8 @@ class Trainer:
         self.history: list[Epoch] = []
         self.best: Epoch | None = None
         self.planned = settings.epochs
-        self._right: dict[str, list[int]] = {}  # validation photos, of start and best
+        self.way: tuple[Point, ...] = ()  # from the probe to the end, as tried
+        self.share = 1.0  # of that way, in what is kept
         self._from_probe, self._time_left = from_probe, time_left
         self.batch = min(settings.batch, len(train))
         self.steps = max(1, len(train) // self.batch)  # an epoch; the rest waits
@@ -110,16 +102,15 @@ class Trainer:
             return False
         state = self.checkpoint.load()
         self.history = [Epoch(**row) for row in state["history"]]
-        self._right, self.planned = state["right"], state["planned"]
+        self.planned = state["planned"]
         self.best = next(e for e in self.history if e.epoch == state["best"])
         return True
 
-    def _record(self, epoch: Epoch, right: Right) -> None:
+    def _record(self, epoch: Epoch) -> None:
         """Enter an epoch; the network holds the weights that were judged."""
         self.history.append(epoch)
         if self.best is None or epoch.rank > self.best.rank:
             self.best = epoch
-            self._right["best"] = right.astype(int).tolist()
             self.checkpoint.keep(epoch.epoch, self.model.get_weights())
 
     def _save(self) -> None:
@@ -128,26 +119,26 @@ class Trainer:
             "history": [asdict(epoch) for epoch in self.history],
             "best": self.best.epoch,
             "planned": self.planned,
-            "right": self._right,
         }
         self.checkpoint.save(self.history[-1].epoch, state, {0, self.best.epoch})
 
     # -- training --------------------------------------------------------------
-    def evaluate(self) -> tuple[float, Right]:
-        """Log loss (nats) on the validation part, and which photos are right."""
-        logits = features.compute(self._logits, self.val.array, self.val.rows)
+    def _val_logits(self) -> npt.NDArray[np.float32]:
+        return features.compute(self._logits, self.val.array, self.val.rows)
+
+    def evaluate(self) -> tuple[float, float]:
+        """Log loss (nats) and accuracy on the validation part."""
+        logits = self._val_logits()
         right = logits.argmax(axis=1) == self.val.truth
-        return log_loss(logits, self.val.truth), right
+        return log_loss(logits, self.val.truth), float(right.mean())
 
     def start(self) -> None:
         """Enter the network as it is now as epoch 0."""
         started = time.perf_counter()
-        loss, right = self.evaluate()
+        loss, accuracy = self.evaluate()
         seconds = time.perf_counter() - started
-        self._right["start"] = right.astype(int).tolist()
         self.average.restart()
-        start = Epoch(0, None, None, loss, float(right.mean()), 0.0, seconds)
-        self._record(start, right)
+        self._record(Epoch(0, None, None, loss, accuracy, 0.0, seconds))
         self._save()
 
     def _one_step(self, number: int, step: int, chosen: Any) -> tuple[float, float]:
@@ -170,7 +161,7 @@ class Trainer:
             )
         return loss, right
 
-    def _one_epoch(self, number: int, advance: Advance) -> tuple[Epoch, Right]:
+    def _one_epoch(self, number: int, advance: Advance) -> Epoch:
         """Train, then judge the averages, which are left in the network."""
         settings, started = self.settings, time.perf_counter()
         reset_dropout(self.model, settings.seed, number)
@@ -186,19 +177,18 @@ class Trainer:
             if self._out_of_time():
                 break
         self.average.swap()
-        val_loss, right = self.evaluate()
+        val_loss, val_accuracy = self.evaluate()
         loss, accuracy = np.mean(found, axis=0)
         position = (number - 1) * self.steps + len(found) - 1
-        epoch = Epoch(
+        return Epoch(
             number,
             float(loss),
             float(accuracy),
             val_loss,
-            float(right.mean()),
+            val_accuracy,
             rate_at(position, self.planned * self.steps, settings.rate),
             time.perf_counter() - started,
         )
-        return epoch, right
 
     def _out_of_time(self) -> bool:
         return self._time_left is not None and self._time_left() <= 0
@@ -220,17 +210,36 @@ class Trainer:
             waited = len(self.history) - 1 - self.best.epoch
             if number > self.planned or waited >= self.settings.patience:
                 break
-            epoch, right = self._one_epoch(number, advance)
-            self._record(epoch, right)
+            epoch = self._one_epoch(number, advance)
+            self._record(epoch)
             self.average.swap()  # training goes on with the weights themselves
             self._plan(number, epoch.seconds)
             self._save()
             advance(number, self.steps, epoch)
-        start, best = (np.array(self._right[k], bool) for k in ("start", "best"))
+        if self._from_probe:
+            self._stay_near_the_probe()
         assert self.best is not None
-        if self._from_probe and not surely_better(start, best):
-            self.best = self.history[0]
-        self.model.set_weights(self.checkpoint.kept(self.best.epoch))
+        if not self.way:
+            self.model.set_weights(self.checkpoint.kept(self.best.epoch))
+
+    def _stay_near_the_probe(self) -> None:
+        """Load the best point of the way from the probe to the last averages."""
+        if len(self.history) == 1:
+            return  # no time to train
+        start = self.checkpoint.kept(0)
+        self.average.swap()
+        end = self.model.get_weights()
+
+        def logits_at(share: float) -> npt.NDArray[np.float32]:
+            self.model.set_weights(interpolate.between(start, end, share))
+            return self._val_logits()
+
+        chosen, self.way = interpolate.choose(logits_at, self.val.truth)
+        self.model.set_weights(interpolate.between(start, end, chosen.share))
+        last = self.history[-1] if chosen.share else self.history[0]
+        loss, accuracy = self.evaluate()
+        self.best = replace(last, val_loss=loss, val_accuracy=accuracy)
+        self.share = chosen.share
 
     def clear(self) -> None:
         """Remove the checkpoint, once the result is safe elsewhere."""

@@ -135,6 +135,12 @@ def test_folding_divides_the_logits() -> None:
         {"seed": -1},
         {"label_smoothing": 1.0},
         {"augment": "heavy"},
+        {"unfreeze": "0"},
+        {"unfreeze": "-3"},
+        {"balance": "yes"},
+        {"precision": "int8"},
+        {"average": -1.0},
+        {"rate_decay": 0.0},
     ],
     ids=str,
 )

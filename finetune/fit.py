@@ -1,0 +1,195 @@
+"""From examples to a trained network: probe, fine-tuning, what is kept of it.
+
+    weights -> features -> probe -> epochs -> the point between probe and end
+
+Does not know: files of photos, pictures, TFLite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from backbones import custom_cnn, network, registry, weights
+from backbones.keras import seed_everything
+from finetune import features, probe
+from finetune.console import Console
+from finetune.epochs import Epoch
+from finetune.examples import Examples, Floats, unbalance
+from finetune.interpolate import Point
+from finetune.logs import FOLDER, Logs
+from finetune.precision import policy, policy_for
+from finetune.run import Run
+from finetune.schedule import set_trainable
+from finetune.settings import Settings
+from finetune.train import Trainer
+
+# Fewer photos cannot move a pretrained network for the better, nor show that they did
+AUTO_LEAST = 200
+UNBALANCED = 5.0  # photos of the largest class for one of the smallest: worth a word
+
+
+def build(settings: Settings, classes: int, origin: weights.Origin) -> Any:
+    """The network with its weights; random ones learn with batch norm unfrozen."""
+    record = registry.get(settings.backbone)
+    options = None
+    if record.options is not None:
+        options = custom_cnn.from_mapping(settings.cnn or {}, "run.json")
+    frozen = origin.path is not None
+    model = network.assemble(record, settings.size, classes, options, frozen=frozen)
+    weights.load(model.get_layer(network.BACKBONE), record, origin)
+    return model
+
+
+def fit_probe(
+    model: Any, train: Examples, val: Examples, classes: int, console: Console
+) -> tuple[dict[str, Any], Floats]:
+    """Give the network the best head on its frozen features.
+
+    Returns what was tried, and the features of train, then val, float32 [n, D].
+    """
+    extractor = network.feature_model(model)
+    with console.bar("features") as bar:
+        rows = np.concatenate([train.rows, val.rows])
+        found = features.compute(extractor, train.array, rows, progress=bar)
+    fitted = probe.fit(
+        found[: len(train)],
+        train.truth,
+        found[len(train) :],
+        val.truth,
+        classes,
+        weights=train.weights,
+    )
+    network.set_head(model, fitted.kernel, fitted.bias)
+    return {"strength": fitted.strength, "tried": list(fitted.tried)}, found
+
+
+def _warn_of_unbalance(train: Examples, run: Run, console: Console) -> None:
+    labels, settings = run.labels, run.settings
+    ratio = unbalance(train.truth, len(labels))
+    if ratio < UNBALANCED or settings.balance != "none":
+        return
+    counts = np.bincount(train.truth, minlength=len(labels))
+    most, least = int(counts.argmax()), int(counts.argmin())
+    console.say(
+        f"  unbalanced: {counts[most]:,} photos of {labels[most]} and "
+        f"{counts[least]:,} of {labels[least]} to train on; rare labels are recognised "
+        "less often: add photos, or try --balance weights"
+    )
+
+
+def _what_is_trained(
+    settings: Settings, pretrained: bool, train: Examples, console: Console
+) -> str:
+    if not pretrained:
+        return "all"
+    if settings.unfreeze == "auto" and len(train) < AUTO_LEAST:
+        console.say(
+            f"  {len(train)} photos to train on: fine-tuning is left out below "
+            f"{AUTO_LEAST} (--unfreeze all does it nevertheless)"
+        )
+        return "none"
+    return settings.unfreeze
+
+
+def _verdict(trainer: Trainer, pretrained: bool) -> str:
+    best = trainer.best
+    assert best is not None
+    start = "the linear probe" if pretrained else "the untrained network"
+    kept = f"epoch {best.epoch}"
+    if best.epoch == 0:
+        kept = start
+    elif trainer.share < 1:
+        kept = f"{trainer.share:.0%} of the way from {start} to epoch {best.epoch}"
+    return f"kept {kept}: validation {best.val_accuracy:.1%}"
+
+
+def _way(points: tuple[Point, ...]) -> list[Mapping[str, float]]:
+    return [vars(point) for point in points]
+
+
+def fit(
+    run: Run,
+    parts: Mapping[str, Examples],
+    origin: weights.Origin,
+    console: Console,
+    *,
+    resume: bool,
+    time_left: Callable[[], float] | None = None,
+    teacher: Any = None,
+    strategy: Any = None,
+    on_features: Callable[[Floats], None] | None = None,
+) -> tuple[Any, Trainer]:
+    """Train on parts["train"], judge on parts["val"]: (network, its trainer).
+
+    on_features is given the features of train, then val, that the probe was fitted on.
+    resume: go on from the checkpoint, where there is one. The checkpoint stays until
+    the caller has the network safe and calls `Trainer.clear`.
+    """
+    settings, labels = run.settings, run.labels
+    train, val = parts["train"], parts["val"]
+    seed_everything(settings.seed)
+    pretrained, numbers = origin.path is not None, policy_for(settings.precision)
+    with policy(numbers):
+        model = build(settings, len(labels), origin)
+    record = registry.get(settings.backbone)
+    console.stage(f"{record.name} at {settings.size}, weights: {origin.weights}")
+    _warn_of_unbalance(train, run, console)
+    unfreeze = _what_is_trained(settings, pretrained, train, console)
+    count = set_trainable(model, record, unfreeze)
+    trainer = Trainer(
+        model,
+        settings,
+        train,
+        val,
+        from_probe=pretrained,
+        checkpoint=run.folder / "checkpoint",
+        teacher=teacher,
+        strategy=strategy,
+        time_left=time_left,
+    )
+    logs = Logs(run.folder / FOLDER)
+    if resume and trainer.resume():
+        console.stage(f"resumed after epoch {len(trainer.history) - 1}")
+    else:
+        if pretrained:
+            tried, seen = fit_probe(model, train, val, len(labels), console)
+            run.update(probe=tried)
+            if on_features is not None:
+                on_features(seen)
+        trainer.start()
+        logs.add(trainer.history[0])
+        if pretrained:
+            accuracy = trainer.history[0].val_accuracy
+            console.stage(f"linear probe: validation {accuracy:.1%}")
+    if not pretrained or unfreeze != "none":
+        console.stage(f"training {count:,} weights")
+        with console.epochs(settings.epochs, trainer.steps) as bar:
+
+            def advance(number: int, step: int, done: Epoch | None) -> None:
+                bar(number, step, done)
+                if done is not None:
+                    logs.add(done)
+
+            trainer.run(advance)
+        if len(trainer.history) - 1 < settings.epochs and time_left is not None:
+            console.stage(
+                f"stopped after epoch {len(trainer.history) - 1}: --time-limit"
+            )
+    console.stage(_verdict(trainer, pretrained))
+    best = trainer.best
+    assert best is not None
+    run.update(
+        best={
+            "epoch": best.epoch,
+            "share": trainer.share,
+            "val_accuracy": best.val_accuracy,
+            "way": _way(trainer.way),
+        }
+    )
+    if numbers != "float32":
+        mixed, model = model, build(settings, len(labels), origin)
+        model.set_weights(mixed.get_weights())
+    return model, trainer

@@ -1,0 +1,188 @@
+"""What fine-tuning gains over the linear probe it starts from, on the float32 file.
+
+    EDGEGRAFT_ASSETS=DIR python tests/benchmarks/finetune_gain.py
+    ... finetune_gain.py --backbone mobilenet_v2_1.0 --seeds 3 --test
+
+Without --test every seed holds out another fifth of the training photos, which is how
+the default recipe was chosen; with --test the 600 test photos are scored, once, at
+the end. 15 % of the photos that are left are the validation part. Both networks are
+exported and scored through the runner on the same photos: the peer of the fine-tuned
+file is the file of its own probe. The interval is that of the paired difference over
+all seeds and photos (a photo's differences averaged over the seeds with --test). A
+network from scratch (custom_cnn) has no probe; its peer is the untrained network.
+
+DIR holds photos/cats_dogs/{train,test} and keras_home. Ends in one JSON line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from backbones import registry, weights  # noqa: E402
+from data import batches  # noqa: E402
+from data.folder import scan  # noqa: E402
+from edge.classifier import Classifier  # noqa: E402
+from finetune.cli import FROM_SCRATCH  # noqa: E402
+from finetune.console import Console  # noqa: E402
+from finetune.examples import Examples  # noqa: E402
+from finetune.fit import fit  # noqa: E402
+from finetune.run import Run  # noqa: E402
+from finetune.settings import Settings  # noqa: E402
+from quantize.convert import convert  # noqa: E402
+
+FOLDS = 5
+VAL = 0.15
+CHUNK = 50
+
+
+def right(model: Any, array: Any, truth: Any) -> Any:
+    """Which photos the float32 file answers rightly: bool [n]."""
+    labels = [str(number) for number in range(model.output_shape[-1])]
+    classifier = Classifier(convert(model, "float32"), labels=labels)
+    found = [
+        classifier.run(array[start : start + CHUNK])["probabilities"].argmax(axis=1)
+        for start in range(0, len(array), CHUNK)
+    ]
+    return np.concatenate(found) == truth
+
+
+def one_seed(
+    settings: Settings, train: Examples, out: Examples, labels: list[str]
+) -> dict[str, Any]:
+    """Train on `train`, score probe and result on `out`."""
+    from sklearn.model_selection import train_test_split
+
+    kept, val = train_test_split(
+        np.arange(len(train)),
+        test_size=VAL,
+        stratify=train.truth,
+        random_state=settings.seed,
+    )
+    parts = {
+        name: Examples(train.array, train.rows[which], train.truth[which])
+        for name, which in (("train", kept), ("val", val))
+    }
+    record = registry.get(settings.backbone)
+    origin = weights.find(record, settings.size, settings.weights)
+    with tempfile.TemporaryDirectory() as folder:
+        config = {"labels": labels, "settings": settings.to_dict(), "photos": "."}
+        run = Run.create(Path(folder) / "run", config, overwrite=False)
+        started = time.perf_counter()
+        model, trainer = fit(run, parts, origin, Console(json=True), resume=False)
+        seconds = time.perf_counter() - started
+        photos = out.pixels(np.arange(len(out)))
+        tuned = right(model, photos, out.truth)
+        model.set_weights(trainer.checkpoint.kept(0))
+        probe = right(model, photos, out.truth)
+    found = {
+        "tuned": tuned,
+        "probe": probe,
+        "share": trainer.share,
+        "seconds": round(seconds, 1),
+    }
+    line = f"{probe.mean():.4f} -> {tuned.mean():.4f}"
+    print(f"seed {settings.seed}: {line}, {found['share']}", file=sys.stderr)
+    return found
+
+
+def interval(differences: Any) -> tuple[float, float]:
+    """95 % interval of a mean of paired differences (normal), in points."""
+    error = 1.96 * differences.std(ddof=1) / np.sqrt(len(differences))
+    mean = differences.mean()
+    return round(100 * (mean - error), 2), round(100 * (mean + error), 2)
+
+
+def main() -> int:
+    default = Settings()
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--backbone", default=default.backbone)
+    parser.add_argument("--seeds", type=int, default=1, help="0, 1, ... so many less 1")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--test", action="store_true", help="score the test photos")
+    parser.add_argument("--photos", type=int, help="only so many of each label")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON")
+    args = parser.parse_args()
+    assets = os.environ.get("EDGEGRAFT_ASSETS")
+    if not assets:
+        reason = "EDGEGRAFT_ASSETS names no folder with real photos and weights"
+        print(json.dumps({"benchmark": "finetune_gain", "skipped": reason}))
+        return 0
+    os.environ.setdefault("KERAS_HOME", str(Path(assets) / "keras_home"))
+    given = {
+        name: json.loads(value)
+        for name, _, value in (s.partition("=") for s in args.set)
+    }
+    scratch = FROM_SCRATCH if args.backbone == "custom_cnn" else {}
+    size = registry.get(args.backbone).default_size
+    settings = Settings(**{"size": size, **scratch, **given, "backbone": args.backbone})
+    root = Path(assets) / "photos" / "cats_dogs"
+    sources = [scan(root / part) for part in ("train", "test")[: 1 + args.test]]
+    found = []
+    with batches.load(
+        [p for s in sources for p in s.photos], settings.recipe
+    ) as pixels:
+        parts = []
+        for source in sources:
+            photos = [p for p in source.photos if p.path in pixels.rows]
+            if args.photos:
+                photos = [
+                    p
+                    for label in source.labels
+                    for p in [q for q in photos if q.label == label][: args.photos]
+                ]
+            rows = np.array([pixels.rows[p.path] for p in photos])
+            truth = np.array([source.labels.index(p.label) for p in photos])
+            parts.append(Examples(pixels.array, rows, truth))
+        labels = list(sources[0].labels)
+        for seed in range(args.first_seed, args.first_seed + args.seeds):
+            own = Settings.from_dict({**settings.to_dict(), "seed": seed})
+            train, out = parts[0], parts[-1]
+            if not args.test:
+                fold = np.random.default_rng(0).permutation(len(train)) % FOLDS
+                inside, outside = fold != seed % FOLDS, fold == seed % FOLDS
+                out = Examples(train.array, train.rows[outside], train.truth[outside])
+                train = Examples(train.array, train.rows[inside], train.truth[inside])
+            found.append(one_seed(own, train, out, labels))
+    differences = np.stack if args.test else np.concatenate
+    gains = differences([f["tuned"].astype(float) - f["probe"] for f in found])
+    if args.test:
+        gains = gains.mean(axis=0)
+    each = [[round(float(f[k].mean()), 4) for k in ("probe", "tuned")] for f in found]
+    print(
+        json.dumps(
+            {
+                "benchmark": "finetune_gain",
+                "peer": "the linear probe of the same run, as a float32 file",
+                "backbone": args.backbone,
+                "size": settings.size,
+                "scored_on": "test" if args.test else "held-out training photos",
+                "photos": len(gains),
+                "seeds": args.seeds,
+                "probe_accuracy": round(float(np.mean(each, axis=0)[0]), 4),
+                "accuracy": round(float(np.mean(each, axis=0)[1]), 4),
+                "each": each,
+                "gain_points": round(100 * float(gains.mean()), 2),
+                "gain_interval": interval(gains),
+                "shares": [f["share"] for f in found],
+                "seconds": [f["seconds"] for f in found],
+                "cores": os.cpu_count(),
+            }
+        )
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,79 @@
+"""A training that is killed at five random moments ends with the same bits."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+KILLS = 5
+TRAINING = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import numpy as np
+from backbones.keras import tensorflow
+tensorflow().config.experimental.enable_op_determinism()
+from finetune.settings import Settings
+from test_finetune_train import BASE, trainer
+
+folder = Path(sys.argv[1])
+settings = Settings.from_dict({{
+    **BASE.to_dict(), "augment": "strong", "epochs": {epochs},
+    "cnn": {{"filters": [4, 8], "dropout": 0.3}},
+}})
+it = trainer(folder / "checkpoint", settings)
+if not it.resume():
+    it.start()
+print("ready", flush=True)
+it.run(lambda epoch, step, done: time.sleep({pause}))
+np.savez(folder / "end.npz", *it.model.get_weights(), *it.average.values)
+print("done", len(it.history), flush=True)
+"""
+EPOCHS, PAUSE = 12, 0.01  # so that there is time to be killed in
+
+
+def start(folder: Path, pause: float = PAUSE) -> subprocess.Popen[str]:
+    script = TRAINING.format(tests=str(ROOT / "tests"), epochs=EPOCHS, pause=pause)
+    return subprocess.Popen(
+        [sys.executable, "-c", script, str(folder)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait(process: subprocess.Popen[str]) -> None:
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0 and f"done {EPOCHS + 1}" in out
+
+
+def weights(folder: Path) -> list[np.ndarray]:
+    with np.load(folder / "end.npz") as found:
+        return [found[name] for name in found.files]
+
+
+def test_killed_at_five_random_moments_it_ends_as_undisturbed(tmp_path: Path) -> None:
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    whole.mkdir()
+    torn.mkdir()
+    undisturbed = start(whole, 0)
+    moments = random.Random(7)
+    for _ in range(KILLS):
+        process = start(torn, 0.05)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(moments.uniform(0.2, 1.2))
+        process.kill()
+        process.communicate()
+        assert not (torn / "end.npz").exists(), "it ended before it was killed"
+    wait(start(torn, 0))
+    wait(undisturbed)
+    for mine, theirs in zip(weights(torn), weights(whole), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
