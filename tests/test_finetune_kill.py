@@ -23,35 +23,31 @@ tensorflow().config.experimental.enable_op_determinism()
 from finetune.settings import Settings
 from test_finetune_train import BASE, trainer
 
-folder = Path(sys.argv[1])
 settings = Settings.from_dict({{
     **BASE.to_dict(), "augment": "strong", "epochs": {epochs},
     "cnn": {{"filters": [4, 8], "dropout": 0.3}},
 }})
-it = trainer(folder / "checkpoint", settings)
-if not it.resume():
-    it.start()
-print("ready", flush=True)
-it.run(lambda epoch, step, done: time.sleep({pause}))
-np.savez(folder / "end.npz", *it.model.get_weights(), *it.average.values)
-print("done", len(it.history), flush=True)
+for folder in map(Path, sys.argv[1:]):
+    it = trainer(folder / "checkpoint", settings)
+    if not it.resume():
+        it.start()
+    print("ready", flush=True)
+    it.run(lambda epoch, step, done: time.sleep({pause}))
+    np.savez(folder / "end.npz", *it.model.get_weights(), *it.average.values)
+    print("done", len(it.history), flush=True)
 """
-EPOCHS, PAUSE = 12, 0.01  # so that there is time to be killed in
+EPOCHS, PAUSE = 12, 0.05  # so that there is time to be killed in
 
 
-def start(folder: Path, pause: float = PAUSE) -> subprocess.Popen[str]:
+def start(pause: float, *folders: Path) -> subprocess.Popen[str]:
+    """A process that trains into one folder after the other, from where they are."""
     script = TRAINING.format(tests=str(ROOT / "tests"), epochs=EPOCHS, pause=pause)
     return subprocess.Popen(
-        [sys.executable, "-c", script, str(folder)],
+        [sys.executable, "-c", script, *map(str, folders)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         text=True,
     )
-
-
-def wait(process: subprocess.Popen[str]) -> None:
-    out, _ = process.communicate(timeout=300)
-    assert process.returncode == 0 and f"done {EPOCHS + 1}" in out
 
 
 def weights(folder: Path) -> list[np.ndarray]:
@@ -63,17 +59,17 @@ def test_killed_at_five_random_moments_it_ends_as_undisturbed(tmp_path: Path) ->
     whole, torn = tmp_path / "whole", tmp_path / "torn"
     whole.mkdir()
     torn.mkdir()
-    undisturbed = start(whole, 0)
     moments = random.Random(7)
     for _ in range(KILLS):
-        process = start(torn, 0.05)
+        process = start(PAUSE, torn)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         time.sleep(moments.uniform(0.2, 1.2))
         process.kill()
         process.communicate()
         assert not (torn / "end.npz").exists(), "it ended before it was killed"
-    wait(start(torn, 0))
-    wait(undisturbed)
+    last = start(0, torn, whole)
+    out, _ = last.communicate(timeout=300)
+    assert last.returncode == 0 and out.count(f"done {EPOCHS + 1}\n") == 2
     for mine, theirs in zip(weights(torn), weights(whole), strict=True):
         np.testing.assert_array_equal(mine, theirs)
