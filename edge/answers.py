@@ -14,19 +14,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice
-from typing import Any, TextIO
 
 from edge.classifier import Classifier, Prediction
 from edge.errors import EdgegraftError, PhotoError
+from edge.formats import Csv, Json, Text, header
 from edge.preprocess import load_pixels
 from edge.quiet import without_chatter
 from edge.sources import photos
 
 _Item = str | PhotoError  # a path, or what is wrong with a folder or a pattern
 _Answer = PhotoError | tuple[str, tuple[Prediction, float, float]]
-_WIDEST_LABEL = 24
-_WORTH_TELLING = 0.0005  # less would print as 0.0%
-
 
 FEW = 4  # as many photos at most are done one after another, with all threads
 
@@ -42,14 +39,14 @@ def classify(args: argparse.Namespace) -> int:
     start = time.perf_counter()
     classifier = open_classifier(args, None if alone else 1)
     load_ms = (time.perf_counter() - start) * 1e3
-    kind = _Json if args.json else _Csv if args.csv else _Text
+    kind = Json if args.json else Csv if args.csv else Text
     if args.output is None:
         answers = kind(sys.stdout, args.model, classifier, args.top_k, load_ms)
         return _tell(args, classifier, chain(first, items), alone, answers)
     from edge.results import output
 
-    header = _header(classifier, args.top_k) if args.csv else None
-    with output(args.output, header, resume=args.resume) as (file, done):
+    columns = header(classifier, args.top_k) if args.csv else None
+    with output(args.output, columns, resume=args.resume) as (file, done):
         answers = kind(file, args.model, classifier, args.top_k, load_ms)
         answers.headed = done.headed
         left = (item for item in chain(first, items) if item not in done)
@@ -61,7 +58,7 @@ def _tell(
     classifier: Classifier,
     items: Iterator[_Item],
     alone: bool,
-    answers: _Text,
+    answers: Text,
     earlier: int = 0,
 ) -> int:
     """Every answer, in order, as soon as it is there."""
@@ -108,13 +105,15 @@ def _items(arguments: Iterable[str]) -> Iterator[_Item]:
 
             yield from _items(lines())
             continue
+        wrong: list[PhotoError] = []
         try:
-            yield from photos([argument])
-        except EdgegraftError as error:
-            where, _, reason = str(error).partition(": ")
-            if str(error).startswith(f"{argument}: "):
-                where, reason = argument, str(error)[len(argument) + 2 :]
-            yield PhotoError(where, reason)
+            for path in photos([argument], wrong.append):
+                yield from wrong
+                wrong.clear()
+                yield path
+        except PhotoError as error:
+            wrong.append(error)
+        yield from wrong
 
 
 def _count(arguments: Sequence[str]) -> int | None:
@@ -172,6 +171,7 @@ def _opened(args: argparse.Namespace, threads: int | None) -> Classifier:
         runtime=args.runtime,
         threads=args.threads or threads,
         xnnpack=args.xnnpack,
+        delegate=args.delegate,
         normalize=normalize,
     )
 
@@ -201,115 +201,3 @@ def _timed(
 def _report(error: EdgegraftError) -> None:
     sys.stdout.flush()
     print(f"edgegraft: error: {error}", file=sys.stderr)
-
-
-def _header(classifier: Classifier, top_k: int) -> list[str]:
-    """The columns of a CSV."""
-    names = ["photo", "label", "probability", "known", "familiarity"]
-    names += ["decode_ms", "inference_ms"]
-    for rank in range(2, min(top_k, len(classifier.labels)) + 1):
-        names += [f"label_{rank}", f"probability_{rank}"]
-    return names
-
-
-class _Text:
-    """One line for a person: label, probability, photo, the runners-up."""
-
-    def __init__(
-        self,
-        out: TextIO,
-        model: str,
-        classifier: Classifier,
-        top_k: int,
-        load_ms: float,
-    ) -> None:
-        self.out, self.model, self.classifier = out, model, classifier
-        self.top_k, self.load_ms = top_k, load_ms
-        self.failures: list[tuple[str, str]] = []
-        self.headed = False  # the file has its header from an earlier run
-
-    def begin(self) -> None:
-        longest = max(len(label) for label in self.classifier.labels)
-        self.width = min(max(longest, len("unknown")), _WIDEST_LABEL)
-
-    def photo(self, path: str, told: Prediction, decode: float, infer: float) -> None:
-        percent = f"{told.probability:7.1%}" if told.known else "      -"
-        others = told.ranking[1:] if told.known else told.ranking
-        notes = [
-            f"{label} {chance:.1%}"
-            for label, chance in others
-            if chance >= _WORTH_TELLING
-        ]
-        if not told.known:
-            notes.insert(0, f"familiarity {told.familiarity:.3g}")
-        more = f"  ({'; '.join(notes)})" if notes else ""
-        print(f"{told.label:{self.width}}{percent}  {path}{more}", file=self.out)
-
-    def failure(self, path: str, reason: str) -> None:
-        pass  # already told on standard error
-
-    def end(self) -> None:
-        pass
-
-
-class _Json(_Text):
-    """One document, written as it grows."""
-
-    def begin(self) -> None:
-        import json
-
-        self.dumps = json.dumps
-        card, runtime = self.classifier.card, self.classifier.runtime
-        head: dict[str, Any] = {
-            "model": self.model,
-            "name": card.name if card else None,
-            "variant": card.variant if card else None,
-            "runtime": runtime.name,
-            "runtime_version": runtime.version,
-            "load_ms": round(self.load_ms, 3),
-        }
-        self.out.write(self.dumps(head)[:-1] + ', "photos": [')
-        self.first = True
-
-    def photo(self, path: str, told: Prediction, decode: float, infer: float) -> None:
-        record = {
-            "photo": path,
-            "label": told.label,
-            "probability": told.probability,
-            "known": told.known,
-            "familiarity": told.familiarity,
-            "ranking": [
-                {"label": label, "probability": chance}
-                for label, chance in told.ranking
-            ],
-            "decode_ms": round(decode, 3),
-            "inference_ms": round(infer, 3),
-        }
-        self.out.write(("\n" if self.first else ",\n") + self.dumps(record))
-        self.first = False
-
-    def failure(self, path: str, reason: str) -> None:
-        self.failures.append((path, reason))
-
-    def end(self) -> None:
-        failures = [{"photo": path, "reason": reason} for path, reason in self.failures]
-        self.out.write(f'\n], "failures": {self.dumps(failures)}}}\n')
-
-
-class _Csv(_Text):
-    """A header, then one row for each photo; failures only on standard error."""
-
-    def begin(self) -> None:
-        import csv
-
-        self.rows = csv.writer(self.out, lineterminator="\n")
-        if not self.headed:
-            self.rows.writerow(_header(self.classifier, self.top_k))
-
-    def photo(self, path: str, told: Prediction, decode: float, infer: float) -> None:
-        familiarity = "" if told.familiarity is None else f"{told.familiarity:.6g}"
-        row = [path, told.label, f"{told.probability:.6f}", str(told.known).lower()]
-        row += [familiarity, f"{decode:.3f}", f"{infer:.3f}"]
-        for label, chance in told.ranking[1:]:
-            row += [label, f"{chance:.6f}"]
-        self.rows.writerow(row)

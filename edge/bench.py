@@ -31,6 +31,7 @@ def bench(
     runs: int = RUNS,
     pixels: npt.NDArray[Any] | None = None,
     xnnpack: bool = True,
+    delegate: str | None = None,
 ) -> dict[str, Any]:
     """Load time, first run, then p50, p95, p99 and mean of `runs`, in milliseconds.
 
@@ -42,7 +43,12 @@ def bench(
     if runs < 1:
         raise EdgegraftError(f"expected runs to be 1 or more, got {runs}")
     probe = Probe(
-        model, runtime=runtime, threads=threads, xnnpack=xnnpack, pixels=pixels
+        model,
+        runtime=runtime,
+        threads=threads,
+        xnnpack=xnnpack,
+        delegate=delegate,
+        pixels=pixels,
     )
     first = probe.once()
     warm_until = time.perf_counter() + WARM_SECONDS
@@ -60,6 +66,7 @@ def bench(
         "runs": runs,
         "threads": threads,
         "xnnpack": xnnpack,
+        "delegate": delegate,
         "runtime": probe.runtime.name,
         "runtime_version": probe.runtime.version,
         "host": host.board(),
@@ -78,13 +85,18 @@ class Probe:
         runtime: str = "auto",
         threads: int = 1,
         xnnpack: bool = True,
+        delegate: str | None = None,
         pixels: npt.NDArray[Any] | None = None,
     ) -> None:
         start = time.perf_counter()
         find(runtime)
         imported = time.perf_counter()
         self.runtime, self._interpreter = open_interpreter(
-            model, runtime=runtime, threads=threads, xnnpack=xnnpack
+            model,
+            runtime=runtime,
+            threads=threads,
+            xnnpack=xnnpack,
+            delegate=delegate,
         )
         self.import_ms = (imported - start) * 1e3
         self.load_ms = (time.perf_counter() - imported) * 1e3

@@ -1,7 +1,20 @@
 """The verb ``bench``: each model with each number of threads, as a table or JSON.
 
 Every combination but a single one runs in a process of its own, so that load time
-and peak memory are its own. It does not know: how anything is measured.
+and peak memory are its own.
+
+`--json` is one document, which `edgegraft compare --with` reads; its keys stay:
+``models``, a record for each file and number of threads, and ``warnings``, lines.
+A record has `model` (as given), `model_sha256`, `variant`, `runtime`,
+`runtime_version`, `xnnpack`, `delegate`, `host` (the board), `threads`, `runs`;
+`import_ms`, `load_ms`, `first_ms`, `p50_ms`, `p95_ms`, `p99_ms`, `mean_ms`;
+`size_bytes`, `peak_memory_mb` (MiB), `warnings`. With ``--photos``: `photos` (how
+many; `decode`, `resize`, `inference`, `rest`, `total`, each with p50_ms, p95_ms,
+p99_ms; `batched` with workers, photos_per_second). With ``--fps``: `paced` (asked_fps,
+fps, late, p50_ms ...). With ``--minutes``: `sustained` (minutes, slower, `samples`
+with seconds, p50_ms ..., temperature_c, clock_mhz, throttled; null: not told).
+
+It does not know: how anything is measured.
 """
 
 from __future__ import annotations
@@ -48,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _here(args: argparse.Namespace, model: str, threads: int) -> dict[str, Any]:
     options = {"runtime": args.runtime, "threads": threads, "xnnpack": args.xnnpack}
+    options["delegate"] = args.delegate
     spoiled = conditions.warnings()  # before our own work is the load
     record = bench(model, runs=args.runs, **options)
     card = read_card(model)
@@ -72,7 +86,7 @@ def _here(args: argparse.Namespace, model: str, threads: int) -> dict[str, Any]:
 
 def _apart(args: argparse.Namespace, model: str, threads: int) -> dict[str, Any]:
     more = []
-    for name in ("photos", "fps", "minutes"):
+    for name in ("photos", "fps", "minutes", "delegate"):
         if (value := getattr(args, name)) is not None:
             more += [f"--{name}", str(value)]
     return bench_apart(

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from edge.answers import open_classifier
+from edge.classifier import Prediction
 from edge.errors import EdgegraftError
 from edge.frames import Picture, Source, SourceError, Video, cameras, find
 from edge.newest import STUCK, Newest
@@ -98,6 +99,9 @@ def add_options(verb: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--events", action="store_true", help="tell only changes of the answer"
     )
+    group.add_argument(
+        "--preview", action="store_true", help="a window with the frames and answers"
+    )
     group = verb.add_argument_group("frames worth labelling")
     group.add_argument("--save-unsure", metavar="DIR", help="keep unsure frames here")
     group.add_argument(
@@ -134,6 +138,11 @@ def run(args: argparse.Namespace) -> int:
         args.smooth,
         args.hold,
     )
+    preview = None
+    if args.preview:
+        from edge.preview import Preview
+
+        preview = Preview(f"edgegraft: {args.source or 'camera'}")
     tell = teller(sys.stdout, args)
     start, count, changes = time.monotonic(), 0, 0
     with Service() as service:
@@ -160,13 +169,21 @@ def run(args: argparse.Namespace) -> int:
             tell.frame(seen)
             if unsure is not None:
                 unsure.offer(frame, told, shot.seconds)
+            if preview is not None and not preview.show(frame, _line(label, told)):
+                break
             if args.max_frames is not None and count >= args.max_frames:
                 break
     tell.end()
+    if preview is not None:
+        preview.close()
     saved = f", {unsure.saved} saved" if unsure is not None else ""
     took = time.monotonic() - start
     _note(f"{count} frames in {took:.1f} s, {changes} changes{saved}")
     return 0
+
+
+def _line(label: str, told: Prediction) -> str:
+    return f"{label}  {told.probability:.1%}" if told.known else label
 
 
 def _shots(args: argparse.Namespace, service: Service) -> Iterator[Shot]:

@@ -51,9 +51,8 @@ class Classifier:
 
     `labels` (names, or a file of them) is for a foreign file without a card;
     `recipe` likewise overrides how photos are resized. `normalize` is the (mean,
-    std) a foreign float model expects its pixels scaled by. `xnnpack` as in
-    `edge.runtime.open_interpreter`. ModelError when
-    something does not fit.
+    std) a foreign float model expects its pixels scaled by. `xnnpack` and `delegate`
+    as in `edge.runtime.open_interpreter`. ModelError when something does not fit.
     """
 
     def __init__(
@@ -66,6 +65,7 @@ class Classifier:
         recipe: InputRecipe | None = None,
         normalize: tuple[float, float] | None = None,
         xnnpack: bool = True,
+        delegate: str | None = None,
     ) -> None:
         self._where = "model" if isinstance(model, bytes) else os.fspath(model)
         content = runtimes.read_model(model)
@@ -77,6 +77,7 @@ class Classifier:
             runtime=runtime,
             threads=threads,
             xnnpack=xnnpack,
+            delegate=delegate,
             where=self._where,
         )
         entry = self._only_input()

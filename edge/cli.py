@@ -136,7 +136,7 @@ def _add_bench(verb: argparse.ArgumentParser) -> None:
         type=counts,
         default=[1],
         metavar="N,...",
-        help="threads for one photo, one number or several (1)",
+        help="threads for one photo: one number, several, or all for 1 to N (1)",
     )
 
 
@@ -198,6 +198,11 @@ def _add_running(verb: argparse.ArgumentParser, threads: bool = True) -> None:
         dest="xnnpack",
         action="store_false",
         help="TensorFlow Lite's own kernels: slow, the same bits in every runtime",
+    )
+    verb.add_argument(
+        "--delegate",
+        metavar="LIB",
+        help="an accelerator's library, options after it: libedgetpu.so.1,device=usb",
     )
 
 

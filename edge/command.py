@@ -44,6 +44,17 @@ def guard(verb: Callable[[], int], *, debug: bool = False) -> int:
     except BrokenPipeError:  # `| head` has read enough
         sys.stderr.close()
         return 0
+    except ImportError as error:  # a package is missing, or one of its libraries is
+        if debug:
+            raise
+        told = [line for line in str(error).splitlines() if line.strip()]
+        reason = told[-1].strip() if told else type(error).__name__
+        print(
+            f"edgegraft: error: a package cannot be loaded ({reason:.300}); install "
+            "what it names, or: pip install --force-reinstall numpy pillow",
+            file=sys.stderr,
+        )
+        return BAD_INPUT
     except OSError as error:
         if debug:
             raise

@@ -7,42 +7,45 @@ it is read. It does not know: what is in a photo, or models.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from edge.errors import EdgegraftError
+from edge.errors import EdgegraftError, PhotoError
 from edge.preprocess import PHOTO_SUFFIXES
 
 _MAGIC = frozenset("*?[")
+Report = Callable[[PhotoError], None]  # told of a folder that cannot be read
 
 
-def photos(arguments: Iterable[str]) -> Iterator[str]:
+def photos(arguments: Iterable[str], report: Report | None = None) -> Iterator[str]:
     """Photo paths, in the order given; folders recursively and sorted by name.
 
     A file is passed on whatever its name; in a folder and for a pattern, only files
     with a photo's suffix count and hidden ones are left out. A path that does not
     exist is passed on as well: opening it says so, and the other photos go on.
-    EdgegraftError for a folder without a photo or a pattern that matches none.
+    PhotoError for a folder without a photo or a pattern that matches none, and
+    for a folder that cannot be read; `report` is told of one inside another instead.
     """
     for argument in arguments:
         if os.path.isdir(argument):
-            yield from _non_empty(walk(argument), argument)
+            yield from _non_empty(walk(argument, report), argument)
         elif _MAGIC.isdisjoint(argument) or os.path.lexists(argument):
             yield argument
         else:
             from glob import iglob
 
             found = sorted(iglob(argument, recursive=True))
-            yield from _non_empty(_matching(found, "**" in argument), argument)
+            matching = _matching(found, "**" in argument, report)
+            yield from _non_empty(matching, argument)
 
 
-def _matching(found: list[str], deep: bool) -> Iterator[str]:
+def _matching(found: list[str], deep: bool, report: Report | None) -> Iterator[str]:
     """The photos a pattern found; a `deep` one (**) has been in the folders itself."""
     for match in found:
         if not os.path.isdir(match):
             if is_photo(match):
                 yield match
         elif not deep:
-            yield from walk(match)
+            yield from walk(match, report)
 
 
 def is_photo(name: str) -> bool:
@@ -50,21 +53,30 @@ def is_photo(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in PHOTO_SUFFIXES
 
 
-def walk(folder: str) -> Iterator[str]:
-    """Photos below a folder, sorted; links to folders are not followed."""
+def walk(folder: str, report: Report | None = None) -> Iterator[str]:
+    """Photos below a folder, sorted; links to folders are not followed.
+
+    With `report` a folder inside that cannot be read is told, and the others go on.
+    """
     try:
         names = sorted(os.listdir(folder))
     except PermissionError:
-        raise EdgegraftError(f"{folder}: permission denied (chmod +rx it)") from None
+        raise PhotoError(folder, "permission denied (chmod +rx it)") from None
     except OSError as error:  # gone while we walked, a broken disk
-        raise EdgegraftError(f"{folder}: {error.strerror or error}") from None
+        raise PhotoError(folder, error.strerror or str(error)) from None
     for name in names:
         if name.startswith("."):
             continue
         path = os.path.join(folder, name)
         if os.path.isdir(path):
-            if not os.path.islink(path):
-                yield from walk(path)
+            if os.path.islink(path):
+                continue
+            try:
+                yield from walk(path, report)
+            except PhotoError as error:
+                if report is None:
+                    raise
+                report(error)
         elif is_photo(name):
             yield path
 
@@ -97,6 +109,6 @@ def labelled(root: str, labels: Sequence[str]) -> Iterator[tuple[str, str]]:
 def _non_empty(found: Iterator[str], argument: str) -> Iterator[str]:
     first = next(found, None)
     if first is None:
-        raise EdgegraftError(f"{argument}: expected photos here, found none")
+        raise PhotoError(argument, "expected photos here, found none")
     yield first
     yield from found

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge import conditions, workload
+from edge import bench_verb, conditions, workload
 from edge.bench import Probe
 from edge.cli import main
 from tests.edge_models import FLOAT32, network, photo, save, with_card
@@ -50,6 +50,19 @@ def test_threads_photos_pace_and_minutes(
     out = capsys.readouterr().out
     assert "p99 ms" in out and "6 photos, p50 ms: decode " not in out
     assert "3 photos, p50 ms: decode " in out and " photos a second with " in out
+
+
+def test_all_is_every_number_of_threads(
+    model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("edge.runtime.cores", lambda: 3)
+    assert main(["bench", model, "--runs", "1", "--threads", "all", "--json"]) == 0
+    records = json.loads(capsys.readouterr().out)["models"]
+    assert [record["threads"] for record in records] == [1, 2, 3]
+    documented = bench_verb.__doc__ or ""
+    for record in records:
+        unnamed = {key for key in record if f"`{key}`" not in documented}
+        assert not unnamed  # `compare --with` reads them: each is documented
 
 
 class Clock:

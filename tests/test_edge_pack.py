@@ -51,6 +51,30 @@ def test_the_packed_program_runs_alone(
     assert wrong.returncode == 2 and "python edge.pyz -h" in wrong.stderr
 
 
+def test_the_packed_program_says_unknown(run_folder: Path, tmp_path: Path) -> None:
+    """From the card alone: the second output and its threshold travel in the file."""
+    both = {"probabilities": "probabilities", "familiarity": "familiarity"}
+    content = with_card(
+        network(familiarity=True), outputs=both, familiarity_threshold=100.0
+    )
+    save(run_folder / "exports" / "int8.tflite", content)
+    folder = tmp_path / "device"
+    assert main(["pack", str(run_folder), "-o", str(folder)]) == 0
+    known = photo(tmp_path / "known.png", (0, 200, 0))
+    strange = photo(tmp_path / "strange.png", (0, 50, 0))
+    done = subprocess.run(
+        [sys.executable, "-I", "edge.pyz", "classify", "model.tflite", known, strange],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    first, second = done.stdout.splitlines()
+    assert done.returncode == 0 and done.stderr == ""
+    assert first.startswith("green ") and second.split()[:2] == ["unknown", "-"]
+    assert "(familiarity 50; green" in second
+
+
 def test_a_packed_program_packs_itself(run_folder: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "one", tmp_path / "two"
     assert main(["pack", str(run_folder), "-o", str(first)]) == 0

@@ -1,7 +1,7 @@
 """Which filter and how much reduced decoding? Accuracy against time.
 
     EDGEGRAFT_ASSETS=DIR python tests/benchmarks/preprocessing.py [--size 160]
-        [--backbone mobilenet_v2_0.35] [--count 2000]
+        [--backbone mobilenet_v2_0.35] [--count 2000] [--ways N]
 
 For each way of making pixels, `edge.preprocess.load_pixels` (the one function of the
 project) reads the *training* photos; a logistic regression on the frozen features of
@@ -56,7 +56,11 @@ def main() -> int:
     parser.add_argument("--backbone", default="mobilenet_v2_0.35")
     parser.add_argument("--size", type=int, default=160)
     parser.add_argument("--count", type=int, default=2000, help="photos (2000)")
+    parser.add_argument(
+        "--ways", type=int, default=len(WAYS), help="only the first N ways"
+    )
     args = parser.parse_args()
+    del WAYS[args.ways :]
     assets = os.environ.get("EDGEGRAFT_ASSETS")
     if not assets:
         print(json.dumps({"benchmark": "preprocessing", "skipped": "needs photos"}))

@@ -1,0 +1,149 @@
+"""`edge classify FOLDER`: all cores against one worker, and memory against photos.
+
+    python tests/benchmarks/batch.py [--model FILE] [--photos DIR] [--count 2000]
+
+The same folder of --count photos (links to those of --photos, of $EDGEGRAFT_ASSETS, or
+drawn ones) with one worker and with one for each core, in turn, twice each, in fresh
+processes; the better time of each counts. Then a tenth of the photos: the peak of
+resident memory must not grow by more than 5 % with ten times as many. Without --model
+an int8 MobileNetV2 1.0 at 224 of random weights. Ends in one JSON line; exits 1 where
+a goal is missed. It does not know: accuracy, other programs on the machine (the load
+is in the record; two workers need two idle cores).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from edge.runtime import cores  # noqa: E402
+from edge.sources import walk  # noqa: E402
+
+LEAST_SPEEDUP, MOST_GROWTH = 1.7, 1.05
+ROUNDS = 2
+# The command, then its own peak of memory (not the parent's at the fork).
+COMMAND = """
+import sys
+from edge.cli import main
+from edge.host import peak_memory_mb
+code = main(sys.argv[1:])
+print(peak_memory_mb(), file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--photos", type=Path)
+    parser.add_argument("--count", type=int, default=2000, help="photos (2000)")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch)
+        model = args.model
+        if model is None:
+            from photo_to_label import make_model  # beside this file
+
+            model = make_model(place)
+        many = links(sources(args.photos, place), place / "many", args.count)
+        few = links(many, place / "few", args.count // 10)
+        record = measure(model, many[0].parent, few[0].parent, place)
+    record |= {
+        "photos": args.count,
+        "cores": cores(),
+        "load": round(os.getloadavg()[0], 1),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "date": time.strftime("%Y-%m-%d"),
+    }
+    print(json.dumps(record))
+    return 0 if record["held"] else 1
+
+
+def sources(folder: Path | None, scratch: Path) -> list[Path]:
+    """Photos that there are; drawn ones where there are none."""
+    assets = os.environ.get("EDGEGRAFT_ASSETS")
+    if folder is None and assets:
+        folder = Path(assets, "photos", "cats_dogs", "train")
+    if folder is None:
+        from PIL import Image
+
+        folder = scratch / "drawn"
+        folder.mkdir()
+        for number in range(20):
+            noise = Image.effect_noise((500, 375), 40 + number).convert("RGB")
+            noise.save(folder / f"{number}.jpg", quality=90)
+    return list(map(Path, walk(str(folder))))
+
+
+def links(photos: list[Path], folder: Path, count: int) -> list[Path]:
+    """A folder of `count` links, to the photos in turn."""
+    folder.mkdir()
+    made = [folder / f"{number:05}.jpg" for number in range(count)]
+    for number, link in enumerate(made):
+        link.symlink_to(photos[number % len(photos)].resolve())
+    return made
+
+
+def measure(model: Path, many: Path, few: Path, scratch: Path) -> dict[str, Any]:
+    """Seconds and memory of one worker and of all, in turn."""
+    best: dict[int, float] = {}
+    peak: dict[str, float] = {}
+    for _ in range(ROUNDS):
+        for workers in (1, cores()):
+            took, memory = run(model, many, workers, scratch)
+            best[workers] = min(took, best.get(workers, took))
+        peak["many"] = memory
+        _, peak["few"] = run(model, few, cores(), scratch)
+    speedup, growth = best[1] / best[cores()], peak["many"] / peak["few"]
+    print(
+        f"one worker {best[1]:.2f} s, {cores()} workers {best[cores()]:.2f} s: "
+        f"{speedup:.2f} x (goal {LEAST_SPEEDUP}); {peak['few']:.1f} MiB for a tenth, "
+        f"{peak['many']:.1f} MiB: {growth:.3f} x (goal {MOST_GROWTH})"
+    )
+    return {
+        "benchmark": "batch",
+        "one_worker_s": round(best[1], 2),
+        "all_workers_s": round(best[cores()], 2),
+        "speedup": round(speedup, 3),
+        "memory_few_mib": round(peak["few"], 1),
+        "memory_many_mib": round(peak["many"], 1),
+        "memory_growth": round(growth, 4),
+        "held": speedup >= LEAST_SPEEDUP and growth <= MOST_GROWTH,
+    }
+
+
+def run(model: Path, folder: Path, workers: int, scratch: Path) -> tuple[float, float]:
+    """Seconds of the whole command, MiB at its peak."""
+    out = scratch / "answers.csv"
+    out.unlink(missing_ok=True)
+    start = time.perf_counter()
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", COMMAND, "classify", str(model), str(folder)),
+            *("--csv", "-o", str(out), "--workers", str(workers)),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    took = time.perf_counter() - start
+    answers = len(out.read_text("utf-8").splitlines()) - 1
+    if answers != len(os.listdir(folder)):
+        raise RuntimeError(f"expected an answer to each photo, got {answers}")
+    return took, float(done.stderr.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
