@@ -223,7 +223,11 @@ def _count(text: str) -> int:
 
 
 def counts(text: str) -> list[int]:
-    """Numbers of 1 or more, with commas between, for argparse."""
+    """Numbers of 1 or more, with commas between, or all: 1 to the cores there are."""
+    if text == "all":
+        from edge.runtime import cores
+
+        return list(range(1, cores() + 1))
     return [_count(part) for part in text.split(",")]
 
 
