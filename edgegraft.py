@@ -112,6 +112,7 @@ def _build(args: argparse.Namespace) -> int:
             calibration_count=args.calibration,
             max_drop=args.max_drop / 100,
             target=args.target,
+            climb=args.ladder,
             overwrite=True,  # the run itself was new, or --overwrite was given
             model=model,
             pixels=pixels,

@@ -49,6 +49,8 @@ _OURS = (
     "doubts.csv",
     "doubts.png",
     "calibration.csv",
+    "layers.json",
+    "layers.png",
     "comparison.json",
     "comparison.csv",
     "comparison.png",

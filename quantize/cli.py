@@ -60,6 +60,14 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
         help="accuracy a file may lose on validation, in points "
         f"(default: {100 * MAX_DROP:g}); over it the file is kept aside, exit code 3",
     )
+    add(
+        "--ladder",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="make an int8 file that loses more in other ways, cheapest first: "
+        "equalized channels, clipped ranges, worst layers float, quantization-aware "
+        "training (default: yes)",
+    )
 
 
 def add_compare_options(parser: argparse.ArgumentParser) -> None:
@@ -102,6 +110,12 @@ def add_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     add_export_options(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace old exports")
+    parser.add_argument(
+        "--layer-report",
+        action="store_true",
+        help="write layers.json and layers.png: the noise of each int8 layer, and what "
+        "the worst cost in accuracy",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
@@ -120,6 +134,8 @@ def run(args: argparse.Namespace) -> int:
         max_drop=args.max_drop / 100,
         target=args.target,
         overwrite=args.overwrite,
+        climb=args.ladder,
+        with_layers=args.layer_report,
         console=console,
     )
     if args.json:

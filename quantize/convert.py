@@ -132,22 +132,7 @@ class Conversion:
                 "an integer file needs calibration photos, got none; "
                 "give uint8 pixels [N, H, W, 3] of training photos"
             )
-        base, photos, progress = self.base, self._calibration, self._progress
-        from tensorflow.lite.python.optimize.calibrator import Calibrator
-
-        def feed() -> Iterator[list[npt.NDArray[np.float32]]]:
-            for done, photo in enumerate(photos):
-                if progress is not None:
-                    progress(done, len(photos))
-                yield [photo[None].astype(np.float32)]
-
-        with one_line("calibrate the model"):
-            with quiet():
-                calibrator = Calibrator(base)
-            observed = bytes(calibrator.calibrate(feed))
-        if progress is not None:
-            progress(len(photos), len(photos))
-        return calibrator, observed
+        return _observe(self.base, self._calibration, self._progress)
 
     def _int16x8(self) -> bytes:
         """16-bit activations, 8-bit weights, float32 in and out.
@@ -188,6 +173,34 @@ def convert(
     """One variant of a model; `Conversion` makes several and shares their work."""
     conversion = Conversion(model, calibration=calibration, progress=progress)
     return conversion.make(variant)
+
+
+def calibrate(
+    base: bytes, photos: Pixels, *, progress: Progress | None = None
+) -> bytes:
+    """A float flatbuffer with the ranges that its activations have on photos."""
+    return ranges.span_input(_observe(base, photos, progress)[1])
+
+
+def _observe(
+    base: bytes, photos: Pixels, progress: Progress | None
+) -> tuple[Any, bytes]:
+    """(the calibrator after all photos, what it wrote)."""
+    from tensorflow.lite.python.optimize.calibrator import Calibrator
+
+    def feed() -> Iterator[list[npt.NDArray[np.float32]]]:
+        for done, photo in enumerate(photos):
+            if progress is not None:
+                progress(done, len(photos))
+            yield [photo[None].astype(np.float32)]
+
+    with one_line("calibrate the model"):
+        with quiet():
+            calibrator = Calibrator(base)
+        observed = bytes(calibrator.calibrate(feed))
+    if progress is not None:
+        progress(len(photos), len(photos))
+    return calibrator, observed
 
 
 def quantize(

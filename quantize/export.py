@@ -1,16 +1,16 @@
 """The model files of a run: converted, verified, described, scored, kept or rejected.
 
 Each file is measured as a file, through the runner that ships, on the validation
-part. A file that loses more than `max_drop` against the run's own float32 file
-is kept aside as ``<variant>.rejected.tflite``. One photo is always allowed to change
-(unless `max_drop` is 0): on 40 photos it is 2.5 points, and says nothing.
+part. An int8 file that loses more than `max_drop` against the run's own float32 file
+climbs the ladder; a file that still does is kept aside as
+``<variant>.rejected.tflite``. One photo is always allowed to change (unless `max_drop`
+is 0): on 40 photos it is 2.5 points, and says nothing.
 
 It does not know: the test part (compare), or how a step is done.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -19,20 +19,19 @@ from typing import Any
 
 from data import batches
 from data.split import Row
-from edge.card import ModelCard
 from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation
-from edge.quiet import without_chatter
-from finetune import familiarity
 from finetune.console import Console
 from finetune.run import Run, write_atomic
-from quantize import calibration, metadata, recipes, scoring, targets
-from quantize.convert import Conversion
-from quantize.verify import PROBABILITIES, Facts, verify
+from quantize import calibration, ladder, layer_report, recipes, scoring, targets
+from quantize.layer_report import LayerReport
+from quantize.maker import PLAIN, Candidate, Made, Maker
+from quantize.verify import Facts
 
 MAX_DROP = 0.01  # of accuracy on the validation part
 EXIT_REJECTED = 3
 RECORD = "exports.json"
+LAYERED = "int8"  # the variant whose layers are reported
 _ROUNDING = 1e-9  # a drop of exactly `max_drop` passes
 
 
@@ -40,7 +39,8 @@ _ROUNDING = 1e-9  # a drop of exactly `max_drop` passes
 class ExportResult:
     """One file: where it is, what it is, and what it reached on validation.
 
-    `drop` is the accuracy lost against the float32 file (negative: gained).
+    `drop` is the accuracy lost against the float32 file (negative: gained). `rung` is
+    the way it was made, `rungs` what the ladder tried (nothing, when it had not to).
     """
 
     variant: str
@@ -50,6 +50,8 @@ class ExportResult:
     validation: Evaluation
     drop: float
     rejected: bool
+    rung: str = PLAIN
+    rungs: tuple[ladder.Rung, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -59,6 +61,8 @@ class ExportResult:
             "size_bytes": self.size,
             "rejected": self.rejected,
             "drop": self.drop,
+            "rung": self.rung,
+            "ladder": [rung.to_dict() for rung in self.rungs],
             "validation": self.validation.to_dict(),
             "facts": self.facts.to_dict(),
         }
@@ -72,6 +76,8 @@ def export(
     max_drop: float = MAX_DROP,
     target: str = targets.GENERIC,
     overwrite: bool = False,
+    climb: bool = True,
+    with_layers: bool = False,
     model: Any = None,
     pixels: batches.Pixels | None = None,
     console: Console | None = None,
@@ -79,7 +85,9 @@ def export(
     """Write ``exports/<variant>.tflite`` for each variant; results by name.
 
     `max_drop` is a fraction (0.01 is one point). A file that `target` refuses is
-    rejected; when it refuses all of them, that is an EdgegraftError. `model` and
+    rejected; when it refuses all of them, that is an EdgegraftError. `climb`: an int8
+    file that loses too much is made in other ways (ladder). `with_layers` writes the
+    layer report of the int8 file into the run. `model` and
     `pixels` save loading and decoding what the caller has already. EdgegraftError
     for a run without a model, unknown variants, exports that exist (without
     `overwrite`), photos that have changed, or a network that cannot be converted;
@@ -90,6 +98,11 @@ def export(
     if not 0 <= max_drop <= 1:
         raise EdgegraftError(
             f"expected --max-drop from 0 to 100 points, got {100 * max_drop:g}"
+        )
+    if with_layers and not any(variant.name == LAYERED for variant in wanted):
+        raise EdgegraftError(
+            f"expected {LAYERED} among --variants for a layer report, got "
+            f"{', '.join(variant.name for variant in wanted)}"
         )
     _refuse_existing(run, wanted, overwrite)
     console = console or scoring.Silent()
@@ -103,8 +116,11 @@ def export(
         if pixels is None:
             pixels = scoring.decode(run, [*chosen, *judged], console)
             stack.enter_context(closing(pixels))
-        maker = _Maker(run, model, pixels, chosen, judged, console)
-        results = _make_all(maker, wanted, max_drop, target)
+        maker = Maker(run, model, pixels, chosen, judged, console)
+        gate = _Gate(max_drop, target, climb)
+        results, layers = _make_all(maker, wanted, gate, with_layers=with_layers)
+    if layers is not None:
+        layers.write(run.folder)
     if chosen:
         calibration.write_csv(run.folder / "calibration.csv", chosen, run.photos_root)
     run.write_json(
@@ -114,30 +130,98 @@ def export(
     return results
 
 
+@dataclass(frozen=True)
+class _Gate:
+    """What a file has to keep to, and what is done when it doesn't."""
+
+    max_drop: float
+    target: str
+    ladder: bool
+
+    def allowed(self, made: Made) -> float:
+        return allowed_drop(self.max_drop, made.validation.photos)
+
+    def lost(self, variant: recipes.Variant, drop: float, made: Made) -> bool:
+        return variant.name != recipes.REFERENCE and drop > self.allowed(made)
+
+
 def _make_all(
-    maker: _Maker, wanted: Sequence[recipes.Variant], max_drop: float, target: str
-) -> dict[str, ExportResult]:
+    maker: Maker, wanted: Sequence[recipes.Variant], gate: _Gate, *, with_layers: bool
+) -> tuple[dict[str, ExportResult], LayerReport | None]:
     """Files are written once all of them are made, so that an error leaves none."""
     made = {variant.name: maker.make(variant) for variant in wanted}
-    _refuse_unmet(target, {name: facts for name, (_, facts, _) in made.items()})
+    _refuse_unmet(gate.target, {name: one.facts for name, one in made.items()})
     reference = made.get(recipes.REFERENCE)
     if reference is None:  # not asked for, but the drop is against it
         reference = maker.make(recipes.variant(recipes.REFERENCE))
+    layers = None
+    if with_layers:
+        layers = _layers(maker, made[LAYERED], reference)
+    climbs = {}
+    if gate.ladder:
+        climbs = _climb(maker, wanted, made, reference, gate)
+        made |= {name: climb.made for name, climb in climbs.items()}
     results = {}
     for variant in wanted:
-        model, facts, validation = made[variant.name]
-        drop = reference[2].accuracy - validation.accuracy
-        allowed = allowed_drop(max_drop, validation.photos)
-        lost = variant.name != recipes.REFERENCE and drop > allowed
-        rejected = lost or target in facts.refused_by
+        one, climb = made[variant.name], climbs.get(variant.name)
+        drop = reference.validation.accuracy - one.validation.accuracy
+        lost = gate.lost(variant, drop, one)
+        rejected = lost or gate.target in one.facts.refused_by
         path = _place(maker.run, variant.name, rejected)
-        _write(path, model)
+        _write(path, one.model)
         _place(maker.run, variant.name, not rejected).unlink(missing_ok=True)
-        results[variant.name] = ExportResult(
-            variant.name, path, len(model), facts, validation, drop, rejected
+        result = ExportResult(
+            variant.name,
+            path,
+            len(one.model),
+            one.facts,
+            one.validation,
+            drop,
+            rejected,
+            climb.candidate.rung if climb else PLAIN,
+            climb.rungs if climb else (),
         )
-        _tell(maker.console, results[variant.name], allowed, target)
-    return results
+        results[variant.name] = result
+        _tell(maker.console, result, gate.allowed(one), gate.target)
+    return results, layers
+
+
+def _layers(maker: Maker, int8: Made, reference: Made) -> LayerReport:
+    """The report of the plain int8 file."""
+    found = layer_report.report(
+        maker,
+        Candidate(PLAIN, maker.conversion.calibrated),
+        reference.validation,
+        int8.validation,
+    )
+    layer_report.tell(maker.console, found)
+    return found
+
+
+def _climb(
+    maker: Maker,
+    wanted: Sequence[recipes.Variant],
+    made: dict[str, Made],
+    reference: Made,
+    gate: _Gate,
+) -> dict[str, ladder.Climb]:
+    """A way for each int8 file that lost too much; the second takes the first's."""
+    climbs: dict[str, ladder.Climb] = {}
+    for variant in wanted:
+        one = made[variant.name]
+        drop = reference.validation.accuracy - one.validation.accuracy
+        int8 = variant.calibrated and variant.activations == "INT8"
+        if not int8 or not gate.lost(variant, drop, one):
+            continue
+        if climbs:
+            first = next(iter(climbs.values()))
+            again = maker.make(variant, first.candidate)
+            climbs[variant.name] = replace(first, made=again)
+        else:
+            climbs[variant.name] = ladder.climb(
+                maker, variant, one, reference, gate.allowed(one), target=gate.target
+            )
+    return climbs
 
 
 def _refuse_unmet(target: str, made: dict[str, Facts]) -> None:
@@ -154,102 +238,6 @@ def _refuse_unmet(target: str, made: dict[str, Facts]) -> None:
 def allowed_drop(max_drop: float, photos: int) -> float:
     """The accuracy a file may lose on so many photos: one photo at least, or none."""
     return (max(max_drop, 1 / photos) if max_drop else 0.0) + _ROUNDING
-
-
-class _Maker:
-    """Makes and scores the files of one run, sharing conversion and photos."""
-
-    def __init__(
-        self,
-        run: Run,
-        model: Any,
-        pixels: batches.Pixels,
-        chosen: Sequence[Row],
-        judged: Sequence[Row],
-        console: Console,
-    ) -> None:
-        self.run, self.console, self._pixels = run, console, pixels
-        self._judged = judged
-        self._fingerprint = run.split().fingerprint
-        self._calibration = len(chosen)
-        photos = None
-        if chosen:
-            photos = scoring.take(pixels, chosen)
-            calibration.refuse_blank(photos)
-        network = run.model() if model is None else model
-        self._familiarity = familiarity.load(run)
-        self._outputs = {PROBABILITIES: PROBABILITIES}
-        if self._familiarity is not None:
-            network = familiarity.attach(network, self._familiarity)
-            self._outputs[familiarity.OUTPUT] = familiarity.OUTPUT
-        self._conversion = Conversion(
-            network,
-            calibration=photos,
-            progress=self._calibrating,
-        )
-        self._bar: Any = None
-
-    def make(self, variant: recipes.Variant) -> tuple[bytes, Facts, Evaluation]:
-        """(the finished file, what was read back, its figures on validation)."""
-        started = time.perf_counter()
-        if variant.calibrated:
-            with self.console.bar("calibrating") as self._bar:
-                flat = self._conversion.make(variant.name)
-        else:
-            flat = self._conversion.make(variant.name)
-        run = self.run
-        with without_chatter():
-            facts = verify(
-                flat, variant.name, run.recipe, run.labels, outputs=self._outputs
-            )
-        self.console.stage(
-            f"{variant.name}: converted and verified in "
-            f"{time.perf_counter() - started:.1f} s"
-        )
-        card = self._card(variant, facts)
-        with self.console.bar(f"scoring {variant.name}") as bar:
-            scored = scoring.score_file(
-                metadata.embed(flat, card),
-                self._judged,
-                self._pixels,
-                run.labels,
-                progress=bar,
-            )
-        card = replace(card, measured={"validation": scored.to_card()})
-        if self._familiarity is not None:
-            limit = self._familiarity.limit_of_file(scored.familiarity)
-            card = replace(card, familiarity_threshold=limit)
-        return metadata.embed(flat, card), facts, scored.evaluation
-
-    def _calibrating(self, done: int, total: int) -> None:
-        if self._bar is not None:
-            self._bar(done, total)
-
-    def _card(self, variant: recipes.Variant, facts: Facts) -> ModelCard:
-        config = self.run.config
-        settings = config["settings"]
-        found = {
-            "run": self.run.name,
-            "backbone": settings.get("backbone"),
-            "weights": config.get("weights"),
-            "seed": settings.get("seed"),
-            "created": config.get("created"),
-            "versions": config.get("versions"),
-            "data_fingerprint": self._fingerprint,
-            "calibration_photos": self._calibration if variant.calibrated else None,
-            "oldest_runtime": facts.oldest_runtime,
-            "refused_by": {k: list(v) for k, v in facts.refused_by.items()},
-        }
-        temperature = (config.get("calibration") or {}).get("temperature", 1.0)
-        return ModelCard(
-            labels=self.run.labels,
-            input=self.run.recipe,
-            variant=variant.name,
-            outputs=self._outputs,
-            name=self.run.name,
-            temperature=float(temperature),
-            provenance={k: v for k, v in found.items() if v is not None},
-        )
 
 
 def _tell(console: Console, result: ExportResult, allowed: float, target: str) -> None:

@@ -8,6 +8,7 @@ It does not know: whether the numbers are right, only of which type they are.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from edge.errors import ModelError
@@ -17,14 +18,21 @@ from quantize.recipes import FLOAT_TENSORS, Variant
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 # The converter leaves smaller weights float in `dynamic` files: nothing to gain.
 SMALLEST_SHRUNK = 1024  # elements
+_EDGES = ("QUANTIZE", "DEQUANTIZE")  # around layers that stay float
 
 
-def check(record: Variant, tree: Any) -> None:
-    """ModelError, naming operator and tensor, where a type is not the variant's."""
+def check(record: Variant, tree: Any, kept_float: Collection[str] = ()) -> None:
+    """ModelError, naming operator and tensor, where a type is not the variant's.
+
+    `kept_float`: names of the tensors whose operators were to stay float.
+    """
     graph = tree.subgraphs[0]
     makers = {place: op for op in graph.operators for place in op.outputs}
     for operator in graph.operators:
         name, _ = flatbuffer.op(tree, operator)
+        made = flatbuffer.text(graph.tensors[operator.outputs[0]].name)
+        if made in kept_float or (kept_float and name in _EDGES):
+            continue
         _check_floats(record, graph, operator, name)
         if name in WEIGHTED:
             _check_weighted(record, tree, operator, name, makers)

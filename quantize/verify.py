@@ -87,10 +87,12 @@ def verify(
     labels: Sequence[str],
     *,
     outputs: Mapping[str, str] = _DEFAULT_OUTPUTS,
+    kept_float: Sequence[str] = (),
 ) -> Facts:
     """The facts of a file; ModelError, saying what is wrong, when it breaks a rule.
 
     `outputs` maps roles to signature names; ``probabilities`` must be among them.
+    `kept_float`: names of the tensors whose operators were to stay float.
     """
     flat, _ = split(model)
     record = find_variant(variant)
@@ -101,7 +103,7 @@ def verify(
     image = _check_input(record, tree, graph, recipe)
     found = _check_outputs(record, tree, graph, outputs, len(labels))
     try:
-        layers.check(record, tree)
+        layers.check(record, tree, kept_float)
     except ModelError as error:
         raise _broken(record, str(error)) from None
     versions = Counter(flatbuffer.op(tree, operator) for operator in graph.operators)
