@@ -23,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from quantize import activations
-from quantize.graph import Graph, Node
+from quantize.graph import Graph
+from quantize.operators import Node
 
 # An activation is one of these channel by channel, and keeps a positive factor
 _PASSING = ("AVERAGE_POOL_2D", "MAX_POOL_2D", "MEAN", "PAD", "RELU", "RESHAPE")

@@ -152,7 +152,7 @@ def draw(path: Path, found: LayerReport) -> None:
     _draw_costs(right, found, worst)
     for axes, title in (
         (left, "Signal to quantization noise of each int8 layer"),
-        (right, "What the noisiest cost"),
+        (right, "What the worst cost"),
     ):
         axes.set_title(title, loc="left", fontsize=10, color=INK, weight="bold")
         axes.spines[["top", "right"]].set_visible(False)
@@ -172,7 +172,11 @@ def _draw_ratios(
     axes.vlines(numbers, 0, ratios, color=colours, linewidth=1.2, alpha=0.5)
     axes.scatter(numbers, ratios, color=colours, s=16, zorder=3)
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("layer, from the photo to the answer", fontsize=8, color=MUTED)
+    axes.set_xlabel(
+        "layer, from the photo to the answer; orange: those that move the answer most",
+        fontsize=8,
+        color=MUTED,
+    )
     axes.set_ylabel("dB (higher is better)", fontsize=8, color=MUTED)
     axes.grid(axis="y", color=GRID, linewidth=0.8)
 

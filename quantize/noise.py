@@ -39,7 +39,7 @@ class LayerNoise:
     """One operator of the calibrated graph.
 
     `number`: its place in the graph, from 0. `tensor`: the name of its output there.
-    `name`: the last words of that, for people. `low`, `high`: the range its int8 output
+    `name`: the layer in that, for people. `low`, `high`: the range its int8 output
     spans. `sqnr_db`: of its own noise. `answer_shift`: how much of the probability
     changes sides when this operator alone is int8 (0..1, mean over photos); None where
     it cannot be told.
@@ -56,9 +56,9 @@ class LayerNoise:
 
     @property
     def name(self) -> str:
-        """Such as ``block_1_expand_relu/Relu6`` of the long name of a fused layer."""
+        """Such as ``block_1_expand_relu`` of the long name of a fused layer."""
         words = self.tensor.split(";")[0].split("/")
-        return "/".join(words[-2:])
+        return words[-2] if len(words) > 1 else words[0]
 
 
 def measure(
