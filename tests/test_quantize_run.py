@@ -123,7 +123,8 @@ def fragile(tmp_path_factory, photos):
 def test_an_int8_file_that_loses_too_much_is_rejected(fragile, capsys):
     (fragile.exports).mkdir()
     (fragile.exports / "int8.tflite").write_bytes(b"an older export")
-    code = main([str(fragile.folder), "--overwrite"], "edgegraft quantize")
+    command = [str(fragile.folder), "--overwrite", "--no-ladder"]
+    code = main(command, "edgegraft quantize")
     told = capsys.readouterr().out
     assert code == EXIT_REJECTED == 3
     assert "rejected: it loses" in told and "int8.rejected.tflite" in told
