@@ -61,6 +61,7 @@ requirements: | $(UV)
 	$(COMPILE) requirements/ray.in -o requirements/ray.txt
 	$(COMPILE) requirements/runtimes.in -o requirements/runtimes.txt
 	$(COMPILE) requirements/tflite-runtime.in -o requirements/tflite-runtime.txt
+	$(COMPILE) requirements/peers.in -o requirements/peers.txt
 
 # Keeps artifacts/: what you built is yours.
 clean:

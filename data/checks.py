@@ -71,10 +71,9 @@ def near_pairs(
     firsts = [same[0] for same in _same(photos, digests) if same[0].path in looks]
     if not firsts:
         return []
-    size = (alike.SIDE, alike.SIDE)
-    thumbs = np.stack(
-        [np.frombuffer(looks[p.path].thumb, np.uint8).reshape(size) for p in firsts]
-    )
+    thumbs = np.empty((len(firsts), alike.SIDE, alike.SIDE), np.uint8)
+    for row, photo in zip(thumbs, firsts, strict=True):
+        row.flat = np.frombuffer(looks[photo.path].thumb, np.uint8)
     return [(firsts[p.first], firsts[p.second], p) for p in alike.pairs(thumbs)]
 
 

@@ -10,6 +10,7 @@ Nothing is opened here: this module does not know whether a file holds a photo.
 """
 
 import os
+import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from edge.errors import EdgegraftError
 MIN_PHOTOS = 2  # of a label, to be worth calling one; a split wants more
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Photo:
     """One photo file and the label its folder gives it.
 
@@ -155,7 +156,7 @@ def _label(folder: Path) -> str:
 
 def clean_label(name: str, where: str) -> str:
     """A label as it is used: Unicode form C, no spaces around it."""
-    label = unicodedata.normalize("NFC", name).strip()
+    label = sys.intern(unicodedata.normalize("NFC", name).strip())
     if not label.isprintable() or not label:
         raise EdgegraftError(
             f"{where}: expected a label that can be printed on one line, got {name!r}; "

@@ -22,7 +22,7 @@ ORIENTATION = 0x0112  # the EXIF tag
 HEADERS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "HEIF")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Look:
     """The facts of one decoded photo.
 

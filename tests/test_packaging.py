@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PINNED = ("device", "device-test", "train", "dev", "tflite-runtime", "mediapipe", "uv")
+PINNED = (
+    *("device", "device-test", "train", "dev", "tflite-runtime", "mediapipe"),
+    *("peers", "uv"),
+)
 ROOMS = ("edge", "data", "backbones", "finetune", "quantize", "streamlit_app")
 
 
