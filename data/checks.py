@@ -71,10 +71,10 @@ def near_pairs(
     firsts = [same[0] for same in _same(photos, digests) if same[0].path in looks]
     if not firsts:
         return []
-    thumbs = np.empty((len(firsts), alike.SIDE * alike.SIDE), np.uint8)
-    for row, photo in zip(thumbs, firsts, strict=True):
+    rows = np.empty((len(firsts), alike.SIDE * alike.SIDE), np.uint8)
+    for row, photo in zip(rows, firsts, strict=True):
         row[:] = np.frombuffer(looks[photo.path].thumb, np.uint8)
-    thumbs = thumbs.reshape(-1, alike.SIDE, alike.SIDE)
+    thumbs = rows.reshape(-1, alike.SIDE, alike.SIDE)
     return [(firsts[p.first], firsts[p.second], p) for p in alike.pairs(thumbs)]
 
 
