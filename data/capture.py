@@ -1,19 +1,23 @@
-"""Photos from a webcam or a video file, into a folder per label.
+"""Photos from a webcam, Pi camera or video file, into a folder per label.
 
-A frame is kept when it is sharp and looks unlike the last ones kept. All frames of one
-session share a group, which `captured.csv` beside the label folders records: give that
-list to `data split` or `build`, and a session stays on one side of the split.
+A frame is taken every few seconds or when a key is pressed, and kept when it is sharp
+and looks unlike the last ones kept. All frames of one session share a group, which
+`captured.csv` beside the label folders records: give that list to `data split` or
+`build`, and a session stays on one side of the split. No file is ever replaced.
 
-It does not know labels beyond the one it is given, and nothing of Pi cameras.
+It does not know labels beyond the one it is given, nor cameras (`edge.frames`).
 """
 
 import csv
 import io
 import os
+import select
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +30,7 @@ from data.folder import clean_label
 from data.look import look_at
 from data.walk import shown
 from edge.errors import EdgegraftError
+from edge.frames import Source
 
 LIST = "captured.csv"
 COLUMNS = ("path", "label", "group")
@@ -63,15 +68,24 @@ class Session:
         self._write(out.getvalue())
         return "kept"
 
+    def _free(self) -> Path:
+        """A name in the label's folder that no file has."""
+        number = self.kept
+        while True:
+            path = self.folder / self.label / f"{self.group}-{number:04}.jpg"
+            if not os.path.lexists(path):
+                return path
+            number += 1
+
     def _seen(self, thumb: bytes) -> bool:
         side = (alike.SIDE, alike.SIDE)
         thumbs = [np.frombuffer(t, np.uint8).reshape(side) for t in (thumb, *self.last)]
         return any(pair.first == 0 for pair in alike.pairs(np.stack(thumbs)))
 
     def _write(self, data: bytes) -> None:
-        path = self.folder / self.label / f"{self.group}-{self.kept:04}.jpg"
         listed = self.folder / LIST
         try:
+            path = self._free()
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_name(f".{path.name}.part")
             temporary.write_bytes(data)
@@ -99,7 +113,7 @@ def collect(
     session: str | None = None,
     told: Callable[[Session, str], None] | None = None,
 ) -> Session:
-    """Take frames until there are no more, or `most` are kept.
+    """Take frames until there are no more, `most` are kept, or Ctrl-C ends it.
 
     `session` names the group; by default the label and the time of the start.
     `told(session, what)` is called after each frame.
@@ -109,12 +123,13 @@ def collect(
         raise EdgegraftError(f"--label: expected a folder's name, got {label!r}")
     group = session or f"{label}-{time.strftime('%Y%m%d-%H%M%S')}"
     taken = Session(Path(folder), label, group)
-    for frame in frames:
-        what = taken.take(frame)
-        if told is not None:
-            told(taken, what)
-        if most is not None and taken.kept >= most:
-            break
+    with suppress(KeyboardInterrupt):
+        for frame in frames:
+            what = taken.take(frame)
+            if told is not None:
+                told(taken, what)
+            if most is not None and taken.kept >= most:
+                break
     return taken
 
 
@@ -127,41 +142,58 @@ def counts(folder: str | os.PathLike[str]) -> dict[str, int]:
     }
 
 
-def frames(source: str, every: float) -> Iterator[Frame]:
-    """Frames of a webcam ("0", "1", ...) or a video file, `every` seconds apart.
+def frames(source: Source, every: float) -> Iterator[Frame]:
+    """Frames of a camera or a video file, `every` seconds apart.
 
-    EdgegraftError where OpenCV is not installed or the source cannot be opened.
+    EdgegraftError where `every` is not above 0 or the source cannot be opened.
     """
     if not every > 0:
         raise EdgegraftError(f"--every: expected seconds above 0, got {every}")
-    try:
-        import cv2
-    except ImportError:
-        raise EdgegraftError(
-            "expected OpenCV to read a camera, got none; "
-            "pip install 'edgegraft[camera]'"
-        ) from None
-    camera = source.isdecimal()
-    video = cv2.VideoCapture(int(source) if camera else source)
-    try:
-        if not video.isOpened():
-            raise EdgegraftError(
-                f"{shown(source)}: expected a camera's number or a video file, got "
-                "nothing that can be opened"
-            )
-        due = 0.0
-        started = time.monotonic()
-        while True:
-            whole, picture = video.read()
-            if not whole:
+    with closing(source):
+        source.open()
+        rate = getattr(source, "rate", 0.0)  # of a video file, which has its own time
+        due, started = 0.0, time.monotonic()
+        for number in count():
+            picture = source.read()
+            if picture is None:
                 return
-            now = (
-                time.monotonic() - started
-                if camera
-                else video.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            )
+            live = source.live or not rate
+            now = time.monotonic() - started if live else number / rate
             if now >= due:
                 due = now + every
-                yield np.ascontiguousarray(picture[:, :, ::-1])
+                yield picture
+
+
+def frames_on_key(source: Source, keys: int) -> Iterator[Frame]:
+    """A frame for each key that is pressed; q, or the end of the keys, is the end.
+
+    `keys`: the file descriptor that they come from. A terminal gives every key at once;
+    from elsewhere each byte counts as a key. The source is read all the while, so that
+    a frame is never older than the key.
+    """
+    with closing(source), _each_key(keys):
+        source.open()
+        while (picture := source.read()) is not None:
+            if not select.select([keys], [], [], 0)[0]:
+                continue
+            pressed = os.read(keys, 1)
+            if pressed in (b"", b"q", b"Q"):
+                return
+            yield picture
+
+
+@contextmanager
+def _each_key(keys: int) -> Iterator[None]:
+    """Keys without waiting for Enter, where they come from a terminal."""
+    if not os.isatty(keys):
+        yield
+        return
+    import termios
+    import tty
+
+    before = termios.tcgetattr(keys)
+    tty.setcbreak(keys)
+    try:
+        yield
     finally:
-        video.release()
+        termios.tcsetattr(keys, termios.TCSADRAIN, before)

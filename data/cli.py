@@ -123,15 +123,21 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     verb.set_defaults(run=verbs.draw_sample)
 
     verb = commands.add_parser(
-        "capture", parents=[shared], help="take photos from a webcam or a video file"
+        "capture", parents=[shared], help="take photos from a camera or a video file"
     )
     verb.add_argument("folder", type=Path, metavar="DIR")
     verb.add_argument("--label", required=True, help="what is to be seen")
     verb.add_argument(
-        "--source", default="0", help="a camera's number or a video file (default: 0)"
+        "--source",
+        help="a camera's number or name, picamera, a video file or a stream's address "
+        "(default: the first camera there is)",
     )
-    verb.add_argument(
+    when = verb.add_mutually_exclusive_group()
+    when.add_argument(
         "--every", type=float, default=1.0, metavar="SECONDS", help="default: 1"
+    )
+    when.add_argument(
+        "--keys", action="store_true", help="take one when a key is pressed; q ends"
     )
     verb.add_argument("--most", type=int, metavar="N", help="stop after N photos")
     verb.set_defaults(run=verbs.capture_photos)

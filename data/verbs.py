@@ -165,14 +165,21 @@ def draw_sample(args: argparse.Namespace) -> int:
 
 
 def capture_photos(args: argparse.Namespace) -> int:
-    from data.capture import LIST, Session, collect, counts, frames
+    from data.capture import LIST, Session, collect, counts, frames, frames_on_key
     from data.walk import shown
+    from edge.frames import find
 
     def told(session: Session, what: str) -> None:
         print(f"{what}: {session.kept:,} of {session.label}", flush=True)
 
+    source = find(args.source, None, live=args.keys)
+    if args.keys:
+        print("press a key for each photo, q to end", flush=True)
+        taking = frames_on_key(source, sys.stdin.fileno())
+    else:
+        taking = frames(source, args.every)
     taken = collect(
-        frames(args.source, args.every),
+        taking,
         args.folder,
         args.label,
         most=args.most,

@@ -1,5 +1,7 @@
 """`data.capture`: sharp frames that differ are kept, with their session's group."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,24 @@ def frame(seed: int, blur: float = 0) -> np.ndarray:
     small = rng.integers(0, 256, (5, 6, 3), np.uint8)
     image = Image.fromarray(small).resize((160, 120), Image.Resampling.NEAREST)
     return np.asarray(image.filter(ImageFilter.GaussianBlur(blur)) if blur else image)
+
+
+class Film:
+    """A camera that shows these frames."""
+
+    name, live, closed = "film", True, False
+
+    def __init__(self, pictures: list[np.ndarray]) -> None:
+        self.pictures = iter(pictures)
+
+    def open(self) -> None:
+        self.closed = False
+
+    def read(self) -> np.ndarray | None:
+        return next(self.pictures, None)
+
+    def close(self) -> None:
+        self.closed = True
 
 
 def test_blurred_and_repeated_frames_are_refused(tmp_path: Path) -> None:
@@ -64,7 +84,7 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_every_makes_sense() -> None:
     with pytest.raises(EdgegraftError, match="seconds above 0, got 0"):
-        next(capture.frames("0", 0))
+        next(capture.frames(Film([]), 0))
 
 
 def test_a_video_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,4 +101,60 @@ def test_a_video_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "kept 4, refused 0 blurred and 4 that look like" in told
     assert "cat: 4 photos" in told
     assert main(["capture", str(out), "--label", "x", "--source", "nowhere.avi"]) == 2
-    assert "nothing that can be opened" in capsys.readouterr().err
+    assert "nowhere.avi" in capsys.readouterr().err
+
+
+def test_a_key_takes_a_photo_and_q_ends(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"  q ")
+    film = Film([frame(k) for k in range(9)])
+    taken = capture.collect(capture.frames_on_key(film, reading), tmp_path, "cat")
+    assert taken.kept == 2 and film.closed
+    os.close(writing)
+    film = Film([frame(k) for k in range(9)])
+    assert len(list(capture.frames_on_key(film, reading))) == 1  # what was left: " "
+    os.close(reading)
+
+
+def test_ctrl_c_ends_a_session_with_what_was_kept(tmp_path: Path) -> None:
+    def interrupted() -> Iterator[np.ndarray]:
+        yield frame(1)
+        yield frame(2)
+        raise KeyboardInterrupt
+
+    assert capture.collect(interrupted(), tmp_path, "cat").kept == 2
+    assert len(scan_all(tmp_path)) == 2
+
+
+def test_no_photo_is_replaced(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        capture.collect([frame(seed)], tmp_path, "cat", session="same")
+    assert len(scan_all(tmp_path)) == 2
+    listed = (tmp_path / capture.LIST).read_text().splitlines()
+    assert listed[1:] == [
+        "cat/same-0001.jpg,cat,same",
+        "cat/same-0002.jpg,cat,same",
+    ]
+
+
+def test_the_pi_camera_is_a_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edge import frames
+
+    film = Film([frame(k) for k in range(3)])
+    asked: list[object] = []
+
+    def find(*words: object, live: bool) -> Film:
+        asked.append((*words, live))
+        return film
+
+    monkeypatch.setattr(frames, "find", find)
+    options = ["--label", "cat", "--source", "picamera", "--every", "0.000001"]
+    assert main(["capture", str(tmp_path), *options, "--most", "2"]) == 0
+    assert asked == [("picamera", None, False)] and film.closed
+    assert len(scan_all(tmp_path)) == 2
+
+
+def scan_all(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*/*.jpg"))
