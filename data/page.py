@@ -20,6 +20,8 @@ from edge.errors import EdgegraftError
 from edge.preprocess import open_photo
 
 SHOWN = 48  # findings of a kind
+NAMED = 200  # the same where there is no picture
+MISLEADING = ("leak", "near-leak", "two-labels", "near-two-labels", "doubtful-label")
 HEIGHT = 132  # pixels of a thumbnail
 WIDEST = 264
 
@@ -61,21 +63,31 @@ th { color: var(--soft); font-weight: 500; font-size: 13px; }
 td:first-child, th:first-child { text-align: left; overflow-wrap: anywhere; }
 td.bar { width: 40%; } td.bar i { display: block; height: 10px; border-radius: 5px;
   background: var(--bar); min-width: 2px; }
-.grid { display: flex; flex-wrap: wrap; gap: 14px; }
+.grid { display: grid; gap: 14px; align-items: start;
+  grid-template-columns: repeat(auto-fill, minmax(248px, 1fr)); }
+.grid.pairs { grid-template-columns: repeat(auto-fill, minmax(350px, 1fr)); }
+ul.names { columns: 2 420px; column-gap: 28px; margin: 0; padding: 14px 18px;
+  background: var(--card); border: 1px solid var(--line); border-radius: 10px;
+  list-style: none; font-size: 13px; color: var(--soft); }
+ul.names li { break-inside: avoid; padding: 3px 0; overflow-wrap: anywhere; }
+ul.names b { color: var(--ink); font-weight: 600; margin-right: 6px; }
+code { background: var(--card); border: 1px solid var(--line); border-radius: 5px;
+  padding: 1px 6px; font-size: 13px; overflow-wrap: anywhere; }
+p.next { color: var(--soft); margin: 12px 0 0; }
 figure { margin: 0; background: var(--card); border: 1px solid var(--line);
-  border-radius: 10px; padding: 10px; max-width: 560px; }
+  border-radius: 10px; padding: 10px; height: 100%; }
 figure .pair { display: flex; gap: 8px; }
-figure img, figure .none { height: ${height}px; border-radius: 5px; display: block; }
+figure .pair > * { height: ${height}px; border-radius: 5px; display: block;
+  min-width: 0; flex: 0 1 auto; object-fit: contain; }
 figure .none { height: 40px; width: 150px; display: grid; place-items: center;
   color: var(--bad); border: 1px dashed var(--line); font-size: 13px; }
-figcaption { max-width: ${widest}px; overflow-wrap: anywhere; margin-top: 6px; }
+figcaption { overflow-wrap: anywhere; margin-top: 6px; }
 figcaption b { color: var(--ink); font-weight: 600; display: block; }
-.pairs figcaption { max-width: 520px; }
 </style></head><body><main>
 <h1>$name</h1>
 <p class="lead">Photo audit by edgegraft. No photo was changed or deleted.</p>
-<div class="tiles">$tiles</div>
 $verdict
+<div class="tiles">$tiles</div>
 <nav>$links</nav>
 <h2>Labels</h2>
 <table><tr><th>label</th>$heads<th></th></tr>$labels</table>
@@ -101,7 +113,6 @@ def page(audit: Audit) -> str:
     return _PAGE.substitute(
         name=_text(folder.root.resolve().name or folder.root),
         height=HEIGHT,
-        widest=WIDEST,
         tiles="".join(
             f'<div class="tile"><b>{number:,}</b><span>{what}</span></div>'
             for number, what in tiles
@@ -141,12 +152,32 @@ def facts(audit: Audit) -> list[str]:
 
 
 def _verdict(audit: Audit) -> Iterator[str]:
+    """What matters, in sentences: can it be trained on, and what to do next."""
     for line in audit.obstacles:
         yield f'<div class="verdict bad">Cannot train: {_text(line)}</div>'
     for line in audit.warnings:
         yield f'<div class="verdict bad">{_text(line)}</div>'
+    if audit.obstacles:
+        return
+    proposed = sum(1 for kind in audit.kinds if kind.exclude or kind.leaves_out)
     if not audit.findings:
-        yield '<div class="verdict">Nothing damaged, no photo twice.</div>'
+        yield '<div class="verdict">Nothing damaged, no photo twice: train on.</div>'
+        return
+    grave = [kind for kind in audit.kinds if kind.name in MISLEADING]
+    told = "These photos can be trained on."
+    if grave:
+        told += " First look at those that " + ", and those that ".join(
+            _text(kind.title.partition(":")[0].partition(";")[0]) for kind in grave
+        )
+        told += ": they mislead training or its measurement."
+    after = ""
+    if proposed:
+        after = (
+            '<p class="next">To leave out what audit.csv marks (edit it as you like): '
+            "<code>edgegraft build PHOTOS --exclude-from audit.csv</code></p>"
+        )
+    bad = " bad" if grave else ""
+    yield f'<div class="verdict{bad}">{told}{after}</div>'
 
 
 def _labels(audit: Audit) -> Iterator[str]:
@@ -162,6 +193,8 @@ def _labels(audit: Audit) -> Iterator[str]:
 
 
 def _section(kind: Kind, found: list[Finding], root: Path) -> str:
+    if kind.name == "unreadable":
+        return _names(kind, found, root)
     paired = " pairs" if any(finding.others for finding in found) else ""
     cards = "".join(_card(finding, root) for finding in found[:SHOWN])
     more = len(found) - SHOWN
@@ -169,6 +202,20 @@ def _section(kind: Kind, found: list[Finding], root: Path) -> str:
     return (
         f'<section id="{kind.name}"><h2><b>{len(found):,}</b> {_text(kind.title)}</h2>'
         f'<div class="grid{paired}">{cards}</div>{note}</section>'
+    )
+
+
+def _names(kind: Kind, found: list[Finding], root: Path) -> str:
+    """Findings that have no picture: a list."""
+    lines = "".join(
+        f"<li><b>{_text(_inside(f.path, root))}</b> {_text(f.reason)}</li>"
+        for f in found[:NAMED]
+    )
+    more = len(found) - NAMED
+    note = f'<p class="more">and {more:,} more, in audit.csv</p>' if more > 0 else ""
+    return (
+        f'<section id="{kind.name}"><h2><b>{len(found):,}</b> {_text(kind.title)}</h2>'
+        f'<ul class="names">{lines}</ul>{note}</section>'
     )
 
 

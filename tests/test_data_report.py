@@ -146,6 +146,19 @@ def test_the_page_stands_alone_and_escapes_names(spoiled: Path, tmp_path: Path) 
         assert Image.open(io.BytesIO(base64.b64decode(thumb))).height == 132
 
 
+def test_the_page_leads_with_what_matters(spoiled: Path, tmp_path: Path) -> None:
+    (spoiled / "cat" / "no-photo.jpg").write_bytes(b"<html>")
+    text = write(audit(scan(spoiled)), tmp_path / "audit").read_text("utf-8")
+    body = text[text.index("<main>") :]
+    first = body.index('class="verdict')
+    assert first < body.index('class="tiles"') < body.index("<h2>Labels")
+    assert "--exclude-from audit.csv" in body[first : body.index('class="tiles"')]
+    section = body[body.index('id="unreadable"') :]  # no picture: a list of names
+    section = section[: section.index("</section>")]
+    assert '<ul class="names">' in section and "cat/no-photo.jpg" in section
+    assert "<img" not in section
+
+
 def test_a_second_audit_is_not_written_over_the_first(
     root: Path, tmp_path: Path
 ) -> None:
