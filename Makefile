@@ -1,4 +1,4 @@
-# make quickstart | test | lint | bench | legs | device-test | app | requirements | clean
+# make quickstart | test | lint | bench | legs | backbones | device-test | app | requirements | clean
 # Needs python3 (3.10 to 3.13, with venv) and make. uv is used where it is on the
 # PATH; else it is brought into .venv. A second call starts at once: each step leaves
 # a stamp in .venv that depends on the pinned requirements.
@@ -14,7 +14,7 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND='make requirements' $(UV) pip compile --qui
 	--universal --python-version 3.10 --generate-hashes --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 
-.PHONY: quickstart test lint format bench legs device-test app requirements clean python
+.PHONY: quickstart test lint format bench legs backbones device-test app requirements clean python
 .DELETE_ON_ERROR:
 
 # Draw the sample photos, build a classifier on them, ask it about two new pictures.
@@ -46,6 +46,10 @@ legs: $(VENV)/.dev
 # An emulated Raspberry Pi, 64 and 32 bits: answers as here? Needs Debian or Ubuntu.
 device-test: $(VENV)/.dev
 	$(BIN)/python tests/device/run.py
+
+# Every variant of every backbone, with random weights: minutes.
+backbones: $(VENV)/.dev
+	$(BIN)/python tests/legs/every_backbone.py --uv "$(UV)"
 
 app: $(VENV)/.dev
 	$(BIN)/edgegraft app

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import EdgegraftError
-from quantize import edges, ranges
+from quantize import edges, hard_swish, ranges
 from quantize.native import one_line, quiet
 from quantize.recipes import variant as find_variant
 
@@ -127,12 +127,16 @@ class Conversion:
     @cached_property
     def _observed(self) -> tuple[Any, bytes]:
         """(the calibrator after all photos, what it wrote)."""
+        return self._observe(self.base)
+
+    def _observe(self, base: bytes) -> tuple[Any, bytes]:
+        """`_observed`, of any float graph of the model."""
         if self._calibration is None:
             raise EdgegraftError(
                 "an integer file needs calibration photos, got none; "
                 "give uint8 pixels [N, H, W, 3] of training photos"
             )
-        return _observe(self.base, self._calibration, self._progress)
+        return _observe(base, self._calibration, self._progress)
 
     def _int16x8(self) -> bytes:
         """16-bit activations, 8-bit weights, float32 in and out.
@@ -144,7 +148,10 @@ class Conversion:
         from backbones.keras import tensorflow
 
         tf = tensorflow()
-        calibrator, _ = self._observed
+        if hard_swish.has(self.base):  # it has no 16-bit kernel
+            calibrator, _ = self._observe(hard_swish.unfused(self.base))
+        else:
+            calibrator, _ = self._observed
 
         def frames() -> Iterator[list[npt.NDArray[np.float32]]]:
             for shade in (ranges.BLACK, ranges.WHITE):

@@ -101,7 +101,7 @@ def test_multiply_adds_counted_by_hand() -> None:
 
 @pytest.mark.parametrize("name", ["custom_cnn", "mobilenet_v2_0.35"])
 def test_multiply_adds_of_a_record(name: str) -> None:
-    """tests/legs/backbones.py counts those of all records."""
+    """tests/legs/every_backbone.py counts those of all records."""
     record = registry.get(name)
     model = record.build(record.default_size, None)
     assert cost.multiply_adds(model) == record.multiply_adds

@@ -1,0 +1,292 @@
+"""Every variant of every backbone: converted, verified, run on LiteRT, then elsewhere.
+
+For each record, with random weights, at a small size:
+
+1. Its multiply-adds at the default size are those the record tells.
+2. All variants are made, verified (`quantize.verify`), and run by `edge.Classifier`.
+3. float32 and float16 answer as Keras does, within FLOAT32_OFF and FLOAT16_OFF.
+4. int8, int8-float-io and int16x8 follow Keras (see AGREEMENT) where the record calls
+   the network good for int8; for the others the figure is told, and is the business of
+   the ladder.
+5. Every file that the target tflite-runtime-2.14 is said to take loads and runs there
+   (Python 3.11, numpy 1), with LiteRT's best label wherever that is no tie.
+
+Run by `make backbones` and `.ci/run`; names of backbones may be given. Ends with one
+line; exit code 1 when anything does not hold.
+
+Random weights, made bearable: a network that nobody trained lets the photo drown. So
+batch norm is given the statistics of the photos it will see, depthwise kernels are made
+positive (a kernel with zero mean wipes out what is smooth; not where sigmoid gates
+multiply what they let grow), and the head spreads the features over the labels. What is
+left of the photo is still small against the activations, so rounding is amplified far
+beyond what a trained network shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from run import Bench, Failed, Skipped
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / ".legs" / "backbones"
+TARGET = "tflite-runtime-2.14"
+
+SIZE = 64  # two pixels are left before the pooling
+LABELS = ("a", "b", "c", "d")
+SEEN, ASKED = 32, 16  # photos: for statistics and calibration, and to compare on
+SPREAD = 1.5  # standard deviation of the logits over photos
+# float32 sums in another order, 1e-7 each, over up to 200 layers that amplify them
+FLOAT32_OFF = 1e-3
+# weights rounded to 11 bits, 5e-4 each, likewise amplified
+FLOAT16_OFF = 0.1
+# Correlation with Keras's logits over photos, per label: 8 bits of weights and
+# activations round by up to 4e-3 of the range in each of up to 60 layers. A file that
+# ignores its photo, or sees it scaled twice, is near 0 (below 0.4 in 99 of 100 cases).
+AGREEMENT = 0.5
+TIE = 0.02  # best and second label this near: rounding may swap them
+# of quantized files on another runtime: XNNPACK rounds in its own way, and these
+# networks amplify it (trained ones: tests/legs/run.py)
+SWAPPED = 0.5
+
+
+def photos(count: int, seed: int) -> Any:
+    """uint8 [count, SIZE, SIZE, 3]: a colour each, with coarse and fine pattern."""
+    random = np.random.default_rng(seed)
+    colours = random.uniform(0, 255, (count, 1, 1, 3))
+    found = np.tile(colours, (1, SIZE, SIZE, 1))
+    for cells in (2, 4, 8, 16, SIZE):
+        pattern = random.uniform(-8, 8, (count, cells, cells, 3))
+        times = SIZE // cells
+        found += np.repeat(np.repeat(pattern, times, axis=1), times, axis=2)
+    return found.clip(0, 255).astype(np.uint8)
+
+
+def settled(record: Any) -> Any:
+    """The network of a record with random weights that let the photo through."""
+    from backbones import network
+    from backbones.keras import seed_everything, tensorflow
+
+    tf = tensorflow()
+    seed_everything(1)
+    model = network.assemble(record, SIZE, len(LABELS))
+    inner = model.get_layer(network.BACKBONE)
+    seen = photos(SEEN, 0).astype(np.float32)
+    for layer in inner.layers:
+        if type(layer).__name__ == "BatchNormalization":
+            layer.momentum = 0.0
+        for weight in layer.weights:
+            if "depthwise" in weight.name and record.int8 != "hard":
+                weight.assign(tf.abs(weight))
+    inner(model.get_layer(network.SCALING)(seen), training=True)
+    features = network.feature_model(model).predict(seen, verbose=0)
+    kernel = np.random.default_rng(2).normal(size=(features.shape[1], len(LABELS)))
+    logits = (features - features.mean(axis=0)) @ kernel
+    kernel *= SPREAD / logits.std(axis=0)
+    bias = -features.mean(axis=0) @ kernel
+    network.set_head(model, kernel.astype(np.float32), bias.astype(np.float32))
+    return model
+
+
+def _logits(probabilities: Any) -> Any:
+    logs = np.log(np.clip(probabilities, 1 / 512, 1.0))
+    logs -= logs.mean(axis=1, keepdims=True)
+    return logs - logs.mean(axis=0)
+
+
+def _follows(got: Any, wanted: Any) -> float:
+    """Correlation of two sets of answers [n, L], over photos, per label."""
+    one, other = _logits(got).ravel(), _logits(wanted).ravel()
+    if not one.std():
+        return 0.0
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+def check(name: str) -> dict[str, Any]:
+    """One record through all variants. Never raises: what failed is in `wrong`."""
+    from backbones import registry
+
+    started = time.monotonic()
+    report: dict[str, Any] = {"name": name, "wrong": [], "variants": {}}
+    try:
+        _check_cost(registry.get(name), report)
+        _check_variants(registry.get(name), report)
+    except Exception as error:
+        report["wrong"].append(f"{type(error).__name__}: {error}")
+        report["trace"] = traceback.format_exc()
+    report["seconds"] = round(time.monotonic() - started, 1)
+    return report
+
+
+def _check_cost(record: Any, report: dict[str, Any]) -> None:
+    from backbones.cost import multiply_adds
+
+    counted = multiply_adds(record.build(record.default_size, None))
+    if counted != record.multiply_adds:
+        report["wrong"].append(
+            f"{record.multiply_adds:,} multiply-adds told, {counted:,} counted"
+        )
+
+
+def _check_variants(record: Any, report: dict[str, Any]) -> None:
+    from edge.card import ModelCard
+    from edge.classifier import Classifier
+    from edge.preprocess import InputRecipe
+    from edge.quiet import without_chatter
+    from quantize import metadata, recipes
+    from quantize.convert import Conversion
+    from quantize.verify import verify
+
+    model = settled(record)
+    asked, recipe = photos(ASKED, 3), InputRecipe(SIZE, SIZE)
+    wanted = model.predict(asked.astype(np.float32), verbose=0)
+    if len(set(wanted.argmax(axis=1))) < 2:
+        report["wrong"].append("all photos look alike to it: the leg tests nothing")
+    conversion = Conversion(model, calibration=photos(SEEN, 0))
+    for variant in recipes.VARIANTS:
+        made = conversion.make(variant)
+        card = ModelCard(labels=LABELS, input=recipe, variant=variant)
+        file = FOLDER / record.name / f"{variant}.tflite"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(metadata.embed(made, card))
+        with without_chatter():
+            facts = verify(made, variant, recipe, LABELS)
+            got = Classifier(file).probabilities(asked)
+        np.save(file.with_suffix(".npy"), got)
+        off, follows = float(np.abs(got - wanted).max()), _follows(got, wanted)
+        report["variants"][variant] = {
+            "off": off,
+            "follows": follows,
+            "ops": sum(count for _, _, count in facts.ops),
+            "oldest_runtime": facts.oldest_runtime,
+            "file": str(file) if TARGET not in facts.refused_by else None,
+            "refused": list(facts.refused_by.get(TARGET, ())),
+        }
+        limit = {"float32": FLOAT32_OFF, "float16": FLOAT16_OFF}.get(variant)
+        if limit is not None and off > limit:
+            report["wrong"].append(f"{variant} is {off:.2g} off Keras, at most {limit}")
+        if limit is None and record.int8 == "good" and follows < AGREEMENT:
+            report["wrong"].append(f"{variant} follows Keras by {follows:.2f} only")
+
+
+# -- in the environment of tflite-runtime --------------------------------------------
+
+
+def elsewhere(files: Sequence[str]) -> list[str]:
+    """Run there: what is wrong with these files, each with LiteRT's answers by it."""
+    from edge.classifier import Classifier
+
+    wrong = []
+    for file in files:
+        name = "/".join(Path(file).parts[-2:])
+        wanted = np.load(Path(file).with_suffix(".npy"))
+        try:
+            got = Classifier(file, runtime="tflite-runtime").probabilities(
+                photos(len(wanted), 3)
+            )
+        except Exception as error:
+            wrong.append(f"{name}: {error}")
+            continue
+        ranked = np.sort(wanted, axis=1)
+        clear = ranked[:, -1] - ranked[:, -2] > TIE
+        swapped = (got.argmax(axis=1) != wanted.argmax(axis=1)) & clear
+        quantized = not Path(file).stem.startswith("float")
+        if swapped.mean() > (SWAPPED if quantized else 0):
+            wrong.append(f"{name}: {swapped.sum()} of {len(got)} best labels differ")
+    return wrong
+
+
+def _elsewhere(files: list[str], uv: str) -> tuple[list[str], str]:
+    bench = Bench(uv, None, None)
+    try:
+        python = bench.environment("tflite-runtime", "tflite-runtime.txt", "3.11")
+    except Skipped as reason:
+        return [], f"skipped {TARGET}: {reason}"
+    except Failed as reason:
+        return [f"{TARGET}: {reason}"], ""
+    done = subprocess.run(
+        [str(python), str(Path(__file__)), "--elsewhere"],
+        input=json.dumps(files),
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no output"]
+        return [f"{TARGET}: {lines[-1]}"], ""
+    wrong: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return wrong, f"{len(files)} files run on {TARGET}, too"
+
+
+# -- the whole -----------------------------------------------------------------------
+
+
+def _line(report: dict[str, Any]) -> str:
+    found = report["variants"]
+    parts = [
+        f"{variant} {facts['off']:.1g}"
+        if variant.startswith("float")
+        else f"{variant} r={facts['follows']:.2f}"
+        for variant, facts in found.items()
+    ]
+    state = "wrong" if report["wrong"] else "ok"
+    return f"{state:<6}{report['name']:<32}{report['seconds']:>5} s  " + ", ".join(
+        parts
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--uv", default="uv", help="the uv to make environments with")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--elsewhere", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("backbone", nargs="*", help="names (default: all)")
+    args = parser.parse_args()
+    if args.elsewhere:
+        print(json.dumps(elsewhere(json.load(sys.stdin))))
+        return 0
+    from backbones import registry
+
+    known = registry.names()
+    unknown = [name for name in args.backbone if name not in known]
+    if unknown:
+        parser.error(f"expected backbones of {', '.join(known)}, got {unknown[0]}")
+    # the largest first, so that none is left alone at the end
+    names = sorted(
+        args.backbone or known, key=lambda name: -(registry.get(name).parameters or 0)
+    )
+    started, wrong = time.monotonic(), 0
+    files: list[str] = []
+    with ProcessPoolExecutor(max(1, min(args.workers, len(names)))) as pool:
+        for report in pool.map(check, names):
+            print(_line(report), flush=True)
+            for line in report["wrong"]:
+                print(f"      {line}\n{report.get('trace', '')}", flush=True)
+            wrong += len(report["wrong"])
+            variants = report["variants"].values()
+            files += [facts["file"] for facts in variants if facts["file"]]
+    failed, told = _elsewhere(files, args.uv)
+    for line in failed:
+        print(f"wrong {line}")
+    print(
+        f"{len(names)} backbones, {wrong + len(failed)} wrong, "
+        f"{time.monotonic() - started:.0f} s; {told}"
+    )
+    return 1 if wrong or failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
