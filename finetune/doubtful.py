@@ -15,6 +15,7 @@ Does not know: how doubt is measured (`data.doubts`).
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -121,6 +122,12 @@ def _caption(run: Run, photo: Photo, doubts: Doubts, row: int) -> str:
     return f"{photo.label}? rather {other}\n{name}"
 
 
+def _placed(photo: Photo) -> Path:
+    """Where it lies, as the run's absolute root has it; a linked file is not followed,
+    and linked folders are not entered."""
+    return Path(os.path.realpath(photo.path.parent), photo.path.name)
+
+
 def _write_csv(
     run: Run,
     digests: Mapping[Path, str],
@@ -138,9 +145,9 @@ def _write_csv(
                 photo, doubted = photos[row], bool(doubts.doubted[row])
                 writer.writerow(
                     (
-                        photo.path.relative_to(run.photos_root).as_posix(),
+                        _placed(photo).relative_to(run.photos_root).as_posix(),
                         photo.label,
-                        parts[photo.path],
+                        parts[_placed(photo)],
                         run.labels[int(doubts.suggested[row])],
                         f"{doubts.score[row]:.3f}",
                         *(("yes", "yes") if doubted else ("no", "no")),

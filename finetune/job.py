@@ -276,6 +276,8 @@ def finetune(
         Run.refuse_taken(folder, overwrite=overwrite)
     unwanted.refuse_missing(settings.negatives)
     record = registry.get(settings.backbone)
+    if add is not None:  # two folders are told from one root, however they were typed
+        photos, add = photos.resolve(), add.resolve()
     found = choose(photos, exclude_from)
     origin = weights.find(record, settings.size, settings.weights)
     known = run.split() if resume else None

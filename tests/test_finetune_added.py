@@ -54,9 +54,10 @@ def train(source: Path | None, folder: Path, **options: Any) -> Run:
 
 
 def test_added_photos_are_trained_on_and_leave_the_measured_parts_alone(
-    photos: Path, tmp_path: Path
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = train(photos, tmp_path / "before")
+    monkeypatch.chdir(photos.parent)
+    before = train(Path(photos.name), tmp_path / "before")  # typed as people type it
     parts = {row.sha256: row.part for row in before.split().rows}
     tested = next(row.photo.path for row in before.split().rows if row.part == "test")
 
@@ -69,7 +70,7 @@ def test_added_photos_are_trained_on_and_leave_the_measured_parts_alone(
     (feedback / ".queue").mkdir()
     shutil.copy(new, feedback / ".queue" / "waits.png")
 
-    after = train(photos, tmp_path / "after", add=feedback)
+    after = train(Path(photos.name), tmp_path / "after", add=feedback)
     rows = after.split().rows
     assert {r.sha256: r.part for r in rows if r.sha256 in parts} == parts
     extra = [row for row in rows if row.sha256 not in parts]
