@@ -54,6 +54,10 @@ backbones: $(VENV)/.dev
 app: $(VENV)/.dev
 	$(BIN)/edgegraft app
 
+# Every page of the app, from a run on the drawn sample set; look at them.
+screenshots: $(VENV)/.dev
+	$(BIN)/python tests/screenshots.py --artifacts $(RUNS) --docs
+
 # Pins every requirement file anew (needs the network).
 requirements: | $(UV)
 	$(COMPILE) requirements/uv.in -o requirements/uv.txt

@@ -29,15 +29,14 @@ class Answer:
     """What a model says of one photo.
 
     Milliseconds: decoding includes the resize; inference is the model alone.
-    `animated`: only the first picture of the file was looked at. The pictures are made
-    when they are first asked for, so that they do not keep the answer waiting.
+    `animated`: only the first picture of the file was looked at. The picture is made
+    when it is first asked for, so that it does not keep the answer waiting.
     """
 
     def __init__(
         self,
         prediction: Prediction,
         photo: Image.Image,
-        seen: Pixels,
         decode_ms: float,
         inference_ms: float,
         animated: bool,
@@ -45,7 +44,6 @@ class Answer:
         self.prediction = prediction
         self.decode_ms, self.inference_ms = decode_ms, inference_ms
         self.animated = animated
-        self.pixels = seen
         self._photo: Image.Image | None = photo
 
     @cached_property
@@ -55,11 +53,6 @@ class Answer:
         photo, self._photo = self._photo, None
         photo.thumbnail((VIEW_SIDE, VIEW_SIDE), Image.Resampling.BILINEAR)
         return _encoded(photo, "JPEG", quality=85)
-
-    @cached_property
-    def seen(self) -> bytes:
-        """A PNG of exactly the pixels that the model got."""
-        return _encoded(Image.fromarray(self.pixels), "PNG", compress_level=1)
 
 
 @dataclass(frozen=True)
@@ -74,14 +67,19 @@ class Row:
 
 def answer(pool: Pool, content: bytes, top_k: int = MOST_LABELS) -> Answer:
     """Of a photo's bytes; PhotoError when it cannot be read."""
-    photo, seen, prediction, decode_ms, inference_ms = _asked(pool, content, top_k)
+    photo, prediction, decode_ms, inference_ms = _asked(pool, content, top_k)
     moves = _animated(content)
-    return Answer(prediction, photo, seen, decode_ms, inference_ms, moves)
+    return Answer(prediction, photo, decode_ms, inference_ms, moves)
+
+
+def seen(pixels: Pixels) -> bytes:
+    """A PNG of exactly the pixels that a model gets, uint8 [H, W, 3]."""
+    return _encoded(Image.fromarray(pixels), "PNG", compress_level=1)
 
 
 def row(pool: Pool, content: bytes, top_k: int) -> Row:
     """The same for a batch."""
-    photo, _, prediction, decode_ms, inference_ms = _asked(pool, content, top_k)
+    photo, prediction, decode_ms, inference_ms = _asked(pool, content, top_k)
     photo.thumbnail((THUMB_SIDE, THUMB_SIDE), Image.Resampling.BOX)
     thumbnail = _encoded(photo, "JPEG", quality=80)
     return Row(prediction, thumbnail, decode_ms, inference_ms)
@@ -89,7 +87,7 @@ def row(pool: Pool, content: bytes, top_k: int) -> Row:
 
 def _asked(
     pool: Pool, content: bytes, top_k: int
-) -> tuple[Image.Image, Pixels, Prediction, float, float]:
+) -> tuple[Image.Image, Prediction, float, float]:
     recipe = pool.facts.recipe
     start = time.perf_counter()
     photo = open_photo(content, hint=(recipe.width, recipe.height))
@@ -99,7 +97,7 @@ def _asked(
         borrowed = time.perf_counter()
         prediction = classifier.predict(seen, top_k)
         done = time.perf_counter()
-    return photo, seen, prediction, (decoded - start) * 1e3, (done - borrowed) * 1e3
+    return photo, prediction, (decoded - start) * 1e3, (done - borrowed) * 1e3
 
 
 def _encoded(image: Image.Image, kind: str, **options: int) -> bytes:

@@ -14,17 +14,17 @@ from typing import Any
 import streamlit as st
 
 from streamlit_app.look import ACCENT, AMBER, GREY, SERIES
-from streamlit_app.runs import Run, front
+from streamlit_app.runs import Record, Run, front
 
 Values = list[dict[str, Any]]
 MOST_CONFUSED = 30  # labels; a matrix with more is told by its table only
 
 
-def accuracy_latency(runs: Sequence[Run]) -> None:
+def accuracy_latency(timed: Sequence[tuple[Run, list[Record]]]) -> None:
     """Every measured file: hover tells all, the line is the front."""
     points: Values = []
-    for run in runs:
-        for record in run.files:
+    for run, records in timed:
+        for record in records:
             points.append(
                 {
                     "file": f"{run.name} / {record.get('variant', '?')}",

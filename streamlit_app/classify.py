@@ -9,6 +9,7 @@ import streamlit as st
 from PIL import Image
 
 from edge.errors import EdgegraftError, PhotoError
+from edge.preprocess import load_pixels
 from streamlit_app import ask, dropzone, house, keeping, look, occlusion
 from streamlit_app.ask import Answer
 from streamlit_app.pool import Pool
@@ -95,7 +96,11 @@ def views(pool: Pool, photo: Photo, answer: Answer) -> None:
     elif view == SEEN:
         recipe = pool.facts.recipe
         with frame:
-            look.frame(answer.seen, f"{photo.name} as the model saw it", "seen")
+            look.frame(
+                ask.seen(load_pixels(photo.read(), recipe)),
+                f"{photo.name} as the model saw it",
+                "seen",
+            )
         st.caption(
             f"{recipe.width} × {recipe.height} pixels, {recipe.resize}, "
             f"{recipe.filter}: exactly what went into the network."
@@ -103,18 +108,18 @@ def views(pool: Pool, photo: Photo, answer: Answer) -> None:
     else:
         with frame, st.spinner("Asking the model with parts covered"):
             picture, text = house.remembered(
-                ("why", photo.key, pool.digest), lambda: why(pool, answer)
+                ("why", photo.key, pool.digest), lambda: why(pool, photo)
             )
             look.frame(picture, f"What mattered for {told.ranking[0][0]}", "seen")
         st.caption(text)
 
 
-def why(pool: Pool, answer: Answer) -> tuple[bytes, str]:
+def why(pool: Pool, photo: Photo) -> tuple[bytes, str]:
     """(PNG, sentence) of the heat map."""
-    seen = answer.pixels
+    seen = load_pixels(photo.read(), pool.facts.recipe)
     found = occlusion.falls(pool, seen)
     file = io.BytesIO()
-    Image.fromarray(occlusion.overlay(seen, found.heat)).save(file, "PNG")
+    Image.fromarray(occlusion.overlay(seen, found)).save(file, "PNG")
     label = look.plain(found.label)
     lowest = max(found.probability - found.greatest, 0.0)
     if found.greatest < LITTLE:

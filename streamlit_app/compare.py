@@ -14,7 +14,7 @@ from edge.preprocess import load_pixels
 from streamlit_app import ask, charts, dropzone, house, look
 from streamlit_app.models import ModelFile
 from streamlit_app.pool import Pool
-from streamlit_app.runs import Run, disagreements, find_runs
+from streamlit_app.runs import Record, Run, disagreements, find_runs
 from streamlit_app.uploads import Photo
 
 MOST_MODELS = 4  # side by side
@@ -148,14 +148,17 @@ def all_runs() -> None:
             "These runs have different labels: their accuracies were measured on "
             "different questions and are not to be compared with one another."
         )
-    hosts = {str(run.comparison.get("host", {}).get("board", "?")) for run in measured}
-    charts.accuracy_latency(measured)
+    settings = list(dict.fromkeys(told for run in measured for told in run.settings))
+    where = settings[0]
+    if len(settings) > 1:
+        where = st.selectbox("Timed on", settings, key="timed on")
+    timed = [(run, run.timed(where)) for run in measured]
+    charts.accuracy_latency(timed)
     st.caption(
         "The dashed line is the front: no other file is both faster and more accurate. "
-        "Bars are 95 % intervals. Measured on " + look.plain(", ".join(sorted(hosts)))
-        + "."
-    )  # fmt: skip
-    table(measured)
+        f"Bars are 95 % intervals. Timed on {look.plain(where)}."
+    )
+    table(timed)
     for run in measured:
         ship = run.comparison.get("ship")
         if isinstance(ship, dict) and ship.get("file"):
@@ -166,10 +169,10 @@ def all_runs() -> None:
     flips(measured)
 
 
-def table(runs: Sequence[Run]) -> None:
+def table(timed: Sequence[tuple[Run, list[Record]]]) -> None:
     rows = []
-    for run in runs:
-        for record in run.files:
+    for run, records in timed:
+        for record in records:
             rows.append(
                 {
                     "run": run.name,

@@ -14,14 +14,10 @@ from streamlit_app.pool import Pool
 from streamlit_app.runs import Record, Run, read_run
 
 PICTURES = (
-    ("mistakes.png", "Worst mistakes", "The photos answered wrongly, surest first"),
-    (
-        "reliability.png",
-        "Reliability",
-        "Told probability against how often it was right",
-    ),
-    ("robustness.png", "Robustness", "Accuracy under blur, noise and bad light"),
-    ("learning_curve.png", "Learning curve", "Accuracy against training photos"),
+    ("mistakes.png", "Surest mistakes", "Test photos answered wrongly, surest first"),
+    ("unsure.png", "Least sure answers", "The test photos the network doubts most"),
+    ("robustness.png", "Robustness", "Accuracy on spoilt photos"),
+    ("learning.png", "Learning curve", "Accuracy against training photos"),
 )
 MOST_PICTURE_BYTES = 8 << 20
 
@@ -151,10 +147,13 @@ def whole_run(run: Run, entry: ModelFile) -> None:
             st.markdown("**Each label**")
             classes(run, evaluation)
             calibration(run, evaluation)
+    pictures = list(PICTURES)
     if len(run.history) > 1:
         st.markdown("**Training**")
         charts.training(run.history)
-    for name, title, alt in PICTURES:
+    else:  # only the probe was fitted: its penalties are in the run's own picture
+        pictures.insert(0, ("training.png", "Training", "Accuracy and loss"))
+    for name, title, alt in pictures:
         picture = _picture(run.folder / name)
         if picture:
             st.markdown(f"**{title}**")
@@ -184,26 +183,32 @@ def classes(run: Run, evaluation: Record) -> None:
 
 
 def calibration(run: Run, evaluation: Record) -> None:
-    """Do the probabilities mean what they say?"""
+    """Do the probabilities mean what they say, and what is refused?"""
     error = evaluation.get("calibration_error")
     if isinstance(error, (int, float)):
         st.caption(
             f"Expected calibration error {look.percent(error)}: by so much a told "
             "probability is off, on average."
         )
-    bins = evaluation.get("reliability") or evaluation.get("bins")
+    bins = _within(run.metrics, "calibration", "test").get("bins_after")
     if isinstance(bins, list) and bins and isinstance(bins[0], dict):
-        st.markdown("**Reliability**")
+        st.markdown("**Reliability**, before export")
         charts.reliability(bins)
-    unknown = run.metrics.get("unknown") or run.metrics.get("familiarity")
-    if isinstance(unknown, dict):
-        told = [
-            f"{look.plain(str(key)).replace('_', ' ')}: {value:.3g}"
-            for key, value in unknown.items()
-            if isinstance(value, (int, float)) and not isinstance(value, bool)
-        ]
-        if told:
-            st.caption("Unknown photos. " + ", ".join(told))
+    known = _within(run.metrics, "familiarity")
+    share = _within(known, "test").get("share", known.get("test_passed"))
+    if isinstance(share, (int, float)):
+        st.caption(
+            f"{look.percent(share)} of the test photos are known to the model; the "
+            "others would be answered as unknown."
+        )
+
+
+def _within(record: Record, *keys: str) -> Record:
+    """The object at these keys; an empty one where there is none."""
+    found: Any = record
+    for key in keys:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _measured(run: Run | None, entry: ModelFile) -> Record:

@@ -25,6 +25,7 @@ from edge.preprocess import Pixels
 from streamlit_app.pool import Pool
 
 SECONDS = 1.2
+FULL = 0.1  # of probability: a fall that is shown in the strongest colour
 GRIDS = (14, 11, 9, 7, 5, 4, 3)  # places along a side, finest first
 
 
@@ -118,10 +119,16 @@ def _smooth(heat: npt.NDArray[Any], step: float) -> npt.NDArray[np.float32]:
     return heat.astype(np.float32)
 
 
-def overlay(seen: Pixels, heat: npt.NDArray[np.float32]) -> Pixels:
-    """The photo in grey, what mattered in colour: uint8 [H, W, 3]."""
+def overlay(seen: Pixels, found: Falls) -> Pixels:
+    """The photo in grey, what mattered in colour: uint8 [H, W, 3].
+
+    The colour is full where a patch cost the answer `FULL` or more; a photo whose
+    answer hardly moved stays grey.
+    """
+    heat = found.heat
     grey = seen.mean(axis=2, keepdims=True) * 0.55 + 60
     strength = (heat / max(float(heat.max()), 1e-6))[..., None] ** 0.8
+    strength = strength * min(found.greatest / FULL, 1.0)
     warm = np.array([255.0, 96.0, 0.0]) * strength + np.array([255, 214, 90]) * (
         1 - strength
     )

@@ -39,17 +39,60 @@ class Run:
 
     @property
     def files(self) -> list[Record]:
-        """The measured files of the comparison that have what a plot takes."""
-        found = self.comparison.get("files")
+        """The measured files, with the first of their timings: this host's, one
+        thread."""
+        return self.timed(None)
+
+    @property
+    def settings(self) -> list[str]:
+        """Where and how the files were timed: "a Pi, litert 2.3.0, 1 thread"."""
+        told = [setting(t) for record in self._records for t in _timings(record)]
+        return list(dict.fromkeys(told))
+
+    def timed(self, where: str | None) -> list[Record]:
+        """The files that have what a plot takes, with their timing in that setting."""
+        found = []
+        for record in self._records:
+            for timing in _timings(record):
+                if where is None or setting(timing) == where:
+                    found.append({**record, **timing})
+                    break
         return [
             record
-            for record in (found if isinstance(found, list) else [])
-            if isinstance(record, dict)
-            and all(
+            for record in found
+            if all(
                 isinstance(record.get(key), (int, float))
                 for key in ("accuracy", "p50_ms", "size_bytes")
             )
         ]
+
+    @property
+    def _records(self) -> list[Record]:
+        found = self.comparison.get("files")
+        host = self.comparison.get("host")
+        board = host.get("board") if isinstance(host, dict) else None
+        return [
+            {"host": board, **record}
+            for record in (found if isinstance(found, list) else [])
+            if isinstance(record, dict)
+        ]
+
+
+def setting(timing: Record) -> str:
+    """Host, runtime and threads of a timing, for people."""
+    threads = timing.get("threads", 1)
+    parts = [timing.get("host"), timing.get("runtime")]
+    parts.append(f"{threads} thread" + ("" if threads == 1 else "s"))
+    return ", ".join(str(part) for part in parts if part)
+
+
+def _timings(record: Record) -> list[Record]:
+    """The timings of a file; a comparison of an older edgegraft has one, unnested."""
+    found = record.get("timings")
+    if not isinstance(found, list):
+        keys = ("p50_ms", "peak_memory_mb", "runtime", "threads", "host")
+        return [{key: record[key] for key in keys if key in record}]
+    return [timing for timing in found if isinstance(timing, dict)]
 
 
 def read_run(folder: Path) -> Run:

@@ -71,9 +71,11 @@ def write_run(
     shared = {"accuracy_low": 0.6, "accuracy_high": 0.99, "photos": 9}
     files = [
         {**shared, "variant": "float32", "file": "float32.tflite", "accuracy": 1.0,
-         "p50_ms": 2.0, "size_bytes": 4000, "drop": 0.0, "agreement": 1.0},
+         "timings": [timing("a board", 2.0), timing("a Pi", 9.0)],
+         "size_bytes": 4000, "drop": 0.0, "agreement": 1.0},
         {**shared, "variant": "int8", "file": "int8.tflite", "accuracy": 8 / 9,
-         "p50_ms": 1.0, "size_bytes": 1000, "drop": 1 / 9, "agreement": 8 / 9,
+         "timings": [timing("a board", 1.0), timing("a Pi", 5.0)],
+         "size_bytes": 1000, "drop": 1 / 9, "agreement": 8 / 9,
          "evaluation": evaluation,
          "float_right_this_wrong": [["a.png", "red", "blue", 0.6],
                                     ["../secret.png", "red", "blue", 0.6]]},
@@ -81,7 +83,16 @@ def write_run(
     comparison = {"labels": list(labels), "host": {"board": "a board"}, "files": files}
     (run / "run.json").write_text(json.dumps(config))
     (run / "comparison.json").write_text(json.dumps(comparison))
-    (run / "metrics.json").write_text(json.dumps({"test": evaluation}))
+    bins = [{"low": 0.9, "high": 1.0, "photos": 9, "confidence": 0.95, "accuracy": 0.9}]
+    metrics = {
+        "test": evaluation,
+        "calibration": {"test": {"error_after": 0.04, "bins_after": bins}},
+        "familiarity": {
+            "threshold": 0.5,
+            "test": {"photos": 9, "passed": 8, "share": 8 / 9},
+        },
+    }
+    (run / "metrics.json").write_text(json.dumps(metrics))
     (run / "history.csv").write_text(
         "epoch,train_accuracy,val_accuracy\n0,,0.5\n1,0.7,0.6\n"
     )
@@ -89,6 +100,10 @@ def write_run(
         "path,label,split,sha256\n" + "".join(f"{n}.png,red,train,0\n" for n in "abc")
     )
     return run
+
+
+def timing(host: str, ms: float) -> dict[str, Any]:
+    return {"host": host, "runtime": "litert 2.3.0", "threads": 1, "p50_ms": ms}
 
 
 def page(

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 import re
 import struct
+import subprocess
 import sys
 import zlib
 from html import unescape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("streamlit", reason="the page needs streamlit")
 
+from edge.preprocess import InputRecipe, load_pixels
 from streamlit_app import cli
 from streamlit_app.models import find_models
-from tests.app_room import INT8, ROOT, drop, page, photo, shown, write_run, zipped
+from tests.app_room import APP, INT8, ROOT, drop, page, photo, shown, write_run, zipped
 from tests.edge_models import network
 
 
@@ -101,6 +107,10 @@ def test_one_photo_has_room_views_and_a_reason(
     view = app.button_group(key="view")
     view.set_value("As the model saw it").run()
     assert "8 × 8 pixels, stretch" in shown(app)
+    found = re.search(r'src="data:image/png;base64,([^"]+)" alt="r.png as', shown(app))
+    assert found
+    seen = np.asarray(Image.open(io.BytesIO(base64.b64decode(found[1]))))
+    assert np.array_equal(seen, load_pixels(photo("red"), InputRecipe(8, 8)))
     app.button_group(key="view").set_value("Why?").run()
     assert not app.exception
     assert 'alt="What mattered for red"' in shown(app)
@@ -176,10 +186,6 @@ def test_a_zip_is_opened_in_memory_and_its_tricks_refused(
 def test_an_animated_gif_shows_its_first_picture_and_says_so(
     monkeypatch: pytest.MonkeyPatch, artifacts: Path
 ) -> None:
-    import io
-
-    from PIL import Image
-
     file = io.BytesIO()
     frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
@@ -287,3 +293,32 @@ def test_settings_are_the_same_in_the_file_and_the_command() -> None:
 
     walk(tables, ())
     assert flat == cli.SETTINGS
+
+
+_ALONE = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {names!r}:
+            raise ImportError(name + " is not here")
+sys.meta_path.insert(0, Refuse())
+from streamlit.testing.v1 import AppTest
+sys.argv = ["app.py", "--artifacts", {artifacts!r}]
+app = AppTest.from_file({app!r}, default_timeout=60).run()
+for page in ("classify.py", "batch.py", "compare.py", "model.py", "review.py"):
+    app.switch_page(page).run()
+    assert not app.exception, (page, app.exception)
+    assert not app.error, (page, app.error)
+print("all pages")
+"""
+
+
+def test_the_page_needs_streamlit_and_what_edge_needs_alone(artifacts: Path) -> None:
+    names = {"tensorflow", "keras", "tf_keras", "tensorflow_hub", "sklearn", "scipy"}
+    names |= {"matplotlib", "cv2", "data", "backbones", "finetune", "quantize", "tests"}
+    script = _ALONE.format(names=names, artifacts=str(artifacts), app=str(APP))
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "all pages\n"

@@ -21,6 +21,7 @@ from tests.app_room import photo, write_run, zipped
 
 WAIT = 60_000  # milliseconds, on a machine that does other things, too
 INPUT = '[data-testid="stFileUploaderDropzoneInput"]'
+CHART = '[data-testid="stVegaLiteChart"] :is(canvas, svg.marks)'
 DIM = photo((100, 100, 104))
 
 
@@ -153,9 +154,7 @@ def test_models_side_by_side_and_the_plot(visit: Visit) -> None:
     visit.see("they agree")
     assert page.get_by_text("median of 15 on this host").count() == 2
     page.get_by_role("tab", name="All runs").click()
-    page.locator(
-        '[data-testid="stVegaLiteChart"] canvas, .vega-embed svg'
-    ).first.wait_for()
+    page.locator(CHART).first.wait_for()
     visit.see(re.compile("The dashed line is the front"))
 
 

@@ -77,6 +77,9 @@ def test_models_side_by_side_and_runs_by_what_was_measured(
     assert list(table["file"]) == ["float32", "int8"]
     assert table["drop"][1] == pytest.approx(100 / 9)
     assert len(app.get("vega_lite_chart")) == 1
+    assert list(table["ms"]) == [2.0, 1.0]
+    app.selectbox(key="timed on").set_value("a Pi, litert 2.3.0, 1 thread").run()
+    assert list(app.dataframe[0].value["ms"]) == [9.0, 5.0]
     assert "red, answered blue" in told
     assert "secret" in told and "photo not here" in told  # never outside the photos
 
@@ -123,7 +126,8 @@ def test_the_model_page_is_the_card_for_people(
     assert "calibration error 4.0 %" in told
     assert app.dataframe[0].value["train"][0] == 3  # of split.csv
     assert list(app.dataframe[0].value["recall"]) == [100.0] * 3
-    assert len(app.get("vega_lite_chart")) == 2  # confusion, training
+    assert len(app.get("vega_lite_chart")) == 3  # confusion, reliability, training
+    assert "88.9 % of the test photos are known" in told
 
 
 def test_a_file_without_a_run_or_with_a_damaged_one_still_has_its_page(

@@ -206,6 +206,10 @@ def main() -> int:
             "p95": round(p95(keras_server), 1),
         },
         "server_of_keras": round(share, 4),
+        "least_server_ms": {
+            "page": round(min(server), 1),
+            "keras": round(min(keras_server), 1),
+        },
         "rounds": args.rounds,
         "held": all(goals.values()),
         "load": round(os.getloadavg()[0], 1),

@@ -1,0 +1,161 @@
+"""Pictures of every page: `make screenshots`.
+
+    python tests/screenshots.py [--artifacts artifacts] [--run quickstart ...]
+        [-o artifacts/screenshots] [--docs]
+
+Serves the named runs (by default all that were trained on the drawn sample set), drops
+drawn photos, and writes a PNG of each page, light, dark and as a phone shows it. With
+--docs the two that stand in the README are written to docs/ as well. Only drawn photos
+are ever shown. It does not know whether a page looks right: look at them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests import browser as chromium  # noqa: E402
+from tests.page_server import page as command  # noqa: E402
+from tests.page_server import serve  # noqa: E402
+
+INPUT = '[data-testid="stFileUploaderDropzoneInput"]'
+CHART = '[data-testid="stVegaLiteChart"] :is(canvas, svg.marks)'
+DESK, PHONE = {"width": 1200, "height": 820}, {"width": 390, "height": 844}
+README = {"why.png": "page-classify.png", "runs.png": "page-compare.png"}
+COLOURS = 256  # of the README's pictures: a third of the size, hardly to be seen
+
+
+class Camera:
+    """One server's pages, each visited anew."""
+
+    def __init__(self, browser: Any, address: str, out: Path) -> None:
+        self.browser, self.address, self.out = browser, address, out
+
+    def visit(self, path: str, *, dark: bool = False, phone: bool = False) -> Any:
+        context = self.browser.new_context(
+            viewport=PHONE if phone else DESK,
+            color_scheme="dark" if dark else "light",
+            device_scale_factor=1.5 if phone else 1,
+        )
+        page = context.new_page()
+        page.set_default_timeout(90_000)
+        page.goto(self.address + path)
+        rest(page)
+        return page
+
+    def take(self, page: Any, name: str) -> None:
+        rest(page)
+        page.mouse.move(1, 1)
+        page.wait_for_timeout(1200)  # pictures and charts fade in
+        page.screenshot(path=self.out / name)
+        page.context.close()
+        print(self.out / name)
+
+
+def rest(page: Any) -> None:
+    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+
+
+def drop(page: Any, photos: list[Path]) -> None:
+    page.wait_for_selector(INPUT, state="attached")
+    page.set_input_files(INPUT, [str(photo) for photo in photos])
+    page.locator("h2, h3").first.wait_for()
+    rest(page)
+
+
+def take_all(camera: Camera, photos: dict[str, list[Path]]) -> None:
+    """Every page once, and what is worth a second look."""
+    few = photos["cat"][2:5] + photos["dog"][2:5]
+    page = camera.visit("/")
+    camera.take(page, "empty.png")
+    page = camera.visit("/")
+    drop(page, photos["cat"][2:3])
+    page.get_by_text("Why?").click()
+    page.get_by_text("patches").wait_for()
+    camera.take(page, "why.png")
+    for name, dark, phone in (("dark.png", True, False), ("phone.png", False, True)):
+        page = camera.visit("/", dark=dark, phone=phone)
+        drop(page, photos["cat"][1:2] if phone else few)
+        camera.take(page, name)
+    page = camera.visit("/batch")
+    drop(page, photos["cat"] + photos["dog"])
+    camera.take(page, "batch.png")
+    page = camera.visit("/compare")
+    drop(page, few[:2])
+    camera.take(page, "compare.png")
+    for name, dark in (("runs.png", False), ("runs-dark.png", True)):
+        page = camera.visit("/compare", dark=dark)
+        page.get_by_role("tab", name="All runs").click()
+        page.locator(CHART).first.wait_for()
+        camera.take(page, name)
+    camera.take(camera.visit("/model"), "model.png")
+    page = camera.visit("/review")
+    page.get_by_text("Keep photos for review").click()
+    page.get_by_text("Nothing waits").wait_for()
+    rest(page)
+    drop(page, few)
+    page.get_by_text("What is it?").wait_for()
+    camera.take(page, "review.png")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--artifacts", type=Path, default=Path("artifacts"))
+    parser.add_argument("--run", action="append", help="default: all on drawn photos")
+    parser.add_argument("-o", "--out", type=Path, default=Path("artifacts/screenshots"))
+    parser.add_argument("--docs", action="store_true", help="write the README's, too")
+    args = parser.parse_args()
+    reason = chromium.why_not()
+    if reason:
+        raise SystemExit(f"screenshots: {reason}")
+    sample = args.artifacts / "sample" / "photos"
+    photos = {
+        label: sorted((sample / label).glob("*.jpg"))[:24] for label in ("cat", "dog")
+    }
+    runs = args.run or drawn_runs(args.artifacts, sample)
+    if not runs or not all(photos.values()):
+        raise SystemExit("screenshots: expected a run on drawn photos; make quickstart")
+    args.out.mkdir(parents=True, exist_ok=True)
+    from playwright.sync_api import sync_playwright
+
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch, "artifacts")
+        place.mkdir()
+        for run in runs:
+            (place / run).symlink_to((args.artifacts / run).resolve())
+        with (
+            serve(command("--artifacts", place), Path(scratch, "log.txt")) as served,
+            sync_playwright() as playwright,
+        ):
+            browser = chromium.launch(playwright)
+            take_all(Camera(browser, served.address, args.out), photos)
+            browser.close()
+    if args.docs:
+        from PIL import Image
+
+        for name, target in README.items():
+            with Image.open(args.out / name) as picture:
+                small = picture.convert("RGB").quantize(COLOURS)
+                small.save(ROOT / "docs" / target, optimize=True)
+    return 0
+
+
+def drawn_runs(artifacts: Path, sample: Path) -> list[str]:
+    """The runs whose photos are the drawn ones."""
+    found = []
+    for record in sorted(artifacts.glob("*/run.json")):
+        photos = json.loads(record.read_text(encoding="utf-8")).get("photos", "")
+        if Path(photos).resolve() == sample.resolve():
+            found.append(record.parent.name)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
