@@ -90,6 +90,7 @@ def quantile(scores: Floats) -> float:
 def prototypes(features: Floats, truth: Truth, seed: int) -> Floats:
     """Prototypes [P, D] of length 1 of features [N, D], label by label."""
     from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
 
     directions, labels = unit(features), np.unique(truth)
     each = max(LEAST_PROTOTYPES, PROTOTYPES // len(labels))
@@ -97,7 +98,10 @@ def prototypes(features: Floats, truth: Truth, seed: int) -> Floats:
     for label in labels:
         own = directions[truth == label]
         if len(own) > each:
-            own = KMeans(each, n_init=1, random_state=seed).fit(own).cluster_centers_
+            # a fraction of a second on one core; several wait for each other longer
+            with threadpool_limits(1):
+                found = KMeans(each, n_init=1, random_state=seed).fit(own)
+            own = found.cluster_centers_
         made.append(own)
     return unit(np.concatenate(made))
 

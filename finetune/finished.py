@@ -15,8 +15,17 @@ import numpy as np
 import numpy.typing as npt
 
 from backbones import network
-from edge.evaluate import Evaluation, calibration_error, score
-from finetune import calibrate, familiarity, features, probe, report, unwanted
+from edge.evaluate import Evaluation, calibration_error, score, wilson
+from finetune import (
+    calibrate,
+    familiarity,
+    features,
+    hardest,
+    probe,
+    reliability,
+    report,
+    unwanted,
+)
 from finetune.console import Console
 from finetune.epochs import Epoch
 from finetune.examples import Examples
@@ -116,24 +125,35 @@ def reported(
     """
     run = finished.run
     val, test = finished.evaluation("val"), finished.evaluation("test")
-    metrics = {
-        "measured_on": "the trained network in Keras, before export; the figures "
-        "of the exported files are in comparison.json",
-        "validation": val.to_dict(),
-        "test": test.to_dict(),
+    photos = [photo.path for photo in run.part("test")]
+    worst, unsure = hardest.mistakes(test), hardest.least_sure(test)
+    warm = np.float32(run.config["calibration"]["temperature"])
+    before = {
+        part: probe.softmax(finished.logits(part) * warm) for part in ("val", "test")
     }
-    if known is not None:
-        metrics["familiarity"] = {
-            "prototypes": known.kernel.shape[1],
-            "threshold": familiarity.LIMIT,
-            **{
-                f"{name}_passed": float(
-                    (known.of(finished.features(part)) >= familiarity.LIMIT).mean()
-                )
-                for name, part in (("validation", "val"), ("test", "test"))
+    run.write_json(
+        "metrics.json",
+        {
+            "measured_on": "the trained network in Keras, before export; the figures "
+            "of the exported files are in comparison.json",
+            "validation": val.to_dict(),
+            "test": test.to_dict(),
+            "calibration": {
+                "temperature": float(warm),
+                **{
+                    name: reliability.measured(before[part], e.probabilities, e.truth)
+                    for name, part, e in (
+                        ("validation", "val", val),
+                        ("test", "test", test),
+                    )
+                },
             },
-        }
-    run.write_json("metrics.json", metrics)
+            "familiarity": _passed(finished, known),
+            "learning_curve": run.config.get("learning_curve"),
+            "mistakes": hardest.listed(worst, test, photos, run.photos_root),
+            "least_sure": hardest.listed(unsure, test, photos, run.photos_root),
+        },
+    )
     report.write_history(run.folder / "history.csv", history)
     report.draw_training(
         run.folder / "training.png",
@@ -143,7 +163,39 @@ def reported(
         augmented=run.settings.augment != "none",
     )
     report.draw_confusion(run.folder / "confusion.png", test, "test part, Keras")
+    reliability.draw(
+        run.folder / "calibration.png",
+        before["test"],
+        test.probabilities,
+        test.truth,
+        "test part",
+    )
     examples = finished.parts["test"]
-    seen: npt.NDArray[np.uint8] = examples.array[examples.rows]
-    report.draw_mistakes(run.folder / "mistakes.png", test, seen, "test part, Keras")
+    for name, rows, heading in (
+        ("mistakes", worst, "Surest mistakes, test part"),
+        ("unsure", unsure, "Least sure answers, test part"),
+    ):
+        seen = [examples.array[examples.rows[row]] for row in rows]
+        hardest.draw(run.folder / f"{name}.png", rows, test, photos, seen, heading)
     return val
+
+
+def _passed(finished: Finished, known: Familiarity | None) -> dict[str, Any] | None:
+    """How many of the known photos are not called unknown, with 95 % intervals."""
+    if known is None:
+        return None
+    found: dict[str, Any] = {
+        "prototypes": known.kernel.shape[1],
+        "threshold": familiarity.LIMIT,
+        "negatives": finished.run.settings.negatives,
+    }
+    for name, part in (("validation", "val"), ("test", "test")):
+        scores = known.of(finished.features(part))
+        passed = int((scores >= familiarity.LIMIT - 1e-6).sum())
+        found[name] = {
+            "photos": len(scores),
+            "passed": passed,
+            "share": passed / len(scores),
+            "interval": wilson(passed, len(scores)),
+        }
+    return found

@@ -29,7 +29,7 @@ from data.folder import Photo, PhotoFolder
 from data.source import Source, choose
 from data.split import Split, make_split
 from edge.errors import EdgegraftError
-from finetune import augmented, doubtful, unwanted
+from finetune import augmented, doubtful, learning, unwanted
 from finetune.console import Console
 from finetune.examples import Examples, class_weights
 from finetune.finished import Finished, calibrated, reported, taught
@@ -201,6 +201,7 @@ def train(
 
     def look(found: Floats) -> None:
         seen.append(found)
+        learning.record(run, found, parts["train"], parts["val"], console)
         photos = [*prepared.split.part("train"), *prepared.split.part("val")]
         doubtful.by_cross_validation(
             run, prepared.pixels, photos, found, prepared.together, console
@@ -221,7 +222,7 @@ def train(
         count = len(parts["train"])
         known = {"train": seen[0][:count], "val": seen[0][count:]}
     finished = Finished(run, model, parts, known, console)
-    calibration = calibrated(finished)
+    run.update(calibration=calibrated(finished))
     val = reported(finished, trainer.history, trainer.best, taught(finished))
     if origin.path is None:
         doubtful.by_validation(
@@ -231,7 +232,6 @@ def train(
     run.update(
         status="trained",
         weights=origin.to_dict(),
-        calibration=calibration,
     )
     trainer.clear()
     return model

@@ -55,6 +55,32 @@ def _head(fitted: Any, classes: int) -> tuple[Floats, Floats]:
     return kernel, bias
 
 
+def head(
+    features: Floats, truth: npt.NDArray[np.int64], classes: int, strength: float
+) -> tuple[Floats, Floats]:
+    """Kernel [D, L] and bias [L] at one penalty, on raw features [N, D].
+
+    Labels that `truth` [N] lacks get a bias that never wins.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    mean, scale = _standard(features)
+    model = LogisticRegression(C=strength, max_iter=1000)
+    model.fit((features - mean) / scale, truth)
+    kernel, bias = _head(model, len(model.classes_))
+    wide = np.zeros((features.shape[1], classes), np.float32)
+    low = np.full(classes, -np.inf, np.float32)
+    wide[:, model.classes_] = kernel / scale
+    low[model.classes_] = bias - mean @ (kernel / scale)
+    return wide, low
+
+
+def _standard(features: Floats) -> tuple[Floats, float]:
+    """Mean [D], and one number for all columns: that keeps the penalty even."""
+    mean: Floats = features.mean(axis=0)
+    return mean, float(features.std()) or 1.0
+
+
 def fit(
     features: Floats,
     truth: npt.NDArray[np.int64],
@@ -71,10 +97,9 @@ def fit(
     """
     from sklearn.linear_model import LogisticRegression
 
-    mean = features.mean(axis=0)
-    # one number for all columns keeps the penalty even over features
-    scale = float(features.std()) or 1.0
-    x, val_x = (features - mean) / scale, (val_features - mean) / scale
+    mean, scale = _standard(features)
+    x: Floats = (features - mean) / scale
+    val_x: Floats = (val_features - mean) / scale
     tried, best = [], None
     start: tuple[Any, Any] | None = None
     for strength in STRENGTHS:

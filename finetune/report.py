@@ -1,4 +1,4 @@
-"""What a run shows people: training curves, confusion matrix, worst mistakes.
+"""What a run shows people: training curves and the confusion matrix.
 
 Figures are drawn with matplotlib's object interface (no display, no global state).
 
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edge.evaluate import Evaluation
 from finetune.epochs import Epoch
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 INK, MUTED, GRID = "#1f2933", "#6b7785", "#e4e7eb"
 TRAIN, VAL, MARK = "#9aa5b1", "#0b7285", "#e8590c"
 MOST_LABELS = 30  # a confusion matrix with more is drawn without numbers
-MISTAKES = 12
 
 
 def write_history(path: Path, history: Sequence[Epoch]) -> None:
@@ -48,17 +46,20 @@ def write_history(path: Path, history: Sequence[Epoch]) -> None:
     write_atomic(path, write)
 
 
-def _figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
+    """An empty figure, in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=150, layout="constrained")
 
 
-def _save(figure: Any, path: Path) -> None:
+def save(figure: Any, path: Path) -> None:
+    """Write it as a PNG, whole or not at all."""
     write_atomic(path, lambda to: figure.savefig(to, format="png", facecolor="white"))
 
 
-def _plain(axes: Axes, title: str) -> None:
+def plain(axes: Axes, title: str) -> None:
+    """The house's look: a bold title on the left, quiet lines."""
     axes.set_title(title, loc="left", fontsize=10, color=INK, weight="bold")
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(MUTED)
@@ -93,7 +94,7 @@ def draw_training(
     """
     from matplotlib.ticker import MaxNLocator
 
-    figure = _figure(9, 3.4)
+    figure = new_figure(9, 3.4)
     left, right = figure.subplots(1, 2)
     trained = [e for e in history if e.train_loss is not None]
     if trained or probe is None:
@@ -120,13 +121,13 @@ def draw_training(
             train_label, TRAIN, train_x, [r["train_" + key] for r in train_rows]
         )
         val = _Curve("validation", VAL, x, [r["val_" + key] for r in rows])
-        _plain(axes, title)
+        plain(axes, title)
         _draw_curves(axes, (train, val), mark, getattr(kept, "val_" + key))
         axes.set_xlabel(where, fontsize=8, color=MUTED)
-    _percent(left)
+    percent(left)
     right.set_ylim(bottom=0)
     right.legend(fontsize=8, frameon=False, labelcolor=INK)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _draw_curves(
@@ -155,7 +156,8 @@ def _draw_curves(
     axes.margins(x=0.04, y=0.15)
 
 
-def _percent(axes: Axes) -> None:
+def percent(axes: Axes) -> None:
+    """The vertical axis in percent, never beyond 0 and 100."""
     from matplotlib.ticker import PercentFormatter
 
     low, high = axes.get_ylim()
@@ -169,7 +171,7 @@ def draw_confusion(path: Path, evaluation: Evaluation, where: str) -> None:
     table = np.asarray(evaluation.confusion)
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     side = min(12.0, max(3.6, 1.6 + 0.55 * len(labels)))
-    figure = _figure(side + 0.8, side)
+    figure = new_figure(side + 0.8, side)
     axes = figure.subplots()
     axes.imshow(shares, cmap="GnBu", vmin=0, vmax=1)
     axes.set_title(
@@ -200,41 +202,4 @@ def draw_confusion(path: Path, evaluation: Evaluation, where: str) -> None:
                         fontsize=11 if len(labels) <= 6 else 7,
                         color="white" if shares[row, column] > 0.6 else INK,
                     )
-    _save(figure, path)
-
-
-def draw_mistakes(
-    path: Path, evaluation: Evaluation, pixels: npt.NDArray[np.uint8], where: str
-) -> None:
-    """mistakes.png: the photos that were answered wrongly, the surest first.
-
-    pixels: uint8 [N, S, S, 3] as the network saw them, in the evaluation's order.
-    """
-    guess = evaluation.probabilities.argmax(axis=1)
-    sure = evaluation.probabilities.max(axis=1)
-    wrong = np.flatnonzero(guess != evaluation.truth)
-    wrong = wrong[np.argsort(-sure[wrong], kind="stable")][:MISTAKES]
-    columns = 6 if len(wrong) > 4 else max(1, len(wrong))
-    rows = max(1, -(-len(wrong) // columns))
-    figure = _figure(max(4.0, 1.6 * columns), 1.9 * rows + 0.5)
-    figure.suptitle(
-        f"Surest mistakes ({where})" if len(wrong) else f"No mistakes ({where})",
-        x=0.01,
-        ha="left",
-        fontsize=10,
-        color=INK,
-        weight="bold",
-    )
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in grid:
-        axes.axis("off")
-    for axes, index in zip(grid, wrong, strict=False):
-        axes.imshow(pixels[index])
-        labels = evaluation.labels
-        axes.set_title(
-            f"{labels[guess[index]]} {sure[index]:.0%}\n"
-            f"is {labels[evaluation.truth[index]]}",
-            fontsize=7.5,
-            color=INK,
-        )
-    _save(figure, path)
+    save(figure, path)

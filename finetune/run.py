@@ -5,7 +5,7 @@
         split.csv      which photo went where, with sha256
         history.csv    one row an epoch         training.png  the same as a picture
         metrics.json   accuracy, per class, calibration
-        confusion.png  mistakes.png
+        confusion.png  mistakes.png  unsure.png  calibration.png  learning.png
         excluded.csv   the audit.csv that left photos out, if one did
         doubts.csv     photos whose label the network doubts     doubts.png
         confusion.png  mistakes.png  augmentation.png
@@ -44,6 +44,11 @@ _OURS = (
     "metrics.json",
     "confusion.png",
     "mistakes.png",
+    "unsure.png",
+    "calibration.png",
+    "learning.png",
+    "robustness.json",
+    "robustness.png",
     "unreadable.csv",
     "excluded.csv",
     "doubts.csv",

@@ -272,7 +272,11 @@ def test_a_run_leaves_everything_the_readme_says(trained: Run) -> None:
         "mistakes.png",
         "augmentation.png",
         "logs",
+        "unsure.png",
+        "calibration.png",
         "unreadable.csv",
+        "doubts.csv",
+        "doubts.png",
         "model",
     }
     opened = Run.open(trained.folder)

@@ -36,7 +36,9 @@ FINE_TUNE_AT = 100
 WEIGHTS = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"
 
 
-def recipe(photos: Path, weights: Path, epochs: int) -> tuple[float, float]:
+def recipe(
+    photos: Path, weights: Path, epochs: int, *, size: int = SIZE, alpha: float = ALPHA
+) -> tuple[float, float]:
     """The tutorial's recipe: (seconds of training, accuracy on the test photos)."""
     tf, k = tensorflow(), keras()
     k.utils.set_random_seed(0)
@@ -44,7 +46,7 @@ def recipe(photos: Path, weights: Path, epochs: int) -> tuple[float, float]:
     def dataset(part: str, shuffle: bool) -> object:
         return k.utils.image_dataset_from_directory(
             str(photos / part),
-            image_size=(SIZE, SIZE),
+            image_size=(size, size),
             batch_size=BATCH,
             shuffle=shuffle,
             seed=0,
@@ -56,10 +58,10 @@ def recipe(photos: Path, weights: Path, epochs: int) -> tuple[float, float]:
         [k.layers.RandomFlip("horizontal"), k.layers.RandomRotation(0.2)]
     )
     base = k.applications.MobileNetV2(
-        (SIZE, SIZE, 3), alpha=ALPHA, include_top=False, weights=str(weights)
+        (size, size, 3), alpha=alpha, include_top=False, weights=str(weights)
     )
     base.trainable = False
-    image = k.Input((SIZE, SIZE, 3))
+    image = k.Input((size, size, 3))
     x = augmentation(image)
     x = k.applications.mobilenet_v2.preprocess_input(x)
     x = base(x, training=False)

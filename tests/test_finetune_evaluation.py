@@ -1,0 +1,80 @@
+"""What a run tells of its network: reliability, learning curve, hardest photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edge.evaluate import calibration_error, score
+from finetune import hardest, learning, probe, reliability
+
+
+def test_bins_hold_every_photo_and_add_up_to_the_calibration_error():
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 2, (400, 3)).astype(np.float32)
+    found = probe.softmax(logits)
+    truth = np.array([random.choice(3, p=row / row.sum()) for row in found])
+    rows = reliability.bins(found, truth)
+    assert sum(one.photos for one in rows) == 400
+    assert all(one.low <= one.confidence <= one.high for one in rows)
+    assert all(one.interval[0] <= one.accuracy <= one.interval[1] for one in rows)
+    error = sum(one.photos * abs(one.accuracy - one.confidence) for one in rows) / 400
+    want = calibration_error(found, truth, bins=reliability.BINS)
+    assert error == pytest.approx(want)
+    told = reliability.measured(probe.softmax(logits * 3), found, truth)
+    assert told["error_before"] > told["error_after"] + 0.05
+
+
+def line(count: int, seed: int, dimensions: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    """Features whose label is the sign of a sum over all of them."""
+    x = np.random.default_rng(seed).normal(0, 1, (count, dimensions))
+    return x.astype(np.float32), (x.sum(axis=1) > 0).astype(np.int64)
+
+
+def test_the_learning_curve_rises_where_photos_are_missing_and_is_flat_where_not():
+    val, val_truth = line(400, 9)
+    rising = learning.curve(*line(60, 1), val, val_truth, 2, 1.0)
+    counts = [point["photos"] for point in rising["points"]]
+    assert counts == [6, 15, 30, 60]
+    accuracies = [point["accuracy"] for point in rising["points"]]
+    assert accuracies[-1] > accuracies[0] + 0.1
+    assert rising["verdict"].startswith("more photos would help")
+    flat = learning.curve(*line(4000, 1, 3), *line(400, 2, 3), 2, 1.0)
+    assert flat["verdict"] == "more photos of the same kind would hardly help"
+    few = learning.curve(*line(60, 1), val[:5], val_truth[:5], 2, 1.0)
+    assert few["verdict"].endswith("5 validation photos")
+
+
+def test_a_head_at_one_penalty_is_the_one_fit_finds():
+    x, truth = line(80, 3)
+    val, val_truth = line(80, 4)
+    found = probe.fit(x, truth, val, val_truth, 2)
+    kernel, bias = probe.head(x, truth, 2, found.strength)
+    ours, theirs = val @ kernel + bias, val @ found.kernel + found.bias
+    np.testing.assert_allclose(ours, theirs, atol=0.05)
+
+
+def test_hardest_photos_are_ordered_listed_and_drawn(tmp_path: Path):
+    table = np.array([[0.6, 0.4], [0.1, 0.9], [0.52, 0.48], [0.2, 0.8], [1.0, 0.0]])
+    found = score(table, [0, 0, 0, 1, 1], ("cat", "dog"))
+    assert hardest.mistakes(found).tolist() == [4, 1]
+    assert hardest.least_sure(found).tolist()[:2] == [2, 0]
+    paths = [tmp_path / "cat" / f"{number}.jpg" for number in range(5)]
+    rows = hardest.mistakes(found)
+    assert hardest.listed(rows, found, paths, tmp_path)[0] == {
+        "photo": "cat/4.jpg",
+        "truth": "dog",
+        "answer": "cat",
+        "probability": 1.0,
+    }
+    sheet = tmp_path / "mistakes.png"
+    photos = [np.zeros((8, 8, 3), np.uint8)] * len(rows)
+    hardest.draw(sheet, rows, found, paths, photos, "Surest mistakes")
+    with Image.open(sheet) as picture:
+        assert picture.width > 500
+    hardest.draw(sheet, rows[:0], found, paths, [], "Surest mistakes")
+    with Image.open(sheet) as picture:
+        assert picture.height > 100
