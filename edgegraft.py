@@ -6,6 +6,7 @@
     edgegraft finetune PHOTOS   the training run alone
     edgegraft quantize RUN      a run's TFLite files
     edgegraft compare RUN...    accuracy and latency of runs and files; names the best
+    edgegraft robustness RUN    a run's file on blurred, dark, noisy, turned photos
     edgegraft edge              classify, camera, info, doctor, bench, evaluate, pack
     edgegraft app               the page: drop photos, see answers
 
@@ -35,6 +36,7 @@ VERBS = {
     "finetune": ("finetune.cli", "main"),
     "quantize": ("quantize.cli", "main"),
     "compare": ("quantize.cli", "compare_main"),
+    "robustness": ("finetune.robustness_verb", "main"),
     "edge": ("edge.cli", "main"),
     "app": ("streamlit_app.cli", "main"),
 }

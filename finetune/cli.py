@@ -242,14 +242,43 @@ def add_parser(parser: argparse.ArgumentParser) -> None:
         help="a folder per label, a list (.csv, .jsonl) or an archive (.zip, .tar)",
     )
     add_options(parser)
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=1,
+        metavar="N",
+        help="train with N seeds, a run each; metrics.json of the first has the mean "
+        "and its interval (default: 1)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def _repeat(args: argparse.Namespace, first: Any, console: Any) -> dict[str, Any]:
+    """Train with the seeds that follow the first run's; the summary."""
+    from finetune import repeats
+
+    runs, name, seed = [first], first.name, first.settings.seed
+    for number in range(1, args.repeats):
+        args.seed, args.run = seed + number, f"{name}-seed{seed + number}"
+        console.stage(f"repeat {number + 1} of {args.repeats}: seed {args.seed}")
+        run, prepared, _ = train(args, console)
+        prepared.pixels.close()
+        runs.append(run)
+    return repeats.write(runs)
 
 
 def run(args: argparse.Namespace) -> int:
     from finetune.console import Console
 
     console = Console(json=args.json)
-    run, _, _ = train(args, console)
+    if args.repeats < 1 or (args.repeats > 1 and args.resume):
+        raise EdgegraftError(
+            f"expected --repeats to be 1 or more, and 1 with --resume, got "
+            f"{args.repeats}"
+        )
+    run, prepared, _ = train(args, console)
+    prepared.pixels.close()
+    repeated = _repeat(args, run, console) if args.repeats > 1 else None
     metrics = json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))
     if args.json:
         json.dump(
@@ -263,6 +292,13 @@ def run(args: argparse.Namespace) -> int:
         console.say(
             f"{part}: {found['accuracy']:.1%} of {found['photos']} photos right "
             f"(95 % interval {low:.1%} to {high:.1%}), Keras before export"
+        )
+    if repeated is not None:
+        found = repeated["accuracy"]
+        low, high = found["interval"]
+        console.say(
+            f"test, {args.repeats} seeds: mean {found['mean']:.1%} "
+            f"(95 % interval {low:.1%} to {high:.1%})"
         )
     console.say(f"run folder: {run.folder}")
     console.say(f"next: edgegraft quantize {run.folder}")

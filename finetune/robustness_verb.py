@@ -1,0 +1,73 @@
+"""`edgegraft robustness RUN`: a run's file on spoiled test photos.
+
+Blur, noise, darkness, JPEG, rotation and small size, each at three strengths, through
+the runner that ships. Writes robustness.json and robustness.png into the run, and
+`robustness` into its metrics.json.
+
+Does not know: how a photo is spoiled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge.command import run_command
+from edge.errors import EdgegraftError
+
+
+def add_parser(parser: argparse.ArgumentParser) -> None:
+    from finetune.robustness import PHOTOS
+
+    add = parser.add_argument
+    add("run", type=Path, metavar="RUN", help="a run folder with exported files")
+    add("--variant", default="int8", metavar="NAME", help="which file (default: int8)")
+    add(
+        "--photos",
+        type=int,
+        default=PHOTOS,
+        metavar="N",
+        help=f"test photos that are spoiled (default: {PHOTOS})",
+    )
+    add("--json", action="store_true", help="print one JSON document")
+
+
+def run(args: argparse.Namespace) -> int:
+    from finetune import robustness
+    from finetune.console import Console
+    from finetune.run import Run
+
+    if args.photos < 1:
+        raise EdgegraftError(f"expected --photos to be 1 or more, got {args.photos}")
+    opened = Run.open(args.run)
+    model = opened.exports / f"{args.variant}.tflite"
+    if not model.is_file():
+        raise EdgegraftError(
+            f"expected {model}, got no such file; make it with: "
+            f"edgegraft quantize {opened.folder} --variants {args.variant}"
+        )
+    console = Console(json=args.json)
+    found = robustness.measure(opened, model, console, count=args.photos)
+    opened.write_json("robustness.json", found)
+    metrics_file = opened.folder / "metrics.json"
+    if metrics_file.is_file():
+        metrics = json.loads(metrics_file.read_text(encoding="utf-8"))
+        opened.write_json("metrics.json", {**metrics, "robustness": found})
+    photos = [photo.path for photo in opened.part("test")]
+    robustness.draw(opened.folder / "robustness.png", found, photos)
+    if args.json:
+        json.dump({"run": str(opened.folder), **found}, sys.stdout)
+        print()
+        return 0
+    for line in robustness.lines(found):
+        console.say(line)
+    console.say(f"picture: {opened.folder / 'robustness.png'}")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "edgegraft robustness") -> int:
+    """`edgegraft robustness`; returns the exit code."""
+    return run_command(add_parser, run, argv, prog, __doc__)

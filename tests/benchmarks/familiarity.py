@@ -1,0 +1,244 @@
+"""Telling unknown photos: candidates compared on the exported int8 file.
+
+MobileNetV2 1.0 at 224 with a probe on cats and dogs; each candidate is built into the
+graph, converted to int8 and run through the runner that ships. Thresholds pass 95 % of
+the validation photos; the unknown photos (neither cat nor dog) are only measured on.
+The peer is the largest probability, which every classifier has. The cost is that of
+the second output: the int8 file with it against the one without, inference by
+inference in turn.
+
+    EDGEGRAFT_ASSETS=DIR python tests/benchmarks/familiarity.py [--backbone NAME]
+
+DIR holds photos/cats_dogs/{train,test}, photos/unknown and keras_home. Ends in one JSON
+line; `negatives` is taught with half of the unknown photos and measured on the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from backbones import network, registry, weights  # noqa: E402
+from backbones.keras import keras, tensorflow  # noqa: E402
+from data import batches  # noqa: E402
+from data.folder import scan  # noqa: E402
+from edge.preprocess import load_pixels  # noqa: E402
+from edge.refusal import auroc  # noqa: E402
+from edge.runtime import open_interpreter  # noqa: E402
+from edge.sources import photos as photos_in  # noqa: E402
+from finetune import familiarity, features, probe  # noqa: E402
+from finetune.settings import Settings  # noqa: E402
+from quantize.convert import Conversion  # noqa: E402
+
+VALIDATION = 0.15
+CALIBRATION = 100  # photos; more move no figure here
+PARTS = ("test", "val", "unknown")
+TIMED = 200  # inferences of each file
+
+
+class Photos:
+    """Pixels and features of the four sets, decoded and computed once."""
+
+    def __init__(self, assets: Path, settings: Settings, extractor: Any) -> None:
+        def load(part: str) -> tuple[Any, Any]:
+            found = scan(assets / "photos" / "cats_dogs" / part)
+            with batches.load(found.photos, settings.recipe) as pixels:
+                array = pixels.of(found.photos)
+            truth = [found.labels.index(photo.label) for photo in found.photos]
+            return array, np.array(truth)
+
+        pixels, truth = load("train")
+        order = np.random.default_rng(0).permutation(len(pixels))
+        cut = round(len(pixels) * VALIDATION)
+        self.train, self.val = pixels[order[cut:]], pixels[order[:cut]]
+        self.truth, self.val_truth = truth[order[cut:]], truth[order[:cut]]
+        self.test, self.test_truth = load("test")
+        unknown = sorted(photos_in([str(assets / "photos" / "unknown")]))
+        self.unknown = np.stack([load_pixels(p, settings.recipe) for p in unknown])
+        self.seen = {
+            part: features.compute(extractor, array, range(len(array)))
+            for part, array in (
+                ("train", self.train),
+                ("val", self.val),
+                ("unknown", self.unknown),
+            )
+        }
+
+
+def mahalanobis(model: Any, x: Any, truth: Any) -> Any:
+    """Distance to the nearest class mean, shared covariance (Lee et al. 2018), of
+    features of length 1; shrunk as Ledoit and Wolf. Two outputs."""
+    from sklearn.covariance import LedoitWolf
+
+    tf, layers = tensorflow(), keras().layers
+    directions = familiarity.unit(x)
+    means = np.stack([directions[truth == label].mean(0) for label in (0, 1)])
+    precision = LedoitWolf().fit(directions - means[truth]).precision_
+    root = np.linalg.cholesky(precision).astype(np.float32)
+    typical = float(np.median((((directions - means[truth]) @ root) ** 2).sum(1)))
+    white = layers.Dense(root.shape[1], use_bias=False, name="white")
+    u = layers.Lambda(lambda f: tf.math.l2_normalize(f, axis=-1))(
+        model.get_layer(network.LOGITS).input
+    )
+    z = white(u)
+    near = []
+    for mean in (means @ root).astype(np.float32):
+        gap = layers.Lambda(lambda z, m=mean: (z - m) / typical**0.5)(z)
+        near.append(
+            layers.Lambda(
+                lambda g: tf.nn.relu(
+                    1.0 - tf.reduce_sum(g * g, axis=-1, keepdims=True) / 4
+                )
+            )(gap)
+        )
+    score = layers.Maximum()(near)
+    both = keras().Model(
+        model.input, {"probabilities": model.output, "familiarity": score}
+    )
+    white.set_weights([root])
+    return both
+
+
+def plain(centres: Any) -> familiarity.Familiarity:
+    """The cosine to the nearest of these, unstretched."""
+    return familiarity.Familiarity(
+        np.asarray(familiarity.unit(centres).T, np.float32),
+        np.zeros(len(centres), np.float32),
+        np.zeros(0, np.float32),
+    )
+
+
+def run(flat: bytes, pixels: Any) -> tuple[Any, Any]:
+    """(probabilities [N, L], familiarity [N] or None) of a bare int8 file."""
+    _, interpreter = open_interpreter(flat, threads=1)
+    entry = interpreter.get_input_details()[0]["index"]
+    outputs = interpreter.get_signature_runner().get_output_details()
+    found: dict[str, list[Any]] = {name: [] for name in outputs}
+    for photo in pixels:
+        interpreter.set_tensor(entry, photo[None])
+        interpreter.invoke()
+        for name, output in outputs.items():
+            scale, zero = output["quantization"]
+            raw = interpreter.get_tensor(output["index"]).reshape(-1)
+            found[name].append((raw.astype(np.float32) - zero) * scale)
+    table = {name: np.stack(rows) for name, rows in found.items()}
+    second = table.get("familiarity")
+    return table["probabilities"], None if second is None else second[:, 0]
+
+
+def figures(known: Any, val: Any, unknown: Any) -> dict[str, float]:
+    limit = familiarity.quantile(val)
+    return {
+        "auroc": round(auroc(known, unknown), 4),
+        "unknown_refused": round(float((unknown < limit).mean()), 4),
+        "test_passed": round(float((known >= limit).mean()), 4),
+    }
+
+
+def latency(files: list[bytes], photo: Any) -> list[float]:
+    """Median milliseconds of each file, one inference of each in turn."""
+    opened = [open_interpreter(flat, threads=1)[1] for flat in files]
+    times: list[list[float]] = [[] for _ in files]
+    for interpreter in opened:
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], photo[None])
+        interpreter.invoke()
+    for _ in range(TIMED):
+        for interpreter, taken in zip(opened, times, strict=True):
+            started = time.perf_counter()
+            interpreter.invoke()
+            taken.append(1000 * (time.perf_counter() - started))
+    return [statistics.median(taken) for taken in times]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--backbone", default="mobilenet_v2_1.0")
+    args = parser.parse_args()
+    if not (name := os.environ.get("EDGEGRAFT_ASSETS")):
+        reason = "EDGEGRAFT_ASSETS names no folder with real photos and weights"
+        print(json.dumps({"benchmark": "familiarity", "skipped": reason}))
+        return 0
+    assets = Path(name)
+    os.environ["KERAS_HOME"] = str(assets / "keras_home")
+    settings = Settings(backbone=args.backbone)
+    record = registry.get(settings.backbone)
+    model = network.assemble(record, settings.size, 2)
+    origin = weights.find(record, settings.size, "imagenet")
+    weights.load(model.get_layer(network.BACKBONE), record, origin)
+    photos = Photos(assets, settings, network.feature_model(model))
+    x, val = photos.seen["train"], photos.seen["val"]
+    fitted = probe.fit(x, photos.truth, val, photos.val_truth, 2)
+    network.set_head(model, fitted.kernel, fitted.bias)
+
+    def attach(found: familiarity.Familiarity) -> Any:
+        return familiarity.attach(model, found)
+
+    shipped = familiarity.fit(x, photos.truth, val)
+    taught = familiarity.fit(
+        x, photos.truth, val, negatives=photos.seen["unknown"][::2]
+    )
+    means = np.stack([x[photos.truth == label].mean(axis=0) for label in (0, 1)])
+    candidates = {
+        "prototypes": attach(shipped),
+        "nearest_of_all": attach(plain(x)),
+        "class_means": attach(plain(means)),
+        "mahalanobis": mahalanobis(model, x, photos.truth),
+        "prototypes_with_negatives": attach(taught),
+    }
+
+    def int8(network_: Any) -> bytes:
+        photos_ = photos.train[:CALIBRATION]
+        return Conversion(network_, calibration=photos_).make("int8")
+
+    single = int8(model)
+    alone = {part: run(single, getattr(photos, part))[0] for part in PARTS}
+    record_: dict[str, Any] = {
+        "max_probability": figures(*(alone[part].max(axis=1) for part in PARTS)),
+    }
+    right = {"alone": float((alone["test"].argmax(1) == photos.test_truth).mean())}
+    files = {}
+    for title, both in candidates.items():
+        files[title] = int8(both)
+        found = {part: run(files[title], getattr(photos, part)) for part in PARTS}
+        known, held, strange = (found[part][1] for part in PARTS)
+        if title == "prototypes_with_negatives":
+            strange = strange[1::2]  # those it was not taught
+        added = len(files[title]) - len(single)
+        record_[title] = {**figures(known, held, strange), "bytes_added": added}
+        right[title] = float((found["test"][0].argmax(1) == photos.test_truth).mean())
+    without, with_it = latency([single, files["prototypes"]], photos.test[0])
+    print(
+        json.dumps(
+            {
+                "benchmark": "familiarity",
+                "peer": "max_probability",
+                "network": f"{args.backbone} at {settings.size}, int8",
+                "runtime": str(open_interpreter(single, threads=1)[0]),
+                "host": f"{platform.machine()}, {os.cpu_count()} cores",
+                "photos": {part: len(getattr(photos, part)) for part in PARTS},
+                **record_,
+                "test_accuracy_without": round(right["alone"], 4),
+                "test_accuracy_with": round(right["prototypes"], 4),
+                "ms_without": round(without, 3),
+                "ms_with": round(with_it, 3),
+                "latency_ratio": round(with_it / without, 4),
+            }
+        )
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

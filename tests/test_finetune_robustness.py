@@ -1,0 +1,97 @@
+"""Spoiled photos and repeated seeds: what is measured, written and refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgegraft import main
+from finetune import repeats
+from finetune.robustness import CORRUPTIONS
+from finetune.run import Run
+from finetune.settings import Settings
+from quantize.export import export
+from tests import quantize_room as room
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("robust")
+    photos = room.write_photos(folder / "photos")
+    made = room.write_run(folder / "run", photos, room.colour_network())
+    made.write_json("metrics.json", {"test": {"accuracy": 1.0}})
+    export(made, ("int8",))
+    return made
+
+
+@pytest.mark.parametrize("corruption", CORRUPTIONS, ids=lambda c: c.name)
+def test_each_corruption_moves_the_photo_further_the_stronger_it_is(corruption):
+    random = np.random.default_rng(0)
+    smooth = Image.fromarray(random.integers(0, 255, (9, 12, 3)).astype(np.uint8))
+    photo = smooth.resize((400, 300), Image.Resampling.BICUBIC)
+    want = np.asarray(photo, np.float32)
+    moved = []
+    for amount in corruption.amounts:
+        spoiled = corruption.spoil(photo, amount, 1)
+        assert spoiled.mode == "RGB"
+        back = spoiled.resize(photo.size, Image.Resampling.BILINEAR)
+        moved.append(np.abs(np.asarray(back, np.float32) - want).mean())
+    assert 0 < moved[0] < moved[1] < moved[2]
+
+
+def test_the_verb_measures_the_file_and_leaves_json_picture_and_metrics(run, capsys):
+    assert main(["robustness", str(run.folder), "--photos", "6"]) == 0
+    printed = capsys.readouterr().out
+    assert "int8.tflite on 6 test photos: 100.0% as they are" in printed
+    found = json.loads((run.folder / "robustness.json").read_text())
+    assert len(found["results"]) == 1 + 3 * len(CORRUPTIONS)
+    clean, *rest = found["results"]
+    assert clean["accuracy"] == 1 and clean["interval"][0] > 0.5
+    dark = [row["accuracy"] for row in rest if row["corruption"] == "dark"]
+    assert dark[0] >= dark[-1]
+    metrics = json.loads((run.folder / "metrics.json").read_text())
+    assert metrics["robustness"] == found and metrics["test"] == {"accuracy": 1.0}
+    with Image.open(run.folder / "robustness.png") as picture:
+        assert picture.width > 1000
+
+
+def test_bad_input_of_the_verb_is_one_line(run, capsys):
+    folder = str(run.folder)
+    assert main(["robustness", folder, "--variant", "int16x8"]) == 2
+    assert "edgegraft quantize" in capsys.readouterr().err
+    assert main(["robustness", folder, "--photos", "0"]) == 2
+    assert "--photos to be 1 or more" in capsys.readouterr().err
+
+
+def test_repeats_sum_up_their_runs(tmp_path: Path):
+    runs = []
+    for seed, accuracy in enumerate((0.9, 0.92, 0.97)):
+        settings = Settings(seed=seed).to_dict()
+        config = {"labels": ["a", "b"], "settings": settings}
+        made = Run.create(tmp_path / f"r{seed}", config, overwrite=True)
+        test = {"accuracy": accuracy, "calibration_error": 0.01}
+        made.write_json("metrics.json", {"test": test})
+        runs.append(made)
+    found = repeats.write(runs)
+    accuracy = found["accuracy"]
+    assert accuracy["each"] == [0.9, 0.92, 0.97] and found["seeds"] == [0, 1, 2]
+    assert accuracy["mean"] == pytest.approx(0.93)
+    # Student, two degrees of freedom: 4.303 deviations over the root of three
+    low, high = accuracy["interval"]
+    half = 4.3027 * accuracy["deviation"] / 3**0.5
+    assert (low, high) == pytest.approx((0.93 - half, 0.93 + half), abs=1e-4)
+    metrics = json.loads((runs[0].folder / "metrics.json").read_text())
+    assert metrics["repeats"] == found and metrics["test"]["accuracy"] == 0.9
+
+
+def test_repeats_of_nothing_or_of_a_resumed_run_are_refused(tmp_path, capsys):
+    photos = str(tmp_path)
+    assert main(["finetune", photos, "--repeats", "0"]) == 2
+    assert "--repeats to be 1 or more" in capsys.readouterr().err
+    again = ["finetune", "--run", "x", "--resume", "--repeats", "2"]
+    assert main(again) == 2
+    assert "--repeats" in capsys.readouterr().err
