@@ -275,8 +275,6 @@ def test_a_run_leaves_everything_the_readme_says(trained: Run) -> None:
         "unsure.png",
         "calibration.png",
         "unreadable.csv",
-        "doubts.csv",
-        "doubts.png",
         "model",
     }
     opened = Run.open(trained.folder)
