@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge import runtime as runtimes
+from edge import trial
 from edge.card import ModelCard, check_digest, read_card, read_labels
 from edge.errors import ModelError
 from edge.labels import read_label_file
@@ -72,6 +73,8 @@ class Classifier:
         self.card: ModelCard | None = read_card(content)
         if self.card is not None:
             check_digest(content, self.card, self._where)
+        if self.card is None or self.card.model_sha256 is None:
+            trial.survive(content, runtime=runtime, where=self._where)
         self.runtime, self._interpreter = runtimes.open_interpreter(
             content,
             runtime=runtime,

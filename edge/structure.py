@@ -3,7 +3,8 @@
 TensorFlow Lite's interpreters trust a model file: a truncated or damaged one can
 read outside the file and end the process. This walks the flatbuffer's skeleton
 (operator codes, subgraphs, tensors, operators, buffers, metadata, signatures) in
-Python and checks that every offset and index stays inside.
+Python and checks that every offset and index stays inside, and that constants are as
+long as their shapes say.
 
 Source: the flatbuffer binary format (flatbuffers.dev/internals) and TensorFlow
 Lite's schema.fbs, version 3. It does not know: the options of each operator, or
@@ -12,7 +13,9 @@ whether weights make sense; a flipped bit in a weight passes.
 
 from __future__ import annotations
 
+import math
 import struct
+from typing import Any
 
 from edge.errors import ModelError
 
@@ -30,9 +33,18 @@ _U32 = struct.Struct("<I")
 _MODEL_VERSION, _MODEL_CODES, _MODEL_SUBGRAPHS = 0, 1, 2
 _MODEL_BUFFERS, _MODEL_METADATA, _MODEL_SIGNATURES = 4, 6, 7
 _GRAPH_TENSORS, _GRAPH_INPUTS, _GRAPH_OUTPUTS, _GRAPH_OPERATORS = 0, 1, 2, 3
-_TENSOR_SHAPE, _TENSOR_BUFFER, _TENSOR_NAME, _TENSOR_QUANT = 0, 2, 3, 4
+_TENSOR_SHAPE, _TENSOR_TYPE, _TENSOR_BUFFER, _TENSOR_NAME, _TENSOR_QUANT = range(5)
+_QUANT_SCALES, _QUANT_ZEROS, _QUANT_AXIS = 2, 3, 6
 _OPERATOR_CODE, _OPERATOR_INPUTS, _OPERATOR_OUTPUTS = 0, 1, 2
-_BUFFER_DATA = 0
+_BUFFER_DATA, _BUFFER_OFFSET = 0, 1
+# TensorType -> bytes of an element, of the types that image networks hold
+_WIDTHS = {0: 4, 1: 2, 2: 4, 3: 1, 4: 8, 6: 1, 7: 2, 9: 1, 10: 8, 15: 4}
+_LAST_TYPE = 63  # far above the newest of the schema: a torn number, not a new type
+# TensorType -> where its zero point may lie
+_ZERO_POINTS = {3: (0, 255), 9: (-128, 127)}
+# A bias has the product of two scales; what is beyond ends the kernels' arithmetic
+_LEAST_SCALE, _MOST_SCALE = 1e-25, 1e5
+_MOST_ELEMENTS = 1 << 31  # the interpreters count in 32 bits
 
 
 class _Outside(Exception):
@@ -141,6 +153,10 @@ class _Table:
         at = self.field(number, 4)
         return 0 if at is None else self.file.u32(at)
 
+    def byte(self, number: int) -> int:
+        at = self.field(number, 1)
+        return 0 if at is None else int(self.file.data[at])
+
     def ints(self, number: int) -> tuple[int, ...]:
         at = self.target(number)
         return () if at is None else self.file.ints(at)
@@ -149,6 +165,14 @@ class _Table:
         """Elements in a vector or string, its end checked."""
         at = self.target(number)
         return 0 if at is None else self.file.vector(at, width)[1]
+
+    def values(self, number: int, code: str) -> tuple[Any, ...]:
+        """A vector of floats ("f") or 64-bit integers ("q")."""
+        at = self.target(number)
+        if at is None:
+            return ()
+        start, count = self.file.vector(at, struct.calcsize(code))
+        return struct.unpack_from(f"<{count}{code}", self.file.data, start)
 
     def tables(self, number: int) -> list[_Table]:
         at = self.target(number)
@@ -165,8 +189,10 @@ def _check_model(file: _File) -> None:
         raise _Outside(f"schema version {model.number(_MODEL_VERSION)}, expected 3")
     codes = model.tables(_MODEL_CODES)
     buffers = model.tables(_MODEL_BUFFERS)
-    for buffer in buffers:
-        buffer.span(_BUFFER_DATA)
+    lengths = [
+        None if buffer.field(_BUFFER_OFFSET, 8) else buffer.span(_BUFFER_DATA)
+        for buffer in buffers
+    ]
     for record in model.tables(_MODEL_METADATA):
         record.span(0)
         if record.number(1) >= len(buffers):
@@ -174,7 +200,7 @@ def _check_model(file: _File) -> None:
     subgraphs = model.tables(_MODEL_SUBGRAPHS)
     if not subgraphs or not codes:
         raise _Outside("no network inside")
-    tensors = [_check_subgraph(graph, len(codes), len(buffers)) for graph in subgraphs]
+    tensors = [_check_subgraph(graph, len(codes), lengths) for graph in subgraphs]
     for signature in model.tables(_MODEL_SIGNATURES):
         signature.span(2)
         graph = signature.number(4)
@@ -186,19 +212,21 @@ def _check_model(file: _File) -> None:
                 raise _Outside("a signature names a tensor that is not there")
 
 
-def _check_subgraph(graph: _Table, codes: int, buffers: int) -> int:
-    """Checks one network; returns its number of tensors."""
+def _check_subgraph(graph: _Table, codes: int, lengths: list[int | None]) -> int:
+    """Checks one network; returns its number of tensors. `lengths`: bytes of each
+    buffer, None for one that lies behind the flatbuffer."""
     tensors = graph.tables(_GRAPH_TENSORS)
     for tensor in tensors:
-        tensor.ints(_TENSOR_SHAPE)
         tensor.span(_TENSOR_NAME)
-        if tensor.number(_TENSOR_BUFFER) >= buffers:
+        shape = tensor.ints(_TENSOR_SHAPE)
+        place = tensor.number(_TENSOR_BUFFER)
+        if place >= len(lengths):
             raise _Outside("a tensor without its buffer")
+        kind = tensor.byte(_TENSOR_TYPE)
+        _check_size(shape, kind, lengths[place])
         quantization = tensor.target(_TENSOR_QUANT)
         if quantization is not None:
-            numbers = graph.file.table(quantization)
-            for field, width in ((0, 4), (1, 4), (2, 4), (3, 8)):
-                numbers.span(field, width)
+            _check_scales(graph.file.table(quantization), shape, kind)
     _check_indices(graph.ints(_GRAPH_INPUTS), 0, len(tensors))
     _check_indices(graph.ints(_GRAPH_OUTPUTS), 0, len(tensors))
     for operator in graph.tables(_GRAPH_OPERATORS):
@@ -207,6 +235,38 @@ def _check_subgraph(graph: _Table, codes: int, buffers: int) -> int:
         _check_indices(operator.ints(_OPERATOR_INPUTS), -1, len(tensors))
         _check_indices(operator.ints(_OPERATOR_OUTPUTS), 0, len(tensors))
     return len(tensors)
+
+
+def _check_size(shape: tuple[int, ...], kind: int, length: int | None) -> None:
+    if kind > _LAST_TYPE:
+        raise _Outside(f"a tensor of type {kind}, which there is not")
+    if any(side < 0 for side in shape) or math.prod(shape) > _MOST_ELEMENTS:
+        raise _Outside(f"a tensor of shape {list(shape)}")
+    width = _WIDTHS.get(kind)
+    if length and width is not None and math.prod(shape) * width != length:
+        raise _Outside(
+            f"{length:,} bytes for a tensor of shape {list(shape)}, "
+            f"{math.prod(shape) * width:,} expected"
+        )
+
+
+def _check_scales(numbers: _Table, shape: tuple[int, ...], kind: int) -> None:
+    """One scale in all, or one for each place on an axis; zero points of the type."""
+    for field in (0, 1):
+        numbers.span(field, 4)
+    scales = numbers.values(_QUANT_SCALES, "f")
+    zeros = numbers.values(_QUANT_ZEROS, "q")
+    if not all(_LEAST_SCALE < scale < _MOST_SCALE for scale in scales):
+        raise _Outside(f"a scale of {min(scales):g} to {max(scales):g}")
+    low, high = _ZERO_POINTS.get(kind, (0, 0))
+    if scales and not all(low <= zero <= high for zero in zeros):
+        raise _Outside(f"a zero point of {min(zeros):,} to {max(zeros):,}")
+    if len(scales) <= 1 and len(zeros) <= 1:
+        return
+    axis = numbers.number(_QUANT_AXIS)
+    fits = axis < len(shape) and len(scales) == shape[axis]
+    if not fits or len(zeros) not in (0, 1, len(scales)):
+        raise _Outside(f"{len(scales)} scales for a tensor of shape {list(shape)}")
 
 
 def _check_indices(indices: tuple[int, ...], low: int, count: int) -> None:
