@@ -2,9 +2,11 @@
 
 A photo of the validation or test part would let the file see what it is judged on.
 The order within a class depends on the photo's bytes and the seed, so names and
-folders do not matter, and a copy of a photo is never taken twice.
+folders do not matter, and a copy of a photo is never taken twice. From a pool of a few
+times as many as are wanted, those are taken that lie far apart in the network's own
+features (`spread`), so that what is rare among the photos sets ranges, too.
 
-It does not know: how ranges are found, or whether 200 photos are the best number.
+It does not know: how ranges are found.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from edge.errors import EdgegraftError
 from finetune.run import write_atomic
 
 COUNT = 200
+POOL = 2  # times as many are looked at; each costs a forward pass
 COLUMNS = ("path", "label", "sha256")
 
 
@@ -57,8 +60,52 @@ def choose(split: Split, count: int = COUNT, *, seed: int = 0) -> tuple[Row, ...
     return tuple(chosen)
 
 
+def pool(split: Split, count: int = COUNT, *, seed: int = 0) -> tuple[Row, ...]:
+    """The photos out of which `count` are taken by `spread`; errors as `choose`."""
+    choose(split, count, seed=seed)
+    return choose(split, POOL * count, seed=seed)
+
+
 def _order(seed: int, row: Row) -> str:
     return hashlib.sha256(f"calibration:{seed}:{row.sha256}".encode()).hexdigest()
+
+
+def spread(
+    rows: Sequence[Row], features: npt.NDArray[np.float32], count: int
+) -> tuple[Row, ...]:
+    """`count` of the rows that cover their features, as many of each label as can be.
+
+    `features`: float32 [len(rows), D]. Within a label the first is the one nearest to
+    the mean, each further one the farthest from those taken: the greedy 2-approximation
+    of the k-center problem (Gonzalez 1985). Photos without any distance to one that is
+    taken (copies saved again) come last.
+    """
+    labels = list(dict.fromkeys(row.photo.label for row in rows))
+    queues = []
+    for label in labels:
+        places = [n for n, row in enumerate(rows) if row.photo.label == label]
+        order = _farthest_first(features[places], min(count, len(places)))
+        queues.append([rows[places[n]] for n in order])
+    chosen: list[Row] = []
+    for place in range(max(map(len, queues), default=0)):
+        turn = [queue[place] for queue in queues if place < len(queue)]
+        chosen += turn[: count - len(chosen)]
+    return tuple(chosen)
+
+
+def _farthest_first(features: npt.NDArray[np.float32], count: int) -> list[int]:
+    """The first `count` places of a farthest-first walk over features [N, D]."""
+    start = int(np.linalg.norm(features - features.mean(axis=0), axis=1).argmin())
+    order = [start]
+    distance = np.linalg.norm(features - features[start], axis=1)
+    distance[start] = -1.0
+    while len(order) < count:
+        farthest = int(distance.argmax())
+        order.append(farthest)
+        away = np.linalg.norm(features - features[farthest], axis=1)
+        distance = np.minimum(distance, away)
+        distance[order] = -1.0
+    return order
 
 
 def refuse_blank(pixels: npt.NDArray[np.uint8]) -> None:

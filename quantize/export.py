@@ -25,7 +25,7 @@ from finetune.console import Console
 from finetune.run import Run, write_atomic
 from quantize import calibration, ladder, layer_report, recipes, scoring, targets
 from quantize.layer_report import LayerReport
-from quantize.maker import PLAIN, Candidate, Made, Maker
+from quantize.maker import PLAIN, Candidate, Made, Maker, covering
 from quantize.verify import Facts
 
 MAX_DROP = 0.01  # of accuracy on the validation part
@@ -106,16 +106,16 @@ def export(
         )
     _refuse_existing(run, wanted, overwrite)
     console = console or scoring.Silent()
-    chosen: tuple[Row, ...] = ()
+    model = run.model() if model is None else model
+    pool: tuple[Row, ...] = ()
     if any(variant.calibrated for variant in wanted):
-        chosen = calibration.choose(
-            run.split(), calibration_count, seed=run.settings.seed
-        )
+        pool = calibration.pool(run.split(), calibration_count, seed=run.settings.seed)
     judged = scoring.rows_of(run, "val")
     with ExitStack() as stack:
         if pixels is None:
-            pixels = scoring.decode(run, [*chosen, *judged], console)
+            pixels = scoring.decode(run, [*pool, *judged], console)
             stack.enter_context(closing(pixels))
+        chosen = covering(model, pixels, pool, calibration_count, console)
         maker = Maker(run, model, pixels, chosen, judged, console)
         gate = _Gate(max_drop, target, climb)
         results, layers = _make_all(maker, wanted, gate, with_layers=with_layers)

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from backbones import network
 from data import batches
 from data.split import Row
 from edge.card import ModelCard
 from edge.evaluate import Evaluation
 from edge.quiet import without_chatter
-from finetune import familiarity
+from finetune import familiarity, features
 from finetune.console import Console
 from finetune.run import Run
 from quantize import calibration, metadata, recipes, scoring
@@ -53,6 +54,24 @@ class Made:
     validation: Evaluation
 
 
+def covering(
+    model: Any,
+    pixels: batches.Pixels,
+    pool: Sequence[Row],
+    count: int,
+    console: Console,
+) -> tuple[Row, ...]:
+    """`count` photos of the pool that cover the features a Keras model has of them."""
+    if len(pool) <= count:
+        return tuple(pool)
+    places = np.asarray(scoring.places_of(pixels, pool))
+    with console.bar("choosing calibration photos") as bar:
+        found = features.compute(
+            network.feature_model(model), pixels.array, places, progress=bar
+        )
+    return calibration.spread(pool, found, count)
+
+
 class Maker:
     """Makes and scores the files of one run."""
 
@@ -66,11 +85,11 @@ class Maker:
         console: Console,
     ) -> None:
         self.run, self.console, self.pixels = run, console, pixels
-        network = run.model() if model is None else model
+        served = run.model() if model is None else model
         self._familiarity = familiarity.load(run)
         self._outputs = {PROBABILITIES: PROBABILITIES}
         if self._familiarity is not None:
-            network = familiarity.attach(network, self._familiarity)
+            served = familiarity.attach(served, self._familiarity)
             self._outputs[familiarity.OUTPUT] = familiarity.OUTPUT
         self.judged, self.chosen = tuple(judged), tuple(chosen)
         self._fingerprint = run.split().fingerprint
@@ -79,7 +98,7 @@ class Maker:
             self.photos = scoring.take(pixels, chosen)
             calibration.refuse_blank(self.photos)
         self.conversion = Conversion(
-            network, calibration=self.photos, progress=self._calibrating
+            served, calibration=self.photos, progress=self._calibrating
         )
         self._bar: Any = None
 

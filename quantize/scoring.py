@@ -131,7 +131,7 @@ def score_file(
             f"got one with {', '.join(classifier.labels)}"
         )
     found: dict[str, list[Any]] = {}
-    places = _places(pixels, rows)
+    places = places_of(pixels, rows)
     for start in range(0, len(rows), CHUNK):
         some = places[start : start + CHUNK]
         for role, values in classifier.run(pixels.array[some]).items():
@@ -150,10 +150,10 @@ def score_file(
 
 def take(pixels: batches.Pixels, rows: Sequence[Row]) -> npt.NDArray[np.uint8]:
     """A copy of these photos' pixels, uint8 [len(rows), H, W, 3]."""
-    return pixels.array[_places(pixels, rows)]
+    return pixels.array[places_of(pixels, rows)]
 
 
-def _places(pixels: batches.Pixels, rows: Sequence[Row]) -> list[int]:
+def places_of(pixels: batches.Pixels, rows: Sequence[Row]) -> list[int]:
     """Where each photo lies in the array.
 
     Found by content: pixels decoded by an earlier step may know a photo under another
