@@ -1,4 +1,4 @@
-# make quickstart | test | lint | bench | legs | backbones | device-test | app | requirements | clean
+# make quickstart | test | lint | bench | legs | backbones | device-test | app | screenshots | requirements | clean
 # Needs python3 (3.10 to 3.13, with venv) and make. uv is used where it is on the
 # PATH; else it is brought into .venv. A second call starts at once: each step leaves
 # a stamp in .venv that depends on the pinned requirements.
@@ -14,7 +14,7 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND='make requirements' $(UV) pip compile --qui
 	--universal --python-version 3.10 --generate-hashes --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 
-.PHONY: quickstart test lint format bench legs backbones device-test app requirements clean python
+.PHONY: quickstart test lint format bench legs backbones device-test app screenshots requirements clean python
 .DELETE_ON_ERROR:
 
 # Draw the sample photos, build a classifier on them, ask it about two new pictures.

@@ -166,7 +166,7 @@ def test_from_an_unsure_photo_to_a_label_by_key(visit: Visit, place: Path) -> No
     visit.rest()
     page.get_by_role("link", name="Classify").click()
     visit.drop(("dim.png", DIM))
-    visit.see("unsure")
+    page.locator(".eg-badge", has_text="unsure").wait_for()
     visit.rest()
     page.get_by_role("link", name="Review").click()
     visit.see("What is it?")
