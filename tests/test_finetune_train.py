@@ -181,6 +181,34 @@ def test_patience_ends_a_hopeless_run(tmp_path: Path) -> None:
     assert len(it.history) < 1 + settings.epochs
 
 
+def test_time_that_runs_out_ends_training_with_what_it_has(tmp_path: Path) -> None:
+    it = trainer(tmp_path / "c")
+    left = iter([1e6] * 7 + [0.0] * 99)
+    it._time_left = lambda: next(left)
+    it.start()
+    it.run(quiet)  # five steps an epoch, and a look at the plan after it
+    assert [epoch.epoch for epoch in it.history] == [0, 1, 2]
+    assert it.best is not None and it.best.epoch > 0
+    planned = trainer(tmp_path / "d")
+    seconds = iter([9.0] * 5 + [2.5] * 99)
+    planned._time_left = lambda: next(seconds)
+    planned.start()
+    planned._plan(1, 1.0)  # the first look: nine more epochs fit
+    assert planned.planned == BASE.epochs
+    for _ in range(4):
+        next(seconds)
+    planned._plan(1, 1.0)
+    assert planned.planned == 3  # two more fit, so the rate falls by then
+    none = trainer(tmp_path / "e")
+    none._from_probe, none._time_left = True, lambda: -1.0
+    none.start()
+    none.planned = 0
+    start = weights_of(none.model)
+    none.run(quiet)
+    for mine, theirs in zip(weights_of(none.model), start, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
 def test_nan_stops_with_the_step_and_keeps_the_last_good_weights(
     tmp_path: Path,
 ) -> None:
@@ -317,6 +345,25 @@ def test_changed_photos_are_noticed_on_resume(
     Image.new("RGB", (SIZE, SIZE), "red").save(first)
     with pytest.raises(EdgegraftError, match="changed set"):
         finetune(None, BASE, folder, Console(), resume=True)
+
+
+def test_mixed_precision_leaves_a_float32_network(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Asked for on a CPU, and with photos that are 1:8, which is said."""
+    few = tmp_path / "few"
+    shutil.copytree(photos, few)
+    for path in sorted((few / "blue").glob("*.png"))[4:]:
+        path.unlink()
+    settings = Settings.from_dict(
+        {**BASE.to_dict(), "precision": "bfloat16", "epochs": 1}
+    )
+    run, prepared, model = finetune(few, settings, tmp_path / "run", Console())
+    prepared.pixels.close()
+    assert "unbalanced: " in capsys.readouterr().out
+    assert {layer.dtype_policy.name for layer in model._flatten_layers()} == {"float32"}
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+    assert run.trained
 
 
 def test_a_finished_run_resumes_to_itself(trained: Run) -> None:
