@@ -15,6 +15,7 @@ DIR holds photos/cats_dogs/train and keras_home. Ends in one JSON line.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -92,14 +93,14 @@ def peer(settings: Settings, folder: Path) -> Any:
     """A compiled network and its photos, as a Keras user has them."""
     tf, k = tensorflow(), keras()
     how = preset(settings.augment)
-    found = k.utils.image_dataset_from_directory(
-        str(folder / "0"),
-        label_mode="categorical",
-        image_size=(settings.size, settings.size),
-        batch_size=settings.batch,
-        seed=0,
-        verbose=0,
-    )
+    with contextlib.redirect_stdout(sys.stderr):  # it counts the files aloud
+        found = k.utils.image_dataset_from_directory(
+            str(folder / "0"),
+            label_mode="categorical",
+            image_size=(settings.size, settings.size),
+            batch_size=settings.batch,
+            seed=0,
+        )
 
     def vary(images: Any, truth: Any) -> Any:
         seed = tf.random.uniform([2], maxval=2**31 - 1, dtype=tf.int32)
