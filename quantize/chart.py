@@ -13,9 +13,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from quantize import decide
+from quantize import decide, labels
 
 if TYPE_CHECKING:
     from quantize.measured import Comparison, Measured
@@ -25,7 +25,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 18.0, 18.0, 50.0
 _LARGEST, _SMALLEST = 26.0, 5.0  # radii in pixels
 _LINE = 17.0  # height of a label
 _GLYPH = 7.2  # mean width of a label's character
-_SPREAD = 6.0  # times apart by more than this are drawn on a logarithmic axis
+SPREAD = 6.0  # times apart by more than this are drawn on a logarithmic axis
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class _Axes:
         self, size: Size, times: Sequence[float], shares: Sequence[float]
     ) -> None:
         self.size = size
-        self.log = max(times) > _SPREAD * min(times)
+        self.log = max(times) > SPREAD * min(times)
         if self.log:
             self.low, self.high = min(times) / 1.6, max(times) * 1.6
         else:
@@ -213,62 +213,24 @@ def colour(number: int, file: Measured) -> str:
 
 
 def _labels(axes: _Axes, points: Sequence[_Point]) -> list[str]:
-    """Names beside the bubbles: right, left, over or under, where there is room, else
-    pushed down with a line to the bubble."""
-    parts: list[str] = []
-    taken = [
-        _Box(p.x - p.radius, p.y - p.radius, p.x + p.radius, p.y + p.radius)
+    """Names beside the bubbles, with a line where they had to move away."""
+    bubbles = [
+        labels.Bubble(p.x, p.y, p.radius, _GLYPH * len(p.file.title), _LINE)
         for p in points
     ]
-    for point in sorted(points, key=lambda p: (p.y, p.x)):
-        title, gap = point.file.title, point.radius + 6
-        width = _GLYPH * len(title)
-        places = [
-            (point.x + gap, point.y, "start"),
-            (point.x - gap, point.y, "end"),
-            (point.x, point.y - gap - 4, "middle"),
-            (point.x, point.y + gap + 4, "middle"),
-        ]
-        places += [(point.x + gap, point.y + n * _LINE, "start") for n in range(2, 20)]
-        for x, y, anchor in places:
-            left = x - {"start": 0.0, "middle": width / 2, "end": width}[anchor]
-            box = _Box(left, y - _LINE / 2, left + width, y + _LINE / 2)
-            if box.inside(axes.size) and not any(box.over(other) for other in taken):
-                break
-        taken.append(box)
-        if abs(y - point.y) > gap + _LINE:
+    room = labels.Box(_LEFT, 0, axes.size.width, axes.size.height - _BOTTOM)
+    parts: list[str] = []
+    for point, label in zip(points, labels.place(bubbles, room), strict=True):
+        if label.far:
+            edge = label.x + (3 if label.anchor == "end" else -3)
             parts.append(
                 f'<path class="leader" d="M{point.x:.1f} {point.y:.1f}'
-                f'L{x - 3:.1f} {y:.1f}"/>'
+                f'L{edge:.1f} {label.y:.1f}"/>'
             )
         kind = f"name {colour(point.number, point.file)}"
-        parts.append(_text(x, y + 4, title, kind, anchor))
+        name = point.file.title
+        parts.append(_text(label.x, label.y + 4, name, kind, label.anchor))
     return parts
-
-
-class _Box(NamedTuple):
-    """A rectangle in pixels."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-    def over(self, other: _Box) -> bool:
-        return (
-            self.left < other.right
-            and other.left < self.right
-            and self.top < other.bottom
-            and other.top < self.bottom
-        )
-
-    def inside(self, size: Size) -> bool:
-        return (
-            self.left >= _LEFT
-            and self.right <= size.width
-            and self.top >= 0
-            and self.bottom <= size.height - _BOTTOM
-        )
 
 
 def _text(x: float, y: float, text: str, kind: str, anchor: str) -> str:

@@ -9,29 +9,20 @@ import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
-from finetune.report import GRID, INK, MUTED
 from finetune.run import write_atomic
-from quantize import decide
+from quantize import picture
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from quantize.measured import Comparison, Measured
     from quantize.timing import Setting, Timing
 
-REJECTED = "#c92a2a"
-# Wong 2011, "Points of view: color blindness", Nature Methods 8:441, in an order that
-# keeps neighbours apart
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 _GIVES = (
     *("file", "accuracy", "95 % interval", "drop", "p", "agree", "cal. error"),
     *("refuses", "MB", "M mult-adds", "needs"),
 )
 _COSTS = ("file", "load", "first", "p50", "p95", "p99", "photos/s", "memory")
-_LABEL_HEIGHT = 26  # points: a name and its figures
-_SMALLEST_BUBBLE, _LARGEST_BUBBLE = 90.0, 900.0  # areas, square points
 
 
 def write(comparison: Comparison) -> None:
@@ -42,7 +33,9 @@ def write(comparison: Comparison) -> None:
         folder / "comparison.json", lambda to: to.write_text(text, encoding="utf-8")
     )
     write_csv(folder / "comparison.csv", comparison)
-    draw(folder / "comparison.png", comparison)
+    picture.draw(
+        folder / "comparison.png", comparison, where(comparison, comparison.judged)
+    )
 
 
 def table(comparison: Comparison) -> list[str]:
@@ -64,7 +57,7 @@ def table(comparison: Comparison) -> list[str]:
         lines += [
             "",
             *_columns(_COSTS, rows),
-            f"ms, MiB; on {_host(comparison, setting)}",
+            f"ms, MiB; on {where(comparison, setting)}",
         ]
     return lines
 
@@ -121,7 +114,7 @@ def _costs(timing: Timing) -> list[str]:
     ]
 
 
-def _host(comparison: Comparison, setting: Setting) -> str:
+def where(comparison: Comparison, setting: Setting) -> str:
     """A setting in words; of this host also cores and architecture."""
     if setting.host == comparison.host["board"]:
         return f"{host_line(comparison)}, {setting.how}"
@@ -154,126 +147,3 @@ def write_csv(path: Path, comparison: Comparison) -> None:
             )
 
     write_atomic(path, write)
-
-
-def draw(path: Path, comparison: Comparison) -> None:
-    """comparison.png: accuracy against latency; a bubble's area is the file's size.
-
-    The bar through a bubble is the 95 % interval of its accuracy; times are those of
-    the setting that the choice went by.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.6, 4.6), dpi=150, layout="constrained")
-    axes: Axes = figure.add_subplot()
-    setting = comparison.judged
-    points = [
-        _Point(measured, timing.p50_ms)
-        for measured in comparison.files
-        if (timing := measured.at(setting))
-    ]
-    largest = max(point.file.size_bytes for point in points)
-    on_front = decide.front(comparison.files, setting)
-    best = [point for point in points if point.file in on_front]
-    best.sort(key=lambda point: point.ms)
-    axes.plot(
-        [point.ms for point in best],
-        [100 * point.file.evaluation.accuracy for point in best],
-        color=MUTED,
-        linewidth=1,
-        linestyle="--",
-    )
-    for number, point in enumerate(points):
-        rejected = point.file.rejected
-        colour = REJECTED if rejected else COLOURS[number % len(COLOURS)]
-        near = [p for p in points[:number] if _overlaps(p, point, points)]
-        _bubble(axes, point, colour, point.file.size_bytes / largest, len(near))
-    _frame(axes, points)
-    count = points[0].file.evaluation.photos
-    axes.set_title(
-        f"{comparison.run}: accuracy against latency",
-        loc="left",
-        fontsize=11,
-        color=INK,
-        weight="bold",
-        pad=22,
-    )
-    axes.text(
-        0,
-        1.02,
-        f"{count:,} test photos, bars: 95 % interval, area: file size, dashed: the "
-        "Pareto front",
-        transform=axes.transAxes,
-        fontsize=8,
-        color=MUTED,
-        va="bottom",
-    )
-    figure.supxlabel(
-        _host(comparison, setting), fontsize=7, color=MUTED, x=0.99, ha="right"
-    )
-    write_atomic(path, lambda to: figure.savefig(to, format="png", facecolor="white"))
-
-
-class _Point(NamedTuple):
-    """A file and its median latency in the setting that is drawn."""
-
-    file: Measured
-    ms: float
-
-
-def _overlaps(a: _Point, b: _Point, points: Sequence[_Point]) -> bool:
-    """Whether two labels would lie on each other."""
-    slowest = max(point.ms for point in points)
-    apart = abs(a.file.evaluation.accuracy - b.file.evaluation.accuracy)
-    return abs(a.ms - b.ms) < slowest / 4 and apart < 0.001
-
-
-def _bubble(axes: Axes, point: _Point, colour: str, share: float, below: int) -> None:
-    """`below`: so many labels that would lie on this one come before it."""
-    from matplotlib.patheffects import withStroke
-
-    measured, ms = point
-    low, high = (100 * end for end in measured.evaluation.interval)
-    accuracy = 100 * measured.evaluation.accuracy
-    axes.vlines(ms, low, high, color=colour, linewidth=1.4, alpha=0.55)
-    area = max(_SMALLEST_BUBBLE, _LARGEST_BUBBLE * share)
-    axes.scatter(ms, accuracy, s=area, color=colour, edgecolors="white", zorder=3)
-    radius = (area / 3.1416) ** 0.5
-    halo = [withStroke(linewidth=3, foreground="white")]  # over another's bar
-    axes.annotate(
-        f"{measured.title}\n",
-        (ms, accuracy),
-        xytext=(radius + 5, -_LABEL_HEIGHT * below),
-        textcoords="offset points",
-        fontsize=9,
-        weight="bold",
-        color=colour,
-        va="center",
-        path_effects=halo,
-    )
-    axes.annotate(
-        f"\n{accuracy:.1f} %, {ms:.1f} ms, {measured.size_bytes / 1e6:.2f} MB",
-        (ms, accuracy),
-        xytext=(radius + 5, -_LABEL_HEIGHT * below),
-        textcoords="offset points",
-        fontsize=8,
-        color=INK,
-        va="center",
-        path_effects=halo,
-    )
-
-
-def _frame(axes: Axes, points: Sequence[_Point]) -> None:
-    """Room for the words on the right, axes that begin at no latency."""
-    slowest = max(point.ms for point in points)
-    axes.set_xlim(0, slowest * 1.55)
-    ends: list[Any] = [end for p in points for end in p.file.evaluation.interval]
-    margin = max(0.4, 8 * (max(ends) - min(ends)))
-    axes.set_ylim(100 * min(ends) - margin, min(100 * max(ends) + margin, 100.6))
-    axes.set_xlabel("median latency, ms for one photo", fontsize=9, color=INK)
-    axes.set_ylabel("test accuracy, %", fontsize=9, color=INK)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(MUTED)
-    axes.tick_params(colors=MUTED, labelsize=8)
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)

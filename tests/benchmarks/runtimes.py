@@ -171,7 +171,7 @@ def _tell(rows: list[dict[str, Any]], machine: str, photos: int) -> None:
 def _network(given: Path | None, work: Path) -> tuple[Path, Any]:
     """(folder with the two files, true label numbers of the test photos); writes
     calibration.npy and test.npy, uint8 [N, 224, 224, 3], into `work`."""
-    from tests.legs.run import _build
+    from tests.legs.run import build
 
     if given is None and not os.environ.get("EDGEGRAFT_ASSETS"):
         subprocess.run([sys.executable, "-c", RANDOM, work], cwd=ROOT, check=True)
@@ -180,7 +180,7 @@ def _network(given: Path | None, work: Path) -> tuple[Path, Any]:
     from finetune.run import Run
     from quantize import scoring
 
-    run = Run.open(given or _build()[0].parents[1])
+    run = Run.open(given or build()[0].parents[1])
     console = scoring.Silent()
     with scoring.decode(run, scoring.rows_of(run, "test"), console) as pixels:
         rows = scoring.rows_of(run, "test")

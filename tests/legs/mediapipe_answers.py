@@ -1,8 +1,9 @@
 """What MediaPipe's ImageClassifier makes of a model file and a folder of photos.
 
 Runs in an environment with MediaPipe and without edgegraft: the file's path is all
-it gets. Prints one JSON document: version, labels, and the best label of each photo,
-handed over at the size of the model's input ("input") and at its own ("full").
+it gets. Prints one JSON document: version, labels, and for each photo its best label
+and how familiar it is, by the heads' names: handed over at the size of the model's
+input ("input") and at its own ("full").
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def main(model: str, photos: str) -> int:
     with zipfile.ZipFile(model) as attached:  # what our own file says of its input
         recipe = json.loads(attached.read("card.json"))["input"]
     size = (recipe["width"], recipe["height"])
-    best: dict[str, dict[str, str]] = {"input": {}, "full": {}}
+    best: dict[str, dict[str, tuple[str, float | None]]] = {"input": {}, "full": {}}
     labels: set[str] = set()
     with vision.ImageClassifier.create_from_options(options) as classifier:
         for path in sorted(Path(photos).rglob("*")):
@@ -38,10 +39,19 @@ def main(model: str, photos: str) -> int:
                 image = mp.Image(
                     image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(picture)
                 )
-                ranking = classifier.classify(image).classifications[0].categories
+                heads = {
+                    head.head_name: head.categories
+                    for head in classifier.classify(image).classifications
+                }
+                ranking = heads["probabilities"]
                 labels.update(category.category_name for category in ranking)
-                best[name][str(path)] = ranking[0].category_name
-    print(json.dumps({"version": mp.__version__, "labels": sorted(labels), **best}))
+                seen = heads.get("familiarity")
+                best[name][str(path)] = (
+                    ranking[0].category_name,
+                    seen[0].score if seen else None,
+                )
+    client = f"MediaPipe {mp.__version__}"
+    print(json.dumps({"client": client, "labels": sorted(labels), **best}))
     return 0
 
 

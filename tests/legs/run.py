@@ -7,7 +7,9 @@
    labels, and agrees with `edge classify` on 98.5 % of the photos: handed over at the
    input's size, and at full size (MediaPipe then resizes by itself, without
    smoothing).
-4. A Ray cluster of two workers gives the answers and the errors of one machine.
+4. The same in a browser: MediaPipe's tasks-vision (npm) in a headless Chromium, with
+   no request to another machine. Both clients find the second output, familiarity, too.
+5. A Ray cluster of two workers gives the answers and the errors of one machine.
 
 The file is built by `edgegraft build`: on real photos with pretrained weights where
 EDGEGRAFT_ASSETS is set, else on the drawn sample set. A network trained from scratch
@@ -21,6 +23,8 @@ environments and the model are kept in .legs/ between calls.
 from __future__ import annotations
 
 import argparse
+import base64
+import hashlib
 import json
 import os
 import shutil
@@ -32,13 +36,22 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.legs import foreign  # noqa: E402
+
 LEGS = ROOT / ".legs"
 REQUIREMENTS = ROOT / "requirements"
-MEDIAPIPE_AGREEMENT = 0.985
+TASKS_VISION = "1.1.0"  # of npm's @mediapipe/tasks-vision
+TASKS_VISION_SHA512 = (
+    "ZJqh0wMKOINorfSffvDAxzyO1//c+FiG3IkzOdNDnLqvBB3DbMfj0bB/tys2SNf9S914sgoIbIpF4HTOi33"
+    "6cg=="
+)
+BROWSER_PHOTOS = "100"  # of the test photos, spread
 MEDIAPIPE_LIBRARIES = "libegl1 libgles2 libgl1 libglib2.0-0"
 
 
-# Photo to its ranking, best first: (label, probability).
+# Photo to its ranking, best first: (label, probability); then familiarity, if any.
 Answers = dict[str, list[tuple[str, float]]]
 
 
@@ -168,24 +181,52 @@ def leg_mediapipe(bench: Bench) -> str:
             f"{_last_line(done.stderr)} (MediaPipe needs, on Debian: "
             f"apt install {MEDIAPIPE_LIBRARIES})"
         )
-    answers: dict[str, Any] = json.loads(done.stdout)
-    ours = {photo: ranking[0][0] for photo, ranking in bench.litert().items()}
-    if not ours or not set(ours.values()) <= set(answers["labels"]):
-        raise Failed(f"expected the labels {set(ours.values())}, got {answers}")
-    shares = {}
-    for size in ("input", "full"):
-        theirs: dict[str, str] = answers[size]
-        same = sum(theirs.get(photo) == label for photo, label in ours.items())
-        shares[size] = same / len(ours)
-    told = (
-        f"MediaPipe {answers['version']} agrees with edge classify on "
-        f"{shares['full']:.2%} of {len(ours)} photos handed over at full size, "
-        f"{shares['input']:.2%} at the input's size; labels {answers['labels']}"
+    return _judged(bench, json.loads(done.stdout))
+
+
+def leg_browser(bench: Bench) -> str:
+    from tests import browser
+
+    reason = browser.why_not() or (None if shutil.which("npm") else "no npm here")
+    if reason:
+        raise Skipped(reason)
+    model, photos = bench.model()
+    script = Path(__file__).with_name("browser_answers.py")
+    done = _run(
+        [sys.executable, script, _tasks_vision(), model, photos, BROWSER_PHOTOS]
     )
-    judged = shares if bench.judged else {"input": shares["input"]}
-    if min(judged.values()) < MEDIAPIPE_AGREEMENT:
-        raise Failed(f"{told}; expected {MEDIAPIPE_AGREEMENT:.1%}")
-    return told
+    if done.returncode:
+        raise Failed(_last_line(done.stderr))
+    return _judged(bench, json.loads(done.stdout))
+
+
+def _judged(bench: Bench, theirs: dict[str, Any]) -> str:
+    """How a foreign client's answers compare with ours on the same photos."""
+    ours = {p: r for p, r in bench.litert().items() if p in theirs["input"]}
+    try:
+        return foreign.judge(ours, theirs, sure=bench.judged)
+    except foreign.Disagreement as told:
+        raise Failed(str(told)) from None
+
+
+def _tasks_vision() -> Path:
+    """The unpacked npm package, checked against the digest it had when pinned."""
+    folder = LEGS / "tasks-vision"
+    stamp = folder / f"{TASKS_VISION_SHA512[:12].replace('/', '_')}.whole"
+    if not stamp.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        wanted = f"@mediapipe/tasks-vision@{TASKS_VISION}"
+        done = _run(["npm", "pack", "--silent", "--pack-destination", folder, wanted])
+        if done.returncode:
+            raise Skipped(f"npm cannot fetch {wanted}: {_last_line(done.stderr)}")
+        (archive,) = folder.glob("*.tgz")
+        digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest())
+        if digest.decode() != TASKS_VISION_SHA512:
+            raise Failed(f"expected another {wanted}, its sha512 is {digest.decode()}")
+        shutil.unpack_archive(archive, folder, "gztar", filter="data")
+        stamp.touch()
+    return folder / "package"
 
 
 def leg_ray(bench: Bench) -> str:
@@ -215,6 +256,7 @@ LEG: dict[str, Callable[[Bench], str]] = {
     "edge": leg_edge,
     "tflite-runtime": leg_tflite_runtime,
     "mediapipe": leg_mediapipe,
+    "browser": leg_browser,
     "ray": leg_ray,
 }
 HERE = {"PYTHONPATH": str(ROOT)}
@@ -233,7 +275,14 @@ def _answers(
         raise Failed(f"expected the runtime {runtime}, got {document['runtime']}")
     # The ranking, not the label: it is there also where a photo is refused as unknown.
     return {
-        answer["photo"]: [(r["label"], r["probability"]) for r in answer["ranking"]]
+        answer["photo"]: [
+            *((r["label"], r["probability"]) for r in answer["ranking"]),
+            *(
+                [(foreign.FAMILIARITY, answer["familiarity"])]
+                if answer.get("familiarity") is not None
+                else []
+            ),
+        ]
         for answer in document["photos"]
     }
 

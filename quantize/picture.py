@@ -1,0 +1,190 @@
+"""comparison.png: accuracy against latency, for a README or a slide.
+
+It does not know: how anything was measured, or the page's own plot (chart).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from finetune.report import GRID, INK, MUTED
+from finetune.run import write_atomic
+from quantize import chart, decide, labels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from quantize.measured import Comparison, Measured
+
+REJECTED = "#c92a2a"
+# Wong 2011, "Points of view: color blindness", Nature Methods 8:441, in an order that
+# keeps neighbours apart
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+# In points: a name and its figures; the mean width of a character of each
+_LABEL_HEIGHT, _NAME_GLYPH, _GLYPH = 26, 5.8, 4.6
+_SMALLEST_BUBBLE, _LARGEST_BUBBLE = 90.0, 900.0  # areas, square points
+
+
+def draw(path: Path, comparison: Comparison, where: str) -> None:
+    """comparison.png: accuracy against latency; a bubble's area is the file's size.
+
+    The bar through a bubble is the 95 % interval of its accuracy; times are those of
+    the setting that the choice went by, `where` in words.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.6, 4.6), dpi=150, layout="constrained")
+    axes: Axes = figure.add_subplot()
+    setting = comparison.judged
+    points = [
+        _Point(
+            measured,
+            timing.p50_ms,
+            REJECTED if measured.rejected else COLOURS[number % len(COLOURS)],
+        )
+        for number, measured in enumerate(comparison.files)
+        if (timing := measured.at(setting))
+    ]
+    largest = max(point.file.size_bytes for point in points)
+    on_front = decide.front(comparison.files, setting)
+    best = [point for point in points if point.file in on_front]
+    best.sort(key=lambda point: point.ms)
+    axes.plot(
+        [point.ms for point in best],
+        [100 * point.file.evaluation.accuracy for point in best],
+        color=MUTED,
+        linewidth=1,
+        linestyle="--",
+        drawstyle="steps-post",  # what can be had at most by that time
+    )
+    for point in points:
+        _bubble(axes, point, _area(point, largest))
+    _frame(axes, points)
+    count = points[0].file.evaluation.photos
+    axes.set_title(
+        f"{comparison.run}: accuracy against latency",
+        loc="left",
+        fontsize=11,
+        color=INK,
+        weight="bold",
+        pad=22,
+    )
+    axes.text(
+        0,
+        1.02,
+        f"{count:,} test photos, bars: 95 % interval, area: file size, dashed: the "
+        "Pareto front",
+        transform=axes.transAxes,
+        fontsize=8,
+        color=MUTED,
+        va="bottom",
+    )
+    figure.supxlabel(where, fontsize=7, color=MUTED, x=0.99, ha="right")
+    _names(axes, points, largest)
+    write_atomic(path, lambda to: figure.savefig(to, format="png", facecolor="white"))
+
+
+class _Point(NamedTuple):
+    """A file, its median latency in the setting that is drawn, and its colour."""
+
+    file: Measured
+    ms: float
+    colour: str
+
+
+def _area(point: _Point, largest: int) -> float:
+    """Of a bubble, in square points."""
+    share = point.file.size_bytes / largest
+    return max(_SMALLEST_BUBBLE, _LARGEST_BUBBLE * share)
+
+
+def _bubble(axes: Axes, point: _Point, area: float) -> None:
+    measured, ms, colour = point
+    low, high = (100 * end for end in measured.evaluation.interval)
+    accuracy = 100 * measured.evaluation.accuracy
+    axes.vlines(ms, low, high, color=colour, linewidth=1.4, alpha=0.55)
+    # where bubbles lie on each other, the smaller is on top
+    axes.scatter(
+        ms,
+        accuracy,
+        s=area,
+        color=colour,
+        edgecolors="white",
+        zorder=3 + 1 / (1 + area),
+    )
+
+
+def _names(axes: Axes, points: Sequence[_Point], largest: int) -> None:
+    """Two lines beside each bubble, none on another; the layout is settled first."""
+    from matplotlib.patheffects import withStroke
+
+    figure: Any = axes.figure
+    figure.draw_without_rendering()
+    height = figure.bbox.height
+    pixels = figure.dpi / 72  # in a point
+
+    def told(point: _Point) -> str:
+        share, mb = point.file.evaluation.accuracy, point.file.size_bytes / 1e6
+        return f"{100 * share:.1f} %, {point.ms:.1f} ms, {mb:.2f} MB"
+
+    bubbles = []
+    for point in points:
+        spot = (point.ms, 100 * point.file.evaluation.accuracy)
+        x, y = axes.transData.transform(spot)
+        radius = (_area(point, largest) / math.pi) ** 0.5 * pixels
+        glyphs = max(_NAME_GLYPH * len(point.file.title), _GLYPH * len(told(point)))
+        bubbles.append(
+            labels.Bubble(
+                x, height - y, radius, glyphs * pixels, _LABEL_HEIGHT * pixels
+            )
+        )
+    frame = axes.bbox
+    room = labels.Box(frame.x0, height - frame.y1, figure.bbox.x1, height - frame.y0)
+    for point, label in zip(points, labels.place(bubbles, room), strict=True):
+        side = {"start": "left", "middle": "center", "end": "right"}[label.anchor]
+        style: dict[str, Any] = {
+            "xycoords": "figure pixels",
+            "ha": side,
+            "path_effects": [withStroke(linewidth=3, foreground="white")],
+            "annotation_clip": False,
+        }
+        place = (label.x, height - label.y)
+        if label.far:
+            spot = (point.ms, 100 * point.file.evaluation.accuracy)
+            line: dict[str, Any] = {"arrowstyle": "-", "color": GRID, "zorder": 1}
+            axes.annotate("", spot, place, textcoords="figure pixels", arrowprops=line)
+        axes.annotate(
+            point.file.title,
+            place,
+            va="bottom",
+            fontsize=9,
+            weight="bold",
+            color=point.colour,
+            **style,
+        )
+        axes.annotate(told(point), place, va="top", fontsize=8, color=INK, **style)
+
+
+def _frame(axes: Axes, points: Sequence[_Point]) -> None:
+    """Room for the words on the right; latency from 0, or logarithmic."""
+    fastest, slowest = min(p.ms for p in points), max(p.ms for p in points)
+    if slowest > chart.SPREAD * fastest:
+        axes.set_xscale("log")
+        axes.set_xlim(fastest / 1.5, slowest * (slowest / fastest) ** 0.35)
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
+    else:
+        axes.set_xlim(0, slowest * 1.55)
+    ends: list[Any] = [end for p in points for end in p.file.evaluation.interval]
+    margin = max(0.4, 8 * (max(ends) - min(ends)))
+    axes.set_ylim(100 * min(ends) - margin, min(100 * max(ends) + margin, 100.6))
+    axes.set_xlabel("median latency, ms for one photo", fontsize=9, color=INK)
+    axes.set_ylabel("test accuracy, %", fontsize=9, color=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(MUTED)
+    axes.tick_params(colors=MUTED, labelsize=8)
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)

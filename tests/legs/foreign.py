@@ -1,0 +1,73 @@
+"""What a foreign client says of photos, against `edge classify`: label and familiarity.
+
+It does not know: who the client is, or how it was asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+AGREEMENT = 0.985  # of the photos have the same best label
+# Of familiarity, which goes from 0 to 1 in steps of 1/256. At the input's size both see
+# the same pixels, and XNNPACK's releases round a little differently.
+MOST_APART = 4 / 256
+FAMILIARITY = "familiarity"
+
+Ours = Mapping[str, Sequence[tuple[str, float]]]
+
+
+class Disagreement(Exception):
+    """It does not say what `edge classify` says, and how much not."""
+
+
+def judge(ours: Ours, theirs: Mapping[str, Any], *, sure: bool) -> str:
+    """A sentence of how well they agree; Disagreement where not well enough.
+
+    `ours`: photo to ranking, familiarity last if the file has it. `theirs`: "client",
+    "labels", and for "input" and "full" size photo to (best label, familiarity).
+    Not `sure`: a network unsure of many photos, judged at the input's size only.
+    """
+    best = {photo: ranking[0][0] for photo, ranking in ours.items()}
+    if not best or not set(best.values()) <= set(theirs["labels"]):
+        raise Disagreement(f"expected the labels {set(best.values())}, got {theirs}")
+    shares = {}
+    for size in ("input", "full"):
+        answers = theirs[size]
+        found = {photo: answers[photo][0] for photo in best if photo in answers}
+        same = sum(found.get(photo) == label for photo, label in best.items())
+        shares[size] = same / len(best)
+    told = (
+        f"{theirs['client']} agrees with edge classify on {shares['full']:.2%} of "
+        f"{len(best)} photos handed over at full size, {shares['input']:.2%} at the "
+        f"input's size; labels {theirs['labels']}"
+    )
+    judged = shares.values() if sure else [shares["input"]]
+    if min(judged) < AGREEMENT:
+        raise Disagreement(f"{told}; expected {AGREEMENT:.1%}")
+    return f"{told}; {_familiarity(ours, theirs['input'])}"
+
+
+def _familiarity(ours: Ours, theirs: Mapping[str, Any]) -> str:
+    """The second output, photo by photo, on the same pixels."""
+    known = {
+        photo: ranking[-1][1]
+        for photo, ranking in ours.items()
+        if ranking[-1][0] == FAMILIARITY
+    }
+    if not known:
+        return "the file has no familiarity"
+    missing = [photo for photo in known if theirs[photo][1] is None]
+    if missing:
+        raise Disagreement(
+            f"expected a head named {FAMILIARITY}, got none for {missing[0]}"
+        )
+    apart = sorted(abs(theirs[photo][1] - value) for photo, value in known.items())
+    told = (
+        f"familiarity, its second head, is {median(apart):.4f} apart in the middle, "
+        f"{apart[-1]:.4f} at most"
+    )
+    if median(apart) > MOST_APART:
+        raise Disagreement(f"{told}; expected {MOST_APART:.4f} in the middle")
+    return told
