@@ -100,6 +100,37 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         choices=PRECISIONS,
         help="numbers to train in (default: auto, bfloat16 on GPUs that gain from it)",
     )
+    add(
+        "--teacher",
+        metavar="RUN_OR_MODEL",
+        help="a better run or .tflite whose soft answers are learnt (distillation)",
+    )
+    add(
+        "--unlabelled",
+        metavar="DIR",
+        help="photos without labels, of the same kind, that the teacher answers",
+    )
+    add(
+        "--teacher-temperature",
+        type=float,
+        metavar="T",
+        help="softens the teacher's answers (default: "
+        f"{default.teacher_temperature:g})",
+    )
+    add(
+        "--teacher-views",
+        type=int,
+        metavar="N",
+        help="show the teacher each photo in so many fixed variations, and learn them "
+        "all; an epoch is so many times longer (default: 1, the photo itself)",
+    )
+    add(
+        "--teacher-share",
+        type=float,
+        metavar="SHARE",
+        help="of the teacher in what is learnt; the rest is the label (default: "
+        f"{default.teacher_share:g})",
+    )
     add("--label-smoothing", type=float, help="0 is off")
     add(
         "--time-limit",
@@ -169,6 +200,9 @@ def settings_from(args: argparse.Namespace) -> Settings:
     size = {"size": registry.get(backbone).default_size}
     scratch = backbone == "custom_cnn" or given.get("weights") == "none"
     given["backbone"] = backbone
+    for name in ("teacher", "unlabelled"):  # found from any folder, for --resume
+        if name in given:
+            given[name] = str(Path(given[name]).resolve())
     return Settings(**{**(FROM_SCRATCH if scratch else {}), **size, **cnn, **given})
 
 

@@ -29,7 +29,7 @@ from data.folder import Photo, PhotoFolder
 from data.source import Source, choose
 from data.split import Split, make_split
 from edge.errors import EdgegraftError
-from finetune import augmented, doubtful, learning, unwanted
+from finetune import augmented, distill, doubtful, learning, unwanted
 from finetune.console import Console
 from finetune.examples import Examples, class_weights
 from finetune.finished import Finished, calibrated, reported, taught
@@ -73,18 +73,21 @@ def prepare(
     console: Console,
     *,
     known: Split | None = None,
+    unlabelled: Sequence[Photo] = (),
     memory_limit: int = batches.MEMORY_LIMIT,
     add: Path | None = None,
 ) -> Prepared:
     """Decode, audit and split the photos. `known` is a resumed run's split; `add` a
-    folder of more photos to train on, which leave the split as it is without them."""
+    folder of more photos to train on, which leave the split as it is without them.
+    `unlabelled` are decoded with the others and take no further part.
+    """
     folder = source.folder
     added = None if add is None else additions.find(add, folder.labels)
     everything = folder.photos + (added.photos if added else ())
     console.stage(f"{len(folder.photos):,} photos of {', '.join(folder.labels)}")
     with console.bar("decoding photos") as bar:
         pixels = batches.load_through_cache(
-            everything,
+            [*everything, *unlabelled],
             settings.recipe,
             memory_limit=memory_limit,
             progress=bar,
@@ -186,10 +189,17 @@ def train(
     *,
     resume: bool,
     time_left: Callable[[], float] | None = None,
+    lesson: distill.Lesson | None = None,
 ) -> Any:
     """Train, calibrate and report into `run`; returns the network."""
     settings, labels = run.settings, run.labels
     parts = {part: prepared.examples(part, settings.balance) for part in PARTS}
+    learnt = dict(parts)
+    if lesson is not None:
+        learnt["train"], record = lesson.teach(
+            parts["train"], prepared.split, prepared.pixels, settings, console
+        )
+        run.update(distillation=record)
     augmented.draw(
         run.folder / "augmentation.png",
         parts["train"],
@@ -200,16 +210,18 @@ def train(
     seen: list[Floats] = []  # features of train, then val, that the probe was fitted on
 
     def look(found: Floats) -> None:
-        seen.append(found)
-        learning.record(run, found, parts["train"], parts["val"], console)
+        count, judged = len(parts["train"]), len(parts["val"])
+        own = np.concatenate([found[:count], found[-judged:]])  # of labelled photos
+        seen.append(own)
+        learning.record(run, own, parts["train"], parts["val"], console)
         photos = [*prepared.split.part("train"), *prepared.split.part("val")]
         doubtful.by_cross_validation(
-            run, prepared.pixels, photos, found, prepared.together, console
+            run, prepared.pixels, photos, own, prepared.together, console
         )
 
     model, trainer = fit(
         run,
-        parts,
+        learnt,
         origin,
         console,
         resume=resume,
@@ -281,8 +293,15 @@ def finetune(
     found = choose(photos, exclude_from)
     origin = weights.find(record, settings.size, settings.weights)
     known = run.split() if resume else None
+    lesson = distill.Lesson.of(settings, found.folder.labels)
     prepared = prepare(
-        found, settings, console, known=known, memory_limit=memory_limit, add=add
+        found,
+        settings,
+        console,
+        known=known,
+        unlabelled=lesson.unlabelled if lesson else (),
+        memory_limit=memory_limit,
+        add=add,
     )
     if not resume:
         config = describe(prepared, settings, photos)
@@ -294,5 +313,7 @@ def finetune(
     elif run.trained:
         console.stage(f"{folder} is trained already")
         return run, prepared, run.model()
-    model = train(run, prepared, origin, console, resume=resume, time_left=left)
+    model = train(
+        run, prepared, origin, console, resume=resume, time_left=left, lesson=lesson
+    )
     return run, prepared, model

@@ -32,6 +32,8 @@ class Settings:
     in epochs; 0 is off. balance: how unbalanced classes are met. precision: the numbers
     it is trained in; what is kept is float32. familiarity: how a photo unlike the
     training photos is told. negatives: a folder of examples of what is not wanted.
+    teacher: a run folder or `.tflite` whose soft answers are learnt; unlabelled: a
+    folder of photos that it answers, too; teacher_*: see `finetune.distill`.
     """
 
     backbone: str = "mobilenet_v2_0.35"
@@ -52,6 +54,11 @@ class Settings:
     precision: str = "auto"
     patience: int = 8
     seed: int = 0
+    teacher: str | None = None
+    unlabelled: str | None = None
+    teacher_temperature: float = 2.0
+    teacher_share: float = 0.9
+    teacher_views: int = 1
     val: float = 0.15
     test: float = 0.15
     familiarity: str = "prototypes"
@@ -97,6 +104,16 @@ class Settings:
         expect("average", "0 to 1000 epochs", self.average, 0 <= self.average <= 1000)
         expect("patience", "at least 1 epoch", self.patience, self.patience >= 1)
         expect("seed", "0 or more", self.seed, 0 <= self.seed < 2**31)
+        share, degrees = self.teacher_share, self.teacher_temperature
+        times = self.teacher_views
+        expect("teacher-share", "above 0 and at most 1", share, 0 < share <= 1)
+        expect("teacher-views", "1 to 100", times, 1 <= times <= 100)
+        expect("teacher-temperature", "0.5 to 20", degrees, 0.5 <= degrees <= 20)
+        if self.unlabelled is not None and self.teacher is None:
+            raise EdgegraftError(
+                "expected --teacher with --unlabelled (somebody has to answer those "
+                f"photos), got --unlabelled {self.unlabelled} alone"
+            )
         for name, part in (("val", self.val), ("test", self.test)):
             expect(name, "a fraction above 0 and below 0.5", part, 0 < part < 0.5)
 

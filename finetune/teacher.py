@@ -1,0 +1,98 @@
+"""A teacher: a run or a `.tflite` file that answers photos for a smaller network.
+
+Does not know: what is done with its answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from data.split import Split
+from edge.classifier import Classifier
+from edge.errors import EdgegraftError
+from edge.preprocess import InputRecipe
+from edge.quiet import without_chatter
+from finetune import features
+from finetune.examples import Floats
+from finetune.run import Run
+
+_FILE = "exports/float32.tflite"
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Who answers. `answer(pixels)` gives probabilities [n, L] in the order of
+    `labels`, for uint8 pixels [n, H, W, 3] made by `recipe`.
+
+    `trained_on`: sha256 of its training photos, None where nobody wrote them down.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    recipe: InputRecipe
+    answer: Callable[[npt.NDArray[np.uint8]], Floats]
+    trained_on: frozenset[str] | None = None
+
+
+def open_teacher(path: Path, labels: Sequence[str]) -> Teacher:
+    """A run folder or a `.tflite` file that knows exactly these labels.
+
+    A run answers through its float32 file, or its network where it has none.
+    EdgegraftError for another thing, or other labels.
+    """
+    if path.is_dir():
+        run, file = Run.open(path), path / _FILE
+        found = _of_file(file) if file.is_file() else _of_network(run, run.model())
+        digests = _digests(run.split(), "train")
+        teacher = replace(found, name=str(path), trained_on=digests)
+    else:
+        teacher = _of_file(path)
+    if set(teacher.labels) != set(labels):
+        raise EdgegraftError(
+            f"expected a teacher with the labels {', '.join(sorted(labels))}, got "
+            f"{path} with {', '.join(sorted(teacher.labels))}; rename the folders of "
+            "photos or train a teacher on these"
+        )
+    return teacher
+
+
+def _of_file(path: Path) -> Teacher:
+    with without_chatter():
+        classifier = Classifier(path)
+    return Teacher(
+        str(path), classifier.labels, classifier.recipe, classifier.probabilities
+    )
+
+
+def _of_network(run: Run, model: Any) -> Teacher:
+    def answer(pixels: npt.NDArray[np.uint8]) -> Floats:
+        return features.compute(model, pixels, np.arange(len(pixels)))
+
+    return Teacher(run.name, run.labels, run.recipe, answer)
+
+
+def _digests(split: Split, part: str) -> frozenset[str]:
+    return frozenset(row.sha256 for row in split.rows if row.part == part)
+
+
+def refuse_leaks(teacher: Teacher, split: Split) -> None:
+    """EdgegraftError when the teacher has learnt photos the student is judged on.
+
+    What it remembers of them would be measured as the student's skill.
+    """
+    if teacher.trained_on is None:
+        return
+    for part in ("test", "val"):
+        known = _digests(split, part) & teacher.trained_on
+        if known:
+            raise EdgegraftError(
+                f"expected a teacher that never saw the {part} part, got "
+                f"{teacher.name}, trained on {len(known):,} of its photos; train both "
+                "with the same photos and --seed, so that they share a split"
+            )

@@ -1,0 +1,246 @@
+"""Distillation: targets by hand, who may teach, and a student that follows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data import batches
+from data.augment import preset
+from data.folder import scan
+from data.split import make_split
+from edge.errors import EdgegraftError
+from edge.preprocess import InputRecipe
+from finetune import distill, views
+from finetune.examples import Examples
+from finetune.settings import Settings
+from finetune.teacher import Teacher, open_teacher, refuse_leaks
+from tests import quantize_room as room
+
+RECIPE = InputRecipe(room.SIZE, room.SIZE)
+SETTINGS = Settings(backbone="custom_cnn", size=room.SIZE, weights="none", teacher="x")
+
+
+class Quiet:
+    """A console that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+    stage = say
+
+    def bar(self, _: str) -> Any:
+        import contextlib
+
+        return contextlib.nullcontext(lambda done, total: None)
+
+
+def redness(pixels: Any) -> Any:
+    """A teacher's answer, [blue, red]: how red the photo is on the whole."""
+    means = pixels.astype(np.float64).mean(axis=(1, 2))
+    red = 1 / (1 + np.exp((means[:, 2] - means[:, 0]) / 10))
+    return np.stack([1 - red, red], axis=1).astype(np.float32)
+
+
+TEACHER = Teacher("redness", room.LABELS, RECIPE, redness)
+
+
+def test_softened_answers_are_those_of_softened_logits() -> None:
+    logits = np.random.default_rng(0).normal(0, 3, (20, 4))
+
+    def softmax(z: Any) -> Any:
+        return np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+
+    answers = softmax(logits).astype(np.float32)
+    for degrees in (1.0, 2.0, 5.0):
+        got = distill.soften(answers, degrees)
+        np.testing.assert_allclose(got, softmax(logits / degrees), atol=1e-5)
+    sure = distill.soften(np.array([[1.0, 0.0]], np.float32), 2.0)
+    assert np.isfinite(sure).all() and sure[0, 0] > 0.999  # int8 files answer 0
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Any:
+    folder = room.write_photos(tmp_path / "photos")
+    found = scan(folder)
+    pixels = batches.load(found.photos, RECIPE)
+    split = make_split(found.photos, pixels.digests, val=0.25, test=0.25)
+    part = split.part("train")
+    truth = np.array([room.LABELS.index(photo.label) for photo in part])
+    rows = np.array([pixels.rows[photo.path] for photo in part])
+    return found, pixels, split, Examples(pixels.array, rows, truth)
+
+
+def test_targets_mix_the_label_and_the_answer(photos: Any) -> None:
+    _, pixels, split, train = photos
+    settings = replace(SETTINGS, teacher_share=0.6, teacher_temperature=3.0)
+    lesson = distill.Lesson(TEACHER)
+    learnt, record = lesson.teach(train, split, pixels, settings, Quiet())
+    answers = redness(train.pixels(np.arange(len(train))))
+    wanted = 0.6 * distill.soften(answers, 3.0) + 0.4 * np.eye(2)[train.truth]
+    got = learnt.targets(np.arange(len(train)), 2, smoothing=0.3)
+    np.testing.assert_allclose(got, wanted, atol=1e-6)
+    assert (
+        record["agrees_with_labels"] == (answers.argmax(axis=1) == train.truth).mean()
+    )
+    assert record["labelled"] == len(train) and record["unlabelled"] == 0
+
+
+def test_a_teacher_with_its_labels_in_another_order(photos: Any) -> None:
+    _, pixels, split, train = photos
+    turned = Teacher("turned", room.LABELS[::-1], RECIPE, lambda p: redness(p)[:, ::-1])
+    one, _ = distill.Lesson(TEACHER).teach(train, split, pixels, SETTINGS, Quiet())
+    other, _ = distill.Lesson(turned).teach(train, split, pixels, SETTINGS, Quiet())
+    np.testing.assert_array_equal(one.soft, other.soft)
+
+
+def test_unlabelled_photos_are_the_teachers_and_never_those_judged(
+    photos: Any, tmp_path: Path
+) -> None:
+    found, _, split, train = photos
+    more = tmp_path / "more"
+    more.mkdir()
+    fresh = room.pixels(6, seed=99)
+    for number, photo in enumerate(fresh):
+        Image.fromarray(photo).save(more / f"{number}.png")
+    (more / "twice.png").write_bytes((more / "0.png").read_bytes())
+    for part in ("val", "test", "train"):
+        taken = split.part(part)[0].path
+        (more / f"of-{part}.png").write_bytes(taken.read_bytes())
+    unlabelled = distill.unlabelled_photos(more)
+    assert len(unlabelled) == 10
+    pixels = batches.load([*found.photos, *unlabelled], RECIPE)
+    lesson, console = distill.Lesson(TEACHER, unlabelled), Quiet()
+    rows = np.array([pixels.rows[photo.path] for photo in split.part("train")])
+    train = replace(train, array=pixels.array, rows=rows)
+    learnt, record = lesson.teach(train, split, pixels, SETTINGS, console)
+    assert record["unlabelled"] == 6 and len(learnt) == len(train) + 6
+    behind = np.arange(len(train), len(learnt))
+    np.testing.assert_array_equal(learnt.pixels(behind), fresh)
+    answers = redness(fresh)
+    np.testing.assert_array_equal(learnt.truth[behind], answers.argmax(axis=1))
+    assert learnt.soft is not None
+    np.testing.assert_allclose(learnt.soft[behind], distill.soften(answers, 2.0))
+    told = " ".join(console.lines)
+    assert "2 unlabelled photos left out: copies of validation or test" in told
+    assert "2 unlabelled photos left out: copies of others" in told
+
+
+def test_views_come_behind_and_keep_their_answers(photos: Any) -> None:
+    _, pixels, split, train = photos
+    settings = replace(SETTINGS, teacher_views=3, teacher_share=1.0, augment="standard")
+    learnt, _ = distill.Lesson(TEACHER).teach(train, split, pixels, settings, Quiet())
+    count = len(train)
+    assert len(learnt) == 3 * count and learnt.soft is not None
+    everything = np.arange(len(learnt))
+    shown = learnt.pixels(everything)
+    np.testing.assert_array_equal(shown[:count], train.pixels(np.arange(count)))
+    wanted = distill.soften(redness(shown), settings.teacher_temperature)
+    np.testing.assert_allclose(learnt.soft, wanted, atol=1e-6)
+    np.testing.assert_array_equal(learnt.truth[count : 2 * count], train.truth)
+    differ = [np.abs(shown[i].astype(int) - shown[i + count]).mean() for i in range(9)]
+    assert min(differ) > 1, "a view that is the photo itself"
+
+
+def test_a_view_is_the_same_at_any_size() -> None:
+    smooth = np.random.default_rng(0).uniform(0, 255, (3, 6, 6, 3))
+    small = np.stack([_resized(photo, 48) for photo in smooth])
+    large = np.stack([_resized(photo, 96) for photo in smooth])
+    rows, how = np.arange(3), preset("strong")
+    one = np.concatenate(list(views.batches(small, rows, how, 5, 2)))
+    other = np.concatenate(list(views.batches(large, rows, how, 5, 2)))
+    halved = other.reshape(3, 48, 2, 48, 2, 3).mean(axis=(2, 4))
+    # the same crop, turn, light and hole: what is left is resampling at the edges
+    assert np.abs(halved - one).mean() < 4
+    third = np.concatenate(list(views.batches(small, rows, how, 5, 3)))
+    assert np.abs(third.astype(float) - one).mean() > 15
+
+
+def _resized(photo: Any, size: int) -> Any:
+    image = Image.fromarray(photo.astype(np.uint8))
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+
+
+# -- who may teach ----------------------------------------------------------------
+
+
+def test_a_teacher_that_saw_the_test_part_is_refused(photos: Any) -> None:
+    _, _, split, _ = photos
+    for part in ("test", "val"):
+        digests = frozenset(row.sha256 for row in split.rows if row.part == part)
+        with pytest.raises(EdgegraftError, match=f"never saw the {part} part"):
+            refuse_leaks(replace(TEACHER, trained_on=digests), split)
+    own = frozenset(row.sha256 for row in split.rows if row.part == "train")
+    refuse_leaks(replace(TEACHER, trained_on=own), split)
+
+
+def test_teachers_that_do_not_fit(tmp_path: Path) -> None:
+    run = room.write_run(
+        tmp_path / "run", room.write_photos(tmp_path / "p"), room.colour_network()
+    )
+    teacher = open_teacher(run.folder, room.LABELS)
+    assert teacher.trained_on and len(teacher.trained_on) > 5
+    pixels = room.pixels(4)
+    assert teacher.answer(pixels).argmax(axis=1).tolist() == [0, 1, 0, 1]
+    for labels, path, says in [
+        (("red", "green"), run.folder, "with the labels green, red"),
+        (room.LABELS, tmp_path / "nothing.tflite", "nothing.tflite"),
+        (room.LABELS, tmp_path, "expected a run folder"),
+    ]:
+        with pytest.raises(EdgegraftError) as caught:
+            open_teacher(path, labels)
+        assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_settings_that_cannot_be() -> None:
+    with pytest.raises(EdgegraftError, match="--teacher with --unlabelled"):
+        Settings(unlabelled="more")
+    with pytest.raises(EdgegraftError, match="--teacher-share"):
+        Settings(teacher="x", teacher_share=0.0)
+    with pytest.raises(EdgegraftError, match="folder of photos"):
+        distill.unlabelled_photos(Path("nowhere"))
+
+
+def test_a_student_follows_its_teacher_rather_than_the_labels(tmp_path: Path) -> None:
+    """Every training photo lies in the wrong folder; at share 1 that is no matter."""
+    from finetune.job import finetune
+    from quantize.scoring import Silent
+
+    others = room.write_photos(tmp_path / "others")
+    teacher = room.write_run(tmp_path / "teacher", others, room.colour_network())
+    root = tmp_path / "photos"
+    for number, photo in enumerate(room.pixels(80, seed=31)):
+        part = ("train", "train", "val", "test")[number // 2 % 4]
+        right = number % 2
+        label = room.LABELS[1 - right if part == "train" else right]
+        path = root / part / label / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photo).save(path)
+    settings = Settings(
+        backbone="custom_cnn",
+        size=room.SIZE,
+        weights="none",
+        cnn={"filters": [8], "head": "average", "dropout": 0.0},
+        augment="none",
+        epochs=20,
+        batch=8,
+        rate=3e-2,
+        patience=20,
+        teacher=str(teacher.folder),
+        teacher_share=1.0,
+    )
+    run, _, _ = finetune(root, settings, tmp_path / "student", Silent())
+    assert run.config["distillation"]["agrees_with_labels"] == 0.0
+    assert run.config["distillation"]["temperature"] == settings.teacher_temperature
+    network = run.model()
+    pixels = room.pixels(20, seed=5)
+    answers = network.predict(pixels.astype("float32"), verbose=0).argmax(axis=1)
+    assert (answers == np.arange(20) % 2).mean() >= 0.9
