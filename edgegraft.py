@@ -125,6 +125,7 @@ def _build(args: argparse.Namespace) -> int:
             runtime=args.runtime,
             effort=effort,
             budget=limits,
+            unknown=args.unknown,
             pixels=pixels,
             console=console,
         )

@@ -85,6 +85,12 @@ def add_compare_options(parser: argparse.ArgumentParser) -> None:
         help="threads to time with, one number or several; the choice goes by the "
         "first (default: 1 and all cores, at most 4)",
     )
+    add(
+        "--unknown",
+        type=Path,
+        metavar="DIR",
+        help="photos that show none of the labels: how many does each file refuse?",
+    )
 
 
 def add_budget_options(parser: argparse.ArgumentParser) -> None:
@@ -207,12 +213,6 @@ def add_compare_parser(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="what edge bench --json printed for these files on another device; the "
         "choice then goes by the first such device",
-    )
-    parser.add_argument(
-        "--unknown",
-        type=Path,
-        metavar="DIR",
-        help="photos that show none of the labels: how many does each file refuse?",
     )
     parser.add_argument(
         "--out",

@@ -96,7 +96,7 @@ def compare(
         }
     for entry in entries:
         if entry.run is run:
-            _remember(entry.path, scored[entry.path])
+            _remember(entry.path, scored[entry.path], refusals.get(entry.path))
     here = timing.time_all([entry.path for entry in entries], runtime, effort, console)
     references = {
         entry.run: entry.path
@@ -232,16 +232,20 @@ def _with_flips(run: Run, file: Measured, files: Sequence[Measured]) -> Measured
     return replace(file, flips=tuple(flips))
 
 
-def _remember(path: Path, scored: scoring.Scored) -> None:
+def _remember(
+    path: Path, scored: scoring.Scored, refused: refusal.Refusal | None
+) -> None:
     """Write the test figures into the file's card; a foreign file stays as it is."""
     model = path.read_bytes()
     card: ModelCard | None = read_card(model)
     if card is None:
         return
-    figures = scored.to_card()
-    if card.measured.get("test") == figures:
+    figures = {**card.measured, "test": scored.to_card()}
+    if refused is not None:
+        figures["unknown"] = refused.to_dict()
+    if card.measured == figures:
         return
-    card = replace(card, measured={**card.measured, "test": figures})
+    card = replace(card, measured=figures)
     finished = metadata.embed(model, card)
     write_atomic(path, lambda to: to.write_bytes(finished))
 

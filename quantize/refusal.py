@@ -25,6 +25,7 @@ from edge.errors import EdgegraftError
 from edge.evaluate import wilson
 from edge.preprocess import InputRecipe
 from edge.quiet import without_chatter
+from edge.refusal import auroc
 from edge.sources import photos
 from finetune.console import Console
 from quantize.scoring import Scored
@@ -34,12 +35,17 @@ CHUNK = 20  # photos between two steps of the progress bar
 
 @dataclass(frozen=True)
 class Refusal:
-    """Of `unknown` photos so many `refused`; of `known` test photos `known_refused`."""
+    """Of `unknown` photos so many `refused`; of `known` test photos `known_refused`.
+
+    auroc: how often a test photo looks more familiar than an unknown one, 0..1; None
+    for a file that does not say.
+    """
 
     unknown: int
     refused: int
     known: int
     known_refused: int
+    auroc: float | None = None
 
     @property
     def share(self) -> float:
@@ -59,6 +65,7 @@ class Refusal:
             "unknown_refused_low": low,
             "unknown_refused_high": high,
             "known_refused": self.known_share,
+            "auroc": self.auroc,
         }
 
 
@@ -106,16 +113,21 @@ class Strangers:
         known, count = scored.evaluation.photos, len(pixels.array)
         if threshold is None or scored.familiarity is None:
             return Refusal(count, 0, known, 0)
-        refused = 0
+        values: list[Any] = []
         with self._console.bar("unknown photos") as bar:
             for start in range(0, count, CHUNK):
                 some: Mapping[str, Any] = classifier.run(
                     pixels.array[start : start + CHUNK]
                 )
-                refused += int(np.sum(some[FAMILIARITY] < threshold))
+                values.append(some[FAMILIARITY])
                 bar(min(start + CHUNK, count), count)
+        strange = np.concatenate(values)
         return Refusal(
-            count, refused, known, int(np.sum(scored.familiarity < threshold))
+            count,
+            int(np.sum(strange < threshold)),
+            known,
+            int(np.sum(scored.familiarity < threshold)),
+            auroc(scored.familiarity, strange),
         )
 
     def close(self) -> None:

@@ -57,6 +57,7 @@ class Scored:
             "accuracy": self.evaluation.accuracy,
             "interval": list(self.evaluation.interval),
             "photos": self.evaluation.photos,
+            "calibration_error": self.evaluation.calibration_error,
             "runtime": self.runtime,
         }
 
