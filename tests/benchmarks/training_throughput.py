@@ -18,7 +18,6 @@ import argparse
 import contextlib
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -150,7 +149,9 @@ def peak(settings: Settings, folder: Path, times: int) -> float:
         it = trainer(settings, pixels, photos, Path(to))
         it.start()
         it._one_epoch(1, lambda *_: None)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # not ru_maxrss: a process inherits that from the one that started it
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def peak_elsewhere(folder: Path, times: int) -> float:
