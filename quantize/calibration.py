@@ -6,6 +6,11 @@ folders do not matter, and a copy of a photo is never taken twice. From a pool o
 times as many as are wanted, those are taken that lie far apart in the network's own
 features (`spread`), so that what is rare among the photos sets ranges, too.
 
+How many: on MobileNetV2 0.35 at 160 (cats and dogs, plain int8, 300 validation photos)
+the probability that changes sides against float32 was 3.4 to 4.1 % for every size of
+16, 50, 100, 200 and 400 photos, spread or drawn, without a trend: beyond a handful the
+number is not what limits int8. 200 leaves room for more labels and costs seconds.
+
 It does not know: how ranges are found.
 """
 
