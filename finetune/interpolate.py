@@ -4,8 +4,8 @@ Points on the straight line between the two answer better than either end, and l
 less on photos that differ from the training ones (WiSE-FT: Wortsman et al. 2022,
 arXiv:2109.01903). The share of the way is the one with the lowest log loss on the
 validation part, each at its own best temperature; 0 keeps the probe. Log loss, since
-the accuracies of a few hundred photos differ by chance alone. Judged by
-cross-validation on the training photos of tests/benchmarks/finetune_gain.py.
+the accuracies of a few hundred photos differ by chance alone. What a run gains over
+its probe is measured by tests/benchmarks/finetune_gain.py.
 
 Does not know: how the weights came about.
 """

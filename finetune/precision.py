@@ -3,7 +3,7 @@
 Mixed precision (Micikevicius et al. 2018, arXiv:1710.03740): weights and losses in
 float32, the layers between in bfloat16, whose range needs no scaling of the loss. It
 pays on GPUs with bfloat16 units (NVIDIA's compute capability 8 and later). On CPUs it
-is off unless asked for: a step of MobileNetV2 took two to three times as long on an
+is off unless asked for: a step of MobileNetV2 took up to three times as long on an
 AMD EPYC with avx512_bf16. What is kept is a float32 network with the same weights.
 
 Does not know: the network.
