@@ -256,7 +256,11 @@ def _check_scales(numbers: _Table, shape: tuple[int, ...], kind: int) -> None:
         numbers.span(field, 4)
     scales = numbers.values(_QUANT_SCALES, "f")
     zeros = numbers.values(_QUANT_ZEROS, "q")
-    if not all(_LEAST_SCALE < scale < _MOST_SCALE for scale in scales):
+    # 0 stands for a channel whose weights are all zero, as converters write it
+    dead = len(scales) > 1
+    if not all(
+        _LEAST_SCALE < scale < _MOST_SCALE or (dead and scale == 0) for scale in scales
+    ):
         raise _Outside(f"a scale of {min(scales):g} to {max(scales):g}")
     low, high = _ZERO_POINTS.get(kind, (0, 0))
     if scales and not all(low <= zero <= high for zero in zeros):

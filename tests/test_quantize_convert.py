@@ -379,10 +379,3 @@ def test_every_family_of_backbones_converts_to_every_variant(backbone):
     assert sizes["float16"] < 0.6 * sizes["float32"]
     assert sizes["dynamic"] < 0.5 * sizes["float32"]
     assert sizes["int8"] < 0.5 * sizes["float32"]
-
-
-def test_no_family_of_backbones_is_forgotten():
-    from backbones import registry
-
-    families = {name.rsplit("_", 1)[0] for name in registry.names()}
-    assert families == {name.rsplit("_", 1)[0] for name in FAMILIES}
