@@ -45,16 +45,19 @@ TARGET = "tflite-runtime-2.14"
 
 SIZE = 64  # two pixels are left before the pooling
 LABELS = ("a", "b", "c", "d")
-SEEN, ASKED = 32, 16  # photos: for statistics and calibration, and to compare on
+SEEN, ASKED = 32, 32  # photos: for statistics and calibration, and to compare on
 SPREAD = 1.5  # standard deviation of the logits over photos
 # float32 sums in another order, 1e-7 each, over up to 200 layers that amplify them
 FLOAT32_OFF = 1e-3
-# weights rounded to 11 bits, 5e-4 each, likewise amplified
-FLOAT16_OFF = 0.1
-# Correlation with Keras's logits over photos, per label: 8 bits of weights and
-# activations round by up to 4e-3 of the range in each of up to 60 layers. A file that
-# ignores its photo, or sees it scaled twice, is near 0 (below 0.4 in 99 of 100 cases).
-AGREEMENT = 0.5
+# weights rounded to 11 bits, 2.4e-4 of each, likewise amplified: up to 0.12 was seen,
+# on NASNet, the deepest; the correlation below must hold as well
+FLOAT16_OFF = 0.25
+FLOAT16_AGREEMENT = 0.9
+# Correlation with Keras's logits over photos, per label. 8 bits round weights and
+# activations by up to 4e-3 of their range in each of up to 60 layers, and a random
+# network amplifies that: 0.48 to 1.0 was seen. A file that does not look at its photo
+# has 0, with a standard deviation of 0.10 (32 photos, 3 free labels): 0.3 is three.
+AGREEMENT = 0.3
 TIE = 0.02  # best and second label this near: rounding may swap them
 # of quantized files on another runtime: XNNPACK rounds in its own way, and these
 # networks amplify it (trained ones: tests/legs/run.py)
@@ -176,6 +179,8 @@ def _check_variants(record: Any, report: dict[str, Any]) -> None:
         limit = {"float32": FLOAT32_OFF, "float16": FLOAT16_OFF}.get(variant)
         if limit is not None and off > limit:
             report["wrong"].append(f"{variant} is {off:.2g} off Keras, at most {limit}")
+        if variant == "float16" and follows < FLOAT16_AGREEMENT:
+            report["wrong"].append(f"float16 follows Keras by {follows:.2f} only")
         if limit is None and record.int8 == "good" and follows < AGREEMENT:
             report["wrong"].append(f"{variant} follows Keras by {follows:.2f} only")
 
