@@ -165,6 +165,10 @@ def test_from_an_unsure_photo_to_a_label_by_key(visit: Visit, place: Path) -> No
     visit.see("Nothing waits")
     visit.rest()
     page.get_by_role("link", name="Classify").click()
+    # Review has a place to drop photos, too: it must be gone
+    visit.see("Drop photos or a ZIP")
+    page.get_by_text("Add photos to the queue").wait_for(state="detached")
+    visit.rest()
     visit.drop(("dim.png", DIM))
     page.locator(".eg-badge", has_text="unsure").wait_for()
     visit.rest()
