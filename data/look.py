@@ -15,7 +15,7 @@ from PIL import Image
 from data.alike import SIDE
 from edge.preprocess import open_photo
 
-LOOKED_AT = 128  # pixels a side, at least twice of which the decoder must give
+LOOKED_AT = 256  # pixels a side that the decoder must give
 MEASURED = 256  # pixels of the longer side
 REACH = 4  # pixels to each side that the second blur takes in
 ORIENTATION = 0x0112  # the EXIF tag
@@ -73,9 +73,9 @@ def header(data: bytes) -> Header:
 
 def look_at(data: bytes, image: Image.Image | None = None) -> Look:
     """The facts of a photo's bytes. `image`: the same, opened by `edge.preprocess`
-    with a hint of LOOKED_AT or more. PhotoError as `open_photo`."""
+    not smaller than LOOKED_AT a side. PhotoError as `open_photo`."""
     if image is None:
-        image = open_photo(data, hint=(LOOKED_AT, LOOKED_AT))
+        image = open_photo(data, least=(LOOKED_AT, LOOKED_AT))
     facts = header(data)
     wide, high = facts.width or image.width, facts.height or image.height
     if facts.turn >= 5:

@@ -231,7 +231,7 @@ def _card(finding: Finding, root: Path) -> str:
 
 def _thumbnail(path: Path) -> str:
     try:
-        image = open_photo(path, hint=(HEIGHT, HEIGHT))
+        image = open_photo(path, least=(2 * HEIGHT, 2 * HEIGHT))
     except EdgegraftError:
         return '<div class="none">no picture</div>'
     scale = min(HEIGHT / image.height, WIDEST / image.width)

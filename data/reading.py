@@ -162,8 +162,8 @@ def _decoded(
         return None, look_at(data)
     if not looking:
         return load_pixels(data, recipe), None
-    image = open_photo(data, hint=(recipe.width, recipe.height))
-    enough = min(recipe.width, recipe.height) >= LOOKED_AT
+    image = open_photo(data, least=recipe.least)
+    enough = min(recipe.least) >= LOOKED_AT
     return fit(image, recipe), look_at(data, image if enough else None)
 
 

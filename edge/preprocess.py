@@ -4,24 +4,18 @@ Training, calibration, scoring and the device call `load_pixels`; nobody else
 decodes or resizes. So whatever this file decides (how a photo is turned, what
 lies behind a transparent pixel, which filter shrinks it) is decided once.
 
-The shrinking is done in two steps. A photo at least twice as wide and as high
-as asked, times 2, 4 or 8, is first reduced by that power of two: a JPEG inside
-the decoder (libjpeg's DCT scaling, several times faster than decoding in full),
-anything else by averaging blocks. Then one filtered resize, antialiased for
-every filter but ``nearest``, which always has at least `MARGIN` source pixels
-for each target pixel, makes the final size.
-
-Measured on cat and dog photos with MobileNetV2 0.35 at 224, float and int8: reduced
-decoding moved pixels by 0.14 of 255 on average and no answer of 200 photos of 2.6
-megapixels, in less than half the time; with `MARGIN` 1, two answers moved. On 600
-photos bilinear, bicubic and lanczos scored within 0.5 point of each other, bilinear
-in two thirds of the time; nearest lost 1.5 points.
+The shrinking is done in two steps. A photo that is large enough is
+first reduced by 2, 4 or 8: a JPEG inside the decoder (libjpeg's DCT scaling, several
+times faster than decoding in full), anything else by averaging blocks. Then one
+filtered resize, antialiased for every filter but ``nearest``, makes the final size.
+How far the first step may go is the recipe's `margin`: the source pixels that it
+leaves for each target pixel.
 
 Measured on 2,000 training photos (tests/benchmarks/preprocessing.py, cross-validated
-probe on MobileNetV2 0.35 at 160): no other filter or margin is better beyond chance;
-`MARGIN` 1 is as accurate (94.9 against 94.8 %) in 0.4 to 0.7 of the time, box takes
-0.6 of the time and has 94.4 %. 2 is kept because its pixels stay those of clients
-that decode in full (MediaPipe, ML Kit), which run the same file.
+probe): margins 1, 2 and 8 score 94.9, 94.8 and 94.8 % with MobileNetV2 0.35 at 160 and
+98.6, 98.6 and 98.6 % with 1.0 at 224; 1 takes 0.69 of the time of 2 at 160, and of
+12-megapixel photos 0.81 at 224. No other filter is better beyond chance; box takes
+0.88 of bilinear's time and has 94.6 %, nearest lost 1.5 points.
 
 It does not know: labels, models, scaling to floats (that is inside the model's
 graph), colour profiles (the numbers in the file are taken as sRGB).
@@ -48,7 +42,9 @@ Pixels = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 128_000_000  # a 108-megapixel phone passes; a bomb does not
 MAX_SIDE = 4096  # of a model's input
-MARGIN = 2  # source pixels left for each target pixel before the last resize
+MARGIN = 1  # of new recipes; measured, see above
+OLD_MARGIN = 2  # of cards that name none: they were written when it was fixed
+MOST_MARGIN = 8
 PHOTO_SUFFIXES = frozenset(
     (
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".gif"),
@@ -83,13 +79,15 @@ class InputRecipe:
     `resize` is ``stretch`` (both sides to the asked size, whatever the shape of
     the photo; what MediaPipe and ML Kit do), ``crop`` (the middle, in the asked
     shape) or ``pad`` (the whole photo with black beside it). `filter` is a
-    Pillow filter's name in lower case.
+    Pillow filter's name in lower case. `margin` is how many source pixels, in width
+    and in height, reduced decoding leaves for each target pixel.
     """
 
     width: int
     height: int
     resize: str = "stretch"
     filter: str = "bilinear"
+    margin: int = MARGIN
 
     def __post_init__(self) -> None:
         for side in (self.width, self.height):
@@ -98,6 +96,11 @@ class InputRecipe:
                     f"input recipe: expected width and height from 1 to {MAX_SIDE}, "
                     f"got {self.width!r} x {self.height!r}"
                 )
+        if type(self.margin) is not int or not 1 <= self.margin <= MOST_MARGIN:
+            raise EdgegraftError(
+                f"input recipe: expected margin to be 1 to {MOST_MARGIN}, "
+                f"got {self.margin!r}"
+            )
         for name, value, known in (
             ("resize", self.resize, RESIZES),
             ("filter", self.filter, FILTERS),
@@ -108,12 +111,18 @@ class InputRecipe:
                     f"{', '.join(known)}, got {value!r}"
                 )
 
+    @property
+    def least(self) -> tuple[int, int]:
+        """Width and height that reduced decoding may not go below."""
+        return (self.width * self.margin, self.height * self.margin)
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "width": self.width,
             "height": self.height,
             "resize": self.resize,
             "filter": self.filter,
+            "margin": self.margin,
         }
 
     @classmethod
@@ -129,6 +138,7 @@ class InputRecipe:
             record["height"],
             record.get("resize", "stretch"),
             record.get("filter", "bilinear"),
+            record.get("margin", OLD_MARGIN),
         )
 
 
@@ -137,28 +147,26 @@ def load_pixels(source: Source, recipe: InputRecipe) -> Pixels:
 
     PhotoError when the photo is missing, damaged, too large or no photo at all.
     """
-    hint = (recipe.width, recipe.height)
-    return fit(open_photo(source, hint=hint), recipe)
+    return fit(open_photo(source, least=recipe.least), recipe)
 
 
-def open_photo(source: Source, *, hint: tuple[int, int] | None = None) -> Image.Image:
+def open_photo(source: Source, *, least: tuple[int, int] | None = None) -> Image.Image:
     """A photo, decoded in full, upright, as an RGB image.
 
-    With `hint` (the width and height that `fit` will be asked for) the image may
-    come out smaller by 2, 4 or 8, but never under `MARGIN` times the hint.
-    Transparent parts become white; 16 bits become the upper 8; of a GIF or a
-    multi-picture file the first picture is taken. PhotoError for anything that
+    With `least` (width and height) the image may come out smaller by 2, 4 or 8, but
+    not under these. Transparent parts become white; 16 bits become the upper 8; of a
+    GIF or a multi-picture file the first picture is taken. PhotoError for anything that
     is not a whole photo.
     """
     name = _name_of(source)
     try:
         if isinstance(source, Image.Image):
-            return _upright_rgb(source.copy(), name, hint)
+            return _upright_rgb(source.copy(), name, least)
         if isinstance(source, bytes):
             source = io.BytesIO(source)
         _quiet_pillow()
         with _opened(source) as image:
-            return _upright_rgb(image, name, hint)
+            return _upright_rgb(image, name, least)
     except PhotoError:
         raise
     except FileNotFoundError:
@@ -270,7 +278,7 @@ def _why_unreadable(source: Source) -> str:
 
 
 def _upright_rgb(
-    image: Image.Image, name: str, hint: tuple[int, int] | None
+    image: Image.Image, name: str, least: tuple[int, int] | None
 ) -> Image.Image:
     wide, high = image.size
     if wide * high > MAX_PIXELS:
@@ -280,13 +288,13 @@ def _upright_rgb(
     if not wide or not high:
         raise PhotoError(name, f"expected a photo, got {wide} x {high} pixels")
     turn = _orientation(image)
-    if hint is not None and image.format in ("JPEG", "MPO"):
-        wide, high = reversed(hint) if turn in _SIDEWAYS else hint
-        image.draft(None, (wide * MARGIN, high * MARGIN))
+    if least is not None and image.format in ("JPEG", "MPO"):
+        wide, high = reversed(least) if turn in _SIDEWAYS else least
+        image.draft(None, (wide, high))
     image.load()
-    if hint is not None and turn in _SIDEWAYS:
-        hint = (hint[1], hint[0])
-    image = _rgb(image, name, hint)
+    if least is not None and turn in _SIDEWAYS:
+        least = (least[1], least[0])
+    image = _rgb(image, name, least)
     return image.transpose(_TURNS[turn]) if turn in _TURNS else image
 
 
@@ -303,7 +311,7 @@ def _orientation(image: Image.Image) -> int:
     return turn if isinstance(turn, int) else 1
 
 
-def _rgb(image: Image.Image, name: str, hint: tuple[int, int] | None) -> Image.Image:
+def _rgb(image: Image.Image, name: str, least: tuple[int, int] | None) -> Image.Image:
     if image.mode.startswith("I"):
         # 16-bit greys, also in Pillow's 32-bit "I": keep the upper 8 bits
         grey = np.asarray(image)
@@ -315,21 +323,21 @@ def _rgb(image: Image.Image, name: str, hint: tuple[int, int] | None) -> Image.I
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or (
         "transparency" in image.info and image.mode != "CMYK"
     ):
-        image = _shrunk(image.convert("RGBA"), hint)
+        image = _shrunk(image.convert("RGBA"), least)
         white = Image.new("RGB", image.size, (255, 255, 255))
         white.paste(image, mask=image.getchannel("A"))
         return white
     if image.mode not in ("RGB", "L"):
         image = image.convert("RGB")
-    image = _shrunk(image, hint)
+    image = _shrunk(image, least)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _shrunk(image: Image.Image, hint: tuple[int, int] | None) -> Image.Image:
+def _shrunk(image: Image.Image, least: tuple[int, int] | None) -> Image.Image:
     """Averaged down by the power of two that `draft` would have taken."""
-    if hint is None:
+    if least is None:
         return image
-    spare = min(image.width // (hint[0] * MARGIN), image.height // (hint[1] * MARGIN))
+    spare = min(image.width // least[0], image.height // least[1])
     for factor in (8, 4, 2):
         if spare >= factor:
             return image.reduce(factor)

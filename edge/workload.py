@@ -32,7 +32,7 @@ def photos(
     for path in paths:
         marks = [time.perf_counter()]
         try:
-            image = open_photo(path, hint=(recipe.width, recipe.height))
+            image = open_photo(path, least=recipe.least)
         except PhotoError:
             continue  # `classify` names them; here only whole photos count
         marks.append(time.perf_counter())

@@ -90,7 +90,7 @@ def _asked(
 ) -> tuple[Image.Image, Prediction, float, float]:
     recipe = pool.facts.recipe
     start = time.perf_counter()
-    photo = open_photo(content, hint=(recipe.width, recipe.height))
+    photo = open_photo(content, least=recipe.least)
     seen = fit(photo, recipe)
     decoded = time.perf_counter()
     with pool.borrow() as classifier:
@@ -118,6 +118,6 @@ def _animated(content: bytes) -> bool:
 
 def thumbnail(path: Path, side: int = 240) -> bytes:
     """A JPEG of a photo on this disk, its longer side `side`; PhotoError."""
-    photo = open_photo(path, hint=(side // 2, side // 2))
+    photo = open_photo(path, least=(side, side))
     photo.thumbnail((side, side), Image.Resampling.BILINEAR)
     return _encoded(photo, "JPEG", quality=80)

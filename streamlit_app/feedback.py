@@ -103,7 +103,7 @@ class Feedback:
         digest = hashlib.sha256(content).hexdigest()[:24]
         if self._known(digest, why):
             return None
-        open_photo(content, hint=(64, 64))  # only what training can read
+        open_photo(content, least=(128, 128))  # only what training can read
         there = self._records(self._queue)
         if len(there) >= MOST_WAITING:
             raise EdgegraftError(

@@ -7,9 +7,10 @@ The same photos and the same model file (int8 MobileNetV2 1.0 at 224) for everyb
 each in a process of its own that is kept warm: `edge.Classifier.classify`,
 MediaPipe's ImageClassifier on `Image.create_from_file`, Keras `load_img` and
 `model.predict` (the way most tutorials serve), and bare Pillow decoding and resizing
-plus a bare interpreter, with nothing around. In every round all of them label every
-photo once, in turn; the first round is not counted. A photo's time is its least of
-all rounds, because other programs only ever add to it; given is the mean over photos.
+plus a bare interpreter, with nothing around. In every round each of them labels all
+photos of a kind, one way after the other; the first round is not counted. A photo's
+time is its least of all rounds, because other programs only ever add to it; given is
+the mean over photos.
 Everybody runs with its own default of threads; --threads sets those of edge and bare.
 
 Photos of 500 pixels come from --photos (or $EDGEGRAFT_ASSETS, or are drawn); those of
@@ -69,7 +70,7 @@ entry, result = model.get_input_details()[0], model.get_output_details()[0]
 high, wide = (int(side) for side in entry["shape"][1:3])
 def label(path):
     image = Image.open(path)
-    image.draft(None, (2 * wide, 2 * high))
+    image.draft(None, (wide, high))
     pixels = np.asarray(image.resize((wide, high), Image.Resampling.BILINEAR))
     model.set_tensor(entry["index"], pixels[None])
     model.invoke()
@@ -204,11 +205,12 @@ def measure(
     """Kind of photo to way to milliseconds."""
     least: dict[tuple[str, Path], float] = {}
     for turn in range(rounds + 1):
-        for path in (path for paths in photos.values() for path in paths):
+        for paths in photos.values():
             for name, worker in workers.items():
-                took, _ = worker.label(path)
-                if turn:
-                    least[name, path] = min(took, least.get((name, path), took))
+                for path in paths:
+                    took, _ = worker.label(path)
+                    if turn:
+                        least[name, path] = min(took, least.get((name, path), took))
     return {
         kind: {name: mean(least[name, path] for path in paths) for name in workers}
         for kind, paths in photos.items()
