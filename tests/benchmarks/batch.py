@@ -8,8 +8,9 @@ with one worker whose interpreter takes all cores, in turn, twice each, in fresh
 processes; the better time of each counts, and the goal compares the first two.
 Then a tenth of the photos: the peak of resident memory must not grow by more than
 5 % with ten times as many. Without --model an int8 MobileNetV2 1.0 at 224 of random
-weights. Ends in one JSON line; exits 1 where a goal is missed. It does not know: accuracy, other programs on the machine (the load
-is in the record; two workers need two idle cores).
+weights. Ends in one JSON line; exits 1 where a goal is missed. It does not know:
+accuracy, other programs on the machine (the load is in the record; two workers need
+two idle cores).
 """
 
 from __future__ import annotations
