@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,26 +31,46 @@ NO_FAMILIARITY = (
 class Refusal:
     """What a model does with photos of nothing it learned: how many it calls unknown.
 
-    `refused` of `photos`, with the 95 % `interval` of that share. `auroc` is the
-    chance that a photo of a known label looks more familiar than one of these
-    (0.5: it cannot tell, 1: always). `mean_confidence` is what the best label gets.
+    `refused` of `photos`, and `known_refused` of the `known` ones, which do show a
+    label. `auroc` is the chance that a known photo looks more familiar than one of
+    these (0.5: it cannot tell, 1: always), `threshold` what it calls unknown below;
+    both None for a model that cannot refuse. `mean_confidence` is what the best label
+    gets from the unknown, None where nobody asked.
     """
 
     photos: int
     refused: int
-    interval: tuple[float, float]
-    auroc: float
-    threshold: float
-    mean_confidence: float
+    known: int
+    known_refused: int
+    auroc: float | None = None
+    threshold: float | None = None
+    mean_confidence: float | None = None
     failures: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def share(self) -> float:
+        """Of the unknown photos, refused; 0..1."""
+        return self.refused / self.photos
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Where that share lies with 95 % confidence (Wilson)."""
+        return wilson(self.refused, self.photos)
+
+    @property
+    def known_share(self) -> float:
+        """Of the photos that do show a label, refused; 0..1."""
+        return self.known_refused / self.known
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
             "photos": self.photos,
             "refused": self.refused,
-            "share": self.refused / self.photos,
+            "share": self.share,
             "interval": list(self.interval),
+            "known": self.known,
+            "known_refused": self.known_refused,
             "auroc": self.auroc,
             "threshold": self.threshold,
             "mean_confidence": self.mean_confidence,
@@ -58,6 +78,19 @@ class Refusal:
                 {"photo": path, "reason": reason} for path, reason in self.failures
             ],
         }
+
+
+def count(known: npt.ArrayLike, unknown: npt.ArrayLike, limit: float) -> Refusal:
+    """The record of the familiarity of known [N] and of unknown photos [M]."""
+    familiar, strange = np.asarray(known), np.asarray(unknown)
+    return Refusal(
+        photos=len(strange),
+        refused=int(np.sum(strange < limit)),
+        known=len(familiar),
+        known_refused=int(np.sum(familiar < limit)),
+        auroc=auroc(familiar, strange),
+        threshold=limit,
+    )
 
 
 def auroc(known: npt.ArrayLike, unknown: npt.ArrayLike) -> float:
@@ -112,13 +145,7 @@ def refusal(
             f"expected unknown photos, got none that can be read "
             f"({len(failures)} unreadable)"
         )
-    refused = sum(value < limit for value in values)
-    return Refusal(
-        photos=len(values),
-        refused=refused,
-        interval=wilson(refused, len(values)),
-        auroc=auroc(known.familiarity, np.array(values, np.float32)),
-        threshold=limit,
-        mean_confidence=float(np.mean(sure)),
-        failures=tuple(failures),
+    found = count(known.familiarity, np.array(values, np.float32), limit)
+    return replace(
+        found, mean_confidence=float(np.mean(sure)), failures=tuple(failures)
     )

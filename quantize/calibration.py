@@ -2,9 +2,11 @@
 
 A photo of the validation or test part would let the file see what it is judged on.
 The order within a class depends on the photo's bytes and the seed, so names and
-folders do not matter, and a copy of a photo is never taken twice. From a pool of a few
-times as many as are wanted, those are taken that lie far apart in the network's own
-features (`spread`), so that what is rare among the photos sets ranges, too.
+folders do not matter. From a pool of a few times as many as are wanted, those are
+taken that lie far apart in the network's own features (`spread`), so that what is rare
+among the photos sets ranges, too. Copies, byte for byte or pixel for pixel, and photos
+of a single colour are refused (`copies`, `sift`): they would set no range but their
+own, and calibration.csv lists them with the reason.
 
 How many: on MobileNetV2 0.35 at 160 (cats and dogs, plain int8, 300 validation photos)
 the probability that changes sides against float32 was 3.4 to 4.1 % for every size of
@@ -19,6 +21,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +32,26 @@ from edge.errors import EdgegraftError
 from finetune.run import write_atomic
 
 COUNT = 200
+LEAST = 2  # photos that differ: one alone spans no range but its own
 POOL = 2  # times as many are looked at; each costs a forward pass
-COLUMNS = ("path", "label", "sha256")
+COLUMNS = ("path", "label", "sha256", "refused")
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A photo that does not calibrate: the `copy_of` another, in bytes or pixels, or
+    (None) of a single colour."""
+
+    row: Row
+    copy_of: Row | None = None
+    alike: str = ""
+
+    @property
+    def reason(self) -> str:
+        if self.copy_of is None:
+            return "of one colour"
+        path = self.copy_of.photo.path
+        return f"a copy of {path.parent.name}/{path.name}, {self.alike}"
 
 
 def choose(split: Split, count: int = COUNT, *, seed: int = 0) -> tuple[Row, ...]:
@@ -69,6 +90,52 @@ def pool(split: Split, count: int = COUNT, *, seed: int = 0) -> tuple[Row, ...]:
     """The photos out of which `count` are taken by `spread`; errors as `choose`."""
     choose(split, count, seed=seed)
     return choose(split, POOL * count, seed=seed)
+
+
+def copies(split: Split, rows: Sequence[Row]) -> tuple[Refused, ...]:
+    """The training photos that are, byte for byte, one of `rows` again."""
+    first = {row.sha256: row for row in rows}
+    return tuple(
+        Refused(row, first[row.sha256], "byte for byte")
+        for row in split.rows
+        if row.part == "train" and first.get(row.sha256, row) != row
+    )
+
+
+def sift(
+    rows: Sequence[Row], pixels: Sequence[npt.NDArray[np.uint8]]
+) -> tuple[tuple[Row, ...], tuple[Refused, ...]]:
+    """(rows that can calibrate, the others): one of each picture, none of one colour.
+
+    `pixels`: uint8 [H, W, 3] of each row, as the network sees it. EdgegraftError when
+    not two are left: ranges found on one picture would cut off whatever another brings.
+    """
+    kept: list[Row] = []
+    refused: list[Refused] = []
+    seen: dict[bytes, Row] = {}
+    for row, photo in zip(rows, pixels, strict=True):
+        if (photo == photo[0, 0]).all():
+            refused.append(Refused(row))
+            continue
+        first = seen.setdefault(hashlib.sha256(photo.tobytes()).digest(), row)
+        if first is row:
+            kept.append(row)
+        else:
+            refused.append(Refused(row, first, "pixel for pixel"))
+    if len(kept) < LEAST:
+        raise EdgegraftError(
+            f"expected calibration photos that show different things, got {len(rows)} "
+            f"({summary(refused)}); calibrate with photos like those the device "
+            "will see"
+        )
+    return tuple(kept), tuple(refused)
+
+
+def summary(refused: Sequence[Refused]) -> str:
+    """How many for which reason: ``2 of one colour, 1 a copy of another``."""
+    blank = sum(one.copy_of is None for one in refused)
+    found = ((blank, "of one colour"), (len(refused) - blank, "copies of others"))
+    return ", ".join(f"{count} {what}" for count, what in found if count) or "none"
 
 
 def _order(seed: int, row: Row) -> str:
@@ -113,20 +180,12 @@ def _farthest_first(features: npt.NDArray[np.float32], count: int) -> list[int]:
     return order
 
 
-def refuse_blank(pixels: npt.NDArray[np.uint8]) -> None:
-    """EdgegraftError when every photo, uint8 [N, H, W, 3], is of a single colour.
-
-    Ranges found on such photos would cut off whatever a real photo brings.
-    """
-    if all((photo == photo[0, 0]).all() for photo in pixels):
-        raise EdgegraftError(
-            f"expected calibration photos that show something, got {len(pixels)} of "
-            "one colour each; calibrate with photos like those the device will see"
-        )
-
-
-def write_csv(path: Path, rows: Sequence[Row], root: Path) -> None:
-    """calibration.csv: path (from `root`, with slashes), label, sha256."""
+def write_csv(
+    path: Path, rows: Sequence[Row], root: Path, refused: Sequence[Refused] = ()
+) -> None:
+    """calibration.csv: path (from `root`, with slashes), label, sha256, and why it was
+    refused (empty: it calibrated)."""
+    told = [(row, "") for row in rows] + [(one.row, one.reason) for one in refused]
 
     def write(to: Path) -> None:
         with to.open(
@@ -134,8 +193,8 @@ def write_csv(path: Path, rows: Sequence[Row], root: Path) -> None:
         ) as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
-            for photo, _, sha256 in rows:
+            for (photo, _, sha256), reason in told:
                 inside = photo.path.relative_to(root).as_posix()
-                writer.writerow((inside, photo.label, sha256))
+                writer.writerow((inside, photo.label, sha256, reason))
 
     write_atomic(path, write)

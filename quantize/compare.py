@@ -23,6 +23,7 @@ from edge.card import ModelCard, digest, read_card
 from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation
 from edge.preprocess import InputRecipe, load_pixels
+from edge.refusal import Refusal
 from edge.runtime import read_model
 from finetune.console import Console
 from finetune.run import Run, write_atomic
@@ -232,9 +233,7 @@ def _with_flips(run: Run, file: Measured, files: Sequence[Measured]) -> Measured
     return replace(file, flips=tuple(flips))
 
 
-def _remember(
-    path: Path, scored: scoring.Scored, refused: refusal.Refusal | None
-) -> None:
+def _remember(path: Path, scored: scoring.Scored, refused: Refusal | None) -> None:
     """Write the test figures into the file's card; a foreign file stays as it is."""
     model = path.read_bytes()
     card: ModelCard | None = read_card(model)
@@ -242,7 +241,7 @@ def _remember(
         return
     figures = {**card.measured, "test": scored.to_card()}
     if refused is not None:
-        figures["unknown"] = refused.to_dict()
+        figures["unknown"] = refusal.figures(refused)
     if card.measured == figures:
         return
     card = replace(card, measured=figures)

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import EdgegraftError
-from quantize import edges, hard_swish, ranges
+from quantize import edges, flatbuffer, hard_swish, layers, ranges
 from quantize.native import one_line, quiet
 from quantize.recipes import variant as find_variant
 
@@ -101,9 +101,28 @@ class Conversion:
     @cached_property
     def base(self) -> bytes:
         """The float flatbuffer, float32 input; the integer variants begin with it."""
-        converter = self._converter()
-        with quiet(), one_line("convert the model"):
-            return edges.named_by_signature(bytes(converter.convert()))
+        return self._converted(self._converter())
+
+    def _converted(self, converter: Any) -> bytes:
+        with quiet(), one_line("convert the model", self._layers_with):
+            made = bytes(converter.convert())
+        tree = flatbuffer.parse(made)
+        layers.refuse_branches(tree)
+        if not tree.signatureDefs:  # the converter's way with such variables
+            raise EdgegraftError(
+                "expected a network that tracks its variables, got one that reads a "
+                "tf.Variable of its own, in a Lambda layer perhaps; make it a layer's "
+                "weight"
+            )
+        return edges.named_by_signature(made)
+
+    def _layers_with(self, op: str) -> list[str]:
+        """The layers of the traced graph, those in its functions too, with an operator
+        of TensorFlow."""
+        graph = self._traced[0].graph.as_graph_def()
+        nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
+        found = {node.name.rpartition("/")[0] for node in nodes if node.op == op}
+        return sorted(found - {""})
 
     def _small_weights(self, variant: str) -> bytes:
         """The float graph with its weights as float16, or as int8 (``dynamic``)."""
@@ -116,8 +135,7 @@ class Conversion:
             converter.target_spec.supported_types = [tf.float16]
         # as in `quantize`: tflite-runtime 2.14 refuses the other form
         converter._experimental_disable_per_channel_quantization_for_dense_layers = True
-        with quiet(), one_line("convert the model"):
-            return edges.named_by_signature(bytes(converter.convert()))
+        return self._converted(converter)
 
     @cached_property
     def calibrated(self) -> bytes:

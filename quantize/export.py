@@ -31,6 +31,7 @@ from quantize.verify import Facts
 MAX_DROP = 0.01  # of accuracy on the validation part
 EXIT_REJECTED = 3
 RECORD = "exports.json"
+CALIBRATION = "calibration.csv"
 LAYERED = "int8"  # the variant whose layers are reported
 _ROUNDING = 1e-9  # a drop of exactly `max_drop` passes
 
@@ -115,19 +116,39 @@ def export(
         if pixels is None:
             pixels = scoring.decode(run, [*pool, *judged], console)
             stack.enter_context(closing(pixels))
-        chosen = covering(model, pixels, pool, calibration_count, console)
+        kept, refused = _sifted(run, pool, pixels, console)
+        chosen = covering(model, pixels, kept, calibration_count, console)
         maker = Maker(run, model, pixels, chosen, judged, console)
         gate = _Gate(max_drop, target, climb)
         results, layers = _make_all(maker, wanted, gate, with_layers=with_layers)
     if layers is not None:
         layers.write(run.folder)
     if chosen:
-        calibration.write_csv(run.folder / "calibration.csv", chosen, run.photos_root)
+        path = run.folder / CALIBRATION
+        calibration.write_csv(path, chosen, run.photos_root, refused)
     run.write_json(
         f"exports/{RECORD}",
         {name: result.to_dict() for name, result in results.items()},
     )
     return results
+
+
+def _sifted(
+    run: Run, pool: Sequence[Row], pixels: batches.Pixels, console: Console
+) -> tuple[tuple[Row, ...], tuple[calibration.Refused, ...]]:
+    """The photos of the pool that can calibrate, and the others, told to the user."""
+    if not pool:
+        return (), ()
+    places = scoring.places_of(pixels, pool)
+    kept, refused = calibration.sift(pool, [pixels.array[place] for place in places])
+    refused = (*calibration.copies(run.split(), pool), *refused)
+    if refused:
+        first = refused[0]
+        console.say(
+            f"  refused for calibration: {calibration.summary(refused)}, such as "
+            f"{first.row.photo.path.name}, {first.reason}; listed in {CALIBRATION}"
+        )
+    return kept, refused
 
 
 @dataclass(frozen=True)

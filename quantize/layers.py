@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from edge.errors import ModelError
+from edge.errors import EdgegraftError, ModelError
 from quantize import flatbuffer
 from quantize.recipes import FLOAT_TENSORS, Variant
 
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 # The converter leaves smaller weights float in `dynamic` files: nothing to gain.
 SMALLEST_SHRUNK = 1024  # elements
+_BRANCHES = ("IF", "WHILE", "CALL_ONCE")  # operators that hold graphs of their own
 _EDGES = ("QUANTIZE", "DEQUANTIZE")  # around layers that stay float
 
 
@@ -36,6 +37,28 @@ def check(record: Variant, tree: Any, kept_float: Collection[str] = ()) -> None:
         _check_floats(record, graph, operator, name)
         if name in WEIGHTED:
             _check_weighted(record, tree, operator, name, makers)
+
+
+def refuse_branches(tree: Any) -> None:
+    """EdgegraftError, naming operator and tensor, for a graph with graphs inside.
+
+    Branches and loops have no integer form. A `tf.cond` on a constant, such as whether
+    a TF-Hub module is in training, is gone by now.
+    """
+    if len(tree.subgraphs) == 1:
+        return
+    graph = tree.subgraphs[0]
+    found = [op for op in graph.operators if flatbuffer.op(tree, op)[0] in _BRANCHES]
+    named = [
+        f"{flatbuffer.op(tree, op)[0]} ({flatbuffer.text(graph.tensors[place].name)})"
+        for op in found
+        for place in op.outputs[:1]
+    ]
+    raise EdgegraftError(
+        "expected a network without branches, loops and variables inside, got "
+        f"{', '.join(named) or 'some'}; build it without tf.cond, tf.while_loop and "
+        "tf.Variable in a Lambda layer, or save the module with the branch it needs"
+    )
 
 
 def behind_input(tree: Any) -> Any:

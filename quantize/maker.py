@@ -96,7 +96,6 @@ class Maker:
         self.photos: npt.NDArray[np.uint8] | None = None
         if chosen:
             self.photos = scoring.take(pixels, chosen)
-            calibration.refuse_blank(self.photos)
         self.conversion = Conversion(
             served, calibration=self.photos, progress=self._calibrating
         )

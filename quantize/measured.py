@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from edge.evaluate import Evaluation
-from quantize import decide
-from quantize.refusal import Refusal
+from edge.refusal import Refusal
+from quantize import decide, refusal
 from quantize.timing import Setting, Timing
 
 
@@ -75,7 +75,7 @@ class Measured:
     def figures(self) -> dict[str, Any]:
         """What is the same on every device: plain values only."""
         low, high = self.evaluation.interval
-        refusal = self.refusal.to_dict() if self.refusal else {}
+        refused = refusal.figures(self.refusal) if self.refusal else {}
         return {
             "title": self.title,
             "variant": self.variant,
@@ -93,7 +93,7 @@ class Measured:
             "lost": self.paired.lost if self.paired else None,
             "gained": self.paired.gained if self.paired else None,
             "mcnemar_p": self.paired.p if self.paired else None,
-            **refusal,
+            **refused,
             "size_bytes": self.size_bytes,
             "multiply_adds": self.multiply_adds,
             "oldest_runtime": self.oldest_runtime,

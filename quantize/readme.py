@@ -205,7 +205,7 @@ def _strangers(run: Run, best: Measured) -> str:
         )
     refusal = best.refusal
     return (
-        f"Of {refusal.unknown:,} photos that show none of the labels it refuses "
+        f"Of {refusal.photos:,} photos that show none of the labels it refuses "
         f"{refusal.share:.1%} as `unknown`, and {refusal.known_share:.1%} of the test "
         "photos by mistake."
     )

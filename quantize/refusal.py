@@ -10,7 +10,6 @@ It does not know: how a threshold is chosen (finetune), or what the photos show.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,9 @@ from data.split import Row
 from edge.card import read_card
 from edge.classifier import FAMILIARITY, UNKNOWN, Classifier
 from edge.errors import EdgegraftError
-from edge.evaluate import wilson
 from edge.preprocess import InputRecipe
 from edge.quiet import without_chatter
-from edge.refusal import auroc
+from edge.refusal import Refusal, count
 from edge.sources import photos
 from finetune.console import Console
 from quantize.scoring import Scored
@@ -33,40 +31,17 @@ from quantize.scoring import Scored
 CHUNK = 20  # photos between two steps of the progress bar
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """Of `unknown` photos so many `refused`; of `known` test photos `known_refused`.
-
-    auroc: how often a test photo looks more familiar than an unknown one, 0..1; None
-    for a file that does not say.
-    """
-
-    unknown: int
-    refused: int
-    known: int
-    known_refused: int
-    auroc: float | None = None
-
-    @property
-    def share(self) -> float:
-        """Of the unknown photos, refused; 0..1."""
-        return self.refused / self.unknown
-
-    @property
-    def known_share(self) -> float:
-        """Of the photos that do show a label, refused; 0..1."""
-        return self.known_refused / self.known
-
-    def to_dict(self) -> dict[str, Any]:
-        low, high = wilson(self.refused, self.unknown)
-        return {
-            "unknown_photos": self.unknown,
-            "unknown_refused": self.share,
-            "unknown_refused_low": low,
-            "unknown_refused_high": high,
-            "known_refused": self.known_share,
-            "auroc": self.auroc,
-        }
+def figures(found: Refusal) -> dict[str, Any]:
+    """For a row of a comparison: plain values only."""
+    low, high = found.interval
+    return {
+        "unknown_photos": found.photos,
+        "unknown_refused": found.share,
+        "unknown_refused_low": low,
+        "unknown_refused_high": high,
+        "known_refused": found.known_share,
+        "auroc": found.auroc,
+    }
 
 
 class Strangers:
@@ -110,25 +85,18 @@ class Strangers:
         pixels = self._pixels(classifier.recipe)
         card = read_card(model)
         threshold = card.familiarity_threshold if card else None
-        known, count = scored.evaluation.photos, len(pixels.array)
+        total = len(pixels.array)
         if threshold is None or scored.familiarity is None:
-            return Refusal(count, 0, known, 0)
+            return Refusal(total, 0, scored.evaluation.photos, 0)
         values: list[Any] = []
         with self._console.bar("unknown photos") as bar:
-            for start in range(0, count, CHUNK):
+            for start in range(0, total, CHUNK):
                 some: Mapping[str, Any] = classifier.run(
                     pixels.array[start : start + CHUNK]
                 )
                 values.append(some[FAMILIARITY])
-                bar(min(start + CHUNK, count), count)
-        strange = np.concatenate(values)
-        return Refusal(
-            count,
-            int(np.sum(strange < threshold)),
-            known,
-            int(np.sum(scored.familiarity < threshold)),
-            auroc(scored.familiarity, strange),
-        )
+                bar(min(start + CHUNK, total), total)
+        return count(scored.familiarity, np.concatenate(values), threshold)
 
     def close(self) -> None:
         for pixels in self._decoded.values():

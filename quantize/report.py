@@ -96,7 +96,7 @@ def _refusal_note(files: Sequence[Measured]) -> str:
     told = [file.refusal for file in files if file.refusal]
     worst = max(refusal.known_share for refusal in told)
     return (
-        f"; refuses: of {told[0].unknown:,} unknown photos, and at most {worst:.1%} "
+        f"; refuses: of {told[0].photos:,} unknown photos, and at most {worst:.1%} "
         "of the test photos"
     )
 

@@ -131,6 +131,7 @@ def test_refusals_are_counted_by_hand(tmp_path: Path) -> None:
     strange = [photo(tmp_path / f"{v}.png", (v, v, v)) for v in (20, 99, 100, 150)]
     (tmp_path / "broken.jpg").write_text("no photo")
     found = refusal(classifier, [*strange, str(tmp_path / "broken.jpg")], known)
+    assert (found.known, found.known_refused) == (2, 1)
     assert (found.refused, found.photos) == (2, 4)  # 100 is on the threshold: known
     assert found.interval == wilson(2, 4)
     # of the 8 pairs 200 wins four, 90 only over 20

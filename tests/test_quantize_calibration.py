@@ -65,11 +65,21 @@ def test_names_and_folders_do_not_matter_but_the_seed_does():
     assert [row.sha256 for row in calibration.choose(whole, 20, seed=1)] != first
 
 
-def test_a_copy_is_not_taken_twice():
+def test_a_copy_is_refused_with_the_reason():
     rows = list(split(cat=4, dog=4).rows)
-    copies = [Row(Photo(ROOT / "cat/copy.jpg", "cat"), "train", rows[0].sha256)] * 5
-    chosen = calibration.choose(Split((*rows, *copies)), 100)
-    assert len(chosen) == 8
+    copies = [
+        Row(Photo(ROOT / f"cat/copy{n}.jpg", "cat"), "train", rows[0].sha256)
+        for n in range(5)
+    ]
+    whole = Split((*rows, *copies))
+    chosen = calibration.choose(whole, 100)
+    assert len(chosen) == 8 and len({row.sha256 for row in chosen}) == 8
+    refused = calibration.copies(whole, chosen)
+    assert len(refused) == 5 and not {one.row for one in refused} & set(chosen)
+    (first,) = (row for row in chosen if row.sha256 == rows[0].sha256)
+    why = f"a copy of cat/{first.photo.path.name}, byte for byte"
+    assert {one.reason for one in refused} == {why}
+    assert calibration.copies(split(cat=4, dog=4), chosen) == ()
 
 
 def test_photos_are_spread_over_their_features():
@@ -105,22 +115,44 @@ def test_a_run_without_training_photos_is_refused():
         calibration.choose(split(cat=0, dog=0), 10)
 
 
-def test_blank_photos_are_refused():
-    blank = np.zeros((3, 4, 4, 3), np.uint8)
-    blank[1] = 255
-    with pytest.raises(EdgegraftError, match="3 of one colour each"):
-        calibration.refuse_blank(blank)
-    blank[2, 0, 0] = 9
-    calibration.refuse_blank(blank)
+def test_copies_in_pixels_and_blank_photos_are_sifted_out():
+    rows = [r for r in split(cat=3, dog=3).rows if r.part == "train"]
+    photos = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3), np.uint8)
+    photos[2] = photos[1]  # saved as another file
+    photos[4] = 200
+    kept, refused = calibration.sift(rows, list(photos))
+    assert kept == (rows[0], rows[1], rows[3], rows[5])
+    told = {one.row: one.reason for one in refused}
+    assert told == {
+        rows[2]: f"a copy of cat/{rows[1].photo.path.name}, pixel for pixel",
+        rows[4]: "of one colour",
+    }
+    assert calibration.summary(refused) == "1 of one colour, 1 copies of others"
+
+
+@pytest.mark.parametrize("blank", [True, False])
+def test_a_constant_set_is_refused(blank):
+    """All of one colour, each of its own; or all the same picture."""
+    rows = [r for r in split(cat=3, dog=3).rows if r.part == "train"]
+    photos = np.zeros((6, 4, 4, 3), np.uint8)
+    photos[:] = np.arange(6)[:, None, None, None]
+    why = r"got 6 \(6 of one colour\)"
+    if not blank:
+        photos[:] = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
+        why = r"got 6 \(5 copies of others\)"
+    with pytest.raises(EdgegraftError, match=why):
+        calibration.sift(rows, list(photos))
 
 
 def test_the_list_is_written_with_paths_from_the_root(tmp_path):
     chosen = calibration.choose(split(cat=5, dog=5), 4)
     path = tmp_path / "calibration.csv"
-    calibration.write_csv(path, chosen, ROOT)
+    other = calibration.Refused(chosen[0], chosen[1], "byte for byte")
+    calibration.write_csv(path, chosen, ROOT, [other])
     with path.open(newline="") as file:
         rows = list(csv.reader(file))
-    assert rows[0] == ["path", "label", "sha256"]
-    assert [row[2] for row in rows[1:]] == [row.sha256 for row in chosen]
+    assert rows[0] == ["path", "label", "sha256", "refused"]
+    assert [row[2] for row in rows[1:5]] == [row.sha256 for row in chosen]
+    assert [row[3] for row in rows[1:]] == ["", "", "", "", other.reason]
     assert rows[1][0] == f"{rows[1][1]}/{chosen[0].photo.path.name}"
     assert list(tmp_path.iterdir()) == [path]

@@ -15,6 +15,7 @@ from edge.bench import bench_apart
 from edge.card import read_card
 from edge.errors import EdgegraftError
 from edge.evaluate import score
+from edge.refusal import Refusal
 from finetune.run import Run
 from quantize import decide, metadata, refusal, report, scoring, timing
 from quantize.cli import compare_main
@@ -309,9 +310,7 @@ def test_refusals_are_counted_by_the_files_threshold(first, tmp_path):
     scored = scoring.Scored(evaluation, "litert", familiarity)
     found = strangers.judge(model, scored, "auto")
     # white looks more familiar than all four, black and dark than none: 8 of 12 pairs
-    assert found == refusal.Refusal(
-        unknown=3, refused=2, known=4, known_refused=2, auroc=8 / 12
-    )
+    assert found == Refusal(3, 2, known=4, known_refused=2, auroc=8 / 12, threshold=100)
     assert (found.share, found.known_share) == (2 / 3, 1 / 2)
     plain = scoring.Scored(evaluation, "litert")
     never = strangers.judge((first.exports / "int8.tflite").read_bytes(), plain, "auto")

@@ -8,6 +8,7 @@ import struct
 import zipfile
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from edge.card import ModelCard, read_card, read_labels
@@ -204,3 +205,20 @@ def test_zip_is_found_by_its_end_like_any_archive(bare):
         first = min(entry.header_offset for entry in attached.infolist())
     assert model[first : first + 4] == b"PK\x03\x04"
     assert first == len(metadata.split(model)[0])
+
+
+def test_equal_numbers_are_written_once():
+    """Zero points of an int8 file are 8 bytes a channel, all of them 0."""
+    tree = flatbuffer.parse(edge_models.network())
+    types = flatbuffer.schema()
+    channels, tensors = 1000, tree.subgraphs[0].tensors
+    for tensor in tensors:
+        numbers = tensor.quantization = types.QuantizationParametersT()
+        numbers.scale = np.linspace(0.1, 1, channels, dtype=np.float32)
+        numbers.zeroPoint = np.zeros(channels, np.int64)
+    packed = flatbuffer.pack(tree)
+    assert packed.count(bytes(8 * channels)) == 1
+    assert len(packed) < 12 * channels + len(edge_models.network()) + 100 * len(tensors)
+    for tensor in flatbuffer.parse(packed).subgraphs[0].tensors:
+        assert len(tensor.quantization.zeroPoint) == channels
+        assert tensor.quantization.scale[-1] == 1
