@@ -1,6 +1,6 @@
 """A trained network and the photos it was trained on: what becomes of it then.
 
-Calibrated, taught what is familiar, judged, shown. The features of each part are
+Taught what is familiar, judged, shown. The features of each part are
 computed once; whatever is asked afterwards is a product of matrices.
 
 Does not know: how it was trained, TFLite.
@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from backbones import network
-from edge.evaluate import Evaluation, calibration_error, score, wilson
+from edge.evaluate import Evaluation, score, wilson
 from finetune import (
-    calibrate,
     familiarity,
     features,
     hardest,
     probe,
+    refit,
     reliability,
     report,
     unwanted,
@@ -52,6 +52,7 @@ class Finished:
         self.run, self.model, self.parts = run, model, parts
         self.console = console
         self._seen = dict(seen)
+        self._out_of_fold: Floats | None = None
 
     def features(self, part: str) -> Floats:
         """float32 [N, D], in the split's order."""
@@ -67,7 +68,10 @@ class Finished:
         return self._seen[part]
 
     def logits(self, part: str) -> Floats:
-        """float32 [N, L], with the head as it is now."""
+        """float32 [N, L], with the head as it is now; of the validation part those of
+        heads that did not see the photo, where the head has learnt from it."""
+        if part == "val" and self._out_of_fold is not None:
+            return self._out_of_fold
         kernel, bias = network.get_head(self.model)
         return np.asarray(self.features(part) @ kernel + bias, np.float32)
 
@@ -76,20 +80,15 @@ class Finished:
         found = probe.softmax(self.logits(part))
         return score(found, self.parts[part].truth, self.run.labels)
 
-
-def calibrated(finished: Finished) -> dict[str, float]:
-    """Fold the temperature into the network; what run.json says of it."""
-    logits, truth = finished.logits("val"), finished.parts["val"].truth
-    degrees = calibrate.temperature(logits, truth)
-    calibrate.fold(finished.model, degrees)
-    cooled = logits / np.float32(degrees)
-    return {
-        "temperature": degrees,
-        "val_loss_before": probe.log_loss(logits, truth),
-        "val_loss_after": probe.log_loss(cooled, truth),
-        "val_error_before": calibration_error(probe.softmax(logits), truth),
-        "val_error_after": calibration_error(probe.softmax(cooled), truth),
-    }
+    def refit(self, found: refit.Refit) -> None:
+        """Take a head that learnt from train and val, in this order."""
+        network.set_head(
+            self.model,
+            found.kernel / np.float32(found.temperature),
+            found.bias / np.float32(found.temperature),
+        )
+        cooled = found.logits / np.float32(found.temperature)
+        self._out_of_fold = cooled[len(self.parts["train"]) :]
 
 
 def taught(finished: Finished) -> Familiarity | None:
@@ -137,6 +136,9 @@ def reported(
             "measured_on": "the trained network in Keras, before export; the figures "
             "of the exported files are in comparison.json",
             "validation": val.to_dict(),
+            "validation_answered_by": "heads that did not see the photo, out of fold"
+            if run.refitted
+            else "the network, which did not learn from these photos",
             "test": test.to_dict(),
             "calibration": {
                 "temperature": float(warm),

@@ -30,9 +30,10 @@ from data.source import Source, choose
 from data.split import Split, make_split
 from edge.errors import EdgegraftError
 from finetune import augmented, distill, doubtful, learning, unwanted
+from finetune.certainty import calibrated
 from finetune.console import Console
 from finetune.examples import Examples, class_weights
-from finetune.finished import Finished, calibrated, reported, taught
+from finetune.finished import Finished, reported, taught
 from finetune.fit import fit
 from finetune.run import Run, write_atomic
 from finetune.settings import Settings
@@ -234,7 +235,7 @@ def train(
         count = len(parts["train"])
         known = {"train": seen[0][:count], "val": seen[0][count:]}
     finished = Finished(run, model, parts, known, console)
-    run.update(calibration=calibrated(finished))
+    run.update(calibration=calibrated(finished, prepared.together))
     val = reported(finished, trainer.history, trainer.best, taught(finished))
     if origin.path is None:
         doubtful.by_validation(

@@ -56,17 +56,23 @@ def _head(fitted: Any, classes: int) -> tuple[Floats, Floats]:
 
 
 def head(
-    features: Floats, truth: npt.NDArray[np.int64], classes: int, strength: float
+    features: Floats,
+    truth: npt.NDArray[np.int64],
+    classes: int,
+    strength: float,
+    *,
+    weights: Floats | None = None,
 ) -> tuple[Floats, Floats]:
     """Kernel [D, L] and bias [L] at one penalty, on raw features [N, D].
 
-    Labels that `truth` [N] lacks get a bias that never wins.
+    weights: float32 [N], how much each example counts; None means all alike. Labels
+    that `truth` [N] lacks get a bias that never wins.
     """
     from sklearn.linear_model import LogisticRegression
 
     mean, scale = _standard(features)
     model = LogisticRegression(C=strength, max_iter=1000)
-    model.fit((features - mean) / scale, truth)
+    model.fit((features - mean) / scale, truth, weights)
     kernel, bias = _head(model, len(model.classes_))
     wide = np.zeros((features.shape[1], classes), np.float32)
     low = np.full(classes, -np.inf, np.float32)

@@ -193,6 +193,16 @@ class Run:
         return Path(record["from"]) if record else None
 
     @property
+    def refitted(self) -> bool:
+        """Whether the head learnt from the validation part, too (`finetune.refit`)."""
+        return bool((self.config.get("calibration") or {}).get("refit"))
+
+    @property
+    def judged_on(self) -> str:
+        """What the validation part is called where the head has learnt from it."""
+        return "photos it learnt from" if self.refitted else "validation"
+
+    @property
     def exports(self) -> Path:
         return self.folder / "exports"
 

@@ -31,6 +31,8 @@ class Teacher:
     `labels`, for uint8 pixels [n, H, W, 3] made by `recipe`.
 
     `trained_on`: sha256 of its training photos, None where nobody wrote them down.
+    `fitted_to`: of its validation photos, where its head learnt from them at the end
+    (`finetune.refit`).
     """
 
     name: str
@@ -38,6 +40,7 @@ class Teacher:
     recipe: InputRecipe
     answer: Callable[[npt.NDArray[np.uint8]], Floats]
     trained_on: frozenset[str] | None = None
+    fitted_to: frozenset[str] = frozenset()
 
 
 def open_teacher(path: Path, labels: Sequence[str]) -> Teacher:
@@ -49,8 +52,12 @@ def open_teacher(path: Path, labels: Sequence[str]) -> Teacher:
     if path.is_dir():
         run, file = Run.open(path), path / _FILE
         found = _of_file(file) if file.is_file() else _of_network(run, run.model())
-        digests = _digests(run.split(), "train")
-        teacher = replace(found, name=str(path), trained_on=digests)
+        teacher = replace(
+            found,
+            name=str(path),
+            trained_on=_digests(run.split(), "train"),
+            fitted_to=_digests(run.split(), "val") if run.refitted else frozenset(),
+        )
     else:
         teacher = _of_file(path)
     if set(teacher.labels) != set(labels):
@@ -84,12 +91,15 @@ def _digests(split: Split, part: str) -> frozenset[str]:
 def refuse_leaks(teacher: Teacher, split: Split) -> None:
     """EdgegraftError when the teacher has learnt photos the student is judged on.
 
-    What it remembers of them would be measured as the student's skill.
+    What it remembers of them would be measured as the student's skill. A head that was
+    fitted to validation photos spoils a test part, but not the choice of an epoch: the
+    student is never shown its answers to these.
     """
     if teacher.trained_on is None:
         return
-    for part in ("test", "val"):
-        known = _digests(split, part) & teacher.trained_on
+    seen = {"test": teacher.trained_on | teacher.fitted_to, "val": teacher.trained_on}
+    for part, photos in seen.items():
+        known = _digests(split, part) & photos
         if known:
             raise EdgegraftError(
                 f"expected a teacher that never saw the {part} part, got "

@@ -51,6 +51,7 @@ class ExportResult:
     validation: Evaluation
     drop: float
     rejected: bool
+    judged_on: str = "validation"  # or what else that part is (`Run.judged_on`)
     rung: str = PLAIN
     rungs: tuple[ladder.Rung, ...] = ()
 
@@ -64,6 +65,7 @@ class ExportResult:
             "drop": self.drop,
             "rung": self.rung,
             "ladder": [rung.to_dict() for rung in self.rungs],
+            "judged_on": self.judged_on,
             "validation": self.validation.to_dict(),
             "facts": self.facts.to_dict(),
         }
@@ -199,6 +201,7 @@ def _make_all(
             one.validation,
             drop,
             rejected,
+            maker.run.judged_on,
             climb.candidate.rung if climb else PLAIN,
             climb.rungs if climb else (),
         )
@@ -264,8 +267,8 @@ def allowed_drop(max_drop: float, photos: int) -> float:
 def _tell(console: Console, result: ExportResult, allowed: float, target: str) -> None:
     low, high = result.validation.interval
     console.stage(
-        f"{result.variant}: {result.size / 1e6:.2f} MB, validation "
-        f"{result.validation.accuracy:.1%} ({low:.1%} to {high:.1%})"
+        f"{result.variant}: {result.size / 1e6:.2f} MB, "
+        f"{result.judged_on} {result.validation.accuracy:.1%} ({low:.1%} to {high:.1%})"
     )
     reasons = result.facts.refused_by.get(target)
     if reasons:

@@ -130,7 +130,7 @@ class Maker:
         )
         card = self._card(variant, facts, candidate)
         scored = self._score(metadata.embed(flat, card), f"scoring {how}")
-        card = replace(card, measured={"validation": scored.to_card()})
+        card = replace(card, measured={self.run.judged_on: scored.to_card()})
         if self._familiarity is not None:
             limit = self._familiarity.limit_of_file(scored.familiarity)
             card = replace(card, familiarity_threshold=limit)

@@ -1,0 +1,102 @@
+"""How sure a trained network may be: the temperature, folded into its last layer.
+
+Where the probe of few photos was kept, its head is fitted again first, to the
+validation photos as well, and the temperature comes from out-of-fold answers
+(`finetune.refit`).
+
+Does not know: how the network was trained, TFLite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from data.split import chained
+from edge.evaluate import calibration_error, wilson
+from finetune import calibrate, probe, refit
+from finetune.examples import Floats, class_weights
+from finetune.finished import Finished
+
+
+def calibrated(
+    finished: Finished, together: Sequence[tuple[Path, Path]] = ()
+) -> dict[str, Any]:
+    """Fold the temperature into the network; what run.json says of it.
+
+    A probe with few validation photos is fitted again, to them as well
+    (`finetune.refit`); photos that are `together` share a fold.
+    """
+    found = _refit(finished, together)
+    if found is not None:
+        finished.refit(found)
+        truth = _learnt(finished)
+        right = int((found.logits.argmax(axis=1) == truth).sum())
+        low, high = wilson(right, len(truth))
+        finished.console.stage(
+            f"fitted again to all {len(truth)} photos but the test part: "
+            f"{right / len(truth):.1%} right, out of fold ({low:.1%} to {high:.1%})"
+        )
+        return {
+            **_certainty(found.logits, truth, found.temperature),
+            "refit": {"strength": found.strength, "right": right},
+        }
+    logits, truth = finished.logits("val"), finished.parts["val"].truth
+    degrees = calibrate.temperature(logits, truth)
+    calibrate.fold(finished.model, degrees)
+    return _certainty(logits, truth, degrees)
+
+
+def _learnt(finished: Finished) -> npt.NDArray[np.int64]:
+    return np.concatenate([finished.parts[part].truth for part in ("train", "val")])
+
+
+def _certainty(
+    logits: Floats, truth: npt.NDArray[np.int64], degrees: float
+) -> dict[str, Any]:
+    cooled = logits / np.float32(degrees)
+    return {
+        "temperature": degrees,
+        "photos": len(truth),
+        "val_loss_before": probe.log_loss(logits, truth),
+        "val_loss_after": probe.log_loss(cooled, truth),
+        "val_error_before": calibration_error(probe.softmax(logits), truth),
+        "val_error_after": calibration_error(probe.softmax(cooled), truth),
+    }
+
+
+def _refit(
+    finished: Finished, together: Sequence[tuple[Path, Path]]
+) -> refit.Refit | None:
+    """The head fitted to train and val; None unless the probe of few photos was kept.
+
+    Fine-tuned features have learnt the training photos, and a teacher's pupil more
+    than their labels.
+    """
+    run, parts = finished.run, finished.parts
+    config = run.config
+    probed = config.get("probe") is not None and config["best"]["epoch"] == 0
+    count, judged = len(parts["train"]), len(parts["val"])
+    enough = judged >= refit.FEW or count + judged > refit.MOST
+    if not probed or enough or config.get("distillation") is not None:
+        return None
+    split = run.split()
+    photos = [*split.part("train"), *split.part("val")]
+    digests = {row.photo.path: row.sha256 for row in split.rows}
+    chains = chained(photos, digests, together)
+    chain = {photo.path: k for k, unit in enumerate(chains) for photo in unit}
+    truth, weights = _learnt(finished), None
+    if run.settings.balance == "weights":
+        weights = class_weights(truth, len(run.labels))[truth]
+    return refit.fit(
+        np.concatenate([finished.features("train"), finished.features("val")]),
+        truth,
+        len(run.labels),
+        groups=[chain[photo.path] for photo in photos],
+        weights=weights,
+        seed=run.settings.seed,
+    )

@@ -1,0 +1,170 @@
+"""Few photos: the head that learns from validation photos too, and what it says."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from backbones import network, registry
+from edge.card import read_card
+from edge.errors import EdgegraftError
+from finetune import features, probe, refit
+from finetune.job import finetune
+from finetune.run import Run
+from finetune.settings import Settings
+from finetune.teacher import open_teacher, refuse_leaks
+from quantize.export import export
+from quantize.scoring import Silent
+
+SIZE = 32
+
+
+def clouds(count: int, apart: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Features [count, 60] of two labels that are so far apart, and their truth."""
+    random = np.random.default_rng(seed)
+    truth = np.arange(count) % 2
+    found = random.normal(0, 1, (count, 60)) + 3
+    found[:, 0] += apart * (2 * truth - 1)
+    return found.astype(np.float32), truth
+
+
+def accuracy(logits: np.ndarray, truth: np.ndarray) -> float:
+    return float((logits.argmax(axis=1) == truth).mean())
+
+
+def test_a_photo_is_answered_by_heads_that_did_not_see_it() -> None:
+    x, _ = clouds(40, 0)
+    truth = np.random.default_rng(1).permutation(np.arange(40) % 2)  # nothing to learn
+    found = refit.fit(x, truth, 2, groups=range(40))
+    assert found is not None
+    assert accuracy(x @ found.kernel + found.bias, truth) > 0.9  # learnt by heart
+    assert accuracy(found.logits, truth) < 0.75
+    sure = probe.softmax(found.logits / np.float32(found.temperature)).max(axis=1)
+    assert sure.mean() < 0.75  # and says so
+
+
+def test_what_belongs_together_shares_a_fold() -> None:
+    x, _ = clouds(24, 0)
+    truth = np.random.default_rng(2).permutation(np.arange(24) % 2)
+    twice, labels = np.repeat(x, 2, axis=0), np.repeat(truth, 2)
+    apart = refit.fit(twice, labels, 2, groups=range(48))
+    together = refit.fit(twice, labels, 2, groups=np.arange(48) // 2)
+    assert apart is not None and together is not None
+    assert accuracy(apart.logits, labels) > 0.8  # its twin told
+    assert accuracy(together.logits, labels) < 0.7
+
+
+def test_what_can_be_learnt_is_and_with_the_right_certainty() -> None:
+    x, truth = clouds(60, 1.5)
+    found = refit.fit(x, truth, 2, groups=range(60))
+    assert found is not None
+    fresh, answers = clouds(4000, 1.5, seed=9)
+    logits = (fresh @ found.kernel + found.bias) / np.float32(found.temperature)
+    right = accuracy(logits, answers)
+    assert right > 0.75
+    assert abs(probe.softmax(logits).max(axis=1).mean() - right) < 0.08
+
+
+@pytest.mark.parametrize("counts", [(30, 3), (30, 0)])
+def test_a_label_too_rare_for_every_fold(counts: tuple[int, int]) -> None:
+    truth = np.repeat([0, 1], counts)
+    x, _ = clouds(len(truth), 1)
+    assert refit.fit(x, truth, 2, groups=range(len(truth))) is None
+
+
+def test_a_weight_of_two_is_a_photo_twice() -> None:
+    x, truth = clouds(40, 1)
+    twice = np.concatenate([np.arange(40), np.flatnonzero(truth == 1)])
+    weights = np.where(truth == 1, 2.0, 1.0).astype(np.float32)
+    # features of one mean and scale, which is what the penalty is measured in
+    kernel, bias = probe.head(x, truth, 2, 0.01, weights=weights)
+    plain, _ = probe.head(x[twice], truth[twice], 2, 0.01)
+    assert bias.shape == (2,)
+    assert np.corrcoef(kernel[:, 1], plain[:, 1])[0, 1] > 0.99
+
+
+def _inputs(kernel: np.ndarray) -> int:
+    """Numbers that one output sums up, of a convolution's kernel, depthwise or not."""
+    height, width, channels, wide = kernel.shape
+    return height * width * (1 if wide == 1 else channels)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A probe on 2 x 24 photos of reddish and bluish noise, backbone at random."""
+    folder = tmp_path_factory.mktemp("refit")
+    random = np.random.default_rng(0)
+    for number in range(48):
+        photo = random.integers(0, 200, (SIZE, SIZE, 3))
+        photo[:, :, 2 * (number % 2)] += 12
+        path = folder / "photos" / ("red", "violet")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photo.astype(np.uint8)).save(path)
+    record = registry.get("mobilenet_v1_0.25")
+    backbone = record.build(SIZE, None)
+    backbone.set_weights(
+        [
+            random.normal(0, (2 / _inputs(w)) ** 0.5, w.shape) if w.ndim == 4 else w
+            for w in backbone.get_weights()
+        ]
+    )
+    backbone.save_weights(str(folder / "weights.h5"))
+    settings = Settings(
+        backbone=record.name,
+        size=SIZE,
+        weights=str(folder / "weights.h5"),
+        unfreeze="none",
+    )
+    found, prepared, model = finetune(
+        folder / "photos", settings, folder / "run", Silent()
+    )
+    with prepared.pixels as pixels:
+        export(found, ("int8",), model=model, pixels=pixels)
+    return found
+
+
+def test_the_head_of_a_run_is_the_one_that_learnt_from_all(run: Run) -> None:
+    """And its validation figures are those of heads that had not seen the photos."""
+    assert run.refitted
+    parts = {part: run.part(part) for part in ("train", "val")}
+    photos = [photo for part in parts.values() for photo in part]
+    truth = np.array([run.labels.index(photo.label) for photo in photos])
+    pixels = np.stack([np.asarray(Image.open(photo.path)) for photo in photos])
+    model = run.model()
+    x = features.compute(network.feature_model(model), pixels, range(len(pixels)))
+    found = refit.fit(x, truth, 2, groups=range(len(truth)))
+    assert found is not None
+    kernel, _ = network.get_head(model)
+    want = found.kernel / np.float32(found.temperature)
+    np.testing.assert_allclose(kernel, want, rtol=0.05, atol=0.02 * abs(want).max())
+    metrics = json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))
+    count = len(parts["train"])
+    out_of_fold = accuracy(found.logits[count:], truth[count:])
+    assert metrics["validation"]["accuracy"] == pytest.approx(out_of_fold)
+    assert "out of fold" in metrics["validation_answered_by"]
+    told = run.config["calibration"]
+    assert told["photos"] == len(truth)
+    assert told["refit"]["right"] == int((found.logits.argmax(axis=1) == truth).sum())
+
+
+def test_the_file_does_not_call_what_it_learnt_from_validation(run: Run) -> None:
+    card = read_card(run.exports / "int8.tflite")
+    assert card is not None
+    assert list(card.measured) == ["photos it learnt from"]
+    exports = json.loads((run.exports / "exports.json").read_text(encoding="utf-8"))
+    assert exports["int8"]["judged_on"] == "photos it learnt from"
+
+
+def test_as_a_teacher_it_may_not_see_a_test_part_it_learnt_from(run: Run) -> None:
+    teacher, split = open_teacher(run.folder, run.labels), run.split()
+    refuse_leaks(teacher, split)  # the same split: its test part is unseen
+    moved = [
+        row._replace(part={"val": "test", "test": "val"}.get(row.part, row.part))
+        for row in split.rows
+    ]
+    with pytest.raises(EdgegraftError, match="never saw the test part"):
+        refuse_leaks(teacher, SimpleNamespace(rows=moved))  # type: ignore[arg-type]
