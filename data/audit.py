@@ -186,7 +186,7 @@ def audit(
     failures: list[tuple[Path, str]] = []
     paths = list(dict.fromkeys(photo.path for photo in folder.photos))
     for reading in read(
-        paths, None, looking=True, memory=memory, workers=workers, progress=progress
+        paths, looking=True, memory=memory, workers=workers, progress=progress
     ):
         if reading.look is None:
             failures.append((reading.path, reading.reason))

@@ -2,17 +2,14 @@
 
 They are read and decoded once; later epochs only index. Up to `memory_limit` bytes
 the array lies in memory, beyond it in a file that has no name (or one that vanishes
-on closing), so nothing is left behind when the process is killed.
+on closing), so nothing is left behind when the process is killed: see `data.store`.
 
 It does not know batches' order, augmentation or the split: those index the array.
 """
 
 import mmap
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,6 +22,7 @@ from data.folder import Photo
 from data.look import Look
 from data.memory import Memory
 from data.reading import read
+from data.store import make_store
 from data.walk import shown
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe
@@ -102,31 +100,33 @@ def load(
     """
     paths = list(dict.fromkeys(photo.path for photo in photos))
     shape = (len(paths), recipe.height, recipe.width, 3)
-    size = int(np.prod(shape, dtype=np.int64))
-    store: _Memory | _File = (
-        _Memory(shape) if size <= memory_limit else _File(shape, size, cache_dir)
-    )
+    store = make_store(shape, memory_limit, cache_dir)
+    filled: list[int] = []
     digests: dict[Path, str] = {}
     looks: dict[Path, Look] = {}
     failures: list[tuple[Path, str]] = []
     try:
-        for reading in read(
-            paths,
-            recipe,
-            looking=looking,
-            memory=memory,
-            cache=cache,
-            workers=workers,
-            progress=progress,
-        ):
-            if reading.pixels is None:
-                failures.append((reading.path, reading.reason))
-            else:
-                store.put(len(digests), reading.pixels)
+        with closing(
+            read(
+                paths,
+                recipe,
+                store.put,
+                looking=looking,
+                memory=memory,
+                cache=cache,
+                workers=workers,
+                progress=progress,
+            )
+        ) as readings:
+            for row, reading in enumerate(readings):
+                if reading.reason:
+                    failures.append((reading.path, reading.reason))
+                    continue
+                filled.append(row)
                 digests[reading.path] = reading.sha256
                 if reading.look is not None:
                     looks[reading.path] = reading.look
-        array = store.finish(len(digests))
+        array = store.finish(filled)
     except BaseException:
         store.discard()
         raise
@@ -186,67 +186,3 @@ def release(array: npt.NDArray[Any]) -> None:
     mapped = getattr(array, "_mmap", None)
     if mapped is not None and hasattr(mapped, "madvise"):
         mapped.madvise(mmap.MADV_DONTNEED)
-
-
-class _Memory:
-    file: IO[bytes] | None = None
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self._array = np.empty(shape, np.uint8)
-
-    def put(self, row: int, pixels: npt.NDArray[np.uint8]) -> None:
-        self._array[row] = pixels
-
-    def finish(self, rows: int) -> npt.NDArray[np.uint8]:
-        return self._array[:rows]
-
-    def discard(self) -> None:
-        pass
-
-
-class _File:
-    """Rows are written, not mapped: a full disk then is an error, not a crash."""
-
-    def __init__(
-        self, shape: tuple[int, ...], size: int, cache_dir: Path | None
-    ) -> None:
-        self._shape, self._size = shape, size
-        self._folder = Path(cache_dir or tempfile.gettempdir())
-        try:
-            if shutil.disk_usage(self._folder).free < size:
-                raise OSError(0, "too little space")
-            self.file: IO[bytes] = tempfile.TemporaryFile(  # noqa: SIM115
-                dir=self._folder, prefix="edgegraft-"
-            )
-        except OSError as error:
-            raise self._full(error) from None
-
-    def put(self, row: int, pixels: npt.NDArray[np.uint8]) -> None:
-        try:
-            self.file.write(pixels.data)
-        except OSError as error:
-            raise self._full(error) from None
-
-    def finish(self, rows: int) -> npt.NDArray[np.uint8]:
-        shape = (rows, *self._shape[1:])
-        try:
-            self.file.flush()
-        except OSError as error:
-            raise self._full(error) from None
-        if not rows:
-            return np.empty(shape, np.uint8)  # an empty file cannot be mapped
-        mapped: np.memmap[Any, np.dtype[np.uint8]] = np.memmap(
-            self.file, np.uint8, mode="r", shape=shape
-        )
-        return mapped
-
-    def discard(self) -> None:
-        with suppress(OSError):  # what is buffered finds no room, and is not wanted
-            self.file.close()
-
-    def _full(self, error: OSError) -> EdgegraftError:
-        return EdgegraftError(
-            f"{shown(os.fspath(self._folder))}: expected {self._size / 1e9:.2f} GB of "
-            f"free space for the decoded photos, got: {error.strerror}; free some, or "
-            "choose another folder or a smaller size"
-        )

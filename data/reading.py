@@ -1,9 +1,11 @@
 """One parallel pass over photo files: bytes, digest, pixels, or the reason why not.
 
 Each file is read once, so the sha256 is of the very bytes that were decoded. Threads
-do it, because Pillow and hashlib let go of Python's lock. Readings come back in the
-order asked for, a few photos ahead of the one that is taken, so memory stays bounded
-however many there are; photos of more than `LARGE_PIXELS` are decoded one at a time.
+do it, because Pillow and hashlib let go of Python's lock. Each takes the next photo
+that nobody has, hands its pixels on itself and reports a few times a second: a task for
+each photo, with the caller's thread woken for each, took a tenth longer. Readings come
+back in the order asked for. Pixels never wait, so memory stays bounded however many
+there are; photos of more than `LARGE_PIXELS` are decoded one at a time.
 
 It does not know labels, and it keeps nothing.
 """
@@ -12,13 +14,14 @@ import hashlib
 import os
 import stat
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,7 +38,9 @@ if TYPE_CHECKING:
 MAX_BYTES = 1 << 30  # beyond what edge's limit of pixels takes uncompressed, 16 bits
 LARGE_PIXELS = 24_000_000  # about 100 MB while it is decoded
 SMALL_BYTES = 1 << 16  # a file that holds so many pixels in less is all but blank
-AHEAD = 4  # readings waiting to be taken, for each worker
+SPELL = 0.05  # seconds that a worker reads on before it reports
+
+Keep = Callable[[int, npt.NDArray[np.uint8]], None]
 
 _large = Lock()
 
@@ -44,14 +49,12 @@ _large = Lock()
 class Reading:
     """One file: what was asked for of it, or the `reason` why not.
 
-    `sha256` is empty where the file could not be read at all.
-
-    `pixels` (uint8 [H, W, 3]) where a recipe was given, `look` where one was wanted.
+    `sha256` is empty where the file could not be read at all. `look` where one was
+    wanted.
     """
 
     path: Path
     sha256: str = ""
-    pixels: npt.NDArray[np.uint8] | None = None
     reason: str = ""
     look: Look | None = None
     remembered: bool = False
@@ -71,19 +74,21 @@ def default_workers() -> int:
 
 def read(
     paths: Sequence[Path],
-    recipe: InputRecipe | None,
+    recipe: InputRecipe | None = None,
+    keep: Keep | None = None,
     *,
     looking: bool = False,
     memory: "Memory | None" = None,
     cache: "PixelCache | None" = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Iterator[Reading]:
+) -> Generator[Reading, None, None]:
     """Read and decode `paths`, in that order. A file that fails never raises.
 
-    Without a `recipe` the pixels are not kept; `looking` gives the facts as well. Facts
-    that `memory` knows and pixels that `cache` has are not decoded again, and what they
-    do not have they are given.
+    With a `recipe`, `keep(index in paths, uint8 [H, W, 3])` is given each photo's
+    pixels, in any order and from many threads; what it raises ends the pass. `looking`
+    gives the facts as well. Facts that `memory` knows and pixels that `cache` has are
+    not decoded again, and what they do not have they are given.
 
     `progress(done, total)` is called in the caller's thread.
     """
@@ -92,22 +97,42 @@ def read(
         raise EdgegraftError(f"workers: expected 1 or more, got {workers}")
     # Pillow warns of damaged tags and of sizes well within edge's own limit.
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    waiting: deque[Future[Reading]] = deque()
+    numbers, taking = iter(range(len(paths))), Lock()
+
+    def spell() -> list[tuple[int, Reading]]:
+        ends = monotonic() + SPELL
+        found: list[tuple[int, Reading]] = []
+        while True:
+            with taking:
+                number = next(numbers, None)
+            if number is None:
+                return found
+            put = None if keep is None else partial(keep, number)
+            reading = _read_one(paths[number], recipe, put, looking, memory, cache)
+            found.append((number, reading))
+            if monotonic() > ends:
+                return found
+
     pool = ThreadPoolExecutor(workers, thread_name_prefix="photos")
+    ready: dict[int, Reading] = {}
+    done = 0
     try:
-        for done, _ in enumerate(paths):
-            started = done + len(waiting)
-            for path in paths[started : done + workers * AHEAD]:
-                waiting.append(
-                    pool.submit(_read_one, path, recipe, looking, memory, cache)
-                )
-            reading = waiting.popleft().result()
-            news = reading.look or reading.reason
-            if memory is not None and news and reading.lasting:
-                memory.remember(reading.sha256, news)
-            yield reading
-            if progress is not None:
-                progress(done + 1, len(paths))
+        running = {pool.submit(spell) for _ in range(workers)}
+        while done < len(paths):
+            reported, running = wait(running, return_when=FIRST_COMPLETED)
+            for found in [one.result() for one in reported]:
+                ready.update(found)
+                if found:
+                    running.add(pool.submit(spell))
+            while done in ready:
+                reading = ready.pop(done)
+                news = reading.look or reading.reason
+                if memory is not None and news and reading.lasting:
+                    memory.remember(reading.sha256, news)
+                yield reading
+                done += 1
+                if progress is not None:
+                    progress(done, len(paths))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -115,6 +140,7 @@ def read(
 def _read_one(
     path: Path,
     recipe: InputRecipe | None,
+    put: Callable[[npt.NDArray[np.uint8]], None] | None,
     looking: bool,
     memory: "Memory | None",
     cache: "PixelCache | None",
@@ -130,16 +156,21 @@ def _read_one(
         if recipe is not None and cache is not None and (known or not looking):
             kept = cache.recall(digest)
         if (kept is not None or recipe is None) and (known or not looking):
+            if kept is not None and put is not None:
+                put(kept)
             look = known if looking else None
-            return Reading(path, digest, kept, look=look, remembered=True)
+            return Reading(path, digest, look=look, remembered=True)
         large = False
         if len(data) > SMALL_BYTES:
             facts = header(data)
             large = facts.width * facts.height > LARGE_PIXELS
         with _large if large else nullcontext():
             pixels, look = _decoded(data, recipe, looking)
-        if cache is not None and pixels is not None:
-            cache.remember(digest, pixels)
+        if pixels is not None:
+            if cache is not None:
+                cache.remember(digest, pixels)
+            if put is not None:
+                put(pixels)
     except PhotoError as error:
         return Reading(path, digest, reason=error.reason)
     except FileNotFoundError:
@@ -151,7 +182,7 @@ def _read_one(
         return Reading(path, reason=error.strerror or str(error))
     except MemoryError:
         return Reading(path, reason="not enough memory to decode it")
-    return Reading(path, digest, pixels, look=look)
+    return Reading(path, digest, look=look)
 
 
 def _decoded(
@@ -175,4 +206,5 @@ def _bytes(path: Path) -> bytes:
         raise PhotoError(
             str(path), f"more than {MAX_BYTES:,} bytes ({state.st_size:,})"
         )
-    return path.read_bytes()
+    with open(path, "rb", buffering=0) as file:
+        return file.read(state.st_size + 1) or b""

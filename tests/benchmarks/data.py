@@ -53,7 +53,8 @@ from tests.legs.peers import in_peers  # noqa: E402
 PHOTOS_PER_SECOND = 350  # goal of the audit, on 2 cores, at 500 pixels
 LATER_EPOCHS = 5  # times as fast as decoding again
 SIZE, BATCH = 160, 32
-ROUNDS = 2
+ROUNDS = 2  # of the audit, each in two fresh processes
+EPOCHS = 6  # rounds of first and later epochs, which take less than a second each
 
 CLEANVISION = """
 import sys, time, json
@@ -187,7 +188,7 @@ def _epochs(photos: Path, cache: Path) -> dict[str, list[float]]:
 
     os.environ["EDGEGRAFT_CACHE"] = str(cache)
     load_through_cache(folder.photos, recipe).close()
-    for _ in range(ROUNDS):
+    for _ in range(EPOCHS):
         timed("first", lambda: load(folder.photos, recipe, looking=False).close())
         timed("first_with_audit", lambda: load(folder.photos, recipe).close())
         timed("next_run", lambda: load_through_cache(folder.photos, recipe).close())

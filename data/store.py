@@ -1,0 +1,126 @@
+"""Where decoded photos are put: an array in memory, or a file that has no name.
+
+Rows are put in any order, from many threads. `finish` closes the gaps that photos
+without pixels have left, so the array holds what is there and nothing else.
+
+It does not know photos, only the numbers of their rows.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+from typing import IO, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from data.walk import shown
+from edge.errors import EdgegraftError
+
+Rows = npt.NDArray[np.uint8]
+
+
+class Store(Protocol):
+    @property
+    def file(self) -> IO[bytes] | None:
+        """What has to be closed when the array is no longer wanted, if anything."""
+
+    def put(self, row: int, pixels: Rows) -> None:
+        """Row `row` of the array: uint8, of the shape of one row."""
+
+    def finish(self, filled: Sequence[int]) -> Rows:
+        """The array of the rows `filled`, which ascend and have all been put."""
+
+    def discard(self) -> None:
+        """Let go of everything, without an array."""
+
+
+def make_store(shape: tuple[int, ...], limit: int, folder: Path | None) -> Store:
+    """In memory up to `limit` bytes, else in `folder` (by default the system's
+    temporary one). EdgegraftError when there is too little room."""
+    size = int(np.prod(shape, dtype=np.int64))
+    return _Memory(shape) if size <= limit else _File(shape, size, folder)
+
+
+class _Memory:
+    file: IO[bytes] | None = None
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._array = np.empty(shape, np.uint8)
+
+    def put(self, row: int, pixels: Rows) -> None:
+        self._array[row] = pixels
+
+    def finish(self, filled: Sequence[int]) -> Rows:
+        for row, put in enumerate(filled):
+            if row != put:
+                self._array[row] = self._array[put]
+        return self._array[: len(filled)]
+
+    def discard(self) -> None:
+        pass
+
+
+class _File:
+    """Rows are written, not mapped: a full disk then is an error, not a crash."""
+
+    file: IO[bytes]
+
+    def __init__(self, shape: tuple[int, ...], size: int, folder: Path | None) -> None:
+        self._row = shape[1:]
+        self._stride = int(np.prod(self._row, dtype=np.int64))
+        self._size = size
+        self._folder = Path(folder or tempfile.gettempdir())
+        self._lock = Lock()
+        try:
+            if shutil.disk_usage(self._folder).free < size:
+                raise OSError(0, "too little space")
+            self.file = tempfile.TemporaryFile(  # noqa: SIM115
+                dir=self._folder, prefix="edgegraft-"
+            )
+        except OSError as error:
+            raise self._full(error) from None
+
+    def put(self, row: int, pixels: Rows) -> None:
+        data = np.ascontiguousarray(pixels).data
+        try:
+            with self._lock:
+                self.file.seek(row * self._stride)
+                self.file.write(data)
+        except OSError as error:
+            raise self._full(error) from None
+
+    def finish(self, filled: Sequence[int]) -> Rows:
+        try:
+            for row, put in enumerate(filled):
+                if row != put:
+                    self.file.seek(put * self._stride)
+                    moved = self.file.read(self._stride)
+                    self.file.seek(row * self._stride)
+                    self.file.write(moved)
+            self.file.truncate(len(filled) * self._stride)
+            self.file.flush()
+        except OSError as error:
+            raise self._full(error) from None
+        shape = (len(filled), *self._row)
+        if not filled:
+            return np.empty(shape, np.uint8)  # an empty file cannot be mapped
+        mapped: np.memmap[Any, np.dtype[np.uint8]] = np.memmap(
+            self.file, np.uint8, mode="r", shape=shape
+        )
+        return mapped
+
+    def discard(self) -> None:
+        with suppress(OSError):  # what is buffered finds no room, and is not wanted
+            self.file.close()
+
+    def _full(self, error: OSError) -> EdgegraftError:
+        return EdgegraftError(
+            f"{shown(os.fspath(self._folder))}: expected {self._size / 1e9:.2f} GB of "
+            f"free space for the decoded photos, got: {error.strerror}; free some, or "
+            "choose another folder or a smaller size"
+        )
