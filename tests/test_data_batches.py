@@ -3,8 +3,6 @@
 import hashlib
 import os
 import resource
-import subprocess
-import sys
 import tempfile
 import threading
 import zlib
@@ -19,16 +17,10 @@ from data.batches import load
 from data.folder import Photo
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe, load_pixels
+from tests.data_room import draw
 
 RECIPE = InputRecipe(32, 24)
 ROOT = Path(__file__).parents[1]
-
-
-def draw(path: Path, seed: int, size: tuple[int, int] = (80, 60)) -> Photo:
-    noise = np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(noise).save(path)
-    return Photo(path, path.parent.name)
 
 
 @pytest.fixture
@@ -67,23 +59,6 @@ def test_the_cached_photos_cannot_be_written_over(photos: list[Photo]) -> None:
 def test_a_photo_asked_for_twice_is_read_once(photos: list[Photo]) -> None:
     with load([*photos, photos[0]], RECIPE) as pixels:
         assert len(pixels.array) == 20
-
-
-def test_beyond_the_limit_the_rows_lie_in_a_file_that_vanishes(
-    photos: list[Photo], tmp_path: Path
-) -> None:
-    cache = tmp_path / "cache"
-    cache.mkdir()
-    inside = load(photos, RECIPE)
-    outside = load(photos, RECIPE, memory_limit=1000, cache_dir=cache)
-    assert isinstance(outside.array, np.memmap)
-    assert not isinstance(inside.array, np.memmap)
-    np.testing.assert_array_equal(inside.array, outside.array)
-    assert inside.digests == outside.digests
-    outside.close()
-    assert list(cache.iterdir()) == []
-    with pytest.raises(ValueError, match="closed"):
-        _ = outside.array
 
 
 def test_bad_files_are_named_and_the_others_keep_their_order(
@@ -151,15 +126,6 @@ def test_no_permission() -> None:
     assert pixels.array.shape == (0, 24, 32, 3)
 
 
-def test_nothing_readable_on_disk_either(tmp_path: Path) -> None:
-    (tmp_path / "empty.jpg").touch()
-    photo = Photo(tmp_path / "empty.jpg", "cat")
-    with load([photo], RECIPE, memory_limit=0) as pixels:
-        assert pixels.array.shape == (0, 24, 32, 3)
-    with load([], RECIPE) as pixels:
-        assert pixels.array.shape == (0, 24, 32, 3)
-
-
 def test_one_pixel_and_a_hundred_million(tmp_path: Path) -> None:
     Image.new("RGB", (1, 1), (200, 10, 30)).save(tmp_path / "tiny.png")
     Image.new("L", (10_000, 10_000), 77).save(tmp_path / "huge.jpg")
@@ -216,6 +182,42 @@ def test_progress_counts_every_file_in_the_callers_thread(photos: list[Photo]) -
     assert threads == {threading.current_thread()}
 
 
+def test_what_keep_raises_ends_the_pass(photos: list[Photo]) -> None:
+    def keep(number: int, pixels: np.ndarray) -> None:
+        if number == 5:
+            raise EdgegraftError("no room")
+
+    paths = [photo.path for photo in photos]
+    with pytest.raises(EdgegraftError, match="no room"):
+        list(data.reading.read(paths, RECIPE, keep, workers=2))
+    assert not [t for t in threading.enumerate() if t.name.startswith("photos")]
+
+
+def test_a_slow_photo_holds_nobody_up_and_changes_no_order(
+    photos: list[Photo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = threading.Event()
+
+    def watched(source: bytes, recipe: InputRecipe) -> np.ndarray:
+        if source == first:  # ends when the others have ended
+            assert others.wait(30)
+        return load_pixels(source, recipe)
+
+    def keep(number: int, pixels: np.ndarray) -> None:
+        kept.append(number)
+        if len(kept) == len(photos) - 1:
+            others.set()
+
+    first = photos[0].path.read_bytes()
+    kept: list[int] = []
+    monkeypatch.setattr(data.reading, "load_pixels", watched)
+    paths = [photo.path for photo in photos]
+    readings = list(data.reading.read(paths, RECIPE, keep, workers=2))
+    assert [reading.path for reading in readings] == paths
+    assert kept[-1] == 0
+    assert sorted(kept) == list(range(20))
+
+
 def test_ctrl_c_stops_the_threads_and_leaves_no_file(
     photos: list[Photo], tmp_path: Path
 ) -> None:
@@ -234,89 +236,6 @@ def test_ctrl_c_stops_the_threads_and_leaves_no_file(
 def test_workers_must_be_some(photos: list[Photo]) -> None:
     with pytest.raises(EdgegraftError, match="expected 1 or more, got 0"):
         load(photos, RECIPE, workers=0)
-
-
-def test_too_little_space_is_said_before_reading(
-    photos: list[Photo], tmp_path: Path
-) -> None:
-    many = [Photo(tmp_path / f"{i}.jpg", "cat") for i in range(200_000)]
-    with pytest.raises(EdgegraftError, match=r"expected .* GB of free space.*too lit"):
-        load(many, InputRecipe(4096, 4096), cache_dir=tmp_path)
-
-
-def test_no_folder_for_the_cache(photos: list[Photo], tmp_path: Path) -> None:
-    with pytest.raises(EdgegraftError, match="No such file"):
-        load(photos, RECIPE, memory_limit=0, cache_dir=tmp_path / "gone")
-
-
-FULL_DISK = """
-import resource, sys
-from pathlib import Path
-from data.batches import load
-from data.folder import Photo
-from edge.errors import EdgegraftError
-from edge.preprocess import InputRecipe
-resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
-photos = [Photo(path, "cat") for path in sorted(Path(sys.argv[1]).iterdir())]
-try:
-    load(photos, InputRecipe(96, 96), memory_limit=0, cache_dir=Path(sys.argv[2]))
-except EdgegraftError as error:
-    print(error)
-"""
-
-
-def test_a_disk_that_fills_up_while_caching(
-    photos: list[Photo], tmp_path: Path
-) -> None:
-    cache = tmp_path / "cache"
-    cache.mkdir()
-    done = _python(FULL_DISK, str(photos[0].path.parent), str(cache))
-    assert done.returncode == 0, done.stderr
-    assert "GB of free space for the decoded photos, got: File too large" in done.stdout
-    assert done.stderr == ""
-    assert list(cache.iterdir()) == []
-
-
-PEAK = """
-import sys
-from pathlib import Path
-from data.batches import load
-from data.folder import Photo
-from edge.preprocess import InputRecipe
-def peak():  # KiB; getrusage would count what the parent had before exec
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0])
-path, limit = Path(sys.argv[1]), int(sys.argv[2])
-links = [path.with_name(f"{i}.jpg") for i in range(400)]
-for link in links:
-    link.exists() or link.symlink_to(path)
-photos = [Photo(link, "cat") for link in links]
-load(photos[:8], InputRecipe(224, 224)).close()
-before = peak()
-pixels = load(photos, InputRecipe(224, 224), memory_limit=limit)
-assert len(pixels.array) == 400
-print(peak() - before)
-"""
-
-
-def test_memory_stays_bounded_when_the_rows_go_to_disk(tmp_path: Path) -> None:
-    photo = draw(tmp_path / "cat" / "photo.jpg", 1)
-    size = 400 * 224 * 224 * 3 // 1024  # KiB
-    held = int(_python(PEAK, str(photo.path), str(1 << 30)).stdout)
-    assert held > 0.9 * size  # so the figure measures what it should
-    bounded = int(_python(PEAK, str(photo.path), "0").stdout)
-    assert bounded < 0.2 * size
-
-
-def _python(code: str, *args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code, *args],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def test_few_files_are_open_at_a_time(photos: list[Photo]) -> None:
