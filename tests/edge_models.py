@@ -210,3 +210,14 @@ def save(path: Path, model: bytes) -> str:
 def photo(path: Path, colour: tuple[int, int, int], size: int = 20) -> str:
     Image.new("RGB", (size, size), colour).save(path)
     return str(path)
+
+
+def photo_folder(tmp_path: Path) -> Path:
+    """photos/{red,green/deep}: two photos, a text file and a hidden photo."""
+    (tmp_path / "photos" / "green" / "deep").mkdir(parents=True)
+    (tmp_path / "photos" / "red").mkdir()
+    photo(tmp_path / "photos" / "red" / "a.png", (200, 0, 0))
+    photo(tmp_path / "photos" / "green" / "deep" / "b.JPG", (0, 200, 0))
+    photo(tmp_path / "photos" / "red" / ".hidden.png", (0, 0, 200))
+    (tmp_path / "photos" / "notes.txt").write_text("no photo")
+    return tmp_path / "photos"

@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -32,6 +31,7 @@ sys.path.insert(0, str(ROOT))
 
 from edge.runtime import cores  # noqa: E402
 from edge.sources import walk  # noqa: E402
+from tests.bench_room import circumstances, make_model  # noqa: E402
 
 LEAST_SPEEDUP, MOST_GROWTH = 1.7, 1.05
 ROUNDS = 2
@@ -61,8 +61,6 @@ def main() -> int:
         place = Path(scratch)
         model = args.model
         if model is None:
-            from photo_to_label import make_model  # beside this file
-
             model = make_model(place)
         many = links(sources(args.photos, place), place / "many", args.count)
         few = links(many, place / "few", args.count // 10)
@@ -70,9 +68,7 @@ def main() -> int:
     record |= {
         "photos": args.count,
         "cores": cores(),
-        "load": round(os.getloadavg()[0], 1),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "date": time.strftime("%Y-%m-%d"),
+        **circumstances(),
     }
     print(json.dumps(record))
     return 0 if record["held"] else 1

@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,10 @@ from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.bench_room import circumstances, make_model  # noqa: E402
+
 MOST_SHARE = 1 / 10
 MOST_OF_IMPORTS = 0.45 / 0.2
 MOST_MIB = 100
@@ -49,31 +52,6 @@ interpreter.set_tensor(entry["index"], np.asarray(photo, np.uint8)[None])
 interpreter.invoke()
 answer = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0]
 print(["cat", "dog"][int(answer.argmax())], answer.max() / 256)
-"""
-
-MAKE_MODEL = """
-import sys
-import numpy as np
-from backbones.keras import keras
-from edge.card import ModelCard
-from edge.preprocess import InputRecipe
-from quantize.convert import convert
-from quantize.metadata import embed
-
-k = keras()
-image = k.Input((224, 224, 3), name="image")
-x = k.layers.Rescaling(1 / 127.5, -1.0)(image)
-x = k.applications.MobileNetV2(
-    input_shape=(224, 224, 3), include_top=False, weights=None, pooling="avg"
-)(x, training=False)
-out = k.layers.Dense(2, activation="softmax", name="probabilities")(x)
-pixels = np.random.default_rng(0).integers(0, 256, (8, 224, 224, 3), dtype=np.uint8)
-model = convert(k.Model(image, out), "int8", calibration=pixels)
-card = ModelCard(
-    labels=("cat", "dog"), input=InputRecipe(224, 224), variant="int8", name="random"
-)
-with open(sys.argv[1], "wb") as file:
-    file.write(embed(model, card))
 """
 
 # A JPEG of 12 megapixels, as phones take them. In a process of its own, because the
@@ -98,8 +76,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         model, photo = args.model, args.photo
         if model is None:
-            model = Path(scratch, "model.tflite")
-            _python(["-c", MAKE_MODEL, str(model)])
+            model = make_model(Path(scratch))
         if photo is None:
             photo = Path(scratch, "photo.jpg")
             _python(["-c", DRAW_PHOTO, str(photo)])
@@ -150,8 +127,7 @@ def main() -> int:
         "tensorflow_peak_mib": round(peak_mib["tensorflow"], 1),
         "runs": args.runs,
         "held": held,
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        **circumstances(),
     }
     print(json.dumps(result))
     return 0 if held or args.report else 1

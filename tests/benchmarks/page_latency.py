@@ -19,11 +19,8 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
-import platform
 import sys
 import tempfile
-import time
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -32,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests import browser as chromium  # noqa: E402
+from tests.bench_room import circumstances, make_model  # noqa: E402
 from tests.page_server import page as ours  # noqa: E402
 from tests.page_server import serve  # noqa: E402
 
@@ -212,20 +210,10 @@ def main() -> int:
         },
         "rounds": args.rounds,
         "held": all(goals.values()),
-        "load": round(os.getloadavg()[0], 1),
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "date": time.strftime("%Y-%m-%d"),
+        **circumstances(),
     }
     print(json.dumps(record))
     return 0 if record["held"] or args.report else 1
-
-
-def make_model(folder: Path) -> Path:
-    """An int8 MobileNetV2 of random weights: the time does not depend on them."""
-    from photo_to_label import make_model as make  # beside this file
-
-    return make(folder)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
-import platform
 import sys
 import tempfile
 import threading
@@ -29,6 +27,7 @@ from statistics import median
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from tests.bench_room import circumstances, make_model  # noqa: E402
 from tests.page_client import Client  # noqa: E402
 from tests.page_server import page, serve  # noqa: E402
 
@@ -157,20 +156,10 @@ def report(
         "memory_mib": {"middle": round(middle, 1), "later": round(later, 1)},
         "memory_growth": round(growth, 4),
         "held": held,
-        "load": round(os.getloadavg()[0], 1),
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "date": time.strftime("%Y-%m-%d"),
+        **circumstances(),
     }
     print(json.dumps(record))
     return 0 if held or args.report else 1
-
-
-def make_model(folder: Path) -> Path:
-    """An int8 MobileNetV2 of random weights: the time does not depend on them."""
-    from photo_to_label import make_model as make  # beside this file
-
-    return make(folder)
 
 
 if __name__ == "__main__":

@@ -24,16 +24,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.bench_room import circumstances, make_model  # noqa: E402
+
 GOALS = {
     ("mediapipe", "500px"): 0.65,
     ("mediapipe", "12mp"): 0.30,
@@ -248,24 +250,10 @@ def report(times: dict[str, dict[str, float]], args: argparse.Namespace) -> int:
         "rounds": args.rounds,
         "threads": args.threads or "default",
         "held": held,
-        "load": round(os.getloadavg()[0], 1),
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "date": time.strftime("%Y-%m-%d"),
+        **circumstances(),
     }
     print(json.dumps(record))
     return 0 if held or args.report else 1
-
-
-def make_model(folder: Path) -> Path:
-    """An int8 MobileNetV2 of random weights: the time does not depend on them."""
-    from edge_start import MAKE_MODEL  # beside this file
-
-    model = folder / "model.tflite"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", MAKE_MODEL, str(model)]
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
-    return model
 
 
 if __name__ == "__main__":

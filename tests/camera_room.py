@@ -1,0 +1,65 @@
+"""What the camera's tests share: a source made of arrays, which can be taken away."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from edge.frames import Picture, SourceError
+from edge.newest import Newest
+
+COLOURS = {"red": (200, 0, 0), "green": (0, 200, 0), "blue": (0, 0, 200)}
+LOST, HANG = "lost", "hang"
+
+
+def picture(label: str, size: tuple[int, int] = (40, 30)) -> Picture:
+    made = np.zeros((size[1], size[0], 3), np.uint8)
+    made[:] = COLOURS[label]
+    return made
+
+
+class Fake:
+    """A live source that does what a list says: a label, LOST or HANG."""
+
+    live = True
+    name = "fake"
+
+    def __init__(self, script: list[str], pause: float = 0.005) -> None:
+        self.script, self.pause = list(script), pause
+        self.present = True
+        self.opened = self.closed = 0
+        self.released = threading.Event()
+
+    def open(self) -> None:
+        if not self.present:
+            raise SourceError("fake: no such camera")
+        self.opened += 1
+
+    def read(self) -> Picture | None:
+        time.sleep(self.pause)
+        if not self.present:
+            return None
+        word = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        if word == HANG:
+            self.released.wait(20)
+            return None
+        return None if word == LOST else picture(word)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def until(true: Callable[[], object], seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.005)
+
+
+def taken(newest: Newest) -> Iterator[tuple[int, Picture]]:
+    while True:
+        if (shot := newest.next(0.05)) is not None:
+            yield shot

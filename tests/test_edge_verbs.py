@@ -1,0 +1,147 @@
+"""The device's other verbs: info, doctor, bench, evaluate."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.cli import main
+from tests.edge_models import card, network, photo, photo_folder, save, with_card
+
+BOTH = {"probabilities": "probabilities", "familiarity": "familiarity"}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    return save(tmp_path / "m.tflite", with_card(network(), name="tiny"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return photo_folder(tmp_path)
+
+
+def test_info_for_people_and_programs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = {"test": {"accuracy": 0.961, "interval": [0.94, 0.97], "photos": 600}}
+    flat = with_card(network(), measured=measured, provenance={"seed": 7})
+    model = save(tmp_path / "m.tflite", flat)
+    assert main(["info", model]) == 0
+    out = capsys.readouterr().out
+    for text in (
+        "red, green, blue",
+        "8 x 8, stretch, bilinear",
+        "uint8 [1, 8, 8, 3] scale 1 zero 0",
+        "accuracy 96.1% (95 % interval 94.0% to 97.0%) on 600 photos",
+        "seed",
+    ):
+        assert text in out
+    assert main(["info", model, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["card"] == json.loads(
+        card(measured=measured, provenance={"seed": 7}).to_json()
+    )
+    assert record["inputs"][0]["scale"] == 1.0
+    assert record["size_bytes"] == os.path.getsize(model)
+
+
+def test_info_of_a_foreign_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["info", save(tmp_path / "m.tflite", network())]) == 0
+    out = capsys.readouterr().out
+    assert "none: a foreign file, classify needs --labels" in out
+
+
+def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "works (used)" in out and "numpy" in out and "Python" in out
+    assert main(["doctor", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["used"] in [entry["name"] for entry in record["runtimes"]]
+    assert record["cores"] >= 1 and record["board"]
+
+
+def test_bench(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", model, model, "--runs", "5"]) == 0
+    assert capsys.readouterr().out.count(model) == 2
+    assert main(["bench", model, model, "--runs", "5", "--json"]) == 0
+    for record in json.loads(capsys.readouterr().out)["models"]:
+        check_bench(record, model)
+
+
+def check_bench(record: dict[str, Any], model: str) -> None:
+    assert 0 < record["p50_ms"] <= record["p95_ms"]
+    assert record["load_ms"] > 0 and record["first_ms"] > 0
+    assert record["runs"] == 5 and record["threads"] == 1
+    assert record["size_bytes"] == os.path.getsize(model)
+    assert 10 < record["peak_memory_mb"] < 200
+    assert record["host"] and record["runtime_version"]
+
+
+def test_bench_apart_measures_its_own_memory(model: str) -> None:
+    """Not that of a parent that holds much: Linux hands ru_maxrss down."""
+    from edge.bench import bench_apart
+
+    ballast = bytearray(os.urandom(1024)) * (300 * 1024)
+    record = bench_apart(model, runs=5)
+    check_bench(record, model)
+    assert len(ballast) == 300 * 1024 * 1024
+
+
+def test_evaluate(model: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "blue").mkdir()
+    photo(folder / "blue" / "wrong.png", (200, 0, 0))
+    assert main(["evaluate", model, str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("accuracy 66.7% on 3 photos (95 % interval 20.8% to 93.9%)")
+    assert main(["evaluate", model, str(folder), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["confusion"] == [[1, 0, 0], [0, 1, 0], [1, 0, 0]]
+    (folder / "red" / "bad.png").write_text("no photo")
+    assert main(["evaluate", model, str(folder), "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert json.loads(out)["failures"][0]["photo"].endswith("bad.png")
+    assert err.count("\n") == 1
+
+
+def test_evaluate_counts_what_is_refused(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "blue").mkdir()
+    strange = tmp_path / "strange"
+    strange.mkdir()
+    photo(strange / "grey.png", (40, 40, 40))
+    photo(strange / "light.png", (220, 220, 220))
+    content = with_card(
+        network(familiarity=True), outputs=BOTH, familiarity_threshold=100.0
+    )
+    model = save(tmp_path / "familiar.tflite", content)
+    command = ["evaluate", model, str(folder), "--unknown", str(strange)]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert "calibration error 0.0" in out
+    assert "called unknown although known: 0 of 2" in out
+    assert "called unknown of 2 unknown photos: 1 (50.0%" in out
+    assert main([*command, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["unknown"]["refused"] == 1 and record["refused"] == 0
+    assert 0 <= record["calibration_error"] < 0.05
+    plain = save(tmp_path / "plain.tflite", with_card(network()))
+    assert main(["evaluate", plain, str(folder), "--unknown", str(strange)]) == 2
+    assert "this model cannot say unknown" in capsys.readouterr().err
+
+
+def test_evaluate_wants_the_models_labels(
+    model: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "pink").mkdir()
+    assert main(["evaluate", model, str(folder)]) == 2
+    err = capsys.readouterr().err
+    assert "one folder for each label (red, green, blue), got a folder 'pink'" in err
