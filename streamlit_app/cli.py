@@ -15,6 +15,7 @@ from pathlib import Path
 
 from edge.command import Parser, guard
 from edge.errors import EdgegraftError, ModelError
+from edge.labels import read_label_file
 
 HERE = Path(__file__).resolve().parent
 # Streamlit's own settings. The same stand in .streamlit/config.toml, which an
@@ -49,6 +50,12 @@ def main(argv: Sequence[str] | None = None, prog: str = "edgegraft app") -> int:
         metavar="DIR",
         help="list the models of the runs in here, too (default: artifacts)",
     )
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="one label on each line, for a MODEL that holds none",
+    )
     parser.add_argument("--port", type=int, default=8501, help="default: 8501")
     parser.add_argument(
         "--host",
@@ -75,6 +82,7 @@ def command(args: argparse.Namespace) -> list[str]:
         *(sys.executable, "-m", "streamlit", "run", str(HERE / "app.py")),
         *(f"--{name}={value}" for name, value in settings.items()),
         *("--", "--artifacts", str(args.artifacts)),
+        *(("--labels", str(args.labels)) if args.labels else ()),
         *(str(model) for model in args.models),
     ]
 
@@ -83,6 +91,8 @@ def _serve(args: argparse.Namespace) -> int:
     for model in args.models:
         if not model.is_file():
             raise ModelError(f"{model}: expected a .tflite file, there is none")
+    if args.labels is not None:
+        read_label_file(args.labels)
     if not 1 <= args.port <= 65535:
         raise EdgegraftError(f"expected --port from 1 to 65535, got {args.port}")
     if find_spec("streamlit") is None:

@@ -13,6 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +28,7 @@ from streamlit_app.pool import Pool, Shelf
 from streamlit_app.uploads import MOST_ZIP_BYTES
 
 Found = TypeVar("Found")
-LABELS = "edgegraft edge classify MODEL PHOTO --labels FILE takes them from a file"
+LABELS = "give a file with one label on each line: edgegraft app MODEL --labels FILE"
 REMEMBERED = 24  # answers and heat maps a visitor's session keeps, about 0.1 MB each
 
 
@@ -37,6 +38,7 @@ class House:
 
     artifacts: Path
     given: tuple[Path, ...]
+    labels: Path | None = None
 
     def models(self) -> list[ModelFile]:
         return find_models(self.artifacts, self.given)
@@ -48,17 +50,27 @@ class House:
 
 def house() -> House:
     """From the command line of the process, which all visitors share."""
+    return _house(*sys.argv[1:])
+
+
+@lru_cache(maxsize=1)
+def _house(*arguments: str) -> House:
     parser = argparse.ArgumentParser()
     parser.add_argument("models", nargs="*", type=Path)
     parser.add_argument("--artifacts", type=Path, default=Path("artifacts"))
-    args = parser.parse_args(sys.argv[1:])
-    return House(args.artifacts, tuple(args.models))
+    parser.add_argument("--labels", type=Path)
+    args = parser.parse_args(arguments)
+    return House(args.artifacts, tuple(args.models), args.labels)
+
+
+def shelf() -> Shelf:
+    """The open models, shared by all visitors."""
+    return _shelf(house().labels)
 
 
 @st.cache_resource(show_spinner=False)
-def shelf() -> Shelf:
-    """The open models, shared by all visitors."""
-    return Shelf()
+def _shelf(labels: Path | None) -> Shelf:
+    return Shelf(labels)
 
 
 def begin() -> None:

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from edge.card import read_card, read_labels
 from edge.classifier import Classifier
 from edge.quiet import without_chatter
 from edge.runtime import default_threads, read_model
@@ -29,11 +30,16 @@ class Pool:
     """At most `size` classifiers of one model's bytes, each with one thread.
 
     ModelError when it cannot be opened. `facts` is a classifier to read labels,
-    recipe and card from, never to run.
+    recipe and card from, never to run. `labels` is a file of names, for a model that
+    holds none.
     """
 
-    def __init__(self, content: bytes, where: str, size: int | None = None) -> None:
-        self._content, self._where = content, where
+    def __init__(
+        self, content: bytes, size: int | None = None, labels: Path | None = None
+    ) -> None:
+        self._content = content
+        named = read_card(content) is not None or read_labels(content) is not None
+        self._labels = None if named else labels
         self.size = size or default_threads()
         self.digest = hashlib.sha256(content).hexdigest()
         self.bytes = len(content)
@@ -71,14 +77,14 @@ class Pool:
 
     def _open(self) -> Classifier:
         with without_chatter():
-            return Classifier(self._content, threads=1)
+            return Classifier(self._content, labels=self._labels, threads=1)
 
 
 class Shelf:
     """The pools in use, by content; the least recently asked for is given up."""
 
-    def __init__(self, most: int = MOST_MODELS) -> None:
-        self._most = most
+    def __init__(self, labels: Path | None = None, most: int = MOST_MODELS) -> None:
+        self._labels, self._most = labels, most
         self._lock = threading.Lock()
         self._pools: OrderedDict[str, Pool] = OrderedDict()
         self._digests: OrderedDict[tuple[Path, tuple[int, int]], str] = OrderedDict()
@@ -92,7 +98,7 @@ class Shelf:
                 return self._pools[digest]
             content = read_model(path)
             digest = hashlib.sha256(content).hexdigest()
-            found = self._pools.get(digest) or Pool(content, str(path))
+            found = self._pools.get(digest) or Pool(content, labels=self._labels)
             self._pools[digest] = found
             self._pools.move_to_end(digest)
             self._digests[(path, stamp)] = digest

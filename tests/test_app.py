@@ -21,8 +21,9 @@ from PIL import Image
 pytest.importorskip("streamlit", reason="the page needs streamlit")
 
 from edge.preprocess import InputRecipe, load_pixels
-from streamlit_app import cli
+from streamlit_app import cli, house
 from streamlit_app.models import find_models
+from streamlit_app.pool import Shelf
 from tests.app_room import APP, INT8, ROOT, drop, page, photo, shown, write_run, zipped
 from tests.edge_models import network
 
@@ -226,6 +227,26 @@ def test_a_bad_model_is_told_in_one_line(
     assert told in app.error[0].value
     app.selectbox(key="run").set_value("pets").run()
     assert not app.error
+
+
+def test_labels_from_a_file_for_a_model_that_holds_none(
+    monkeypatch: pytest.MonkeyPatch, artifacts: Path, tmp_path: Path
+) -> None:
+    foreign, labels = tmp_path / "foreign.tflite", tmp_path / "labels.txt"
+    foreign.write_bytes(network())
+    labels.write_text("rosso\nverde\nblu\n")
+    given = (foreign, "--labels", labels, "--artifacts", artifacts)
+    app = page(monkeypatch, *given)
+    drop(app, ("a.png", photo("red")))
+    assert not app.exception and not app.error
+    assert "<h2>rosso <b>" in shown(app)
+    app.selectbox(key="run").set_value("pets").run()
+    assert "<h2>red <b>" in shown(app)  # what a file holds goes before
+    labels.write_text("rosso\nverde\n")
+    monkeypatch.setattr(house, "shelf", lambda: Shelf(labels))
+    app = page(monkeypatch, *given)
+    assert "expected 3 labels, got 2 from" in app.error[0].value
+    assert cli.main([str(foreign), "--labels", str(tmp_path / "none.txt")]) == 2
 
 
 def test_newest_run_first_and_rejected_files_left_out(tmp_path: Path) -> None:

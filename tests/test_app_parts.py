@@ -35,7 +35,7 @@ class File:
 
 
 def test_visitors_at_once_get_their_own_answers_from_few_interpreters() -> None:
-    pool = Pool(INT8, "model", size=3)
+    pool = Pool(INT8, size=3)
     asked = {"red": "red", "lime": "green", "blue": "blue", "#ff2020": "red"}
     wrong: list[tuple[str, str]] = []
 
@@ -76,7 +76,7 @@ def test_models_are_opened_once_for_each_content(tmp_path: Path) -> None:
 
 
 def test_an_answer_is_light() -> None:
-    pool = Pool(INT8, "model")
+    pool = Pool(INT8)
     content = photo("red", (300, 100))
     found = ask.answer(pool, content, 2)
     assert len(found.prediction.ranking) == 2
@@ -87,7 +87,7 @@ def test_an_answer_is_light() -> None:
 
 
 def test_the_heat_map_points_to_what_the_answer_hangs_on() -> None:
-    pool = Pool(INT8, "model", size=2)
+    pool = Pool(INT8, size=2)
     seen = np.full((8, 8, 3), 90, np.uint8)
     seen[4:, :4] = (255, 0, 0)
     found = occlusion.falls(pool, seen)
@@ -155,7 +155,7 @@ def test_a_damaged_entry_is_told_when_it_is_read() -> None:
 
 
 def test_sorted_photos_cannot_leave_their_folder_or_lose_one_another() -> None:
-    pool = Pool(INT8, "model")
+    pool = Pool(INT8)
     content = photo("red")
     names = ["../../a.png", "b/a.png", "..\\a.png", ""]
     row = ask.row(pool, content, 3)
@@ -171,7 +171,7 @@ def test_sorted_photos_cannot_leave_their_folder_or_lose_one_another() -> None:
 
 
 def test_the_queue_keeps_a_photo_once_and_refuses_odd_labels(tmp_path: Path) -> None:
-    pool = Pool(INT8, "model")
+    pool = Pool(INT8)
     content = photo("red", kind="JPEG")
     told = ask.row(pool, content, 3).prediction
     queue = Feedback(tmp_path / "feedback")
