@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from backbones import network
+from backbones import folded
 from backbones.keras import keras, tensorflow
 from data.augment import Augmentation, augment
 from data.mix import mix
@@ -55,7 +55,7 @@ class Step:
     ) -> None:
         tf = tensorflow()
         self._strategy = strategy or tf.distribute.get_strategy()
-        self._logits = network.logit_model(model)
+        self._logits = folded.logits(model)
         self._groups, self._average = tuple(groups), average
         self._how, self._teacher = how, teacher
         with self._strategy.scope():
@@ -121,7 +121,8 @@ class Step:
             targets = tf.stop_gradient(self._teacher(pixels, training=False))
         pixels, targets = mix(pixels, targets, self._how, seed)
         variables = [v for group in self._groups for v in group.variables]
-        with tf.GradientTape() as tape:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(variables)
             logits = tf.cast(self._logits(pixels, training=True), tf.float32)
             losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
             loss = tf.reduce_sum(losses * weights) * scale[0]

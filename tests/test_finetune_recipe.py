@@ -160,6 +160,21 @@ def test_erasing_puts_one_grey_rectangle_on_some() -> None:
 # -- what a person sees ----------------------------------------------------------------
 
 
+def test_colour_is_contrast_then_brightness_then_saturation() -> None:
+    """One matrix a photo does what the three say one after the other."""
+    tf, how = tensorflow(), Augmentation(brightness=0.2, contrast=0.4, saturation=0.5)
+    photos = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3)).astype(np.float32)
+    drawn = tf.random.stateless_uniform([3, 6, 1, 1, 1], [3, 4 + (1 << 20)], -1.0, 1.0)
+    brightness, contrast, saturation = drawn.numpy()
+    mean = photos.mean((1, 2, 3), keepdims=True)
+    expected = (photos - mean) * (1 + contrast * 0.4) + mean + brightness * 0.2 * 255
+    grey = expected.mean(3, keepdims=True)
+    expected = (expected - grey) * (1 + saturation * 0.5) + grey
+    assert expected.min() < 0 and expected.max() > 255  # which is cut off
+    found = augment(tf.constant(photos), how, tf.constant([3, 4])).numpy()
+    np.testing.assert_allclose(found, expected.clip(0, 255), atol=1e-3)
+
+
 def test_the_sheet_shows_photos_of_all_labels(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     array = random.integers(0, 255, (10, 24, 24, 3)).astype(np.uint8)

@@ -1,0 +1,126 @@
+"""A frozen backbone's batch norm, folded into its convolutions while it is trained.
+
+A backbone that is called in inference mode normalizes with statistics that stand still:
+
+    gamma (conv(x, kernel) - mean) / sqrt(variance + epsilon) + beta
+        = conv(x, kernel scale) + (beta - mean scale),
+    scale = gamma / sqrt(variance + epsilon)
+
+(Jacob et al. 2018, arXiv:1712.05877, section 3.2.) The right side gives the same
+answers and, since it is made of the same variables, the same gradients, but for
+rounding; kernels are small where photos are large, so a step saves every pass of batch
+norm over the photos, forwards and backwards. The variables stay those of the model.
+
+Does not know: losses, photos, which variables are trained.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from backbones import network
+from backbones.keras import keras, tensorflow
+
+
+def is_frozen(model: Any) -> bool:
+    """Whether the network calls its backbone in inference mode always."""
+    nodes = model.get_layer(network.BACKBONE)._inbound_nodes
+    return all(node.call_kwargs.get("training") is False for node in nodes)
+
+
+def _takes_in(layer: Any) -> bool:
+    """Whether batch norm after this layer can be folded into it."""
+    layers = keras().layers
+    if type(layer) not in (layers.Conv2D, layers.DepthwiseConv2D):
+        return False
+    return bool(
+        layer.activation is keras().activations.linear
+        and layer.data_format == "channels_last"
+        and layer.dilation_rate == (1, 1)
+        and layer.groups == 1
+    )
+
+
+def pairs(backbone: Any) -> dict[Any, Any]:
+    """The convolutions that can take in the batch norm after them: {conv: norm}."""
+    nodes = [node for same in backbone._nodes_by_depth.values() for node in same]
+    calls = Counter(node.layer for node in nodes)
+    source = {name: node.layer for node in nodes for name in node.flat_output_ids}
+    found = {}
+    for node in nodes:
+        if type(node.layer) is not keras().layers.BatchNormalization:
+            continue
+        (name,) = node.flat_input_ids
+        before = source[name]
+        alone = backbone._tensor_usage_count[name] == 1  # nobody else wants it
+        if alone and calls[before] == calls[node.layer] == 1 and _takes_in(before):
+            found[before] = node.layer
+    return found
+
+
+def _convolved(conv: Any, norm: Any, x: Any) -> Any:
+    """`norm` of `conv` of x, in one convolution; in the numbers that they compute in."""
+    tf = tensorflow()
+    numbers = conv.compute_dtype
+    scale = tf.math.rsqrt(norm.moving_variance + norm.epsilon)
+    if norm.gamma is not None:
+        scale *= norm.gamma
+    offset = -norm.moving_mean if conv.bias is None else conv.bias - norm.moving_mean
+    offset *= scale
+    if norm.beta is not None:
+        offset += norm.beta
+    x, offset = tf.cast(x, numbers), tf.cast(offset, numbers)
+    padding = conv.padding.upper()
+    if isinstance(conv, keras().layers.DepthwiseConv2D):
+        kernel = conv.depthwise_kernel
+        kernel = tf.cast(kernel * tf.reshape(scale, kernel.shape[2:]), numbers)
+        x = tf.nn.depthwise_conv2d(x, kernel, (1, *conv.strides, 1), padding)
+    else:
+        kernel = tf.cast(conv.kernel * scale, numbers)
+        x = tf.nn.conv2d(x, kernel, conv.strides, padding)
+    return tf.nn.bias_add(x, offset)
+
+
+def _walk(backbone: Any, folded: dict[Any, Any], image: Any) -> Any:
+    """What Keras does when it calls a model, but for the pairs in `folded`."""
+    norms, times = set(folded.values()), backbone._tensor_usage_count
+    known = {str(id(backbone.inputs[0])): image}
+    known = {name: [value] * times[name] for name, value in known.items()}
+    for depth in sorted(backbone._nodes_by_depth, reverse=True):
+        for node in backbone._nodes_by_depth[depth]:
+            if node.is_input:
+                continue
+            args, options = node.map_arguments(known)
+            if node.layer in folded:
+                found = _convolved(node.layer, folded[node.layer], *args)
+            elif node.layer in norms:
+                found = args[0]
+            else:
+                if node.layer._expects_training_arg:
+                    options["training"] = False
+                found = node.layer(*args, **options)
+            name = node.flat_output_ids[0]
+            known[name] = [found] * times[name]
+    return known[str(id(backbone.outputs[0]))][0]
+
+
+def logits(model: Any) -> Callable[..., Any]:
+    """image float32 [N, S, S, 3] -> logits float32 [N, L], for training `model`.
+
+    Call it with `training=True` inside `tf.function`, once for each trace. A backbone
+    whose statistics are learnt, or that has nothing to fold, is called as Keras does.
+    """
+    backbone = model.get_layer(network.BACKBONE)
+    folded = pairs(backbone) if is_frozen(model) and backbone.layers else {}
+    if not folded:
+        plain: Callable[..., Any] = network.logit_model(model)
+        return plain
+
+    def answer(image: Any, training: bool) -> Any:
+        x = model.get_layer(network.SCALING)(image)
+        x = _walk(backbone, folded, x)
+        return model.get_layer(network.LOGITS)(x, training=training)
+
+    return answer
