@@ -61,7 +61,7 @@ def pairs(backbone: Any) -> dict[Any, Any]:
 
 
 def _convolved(conv: Any, norm: Any, x: Any) -> Any:
-    """`norm` of `conv` of x, in one convolution; in the numbers that they compute in."""
+    """`norm` of `conv` of x in one convolution, in the numbers that they compute in."""
     tf = tensorflow()
     numbers = conv.compute_dtype
     scale = tf.math.rsqrt(norm.moving_variance + norm.epsilon)
