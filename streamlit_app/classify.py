@@ -17,7 +17,7 @@ from streamlit_app.uploads import Photo
 
 ON_A_PAGE = 12  # photos; only these are decoded
 PHOTO, SEEN, WHY = "Photo", "As the model saw it", "Why?"
-MOVES = "<br>it moves; only its first picture was looked at"
+MOVES = "it moves; only its first picture was looked at"
 LITTLE = 0.01  # a fall of a point or less: no single part mattered
 
 
@@ -72,7 +72,7 @@ def explain(pool: Pool, photo: Photo, answer: Answer) -> None:
         + (f'<p class="eg-soft">{escape(reason)}</p>' if reason else "")
         + f'<p class="eg-soft"><span>{escape(photo.name)}</span><br>decoded in '
         f"{answer.decode_ms:.1f} ms, answered in {answer.inference_ms:.1f} ms"
-        + (MOVES if answer.animated else "")
+        + (f"<br>{MOVES}" if answer.animated else "")
         + f'<span data-server-ms="{house.so_far_ms():.1f}"></span></p>'
     )
     keeping.wrong(pool, photo, told)
@@ -172,7 +172,8 @@ def card(pool: Pool, photo: Photo, answer: Answer) -> None:
             + look.bars(
                 told.ranking[: min(house.top_k(), 3)],
                 not told.known or told.probability < sure_from,
-            ),
+            )
+            + (f'<p class="eg-soft">{MOVES}</p>' if answer.animated else ""),
             "eg-card",
         )
         with st.container(

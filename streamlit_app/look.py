@@ -122,7 +122,7 @@ def headline(told: Prediction, threshold: float, level: int = 2) -> str:
     label, chance = told.ranking[0]
     if not told.known:
         return (
-            f'<span class="eg-badge amber">refused</span><h{level}>unknown</h{level}>'
+            f'<h{level}>unknown<span class="eg-badge amber">refused</span></h{level}>'
         )
     badge = ""
     if told.probability < threshold:

@@ -100,7 +100,7 @@ def test_a_sustained_run_is_sampled(
         lambda: {"temperature_c": 61.0, "clock_mhz": 1500.0, "throttled": []},
     )
     told = workload.sustained(Probe(model), 0.01, every=0.2)
-    assert 2 <= len(told["samples"]) <= 4 and told["slower"] > 0
+    assert 1 <= len(told["samples"]) <= 4 and told["slower"] > 0
     assert told["samples"][0]["temperature_c"] == 61.0
 
 
