@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-SIDE = 32  # of a thumbnail
+from data.thumbs import SIDE, Thumbs
+
 CUT = 8  # frequencies kept in each direction
 LOWEST = 24  # of them, the ones that survive cropping best, make the keys
 TABLES = 6
@@ -64,12 +65,12 @@ class _Hashes:
     tables: list[Ints]  # of each, the frequencies that make its key
 
 
-def pairs(thumbs: npt.NDArray[np.uint8]) -> list[Pair]:
+def pairs(thumbs: "npt.NDArray[np.uint8] | Thumbs") -> list[Pair]:
     """Every pair of near-duplicates in `thumbs`, uint8 grey [N, SIDE, SIDE]."""
     lively = np.flatnonzero(_deviations(thumbs) >= FLAT)
     if len(lively) < 2:
         return []
-    some = thumbs[lively]
+    some = Thumbs(thumbs, lively)
     found: dict[tuple[int, int], Pair] = {}
     for left, right, pose in _candidates(some):
         close, similarity = _aligned(some, left, right, pose)
@@ -108,22 +109,19 @@ def posed(thumbs: npt.NDArray[np.generic], pose: int) -> npt.NDArray[np.generic]
     return thumbs.swapaxes(-1, -2) if pose & 4 else thumbs
 
 
-def _deviations(thumbs: npt.NDArray[np.uint8]) -> Floats:
+def _deviations(thumbs: "npt.NDArray[np.uint8] | Thumbs") -> Floats:
     found = np.empty(len(thumbs), np.float32)
     for start in range(0, len(thumbs), BLOCK):
         found[start : start + BLOCK] = thumbs[start : start + BLOCK].std((1, 2))
     return found
 
 
-def _frequencies(thumbs: npt.NDArray[np.uint8]) -> Floats:
+def _frequencies(block: npt.NDArray[np.uint8]) -> Floats:
     """The low cosine frequencies but the constant, [N, CUT, CUT] with 0 for it."""
     k = np.arange(SIDE)
     cosines = np.cos(np.pi / (2 * SIDE) * (2 * k[None] + 1) * k[:CUT, None])
     cosines = cosines.astype(np.float32)
-    out = np.empty((len(thumbs), CUT, CUT), np.float32)
-    for start in range(0, len(thumbs), BLOCK):
-        block = thumbs[start : start + BLOCK].astype(np.float32)
-        out[start : start + BLOCK] = cosines @ block @ cosines.T
+    out: Floats = cosines @ block.astype(np.float32) @ cosines.T
     out[:, 0, 0] = 0
     out /= np.maximum(np.linalg.norm(out, axis=(1, 2), keepdims=True), 1e-6)
     return out
@@ -144,8 +142,11 @@ def _flat(frequencies: Floats, pose: int) -> Floats:
     return flat
 
 
-def _hashes(frequencies: Floats) -> _Hashes:
-    values = _flat(frequencies, 0)
+def _hashes(thumbs: Thumbs) -> _Hashes:
+    values = np.empty((len(thumbs), CUT * CUT - 1), np.float32)
+    for start in range(0, len(thumbs), BLOCK):
+        part = slice(start, start + BLOCK)
+        values[part] = _flat(_frequencies(thumbs[part]), 0)
     width = int(np.clip(np.ceil(np.log2(len(values))) + 2, 10, LOWEST - 3))
     rng = np.random.default_rng(0)
     tables = [np.sort(rng.choice(LOWEST, width, False)) for _ in range(TABLES)]
@@ -153,12 +154,9 @@ def _hashes(frequencies: Floats) -> _Hashes:
     return _Hashes(values, scale, tables)
 
 
-def _candidates(
-    thumbs: npt.NDArray[np.uint8],
-) -> Iterator[tuple[Ints, Ints, Ints]]:
+def _candidates(thumbs: Thumbs) -> Iterator[tuple[Ints, Ints, Ints]]:
     """(left, right, pose) of pairs whose frequencies agree; right is seen in pose."""
-    frequencies = _frequencies(thumbs)
-    hashes = _hashes(frequencies)
+    hashes = _hashes(thumbs)
     shelves = []
     for table in hashes.tables:
         keys = _keys(hashes.values[:, table])
@@ -166,7 +164,7 @@ def _candidates(
         starts = np.searchsorted(keys[shelf], np.arange((1 << len(table)) + 1))
         shelves.append((table, shelf, starts))
     for begin in range(0, len(thumbs), BLOCK):
-        block = frequencies[begin : begin + BLOCK]
+        block = _frequencies(thumbs[begin : begin + BLOCK])
         packs: list[Ints] = []
         for pose in range(len(POSES)):
             seen = _flat(block, pose)
@@ -218,7 +216,7 @@ def _dots(values: Floats, seen: Floats, left: Ints, right: Ints) -> Floats:
 
 
 def _aligned(
-    thumbs: npt.NDArray[np.uint8], left: Ints, right: Ints, pose: Ints
+    thumbs: Thumbs, left: Ints, right: Ints, pose: Ints
 ) -> tuple[npt.NDArray[np.bool_], Floats]:
     """Which pairs are alike once `left` is laid onto `right`, and how alike."""
     similarity = np.zeros(len(left), np.float32)

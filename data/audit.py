@@ -19,7 +19,7 @@ from data import checks
 from data.batches import Pixels
 from data.findings import KINDS, Finding, Kind
 from data.folder import Photo, PhotoFolder, count
-from data.look import Look
+from data.looks import Looks
 from data.memory import Memory
 from data.parts import shortages
 from data.reading import read
@@ -38,7 +38,7 @@ class Audit:
     folder: PhotoFolder
     findings: tuple[Finding, ...]
     digests: Mapping[Path, str]
-    looks: Mapping[Path, Look] = field(default_factory=dict)
+    looks: Looks = field(default_factory=Looks)
     alike: tuple[tuple[Path, Path], ...] = ()  # near-duplicates, for `make_split`
 
     @classmethod
@@ -52,10 +52,10 @@ class Audit:
         folder: PhotoFolder,
         digests: Mapping[Path, str],
         failures: Sequence[tuple[Path, str]],
-        looks: Mapping[Path, Look] | None = None,
+        looks: Looks | None = None,
     ) -> "Audit":
         """From what `data.reading` gave: digest or reason for each photo."""
-        looks = looks or {}
+        looks = Looks() if looks is None else looks
         pairs = checks.near_pairs(folder.photos, digests, looks)
         found = [Finding("unreadable", path, reason) for path, reason in failures]
         found += checks.shared_files(folder.photos, digests)
@@ -182,9 +182,9 @@ def audit(
     A JPEG's decoder may stop at a smaller scale, but the whole file is parsed.
     """
     digests: dict[Path, str] = {}
-    looks: dict[Path, Look] = {}
     failures: list[tuple[Path, str]] = []
     paths = list(dict.fromkeys(photo.path for photo in folder.photos))
+    looks = Looks(len(paths))
     for reading in read(
         paths, looking=True, memory=memory, workers=workers, progress=progress
     ):
@@ -192,7 +192,7 @@ def audit(
             failures.append((reading.path, reading.reason))
         else:
             digests[reading.path] = reading.sha256
-            looks[reading.path] = reading.look
+            looks.add(reading.path, reading.look)
     return Audit.from_pass(folder, digests, failures, looks)
 
 

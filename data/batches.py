@@ -7,11 +7,10 @@ on closing), so nothing is left behind when the process is killed: see `data.sto
 It does not know batches' order, augmentation or the split: those index the array.
 """
 
-import mmap
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +18,11 @@ import numpy.typing as npt
 from data.archive import cache_folder
 from data.cache import PixelCache
 from data.folder import Photo
-from data.look import Look
+from data.looks import Looks
 from data.memory import Memory
 from data.reading import read
 from data.store import make_store
+from data.thumbs import release as release
 from data.walk import shown
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe
@@ -45,7 +45,7 @@ class Pixels:
         digests: dict[Path, str],
         failures: tuple[tuple[Path, str], ...] = (),
         file: IO[bytes] | None = None,
-        looks: dict[Path, Look] | None = None,
+        looks: Looks | None = None,
         recalled: int = 0,
     ) -> None:
         self._array: npt.NDArray[np.uint8] | None = array
@@ -53,7 +53,7 @@ class Pixels:
         self.digests = digests
         self.rows = {path: row for row, path in enumerate(digests)}
         self.failures = failures
-        self.looks = looks or {}
+        self.looks = Looks() if looks is None else looks
         self.recalled = recalled
 
     @property
@@ -103,7 +103,7 @@ def load(
     store = make_store(shape, memory_limit, cache_dir)
     filled: list[int] = []
     digests: dict[Path, str] = {}
-    looks: dict[Path, Look] = {}
+    looks = Looks(len(paths) if looking else 0)
     failures: list[tuple[Path, str]] = []
     try:
         with closing(
@@ -125,7 +125,7 @@ def load(
                 filled.append(row)
                 digests[reading.path] = reading.sha256
                 if reading.look is not None:
-                    looks[reading.path] = reading.look
+                    looks.add(reading.path, reading.look)
         array = store.finish(filled)
     except BaseException:
         store.discard()
@@ -175,14 +175,3 @@ def shard(photos: Sequence[Photo], index: int, count: int) -> tuple[Photo, ...]:
     if not 0 <= index < count:
         raise EdgegraftError(f"shard: expected 0 to {count - 1}, got {index}")
     return tuple(photos[index::count])
-
-
-def release(array: npt.NDArray[Any]) -> None:
-    """Let go of the memory that a mapped file's pages take; any other array stays.
-
-    They stay in the system's cache as long as there is room, so reading them again is
-    cheap, but the process itself holds no more than what it has just read.
-    """
-    mapped = getattr(array, "_mmap", None)
-    if mapped is not None and hasattr(mapped, "madvise"):
-        mapped.madvise(mmap.MADV_DONTNEED)

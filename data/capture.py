@@ -28,6 +28,7 @@ from data import alike
 from data.checks import BLURRED
 from data.folder import clean_label
 from data.look import look_at
+from data.thumbs import SIDE
 from data.walk import shown
 from edge.errors import EdgegraftError
 from edge.frames import Source
@@ -78,7 +79,7 @@ class Session:
             number += 1
 
     def _seen(self, thumb: bytes) -> bool:
-        side = (alike.SIDE, alike.SIDE)
+        side = (SIDE, SIDE)
         thumbs = [np.frombuffer(t, np.uint8).reshape(side) for t in (thumb, *self.last)]
         return any(pair.first == 0 for pair in alike.pairs(np.stack(thumbs)))
 

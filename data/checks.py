@@ -15,6 +15,7 @@ from data import alike
 from data.findings import Finding
 from data.folder import Photo
 from data.look import Look
+from data.looks import Looks
 from data.parts import PARTS
 
 BLURRED = 0.56  # blur: real photos reach 0.47, the same after a blur of 1 % start here
@@ -52,12 +53,9 @@ def shared_files(
             yield Finding(kind, copy.path, "the same file as", (first.path,))
 
 
-def by_themselves(
-    photos: Sequence[Photo], looks: Mapping[Path, Look]
-) -> Iterator[Finding]:
+def by_themselves(photos: Sequence[Photo], looks: Looks) -> Iterator[Finding]:
     """Blank, dark, bright, blurred, small, oddly shaped and misnamed photos."""
-    areas = [look.width * look.height for look in looks.values()]
-    middle = float(np.median(areas)) if areas else 0.0
+    middle = float(np.median(looks.areas())) if looks else 0.0
     for path in dict.fromkeys(photo.path for photo in photos):
         if path in looks:
             for kind, reason in _judged(path, looks[path], middle):
@@ -65,16 +63,13 @@ def by_themselves(
 
 
 def near_pairs(
-    photos: Sequence[Photo], digests: Mapping[Path, str], looks: Mapping[Path, Look]
+    photos: Sequence[Photo], digests: Mapping[Path, str], looks: Looks
 ) -> list[tuple[Photo, Photo, alike.Pair]]:
     """Photos that look alike and are not the same file; the one to keep comes first."""
     firsts = [same[0] for same in _same(photos, digests) if same[0].path in looks]
     if not firsts:
         return []
-    rows = np.empty((len(firsts), alike.SIDE * alike.SIDE), np.uint8)
-    for row, photo in zip(rows, firsts, strict=True):
-        row[:] = np.frombuffer(looks[photo.path].thumb, np.uint8)
-    thumbs = rows.reshape(-1, alike.SIDE, alike.SIDE)
+    thumbs = looks.thumbs([photo.path for photo in firsts])
     return [(firsts[p.first], firsts[p.second], p) for p in alike.pairs(thumbs)]
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from data.alike import SIDE
+from data.thumbs import SIDE
 from edge.preprocess import open_photo
 
 LOOKED_AT = 256  # pixels a side that the decoder must give

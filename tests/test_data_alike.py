@@ -5,6 +5,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from data import alike
+from data.thumbs import SIDE
 
 
 def picture(seed: int, size: tuple[int, int] = (320, 240)) -> Image.Image:
@@ -16,7 +17,7 @@ def picture(seed: int, size: tuple[int, int] = (320, 240)) -> Image.Image:
 
 
 def thumb(image: Image.Image) -> np.ndarray:
-    side = (alike.SIDE, alike.SIDE)
+    side = (SIDE, SIDE)
     return np.asarray(image.convert("L").resize(side, Image.Resampling.BOX))
 
 
@@ -75,7 +76,7 @@ def test_blank_pictures_have_no_twins() -> None:
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_too_few_for_a_pair(count: int) -> None:
-    assert alike.pairs(np.zeros((count, alike.SIDE, alike.SIDE), np.uint8)) == []
+    assert alike.pairs(np.zeros((count, SIDE, SIDE), np.uint8)) == []
 
 
 def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,40 @@
+"""Thumbnails by number, copied only as they are asked for.
+
+It does not know what they show.
+"""
+
+import mmap
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+SIDE = 32  # pixels of a thumbnail, in both directions
+
+
+def release(array: Any) -> None:
+    """Let go of the memory that a mapped file's pages take; any other array stays.
+
+    They stay in the system's cache as long as there is room, so reading them again is
+    cheap, but the process itself holds no more than what it has just read.
+    """
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None and hasattr(mapped, "madvise"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+class Thumbs:
+    """Some rows of an array (or of such rows): uint8 [n, SIDE, SIDE], read only."""
+
+    def __init__(
+        self, array: "npt.NDArray[np.uint8] | Thumbs", rows: npt.NDArray[np.int64]
+    ) -> None:
+        self._array, self._rows = array, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, which: slice | npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+        taken = self._array[self._rows[which]]
+        release(self._array)
+        return taken

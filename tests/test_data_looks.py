@@ -1,0 +1,53 @@
+"""`data.looks`: what was put in comes out, from memory and from a file."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import data.looks
+from data.look import Look
+from data.looks import Looks
+from data.thumbs import SIDE
+
+
+def look(number: int) -> Look:
+    rng = np.random.default_rng(number)
+    low, high = sorted(rng.integers(0, 256, 2).tolist())
+    return Look(
+        format=("JPEG", "PNG", "HEIF")[number % 3],
+        mode=("RGB", "transparent P")[number % 2],
+        width=4000 + number,
+        height=70_000,
+        turn=1 + number % 8,
+        low=low,
+        high=high,
+        deviation=round(float(rng.uniform(0, 80)), 2),
+        blur=round(float(rng.uniform()), 3),
+        thumb=rng.integers(0, 256, SIDE * SIDE, np.uint8).tobytes(),
+    )
+
+
+@pytest.mark.parametrize("limit", [1 << 24, 0])
+def test_every_fact_is_the_same(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data.looks, "IN_MEMORY", limit)
+    expected = {Path(f"{number}.jpg"): look(number) for number in range(40)}
+    looks = Looks(50)  # some photos could not be read
+    for path, one in expected.items():
+        looks.add(path, one)
+    assert dict(looks) == expected
+    assert list(looks) == list(expected)
+    assert all(type(looks[path].width) is int for path in expected)
+    areas = [one.width * one.height for one in expected.values()]
+    assert looks.areas().tolist() == areas
+    paths = list(expected)[::-3]
+    found = looks.thumbs(paths)[:]
+    assert [row.tobytes() for row in found] == [expected[p].thumb for p in paths]
+    with pytest.raises(ValueError, match="being read"):
+        looks.add(Path("late.jpg"), look(99))
+
+
+def test_none_at_all() -> None:
+    assert len(Looks()) == 0
+    assert Path("a.jpg") not in Looks()
+    assert len(Looks(3).thumbs([])) == 0
