@@ -162,7 +162,7 @@ def _candidates(thumbs: Thumbs) -> Iterator[tuple[Ints, Ints, Ints]]:
         keys = _keys(hashes.values[:, table])
         shelf = np.argsort(keys, kind="stable")
         starts = np.searchsorted(keys[shelf], np.arange((1 << len(table)) + 1))
-        shelves.append((table, shelf, starts))
+        shelves.append((table, shelf.astype(np.int32), starts.astype(np.int32)))
     for begin in range(0, len(thumbs), BLOCK):
         block = _frequencies(thumbs[begin : begin + BLOCK])
         packs: list[Ints] = []

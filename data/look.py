@@ -15,7 +15,7 @@ from PIL import Image
 from data.thumbs import SIDE
 from edge.preprocess import open_photo
 
-LOOKED_AT = 256  # pixels a side that the decoder must give
+LOOKED_AT = 224  # pixels a side that the decoder must give; an input of 224 shares it
 MEASURED = 256  # pixels of the longer side
 REACH = 4  # pixels to each side that the second blur takes in
 ORIENTATION = 0x0112  # the EXIF tag

@@ -17,7 +17,7 @@ from threading import Lock
 
 from data.look import Look
 
-VERSION = 1  # of the facts: a new number when `data.look` measures anything else
+VERSION = 2  # of the facts: a new number when `data.look` measures anything else
 WRITTEN_AT = 500  # photos that wait to be written
 
 
