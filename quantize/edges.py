@@ -5,9 +5,13 @@ It does not know: what is in between.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from quantize import flatbuffer
 
 IMAGE = "image"  # signature input
+SIGNATURE = "serving_default"  # as TensorFlow calls the only one
 PROBABILITIES = "probabilities"  # signature output of a model with one output
 
 
@@ -47,6 +51,27 @@ def uint8_input(base: bytes) -> bytes:
     return flatbuffer.pack(tree)
 
 
+def sign(tree: Any, outputs: Sequence[str]) -> None:
+    """Give a graph its signature: the input is the image, the outputs have these
+    names, in their order. They are named and ordered as `named_by_signature` does."""
+    types = flatbuffer.schema()
+    graph = tree.subgraphs[0]
+
+    def entry(name: str, place: int) -> Any:
+        made = types.TensorMapT()
+        made.name, made.tensorIndex = name, int(place)
+        return made
+
+    signature = types.SignatureDefT()
+    signature.signatureKey = SIGNATURE
+    signature.inputs = [entry(IMAGE, graph.inputs[0])]
+    signature.outputs = [
+        entry(name, place) for name, place in zip(outputs, graph.outputs, strict=True)
+    ]
+    tree.signatureDefs = [signature]
+    _name_by_signature(tree)
+
+
 def named_by_signature(model: bytes) -> bytes:
     """Inputs and outputs get their signature's names, the probabilities come first.
 
@@ -55,6 +80,11 @@ def named_by_signature(model: bytes) -> bytes:
     and puts several outputs in an order of its own; many clients look at the first.
     """
     tree = flatbuffer.parse(model)
+    _name_by_signature(tree)
+    return flatbuffer.pack(tree)
+
+
+def _name_by_signature(tree: Any) -> None:
     tensors = tree.subgraphs[0].tensors
     signature = tree.signatureDefs[0]
     for entry in [*signature.inputs, *signature.outputs]:
@@ -66,4 +96,3 @@ def named_by_signature(model: bytes) -> bytes:
     ]
     others = [place for place in tree.subgraphs[0].outputs if place not in first]
     tree.subgraphs[0].outputs = [*first, *others]
-    return flatbuffer.pack(tree)

@@ -94,7 +94,8 @@ def settled(record: Any) -> Any:
             if "depthwise" in weight.name and record.int8 != "hard":
                 weight.assign(tf.abs(weight))
     inner(model.get_layer(network.SCALING)(seen), training=True)
-    features = network.feature_model(model).predict(seen, verbose=0)
+    # called, not `predict`ed: that would trace the network, which takes longer
+    features = network.feature_model(model)(seen, training=False).numpy()
     kernel = np.random.default_rng(2).normal(size=(features.shape[1], len(LABELS)))
     logits = (features - features.mean(axis=0)) @ kernel
     kernel *= SPREAD / logits.std(axis=0)
@@ -154,7 +155,7 @@ def _check_variants(record: Any, report: dict[str, Any]) -> None:
 
     model = settled(record)
     asked, recipe = photos(ASKED, 3), InputRecipe(SIZE, SIZE)
-    wanted = model.predict(asked.astype(np.float32), verbose=0)
+    wanted = model(asked.astype(np.float32), training=False).numpy()
     if len(set(wanted.argmax(axis=1))) < 2:
         report["wrong"].append("all photos look alike to it: the leg tests nothing")
     conversion = Conversion(model, calibration=photos(SEEN, 0))
