@@ -24,16 +24,24 @@ TOO_LONG = 120.0  # seconds; a large network on a Pi Zero needs ten
 GREY = 128
 
 
-_passed: set[tuple[str, str]] = set()  # (digest, runtime) of files that came through
+# (digest, runtime, Python) of files that came through
+_passed: set[tuple[str, str, str]] = set()
 
 
-def survive(model: bytes, *, runtime: str = "auto", where: str = "model") -> None:
+def survive(
+    model: bytes,
+    *,
+    runtime: str = "auto",
+    where: str = "model",
+    python: str = sys.executable,
+) -> None:
     """ModelError when `model` ends, hangs or fails an interpreter of its own.
 
-    `runtime` as in `open_interpreter`; `where` names the model in the message. A file
-    that came through once is not tried again by this process.
+    `runtime` as in `open_interpreter`; `where` names the model in the message;
+    `python` runs the interpreter. A file that came through once is not tried again by
+    this process.
     """
-    known = (hashlib.sha256(model).hexdigest(), runtime)
+    known = (hashlib.sha256(model).hexdigest(), runtime, python)
     if known in _passed:
         return
     parent = str(Path(__file__).resolve().parents[1])
@@ -41,7 +49,7 @@ def survive(model: bytes, *, runtime: str = "auto", where: str = "model") -> Non
     search = parent + (os.pathsep + inherited if inherited else "")
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "edge.trial", runtime, where],
+            [python, "-m", "edge.trial", runtime, where],
             input=model,
             env={**os.environ, "PYTHONPATH": search},
             capture_output=True,

@@ -122,6 +122,13 @@ def add_parser(parser: argparse.ArgumentParser) -> None:
         help="write layers.json and layers.png: the noise of each int8 layer, and what "
         "the worst cost in accuracy",
     )
+    parser.add_argument(
+        "--tflite-runtime",
+        type=Path,
+        metavar="PYTHON",
+        help="a Python with tflite-runtime, in which each file is really run (default: "
+        "this one, where it is installed)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
@@ -142,6 +149,7 @@ def run(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
         climb=args.ladder,
         with_layers=args.layer_report,
+        old_python=args.tflite_runtime,
         console=console,
     )
     if args.json:

@@ -23,7 +23,15 @@ from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation
 from finetune.console import Console
 from finetune.run import Run, write_atomic
-from quantize import calibration, ladder, layer_report, recipes, scoring, targets
+from quantize import (
+    calibration,
+    elsewhere,
+    ladder,
+    layer_report,
+    recipes,
+    scoring,
+    targets,
+)
 from quantize.layer_report import LayerReport
 from quantize.maker import PLAIN, Candidate, Made, Maker, covering
 from quantize.verify import Facts
@@ -81,6 +89,7 @@ def export(
     overwrite: bool = False,
     climb: bool = True,
     with_layers: bool = False,
+    old_python: Path | None = None,
     model: Any = None,
     pixels: batches.Pixels | None = None,
     console: Console | None = None,
@@ -90,14 +99,15 @@ def export(
     `max_drop` is a fraction (0.01 is one point). A file that `target` refuses is
     rejected; when it refuses all of them, that is an EdgegraftError. `climb`: an int8
     file that loses too much is made in other ways (ladder). `with_layers` writes the
-    layer report of the int8 file into the run. `model` and
-    `pixels` save loading and decoding what the caller has already. EdgegraftError
-    for a run without a model, unknown variants, exports that exist (without
-    `overwrite`), photos that have changed, or a network that cannot be converted;
-    nothing is written then.
+    layer report of the int8 file into the run. `old_python`: a Python with
+    tflite-runtime, where the files are run, too. `model` and `pixels` save loading and
+    decoding what the caller has already. EdgegraftError for a run without a model,
+    unknown variants, exports that exist (without `overwrite`), photos that have
+    changed, or a network that cannot be converted; nothing is written then.
     """
     wanted = recipes.variants(variants)
     targets.target(target)
+    old = elsewhere.find(old_python)
     if not 0 <= max_drop <= 1:
         raise EdgegraftError(
             f"expected --max-drop from 0 to 100 points, got {100 * max_drop:g}"
@@ -120,7 +130,7 @@ def export(
             stack.enter_context(closing(pixels))
         kept, refused = _sifted(run, pool, pixels, console)
         chosen = covering(model, pixels, kept, calibration_count, console)
-        maker = Maker(run, model, pixels, chosen, judged, console)
+        maker = Maker(run, model, pixels, chosen, judged, console, old)
         gate = _Gate(max_drop, target, climb)
         results, layers = _make_all(maker, wanted, gate, with_layers=with_layers)
     if layers is not None:
@@ -270,6 +280,12 @@ def _tell(console: Console, result: ExportResult, allowed: float, target: str) -
         f"{result.variant}: {result.size / 1e6:.2f} MB, "
         f"{result.judged_on} {result.validation.accuracy:.1%} ({low:.1%} to {high:.1%})"
     )
+    if len(result.facts.ran_on) > 1:
+        oldest = result.facts.oldest_runtime or "the newest"
+        console.say(
+            f"  ran on {' and '.join(result.facts.ran_on)}; by its operators "
+            f"TensorFlow Lite {oldest} is enough"
+        )
     reasons = result.facts.refused_by.get(target)
     if reasons:
         console.say(

@@ -28,6 +28,7 @@ from finetune.run import Run
 from quantize import calibration, metadata, recipes, scoring
 from quantize.convert import Conversion, quantize
 from quantize.edges import PROBABILITIES
+from quantize.elsewhere import Elsewhere
 from quantize.verify import Facts, verify
 
 PLAIN = "plain"  # the rung of a file made the ordinary way
@@ -83,8 +84,10 @@ class Maker:
         chosen: Sequence[Row],
         judged: Sequence[Row],
         console: Console,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self.run, self.console, self.pixels = run, console, pixels
+        self._elsewhere = elsewhere
         served = run.model() if model is None else model
         self._familiarity = familiarity.load(run)
         self._outputs = {PROBABILITIES: PROBABILITIES}
@@ -123,6 +126,7 @@ class Maker:
                 run.labels,
                 outputs=self._outputs,
                 kept_float=kept_float,
+                elsewhere=self._elsewhere,
             )
         how = f"{variant.name}, {candidate.rung}" if candidate else variant.name
         self.console.stage(
@@ -183,6 +187,7 @@ class Maker:
             "rung": candidate.rung if candidate else None,
             "layers_kept_float": list(candidate.kept_float) if candidate else None,
             "oldest_runtime": facts.oldest_runtime,
+            "ran_on": list(facts.ran_on),
             "refused_by": {k: list(v) for k, v in facts.refused_by.items()},
         }
         temperature = (config.get("calibration") or {}).get("temperature", 1.0)

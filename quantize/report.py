@@ -49,7 +49,8 @@ def table(comparison: Comparison) -> list[str]:
         *_columns([_GIVES[i] for i in keep], rows),
         f"{files[0].evaluation.photos:,} test photos on {runtimes}; p: McNemar's "
         "paired test of the drop",
-        f"needs: the oldest TensorFlow Lite{_refusal_note(files) if refusing else ''}",
+        "needs: the oldest TensorFlow Lite with its operators"
+        + (_refusal_note(files) if refusing else ""),
     ]
     for setting in comparison.settings:
         timed = [(file, file.at(setting)) for file in files]

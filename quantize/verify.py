@@ -20,6 +20,7 @@ import numpy as np
 from edge.errors import ModelError
 from edge.preprocess import InputRecipe
 from quantize import flatbuffer, layers, targets
+from quantize.elsewhere import Elsewhere
 from quantize.metadata import split
 from quantize.recipes import Variant
 from quantize.recipes import variant as find_variant
@@ -41,7 +42,8 @@ class Facts:
 
     `size_bytes` is of the flatbuffer without a zip behind it. `refused_by` maps a
     target to the reasons why it cannot run the file; a target not in it can.
-    `oldest_runtime` is the first TensorFlow Lite release with all its operators.
+    `oldest_runtime` is the first TensorFlow Lite release with all its operators;
+    `ran_on` are the runtimes on which it was really run, with their versions.
     """
 
     variant: str
@@ -53,7 +55,7 @@ class Facts:
     output_types: Mapping[str, str]
     tensor_types: Mapping[str, int]
     ops: tuple[tuple[str, int, int], ...]
-    runtime: str
+    ran_on: tuple[str, ...]
     refused_by: Mapping[str, tuple[str, ...]]
     oldest_runtime: str | None
 
@@ -74,7 +76,7 @@ class Facts:
                 {"name": name, "version": version, "count": count}
                 for name, version, count in self.ops
             ],
-            "runs_on": self.runtime,
+            "ran_on": list(self.ran_on),
             "oldest_runtime": self.oldest_runtime,
             "refused_by": {k: list(v) for k, v in self.refused_by.items()},
         }
@@ -88,11 +90,13 @@ def verify(
     *,
     outputs: Mapping[str, str] = _DEFAULT_OUTPUTS,
     kept_float: Sequence[str] = (),
+    elsewhere: Elsewhere | None = None,
 ) -> Facts:
     """The facts of a file; ModelError, saying what is wrong, when it breaks a rule.
 
     `outputs` maps roles to signature names; ``probabilities`` must be among them.
-    `kept_float`: names of the tensors whose operators were to stay float.
+    `kept_float`: names of the tensors whose operators were to stay float. `elsewhere`:
+    where tflite-runtime is, which is asked, too; what it says goes into `refused_by`.
     """
     flat, _ = split(model)
     record = find_variant(variant)
@@ -108,10 +112,17 @@ def verify(
         raise _broken(record, str(error)) from None
     versions = Counter(flatbuffer.op(tree, operator) for operator in graph.operators)
     scale, zero_point = _quantization(image)
-    runtime = _run_once(record, flat, len(labels), outputs[PROBABILITIES])
+    ran_on = [_run_once(record, flat, len(labels), outputs[PROBABILITIES])]
     refusals = {
         name: targets.refusals(tree, len(flat), name) for name in targets.TARGETS
     }
+    if elsewhere is not None:
+        reason = elsewhere.refusal(flat)
+        if reason is None:
+            ran_on.append(str(elsewhere))
+        else:  # its operators may be known, and still it does not run
+            told = f"{elsewhere} does not run it: {reason}"
+            refusals[targets.TFLITE_RUNTIME] += (told,)
     return Facts(
         variant=record.name,
         size_bytes=len(flat),
@@ -124,7 +135,7 @@ def verify(
             Counter(flatbuffer.type_name(tensor.type) for tensor in graph.tensors)
         ),
         ops=tuple((*op, count) for op, count in sorted(versions.items())),
-        runtime=runtime,
+        ran_on=tuple(ran_on),
         refused_by={name: why for name, why in refusals.items() if why},
         oldest_runtime=targets.oldest_runtime(tree),
     )

@@ -70,7 +70,7 @@ def test_int8_holds_integers_only(made):
     assert set(facts.tensor_types) <= {"UINT8", "INT8", "INT32"}
     assert facts.output_types == {"probabilities": "UINT8"}
     assert facts.size_bytes == len(made[0]["int8"])
-    assert "litert" in facts.runtime
+    assert len(facts.ran_on) == 1 and "litert" in facts.ran_on[0]
     assert targets.TFLITE_RUNTIME not in facts.refused_by
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
 
 import pytest
 
+from edge.card import read_card
 from edge.errors import EdgegraftError
-from quantize import flatbuffer, metadata, targets
+from quantize import elsewhere, flatbuffer, metadata, targets
 from quantize.cli import main
 from quantize.convert import Conversion
-from tests.quantize_room import colour_network, pixels
+from tests.quantize_room import colour_network, pixels, write_photos, write_run
 
 pytest.importorskip("tensorflow", reason="needs the extra 'train'")
 
@@ -88,3 +91,55 @@ def test_check_command(files, tmp_path, capsys):
     told = capsys.readouterr().err
     assert "damaged or truncated" in told and told.count("\n") == 1
     assert metadata.split(files["int8"])[1] == b""
+
+
+# -- really loaded --------------------------------------------------------------------
+
+
+def python_that(folder, *, version: str, runs: bool):
+    """Stands in for a Python with tflite-runtime: says its version, runs models."""
+    path = folder / f"python-{runs}"
+    answer = "exit 0" if runs else "echo 'no op CONV_2D version 99' >&2; exit 2"
+    path.write_text(f'#!/bin/sh\n[ "$1" = -c ] && echo {version} && exit\n{answer}\n')
+    path.chmod(0o755)
+    return path
+
+
+def test_a_file_is_run_on_the_old_runtime_too(tmp_path, capsys):
+    run = write_run(
+        tmp_path / "run", write_photos(tmp_path / "p", 10), colour_network()
+    )
+    works, fails = (
+        python_that(tmp_path, version="2.14.0", runs=runs) for runs in (True, False)
+    )
+    command = [str(run.folder), "--variants", "int8", "--tflite-runtime"]
+    assert main([*command, str(works)]) == 0
+    told = capsys.readouterr().out
+    assert "and tflite-runtime 2.14.0; by its operators TensorFlow Lite 1.14" in told
+    card = read_card(run.exports / "int8.tflite")
+    assert card is not None and card.provenance["ran_on"][1] == "tflite-runtime 2.14.0"
+    # known operators are not enough when it does not run
+    target = ["--overwrite", "--target", "tflite-runtime-2.14"]
+    assert main([*command, str(fails), *target]) == 2
+    told = capsys.readouterr().err
+    assert "2.14.0 does not run it: no op CONV_2D version 99" in told
+    assert told.count("\n") == 1
+
+
+def test_a_python_without_the_runtime_is_refused(tmp_path, capsys):
+    run = write_run(
+        tmp_path / "run", write_photos(tmp_path / "p", 10), colour_network()
+    )
+    nobody = tmp_path / "nobody"
+    for python, words in ((nobody, "No such file"), (sys.executable, "tflite-runtime")):
+        assert main([str(trained.folder), "--tflite-runtime", str(python)]) == 2
+        told = capsys.readouterr().err
+        assert "expected a Python with tflite-runtime" in told and words in told
+        assert told.count("\n") == 1 and not trained.exports.exists()
+
+
+def test_one_that_is_installed_here_is_asked(monkeypatch):
+    assert elsewhere.find(None) is None  # LiteRT's environment
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    with pytest.raises(EdgegraftError, match="expected a Python with tflite-runtime"):
+        elsewhere.find(None)  # said to be there, and is not

@@ -33,7 +33,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -42,8 +41,8 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIMES = ("litert", "onnxruntime", "openvino")
+WORKER = ROOT / "tests" / "legs" / "runtimes_worker.py"
 CALIBRATION = 200  # photos
-WARM_SECONDS = 0.3
 
 
 def main() -> int:
@@ -216,14 +215,14 @@ np.save(work / "truth.npy", np.zeros(len(pixels), int))
 
 
 def _worker(python: Path, *words: object) -> dict[str, Any]:
-    """This file's other half, in the environment of the three runtimes."""
+    """One job of the environment of the three runtimes."""
     home = python.parents[1] / "home"
     consent = home / "intel" / "openvino_telemetry"
     consent.parent.mkdir(parents=True, exist_ok=True)
     consent.write_text("0")  # OpenVINO's tools send nothing home
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "HOME": str(home), "NNCF_CI": "1"}
     done = subprocess.run(
-        [str(python), __file__, *map(str, words)],
+        [str(python), str(WORKER), *map(str, words)],
         capture_output=True,
         text=True,
         check=False,
@@ -235,135 +234,5 @@ def _worker(python: Path, *words: object) -> dict[str, Any]:
     return answer
 
 
-# -- in the environment of the runtimes ----------------------------------------------
-
-
-def prepare(work: str, exports: str) -> dict[str, Any]:
-    """int8.onnx and int8.xml of float32.tflite, calibrated on calibration.npy."""
-    import nncf
-    import openvino
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        QuantFormat,
-        QuantType,
-        quant_pre_process,
-        quantize_static,
-    )
-
-    folder, model = Path(work), Path(exports) / "float32.tflite"
-    pixels = np.load(folder / "calibration.npy")
-    plain, shaped = folder / "float32.onnx", folder / "shaped.onnx"
-    convert = [sys.executable, "-m", "tf2onnx.convert", "--opset", "17"]
-    subprocess.run(
-        [*convert, "--tflite", str(model), "--output", str(plain)],
-        check=True,
-        capture_output=True,
-    )
-    quant_pre_process(str(plain), str(shaped), skip_symbolic_shape=True)  # all fixed
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._photos = iter(pixels)
-
-        def get_next(self) -> dict[str, Any] | None:
-            photo = next(self._photos, None)
-            return None if photo is None else {"image": photo[None]}
-
-    quantize_static(
-        str(shaped),
-        str(folder / "int8.onnx"),
-        Reader(),
-        quant_format=QuantFormat.QDQ,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        per_channel=True,
-    )
-    read = openvino.convert_model(str(model))
-    data = nncf.Dataset(list(pixels), lambda photo: photo[None])
-    quantized = nncf.quantize(read, data, subset_size=len(pixels))
-    openvino.save_model(quantized, str(folder / "int8.xml"), compress_to_fp16=False)
-    return {"network": f"{model.parent.parent.name}, input {list(pixels.shape[1:])}"}
-
-
-def load(name: str, path: str, threads: int) -> tuple[Any, str]:
-    """(function of uint8 [1, H, W, 3] that gives probabilities [1, L], version)."""
-    if name == "litert":
-        import ai_edge_litert
-        from ai_edge_litert.interpreter import Interpreter
-
-        interpreter = Interpreter(path, num_threads=threads)
-        interpreter.allocate_tensors()
-        into = interpreter.get_input_details()[0]["index"]
-        names = interpreter.get_signature_list()
-        runner = interpreter.get_signature_runner(next(iter(names)))
-        out = runner.get_output_details()["probabilities"]["index"]
-
-        def litert(photo: Any) -> Any:
-            interpreter.set_tensor(into, photo)
-            interpreter.invoke()
-            return interpreter.get_tensor(out)
-
-        return litert, ai_edge_litert.__version__
-    if name == "onnxruntime":
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        session = onnxruntime.InferenceSession(
-            path, options, providers=["CPUExecutionProvider"]
-        )
-        return (
-            lambda photo: session.run(["probabilities"], {"image": photo})[0],
-            onnxruntime.__version__,
-        )
-    import openvino
-
-    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
-    compiled = openvino.Core().compile_model(path, "CPU", settings)
-    request = compiled.create_infer_request()
-    return (
-        lambda photo: request.infer([photo], share_inputs=True, share_outputs=True)[0],
-        openvino.__version__.split("-")[0],
-    )
-
-
-def answer(name: str, path: str, work: str) -> dict[str, Any]:
-    """The number of the best label of each test photo."""
-    run, _ = load(name, path, 2)
-    photos = np.load(Path(work) / "test.npy")
-    return {"said": [int(run(photo[None])[0].argmax()) for photo in photos]}
-
-
-def take_time(name: str, path: str, work: str, threads: str, runs: str) -> Any:
-    """Load time, then percentiles of `runs` inferences of one photo, warmed up."""
-    photo = np.load(Path(work) / "test.npy", mmap_mode="r")[:1].copy()
-    start = time.perf_counter()
-    run, version = load(name, path, int(threads))
-    loaded = time.perf_counter()
-    while time.perf_counter() < loaded + WARM_SECONDS:
-        run(photo)
-    times = []
-    for _ in range(int(runs)):
-        begin = time.perf_counter()
-        run(photo)
-        times.append((time.perf_counter() - begin) * 1e3)
-    p50, p95, p99 = (float(value) for value in np.percentile(times, (50, 95, 99)))
-    status = Path("/proc/self/status").read_text()  # Linux: the process's own peak
-    peak = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return {
-        "version": version,
-        "load_ms": (loaded - start) * 1e3,
-        "min_ms": min(times),
-        "p50_ms": p50,
-        "p95_ms": p95,
-        "p99_ms": p99,
-        "peak_mib": int(peak.split()[1]) / 1024,
-    }
-
-
 if __name__ == "__main__":
-    WAYS = {"prepare": prepare, "answer": answer, "time": take_time}
-    if sys.argv[1:2] and sys.argv[1] in WAYS:
-        print("\n" + json.dumps(WAYS[sys.argv[1]](*sys.argv[2:])))
-        sys.exit(0)
-    sys.exit(main())
+    raise SystemExit(main())

@@ -1,0 +1,115 @@
+"""The paired test, and which file ships: rules on figures made up."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from edge.errors import EdgegraftError
+from edge.evaluate import score
+from quantize import decide
+from quantize.timing import Setting
+from tests.quantize_room import LABELS
+
+
+def judged(right: int, wrong: int, *, turned: int = 0):
+    """An evaluation with its first photos right; `turned` of these are wrong here."""
+    guess = np.array([0] * right + [1] * wrong)
+    guess[:turned] = 1
+    return score(np.eye(2, dtype=np.float32)[guess], np.zeros(right + wrong), LABELS)
+
+
+# -- the paired test ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "p"),
+    # exact two-sided binomial tails, worked out by hand
+    [(0, 0, 1.0), (1, 0, 1.0), (5, 0, 2 / 32), (6, 0, 2 / 64), (8, 1, 20 / 512)],
+)
+def test_mcnemar_is_the_exact_tail(lost, gained, p):
+    before, after = np.zeros(30, int), np.zeros(30, int)
+    after[:lost] = 1
+    before[lost : lost + gained] = 1
+    table = np.eye(2, dtype=np.float32)
+    pair = decide.paired(
+        score(table[before], np.zeros(30), LABELS),
+        score(table[after], np.zeros(30), LABELS),
+    )
+    assert (pair.lost, pair.gained) == (lost, gained)
+    assert pair.p == pytest.approx(p)
+
+
+def test_many_flips_do_not_overflow():
+    pair = decide.paired(judged(4000, 0), judged(4000, 0, turned=4000))
+    assert pair.p == 0.0
+
+
+def test_files_on_other_photos_are_not_paired():
+    with pytest.raises(EdgegraftError, match="same photos"):
+        decide.paired(judged(3, 1), judged(3, 2))
+
+
+# -- which file to ship -------------------------------------------------------------
+
+
+HERE = Setting("a desk", "litert 2.3.0", 1)
+PI = Setting("Raspberry Pi 4", "litert 2.3.0", 4)
+
+
+def measured(title, evaluation, ms, mb, *, rejected=False, on=HERE):
+    timing = SimpleNamespace(setting=on, p50_ms=ms)
+    return SimpleNamespace(
+        title=title,
+        evaluation=evaluation,
+        at=lambda setting: timing if setting == on else None,
+        size_bytes=int(mb * 1e6),
+        rejected=rejected,
+    )
+
+
+FLOAT = measured("float32", judged(95, 5), 14.0, 9.0)
+INT8 = measured("int8", judged(95, 5, turned=2), 3.0, 2.7)
+BAD = measured("tiny", judged(95, 5, turned=20), 1.0, 0.5)
+
+
+def choose(files, on=HERE, **budget):
+    return decide.choose(files, decide.Budget(**budget), on)
+
+
+def test_the_fastest_that_is_not_surely_worse_ships():
+    choice = choose([FLOAT, INT8, BAD])
+    assert choice.file is INT8
+    assert "not surely worse than float32" in choice.why and "p = 0.50" in choice.why
+    assert "3.00 ms on a desk, litert 2.3.0, 1 thread" in choice.why
+
+
+def test_a_budget_leaves_out_what_does_not_fit():
+    assert choose([FLOAT, INT8, BAD], ms=2).file is BAD
+    assert choose([FLOAT, INT8, BAD], mb=1).file is BAD
+    none = choose([FLOAT, INT8], ms=2, mb=1)
+    assert none.file is None and "no files that fit 2 ms and 1 MB" in none.why
+    assert "int8: 3.00 ms, 2.70 MB" in none.why and "on a desk" in none.why
+    for wrong in (-1, 0, float("nan"), float("inf")):
+        with pytest.raises(EdgegraftError, match="--budget-ms above 0, got"):
+            decide.Budget(ms=wrong)
+
+
+def test_only_files_measured_on_the_device_are_chosen():
+    there = measured("float32", judged(95, 5), 80.0, 9.0, on=PI)
+    choice = choose([there, INT8], on=PI)
+    assert choice.file is there and "on Raspberry Pi 4" in choice.why
+    assert decide.front([there, INT8], PI) == [there]
+
+
+def test_a_rejected_file_never_ships():
+    aside = measured("int8", judged(95, 5), 1.0, 1.0, rejected=True)
+    assert choose([FLOAT, aside]).file is FLOAT
+    assert choose([aside]).why == "no files (all were rejected)"
+
+
+def test_the_front_has_no_file_that_another_beats():
+    slow = measured("slow", judged(90, 10), 20.0, 9.0)
+    assert decide.front([slow, FLOAT, BAD, INT8], HERE) == [BAD, INT8, FLOAT]
