@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import sys
 
 import pytest
 
 from edge.card import read_card
 from edge.errors import EdgegraftError
+from finetune.run import Run
 from quantize import elsewhere, flatbuffer, metadata, targets
 from quantize.cli import main
 from quantize.convert import Conversion
@@ -105,10 +107,16 @@ def python_that(folder, *, version: str, runs: bool):
     return path
 
 
-def test_a_file_is_run_on_the_old_runtime_too(tmp_path, capsys):
-    run = write_run(
-        tmp_path / "run", write_photos(tmp_path / "p", 10), colour_network()
-    )
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    photos = write_photos(folder / "photos", per_label=10)
+    return write_run(folder / "run", photos, colour_network())
+
+
+def test_a_file_is_run_on_the_old_runtime_too(trained, tmp_path, capsys):
+    shutil.copytree(trained.folder, tmp_path / "run")
+    run = Run.open(tmp_path / "run")
     works, fails = (
         python_that(tmp_path, version="2.14.0", runs=runs) for runs in (True, False)
     )
@@ -126,10 +134,7 @@ def test_a_file_is_run_on_the_old_runtime_too(tmp_path, capsys):
     assert told.count("\n") == 1
 
 
-def test_a_python_without_the_runtime_is_refused(tmp_path, capsys):
-    run = write_run(
-        tmp_path / "run", write_photos(tmp_path / "p", 10), colour_network()
-    )
+def test_a_python_without_the_runtime_is_refused(trained, tmp_path, capsys):
     nobody = tmp_path / "nobody"
     for python, words in ((nobody, "No such file"), (sys.executable, "tflite-runtime")):
         assert main([str(trained.folder), "--tflite-runtime", str(python)]) == 2

@@ -1,4 +1,4 @@
-"""The ladder on a damaged MobileNetV2: plain int8 against what the ladder makes of it.
+"""The ladder on a damaged network: plain int8 against what the ladder makes of it.
 
 The weights of one layer are scaled: the output channels of the first bottleneck's
 projection by factors from 1 to `--most`, which the layer behind takes back, so that
@@ -9,7 +9,8 @@ seen. With `--healthy 1` the undamaged network goes the same way first.
 
     EDGEGRAFT_ASSETS=DIR KERAS_HOME=DIR/keras_home python tests/benchmarks/ladder.py
 
-DIR holds photos/cats_dogs and keras_home. A run made earlier is taken with `--run`.
+DIR holds photos/cats_dogs and keras_home. A run made earlier is taken with `--run`: of
+a MobileNetV2, MobileNetV3 small or EfficientNet, whatever its weights are from.
 Ends in one JSON line.
 """
 
@@ -41,17 +42,19 @@ from quantize import calibration, ladder, recipes, scoring  # noqa: E402
 from quantize.export import MAX_DROP, allowed_drop  # noqa: E402
 from quantize.maker import Maker  # noqa: E402
 
-WRITER, NORM, READER = (
-    "expanded_conv_project",
-    "expanded_conv_project_BN",
-    "block_1_expand",
-)
+# The batch norm of the first bottleneck's projection, and the only layer that reads it
+PAIRS = {
+    "mobilenet_v2": ("expanded_conv_project_BN", "block_1_expand"),
+    "mobilenet_v3_small": ("expanded_conv/project/BatchNorm", "expanded_conv_1/expand"),
+    "efficientnet_b": ("block1a_project_bn", "block2a_expand_conv"),
+}
 
 
-def damage(model: Any, most: float) -> None:
+def damage(model: Any, backbone: str, most: float) -> None:
     """Scale the projection's channels 1 to `most`, in an order drawn once."""
     inner = model.get_layer(BACKBONE)
-    norm, reader = inner.get_layer(NORM), inner.get_layer(READER)
+    names = next(pair for start, pair in PAIRS.items() if backbone.startswith(start))
+    norm, reader = (inner.get_layer(name) for name in names)
     gamma, beta, *statistics = norm.get_weights()
     factors = np.geomspace(1, most, len(gamma)).astype(np.float32)
     factors = np.random.default_rng(0).permutation(factors)
@@ -106,7 +109,11 @@ def main() -> int:
     parser.add_argument("--backbone", default="mobilenet_v2_1.0")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--weights", default="imagenet")
-    parser.add_argument("--run", type=Path, help="a finished run of a MobileNetV2")
+    parser.add_argument(
+        "--run",
+        type=Path,
+        help="a finished run of a MobileNetV2, MobileNetV3 small or EfficientNet B",
+    )
     parser.add_argument("--most", type=float, default=1000.0)
     parser.add_argument("--healthy", type=int, choices=(0, 1), default=0)
     args = parser.parse_args()
@@ -120,7 +127,7 @@ def main() -> int:
             if args.healthy:
                 results.append(climb(run, run.model(), pixels, console, "as trained"))
             model = run.model()
-            damage(model, args.most)
+            damage(model, run.settings.backbone, args.most)
             results.append(climb(run, model, pixels, console, "one layer scaled"))
     told = {
         "benchmark": "ladder",
