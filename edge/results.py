@@ -6,12 +6,15 @@ It does not know: how a photo is classified, how an answer looks.
 from __future__ import annotations
 
 import csv
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
 from edge.errors import EdgegraftError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Done:
@@ -40,8 +43,22 @@ def output(
     With a `header` it is a CSV: row after row is written to its place, so that a run
     that was stopped can be resumed (a row cut in the middle is taken away first).
     Anything else is written beside and renamed at the end. EdgegraftError when the
-    file is there and not resumed, or is not such a CSV.
+    file is there and not resumed, is not such a CSV, or finds no room on the disk.
     """
+    try:
+        with _written(path, header, resume) as opened:
+            yield opened
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        then = "; make room, and go on with --resume" if header else "; make room"
+        raise EdgegraftError(f"{path}: {error.strerror}{then}") from None
+
+
+@contextmanager
+def _written(
+    path: str, header: Sequence[str] | None, resume: bool
+) -> Iterator[tuple[TextIO, Done]]:
     done = Done()
     if os.path.exists(path) and not resume:
         how = "--resume goes on with it; or" if header else "remove it, or"

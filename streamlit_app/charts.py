@@ -188,7 +188,7 @@ def confusion(labels: Sequence[str], table: Sequence[Sequence[int]]) -> None:
 def reliability(bins: Sequence[Mapping[str, float]]) -> None:
     """How often answers of a confidence were right; the diagonal is ideal."""
     values = [dict(found) for found in bins if found.get("photos")]
-    axis = {"format": "~%"}
+    axis = {"format": "~%", "values": [0, 0.25, 0.5, 0.75, 1]}
     _draw(
         [
             {
@@ -201,7 +201,8 @@ def reliability(bins: Sequence[Mapping[str, float]]) -> None:
             },
             {
                 "data": {"values": values},
-                "mark": {"type": "point", "filled": True, "color": AMBER},
+                "mark": {"type": "point", "filled": True, "color": AMBER,
+                         "opacity": 1, "clip": False},
                 "encoding": {
                     "x": {"field": "confidence", "type": "quantitative",
                           "axis": {**axis, "title": "told probability", "grid": False}},

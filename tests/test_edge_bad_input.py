@@ -1,14 +1,17 @@
 """What goes wrong on a device: a clear line each, and on with the rest.
 
-Missing cameras, videos and full disks: test_camera, test_camera_video; damaged models:
-test_edge_runtime; numpy 2 beside tflite-runtime: there as well.
+Missing cameras and videos: test_camera, test_camera_video; a disk too full for frames:
+test_camera_steady; damaged models and numpy 2 beside tflite-runtime: test_edge_runtime.
 """
 
 from __future__ import annotations
 
+import csv
 import ctypes
 import os
+import resource
 import stat
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -24,6 +27,8 @@ from edge.command import guard
 from edge.errors import EdgegraftError, ModelError
 from edge.preprocess import load_pixels
 from tests.edge_models import network, photo, save, with_card
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -133,6 +138,39 @@ def test_a_bomb_among_the_photos(
     out, err = told(capsys)
     assert len(out) == 6 and len(err) == 1
     assert str(bomb) in err[0] and "128,000,000 pixels" in err[0]
+
+
+@pytest.mark.parametrize("kind", ["--csv", "--json"])
+def test_a_disk_that_fills_up_while_answers_are_written(
+    kind: str, tmp_path: Path
+) -> None:
+    """A limit of the file's size stands for the disk; the system says it alike."""
+    model = save(tmp_path / "m.tflite", with_card(network()))
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(20):
+        photo(folder / f"{number:02}.png", (200, 0, 0))
+    out = tmp_path / "answers"
+    command = [sys.executable, "-m", "edge", "classify", model, str(folder)]
+    command += [kind, "-o", str(out)]
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (600, resource.RLIM_INFINITY))
+
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, preexec_fn=limit, check=False
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert f"{out}: File too large; make room" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == (
+        ["answers", "m.tflite"] if kind == "--csv" else ["m.tflite"]
+    )
+    if kind == "--csv":
+        subprocess.run([*command, "--resume"], cwd=ROOT, check=True)
+        rows = list(csv.DictReader(out.open(encoding="utf-8")))
+        assert [Path(row["photo"]).stem for row in rows] == [
+            f"{number:02}" for number in range(20)
+        ]
 
 
 def test_a_camera_in_use(
