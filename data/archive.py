@@ -72,9 +72,10 @@ def unpack(archive: str | os.PathLike[str], into: Path | None = None) -> Path:
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
     except _DAMAGED as error:
+        why = str(error).partition(":")[0]  # tarfile goes on with each method it tried
         raise EdgegraftError(
             f"{shown(archive)}: expected a whole ZIP or tar file, got a damaged one: "
-            f"{' '.join(str(error).split()):.100}"
+            f"{' '.join(why.split()):.100}; copy it anew"
         ) from None
     except OSError as error:
         raise EdgegraftError(
@@ -91,8 +92,8 @@ def _unpack(archive: Path, folder: Path) -> None:
         free = shutil.disk_usage(folder).free
         if total > free:
             raise EdgegraftError(
-                f"{shown(archive)}: expected {total / 1e9:.2f} GB of free space in "
-                f"{shown(folder.parent)} to unpack it, got {free / 1e9:.2f}; free "
+                f"{shown(archive)}: expected {total / 1e6:,.1f} MB of free space in "
+                f"{shown(folder.parent)} to unpack it, got {free / 1e6:,.1f}; free "
                 "some, or set EDGEGRAFT_CACHE to another folder"
             )
         if total > FOLD * archive.stat().st_size + SPARE:

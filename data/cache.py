@@ -62,13 +62,19 @@ class PixelCache:
         self._shape = (recipe.height, recipe.width, 3)
         self._size = recipe.height * recipe.width * 3
         self._lock = Lock()
-        self._room = 0
+        self._room, self._short = 0, ""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / STAMP).touch()
             kept = _make_room(folder, self.folder, limit)
             free = shutil.disk_usage(folder).free
             self._room = min(limit - kept, free - SPARE)
+            self._short = f"{limit / 1e9:.1f} GB are kept already"
+            if free - SPARE < limit - kept:
+                self._short = (
+                    f"{free / 1e9:.1f} GB of the disk are free, of which "
+                    f"{SPARE / 1e9:.1f} GB are left to others"
+                )
         except OSError as error:
             self._give_up(error)
 
@@ -92,6 +98,7 @@ class PixelCache:
         """Keep uint8 [H, W, 3], while there is room."""
         with self._lock:
             if self._room < self._size + SUM:
+                self.problem = self.problem or f"{self.folder}: {self._short}"
                 return
             self._room -= self._size + SUM
         path = self._path(sha256)

@@ -120,7 +120,7 @@ class _File:
 
     def _full(self, error: OSError) -> EdgegraftError:
         return EdgegraftError(
-            f"{shown(os.fspath(self._folder))}: expected {self._size / 1e9:.2f} GB of "
-            f"free space for the decoded photos, got: {error.strerror}; free some, or "
-            "choose another folder or a smaller size"
+            f"{shown(os.fspath(self._folder))}: expected {self._size / 1e6:,.0f} MB "
+            f"of free space for the decoded photos, got: {error.strerror}; free some, "
+            "or choose another folder or a smaller size"
         )
