@@ -13,7 +13,7 @@ import io
 import os
 import select
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -28,6 +28,7 @@ from data import alike
 from data.checks import BLURRED
 from data.folder import clean_label
 from data.look import look_at
+from data.parts import PARTS
 from data.thumbs import SIDE
 from data.walk import shown
 from edge.errors import EdgegraftError
@@ -141,6 +142,25 @@ def counts(folder: str | os.PathLike[str]) -> dict[str, int]:
         for path in sorted(Path(folder).iterdir())
         if path.is_dir()
     }
+
+
+def what_next(folder: str | os.PathLike[str]) -> str:
+    """The command that comes after, or what is missing for it.
+
+    A session stays on one side of the split, so that each part needs one of its own.
+    """
+    listed = Path(folder) / LIST
+    with open(listed, encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file)
+        sessions = {(row.get("label") or "", row.get("group")) for row in rows}
+    each = Counter(label for label, _ in sessions)
+    if len(each) > 1 and min(each.values()) >= len(PARTS):
+        return f"next: edgegraft build {shown(listed)}"
+    told = ", ".join(f"{shown(label)} {each[label]}" for label in sorted(each))
+    return (
+        f"next: two labels or more, each in {len(PARTS)} sessions or more, at another "
+        f"time or place, since a session stays on one side of the split; so far {told}"
+    )
 
 
 def frames(source: Source, every: float) -> Iterator[Frame]:

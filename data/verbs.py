@@ -165,8 +165,14 @@ def draw_sample(args: argparse.Namespace) -> int:
 
 
 def capture_photos(args: argparse.Namespace) -> int:
-    from data.capture import LIST, Session, collect, counts, frames, frames_on_key
-    from data.walk import shown
+    from data.capture import (
+        Session,
+        collect,
+        counts,
+        frames,
+        frames_on_key,
+        what_next,
+    )
     from edge.frames import find
 
     def told(session: Session, what: str) -> None:
@@ -192,7 +198,7 @@ def capture_photos(args: argparse.Namespace) -> int:
     if taken.kept:
         for label, photos in counts(args.folder).items():
             print(f"{label}: {photos:,} photos")
-        print(f"next: edgegraft build {shown(args.folder / LIST)}")
+        print(what_next(args.folder))
     return 0
 
 

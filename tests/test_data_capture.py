@@ -69,6 +69,21 @@ def test_a_list_with_the_sessions_as_groups(tmp_path: Path) -> None:
     assert len(scan(tmp_path).photos) == 9
 
 
+def test_what_comes_next_can_be_done(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    for number in range(6):
+        label = ("cat", "dog")[number % 2]
+        frames = [frame(10 * number + k) for k in range(5)]
+        capture.collect(frames, folder, label, session=f"{label}{number}")
+        told = capture.what_next(folder)
+        if number < 5:
+            assert told.startswith("next: two labels or more, each in 3 sessions")
+            assert f"so far cat {number // 2 + 1}" in told
+    assert told == f"next: edgegraft build {folder / 'captured.csv'}"
+    split = tmp_path / "split.csv"
+    assert main(["split", str(folder / "captured.csv"), "-o", str(split)]) == 0
+
+
 @pytest.mark.parametrize("label", ["..", "a/b", "", "a\nb"])
 def test_labels_that_are_no_folders(tmp_path: Path, label: str) -> None:
     with pytest.raises(EdgegraftError, match="--label"):
