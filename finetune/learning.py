@@ -114,7 +114,7 @@ def _verdict(low: float, high: float, photos: int) -> str:
         return "more photos would help: the second half of them did"
     if high < WORTH:
         return "more photos of the same kind would hardly help"
-    return f"can't be told from {photos} validation photos"
+    return f"{photos} validation photos cannot tell whether more photos would help"
 
 
 def draw(path: Path, found: dict[str, Any]) -> None:

@@ -45,7 +45,7 @@ def test_the_learning_curve_rises_where_photos_are_missing_and_is_flat_where_not
     flat = learning.curve(*line(4000, 1, 3), *line(400, 2, 3), 2, 1.0)
     assert flat["verdict"] == "more photos of the same kind would hardly help"
     few = learning.curve(*line(60, 1), val[:5], val_truth[:5], 2, 1.0)
-    assert few["verdict"].endswith("5 validation photos")
+    assert few["verdict"].startswith("5 validation photos cannot tell")
 
 
 def test_a_head_at_one_penalty_is_the_one_fit_finds():
