@@ -9,9 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from data.split import Split
 from edge.errors import EdgegraftError
 from finetune.run import Run
 from quantize import recipes
+
+TRAIN = "train"
 
 
 @dataclass(frozen=True)
@@ -25,14 +28,15 @@ class Candidate:
 
 def candidates(run: Run, others: Sequence[Run | Path]) -> tuple[Candidate, ...]:
     found: list[Candidate] = []
-    fingerprint = run.split().fingerprint if others else None
+    split = run.split() if others else None
     for one in (run, *others):
         if isinstance(one, Run):
-            if one is not run and one.split().fingerprint != fingerprint:
+            if one is not run and split and not _measured_alike(split, one.split()):
                 raise EdgegraftError(
-                    f"expected runs on the same photos and split, got {one.folder} "
-                    f"with other data than {run.folder}: it may have trained on the "
-                    "test photos; compare its files alone"
+                    f"expected runs on the same photos and split (those of --add may "
+                    f"come on top), got {one.folder} with other data than "
+                    f"{run.folder}: it may have trained on the test photos; compare "
+                    "its files alone"
                 )
             prefix = f"{one.name}/" if others else ""
             found += [Candidate(p, prefix + _title(p), one) for p in exported(one)]
@@ -42,6 +46,18 @@ def candidates(run: Run, others: Sequence[Run | Path]) -> tuple[Candidate, ...]:
     if len(set(paths)) < len(paths):
         raise EdgegraftError("expected each file once, got one of them twice")
     return tuple(found)
+
+
+def _measured_alike(one: Split, other: Split) -> bool:
+    """Do both hold the same photos out, however many each was trained on?"""
+    if one.fingerprint == other.fingerprint:
+        return True
+    held, others = (
+        {(row.part, row.sha256, row.photo.label) for row in s.rows if row.part != TRAIN}
+        for s in (one, other)
+    )
+    trained = {row.sha256 for row in other.rows if row.part == TRAIN}
+    return held == others and trained.isdisjoint(sha256 for _, sha256, _ in held)
 
 
 def _title(path: Path) -> str:

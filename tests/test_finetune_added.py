@@ -15,6 +15,7 @@ from finetune import job
 from finetune.console import Console
 from finetune.run import Run
 from finetune.settings import Settings
+from quantize.candidates import candidates
 
 TINY = Settings(
     backbone="custom_cnn",
@@ -81,6 +82,12 @@ def test_added_photos_are_trained_on_and_leave_the_measured_parts_alone(
     assert set(left) == {"copy.png", "near.jpg", "torn.png"}
     assert "in the set already, as test photo" in left["copy.png"]
     assert "which measures" in left["near.jpg"]
+
+    for run in (before, after):  # what was added does not hinder the comparison
+        run.exports.mkdir()
+        (run.exports / "int8.tflite").write_bytes(b"")
+    titles = [entry.title for entry in candidates(before, [after])]
+    assert titles == ["before/int8", "after/int8"]
 
     after.update(status="training")  # as an interrupt before the end leaves it
     again = train(None, after.folder, resume=True)
