@@ -200,7 +200,11 @@ def settings_from(args: argparse.Namespace) -> Settings:
     size = {"size": registry.get(backbone).default_size}
     scratch = backbone == "custom_cnn" or given.get("weights") == "none"
     given["backbone"] = backbone
-    for name in ("teacher", "unlabelled"):  # found from any folder, for --resume
+    for name in (
+        "teacher",
+        "unlabelled",
+        "negatives",
+    ):  # found from any folder, for --resume
         if name in given:
             given[name] = str(Path(given[name]).resolve())
     return Settings(**{**(FROM_SCRATCH if scratch else {}), **size, **cnn, **given})

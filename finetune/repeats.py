@@ -2,7 +2,7 @@
 
 A seed decides the split (unless the photos come in parts), the order of the photos,
 augmentation and dropout, so the spread over seeds has all of these in it. The
-interval of the mean is Student's.
+interval of the mean is Student's, cut to 0 to 1, where the figures lie.
 
 Does not know: how a run is trained.
 """
@@ -41,7 +41,7 @@ def summary(runs: Sequence[Run]) -> dict[str, Any]:
             "each": values.tolist(),
             "mean": mean,
             "deviation": deviation,
-            "interval": [mean - half, mean + half],
+            "interval": [max(0.0, mean - half), min(1.0, mean + half)],
         }
     return found
 

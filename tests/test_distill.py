@@ -209,6 +209,23 @@ def test_settings_that_cannot_be() -> None:
         distill.unlabelled_photos(Path("nowhere"))
 
 
+def test_folders_are_found_from_any_folder_later() -> None:
+    import argparse
+
+    from finetune import cli
+
+    parser = argparse.ArgumentParser()
+    cli.add_parser(parser)
+    given = "p --teacher t --unlabelled u --negatives n --backbone custom_cnn"
+    settings = cli.settings_from(parser.parse_args(given.split()))
+    for folder, name in (
+        (settings.teacher, "t"),
+        (settings.unlabelled, "u"),
+        (settings.negatives, "n"),
+    ):
+        assert folder == str(Path.cwd() / name)
+
+
 def test_a_student_follows_its_teacher_rather_than_the_labels(tmp_path: Path) -> None:
     """Every training photo lies in the wrong folder; at share 1 that is no matter."""
     from finetune.job import finetune
