@@ -122,5 +122,5 @@ class _File:
         return EdgegraftError(
             f"{shown(os.fspath(self._folder))}: expected {self._size / 1e6:,.0f} MB "
             f"of free space for the decoded photos, got: {error.strerror}; free some, "
-            "or choose another folder or a smaller size"
+            "or set TMPDIR to a folder on another disk"
         )

@@ -51,6 +51,8 @@ from edge.preprocess import InputRecipe  # noqa: E402
 from tests.legs.peers import in_peers  # noqa: E402
 
 PHOTOS_PER_SECOND = 350  # goal of the audit, on 2 cores, at 500 pixels
+LINEAR = 1.5  # times as long for each photo, of the time at 1,000
+PER_PHOTO = 4  # KiB; its name, digest and facts take 1.3, what is compared the rest
 LATER_EPOCHS = 5  # times as fast as decoding again
 SIZE, BATCH = 160, 32
 ROUNDS = 2  # of the audit, each in two fresh processes
@@ -145,7 +147,8 @@ def speed(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def growth(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
-    found = {}
+    found: dict[str, Any] = {}
+    last: tuple[int, float] | None = None
     for count in (1_000, 10_000, 100_000):
         if count > args.most:
             break
@@ -156,6 +159,10 @@ def growth(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
             "ms_per_photo": 1000 * record["seconds"] / count,
             "peak_mib": record["peak_mib"],
         }
+        if last is not None:
+            more = (record["peak_mib"] - last[1]) * 1024 / (count - last[0])
+            found[f"growth_{count}"]["kib_per_further_photo"] = more
+        last = count, record["peak_mib"]
         print(f"{count:,} thumbnails: {found[f'growth_{count}']}", file=sys.stderr)
     return found
 
@@ -238,6 +245,15 @@ def missed(found: dict[str, Any]) -> list[str]:
     lines = []
     if found.get("audit_photos_per_s", PHOTOS_PER_SECOND) < PHOTOS_PER_SECOND:
         lines.append(f"audit: expected {PHOTOS_PER_SECOND} photos/s or more")
+    each = {name: found[name] for name in found if name.startswith("growth")}
+    times = [record["ms_per_photo"] for record in each.values()]
+    if times and max(times) > LINEAR * times[0]:
+        lines.append(f"growth: expected time per photo to stay within {LINEAR} times")
+    for name, record in each.items():
+        if record.get("kib_per_further_photo", 0) > PER_PHOTO:
+            lines.append(
+                f"{name}: expected {PER_PHOTO} KiB for a further photo at most"
+            )
     for name, epochs in found.items():
         if name.startswith("batches"):
             if epochs["first_per_keras"] > 1:
