@@ -132,9 +132,10 @@ def listed(labels: tuple[str, ...], most: int = 6) -> str:
 
 
 def measured(card: ModelCard | None) -> list[tuple[str, str]]:
-    """(part, text) of the accuracies a card carries, with their intervals."""
+    """(part, text) of the accuracies a card carries, the test part's first."""
     told = []
-    for part, figures in (card.measured if card else {}).items():
+    parts = sorted(card.measured.items(), key=lambda x: x[0] != "test") if card else ()
+    for part, figures in parts:
         if not isinstance(figures, dict) or "accuracy" not in figures:
             continue
         text = look.percent(figures["accuracy"])
@@ -142,7 +143,7 @@ def measured(card: ModelCard | None) -> list[tuple[str, str]]:
             text += f" ({look.percent(interval[0])} to {look.percent(interval[1])})"
         if figures.get("photos"):
             text += f", {figures['photos']:,} photos"
-        told.append((part, text))
+        told.append((part.removeprefix("photos it "), text))
     return told
 
 

@@ -21,6 +21,8 @@ import streamlit as st
 from starlette.formparsers import MultiPartParser
 
 from edge.errors import EdgegraftError
+from edge.preprocess import InputRecipe, load_pixels
+from streamlit_app.dropzone import DRAWN
 from streamlit_app.feedback import Feedback
 from streamlit_app.look import plain
 from streamlit_app.models import ModelFile, find_models
@@ -70,6 +72,9 @@ def shelf() -> Shelf:
 
 @st.cache_resource(show_spinner=False)
 def _shelf(labels: Path | None) -> Shelf:
+    # What Pillow loads with its first photo, so that no visitor waits for it
+    for path in DRAWN.glob("*.jpg"):
+        load_pixels(path, InputRecipe(8, 8))
     return Shelf(labels)
 
 

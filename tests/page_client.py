@@ -17,7 +17,9 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import connect
 
 SECONDS = 60.0  # until a silent server counts as an error
-_ANSWER = re.compile(r"<h2>(.*?)<b>(.*?)</b>.*?</h2>.*?<span>(.*?)</span>", re.S)
+_ANSWER = re.compile(
+    r"<h2>([^<]*)(?:<b>(.*?)</b>)?.*?</h2>.*?<p[^>]*><span>(.*?)</span>", re.S
+)
 
 
 class Client:
@@ -48,7 +50,7 @@ class Client:
         self._socket.close()
 
     def ask(self, name: str, content: bytes) -> tuple[str, str]:
-        """(label, percent) that the page shows for a photo."""
+        """(label, percent) that the page shows; a refused photo has no percent."""
         info = self._upload(name, content)
         pieces = self._rerun([info])
         if self._last is not None:  # as the drop zone does with what it let go
@@ -62,7 +64,7 @@ class Client:
             found = _ANSWER.search(text)
             if found:
                 label, percent, shown = (
-                    unescape(re.sub(r"<.*?>", "", part)).strip()
+                    unescape(re.sub(r"<.*?>", "", part or "")).strip()
                     for part in found.groups()
                 )
                 if shown != name:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from edge.errors import EdgegraftError, PhotoError
 from streamlit_app import ask, exports, occlusion, uploads
+from streamlit_app.app import measured
 from streamlit_app.feedback import UNSURE, WRONG, Feedback
 from streamlit_app.pool import Pool, Shelf
 from streamlit_app.uploads import Photo, unpacked
@@ -73,6 +74,15 @@ def test_models_are_opened_once_for_each_content(tmp_path: Path) -> None:
     paths[1].write_bytes(with_card(network(), name="third"))
     shelf.pool(paths[1], (2, 2))
     assert len(shelf) == 2
+
+
+def test_what_the_test_photos_say_is_told_first() -> None:
+    from tests.edge_models import card
+
+    figures = {"accuracy": 0.9, "interval": [0.8, 0.95], "photos": 50}
+    made = card(measured={"photos it learnt from": figures, "test": figures})
+    text = "90.0 % (80.0 % to 95.0 %), 50 photos"
+    assert measured(made) == [("test", text), ("learnt from", text)]
 
 
 def test_an_answer_is_light() -> None:

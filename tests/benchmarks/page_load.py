@@ -83,7 +83,8 @@ def photos(model: Path) -> Asked:
         file = io.BytesIO()
         image.save(file, "JPEG", quality=85)
         told = classifier.classify(file.getvalue())
-        asked.append((file.getvalue(), (told.ranking[0][0], percent(told.probability))))
+        chance = percent(told.probability) if told.known else ""
+        asked.append((file.getvalue(), (told.label, chance)))
     return asked
 
 
