@@ -107,6 +107,9 @@ def _build(args: argparse.Namespace) -> int:
     if args.photos is None and not args.resume:
         pictures = _draw_sample(args, console)
     run, prepared, model = train(args, console)
+    if model is None:
+        prepared.pixels.close()
+        return 0  # one of several workers: the chief has the run
     with prepared.pixels as pixels:
         results = export(
             run,

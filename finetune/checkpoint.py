@@ -14,8 +14,10 @@ Does not know: what the variables mean.
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -82,6 +84,21 @@ class Checkpoint:
         except Exception as error:  # TensorFlow raises many kinds for a damaged file
             raise self._damaged(error) from error
         return dict(state)
+
+    def pack(self) -> bytes:
+        """All files of the folder as a ZIP, for `unpack` on another machine."""
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as file:
+            for path in sorted(self.folder.iterdir()):
+                file.write(path, path.name)
+        return packed.getvalue()
+
+    def unpack(self, packed: bytes) -> None:
+        """Replace the folder's files by those of another machine's."""
+        self.clear()
+        self.folder.mkdir(parents=True)
+        with zipfile.ZipFile(io.BytesIO(packed)) as file:
+            file.extractall(self.folder)
 
     def _damaged(self, error: Exception) -> EdgegraftError:
         reason = " ".join(str(error).split())[:120]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from edge.errors import EdgegraftError
 from finetune.examples import BALANCES
 from finetune.precision import PRECISIONS
 from finetune.settings import FAMILIARITY, Settings
+from finetune.workers import VARIABLE
 
 ARTIFACTS = Path("artifacts")
 FROM_SCRATCH: dict[str, Any] = {
@@ -239,7 +241,10 @@ def _refuse_settings(args: argparse.Namespace) -> None:
 
 
 def train(args: argparse.Namespace, console: Any) -> Any:
-    """Run the job that the options ask for: (run, prepared photos, network)."""
+    """Run the job that the options ask for: (run, prepared photos, network).
+
+    The network is None on a worker that only helps the chief (`finetune.workers`).
+    """
     from finetune.job import finetune
 
     if args.resume:
@@ -309,13 +314,20 @@ def run(args: argparse.Namespace) -> int:
     from finetune.console import Console
 
     console = Console(json=args.json)
+    if args.repeats > 1 and os.environ.get(VARIABLE):
+        raise EdgegraftError(
+            f"expected --repeats 1 with {VARIABLE}, got {args.repeats}; start the "
+            "workers once for each --seed"
+        )
     if args.repeats < 1 or (args.repeats > 1 and args.resume):
         raise EdgegraftError(
             f"expected --repeats to be 1 or more, and 1 with --resume, got "
             f"{args.repeats}"
         )
-    run, prepared, _ = train(args, console)
+    run, prepared, model = train(args, console)
     prepared.pixels.close()
+    if model is None:
+        return 0  # one of several workers: the chief has the run
     repeated = _repeat(args, run, console) if args.repeats > 1 else None
     metrics = json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))
     if args.json:

@@ -25,6 +25,7 @@ from finetune.run import Run
 from finetune.schedule import set_trainable
 from finetune.settings import Settings
 from finetune.train import Trainer
+from finetune.workers import ALONE, Workers
 
 # Fewer photos cannot move a pretrained network for the better, nor show that they did
 AUTO_LEAST = 200
@@ -119,12 +120,13 @@ def fit(
     resume: bool,
     time_left: Callable[[], float] | None = None,
     teacher: Any = None,
-    strategy: Any = None,
+    workers: Workers = ALONE,
     on_features: Callable[[Floats], None] | None = None,
 ) -> tuple[Any, Trainer]:
     """Train on parts["train"], judge on parts["val"]: (network, its trainer).
 
     on_features is given the features of train, then val, that the probe was fitted on.
+    workers: who trains; all of them call this, each with a run folder of its own.
     resume: go on from the checkpoint, where there is one. The checkpoint stays until
     the caller has the network safe and calls `Trainer.clear`.
     """
@@ -133,12 +135,17 @@ def fit(
     seed_everything(settings.seed)
     pretrained, numbers = origin.path is not None, policy_for(settings.precision)
     with policy(numbers):
-        model = build(settings, len(labels), origin)
+        model, mirrored = build(settings, len(labels), origin), None
+        if workers.strategy is not None:
+            with workers.strategy.scope():
+                mirrored = build(settings, len(labels), origin)
     record = registry.get(settings.backbone)
     console.stage(f"{record.name} at {settings.size}, weights: {origin.weights}")
     _warn_of_unbalance(train, run, console)
     unfreeze = _what_is_trained(settings, pretrained, train, console)
     count = set_trainable(model, record, unfreeze)
+    if mirrored is not None:
+        set_trainable(mirrored, record, unfreeze)
     trainer = Trainer(
         model,
         settings,
@@ -147,14 +154,15 @@ def fit(
         from_probe=pretrained,
         checkpoint=run.folder / "checkpoint",
         teacher=teacher,
-        strategy=strategy,
+        workers=workers,
+        mirrored=mirrored,
         time_left=time_left,
     )
     logs = Logs(run.folder / FOLDER)
     if resume and trainer.resume():
         console.stage(f"resumed after epoch {len(trainer.history) - 1}")
     else:
-        if pretrained:
+        if pretrained and workers.is_chief:  # the others begin with its weights
             tried, seen = fit_probe(model, train, val, len(labels), console)
             run.update(probe=tried)
             if on_features is not None:

@@ -29,7 +29,7 @@ from data.folder import Photo, PhotoFolder
 from data.source import Source, choose
 from data.split import Split, make_split
 from edge.errors import EdgegraftError
-from finetune import augmented, distill, doubtful, learning, unwanted
+from finetune import augmented, chief, distill, doubtful, learning, unwanted
 from finetune.certainty import calibrated
 from finetune.console import Console
 from finetune.examples import Examples, class_weights
@@ -37,6 +37,7 @@ from finetune.finished import Finished, reported, taught
 from finetune.fit import fit
 from finetune.run import Run, write_atomic
 from finetune.settings import Settings
+from finetune.workers import ALONE, Workers, join, on_all_gpus
 
 PARTS = ("train", "val", "test")
 Floats = npt.NDArray[np.float32]
@@ -191,8 +192,12 @@ def train(
     resume: bool,
     time_left: Callable[[], float] | None = None,
     lesson: distill.Lesson | None = None,
+    workers: Workers = ALONE,
 ) -> Any:
-    """Train, calibrate and report into `run`; returns the network."""
+    """Train, calibrate and report into `run`; returns the network.
+
+    None on a worker that is not the chief.
+    """
     settings, labels = run.settings, run.labels
     parts = {part: prepared.examples(part, settings.balance) for part in PARTS}
     learnt = dict(parts)
@@ -227,8 +232,11 @@ def train(
         console,
         resume=resume,
         time_left=time_left,
+        workers=on_all_gpus(workers),
         on_features=look,
     )
+    if not workers.is_chief:
+        return None
     assert trainer.best is not None
     known = {}
     if seen and trainer.best.epoch == 0:  # else the features have changed
@@ -255,6 +263,18 @@ def _countdown(seconds: float) -> Callable[[], float]:
     return lambda: end - time.monotonic()
 
 
+@dataclass(frozen=True)
+class Options:
+    """How to go about a run, as `finetune` explains; none of it is kept."""
+
+    overwrite: bool
+    resume: bool
+    memory_limit: int
+    exclude_from: Path | None
+    add: Path | None
+    time_limit: float | None
+
+
 def finetune(
     photos: Path | None,
     settings: Settings,
@@ -275,18 +295,38 @@ def finetune(
     resume: go on with the run in `folder` after its last whole epoch, with its own
     settings; `photos` may then be None. time_limit: seconds from now after which
     training ends with what it has. EdgegraftError for bad input; an interrupt
-    leaves a run that can be resumed.
+    leaves a run that can be resumed. Where `TF_CONFIG` names several workers, those
+    that are not the chief get None for the network, and their run vanishes.
     """
     preload()
+    workers = join()
+    options = Options(overwrite, resume, memory_limit, exclude_from, add, time_limit)
+    with chief.place(workers, folder) as own, workers.together():
+        if workers.several:
+            console.stage(f"worker {workers.number} of {workers.count}, 0 is the chief")
+        return _finetune(photos, settings, own, console, options, workers)
+
+
+def _finetune(
+    photos: Path | None,
+    settings: Settings,
+    folder: Path,
+    console: Console,
+    options: Options,
+    workers: Workers,
+) -> tuple[Run, Prepared, Any]:
+    resume, exclude_from, add = options.resume, options.exclude_from, options.add
+    time_limit = options.time_limit
     left = None if time_limit is None else _countdown(time_limit)
     if resume:
+        chief.hand_over(workers, folder)
         run = Run.open(folder)
         settings, photos, exclude_from = run.settings, run.source, run.excluded
         add = run.added
     elif photos is None:
         raise EdgegraftError("expected a folder of photos, got none")
     else:
-        Run.refuse_taken(folder, overwrite=overwrite)
+        Run.refuse_taken(folder, overwrite=options.overwrite)
     unwanted.refuse_missing(settings.negatives)
     record = registry.get(settings.backbone)
     if add is not None:  # two folders are told from one root, however they were typed
@@ -301,20 +341,28 @@ def finetune(
         console,
         known=known,
         unlabelled=lesson.unlabelled if lesson else (),
-        memory_limit=memory_limit,
+        memory_limit=options.memory_limit,
         add=add,
     )
+    chief.refuse_others(workers, settings, prepared.split.fingerprint)
     if not resume:
         config = describe(prepared, settings, photos)
-        run = Run.create(folder, config, overwrite=overwrite)
+        run = Run.create(folder, config, overwrite=options.overwrite)
         prepared.split.write(run.folder / "split.csv", prepared.folder.root)
         _write_unreadable(run, prepared)
         if found.exclusion is not None:
             run.write_bytes("excluded.csv", found.exclusion.content)
     elif run.trained:
         console.stage(f"{folder} is trained already")
-        return run, prepared, run.model()
+        return run, prepared, run.model() if workers.is_chief else None
     model = train(
-        run, prepared, origin, console, resume=resume, time_left=left, lesson=lesson
+        run,
+        prepared,
+        origin,
+        console,
+        resume=resume,
+        time_left=left,
+        lesson=lesson,
+        workers=workers,
     )
     return run, prepared, model

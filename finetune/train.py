@@ -40,6 +40,7 @@ from finetune.probe import log_loss
 from finetune.schedule import groups, rate_at
 from finetune.settings import Settings
 from finetune.step import Step
+from finetune.workers import ALONE, Workers
 
 Advance = Callable[[int, int, Epoch | None], None]  # epoch, step, finished epoch
 
@@ -49,8 +50,10 @@ class Trainer:
 
     from_probe: the network that `start` finds is a fitted one, worth staying near.
     After `run`, `best` tells of the network as it is then.
-    teacher, strategy: see `finetune.step.Step`. time_left: seconds that training may
-    still take; None without a limit.
+    teacher: see `finetune.step.Step`. time_left: seconds that training may still take;
+    None without a limit. workers: who trains; `mirrored` is then the same network,
+    made in their strategy's scope, and trained in place of `model`, which is judged
+    and kept on this worker alone.
     """
 
     def __init__(
@@ -63,10 +66,13 @@ class Trainer:
         from_probe: bool,
         checkpoint: Path,
         teacher: Any = None,
-        strategy: Any = None,
+        workers: Workers = ALONE,
+        mirrored: Any = None,
         time_left: Callable[[], float] | None = None,
     ) -> None:
         self.model, self.settings = model, settings
+        self.workers = workers
+        self._trained = model if mirrored is None else mirrored
         self.train, self.val = train, val
         self.history: list[Epoch] = []
         self.best: Epoch | None = None
@@ -75,21 +81,27 @@ class Trainer:
         self.share = 1.0  # of that way, in what is kept
         self._from_probe, self._time_left = from_probe, time_left
         self.batch = min(settings.batch, len(train))
+        if self.batch < workers.replicas:
+            raise EdgegraftError(
+                f"expected at least a photo of a batch for each of {workers.replicas} "
+                f"devices, got batches of {self.batch}; try a larger --batch, or fewer "
+                "workers"
+            )
         self.steps = max(1, len(train) // self.batch)  # an epoch; the rest waits
         self._logits = network.logit_model(model)
         self._classes = int(self._logits.output_shape[-1])
         decay = decay_for(settings.average, self.steps) if settings.average else 0.0
-        self.average = Average(model.weights, decay)
+        self.average = Average(self._trained.weights, decay)
         self._step = Step(
-            model,
-            groups(model, settings.rate_decay),
+            self._trained,
+            groups(self._trained, settings.rate_decay),
             self.average,
             preset(settings.augment),
             teacher=teacher,
-            strategy=strategy,
+            strategy=workers.strategy,
         )
         tracked = tensorflow().train.Checkpoint(
-            model=model,
+            model=self._trained,
             optimizers=self._step.optimizers,
             average=self.average.saved,
         )
@@ -98,13 +110,28 @@ class Trainer:
     # -- state -----------------------------------------------------------------
     def resume(self) -> bool:
         """Load the state after the last whole epoch; False when there is none."""
-        if not self.checkpoint.exists:
+        if not self.workers.agree([self.checkpoint.exists])[0]:
             return False
+        if self.workers.is_chief:
+            self._load()
+        self._follow()
+        return True
+
+    def _follow(self) -> None:
+        """Everybody goes on from where the chief stands."""
+        if not self.workers.several:
+            return
+        chief = self.workers.is_chief
+        packed = self.workers.share(self.checkpoint.pack() if chief else b"")
+        if not chief:
+            self.checkpoint.unpack(packed)
+            self._load()
+
+    def _load(self) -> None:
         state = self.checkpoint.load()
         self.history = [Epoch(**row) for row in state["history"]]
         self.planned = state["planned"]
         self.best = next(e for e in self.history if e.epoch == state["best"])
-        return True
 
     def _record(self, epoch: Epoch) -> None:
         """Enter an epoch; the network holds the weights that were judged."""
@@ -132,14 +159,22 @@ class Trainer:
         right = logits.argmax(axis=1) == self.val.truth
         return log_loss(logits, self.val.truth), float(right.mean())
 
+    def _mirror(self) -> None:
+        """Bring what is trained into `model`."""
+        if self._trained is not self.model:
+            self.model.set_weights(self._trained.get_weights())
+
     def start(self) -> None:
         """Enter the network as it is now as epoch 0."""
         started = time.perf_counter()
         loss, accuracy = self.evaluate()
         seconds = time.perf_counter() - started
+        if self._trained is not self.model:
+            self._trained.set_weights(self.model.get_weights())
         self.average.restart()
         self._record(Epoch(0, None, None, loss, accuracy, 0.0, seconds))
         self._save()
+        self._follow()
 
     def _one_step(self, number: int, step: int, chosen: Any) -> tuple[float, float]:
         settings = self.settings
@@ -177,8 +212,13 @@ class Trainer:
             if self._out_of_time():
                 break
         self.average.swap()
+        self._mirror()
         val_loss, val_accuracy = self.evaluate()
         loss, accuracy = np.mean(found, axis=0)
+        seconds = time.perf_counter() - started
+        val_loss, val_accuracy, seconds = self.workers.agree(
+            [val_loss, val_accuracy, seconds]
+        )
         position = (number - 1) * self.steps + len(found) - 1
         return Epoch(
             number,
@@ -187,16 +227,20 @@ class Trainer:
             val_loss,
             val_accuracy,
             rate_at(position, self.planned * self.steps, settings.rate),
-            time.perf_counter() - started,
+            seconds,
         )
 
     def _out_of_time(self) -> bool:
-        return self._time_left is not None and self._time_left() <= 0
+        return self._time_left is not None and self._seconds_left() <= 0
+
+    def _seconds_left(self) -> float:
+        assert self._time_left is not None
+        return self.workers.agree([self._time_left()])[0]
 
     def _plan(self, number: int, seconds: float) -> None:
         """Shorten the plan to what the time allows, so that the rate still falls."""
         if self._time_left is not None:
-            more = int(max(0.0, self._time_left()) / max(seconds, 1e-6))
+            more = int(max(0.0, self._seconds_left()) / max(seconds, 1e-6))
             self.planned = min(self.planned, number + more)
 
     def run(self, advance: Advance) -> None:
@@ -228,6 +272,7 @@ class Trainer:
             return  # no time to train
         start = self.checkpoint.kept(0)
         self.average.swap()
+        self._mirror()
         end = self.model.get_weights()
 
         def logits_at(share: float) -> npt.NDArray[np.float32]:
