@@ -43,7 +43,7 @@ VERBS = {
 
 
 def _add_build(parser: argparse.ArgumentParser) -> None:
-    from finetune.cli import add_options
+    from finetune.options import add_options
     from quantize.cli import (
         add_budget_options,
         add_compare_options,

@@ -104,8 +104,13 @@ class Workers:
             yield
             return
         errors = tensorflow().errors
-        lost = (errors.UnavailableError, errors.AbortedError, errors.InternalError)
-        lost += (errors.DeadlineExceededError, errors.CancelledError)
+        lost = (
+            errors.UnavailableError,
+            errors.AbortedError,
+            errors.InternalError,
+            errors.DeadlineExceededError,
+            errors.CancelledError,
+        )
         try:
             yield
         except lost as error:
@@ -140,7 +145,8 @@ def _cluster(text: str) -> tuple[list[str], int]:
             raise ValueError(f"{kind} {index} is not among {', '.join(addresses)}")
     except (ValueError, TypeError, AttributeError) as error:
         raise EdgegraftError(
-            f"expected {VARIABLE} to be like {SOME_CLUSTER}, got {text!r:.200} ({error})"
+            f"expected {VARIABLE} to be like {SOME_CLUSTER}, got {text!r:.200} "
+            f"({error})"
         ) from error
     return addresses, number
 

@@ -6,59 +6,24 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
 import edgegraft
-from finetune import job
-from finetune.console import Console
-from finetune.run import Run
-from finetune.settings import Settings
 from quantize.candidates import candidates
-
-TINY = Settings(
-    backbone="custom_cnn",
-    size=16,
-    weights="none",
-    cnn={"filters": [4], "dropout": 0.0},
-    augment="none",
-    epochs=1,
-    batch=8,
-)
-
-
-def draw(path: Path, seed: int, label: str) -> Path:
-    """A noisy photo, red or blue."""
-    rng = np.random.default_rng(seed)
-    small = rng.integers(0, 160, (10, 10, 3)).astype(np.uint8)
-    pixels = np.asarray(Image.fromarray(small).resize((60, 60), 0)).astype(int)
-    pixels[:, :, 0 if label == "red" else 2] += 90
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
-    return path
+from tests.finetune_room import draw, drawn, run_on
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("added") / "photos"
-    for number in range(24):
-        label = ("blue", "red")[number % 2]
-        draw(folder / label / f"{number:02}.png", number, label)
-    return folder
-
-
-def train(source: Path | None, folder: Path, **options: Any) -> Run:
-    run, prepared, _ = job.finetune(source, TINY, folder, Console(json=True), **options)
-    prepared.pixels.close()
-    return run
+    return drawn(tmp_path_factory.mktemp("added") / "photos")
 
 
 def test_added_photos_are_trained_on_and_leave_the_measured_parts_alone(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(photos.parent)
-    before = train(Path(photos.name), tmp_path / "before")  # typed as people type it
+    before = run_on(Path(photos.name), tmp_path / "before")  # typed as people type it
     parts = {row.sha256: row.part for row in before.split().rows}
     tested = next(row.photo.path for row in before.split().rows if row.part == "test")
 
@@ -71,7 +36,7 @@ def test_added_photos_are_trained_on_and_leave_the_measured_parts_alone(
     (feedback / ".queue").mkdir()
     shutil.copy(new, feedback / ".queue" / "waits.png")
 
-    after = train(Path(photos.name), tmp_path / "after", add=feedback)
+    after = run_on(Path(photos.name), tmp_path / "after", add=feedback)
     rows = after.split().rows
     assert {r.sha256: r.part for r in rows if r.sha256 in parts} == parts
     extra = [row for row in rows if row.sha256 not in parts]
@@ -90,7 +55,7 @@ def test_added_photos_are_trained_on_and_leave_the_measured_parts_alone(
     assert titles == ["before/int8", "after/int8"]
 
     after.update(status="training")  # as an interrupt before the end leaves it
-    again = train(None, after.folder, resume=True)
+    again = run_on(None, after.folder, resume=True)
     assert again.split().fingerprint == after.split().fingerprint
 
 

@@ -16,12 +16,11 @@ KILLS = 5
 TRAINING = """
 import sys, time
 from pathlib import Path
-sys.path.insert(0, {tests!r})
 import numpy as np
 from backbones.keras import tensorflow
 tensorflow().config.experimental.enable_op_determinism()
 from finetune.settings import Settings
-from test_finetune_train import BASE, trainer
+from tests.finetune_room import BASE, trainer
 
 settings = Settings.from_dict({{
     **BASE.to_dict(), "augment": "strong", "epochs": {epochs},
@@ -41,7 +40,7 @@ EPOCHS, PAUSE = 12, 0.05  # so that there is time to be killed in
 
 def start(pause: float, *folders: Path) -> subprocess.Popen[str]:
     """A process that trains into one folder after the other, from where they are."""
-    script = TRAINING.format(tests=str(ROOT / "tests"), epochs=EPOCHS, pause=pause)
+    script = TRAINING.format(epochs=EPOCHS, pause=pause)
     return subprocess.Popen(
         [sys.executable, "-c", script, *map(str, folders)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},

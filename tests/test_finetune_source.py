@@ -6,7 +6,6 @@ import csv
 import shutil
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,52 +17,30 @@ from data.folder import scan
 from data.split import make_split
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe
-from finetune import doubtful, job
+from finetune import doubtful
 from finetune.console import Console
+from finetune.prepared import PARTS
 from finetune.run import Run
-from finetune.settings import Settings
-
-TINY = Settings(
-    backbone="custom_cnn",
-    size=16,
-    weights="none",
-    cnn={"filters": [4], "dropout": 0.0},
-    augment="none",
-    epochs=1,
-    batch=8,
-)
-LABELS = ("blue", "red")
+from tests.finetune_room import LABELS, TINY_RUN, drawn, run_on
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 noisy photos under two labels; each label in six bursts of two."""
-    folder = tmp_path_factory.mktemp("source") / "photos"
+    folder = drawn(tmp_path_factory.mktemp("source") / "photos")
     rows = []
-    for number in range(24):
-        label, burst = LABELS[number % 2], number // 4
-        rng = np.random.default_rng(number)
-        pixels = rng.integers(0, 160, (40, 40, 3))
-        pixels[:, :, 0 if label == "red" else 2] += 90
-        path = folder / label / f"{number:02}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels.astype(np.uint8)).save(path)
+    for path in sorted(folder.glob("*/*.png")):
+        label, burst = path.parent.name, int(path.stem) // 4
         rows.append((path.relative_to(folder).as_posix(), label, f"{label}-{burst}"))
     with open(folder / "list.csv", "w", newline="") as file:
         csv.writer(file).writerows([("path", "label", "group"), *rows])
     return folder
 
 
-def train(source: Path, folder: Path, **options: Any) -> Run:
-    run, prepared, _ = job.finetune(source, TINY, folder, Console(json=True), **options)
-    prepared.pixels.close()
-    return run
-
-
 def test_a_list_keeps_its_groups_on_one_side_and_the_run_resumes_from_it(
     photos: Path, tmp_path: Path
 ) -> None:
-    run = train(photos / "list.csv", tmp_path / "run")
+    run = run_on(photos / "list.csv", tmp_path / "run")
     assert run.source == photos / "list.csv" and run.config["data"]["groups"] == 12
     with open(photos / "list.csv", newline="") as file:
         groups = {row["path"]: row["group"] for row in csv.DictReader(file)}
@@ -72,13 +49,10 @@ def test_a_list_keeps_its_groups_on_one_side_and_the_run_resumes_from_it(
         place = row.photo.path.relative_to(run.photos_root).as_posix()
         sides.setdefault(groups[place], set()).add(row.part)
     assert len(sides) == 12 and all(len(parts) == 1 for parts in sides.values())
-    assert {part for parts in sides.values() for part in parts} == set(job.PARTS)
+    assert {part for parts in sides.values() for part in parts} == set(PARTS)
 
     run.update(status="training")  # as an interrupt before the end leaves it
-    again, prepared, _ = job.finetune(
-        None, TINY, run.folder, Console(json=True), resume=True
-    )
-    prepared.pixels.close()
+    again = run_on(None, run.folder, resume=True)
     assert again.trained and again.labels == LABELS
     assert again.config["data"] == run.config["data"]
 
@@ -91,7 +65,7 @@ def test_an_archive_is_trained_on(
     with zipfile.ZipFile(archive, "w") as file:
         for path in sorted(photos.glob("*/*.png")):
             file.write(path, path.relative_to(photos.parent))
-    run = train(archive, tmp_path / "run")
+    run = run_on(archive, tmp_path / "run")
     assert run.source == archive
     assert {row.photo.label for row in run.split().rows} == set(LABELS)
     assert len(run.split().rows) == 24
@@ -111,7 +85,7 @@ def test_photos_left_out_are_recorded_and_stay_out_when_resumed(
     Image.new("RGB", (40, 40), (9, 200, 30)).save(changed)
     capsys.readouterr()
 
-    run = train(mine, tmp_path / "run", exclude_from=listed)
+    run = run_on(mine, tmp_path / "run", exclude_from=listed)
     said = capsys.readouterr().err
     assert "2 photos left out by audit.csv" in said
     assert f"1 photos changed since that audit (first: {changed})" in said
@@ -120,11 +94,8 @@ def test_photos_left_out_are_recorded_and_stay_out_when_resumed(
     assert (run.folder / "excluded.csv").read_bytes() == listed.read_bytes()
     listed.unlink()
     run.update(status="training")
-    again, prepared, _ = job.finetune(
-        None, TINY, run.folder, Console(json=True), resume=True
-    )
-    prepared.pixels.close()
-    assert again.trained and len(prepared.folder.photos) == 22
+    again = run_on(None, run.folder, resume=True)
+    assert again.trained and len(again.split().rows) == 22
 
 
 def test_the_command_refuses_a_wrong_list_in_one_line(
@@ -146,7 +117,7 @@ def test_the_command_refuses_a_wrong_list_in_one_line(
 def test_a_network_from_scratch_doubts_validation_labels_only(
     photos: Path, tmp_path: Path
 ) -> None:
-    run = train(photos, tmp_path / "run")
+    run = run_on(photos, tmp_path / "run")
     with open(run.folder / "doubts.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["part"] for row in rows} == {"val"}
@@ -170,7 +141,7 @@ def test_wrong_labels_are_named_by_the_probe_and_can_be_left_out(
     recipe = InputRecipe(16, 16)
     with batches.load(folder.photos, recipe) as pixels:
         split = make_split(folder.photos, pixels.digests)
-        config = {"labels": LABELS, "settings": TINY.to_dict(), "photos": str(mine)}
+        config = {"labels": LABELS, "settings": TINY_RUN.to_dict(), "photos": str(mine)}
         run = Run.create(tmp_path / "run", config, overwrite=False)
         split.write(run.folder / "split.csv", mine)
         asked = [*split.part("train"), *split.part("val")]

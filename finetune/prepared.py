@@ -1,0 +1,171 @@
+"""The photos of a run: decoded, audited, split; and what run.json says of them.
+
+Does not know: networks, training.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data import added as additions
+from data import batches
+from data.added import Added
+from data.audit import Audit
+from data.folder import Photo, PhotoFolder
+from data.source import Source
+from data.split import Split, make_split
+from edge.errors import EdgegraftError
+from finetune.console import Console
+from finetune.examples import Examples, class_weights
+from finetune.run import Run, write_atomic
+from finetune.settings import Settings
+
+PARTS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The photos of a run, decoded once, and where each of them belongs."""
+
+    source: Source
+    split: Split
+    pixels: batches.Pixels
+    together: tuple[tuple[Path, Path], ...] = ()  # near-duplicates
+    added: Added | None = None  # photos of another folder, trained on only
+
+    @property
+    def folder(self) -> PhotoFolder:
+        return self.source.folder
+
+    def examples(self, part: str, balance: str = "none") -> Examples:
+        """Rows and class numbers of one part, in the split's order."""
+        numbers = {label: number for number, label in enumerate(self.folder.labels)}
+        photos: Sequence[Photo] = self.split.part(part)
+        truth = np.array([numbers[p.label] for p in photos], np.int64)
+        rows = np.array([self.pixels.rows[p.path] for p in photos], np.int64)
+        weights = None
+        if part == "train" and balance == "weights":
+            weights = class_weights(truth, len(numbers))[truth]
+        return Examples(self.pixels.array, rows, truth, weights=weights)
+
+
+def prepare(
+    source: Source,
+    settings: Settings,
+    console: Console,
+    *,
+    known: Split | None = None,
+    unlabelled: Sequence[Photo] = (),
+    memory_limit: int = batches.MEMORY_LIMIT,
+    add: Path | None = None,
+) -> Prepared:
+    """Decode, audit and split the photos. `known` is a resumed run's split; `add` a
+    folder of more photos to train on, which leave the split as it is without them.
+    `unlabelled` are decoded with the others and take no further part.
+    """
+    folder = source.folder
+    added = None if add is None else additions.find(add, folder.labels)
+    everything = folder.photos + (added.photos if added else ())
+    console.stage(f"{len(folder.photos):,} photos of {', '.join(folder.labels)}")
+    with console.bar("decoding photos") as bar:
+        pixels = batches.load_through_cache(
+            [*everything, *unlabelled],
+            settings.recipe,
+            memory_limit=memory_limit,
+            progress=bar,
+            told=console.say,
+        )
+    if pixels.recalled:
+        console.stage(f"{pixels.recalled:,} of them decoded by an earlier run")
+    audit = _audited(folder, pixels)
+    for line in audit.lines() if audit.findings else ():
+        console.say("  " + line)
+    for line in source.lines(pixels.digests):
+        console.say("  " + line)
+    if audit.obstacles:
+        raise EdgegraftError("; ".join(audit.obstacles))
+    split = make_split(
+        audit.usable(folder.photos),
+        pixels.digests,
+        seed=settings.seed,
+        val=settings.val,
+        test=settings.test,
+        together=audit.alike,
+    )
+    if added is not None:
+        split, added = additions.join(split, added, pixels)
+        for line in added.lines():
+            console.say("  " + line)
+        source = replace(source, folder=additions.together(folder, added))
+    if known is not None and known.fingerprint != split.fingerprint:
+        raise EdgegraftError(
+            f"expected the photos this run was started with, got a changed set in "
+            f"{folder.root} (data fingerprint {split.fingerprint[:12]}, the run has "
+            f"{known.fingerprint[:12]}); start a new run"
+        )
+    return Prepared(source, split, pixels, audit.alike, added)
+
+
+def _audited(folder: PhotoFolder, pixels: batches.Pixels) -> Audit:
+    """The audit of the folder alone, whatever else was decoded beside it."""
+    mine = {photo.path for photo in folder.photos}
+    failures = [failure for failure in pixels.failures if failure[0] in mine]
+    return Audit.from_pass(folder, pixels.digests, failures, pixels.looks)
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for name in ("edgegraft", "tensorflow", "tf-keras", "numpy", "pillow"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "from source"
+    return found
+
+
+def describe(prepared: Prepared, settings: Settings, given: Path) -> dict[str, Any]:
+    """What run.json says before training starts; `given` is what was pointed at."""
+    split, exclusion = prepared.split, prepared.source.exclusion
+    added = prepared.added
+    return {
+        "edgegraft_run": 1,
+        "status": "training",
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(
+            timespec="seconds"
+        ),
+        "source": str(given.resolve()),
+        "photos": str(prepared.folder.root.resolve()),
+        "labels": list(prepared.folder.labels),
+        "settings": settings.to_dict(),
+        "data": {
+            "fingerprint": split.fingerprint,
+            "parts": {part: len(split.part(part)) for part in PARTS},
+            "unreadable": len(prepared.pixels.failures),
+            "near_duplicates": len(prepared.together),
+            "groups": len({p.group for p in prepared.folder.photos} - {None}),
+            "excluded": None if exclusion is None else exclusion.to_dict(),
+            "added": None if added is None else added.to_dict(),
+        },
+        "versions": _versions(),
+        "host": {"machine": platform.machine(), "system": platform.system()},
+    }
+
+
+def write_unreadable(run: Run, prepared: Prepared) -> None:
+    def write(to: Path) -> None:
+        with to.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["path", "reason"])
+            writer.writerows((str(p), why) for p, why in prepared.pixels.failures)
+
+    write_atomic(run.folder / "unreadable.csv", write)

@@ -1,0 +1,158 @@
+"""A whole training run and what it leaves, on a tiny CNN and noise in two colours."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from backbones import registry
+from backbones.keras import seed_everything
+from edge.errors import EdgegraftError
+from finetune import job
+from finetune.console import Console
+from finetune.features import compute
+from finetune.job import finetune
+from finetune.run import Run
+from finetune.settings import Settings
+from tests.finetune_room import BASE, SIZE, examples
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("photos") / "colours"
+    part = examples(60, seed=5)
+    for number, label in enumerate(part.truth):
+        folder = root / ("blue" if label else "red")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(part.array[number]).save(folder / f"{number}.png")
+    (root / "red" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a photo")
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("artifacts") / "run"
+    run, prepared, _ = finetune(photos, BASE, folder, Console())
+    prepared.pixels.close()
+    return run
+
+
+def test_a_run_leaves_everything_the_readme_says(trained: Run) -> None:
+    files = {path.name for path in trained.folder.iterdir()}
+    # so few photos leave the network in doubt of some
+    assert files - {"doubts.csv", "doubts.png"} == {
+        "run.json",
+        "split.csv",
+        "history.csv",
+        "training.png",
+        "metrics.json",
+        "confusion.png",
+        "mistakes.png",
+        "augmentation.png",
+        "logs",
+        "unsure.png",
+        "calibration.png",
+        "unreadable.csv",
+        "model",
+    }
+    opened = Run.open(trained.folder)
+    assert opened.trained and opened.labels == ("blue", "red")
+    assert opened.settings == BASE
+    assert opened.config["data"]["fingerprint"] == opened.split().fingerprint
+    for name in ("training.png", "confusion.png", "mistakes.png"):
+        with Image.open(trained.folder / name) as picture:
+            picture.verify()
+            assert picture.width > 400
+    assert "broken.jpg" in (trained.folder / "unreadable.csv").read_text()
+
+
+def test_metrics_and_history_agree_with_the_saved_network(trained: Run) -> None:
+    metrics = json.loads((trained.folder / "metrics.json").read_text())
+    model = trained.model()
+    with job.batches.load(trained.part("test"), trained.recipe) as pixels:
+        answers = compute(model, pixels.array, range(len(pixels.array)))
+    truth = [trained.labels.index(p.label) for p in trained.part("test")]
+    accuracy = float((answers.argmax(1) == truth).mean())
+    assert metrics["test"]["accuracy"] == pytest.approx(accuracy)
+    np.testing.assert_allclose(answers.sum(1), 1, atol=1e-5)
+    rows = list(csv.DictReader((trained.folder / "history.csv").open()))
+    assert [row["epoch"] for row in rows] == ["0", "1", "2", "3", "4"]
+    best = max(float(row["val_accuracy"]) for row in rows)
+    assert metrics["validation"]["accuracy"] == pytest.approx(best)
+    assert sum(row["photos"] for row in metrics["test"]["per_class"]) == len(truth)
+
+
+def test_changed_photos_are_noticed_on_resume(
+    trained: Run, photos: Path, tmp_path: Path
+) -> None:
+    moved = tmp_path / "colours"
+    shutil.copytree(photos, moved)
+    folder = tmp_path / "run"
+    shutil.copytree(trained.folder, folder)
+    run = Run.open(folder)
+    run.update(photos=str(moved), source=str(moved), status="training")
+    first = sorted((moved / "red").glob("*.png"))[0]
+    Image.new("RGB", (SIZE, SIZE), "red").save(first)
+    with pytest.raises(EdgegraftError, match="changed set"):
+        finetune(None, BASE, folder, Console(), resume=True)
+
+
+def test_mixed_precision_leaves_a_float32_network(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Asked for on a CPU, and with photos that are 1:8, which is said."""
+    few = tmp_path / "few"
+    shutil.copytree(photos, few)
+    for path in sorted((few / "blue").glob("*.png"))[4:]:
+        path.unlink()
+    settings = Settings.from_dict(
+        {**BASE.to_dict(), "precision": "bfloat16", "epochs": 1}
+    )
+    run, prepared, model = finetune(few, settings, tmp_path / "run", Console())
+    prepared.pixels.close()
+    assert "unbalanced: " in capsys.readouterr().out
+    assert {layer.dtype_policy.name for layer in model._flatten_layers()} == {"float32"}
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+    assert run.trained
+
+
+def test_a_finished_run_resumes_to_itself(trained: Run) -> None:
+    run, prepared, model = finetune(None, BASE, trained.folder, Console(), resume=True)
+    prepared.pixels.close()
+    assert run.trained
+    for mine, theirs in zip(
+        model.get_weights(), trained.model().get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_the_probe_is_the_floor_of_a_pretrained_run(
+    photos: Path, tmp_path: Path
+) -> None:
+    """Weights from a file: probe, then one ruinous epoch; the probe is kept."""
+    record = registry.get("mobilenet_v1_0.25")
+    file = tmp_path / "weights.h5"
+    seed_everything(0)
+    record.build(32, None).save_weights(str(file))
+    settings = Settings(
+        backbone=record.name,
+        size=32,
+        weights=str(file),
+        unfreeze="top",
+        epochs=1,
+        rate=1.0,
+        batch=8,
+    )
+    run, prepared, _ = finetune(photos, settings, tmp_path / "run", Console())
+    prepared.pixels.close()
+    best, way = run.config["best"], run.config["best"]["way"]
+    assert best["share"] == min(way, key=lambda point: point["val_loss"])["share"]
+    assert way[0]["share"] == 0
+    assert min(point["val_loss"] for point in way) <= way[0]["val_loss"]
+    assert run.config["weights"]["source"] == "a file of the user's"

@@ -1,0 +1,216 @@
+"""Two workers on this machine: the network of one, one run, nobody waited for in vain."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edgegraft
+from edge.errors import EdgegraftError
+from finetune import chief, workers
+from finetune.run import Run
+from finetune.workers import ALONE, Workers, join
+from tests.finetune_room import TINY_RUN, drawn
+
+ROOT = Path(__file__).resolve().parents[1]
+EPOCHS = 40  # a tenth of a second each: time to be killed in
+# Batch norm would see half a batch on each worker, and chance its own variations
+OPTIONS = (
+    *("--backbone", "custom_cnn", "--size", "16", "--augment", "none", "--run", "r"),
+    *("--set", "filters=[4]", "--set", "batch_norm=false", "--set", "dropout=0"),
+    *("--epochs", str(EPOCHS), "--patience", str(EPOCHS), "--familiarity", "none"),
+)
+# The sum of two halves of a batch, rounded otherwise than the whole, after 80 steps
+ROUNDING = 1e-3
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [int(one.getsockname()[1]) for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def config(ports: list[int], number: int) -> str:
+    addresses = [f"127.0.0.1:{port}" for port in ports]
+    task = {"type": "worker", "index": number}
+    return json.dumps({"cluster": {"worker": addresses}, "task": task})
+
+
+def start(folder: Path, *command: str) -> list[subprocess.Popen[str]]:
+    """Two workers with the same command, each with a folder for runs and for waste."""
+    ports = free_ports(2)
+    started = []
+    for number in range(2):
+        waste = folder / f"waste{number}"
+        waste.mkdir(parents=True, exist_ok=True)
+        variables = {"TF_CONFIG": config(ports, number), "TMPDIR": str(waste)}
+        artifacts = ["--artifacts", str(folder / f"runs{number}")]
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "edgegraft", "finetune", *command, *artifacts],
+                env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    return started
+
+
+def test_a_lost_chief_is_told_and_two_workers_end_where_one_does(
+    tmp_path: Path,
+) -> None:
+    photos = drawn(tmp_path / "photos", 60)
+    assert (
+        edgegraft.main(
+            [
+                "finetune",
+                str(photos),
+                *OPTIONS,
+                "--json",
+                "--artifacts",
+                str(tmp_path / "alone"),
+            ]
+        )
+        == 0
+    )
+    first = start(tmp_path, str(photos), *OPTIONS)
+    assert first[0].stdout is not None
+    for line in first[0].stdout:
+        if f"epoch 2/{EPOCHS}:" in line:
+            break
+    first[0].kill()
+    out, error = first[1].communicate(timeout=120)
+    first[0].communicate()
+    assert first[1].returncode == 2 and error.count("\n") == 1, error
+    assert "expected all 2 workers until training ended, lost one" in error
+    assert "--resume" in error and "worker 1 of 2" in out
+    assert not Run.open(tmp_path / "runs0" / "r").trained
+
+    again = start(tmp_path, "--run", "r", "--resume")
+    for process in again:
+        out, error = process.communicate(timeout=240)
+        assert process.returncode == 0, error
+        assert "resumed after epoch " in out
+    mine, single = (
+        Run.open(tmp_path / where / "r").model().get_weights()
+        for where in ("runs0", "alone")
+    )
+    for got, wanted in zip(mine, single, strict=True):
+        np.testing.assert_allclose(got, wanted, atol=ROUNDING)
+    assert any(np.abs(wanted).max() > 0.1 for wanted in single)
+    assert not (tmp_path / "runs1").exists()  # only the chief writes
+    assert not list((tmp_path / "waste1").glob("edgegraft-worker-*"))
+
+
+def test_a_worker_that_never_comes_up_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ports = free_ports(2)
+    monkeypatch.setenv("TF_CONFIG", config(ports, 0))
+    monkeypatch.setenv("EDGEGRAFT_WORKERS_TIMEOUT", "0.3")
+    photos = drawn(tmp_path / "photos", 4)
+    command = ["finetune", str(photos), *OPTIONS, "--artifacts", str(tmp_path / "a")]
+    assert edgegraft.main(command) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and not (tmp_path / "a").exists()
+    assert f"no answer from worker 1 at 127.0.0.1:{ports[1]}" in told
+    assert edgegraft.main([*command, "--repeats", "3"]) == 2
+    assert "expected --repeats 1 with TF_CONFIG" in capsys.readouterr().err
+
+
+def test_everybody_is_waited_for_at_the_door() -> None:
+    ports = free_ports(3)
+    addresses = [f"127.0.0.1:{port}" for port in ports]
+    failed = []
+
+    def wait(number: int) -> None:
+        try:
+            # as TensorFlow, whoever has seen all the others keeps his port open
+            workers._wait_for_all(addresses, number, 20)
+            with workers._door(addresses[number]):
+                everybody.wait(20)
+        except Exception as error:
+            failed.append(error)
+
+    everybody = threading.Barrier(3)
+    threads = [threading.Thread(target=wait, args=(n,)) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("{", "Expecting property name"),
+        ('["a"]', "no attribute"),
+        ('{"cluster": {"worker": ["a", "b:1"]}}', "'a' is no HOST:PORT"),
+        ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"index": 2}}', "not among"),
+        ('{"cluster": {"ps": ["a:1"], "worker": ["b:1"]}}', "chief and worker train"),
+    ],
+)
+def test_a_wrong_tf_config_is_one_line(
+    text: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(EdgegraftError, match="expected TF_CONFIG to be like") as caught:
+        join()
+    assert why in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_taken_port_and_a_wrong_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("TF_CONFIG", config([port, free_ports(1)[0]], 0))
+        with pytest.raises(EdgegraftError, match=f"expected port {port} .* to be free"):
+            join()
+    monkeypatch.setenv("EDGEGRAFT_WORKERS_TIMEOUT", "soon")
+    with pytest.raises(EdgegraftError, match="TIMEOUT in seconds above 0, got 'soon'"):
+        join()
+
+
+def test_one_worker_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TF_CONFIG", config(free_ports(1), 0))
+    assert join() is ALONE and ALONE.is_chief and not ALONE.several
+
+
+def test_other_photos_or_settings_than_the_chiefs_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: dict[str, Any] = {}
+    monkeypatch.setattr(Workers, "share", lambda self, own: told.setdefault("all", own))
+    chief.refuse_others(Workers(0, 2), TINY_RUN, "a" * 64)
+    chief.refuse_others(Workers(1, 2), TINY_RUN, "a" * 64)
+    with pytest.raises(EdgegraftError, match=r"chief's photos on every .* on worker 1"):
+        chief.refuse_others(Workers(1, 2), TINY_RUN, "b" * 64)
+    other = type(TINY_RUN).from_dict({**TINY_RUN.to_dict(), "seed": 9})
+    with pytest.raises(EdgegraftError, match=r"settings \(seed\)"):
+        chief.refuse_others(Workers(1, 2), other, "a" * 64)
+
+
+def test_what_the_others_write_vanishes(tmp_path: Path) -> None:
+    with chief.place(ALONE, tmp_path / "r") as own:
+        assert own == tmp_path / "r"
+    with chief.place(Workers(1, 2), tmp_path / "r") as other:
+        assert other.name == "r" and Path(tempfile.gettempdir()) in other.parents
+        other.mkdir()
+    assert not other.parent.exists()
