@@ -72,11 +72,17 @@ def _draw_sample(args: argparse.Namespace, console: Any) -> list[Path]:
 
     console.stage("no photos given: drawing the sample set of cats and dogs")
     sample = write_sample(args.artifacts / "sample", count=SAMPLE_COUNT)
-    args.photos = sample.photos
+    args.photos = _from_here(sample.photos)
     args.run = args.run or "quickstart"
     if args.backbone is None:
         args.backbone = "custom_cnn"
-    return sample.tests
+    return [_from_here(picture) for picture in sample.tests]
+
+
+def _from_here(path: Path) -> Path:
+    """The path as a person types it, who stands in the folder above."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _try(model: Path, pictures: Sequence[Path], console: Any) -> None:

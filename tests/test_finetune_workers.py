@@ -1,4 +1,4 @@
-"""Two workers on this machine: the network of one, one run, nobody waited for in vain."""
+"""Two workers on this machine: one run, the network of one, no waiting in vain."""
 
 from __future__ import annotations
 
