@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import edgegraft
+from finetune.workers import VARIABLE, _cluster
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -54,6 +55,9 @@ def test_command_parses(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
         parse(words[2:], monkeypatch)
     elif words[0] == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.M)
+    elif words[0] == "export":
+        name, _, value = words[1].partition("=")
+        assert name == VARIABLE and len(_cluster(value)[0]) == 2
     else:
         known = ("source .venv/bin/activate", "pip install")
         assert line.startswith(known), f"nobody checks {line!r}"
