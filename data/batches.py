@@ -4,6 +4,13 @@ They are read and decoded once; later epochs only index. Up to `memory_limit` by
 the array lies in memory, beyond it in a file that has no name (or one that vanishes
 on closing), so nothing is left behind when the process is killed: see `data.store`.
 
+They are kept without a margin for crops: augmentation zooms into them, 1.25 times at
+most in the standard recipe. With real pixels instead (kept 1.25 times as large, a probe
+with MobileNetV2 0.35 at 224 that also learns from such zooms, 1,000 training photos, 3
+times 5 folds) accuracy was 96.47 instead of 96.37 % and log loss 0.0903 instead of
+0.0912: within chance, for 1.6 times the memory and a second resize, since what is
+scored stays `load_pixels` at the model's size.
+
 It does not know batches' order, augmentation or the split: those index the array.
 """
 
