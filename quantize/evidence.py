@@ -149,7 +149,7 @@ def _layer_table(record: dict[str, Any]) -> str:
         ("layer", "from the photo to the answer"),
         ("operator", "of TensorFlow Lite"),
         ("name", "of the layer"),
-        ("noise, dB", "signal to quantization noise: higher is better"),
+        ("signal to noise, dB", "of quantization: higher is better"),
         ("moves the answer", "probability that changes sides when it alone is int8"),
         ("it alone int8", "validation accuracy"),
         ("it alone float", "validation accuracy"),

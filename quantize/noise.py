@@ -15,6 +15,7 @@ It does not know: what that costs in accuracy (layer_report measures it).
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from backbones.network import BACKBONE
 from edge.errors import EdgegraftError
 from quantize import activations, flatbuffer
 from quantize.edges import PROBABILITIES
@@ -32,6 +34,9 @@ from quantize.native import one_line, quiet
 PHOTOS = 20  # ratios of a layer settle within a few tenths of a decibel by then
 SHIFTED = 8  # photos: one run of the graph for each operator and batch
 SILENT_DB = 120.0  # told for a layer without any noise
+
+# The operation of a layer with weights, as the converter numbers it: Conv2D, Conv2D1
+_WEIGHTED = re.compile(r"(Conv2D|depthwise|MatMul)\d*$")
 
 
 @dataclass(frozen=True)
@@ -56,9 +61,13 @@ class LayerNoise:
 
     @property
     def name(self) -> str:
-        """Such as ``block_1_expand_relu`` of the long name of a fused layer."""
-        words = self.tensor.split(";")[0].split("/")
-        return words[-2] if len(words) > 1 else words[0]
+        """Such as ``block_1_expand`` or ``expanded_conv/project``: the layer that has
+        the weights, of the long name of all that was fused into one operator."""
+        paths = [part.split("/") for part in self.tensor.split(";") if part]
+        weighted = [path for path in paths if _WEIGHTED.match(path[-1])]
+        words = (weighted or paths or [[self.tensor]])[0]
+        inside = [word for word in words[:-1] if word != BACKBONE]
+        return "/".join(inside[1:] or inside or words)
 
 
 def measure(

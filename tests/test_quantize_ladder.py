@@ -282,6 +282,23 @@ def test_the_layer_report_names_the_damaged_layer(run, capsys):
         assert picture.format == "PNG" and picture.width > 800
 
 
+@pytest.mark.parametrize(
+    ("tensor", "name"),
+    [
+        ("model_1/scaling/mul", "scaling"),
+        ("m/backbone/re_lu_3/Relu;m/backbone/conv_1/expand/BatchNorm/FusedBatchNormV3;"
+         "m/backbone/conv_1/expand/Conv2D1", "conv_1/expand"),
+        ("m/backbone/re_lu/Relu;m/backbone/c/depthwise/depthwise;;m/backbone/c/pad/Pad",
+         "c/depthwise"),
+        ("model/logits/MatMul;model/logits/BiasAdd", "logits"),
+        ("probabilities", "probabilities"),
+    ],
+)  # fmt: skip
+def test_a_layer_is_called_by_the_layer_with_the_weights(tensor, name):
+    layer = noise.LayerNoise(0, "CONV_2D", tensor, (1,), 0.0, 1.0, 30.0)
+    assert layer.name == name
+
+
 def test_decibels():
     assert noise.decibels(1.0, 0.001) == pytest.approx(30)
     assert noise.decibels(1.0, 0.0) == noise.SILENT_DB

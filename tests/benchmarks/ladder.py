@@ -22,6 +22,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,14 @@ def damage(model: Any, backbone: str, most: float) -> None:
     reader.set_weights([kernel / factors[None, None, :, None]])
 
 
-def climb(run: Run, model: Any, pixels: Any, console: Console, title: str) -> Any:
+def climb(
+    run: Run,
+    model: Any,
+    pixels: Any,
+    console: Console,
+    title: str,
+    rungs: Sequence[str] | None = None,
+) -> Any:
     """What every rung reaches on validation; plain and the best on test."""
     chosen = calibration.choose(run.split(), seed=run.settings.seed)
     judged, test = scoring.rows_of(run, "val"), scoring.rows_of(run, "test")
@@ -72,7 +80,7 @@ def climb(run: Run, model: Any, pixels: Any, console: Console, title: str) -> An
     reference, plain = maker.make(recipes.variant("float32")), maker.make(int8)
     allowed = allowed_drop(MAX_DROP, plain.validation.photos)
     started = time.perf_counter()
-    found = ladder.climb(maker, int8, plain, reference, allowed)
+    found = ladder.climb(maker, int8, plain, reference, allowed, rungs=rungs)
     seconds = time.perf_counter() - started
 
     def right(made: Any) -> Any:
@@ -115,6 +123,7 @@ def main() -> int:
         help="a finished run of a MobileNetV2, MobileNetV3 small or EfficientNet B",
     )
     parser.add_argument("--most", type=float, default=1000.0)
+    parser.add_argument("--rungs", nargs="+", help="only these, such as aware")
     parser.add_argument("--healthy", type=int, choices=(0, 1), default=0)
     args = parser.parse_args()
     console = Console(json=True)
@@ -128,7 +137,9 @@ def main() -> int:
                 results.append(climb(run, run.model(), pixels, console, "as trained"))
             model = run.model()
             damage(model, run.settings.backbone, args.most)
-            results.append(climb(run, model, pixels, console, "one layer scaled"))
+            results.append(
+                climb(run, model, pixels, console, "one layer scaled", args.rungs)
+            )
     told = {
         "benchmark": "ladder",
         "backbone": run.settings.backbone,
