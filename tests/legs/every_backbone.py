@@ -33,7 +33,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -215,14 +215,8 @@ def elsewhere(files: Sequence[str]) -> list[str]:
     return wrong
 
 
-def _elsewhere(files: list[str], uv: str) -> tuple[list[str], str]:
-    bench = Bench(uv, None, None)
-    try:
-        python = bench.environment("tflite-runtime", "tflite-runtime.txt", "3.11")
-    except Skipped as reason:
-        return [], f"skipped {TARGET}: {reason}"
-    except Failed as reason:
-        return [f"{TARGET}: {reason}"], ""
+def _run_elsewhere(python: Path, files: list[str]) -> list[str]:
+    """What is wrong with these files there, in a process of their own."""
     done = subprocess.run(
         [str(python), str(Path(__file__)), "--elsewhere"],
         input=json.dumps(files),
@@ -234,8 +228,23 @@ def _elsewhere(files: list[str], uv: str) -> tuple[list[str], str]:
     )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no output"]
-        return [f"{TARGET}: {lines[-1]}"], ""
+        return [f"{TARGET}: {lines[-1]}"]
     wrong: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return wrong
+
+
+def _elsewhere(files: list[str], uv: str, workers: int) -> tuple[list[str], str]:
+    bench = Bench(uv, None, None)
+    try:
+        python = bench.environment("tflite-runtime", "tflite-runtime.txt", "3.11")
+    except Skipped as reason:
+        return [], f"skipped {TARGET}: {reason}"
+    except Failed as reason:
+        return [f"{TARGET}: {reason}"], ""
+    with ThreadPoolExecutor(workers) as pool:
+        shares = [share for n in range(workers) if (share := files[n::workers])]
+        found = pool.map(lambda share: _run_elsewhere(python, share), shares)
+        wrong = [line for lines in found for line in lines]
     return wrong, f"{len(files)} files run on {TARGET}, too"
 
 
@@ -276,9 +285,13 @@ def main() -> int:
     names = sorted(
         args.backbone or known, key=lambda name: -(registry.get(name).parameters or 0)
     )
+    workers = max(1, min(args.workers, len(names)))
+    # TensorFlow would start a thread a core in each worker; most of the work is Python
+    each = max(1, (os.cpu_count() or 1) // workers)
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(each))
     started, wrong = time.monotonic(), 0
     files: list[str] = []
-    with ProcessPoolExecutor(max(1, min(args.workers, len(names)))) as pool:
+    with ProcessPoolExecutor(workers) as pool:
         for report in pool.map(check, names):
             print(_line(report), flush=True)
             for line in report["wrong"]:
@@ -286,7 +299,7 @@ def main() -> int:
             wrong += len(report["wrong"])
             variants = report["variants"].values()
             files += [facts["file"] for facts in variants if facts["file"]]
-    failed, told = _elsewhere(files, args.uv)
+    failed, told = _elsewhere(files, args.uv, workers)
     for line in failed:
         print(f"wrong {line}")
     print(
