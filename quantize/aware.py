@@ -11,6 +11,12 @@ TensorFlow's own toolkit for this (tensorflow-model-optimization 0.8.1) works on
 layers: it refuses nested models, swish and squeeze-and-excite without a hand-written
 configuration each, does not fold a frozen batch norm, and asks for absl-py 1.4.
 
+Measured on the file, at this rate, alone and with the output `familiarity`
+(`tests/benchmarks/ladder.py --run RUN --rungs aware`, MobileNetV3 small at 96 trained
+from random weights, the channels of one layer scaled 1 to 1000): of 600 test photos
+float32 has 78.5 % right, plain int8 58.3 %, trained 75.0 %. Equalizing channels takes
+seconds and gives 78.5 % there: training is the last rung, for what the others cannot.
+
 It does not know: whether it was worth it (the ladder measures the file).
 """
 

@@ -173,7 +173,7 @@ def _draw_ratios(
     axes.scatter(numbers, ratios, color=colours, s=16, zorder=3)
     axes.set_ylim(bottom=0)
     axes.set_xlabel(
-        "layer, from the photo to the answer; orange: those that move the answer most",
+        "layer, from the photo to the answer\norange: those that move the answer most",
         fontsize=8,
         color=MUTED,
     )
@@ -202,7 +202,9 @@ def _draw_costs(
         label="it alone float",
         zorder=2,
     )
-    axes.set_yticks(list(rows), [f"{layer.number}  {layer.name}" for layer in shown])
+    ends = ["/".join(layer.name.split("/")[-2:]) for layer in shown]  # room is scarce
+    named = [f"{layer.number}  {end}" for layer, end in zip(shown, ends, strict=True)]
+    axes.set_yticks(list(rows), named)
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.margins(x=0.15)
     axes.set_xlabel(
