@@ -117,6 +117,66 @@ def test_a_lost_chief_is_told_and_two_workers_end_where_one_does(
     assert not list((tmp_path / "waste1").glob("edgegraft-worker-*"))
 
 
+TWO_DEVICES = """
+import sys
+from pathlib import Path
+import numpy as np
+from backbones import network, registry
+from backbones.keras import seed_everything, tensorflow
+from finetune.examples import Examples
+from finetune.schedule import set_trainable
+from finetune.settings import Settings
+from finetune.train import Trainer
+from finetune.workers import Workers
+
+config = tensorflow().config
+config.set_logical_device_configuration(
+    config.list_physical_devices("CPU")[0], [config.LogicalDeviceConfiguration()] * 2
+)
+record = registry.get("mobilenet_v1_0.25")
+random = np.random.default_rng(0)
+photos = random.integers(0, 255, (32, 32, 32, 3)).astype(np.uint8)
+part = Examples(photos, np.arange(32), np.arange(32) % 2)
+kernel = random.normal(0, 3, (256, 2))
+settings = Settings(backbone=record.name, size=32, augment="none", epochs=2, batch=8)
+
+def made():
+    seed_everything(0)
+    model = network.assemble(record, 32, 2)
+    set_trainable(model, record, "all")
+    return model
+
+for name in sys.argv[1:]:
+    model, mirrored, who = made(), None, Workers()
+    network.set_head(model, kernel, np.zeros(2))
+    start = model.get_weights()
+    if Path(name).name == "two":
+        strategy = tensorflow().distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+        who = Workers(strategy=strategy)
+        with strategy.scope():
+            mirrored = made()
+    it = Trainer(model, settings, part, part, from_probe=True,
+                 checkpoint=Path(name), workers=who, mirrored=mirrored)
+    it.start()
+    it.run(lambda *_: None)
+    print("replicas", who.replicas)
+    ends = [value.numpy() for value in it.average.values]
+    np.savez(name, *(end - begin for end, begin in zip(ends, start)))
+"""
+
+
+def test_two_devices_of_one_machine_move_the_weights_as_one(tmp_path: Path) -> None:
+    places = [str(tmp_path / "one"), str(tmp_path / "two")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", TWO_DEVICES, *places]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["replicas 1", "replicas 2"], done.stderr[-999:]
+    with np.load(places[0] + ".npz") as one, np.load(places[1] + ".npz") as two:
+        moved = max(np.abs(one[name]).max() for name in one.files)
+        apart = max(np.abs(one[name] - two[name]).max() for name in one.files)
+    assert moved > 1e-4 and apart < moved * ROUNDING
+
+
 def test_a_worker_that_never_comes_up_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
