@@ -223,7 +223,13 @@ class Run:
         from backbones import network
 
         path = self.folder / "model" / "model.keras"
-        if not self.trained or not path.is_file():
+        if self.trained and not path.is_file():
+            raise EdgegraftError(
+                f"expected a run with its network, got {self.folder} without "
+                f"{path.relative_to(self.folder).as_posix()}; train it again with: "
+                f"edgegraft finetune PHOTOS --run {self.name} --overwrite"
+            )
+        if not self.trained:
             raise EdgegraftError(
                 f"expected a finished run, got {self.folder}, whose training did not "
                 f"end; go on with: edgegraft finetune --run {self.name} --resume"

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from data import batches
 from data.split import Row
-from edge.card import read_card
+from edge.card import read_card, read_labels
 from edge.classifier import Classifier
 from edge.errors import EdgegraftError, ModelError
 from edge.evaluate import Evaluation, score
@@ -67,6 +67,12 @@ def recipe_of(model: bytes, path: Path, runtime: str) -> InputRecipe:
     card = read_card(model)
     if card is not None:
         return card.input
+    if read_labels(model) is None:
+        raise ModelError(
+            f"{path}: expected a file with its labels inside (TFLite Metadata), got "
+            "one without; measure it alone with: edgegraft edge evaluate FILE PHOTOS "
+            "--labels FILE"
+        )
     with without_chatter():
         try:
             return Classifier(model, runtime=runtime).recipe

@@ -279,10 +279,13 @@ def test_bad_input_is_one_line(first, tmp_path, capsys):
             model.read_bytes(), type(card)(("a", "b"), card.input, "float32")
         )
     )
+    bare = tmp_path / "bare.tflite"
+    bare.write_bytes(metadata.strip(model.read_bytes()))
     for others, words in (
         ([stranger.folder], "expected runs on the same photos and split"),
         ([cut], "damaged or truncated"),
         ([renamed], "got one with a, b"),
+        ([bare], "expected a file with its labels inside"),
         ([model], "one of them twice"),
         ([tmp_path / "nothing"], "expected a run folder"),
     ):

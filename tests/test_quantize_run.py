@@ -294,7 +294,7 @@ def test_bad_input_is_one_line_and_exit_code_2(trained, tmp_path, capsys):
         ([fresh, "--variants", ","], "at least one variant"),
         ([fresh, "--calibration", "1"], "at least 2 calibration photos"),
         ([fresh, "--max-drop", "-3"], "from 0 to 100 points"),
-        ([str(unfinished)], "expected a finished run"),
+        ([str(unfinished)], "expected a run with its network"),
         ([fresh, "--variants", "float32", "--target", "edgetpu"], "edgetpu takes"),
         (["compare", fresh], "make them with: edgegraft quantize"),
         (["compare", fresh, "--rounds", "0"], "--rounds to be 1 or more"),
