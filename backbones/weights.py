@@ -71,6 +71,9 @@ def _download(backbone: Backbone, size: int) -> Path:
     return folder / file
 
 
+USERS = "a file of the user's"
+
+
 @dataclass(frozen=True)
 class Origin:
     """Where a network's weights come from. `path` is None for random ones."""
@@ -79,6 +82,11 @@ class Origin:
     weights: str
     source: str
     licence: str
+
+    @property
+    def of_user(self) -> bool:
+        """A file that may not fit, and is worth a try before any work is done."""
+        return self.source == USERS
 
     def to_dict(self) -> dict[str, str | None]:
         return {
@@ -115,7 +123,7 @@ def find(backbone: Backbone, size: int, weights: str) -> Origin:
             f"expected --weights imagenet, none or a file, got {weights!r}, "
             "which does not exist"
         )
-    return Origin(Path(weights), Path(weights).name, "a file of the user's", "unknown")
+    return Origin(Path(weights), Path(weights).name, USERS, "unknown")
 
 
 def load(model: Any, backbone: Backbone, origin: Origin) -> None:

@@ -25,7 +25,7 @@ from finetune import augmented, chief, distill, doubtful, learning, unwanted
 from finetune.certainty import calibrated
 from finetune.console import Console
 from finetune.finished import Finished, reported, taught
-from finetune.fit import fit
+from finetune.fit import build, fit
 from finetune.prepared import PARTS, Prepared, describe, prepare, write_unreadable
 from finetune.run import Run
 from finetune.settings import Settings
@@ -184,6 +184,8 @@ def _finetune(
         photos, add = photos.resolve(), add.resolve()
     found = choose(photos, exclude_from)
     origin = weights.find(record, settings.size, settings.weights)
+    if origin.of_user:  # weights that do not fit must leave no run behind
+        build(settings, len(found.folder.labels), origin)
     known = run.split() if resume else None
     lesson = distill.Lesson.of(settings, found.folder.labels)
     prepared = prepare(

@@ -156,3 +156,14 @@ def test_the_probe_is_the_floor_of_a_pretrained_run(
     assert way[0]["share"] == 0
     assert min(point["val_loss"] for point in way) <= way[0]["val_loss"]
     assert run.config["weights"]["source"] == "a file of the user's"
+
+
+def test_weights_of_another_architecture_leave_no_run_behind(
+    photos: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "weights.h5"
+    registry.get("mobilenet_v1_0.25").build(32, None).save_weights(str(file))
+    settings = Settings(backbone="mobilenet_v2_0.35", size=32, weights=str(file))
+    with pytest.raises(EdgegraftError, match=r"expected weights of mobilenet_v2_0\.35"):
+        finetune(photos, settings, tmp_path / "run", Console())
+    assert not (tmp_path / "run").exists()
