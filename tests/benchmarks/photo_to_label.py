@@ -8,8 +8,9 @@ each in a process of its own that is kept warm: `edge.Classifier.classify`,
 MediaPipe's ImageClassifier on `Image.create_from_file`, Keras `load_img` and
 `model.predict` (the way most tutorials serve), and bare Pillow decoding and resizing
 plus a bare interpreter, with nothing around. In every round each of them labels all
-photos of a kind, one way after the other; the first round is not counted. A photo's
-time is its least of all rounds, because other programs only ever add to it; given is
+photos of a kind, one way after the other, another one first each time (whose threads
+still spin slows the next); the first round is not counted. A photo's time is its least
+of all rounds, because other programs only ever add to it; given is
 the mean over photos.
 Everybody runs with its own default of threads; --threads sets those of edge and bare.
 
@@ -206,9 +207,11 @@ def measure(
 ) -> dict[str, dict[str, float]]:
     """Kind of photo to way to milliseconds."""
     least: dict[tuple[str, Path], float] = {}
+    names = list(workers)
     for turn in range(rounds + 1):
         for paths in photos.values():
-            for name, worker in workers.items():
+            for name in (*names[turn % len(names) :], *names[: turn % len(names)]):
+                worker = workers[name]
                 for path in paths:
                     took, _ = worker.label(path)
                     if turn:
