@@ -69,7 +69,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         type=Path,
         default=Path("split.csv"),
         metavar="CSV",
-        help="default: split.csv",
+        help="default: split.csv; `build` takes it from inside PHOTOS, where its "
+        "paths start",
     )
     verb.add_argument("--seed", type=int, default=0, help="default: 0")
     verb.add_argument(

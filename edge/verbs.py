@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import sys
+from importlib.util import find_spec
 from typing import Any
 
 from edge.errors import EdgegraftError
@@ -49,6 +50,14 @@ def info(args: argparse.Namespace) -> int:
 
 def doctor(args: argparse.Namespace) -> int:
     """Is this machine ready? 2 when no interpreter works."""
+    missing = [name for name in ("numpy", "PIL") if find_spec(name) is None]
+    if missing:
+        names = ["Pillow" if name == "PIL" else name for name in missing]
+        raise EdgegraftError(
+            f"expected numpy, Pillow and a TFLite interpreter, {' and '.join(names)} "
+            f"not installed for {sys.executable}; run: pip install numpy pillow "
+            "ai-edge-litert"
+        )
     import numpy
     import PIL
 

@@ -30,6 +30,13 @@ def write(comparison: Comparison, run: Run) -> None:
     write_atomic(run.folder / NAME, lambda to: to.write_text(text, encoding="utf-8"))
 
 
+def _advice(comparison: Comparison) -> str:
+    choice = comparison.choice
+    if choice.file is None:
+        return f"No file to ship: {choice.why}."
+    return f"Ship `exports/{choice.file.path.name}`: {choice.why}."
+
+
 def _lines(comparison: Comparison, run: Run) -> list[str]:
     best = comparison.choice.file or comparison.files[0]
     return [
@@ -40,7 +47,7 @@ def _lines(comparison: Comparison, run: Run) -> list[str]:
         f"Tells {_words(run.labels)} apart in photos. One TensorFlow Lite file holds "
         "the network, its labels and how photos are resized; made by edgegraft.",
         "",
-        f"Ship `exports/{best.path.name}`: {comparison.choice.why}.",
+        _advice(comparison),
         "",
         "## Model details",
         "",

@@ -24,6 +24,7 @@ SETTINGS = {
     "browser.gatherUsageStats": "false",
     "server.maxUploadSize": "1024",
     "server.fileWatcherType": "none",
+    "server.showEmailPrompt": "false",
     "client.toolbarMode": "minimal",
     "theme.baseRadius": "0.6rem",
     "theme.light.primaryColor": "#0f766e",
@@ -97,7 +98,8 @@ def _serve(args: argparse.Namespace) -> int:
         raise EdgegraftError(f"expected --port from 1 to 65535, got {args.port}")
     if find_spec("streamlit") is None:
         raise EdgegraftError(
-            "the page needs streamlit; run: pip install 'edgegraft[app]'"
+            "the page needs streamlit; run: pip install 'edgegraft[app]' "
+            "(in a checkout: make app, which installs it, too)"
         )
     path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)}

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from edge import verbs
 from edge.cli import main
 from tests.edge_models import card, network, photo, photo_folder, save, with_card
 
@@ -66,6 +67,16 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     record = json.loads(capsys.readouterr().out)
     assert record["used"] in [entry["name"] for entry in record["runtimes"]]
     assert record["cores"] >= 1 and record["board"]
+
+
+def test_doctor_names_what_is_missing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verbs, "find_spec", lambda name: None)
+    assert main(["doctor"]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1
+    assert "numpy and Pillow not installed" in told[0] and "pip install" in told[0]
 
 
 def test_bench(model: str, capsys: pytest.CaptureFixture[str]) -> None:

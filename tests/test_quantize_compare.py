@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from edge.card import read_card
 from edge.evaluate import score
 from edge.refusal import Refusal
 from finetune.run import Run
-from quantize import decide, metadata, refusal, report, scoring, timing
+from quantize import decide, metadata, readme, refusal, report, scoring, timing
 from quantize.cli import compare_main
 from quantize.compare import compare
 from quantize.export import export
@@ -263,6 +264,12 @@ def test_the_model_card_for_people(first):
             )
     assert "| train | 20 | 10 | 10 |" in body
     assert f"edge classify exports/{comparison.choice.file.path.name}" in body
+    assert f"\nShip `exports/{comparison.choice.file.path.name}`: " in body
+    none = replace(comparison.choice, file=None, why="no files that fit 0.1 ms")
+    readme.write(replace(comparison, choice=none), first)
+    body = (first.folder / "README.md").read_text("utf-8")
+    assert "\nNo file to ship: no files that fit 0.1 ms.\n" in body
+    assert "\nShip " not in body
 
 
 def test_bad_input_is_one_line(first, tmp_path, capsys):

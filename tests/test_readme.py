@@ -53,6 +53,8 @@ def test_command_parses(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
         parse(words[1:], monkeypatch)
     elif words[:2] == ["python", "-m"]:
         parse(words[2:], monkeypatch)
+    elif words[:2] == ["python", "edge.pyz"]:  # the same program as one file
+        parse(["edge", *words[2:]], monkeypatch)
     elif words[0] == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.M)
     elif words[0] == "export":
