@@ -29,7 +29,6 @@ from data.looks import Looks
 from data.memory import Memory
 from data.reading import read
 from data.store import make_store
-from data.thumbs import release as release
 from data.walk import shown
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from data.look import Look
-from data.store import Rows, make_store
-from data.thumbs import SIDE, Thumbs, release
+from data.store import Rows, make_store, release
+from data.thumbs import SIDE, Thumbs
 
 IN_MEMORY = 1 << 24  # bytes of thumbnails: those of 16,384 photos
 # Look's own order; names are kept as numbers, since there are few of them

@@ -30,6 +30,7 @@ import numpy.typing as npt
 from data.look import LOOKED_AT, Look, header, look_at
 from edge.errors import EdgegraftError, PhotoError
 from edge.preprocess import InputRecipe, fit, load_pixels, open_photo
+from edge.runtime import cores
 
 if TYPE_CHECKING:
     from data.cache import PixelCache
@@ -65,13 +66,6 @@ class Reading:
         return bool(self.sha256 and not self.remembered and "memory" not in self.reason)
 
 
-def default_workers() -> int:
-    """One for each core this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def read(
     paths: Sequence[Path],
     recipe: InputRecipe | None = None,
@@ -92,7 +86,7 @@ def read(
 
     `progress(done, total)` is called in the caller's thread.
     """
-    workers = default_workers() if workers is None else workers
+    workers = cores() if workers is None else workers
     if workers < 1:
         raise EdgegraftError(f"workers: expected 1 or more, got {workers}")
     # Pillow warns of damaged tags and of sizes well within edge's own limit.

@@ -6,6 +6,7 @@ without pixels have left, so the array holds what is there and nothing else.
 It does not know photos, only the numbers of their rows.
 """
 
+import mmap
 import os
 import shutil
 import tempfile
@@ -44,6 +45,17 @@ def make_store(shape: tuple[int, ...], limit: int, folder: Path | None) -> Store
     temporary one). EdgegraftError when there is too little room."""
     size = int(np.prod(shape, dtype=np.int64))
     return _Memory(shape) if size <= limit else _File(shape, size, folder)
+
+
+def release(array: Any) -> None:
+    """Let go of the memory that a mapped file's pages take; any other array stays.
+
+    They stay in the system's cache as long as there is room, so reading them again is
+    cheap, but the process itself holds no more than what it has just read.
+    """
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None and hasattr(mapped, "madvise"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 class _Memory:

@@ -3,24 +3,14 @@
 It does not know what they show.
 """
 
-import mmap
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from data.store import release
+
 SIDE = 32  # pixels of a thumbnail, in both directions
-
-
-def release(array: Any) -> None:
-    """Let go of the memory that a mapped file's pages take; any other array stays.
-
-    They stay in the system's cache as long as there is room, so reading them again is
-    cheap, but the process itself holds no more than what it has just read.
-    """
-    mapped = getattr(array, "_mmap", None)
-    if mapped is not None and hasattr(mapped, "madvise"):
-        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 class Thumbs:

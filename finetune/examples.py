@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from data.batches import release
+from data.store import release
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

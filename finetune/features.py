@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backbones.keras import tensorflow
-from data.batches import release
+from data.store import release
 
 BATCH = 64
 

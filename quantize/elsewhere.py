@@ -18,6 +18,7 @@ from pathlib import Path
 
 from edge import trial
 from edge.errors import EdgegraftError, ModelError
+from edge.runtime import Runtime
 
 RUNTIME = "tflite-runtime"
 _ASK = f"import importlib.metadata as m; print(m.version('{RUNTIME}'))"
@@ -26,13 +27,13 @@ _TOO_LONG = 60.0  # seconds, for a Python to say its version
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """A Python with tflite-runtime of this `version`."""
+    """A Python, and the tflite-runtime that it has."""
 
     python: str
-    version: str
+    runtime: Runtime
 
     def __str__(self) -> str:
-        return f"{RUNTIME} {self.version}"
+        return str(self.runtime)
 
     def refusal(self, model: bytes) -> str | None:
         """Why a file does not run there; None when it does."""
@@ -70,4 +71,4 @@ def find(python: Path | None) -> Elsewhere | None:
             f"({reason:.120}); make one with: uv venv --python 3.11 old, then uv pip "
             f"install --python old {RUNTIME} 'numpy<2'"
         )
-    return Elsewhere(str(python), told)
+    return Elsewhere(str(python), Runtime(RUNTIME, told))

@@ -34,3 +34,9 @@ def draw(path: Path, seed: int, size: tuple[int, int] = (80, 60)) -> Photo:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(noise).save(path)
     return Photo(path, path.parent.name)
+
+
+def draw_twenty(folder: Path) -> list[Photo]:
+    """JPEG, PNG and WebP in turn; the folder's name is the label."""
+    endings = ("jpg", "png", "webp")
+    return [draw(folder / f"{i:02}.{endings[i % 3]}", i) for i in range(20)]

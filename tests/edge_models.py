@@ -19,6 +19,8 @@ from PIL import Image
 from edge.card import ModelCard
 from edge.preprocess import InputRecipe
 
+# A card's outputs: role to name
+BOTH = {"probabilities": "probabilities", "familiarity": "familiarity"}
 LABELS = ("red", "green", "blue")
 SIDE = 8
 BETA = 0.05  # softmax of 0.05 x the mean colour: 60 steps apart are 95 %
@@ -210,6 +212,11 @@ def save(path: Path, model: bytes) -> str:
 def photo(path: Path, colour: tuple[int, int, int], size: int = 20) -> str:
     Image.new("RGB", (size, size), colour).save(path)
     return str(path)
+
+
+def tiny(folder: Path) -> str:
+    """A model with a card, written into `folder`; its path."""
+    return save(folder / "m.tflite", with_card(network(), name="tiny"))
 
 
 def photo_folder(tmp_path: Path) -> Path:

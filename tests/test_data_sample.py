@@ -59,9 +59,9 @@ def test_one_seed_gives_the_same_bytes(
 ) -> None:
     np.random.seed(1)  # the global generator must not matter
     same = {"count": snapshot.ENOUGH - 1, "seed": 5, "unknown": 0}
-    monkeypatch.setattr(snapshot, "_cores", lambda: 2)
+    monkeypatch.setattr(snapshot, "cores", lambda: 2)
     many = bytes_below(write_sample(tmp_path / "many", **same).root)
-    monkeypatch.setattr(snapshot, "_cores", lambda: 1)
+    monkeypatch.setattr(snapshot, "cores", lambda: 1)
     one = bytes_below(write_sample(tmp_path / "one", **same).root)
     assert one == many
     few = bytes_below(write_sample(tmp_path / "few", count=2, seed=5, unknown=0).root)
@@ -172,7 +172,7 @@ def test_refuses_another_or_a_changed_set(tmp_path: Path) -> None:
 def test_an_interrupted_run_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int
 ) -> None:
-    monkeypatch.setattr(snapshot, "_cores", lambda: cores)
+    monkeypatch.setattr(snapshot, "cores", lambda: cores)
     started: list[subprocess.Popen[bytes]] = []
 
     class Watched(subprocess.Popen):  # type: ignore[type-arg]
@@ -202,7 +202,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path, count: int) -> None:
         "import resource, sys\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n"
         "from data.drawn import snapshot\n"
-        "snapshot._cores = lambda: 2\n"
+        "snapshot.cores = lambda: 2\n"
         "from data.sample import write_sample\n"
         "from edge.errors import EdgegraftError\n"
         "try:\n"

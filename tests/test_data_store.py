@@ -11,7 +11,7 @@ from data.batches import load
 from data.folder import Photo
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe
-from tests.data_room import draw
+from tests.data_room import draw, draw_twenty
 
 RECIPE = InputRecipe(32, 24)
 ROOT = Path(__file__).parents[1]
@@ -19,11 +19,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def photos(tmp_path: Path) -> list[Photo]:
-    endings = ("jpg", "png", "webp")
-    return [
-        draw(tmp_path / "photos" / "cat" / f"{i:02}.{endings[i % 3]}", i)
-        for i in range(20)
-    ]
+    return draw_twenty(tmp_path / "photos" / "cat")
 
 
 def test_beyond_the_limit_the_rows_lie_in_a_file_that_vanishes(

@@ -13,15 +13,14 @@ from pathlib import Path
 import pytest
 
 from edge.cli import main
-from tests.edge_models import network, photo, photo_folder, save, with_card
+from tests.edge_models import BOTH, network, photo, photo_folder, save, tiny, with_card
 
 ROOT = Path(__file__).resolve().parents[1]
-BOTH = {"probabilities": "probabilities", "familiarity": "familiarity"}
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> str:
-    return save(tmp_path / "m.tflite", with_card(network(), name="tiny"))
+    return tiny(tmp_path)
 
 
 @pytest.fixture

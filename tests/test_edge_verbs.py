@@ -11,14 +11,21 @@ import pytest
 
 from edge import verbs
 from edge.cli import main
-from tests.edge_models import card, network, photo, photo_folder, save, with_card
-
-BOTH = {"probabilities": "probabilities", "familiarity": "familiarity"}
+from tests.edge_models import (
+    BOTH,
+    card,
+    network,
+    photo,
+    photo_folder,
+    save,
+    tiny,
+    with_card,
+)
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> str:
-    return save(tmp_path / "m.tflite", with_card(network(), name="tiny"))
+    return tiny(tmp_path)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from data.drawn.picture import draw_picture
+from edge.runtime import cores
 
 # EXIF orientation -> what was done to the upright picture before it was stored
 _T = Image.Transpose
@@ -101,7 +102,7 @@ def write_pictures(
     plain child processes, so that neither an unguarded `__main__` nor TensorFlow's
     threads in this one matter. Raises OSError when a picture cannot be written.
     """
-    count = min(_cores(), MOST_PROCESSES, len(jobs) // ENOUGH)
+    count = min(cores(), MOST_PROCESSES, len(jobs) // ENOUGH)
     if count < 2 or not sys.executable:
         for job in jobs:
             yield _write(folder, job, seed, plain)
@@ -167,10 +168,3 @@ def _write(folder: Path, job: Job, seed: int, plain: frozenset[int]) -> tuple[st
     )
     (folder / (name + suffix)).write_bytes(data)
     return name + suffix, hashlib.sha256(data).hexdigest()
-
-
-def _cores() -> int:
-    """Processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -46,8 +46,8 @@ sys.path.insert(0, str(ROOT))
 
 from data.batches import load, load_through_cache  # noqa: E402
 from data.folder import scan  # noqa: E402
-from data.reading import default_workers  # noqa: E402
 from edge.preprocess import InputRecipe  # noqa: E402
+from edge.runtime import cores  # noqa: E402
 from tests.legs.peers import in_peers  # noqa: E402
 
 PHOTOS_PER_SECOND = 350  # goal of the audit, on 2 cores, at 500 pixels
@@ -119,7 +119,7 @@ def decoded_by_pillow(paths: list[Path]) -> float:
             image.load()
 
     started = time.perf_counter()
-    with ThreadPoolExecutor(default_workers()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         list(pool.map(one, paths))
     return time.perf_counter() - started
 
