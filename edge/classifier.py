@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from edge import runtime as runtimes
-from edge import trial
 from edge.card import ModelCard, check_digest, read_card, read_labels
 from edge.errors import ModelError
 from edge.labels import read_label_file
@@ -74,6 +73,8 @@ class Classifier:
         if self.card is not None:
             check_digest(content, self.card, self._where)
         if self.card is None or self.card.model_sha256 is None:
+            from edge import trial  # starts a process: only for files from elsewhere
+
             trial.survive(content, runtime=runtime, where=self._where)
         self.runtime, self._interpreter = runtimes.open_interpreter(
             content,
