@@ -1,8 +1,10 @@
 """What audits found out about photos, remembered by content: a second audit decodes
 only what is new. One SQLite file; the key is the sha256 of the photo's bytes.
 
-A file that is damaged or of another version is thrown away and begun anew; where it
-cannot be written, `problem` says why and the audit goes on without.
+Several processes may use the file at once: they wait for each other, and each version
+of the facts has a table of its own (an older one is dropped). A file that is damaged is thrown away and begun
+anew, one that somebody else has thrown away is opened again; where it cannot be
+written, `problem` says why and the audit goes on without.
 
 It does not know paths: a photo that was moved or renamed is known all the same.
 """
@@ -10,15 +12,24 @@ It does not know paths: a photo that was moved or renamed is known all the same.
 import json
 import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from threading import Lock
+from typing import TypeVar
 
 from data.look import Look
 
 VERSION = 2  # of the facts: a new number when `data.look` measures anything else
 WRITTEN_AT = 500  # photos that wait to be written
+PATIENCE = 10.0  # seconds for another process to finish writing; 500 rows take 0.01
+
+Found = TypeVar("Found")
+
+
+def _table(version: int | None = None) -> str:
+    return f"looks_{VERSION if version is None else version}"
 
 
 class Memory:
@@ -41,22 +52,18 @@ class Memory:
 
     def recall(self, sha256: str) -> Look | str | None:
         """What is known of a photo: its look, the reason why not, or None."""
+
+        def found(file: sqlite3.Connection) -> Look | str | None:
+            row = file.execute(
+                f"select facts, thumb from {_table()} where sha256 = ?", (sha256,)
+            ).fetchone()
+            if row is None:
+                return None
+            facts = json.loads(row[0])
+            return facts if isinstance(facts, str) else Look(**facts, thumb=row[1])
+
         with self._lock:
-            if self._file is None:
-                return None
-            try:
-                row = self._file.execute(
-                    "select facts, thumb from looks where sha256 = ?", (sha256,)
-                ).fetchone()
-                if row is None:
-                    return None
-                facts = json.loads(row[0])
-                if isinstance(facts, str):
-                    return facts
-                return Look(**facts, thumb=row[1])
-            except (sqlite3.Error, ValueError, TypeError) as error:
-                self._give_up(error)
-                return None
+            return self._tried(found)
 
     def remember(self, sha256: str, known: Look | str) -> None:
         """Keep a look, or the reason why there is none."""
@@ -72,39 +79,60 @@ class Memory:
     def _write(self) -> None:
         rows = [(sha256, *row) for sha256, row in self._new.items()]
         self._new.clear()
+
+        def written(file: sqlite3.Connection) -> None:
+            with file:
+                file.executemany(
+                    f"insert or replace into {_table()} values (?, ?, ?)", rows
+                )
+
         with self._lock:
+            self._tried(written)
+
+    def _tried(self, work: Callable[[sqlite3.Connection], Found]) -> Found | None:
+        """work(file), and once more with the file opened anew: somebody may have
+        thrown it away, or its table. Then it is given up, and None the answer."""
+        for last in (False, True):
             if self._file is None:
-                return
+                return None
             try:
-                with self._file:
-                    self._file.executemany(
-                        "insert or replace into looks values (?, ?, ?)", rows
-                    )
-            except sqlite3.Error as error:
+                return work(self._file)
+            except (sqlite3.Error, ValueError, TypeError) as error:
+                if last or "locked" in str(error):
+                    self._give_up(error)
+                    return None
+            try:
+                self._file.close()
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self._opened()
+            except (OSError, sqlite3.Error) as error:
                 self._give_up(error)
+        return None
 
     def _opened(self) -> sqlite3.Connection:
         try:
             return self._connected()
         except sqlite3.OperationalError:  # locked, read only, no space
             raise
-        except sqlite3.DatabaseError:  # not such a file, or of another version
-            self.path.unlink()
+        except sqlite3.DatabaseError:  # not such a file
+            # A journal left behind would be played back into the new file
+            Path(f"{self.path}-journal").unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
             return self._connected()
 
     def _connected(self) -> sqlite3.Connection:
-        file = sqlite3.connect(self.path, timeout=5, check_same_thread=False)
+        file = sqlite3.connect(self.path, timeout=PATIENCE, check_same_thread=False)
         try:
-            (version,) = file.execute("pragma user_version").fetchone()
-            if version not in (0, VERSION):
-                raise sqlite3.DatabaseError(f"version {version}")
-            with file:
-                file.execute(
-                    "create table if not exists looks "
-                    "(sha256 text primary key, facts text, thumb blob) without rowid"
-                )
-                file.execute(f"pragma user_version = {VERSION}")
-            file.execute("select sha256, facts, thumb from looks limit 1").fetchone()
+            tables = file.execute(
+                "select name from sqlite_master where type = 'table'"
+            ).fetchall()
+            for old in {name for (name,) in tables} & set(map(_table, range(VERSION))):
+                file.execute(f"drop table if exists {old}")
+            file.execute(
+                f"create table if not exists {_table()} "
+                "(sha256 text primary key, facts text, thumb blob) without rowid"
+            )
+            file.execute(f"select sha256, facts, thumb from {_table()}").fetchone()
         except sqlite3.Error:
             file.close()
             raise

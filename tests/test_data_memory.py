@@ -2,18 +2,23 @@
 
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import data.memory
 import data.reading
 from data.audit import audit
 from data.cli import main
 from data.folder import scan
 from data.look import look_at
-from data.memory import Memory
+from data.memory import Memory, _table
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -69,7 +74,7 @@ def test_it_gives_back_what_it_was_told(root: Path, tmp_path: Path) -> None:
         assert memory.recall("c") is None
 
 
-@pytest.mark.parametrize("damage", ["text", "version", "table", "cut"])
+@pytest.mark.parametrize("damage", ["text", "facts", "table", "cut"])
 def test_a_damaged_memory_mends_itself(root: Path, tmp_path: Path, damage: str) -> None:
     path = tmp_path / "memory"
     with Memory(path) as memory:
@@ -81,9 +86,9 @@ def test_a_damaged_memory_mends_itself(root: Path, tmp_path: Path, damage: str) 
     else:
         with sqlite3.connect(path) as file:
             file.execute(
-                "pragma user_version = 99"
-                if damage == "version"
-                else "update looks set facts = '[1]'"
+                f"drop table {_table()}"
+                if damage == "table"
+                else f"update {_table()} set facts = '[1]'"
             )
     with Memory(path) as memory:
         assert audit(scan(root), memory=memory) == first
@@ -106,11 +111,96 @@ def test_a_memory_that_cannot_be_is_said_and_does_not_stop_the_audit(
     assert capsys.readouterr().err == ""
 
 
-def test_a_full_disk_is_said(root: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_said(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(memory: Memory) -> sqlite3.Connection:
+        file = connected(memory)
+        file.execute("pragma max_page_count = 3")
+        return file
+
+    connected = Memory._connected
+    monkeypatch.setattr(Memory, "_connected", full)
     with Memory(tmp_path / "memory") as memory:
-        assert memory._file is not None
-        memory._file.execute("pragma max_page_count = 3")
         report = audit(scan(root), memory=memory)
         memory.close()
     assert "full" in memory.problem
     assert len(report.digests) == 8
+
+
+@pytest.mark.parametrize("loss", ["file", "folder", "content"])
+def test_a_memory_that_was_thrown_away_meanwhile_is_begun_anew(
+    loss: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "cache" / "memory"
+    with Memory(path) as memory:
+        memory.remember("a", "damaged")
+        memory._write()
+        if loss == "file":
+            path.unlink()
+        elif loss == "folder":
+            shutil.rmtree(path.parent)
+        else:
+            path.write_text("this is no database, " * 500)
+        memory.remember("b", "damaged")
+    assert memory.problem == ""
+    with Memory(path) as memory:
+        assert memory.recall("a") is None
+        assert memory.recall("b") == "damaged"
+
+
+def test_one_that_is_locked_for_good_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data.memory, "PATIENCE", 0.1)
+    path = tmp_path / "memory"
+    Memory(path).close()
+    other = sqlite3.connect(path)
+    with Memory(path) as memory:
+        other.execute("begin exclusive")
+        memory.remember("a", "damaged")
+    assert memory.problem == f"{path}: database is locked"
+    other.close()
+
+
+_MANY = """
+import sys
+import data.memory
+from data.memory import Memory
+path, me, data.memory.VERSION = sys.argv[1], sys.argv[2], int(sys.argv[3])
+sys.stdin.readline()
+for turn in range(20):
+    with Memory(path) as memory:
+        for number in range(10):
+            memory.remember(f"{me} {turn} {number}", "damaged")
+        memory._write()
+        memory.recall(f"{me} {turn} 0")
+    assert not memory.problem, memory.problem
+"""
+
+
+@pytest.mark.parametrize("versions", [(2, 2), (2, 3)])
+def test_two_processes_write_at_once(versions: tuple[int, int], tmp_path: Path) -> None:
+    """Of one version they share what they write; of two they are not in the way."""
+    path = tmp_path / "memory"
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", _MANY, str(path), f"p{number}", str(version)],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        for number, version in enumerate(versions)
+    ]
+    for process in both:  # started, they begin together
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in both:
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+    with sqlite3.connect(path) as file:
+        (kept,) = file.execute(f"select count(*) from {_table(versions[1])}").fetchone()
+        assert kept == (400 if versions[0] == versions[1] else 200)
+    file.close()
