@@ -1,22 +1,35 @@
-"""The command `edgegraft VERB`: composes the rooms, imports one only when asked for.
+"""edgegraft: your photos in, a measured model file (.tflite) for a Raspberry Pi out.
 
-    edgegraft build PHOTOS      photos in, a verified int8 .tflite out
-    edgegraft data              audit, split, capture, or draw the sample photos
-    edgegraft backbones         the networks to choose from
-    edgegraft finetune PHOTOS   the training run alone
-    edgegraft quantize RUN      a run's TFLite files
-    edgegraft compare RUN...    accuracy and latency of runs and files; names the best
-    edgegraft robustness RUN    a run's file on blurred, dark, noisy, turned photos
-    edgegraft edge              classify, camera, info, doctor, bench, evaluate, pack
+To begin:
+    edgegraft build                       try it on drawn cats and dogs, in a minute
+    edgegraft build PHOTOS --run first    with your photos: a folder for each label
+    edgegraft edge classify FILE PHOTO    what does a model file say of a photo?
+    edgegraft app                         the same in the browser
+
+All commands (edgegraft COMMAND -h tells the options of one):
+    edgegraft build PHOTOS      everything in one go: look at the photos, train, write
+                                the model files, measure them, say which one to ship
+    edgegraft data              photos: find bad ones (audit), split, capture, draw some
+    edgegraft backbones         the pretrained networks to start from
+    edgegraft finetune PHOTOS   the training alone; leaves a run: a folder in artifacts/
+    edgegraft quantize RUN      the model files of a run alone: float32 and int8, which
+                                is a quarter of the size and faster on small processors
+    edgegraft compare RUN...    accuracy, speed and size of files; which one to ship
+    edgegraft robustness RUN    accuracy on blurred, dark, noisy and turned photos
+    edgegraft edge              on the device: classify, camera, info, doctor, bench,
+                                evaluate, pack
     edgegraft app               the page: drop photos, see answers
 
-Exit codes: 0 done, 2 bad input, 3 a file lost more accuracy than --max-drop allows,
-or its --target refuses it, or none fits the budget.
+Exit codes: 0 done; 1 an audit found photos that cannot be trained on; 2 bad input, or
+a photo that cannot be read (one line on stderr says what and where, --debug shows the
+traceback); 3 a file lost more accuracy than --max-drop allows, --target refuses it, or
+none fits the budget; 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import sys
 from collections.abc import Sequence
@@ -39,6 +52,11 @@ VERBS = {
     "robustness": ("finetune.robustness_verb", "main"),
     "edge": ("edge.cli", "main"),
     "app": ("streamlit_app.cli", "main"),
+}
+# What stands below a verb, for those who leave it out
+BELOW = {
+    "edge": ("classify", "camera", "info", "doctor", "bench", "evaluate", "pack"),
+    "data": ("audit", "split", "sample", "capture"),
 }
 
 
@@ -162,6 +180,20 @@ def build_main(argv: Sequence[str] | None, prog: str) -> int:
     return run_command(_add_build, _build, argv, prog, BUILD)
 
 
+def _unknown(verb: str) -> str:
+    """The one line for a verb that does not exist."""
+    full = {name: name for name in VERBS}
+    full |= {
+        name: f"{above} {name}" for above, names in BELOW.items() for name in names
+    }
+    close = difflib.get_close_matches(verb, full, n=1)
+    meant = f"; did you mean: edgegraft {full[close[0]]}?" if close else ""
+    return (
+        f"edgegraft: error: expected a verb out of {', '.join(VERBS)}, got {verb!r}"
+        f"{meant} (see edgegraft --help)"
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a verb; returns its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -173,11 +205,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     verb, rest = words[0], words[1:]
     if verb not in VERBS:
-        print(
-            f"edgegraft: error: expected a verb out of {', '.join(VERBS)}, "
-            f"got {verb!r} (see edgegraft --help)",
-            file=sys.stderr,
-        )
+        print(_unknown(verb), file=sys.stderr)
         return 2
     module, function = VERBS[verb]
     code: int = getattr(import_module(module), function)(rest, f"edgegraft {verb}")

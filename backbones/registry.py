@@ -134,12 +134,28 @@ def get(name: str) -> Backbone:
     _fill()
     if name in _records:
         return _records[name]
-    close = difflib.get_close_matches(name, _records, n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]}?" if close else ""
+    meant = _meant(name)
+    if not meant:
+        raise EdgegraftError(
+            f"expected a known backbone, got {name!r} (known: "
+            f"{', '.join(_records)}, and {HUB}HANDLE for a module of TF-Hub)"
+        )
+    which = meant[0] if len(meant) == 1 else f"one of {', '.join(meant)}"
     raise EdgegraftError(
-        f"expected a known backbone, got {name!r}{hint} (known: "
-        f"{', '.join(_records)}, and {HUB}HANDLE for a module of TF-Hub)"
+        f"expected a known backbone, got {name!r}; did you mean {which}? "
+        "(edgegraft backbones lists all)"
     )
+
+
+def _meant(name: str) -> list[str]:
+    """Of a family that is named, however it is spelt, all; else the name next to it."""
+
+    def letters(text: str) -> str:
+        return re.sub(r"[^a-z0-9]", "", text.lower())
+
+    begun = letters(name)
+    family = [known for known in _records if begun and letters(known).startswith(begun)]
+    return family or difflib.get_close_matches(name, _records, n=1, cutoff=0.5)
 
 
 def full_name(name: str) -> str:

@@ -20,6 +20,7 @@ from edge.errors import EdgegraftError, PhotoError
 from edge.formats import Csv, Json, Text, header
 from edge.preprocess import load_pixels
 from edge.quiet import without_chatter
+from edge.runtime import too_many
 from edge.sources import photos
 
 _Item = str | PhotoError  # a path, or what is wrong with a folder or a pattern
@@ -42,15 +43,19 @@ def classify(args: argparse.Namespace) -> int:
     kind = Json if args.json else Csv if args.csv else Text
     if args.output is None:
         answers = kind(sys.stdout, args.model, classifier, args.top_k, load_ms)
-        return _tell(args, classifier, chain(first, items), alone, answers)
-    from edge.results import output
+        _, failed = _tell(args, classifier, chain(first, items), alone, answers)
+        return 2 if failed else 0
+    from edge.results import output, summary
 
     columns = header(classifier, args.top_k) if args.csv else None
     with output(args.output, columns, resume=args.resume) as (file, done):
         answers = kind(file, args.model, classifier, args.top_k, load_ms)
         answers.headed = done.headed
         left = (item for item in chain(first, items) if item not in done)
-        return _tell(args, classifier, left, alone, answers, len(done))
+        earlier = len(done)
+        answered, failed = _tell(args, classifier, left, alone, answers, earlier)
+    print(summary(args.output, answered, failed, earlier), file=sys.stderr)
+    return 2 if failed else 0
 
 
 def _tell(
@@ -60,12 +65,12 @@ def _tell(
     alone: bool,
     answers: Text,
     earlier: int = 0,
-) -> int:
-    """Every answer, in order, as soon as it is there."""
+) -> tuple[int, int]:
+    """Every answer, in order, as soon as it is there; how many, and how many not."""
 
     work = partial(_one, top_k=args.top_k)
     answers.begin()
-    failed = False
+    answered = failed = 0
     progress = None
     told: Iterable[_Answer]
     if alone:
@@ -82,9 +87,10 @@ def _tell(
         progress = batch.Progress(total, live, earlier)
     for answer in told:
         if isinstance(answer, tuple):
+            answered += 1
             answers.photo(answer[0], *answer[1])
         else:
-            failed = True
+            failed += 1
             if progress:
                 progress.clear()
             _report(answer)
@@ -94,7 +100,7 @@ def _tell(
     if progress:
         progress.clear()
     answers.end()
-    return 2 if failed else 0
+    return answered, failed
 
 
 def _items(arguments: Iterable[str]) -> Iterator[_Item]:
@@ -157,6 +163,8 @@ def open_classifier(args: argparse.Namespace, threads: int | None = None) -> Cla
 
     `threads` is for the case that --threads is not given.
     """
+    if args.threads and (remark := too_many(args.threads)):
+        print(f"edgegraft: warning: {remark}", file=sys.stderr)
     with without_chatter():
         return _opened(args, threads)
 

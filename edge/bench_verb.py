@@ -29,7 +29,7 @@ from edge.bench import Probe, bench, bench_apart
 from edge.card import digest, read_card
 from edge.classifier import Classifier
 from edge.quiet import without_chatter
-from edge.runtime import read_model
+from edge.runtime import read_model, too_many
 
 _SLOWER = 1.1  # of the first sample's time, before a sustained run is remarked on
 
@@ -103,6 +103,8 @@ def _all_warnings(records: list[dict[str, Any]]) -> list[str]:
     """Those of each model, each once; then what the comparison shows."""
     # The load is that of our own processes after the first: only its own counts.
     notes = list(records[0]["warnings"])
+    asked = sorted({record["threads"] for record in records})
+    notes += [remark for threads in asked if (remark := too_many(threads))]
     for record in records:
         work = record.get("sustained")
         if work and work["slower"] > _SLOWER:

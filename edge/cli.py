@@ -189,7 +189,7 @@ def _add_running(verb: argparse.ArgumentParser, threads: bool = True) -> None:
     if threads:
         verb.add_argument(
             "--threads",
-            type=_count,
+            type=_threads,
             metavar="N",
             help="threads for one photo (all cores, at most 4)",
         )
@@ -222,13 +222,24 @@ def _count(text: str) -> int:
     return number
 
 
+def _threads(text: str) -> int:
+    from edge.runtime import THREADS_LIMIT
+
+    number = _count(text)
+    if number > THREADS_LIMIT:
+        raise argparse.ArgumentTypeError(
+            f"expected {THREADS_LIMIT} threads at most, got {text!r}"
+        )
+    return number
+
+
 def counts(text: str) -> list[int]:
     """Numbers of 1 or more, with commas between, or all: 1 to the cores there are."""
     if text == "all":
         from edge.runtime import cores
 
         return list(range(1, cores() + 1))
-    return [_count(part) for part in text.split(",")]
+    return [_threads(part) for part in text.split(",")]
 
 
 def _rate(text: str) -> float:

@@ -34,6 +34,14 @@ class Done:
         return len(self._seen)
 
 
+def summary(path: str, answered: int, failed: int, earlier: int = 0) -> str:
+    """What a person is told when the file is whole; `earlier` photos were in it."""
+    told = f"{path}: {answered} photo{'' if answered == 1 else 's'} answered"
+    if earlier:
+        told += f", {earlier} before"
+    return f"{told}, {failed} not (named above)" if failed else told
+
+
 @contextmanager
 def output(
     path: str, header: Sequence[str] | None, *, resume: bool = False

@@ -25,6 +25,8 @@ NAMES = ("litert", "tflite-runtime", "tf.lite")
 # MobileNetV2 1.0 at 224, int8, on two idle cores: 3.3 ms with one thread, 1.8 ms
 # with two. Beyond four, networks of this size gain little.
 MOST_THREADS = 4
+# More are refused: an interpreter asked for tens of thousands ends the process
+THREADS_LIMIT = 256
 
 _EDGE_TPU = "edgetpu-custom-op"
 _DELEGATE_SYMBOL = "tflite_plugin_create_delegate"
@@ -63,6 +65,20 @@ def cores() -> int:
 def default_threads() -> int:
     """All cores this process may use, at most `MOST_THREADS`."""
     return min(cores(), MOST_THREADS)
+
+
+def too_many(threads: int) -> str | None:
+    """What to say of more threads than cores: they take turns and wait on each other.
+
+    None for as many as there are cores, or fewer.
+    """
+    if threads <= cores():
+        return None
+    there = f"{cores()} core" + ("s" if cores() > 1 else "")
+    return (
+        f"--threads {threads} on {there}: more threads than cores wait for each other; "
+        f"try --threads {default_threads()}"
+    )
 
 
 def find(name: str = "auto") -> tuple[Runtime, Any]:
@@ -126,8 +142,8 @@ def open_interpreter(
     missing, empty, not TFLite, damaged, or not for this runtime; RuntimeMissing when
     there is no interpreter.
     """
-    if threads is not None and threads < 1:
-        raise ModelError(f"expected threads to be 1 or more, got {threads}")
+    if threads is not None and not 1 <= threads <= THREADS_LIMIT:
+        raise ModelError(f"expected threads from 1 to {THREADS_LIMIT}, got {threads}")
     if not isinstance(model, bytes):
         where = os.fspath(model)
     content = read_model(model, where)
@@ -190,13 +206,26 @@ def read_model(model: str | os.PathLike[str] | bytes, where: str = "model") -> b
         with open(model, "rb") as file:
             content = file.read()
     except IsADirectoryError:
-        raise ModelError(f"{where}: expected a .tflite file, got a folder") from None
+        raise ModelError(
+            f"{where}: expected a .tflite file, got a folder{file_inside(where)}"
+        ) from None
     except FileNotFoundError:
         raise ModelError(f"{where}: no such model file") from None
     except OSError as error:
         raise ModelError(f"{where}: {error.strerror or error}") from None
     structure.check(content, where)
     return content
+
+
+def file_inside(folder: str) -> str:
+    """What to give instead of a run's folder; empty where it is no run's."""
+    for name in ("int8", "float32"):
+        file = os.path.join(folder, "exports", f"{name}.tflite")
+        if os.path.isfile(file):
+            return f"; this run's file is {file}"
+    if os.path.isfile(os.path.join(folder, "run.json")):
+        return f", a run without files yet; make them: edgegraft quantize {folder}"
+    return ""
 
 
 def _load(name: str) -> tuple[Runtime, Any]:

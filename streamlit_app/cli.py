@@ -16,7 +16,10 @@ from pathlib import Path
 from edge.command import Parser, guard
 from edge.errors import EdgegraftError, ModelError
 from edge.labels import read_label_file
+from edge.runtime import file_inside
+from streamlit_app.port import refuse_taken
 
+ARTIFACTS = Path("artifacts")
 HERE = Path(__file__).resolve().parent
 # Streamlit's own settings. The same stand in .streamlit/config.toml, which an
 # installed package does not have beside it.
@@ -47,9 +50,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "edgegraft app") -> int:
     parser.add_argument(
         "--artifacts",
         type=Path,
-        default=Path("artifacts"),
         metavar="DIR",
-        help="list the models of the runs in here, too (default: artifacts)",
+        help=f"list the models of the runs in here, too (default: {ARTIFACTS})",
     )
     parser.add_argument(
         "--labels",
@@ -82,18 +84,32 @@ def command(args: argparse.Namespace) -> list[str]:
     return [
         *(sys.executable, "-m", "streamlit", "run", str(HERE / "app.py")),
         *(f"--{name}={value}" for name, value in settings.items()),
-        *("--", "--artifacts", str(args.artifacts)),
+        *("--", "--artifacts", str(args.artifacts or ARTIFACTS)),
         *(("--labels", str(args.labels)) if args.labels else ()),
         *(str(model) for model in args.models),
     ]
 
 
+def _refuse_artifacts(folder: Path | None) -> None:
+    """A folder that was named must be there; the default one comes with a first run."""
+    if folder is not None and not folder.is_dir():
+        got = "a file" if folder.exists() else "none"
+        raise EdgegraftError(
+            f"--artifacts {folder}: expected a folder of runs, got {got} (edgegraft "
+            "build PHOTOS --artifacts DIR makes one)"
+        )
+
+
 def _serve(args: argparse.Namespace) -> int:
     for model in args.models:
         if not model.is_file():
-            raise ModelError(f"{model}: expected a .tflite file, there is none")
+            got = "there is none"
+            if model.is_dir():
+                got = f"got a folder{file_inside(str(model))}"
+            raise ModelError(f"{model}: expected a .tflite file, {got}")
     if args.labels is not None:
         read_label_file(args.labels)
+    _refuse_artifacts(args.artifacts)
     if not 1 <= args.port <= 65535:
         raise EdgegraftError(f"expected --port from 1 to 65535, got {args.port}")
     if find_spec("streamlit") is None:
@@ -101,6 +117,7 @@ def _serve(args: argparse.Namespace) -> int:
             "the page needs streamlit; run: pip install 'edgegraft[app]' "
             "(in a checkout: make app, which installs it, too)"
         )
+    refuse_taken(args.host, args.port)
     path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)}
     if os.name == "posix":  # the page takes this process's place: signals reach it

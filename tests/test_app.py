@@ -21,7 +21,7 @@ from PIL import Image
 pytest.importorskip("streamlit", reason="the page needs streamlit")
 
 from edge.preprocess import InputRecipe, load_pixels
-from streamlit_app import cli, house
+from streamlit_app import house
 from streamlit_app.models import find_models
 from streamlit_app.pool import Shelf
 from tests.app_room import APP, INT8, ROOT, drop, page, photo, shown, write_run, zipped
@@ -246,7 +246,6 @@ def test_labels_from_a_file_for_a_model_that_holds_none(
     monkeypatch.setattr(house, "shelf", lambda: Shelf(labels))
     app = page(monkeypatch, *given)
     assert "expected 3 labels, got 2 from" in app.error[0].value
-    assert cli.main([str(foreign), "--labels", str(tmp_path / "none.txt")]) == 2
 
 
 def test_newest_run_first_and_rejected_files_left_out(tmp_path: Path) -> None:
@@ -265,55 +264,6 @@ def test_newest_run_first_and_rejected_files_left_out(tmp_path: Path) -> None:
         "new / float32",
         "old / float32",
     ]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (["missing.tflite"], "missing.tflite"),
-        (["--port", "0"], "--port from 1 to 65535, got 0"),
-    ],
-)
-def test_the_command_refuses_in_one_line(
-    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert cli.main(arguments) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("edgegraft: error: ")
-    assert told in error
-    assert error.count("\n") == 1
-
-
-def test_the_command_keeps_to_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    called: list[list[str]] = []
-
-    def stand_in(_path: str, command: list[str], _environment: object) -> None:
-        called.append(command)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "execve", stand_in)
-    assert cli.main(["--artifacts", "here", "--no-browser"]) == 130
-    assert called[0][:4] == [sys.executable, "-m", "streamlit", "run"]
-    assert "--server.address=localhost" in called[0]
-    assert "--browser.gatherUsageStats=false" in called[0]
-    assert called[0][-3:] == ["--", "--artifacts", "here"]
-
-
-def test_settings_are_the_same_in_the_file_and_the_command() -> None:
-    tomllib = pytest.importorskip("tomllib", reason="Python 3.11 reads TOML")
-    tables = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text("utf-8"))
-    flat: dict[str, str] = {}
-
-    def walk(inner: dict[str, Any], path: tuple[str, ...]) -> None:
-        for key, found in inner.items():
-            if isinstance(found, dict):
-                walk(found, (*path, key))
-            else:
-                text = str(found).lower() if isinstance(found, bool) else str(found)
-                flat[".".join((*path, key))] = text
-
-    walk(tables, ())
-    assert flat == cli.SETTINGS
 
 
 _ALONE = """

@@ -38,7 +38,7 @@ HEAVY |= {"pandas", "streamlit", "cv2", "tensorflow_hub"}
 ROOMS = set(MAY_IMPORT)
 # The parts of the page that show nothing; `edgegraft app --help` starts at once.
 WITHOUT_STREAMLIT = {"cli", "models", "pool", "ask", "uploads", "occlusion"}
-WITHOUT_STREAMLIT |= {"feedback", "exports", "runs"}
+WITHOUT_STREAMLIT |= {"feedback", "exports", "port", "runs"}
 LONGEST_FILE = 350
 AT_IMPORT = (
     ast.Import,

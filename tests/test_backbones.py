@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -249,9 +250,30 @@ def test_importing_in_the_background_and_in_front_at_once() -> None:
 
 def test_unknown_name_lists_the_known() -> None:
     with pytest.raises(EdgegraftError) as caught:
-        registry.get("mobilnet_v2_1.0")
-    assert "did you mean mobilenet_v2_1.0?" in str(caught.value)
+        registry.get("resnet")
+    assert "did you mean" not in str(caught.value)
     assert all(name in str(caught.value) for name in registry.names())
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("mobilnet_v2_1.0", "mobilenet_v2_1.0"),
+        ("MobileNetV2-1.0", "mobilenet_v2_1.0"),
+        ("efficientnetb0", "efficientnet_b0"),
+    ],
+)
+def test_a_name_misspelt_is_guessed(typed: str, meant: str) -> None:
+    with pytest.raises(EdgegraftError, match=rf"did you mean {re.escape(meant)}\?"):
+        registry.get(typed)
+
+
+def test_of_a_family_all_are_named() -> None:
+    with pytest.raises(EdgegraftError) as caught:
+        registry.get("mobilenetv2")
+    family = [name for name in registry.names() if name.startswith("mobilenet_v2_")]
+    assert f"did you mean one of {', '.join(family)}?" in str(caught.value)
+    assert "mobilenet_v1" not in str(caught.value)
 
 
 def test_a_name_is_registered_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -206,7 +207,10 @@ def test_only_unreadable_photos_of_a_class(
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        (["bild"], "expected a verb out of build"),
+        (["bogus"], "expected a verb out of build"),
+        (["bild"], "did you mean: edgegraft build?"),
+        (["classify", "int8.tflite"], "did you mean: edgegraft edge classify?"),
+        (["audit", "photos"], "did you mean: edgegraft data audit?"),
         (["quantize", "nowhere"], "run.json"),
         (["compare", "nowhere"], "run.json"),
         (["build", "--epochs", "many"], "invalid int"),
@@ -227,6 +231,13 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert edgegraft.main(["--help"]) == 0
     shown = capsys.readouterr().out
     assert all(f"edgegraft {verb}" in shown for verb in edgegraft.VERBS)
+    assert all(f" {code} " in shown for code in (0, 1, 2, 3, 130))  # exit codes
+    assert all(verb in shown for verb in edgegraft.BELOW["edge"])
+    for above, verbs in edgegraft.BELOW.items():
+        with contextlib.suppress(SystemExit):
+            edgegraft.main([above, "bogus"])
+        listed = capsys.readouterr().err.partition("choose from ")[2].partition(")")[0]
+        assert listed.replace("'", "") == ", ".join(verbs)
     assert edgegraft.main(["--version"]) == 0
     version = capsys.readouterr().out.split()[1]
     assert f'version = "{version}"' in (ROOT / "pyproject.toml").read_text()

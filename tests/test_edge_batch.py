@@ -173,12 +173,14 @@ def test_resume_goes_on_where_it_stopped(
     table = tmp_path / "out.csv"
     argv = ["classify", model, str(folder), "--csv", "-o", str(table)]
     assert main(argv) == 0
+    assert capsys.readouterr() == ("", f"{table}: 24 photos answered\n")
     whole = table.read_text()
     lines = whole.splitlines(keepends=True)
     table.write_text("".join(lines[:9]) + lines[9][:20])  # the power went
     assert main(argv) == 2
     assert "is there already; --resume goes on with it" in capsys.readouterr().err
     assert main([*argv, "--resume"]) == 0
+    assert capsys.readouterr().err == f"{table}: 16 photos answered, 8 before\n"
     resumed = table.read_text()
     assert resumed.splitlines()[:9] == whole.splitlines()[:9]  # not done again
     assert answers(resumed) == answers(whole)
@@ -204,12 +206,20 @@ def test_a_document_is_written_whole(
     argv = ["classify", model, str(folder), "--json", "-o", str(target)]
     assert main(argv) == 0
     assert len(json.loads(target.read_text())["photos"]) == 24
+    assert capsys.readouterr() == ("", f"{target}: 24 photos answered\n")
     assert main(argv) == 2
     assert "is there already; remove it" in capsys.readouterr().err
     assert capsys.readouterr().out == ""
     missing = ["classify", model, str(folder), "-o", str(tmp_path / "no" / "x.txt")]
     assert main(missing) == 2
     assert "No such file" in capsys.readouterr().err
+    bad = tmp_path / "bad.png"
+    bad.write_text("no photo")
+    told = ["classify", model, str(bad), "-o", str(tmp_path / "x.txt")]
+    assert main(told) == 2
+    error, last = capsys.readouterr().err.splitlines()
+    assert error.startswith(f"edgegraft: error: {bad}: expected a photo")
+    assert last == f"{tmp_path / 'x.txt'}: 0 photos answered, 1 not (named above)"
     assert not list(tmp_path.glob("*.part"))
 
 

@@ -152,6 +152,7 @@ def test_unknown_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         (["classify", "MODEL"], "required: PATH"),
         (["classify", "MODEL", "x", "--top-k", "0"], "expected 1 or more, got '0'"),
         (["classify", "MODEL", "x", "--threads", "two"], "expected 1 or more"),
+        (["classify", "MODEL", "x", "--threads", "99999"], "256 threads at most"),
         (["classify", "MODEL", "x", "--json", "--csv"], "not allowed with"),
         (["classify", "MODEL", "x", "--mean", "1"], "--mean and --std together"),
         (["classify", "MODEL", "x", "--labels", "none.txt"], "none.txt: No such file"),

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from edge import runtime, structure
+from edge import cli, runtime, structure
 from edge.errors import ModelError, RuntimeMissing
-from tests.edge_models import network, with_card
+from tests.edge_models import network, photo, with_card
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -130,7 +130,7 @@ def test_open_from_path_and_bytes(tmp_path: Path) -> None:
         found, interpreter = runtime.open_interpreter(model, threads=1)
         assert found == runtime.find()[0]
         assert list(interpreter.get_input_details()[0]["shape"]) == [1, 8, 8, 3]
-    with pytest.raises(ModelError, match="threads to be 1 or more, got 0"):
+    with pytest.raises(ModelError, match="threads from 1 to 256, got 0"):
         runtime.open_interpreter(path, threads=0)
     assert 1 <= runtime.default_threads() <= runtime.MOST_THREADS
 
@@ -161,8 +161,43 @@ def test_what_is_no_model_is_told(content: bytes, message: str, tmp_path: Path) 
 def test_unusable_paths(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such model file"):
         runtime.open_interpreter(tmp_path / "none.tflite")
-    with pytest.raises(ModelError, match="got a folder"):
+    with pytest.raises(ModelError, match=r"got a folder$"):
         runtime.open_interpreter(tmp_path)
+
+
+def test_of_a_run_the_file_inside_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "exports").mkdir()
+    (tmp_path / "run.json").write_text("{}")
+    for verb in ("info", "bench", "evaluate", "classify"):
+        more = ["photo.jpg"] if verb in ("evaluate", "classify") else []
+        assert cli.main([verb, str(tmp_path), *more]) == 2
+        told = capsys.readouterr().err
+        assert told.endswith(f"make them: edgegraft quantize {tmp_path}\n"), told
+    for name in ("float32", "int8"):  # int8, where it is there
+        file = tmp_path / "exports" / f"{name}.tflite"
+        file.write_bytes(network())
+        for verb in ("info", "bench"):
+            assert cli.main([verb, str(tmp_path)]) == 2
+            told = capsys.readouterr().err
+            assert told.endswith(f"got a folder; this run's file is {file}\n")
+            assert told.count("\n") == 1
+
+
+def test_more_threads_than_cores_are_remarked_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "cores", lambda: 2)
+    model = tmp_path / "m.tflite"
+    model.write_bytes(with_card(network()))
+    shot = photo(tmp_path / "x.png", (0, 90, 0))
+    told = "--threads 3 on 2 cores: more threads than cores wait for each other"
+    for argv in (["classify", str(model), shot], ["bench", str(model), "--runs", "1"]):
+        assert cli.main([*argv, "--threads", "3"]) == 0
+        assert capsys.readouterr().err.count(told) == 1
+        assert cli.main([*argv, "--threads", "2"]) == 0
+        assert told[:10] not in capsys.readouterr().err
 
 
 def test_every_truncation_is_caught_before_native_code() -> None:

@@ -1,0 +1,126 @@
+"""The command that serves the page: what it refuses, how it starts Streamlit."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("streamlit", reason="the page needs streamlit")
+
+from streamlit_app import cli
+from tests.app_room import INT8, ROOT
+
+
+def _any_free() -> int:
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        return int(trial.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["missing.tflite"], "missing.tflite"),
+        (["--port", "0"], "--port from 1 to 65535, got 0"),
+    ],
+)
+def test_the_command_refuses_in_one_line(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("edgegraft: error: ")
+    assert told in error
+    assert error.count("\n") == 1
+
+
+def test_the_command_names_what_is_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, none = tmp_path / "m.tflite", tmp_path / "none"
+    model.write_bytes(INT8)
+    for arguments, told in (
+        ([str(model), "--labels", str(none)], str(none)),
+        (["--artifacts", str(none)], f"--artifacts {none}: expected a folder of runs"),
+        (["--artifacts", str(model)], "expected a folder of runs, got a file"),
+        ([str(tmp_path)], "expected a .tflite file, got a folder"),
+    ):
+        assert cli.main(arguments) == 2
+        error = capsys.readouterr().err
+        assert told in error and error.count("\n") == 1
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands that would have served the page."""
+    called: list[list[str]] = []
+
+    def stand_in(_path: str, command: list[str], _environment: object) -> None:
+        called.append(command)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "execve", stand_in)
+    return called
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "0.0.0.0"])
+def test_a_port_that_is_taken_is_said_before_streamlit_is_started(
+    host: str, started: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        assert cli.main(["--host", host, "--port", str(taken)]) == 2
+        error = capsys.readouterr().err
+    assert f"expected a free port, got {taken}, which is in use on {host}" in error
+    assert error.count("\n") == 1 and not started
+    free = int(error.rpartition("--port ")[2])
+    assert free > taken
+    assert cli.main(["--host", host, "--port", str(free)]) == 130 and started
+
+
+def test_a_host_that_is_not_this_machine(
+    started: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An address for documentation (RFC 5737), which nobody has."""
+    assert cli.main(["--host", "192.0.2.1"]) == 2
+    error = capsys.readouterr().err
+    assert "expected --host 192.0.2.1 and --port 8501 to serve the page at" in error
+    assert error.count("\n") == 1 and not started
+
+
+def test_the_command_keeps_to_this_machine(
+    started: list[list[str]], tmp_path: Path
+) -> None:
+    called, port = started, str(_any_free())
+    here = ["--artifacts", str(tmp_path), "--port", port]
+    assert cli.main([*here, "--no-browser"]) == 130
+    assert called[0][:4] == [sys.executable, "-m", "streamlit", "run"]
+    assert "--server.address=localhost" in called[0]
+    assert "--browser.gatherUsageStats=false" in called[0]
+    assert called[0][-3:] == ["--", "--artifacts", str(tmp_path)]
+    assert cli.main(["--port", port]) == 130  # the default one comes with a first run
+    assert called[1][-3:] == ["--", "--artifacts", "artifacts"]
+
+
+def test_settings_are_the_same_in_the_file_and_the_command() -> None:
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.11 reads TOML")
+    tables = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text("utf-8"))
+    flat: dict[str, str] = {}
+
+    def walk(inner: dict[str, Any], path: tuple[str, ...]) -> None:
+        for key, found in inner.items():
+            if isinstance(found, dict):
+                walk(found, (*path, key))
+            else:
+                text = str(found).lower() if isinstance(found, bool) else str(found)
+                flat[".".join((*path, key))] = text
+
+    walk(tables, ())
+    assert flat == cli.SETTINGS
