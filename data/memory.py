@@ -2,9 +2,9 @@
 only what is new. One SQLite file; the key is the sha256 of the photo's bytes.
 
 Several processes may use the file at once: they wait for each other, and each version
-of the facts has a table of its own (an older one is dropped). A file that is damaged is thrown away and begun
-anew, one that somebody else has thrown away is opened again; where it cannot be
-written, `problem` says why and the audit goes on without.
+of the facts has a table of its own (an older one is dropped). A file that is damaged is
+thrown away and begun anew, one that somebody else has thrown away is opened again;
+where it cannot be written, `problem` says why and the audit goes on without.
 
 It does not know paths: a photo that was moved or renamed is known all the same.
 """
