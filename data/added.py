@@ -39,7 +39,10 @@ class Added:
 
     def lines(self) -> list[str]:
         """What a person should know, a line each."""
-        lines = [f"{len(self.photos):,} photos added to train from {shown(self.root)}"]
+        count, offered = len(self.photos), len(self.photos) + len(self.left_out)
+        lines = [
+            f"{count:,} of the {offered:,} photos in {shown(self.root)} added to train"
+        ]
         lines += [f"not added, {shown(p)}: {why}" for p, why in self.left_out[:10]]
         if len(self.left_out) > 10:
             lines.append(f"not added, {len(self.left_out) - 10:,} more")

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from data.split import chained
-from edge.evaluate import calibration_error, wilson
+from edge.evaluate import calibration_error
 from finetune import calibrate, probe, refit
+from finetune.crossed import Crossed
 from finetune.examples import Floats, class_weights
 from finetune.finished import Finished
 
@@ -36,10 +37,14 @@ def calibrated(
         finished.refit(found)
         truth = _learnt(finished)
         right = int((found.logits.argmax(axis=1) == truth).sum())
-        low, high = wilson(right, len(truth))
+        crossed = Crossed(len(truth), right)
         finished.console.stage(
-            f"fitted again to all {len(truth)} photos but the test part: "
-            f"{right / len(truth):.1%} right, out of fold ({low:.1%} to {high:.1%})"
+            f"fitted again to all {len(truth)} photos but the test part: {crossed}"
+        )
+        finished.console.say(
+            "  believe this figure and the test part's, not validation's: "
+            f"{len(finished.parts['val'])} photos are few, and the network has now "
+            "learnt from them"
         )
         return {
             **_certainty(found.logits, truth, found.temperature),

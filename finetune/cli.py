@@ -190,12 +190,14 @@ def run(args: argparse.Namespace) -> int:
         )
         print()
         return 0
-    for part in ("validation", "test"):
+    # Of a head that learnt from the validation photos, too, they tell nothing
+    judged = "cross_validated" if metrics["cross_validated"] else "validation"
+    for part in (judged, "test"):
         found = metrics[part]
         low, high = found["interval"]
         console.say(
-            f"{part}: {found['accuracy']:.1%} of {found['photos']} photos right "
-            f"(95 % interval {low:.1%} to {high:.1%}), Keras before export"
+            f"{part.replace('_', '-')}: {found['accuracy']:.1%} of {found['photos']} "
+            f"photos right (95 % interval {low:.1%} to {high:.1%}), Keras before export"
         )
     if repeated is not None:
         found = repeated["accuracy"]

@@ -27,6 +27,7 @@ from finetune import (
     unwanted,
 )
 from finetune.console import Console
+from finetune.crossed import Crossed
 from finetune.epochs import Epoch
 from finetune.examples import Examples
 from finetune.familiarity import Familiarity
@@ -126,6 +127,7 @@ def reported(
     val, test = finished.evaluation("val"), finished.evaluation("test")
     photos = [photo.path for photo in run.part("test")]
     worst, unsure = hardest.mistakes(test), hardest.least_sure(test)
+    crossed = Crossed.of(run)
     warm = np.float32(run.config["calibration"]["temperature"])
     before = {
         part: probe.softmax(finished.logits(part) * warm) for part in ("val", "test")
@@ -139,6 +141,7 @@ def reported(
             "validation_answered_by": "heads that did not see the photo, out of fold"
             if run.refitted
             else "the network, which did not learn from these photos",
+            "cross_validated": None if crossed is None else crossed.to_dict(),
             "test": test.to_dict(),
             "calibration": {
                 "temperature": float(warm),

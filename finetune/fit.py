@@ -25,6 +25,7 @@ from finetune.run import Run
 from finetune.schedule import set_trainable
 from finetune.settings import Settings
 from finetune.train import Trainer
+from finetune.unused import without_epochs
 from finetune.workers import ALONE, Workers
 
 # Fewer photos cannot move a pretrained network for the better, nor show that they did
@@ -82,17 +83,31 @@ def _warn_of_unbalance(train: Examples, run: Run, console: Console) -> None:
 
 
 def _what_is_trained(
-    settings: Settings, pretrained: bool, train: Examples, console: Console
+    settings: Settings,
+    pretrained: bool,
+    train: Examples,
+    console: Console,
+    *,
+    time_limit: bool,
 ) -> str:
     if not pretrained:
         return "all"
-    if settings.unfreeze == "auto" and len(train) < AUTO_LEAST:
+    few = settings.unfreeze == "auto" and len(train) < AUTO_LEAST
+    if not few and settings.unfreeze != "none":
+        return settings.unfreeze
+    if few:
         console.say(
             f"  {len(train)} photos to train on: fine-tuning is left out below "
             f"{AUTO_LEAST} (--unfreeze all does it nevertheless)"
         )
-        return "none"
-    return settings.unfreeze
+    unused = without_epochs(settings, time_limit=time_limit)
+    if unused:
+        verb = "has" if len(unused) == 1 else "have"
+        console.say(
+            f"  without fine-tuning {', '.join(unused)} {verb} no effect"
+            + ("" if few else " (--unfreeze none leaves it out)")
+        )
+    return "none"
 
 
 def _verdict(trainer: Trainer, pretrained: bool) -> str:
@@ -142,7 +157,9 @@ def fit(
     record = registry.get(settings.backbone)
     console.stage(f"{record.name} at {settings.size}, weights: {origin.weights}")
     _warn_of_unbalance(train, run, console)
-    unfreeze = _what_is_trained(settings, pretrained, train, console)
+    unfreeze = _what_is_trained(
+        settings, pretrained, train, console, time_limit=time_left is not None
+    )
     count = set_trainable(model, record, unfreeze)
     if mirrored is not None:
         set_trainable(mirrored, record, unfreeze)

@@ -2,7 +2,11 @@
 
 The features are those of the frozen backbone, computed already, so the curve costs
 seconds. Parts are drawn label by label, several times; all are judged on the same
-validation photos, which makes the gain of the second half a paired difference.
+validation photos, which makes the gain of the second half a paired difference. Its
+interval is that of Agresti and Min 2005 ("Simple improved confidence intervals for
+comparing matched proportions"): two photos are added, on one of which the half is
+better, on the other the whole. So a handful of photos that are all answered alike is
+not taken for certainty.
 
 Does not know: what fine-tuning would make of the photos, or photos unlike these.
 """
@@ -25,6 +29,7 @@ from finetune.run import Run
 SHARES = (0.1, 0.25, 0.5, 1.0)
 DRAWS = 3  # of each share below 100 %
 WORTH = 0.01  # of accuracy: a gain that is surely smaller is called none
+ADDED = 2.0  # photos that the interval of Agresti and Min adds
 
 Floats = npt.NDArray[np.float32]
 Truth = npt.NDArray[np.int64]
@@ -67,15 +72,14 @@ def curve(
             }
         )
     gains = whole - np.mean(halves, axis=0)
-    gain = float(gains.mean())
-    half = CONFIDENCE_95 * float(gains.std()) / len(gains) ** 0.5
-    low, high = gain - half, gain + half
+    low, high, needed = interval(gains)
     return {
         "judged_on": f"{len(val_truth)} validation photos, probe on frozen features",
         "points": points,
-        "gain_of_second_half": gain,
+        "gain_of_second_half": float(gains.mean()),
         "interval": (low, high),
-        "verdict": _verdict(low, high, len(val_truth)),
+        "photos_needed": needed,
+        "verdict": _verdict(low, high, len(val_truth), needed),
     }
 
 
@@ -109,20 +113,35 @@ def _draw(truth: Truth, share: float, random: np.random.Generator) -> Truth:
     return np.concatenate(parts)
 
 
-def _verdict(low: float, high: float, photos: int) -> str:
+def interval(gains: npt.NDArray[np.floating]) -> tuple[float, float, int]:
+    """The 95 % interval of the mean gain, and the photos that it takes to tell `WORTH`
+    from nothing. gains [M]: of each photo, from -1 to 1."""
+    photos = len(gains) + ADDED
+    mean = float(gains.sum()) / photos
+    variance = (float((gains**2).sum()) + ADDED / 2) / photos - mean**2
+    half = CONFIDENCE_95 * (variance / photos) ** 0.5
+    needed = CONFIDENCE_95**2 * variance / WORTH**2
+    return mean - half, mean + half, int(float(f"{needed:.1g}"))
+
+
+def _verdict(low: float, high: float, photos: int, needed: int) -> str:
     if low > 0:
         return "more photos would help: the second half of them did"
     if high < WORTH:
         return "more photos of the same kind would hardly help"
-    return f"{photos} validation photos cannot tell whether more photos would help"
+    told = f"{photos} validation photos cannot tell whether more photos would help"
+    if needed > photos:
+        told += f" (it would take about {needed:,})"
+    return told
 
 
 def draw(path: Path, found: dict[str, Any]) -> None:
     """learning.png: accuracy over the number of training photos."""
-    figure = new_figure(6, 3.6)
+    figure = new_figure(6.6, 3.6)
     axes = figure.subplots()
     points = found["points"]
-    plain(axes, found["verdict"][0].upper() + found["verdict"][1:])
+    verdict = found["verdict"].replace(" (", "\n(")  # a title as wide as the picture
+    plain(axes, verdict[0].upper() + verdict[1:])
     x = [point["photos"] for point in points]
     y = [point["accuracy"] for point in points]
     spread = np.array(

@@ -74,7 +74,12 @@ def prepare(
     folder = source.folder
     added = None if add is None else additions.find(add, folder.labels)
     everything = folder.photos + (added.photos if added else ())
-    console.stage(f"{len(folder.photos):,} photos of {', '.join(folder.labels)}")
+    told = f"{len(folder.photos):,} photos of {', '.join(folder.labels)}"
+    if added is not None:
+        told += f", {len(added.photos):,} to add"
+    if unlabelled:
+        told += f", {len(unlabelled):,} without labels"
+    console.stage(told)
     with console.bar("decoding photos") as bar:
         pixels = batches.load_through_cache(
             [*everything, *unlabelled],

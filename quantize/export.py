@@ -275,11 +275,15 @@ def allowed_drop(max_drop: float, photos: int) -> float:
 
 
 def _tell(console: Console, result: ExportResult, allowed: float, target: str) -> None:
-    low, high = result.validation.interval
-    console.stage(
-        f"{result.variant}: {result.size / 1e6:.2f} MB, "
-        f"{result.judged_on} {result.validation.accuracy:.1%} ({low:.1%} to {high:.1%})"
-    )
+    judged = result.validation
+    low, high = judged.interval
+    told = f"{result.judged_on} {judged.accuracy:.1%} ({low:.1%} to {high:.1%})"
+    if result.judged_on != "validation":  # its interval would promise something
+        told = (
+            f"{judged.accuracy:.1%} of {judged.photos} {result.judged_on}: tells what "
+            "a file loses, not how good it is"
+        )
+    console.stage(f"{result.variant}: {result.size / 1e6:.2f} MB, {told}")
     if len(result.facts.ran_on) > 1:
         oldest = result.facts.oldest_runtime or "the newest"
         console.say(

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edge.card import read_card
+from finetune.crossed import Crossed
+from finetune.refit import FOLDS
 from finetune.run import Run, write_atomic
 from quantize import recipes, results
 
@@ -189,11 +191,23 @@ def _limits(run: Run, best: Measured) -> list[str]:
         f"- Measured on {best.evaluation.photos:,} photos of the same folder as it "
         f"was trained on: the accuracy lies between {low:.1%} and {high:.1%} for "
         "photos like these, and may be lower for others.",
+        *crossed(run),
         f"- Weakest label: {worst['label']}, of which it finds {worst['recall']:.1%}.",
         f"- Calibration error {best.calibration_error:.3f}: how far "
         "its probabilities are from how often it is right.",
         "- What the photos show beyond their labels (light, place, kinds of things) "
         "was not looked at; what they lack, the network has not seen.",
+    ]
+
+
+def crossed(run: Run) -> list[str]:
+    """The surer figure, where few photos were cross-validated; else no line."""
+    found = Crossed.of(run)
+    if found is None:
+        return []
+    return [
+        f"- Of the {found.photos:,} photos that are not test photos, before export: "
+        f"{found} ({FOLDS}-fold cross-validation)."
     ]
 
 

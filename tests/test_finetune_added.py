@@ -20,7 +20,10 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_added_photos_are_trained_on_and_leave_the_measured_parts_alone(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(photos.parent)
     before = run_on(Path(photos.name), tmp_path / "before")  # typed as people type it
@@ -47,6 +50,9 @@ def test_added_photos_are_trained_on_and_leave_the_measured_parts_alone(
     assert set(left) == {"copy.png", "near.jpg", "torn.png"}
     assert "in the set already, as test photo" in left["copy.png"]
     assert "which measures" in left["near.jpg"]
+    said = capsys.readouterr().err
+    assert "24 photos of blue, red, 4 to add" in said
+    assert "1 of the 4 photos in" in said and "added to train" in said
 
     for run in (before, after):  # what was added does not hinder the comparison
         run.exports.mkdir()

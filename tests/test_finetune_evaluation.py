@@ -46,6 +46,34 @@ def test_the_learning_curve_rises_where_photos_are_missing_and_is_flat_where_not
     assert flat["verdict"] == "more photos of the same kind would hardly help"
     few = learning.curve(*line(60, 1), val[:5], val_truth[:5], 2, 1.0)
     assert few["verdict"].startswith("5 validation photos cannot tell")
+    assert few["photos_needed"] > 400
+
+
+@pytest.mark.parametrize("photos", [18, 43, 100])
+def test_photos_all_answered_alike_do_not_say_that_more_would_not_help(photos: int):
+    """Halves and whole get all of them right; the next photo may be wrong all the same.
+
+    The interval holds what three in `photos` (the rule of three) would be.
+    """
+    x, truth = line(400, 1, 1)
+    val = np.where(np.arange(photos) % 2, 3.0, -3.0)[:, None].astype(np.float32)
+    found = learning.curve(x, truth, val, np.arange(photos) % 2, 2, 1.0)
+    assert found["gain_of_second_half"] == 0
+    low, high = found["interval"]
+    assert low < -1.5 / photos and 1.5 / photos < high
+    told = f"{photos} validation photos cannot tell whether more photos would help"
+    assert found["verdict"].startswith(told)
+    needed = found["photos_needed"]
+    assert found["verdict"].endswith(f"(it would take about {needed:,})")
+    assert photos < needed <= 2000
+
+
+def test_the_interval_of_a_gain_holds_it_as_often_as_it_says():
+    """2,000 draws of 60 photos, of which the whole gains 6 % and loses 2 %."""
+    random = np.random.default_rng(0)
+    draws = random.choice([1, -1, 0], p=[0.06, 0.02, 0.92], size=(2000, 60))
+    held = [low <= 0.04 <= high for low, high, _ in map(learning.interval, draws)]
+    assert 0.93 < np.mean(held) <= 1
 
 
 def test_a_head_at_one_penalty_is_the_one_fit_finds():

@@ -12,11 +12,13 @@ from PIL import Image
 from backbones import network, registry
 from edge.card import read_card
 from edge.errors import EdgegraftError
-from finetune import features, probe, refit
+from finetune import cli, features, probe, refit
 from finetune.job import finetune
 from finetune.run import Run
 from finetune.settings import Settings
 from finetune.teacher import open_teacher, refuse_leaks
+from finetune.unused import without_epochs
+from quantize import readme
 from quantize.export import export
 from quantize.scoring import Silent
 
@@ -93,8 +95,24 @@ def _inputs(kernel: np.ndarray) -> int:
     return height * width * (1 if wide == 1 else channels)
 
 
+class Heard(Silent):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def say(self, line: str = "") -> None:
+        self.lines.append(line)
+
+
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, heard: Heard) -> Run:
     """A probe on 2 x 24 photos of reddish and bluish noise, backbone at random."""
     folder = tmp_path_factory.mktemp("refit")
     random = np.random.default_rng(0)
@@ -118,12 +136,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         size=SIZE,
         weights=str(folder / "weights.h5"),
         unfreeze="none",
+        epochs=3,
+        balance="sampling",
     )
     found, prepared, model = finetune(
-        folder / "photos", settings, folder / "run", Silent()
+        folder / "photos", settings, folder / "run", heard
     )
     with prepared.pixels as pixels:
-        export(found, ("int8",), model=model, pixels=pixels)
+        export(found, ("int8",), model=model, pixels=pixels, console=heard)
     return found
 
 
@@ -148,7 +168,50 @@ def test_the_head_of_a_run_is_the_one_that_learnt_from_all(run: Run) -> None:
     assert "out of fold" in metrics["validation_answered_by"]
     told = run.config["calibration"]
     assert told["photos"] == len(truth)
-    assert told["refit"]["right"] == int((found.logits.argmax(axis=1) == truth).sum())
+    right = int((found.logits.argmax(axis=1) == truth).sum())
+    assert told["refit"]["right"] == right
+    crossed = metrics["cross_validated"]
+    assert (crossed["photos"], crossed["right"]) == (len(truth), right)
+    low, high = crossed["interval"]
+    assert low < crossed["accuracy"] == right / len(truth) < high
+
+
+def test_it_says_which_accuracy_to_believe(
+    run: Run,
+    heard: Heard,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In training, in what `finetune` prints at the end, of the files, in the card."""
+    count = len(run.part("train")) + len(run.part("val"))
+    right = run.config["calibration"]["refit"]["right"]
+    share = f"{right / count:.1%}"
+    at = next(k for k, x in enumerate(heard.lines) if "fitted again" in x)
+    first, second = heard.lines[at : at + 2]
+    assert f"all {count} photos but the test part: {share} right (" in first
+    assert f"not validation's: {len(run.part('val'))} photos are few" in second
+    told = next(x for x in heard.lines if "int8: " in x and " MB, " in x)
+    photos = len(run.part("val"))
+    assert f"of {photos} photos it learnt from: tells what a file loses" in told
+    assert readme.crossed(run)[0].startswith(f"- Of the {count} photos that are not")
+    prepared = SimpleNamespace(pixels=SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr(cli, "train", lambda args, console: (run, prepared, object()))
+    assert cli.main(["photos"]) == 0
+    judged, test = capsys.readouterr().out.splitlines()[:2]
+    assert judged.startswith(f"cross-validated: {share} of {count} photos right (95 %")
+    assert test.startswith("test: ")
+
+
+def test_options_that_do_nothing_without_fine_tuning_are_named(
+    run: Run, heard: Heard
+) -> None:
+    told = "  without fine-tuning --epochs 3, --balance sampling have no effect"
+    assert f"{told} (--unfreeze none leaves it out)" in heard.lines
+    assert without_epochs(Settings(seed=3, size=96, balance="weights")) == []
+    varied = Settings(teacher="run", teacher_views=2, augment="light", rate=1e-3)
+    assert without_epochs(varied, time_limit=True) == ["--rate 0.001", "--time-limit"]
+    alone = Settings(teacher="run", teacher_share=0.5)
+    assert without_epochs(alone) == ["--teacher-share 0.5", "--teacher"]
 
 
 def test_the_file_does_not_call_what_it_learnt_from_validation(run: Run) -> None:
