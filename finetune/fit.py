@@ -119,7 +119,10 @@ def _verdict(trainer: Trainer, pretrained: bool) -> str:
         kept = start
     elif trainer.share < 1:
         kept = f"{trainer.share:.0%} of the way from {start} to epoch {best.epoch}"
-    return f"kept {kept}: validation {best.val_accuracy:.1%}"
+    told = f"kept {kept}: validation {best.val_accuracy:.1%}"
+    if best.epoch == 0 and not pretrained:
+        told += "; training made it no better: try another --rate, or more --epochs"
+    return told
 
 
 def _way(points: tuple[Point, ...]) -> list[Mapping[str, float]]:
@@ -175,8 +178,9 @@ def fit(
         mirrored=mirrored,
         time_left=time_left,
     )
-    logs = Logs(run.folder / FOLDER)
-    if resume and trainer.resume():
+    resumed = resume and trainer.resume()
+    logs = Logs(run.folder / FOLDER)  # a checkpoint that is refused leaves none
+    if resumed:
         console.stage(f"resumed after epoch {len(trainer.history) - 1}")
     else:
         if pretrained and workers.is_chief:  # the others begin with its weights

@@ -132,6 +132,8 @@ class Trainer:
         self.history = [Epoch(**row) for row in state["history"]]
         self.planned = state["planned"]
         self.best = next(e for e in self.history if e.epoch == state["best"])
+        for epoch in {0, self.best.epoch}:  # damaged ones now, not after hours
+            self.checkpoint.kept(epoch)
 
     def _record(self, epoch: Epoch) -> None:
         """Enter an epoch; the network holds the weights that were judged."""
@@ -192,7 +194,7 @@ class Trainer:
                 f"expected a finite loss, got {loss} in epoch {number}, step "
                 f"{step + 1}; the weights of epoch {self.best.epoch} are kept in "
                 f"{self.checkpoint.kept_file(self.best.epoch)}; try a smaller --rate "
-                f"than {settings.rate}"
+                f"than {settings.rate}, with --overwrite"
             )
         return loss, right
 

@@ -19,6 +19,7 @@ from finetune.crossed import Crossed
 from finetune.refit import FOLDS
 from finetune.run import Run, write_atomic
 from quantize import recipes, results
+from quantize.report import no_better_than_a_guess
 
 if TYPE_CHECKING:
     from quantize.measured import Comparison, Measured
@@ -185,6 +186,7 @@ def _training(run: Run) -> list[str]:
 
 def _limits(run: Run, best: Measured) -> list[str]:
     low, high = best.evaluation.interval
+    guessed = no_better_than_a_guess(best.evaluation)
     worst = min(best.evaluation.per_class, key=lambda entry: entry["recall"])
     return [
         f"- {_strangers(run, best)}",
@@ -193,6 +195,7 @@ def _limits(run: Run, best: Measured) -> list[str]:
         "photos like these, and may be lower for others.",
         *crossed(run),
         f"- Weakest label: {worst['label']}, of which it finds {worst['recall']:.1%}.",
+        *(f"- {told[0].upper()}{told[1:]}." for told in guessed),
         f"- Calibration error {best.calibration_error:.3f}: how far "
         "its probabilities are from how often it is right.",
         "- What the photos show beyond their labels (light, place, kinds of things) "

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge.evaluate import Evaluation
 from finetune.run import write_atomic
 from quantize import picture
 
@@ -51,6 +52,7 @@ def table(comparison: Comparison) -> list[str]:
         "paired test of the drop",
         "needs: the oldest TensorFlow Lite with its operators"
         + (_refusal_note(files) if refusing else ""),
+        *no_better_than_a_guess(max(files, key=_accuracy).evaluation),
     ]
     for setting in comparison.settings:
         timed = [(file, file.at(setting)) for file in files]
@@ -61,6 +63,23 @@ def table(comparison: Comparison) -> list[str]:
             f"ms, MiB; on {where(comparison, setting)}",
         ]
     return lines
+
+
+def _accuracy(measured: Measured) -> float:
+    return measured.evaluation.accuracy
+
+
+def no_better_than_a_guess(evaluation: Evaluation) -> list[str]:
+    """A line where a file isn't surely better than always answering one label, as may
+    be where labels are very uneven; else none."""
+    often = max(evaluation.per_class, key=lambda entry: int(entry["photos"]))
+    share = often["photos"] / evaluation.photos
+    if evaluation.interval[0] > share:
+        return []
+    return [
+        f"always answering {often['label']} would be {share:.1%} right, too: this test "
+        "part cannot tell the best file from that"
+    ]
 
 
 def _columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -164,7 +164,7 @@ def test_nan_stops_with_the_step_and_keeps_the_last_good_weights(
     assert (tmp_path / "c" / "kept-0.npz").is_file()
 
 
-@pytest.mark.parametrize("damage", ["state.json", "epoch-0.index"])
+@pytest.mark.parametrize("damage", ["state.json", "epoch-0.index", "kept-0.npz"])
 def test_a_damaged_checkpoint_is_named(tmp_path: Path, damage: str) -> None:
     it = trainer(tmp_path / "c")
     it.start()

@@ -9,7 +9,7 @@ import pytest
 
 from edge.errors import EdgegraftError
 from edge.evaluate import score
-from quantize import decide
+from quantize import decide, report
 from quantize.timing import Setting
 from tests.quantize_room import LABELS
 
@@ -19,6 +19,23 @@ def judged(right: int, wrong: int, *, turned: int = 0):
     guess = np.array([0] * right + [1] * wrong)
     guess[:turned] = 1
     return score(np.eye(2, dtype=np.float32)[guess], np.zeros(right + wrong), LABELS)
+
+
+def uneven(cats: int, found: int):
+    """Of `cats` and 2 dogs all cats are recognised, and `found` of the dogs."""
+    truth = np.array([0] * cats + [1] * 2)
+    guess = np.array([0] * cats + [1] * found + [0] * (2 - found))
+    return score(np.eye(2, dtype=np.float32)[guess], truth, ("Cat", "dog"))
+
+
+def test_a_file_that_is_no_better_than_a_guess_is_told():
+    """Of 1 to 100 nearly every answer is right, whatever the network has learnt."""
+    for found in (0, 2):  # 98.0 and 100 % of 102: neither surely better than 98.0 %
+        (told,) = report.no_better_than_a_guess(uneven(100, found))
+        assert told.startswith("always answering Cat would be 98.0% right, too")
+    assert report.no_better_than_a_guess(uneven(4, 2))  # 6 photos tell nothing
+    even = score(np.eye(2)[np.arange(40) % 2], np.arange(40) % 2, ("Cat", "dog"))
+    assert report.no_better_than_a_guess(even) == []
 
 
 # -- the paired test ------------------------------------------------------------

@@ -1,0 +1,184 @@
+"""What goes wrong in a training, on the command line: one line, 2, nothing lost.
+
+Weights of another network: test_finetune_job; a worker that never comes up:
+test_finetune_workers; a module that is not there: test_backbones_hub.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import edgegraft
+from edge.errors import EdgegraftError
+from finetune import fit
+from finetune.epochs import Epoch
+from finetune.run import Run
+from tests.edge_models import network, save, with_card
+from tests.finetune_room import draw, drawn
+
+TINY = ("--backbone", "custom_cnn", "--size", "16", "--augment", "none")
+# Sixteen convolutions without batch norm: at a rate of 1 their products overflow
+DEEP = ("--set", "filters=[64,64,64,64]", "--set", "convolutions=4", "--rate", "1")
+DEEP += ("--set", "batch_norm=false", "--set", "pooling=max", "--set", "head=max")
+DEEP += ("--set", "dropout=0", "--epochs", "2", "--batch", "4", "--average", "0")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return drawn(tmp_path_factory.mktemp("bad") / "photos", 40)
+
+
+def refused(
+    capsys: pytest.CaptureFixture[str], verb: str, *argv: str | Path
+) -> tuple[str, str]:
+    """What the command says on both streams; 2, one line."""
+    capsys.readouterr()
+    assert edgegraft.main([verb, *map(str, argv)]) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("edgegraft: error: ") and err.count("\n") == 1, err
+    return out, err
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    return {
+        path.relative_to(folder): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def diverged(
+    photos: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
+    """The folder of a run that ended in NaN, and what its command raised."""
+    folder = tmp_path_factory.mktemp("diverged")
+    where = ("--artifacts", str(folder), "--run", "nan", "--debug")
+    with pytest.raises(EdgegraftError) as caught:
+        edgegraft.main(["finetune", str(photos), *TINY, *DEEP, *where])
+    return folder / "nan", str(caught.value)
+
+
+def test_a_loss_that_is_nan_keeps_the_last_good_weights(
+    diverged: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, told = diverged
+    assert "expected a finite loss, got nan in epoch 1, step " in told
+    kept = folder / "checkpoint" / "kept-0.npz"
+    assert f"the weights of epoch 0 are kept in {kept}" in told
+    assert "try a smaller --rate than 1.0, with --overwrite" in told
+    with np.load(kept) as weights:
+        assert all(np.isfinite(weights[name]).all() for name in weights.files)
+    assert Run.open(folder).config["status"] == "training"
+    again = ("--artifacts", folder.parent, "--run", "nan", "--resume")
+    assert told in refused(capsys, "finetune", *again)[1]  # and so it can be resumed
+
+
+@pytest.mark.parametrize("damaged", ["state.json", "epoch-0.index", "kept-0.npz"])
+def test_a_damaged_checkpoint_is_refused_before_training(
+    damaged: str,
+    diverged: tuple[Path, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The weights kept are needed at the end only, hours later."""
+    folder = shutil.copytree(diverged[0], tmp_path / "nan")
+    path = folder / "checkpoint" / damaged
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    before = files(folder)
+    again = ("--artifacts", tmp_path, "--run", "nan", "--resume")
+    out, err = refused(capsys, "finetune", *again)
+    assert f"expected a checkpoint of this run in {folder / 'checkpoint'}" in err
+    assert "start again with --overwrite" in err and "training" not in out
+    assert files(folder) == before
+
+
+def uneven(root: Path, blue: int, red: int) -> Path:
+    for label, count in (("blue", blue), ("red", red)):
+        for number in range(count):
+            seed = number + 1000 * (label == "red")
+            draw(root / label / f"{number:03}.png", seed, label)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("blue", "red", "told"),
+    [
+        (100, 1, "expected at least 2 photos of 'red', got 1; add some"),
+        (200, 2, "label 'red': expected at least 3 that can be read and differ"),
+    ],
+)
+def test_too_few_of_a_label_to_split(
+    blue: int, red: int, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = uneven(tmp_path / "photos", blue, red)
+    where = ("--artifacts", tmp_path / "runs")
+    assert told in refused(capsys, "build", root, *TINY, *where)[1]
+    assert not (tmp_path / "runs").exists()
+    assert len(list(root.rglob("*.png"))) == blue + red
+
+
+def test_a_hundred_to_one_is_trained_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """3 photos of 300, one in each part: what it reaches is what a guess would."""
+    root = uneven(tmp_path / "photos", 297, 3)
+    argv = ["build", str(root), *TINY, "--epochs", "1", "--set", "filters=[4]"]
+    argv += ["--artifacts", str(tmp_path / "runs"), "--run", "uneven"]
+    argv += ["--variants", "float32", "--familiarity", "none", "--threads", "1"]
+    assert edgegraft.main(argv) == 0
+    out = capsys.readouterr().out
+    assert "unbalanced: 207 photos of blue and 1 of red to train on" in out
+    assert "always answering blue would be 97.8% right, too" in out
+    card = (tmp_path / "runs" / "uneven" / "README.md").read_text(encoding="utf-8")
+    assert "- Always answering blue would be 97.8% right, too" in card
+
+
+def test_a_teacher_with_other_labels(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher = save(tmp_path / "rgb.tflite", with_card(network()))
+    where = ("--artifacts", tmp_path / "runs", "--teacher", teacher)
+    err = refused(capsys, "build", photos, *TINY, *where)[1]
+    assert "expected a teacher with the labels blue, red, got" in err
+    assert "with blue, green, red" in err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("emptied", [False, True])
+def test_a_label_missing_from_one_part(
+    emptied: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, part in enumerate(("train", "val", "test")):
+        for label in ("blue", "red"):
+            for number in range(3):
+                where = tmp_path / "photos" / part / label / f"{number}.png"
+                draw(where, 10 * seed + number + 100 * (label == "red"), label)
+    shutil.rmtree(tmp_path / "photos" / "test" / "red")
+    if emptied:
+        (tmp_path / "photos" / "test" / "red").mkdir()
+    runs = ("--artifacts", tmp_path / "runs")
+    err = refused(capsys, "build", tmp_path / "photos", *TINY, *runs)[1]
+    assert "the test photos of 'red': expected at least 1" in err and "got 0" in err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_module_that_is_not_there(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ("--artifacts", tmp_path / "runs", "--backbone", f"hub:{tmp_path}/none")
+    err = refused(capsys, "build", photos, *where)[1]
+    assert f"at {tmp_path}/none, got no such folder" in err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("pretrained", [False, True])
+def test_a_training_that_led_nowhere_is_said(pretrained: bool) -> None:
+    start = Epoch(0, None, None, 0.7, 0.5, 0.0, 1.0)
+    told = fit._verdict(SimpleNamespace(best=start, share=1.0), pretrained)
+    assert ("training made it no better" in told) != pretrained  # a probe is fitted
