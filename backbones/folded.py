@@ -106,21 +106,22 @@ def _walk(backbone: Any, folded: dict[Any, Any], image: Any) -> Any:
     return known[str(id(backbone.outputs[0]))][0]
 
 
-def logits(model: Any) -> Callable[..., Any]:
-    """image float32 [N, S, S, 3] -> logits float32 [N, L], for training `model`.
+def outputs(model: Any) -> Callable[..., tuple[Any, Any]]:
+    """image float32 [N, S, S, 3] -> features [N, D] and logits float32 [N, L].
 
-    Call it with `training=True` inside `tf.function`, once for each trace. A backbone
-    whose statistics are learnt, or that has nothing to fold, is called as Keras does.
+    For training `model`: call it with `training=True` inside `tf.function`, once for
+    each trace. A backbone whose statistics are learnt, or that has nothing to fold, is
+    called as Keras does.
     """
     backbone = model.get_layer(network.BACKBONE)
     folded = pairs(backbone) if is_frozen(model) and backbone.layers else {}
     if not folded:
-        plain: Callable[..., Any] = network.logit_model(model)
+        plain: Callable[..., tuple[Any, Any]] = network.feature_and_logit_model(model)
         return plain
 
-    def answer(image: Any, training: bool) -> Any:
+    def answer(image: Any, training: bool) -> tuple[Any, Any]:
         x = model.get_layer(network.SCALING)(image)
         x = _walk(backbone, folded, x)
-        return model.get_layer(network.LOGITS)(x, training=training)
+        return x, model.get_layer(network.LOGITS)(x, training=training)
 
     return answer

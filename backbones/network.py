@@ -92,6 +92,12 @@ def logit_model(model: Any) -> Any:
     return keras().Model(model.input, model.get_layer(LOGITS).output)
 
 
+def feature_and_logit_model(model: Any) -> Any:
+    """The part image -> features [N, D] and logits [N, L], sharing weights."""
+    head = model.get_layer(LOGITS)
+    return keras().Model(model.input, [head.input, head.output])
+
+
 def set_head(
     model: Any, kernel: npt.NDArray[np.float32], bias: npt.NDArray[np.float32]
 ) -> None:

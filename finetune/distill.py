@@ -12,8 +12,9 @@ its own is fitted afterwards, `finetune.calibrate`). A photo without a label has
 share 1. z need not be known: q is p ** (1 / T), normalised.
 
 `teacher_views` shows the teacher each photo in several fixed variations
-(`finetune.views`), which the student learns as well. A copy of a validation or test
-photo among the unlabelled ones is left out.
+(`finetune.views`), which the student learns as well. A teacher that is a run also
+shows what it sees (`finetune.hints`). A copy of a validation or test photo among the
+unlabelled ones is left out.
 
 Does not know: how the student is trained; whether an unlabelled photo shows any of
 the labels at all.
@@ -21,7 +22,7 @@ the labels at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from edge.errors import EdgegraftError
 from finetune import views
 from finetune.console import Console
 from finetune.examples import Examples, Floats, Ints, class_weights
+from finetune.hints import Directions
 from finetune.settings import Settings
 from finetune.teacher import Teacher, open_teacher, refuse_leaks
 
@@ -78,7 +80,8 @@ class Lesson:
         `open_teacher` and `unlabelled_photos`."""
         if settings.teacher is None:
             return None
-        teacher = open_teacher(Path(settings.teacher), labels)
+        hinting = settings.teacher_hints > 0
+        teacher = open_teacher(Path(settings.teacher), labels, seeing=hinting)
         if settings.unlabelled is None:
             return cls(teacher)
         return cls(teacher, unlabelled_photos(Path(settings.unlabelled)))
@@ -103,12 +106,16 @@ class Lesson:
         photos = [*split.part("train"), *more]
         rows = np.array([pixels.rows[photo.path] for photo in photos], np.int64)
         self._refuse_views(pixels.array, len(photos), settings)
-        answers = self._answers(photos, pixels, settings, console)
+        answers, hints = self._answers(photos, pixels, len(train), settings, console)
         answers = answers[:, [self.teacher.labels.index(x) for x in split.labels]]
         best = answers[: len(photos)].argmax(axis=1)
         truth = np.concatenate([train.truth, best[len(train) :]])
         agrees = float((best[: len(train)] == train.truth).mean())
         also = f", answers {len(more):,} photos without one" if self.unlabelled else ""
+        if hints is None and settings.teacher_hints:
+            console.say(
+                "  a file shows its answers alone; its run would show features, too"
+            )
         console.stage(
             f"teacher {self.teacher.name}: agrees with {agrees:.1%} of "
             f"{len(train):,} labels{also}"
@@ -118,6 +125,7 @@ class Lesson:
             "temperature": settings.teacher_temperature,
             "share": settings.teacher_share,
             "views": settings.teacher_views,
+            "hints": 0.0 if hints is None else settings.teacher_hints,
             "labelled": len(train),
             "unlabelled": len(more),
             "agrees_with_labels": agrees,
@@ -128,7 +136,7 @@ class Lesson:
         if train.weights is not None:
             weights = class_weights(truth, len(split.labels))[truth]
         array, rows = _with_views(pixels.array, rows, settings)
-        return Examples(array, rows, truth, soft=soft, weights=weights), record
+        return Examples(array, rows, truth, soft, weights, hints), record
 
     def _refuse_views(self, array: Pixels, count: int, settings: Settings) -> None:
         if settings.teacher_views == 1:
@@ -151,10 +159,13 @@ class Lesson:
         self,
         photos: Sequence[Photo],
         pixels: batches.Pixels,
+        labelled: int,
         settings: Settings,
         console: Console,
-    ) -> Floats:
-        """The teacher's probabilities, through its recipe: float32 [views * n, L]."""
+    ) -> tuple[Floats, Floats | None]:
+        """The teacher's probabilities, float32 [views * n, L], and its hints, float32
+        [views * n, width], or None; through its recipe. The first `labelled` photos
+        say which directions are wide."""
         seen = pixels
         if self.teacher.recipe != settings.recipe:
             with console.bar("decoding photos for the teacher") as bar:
@@ -169,18 +180,42 @@ class Lesson:
                     "which changed meanwhile; start again"
                 )
             rows = np.array([seen.rows[photo.path] for photo in photos], np.int64)
-            found: list[Floats] = []
-            done, total = 0, len(rows) * settings.teacher_views
             with console.bar("asking the teacher") as bar:
-                for view in range(settings.teacher_views):
-                    for some in _view(seen.array, rows, settings, view):
-                        found.append(self.teacher.answer(some))
-                        done += len(some)
-                        bar(done, total)
-            return np.concatenate(found)
+                return self._ask(seen.array, rows, labelled, settings, bar)
         finally:
             if seen is not pixels:
                 seen.close()
+
+    def _ask(
+        self,
+        array: Pixels,
+        rows: Ints,
+        labelled: int,
+        settings: Settings,
+        progress: Callable[[int, int], None],
+    ) -> tuple[Floats, Floats | None]:
+        see = self.teacher.see if settings.teacher_hints else None
+        answers: list[Floats] = []
+        hints: list[Floats] = []
+        directions: Directions | None = None
+        done, total = 0, len(rows) * settings.teacher_views
+        for view in range(settings.teacher_views):
+            features: list[Floats] = []
+            for some in _view(array, rows, settings, view):
+                if see is None:
+                    answers.append(self.teacher.answer(some))
+                else:
+                    answer, feature = see(some)
+                    answers.append(answer)
+                    features.append(feature)
+                done += len(some)
+                progress(done, total)
+            if features:
+                whole = np.concatenate(features)
+                if directions is None:
+                    directions = Directions(whole[:labelled], settings.seed)
+                hints.append(directions.hints(whole))
+        return np.concatenate(answers), np.concatenate(hints) if hints else None
 
 
 def _targets(answers: Floats, truth: Ints, labelled: int, settings: Settings) -> Floats:

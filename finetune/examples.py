@@ -11,6 +11,7 @@ Does not know: files of photos, networks.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,14 +24,25 @@ Ints = npt.NDArray[np.int64]
 BALANCES = ("none", "weights", "sampling")
 
 
+class Batch(NamedTuple):
+    """What a step learns: images uint8 [n, S, S, 3], targets float32 [n, L], weights
+    float32 [n], hints float32 [n, width], of width 0 where there are none."""
+
+    images: npt.NDArray[np.uint8]
+    targets: Floats
+    weights: Floats
+    hints: Floats
+
+
 @dataclass(frozen=True)
 class Examples:
     """Rows of a pixel array and what the network should say to them.
 
     array: uint8 [N, S, S, 3], maybe memory-mapped. rows, truth: int64 [n].
     soft: float32 [n, L], a teacher's probabilities, which replace the one-hot truth
-    and its smoothing; None without a teacher. weights: float32 [n], how much each
-    photo counts in the loss; None means all alike.
+    and its smoothing; None without a teacher. hints: float32 [n, width], what a
+    teacher sees in them (`finetune.hints`), or None. weights: float32 [n], how much
+    each photo counts in the loss; None means all alike.
     """
 
     array: npt.NDArray[np.uint8]
@@ -38,6 +50,7 @@ class Examples:
     truth: Ints
     soft: Floats | None = None
     weights: Floats | None = None
+    hints: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -60,6 +73,16 @@ class Examples:
         if self.weights is None:
             return np.ones(len(chosen), np.float32)
         return self.weights[chosen]
+
+    def batch(self, chosen: Ints, classes: int, smoothing: float) -> Batch:
+        """All of these examples that a step learns."""
+        hints = self.hints
+        return Batch(
+            self.pixels(chosen),
+            self.targets(chosen, classes, smoothing),
+            self.importance(chosen),
+            np.zeros((len(chosen), 0), np.float32) if hints is None else hints[chosen],
+        )
 
 
 def class_weights(truth: Ints, classes: int) -> Floats:

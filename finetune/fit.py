@@ -137,7 +137,6 @@ def fit(
     *,
     resume: bool,
     time_left: Callable[[], float] | None = None,
-    teacher: Any = None,
     workers: Workers = ALONE,
     on_features: Callable[[Floats], None] | None = None,
 ) -> tuple[Any, Trainer]:
@@ -173,7 +172,6 @@ def fit(
         val,
         from_probe=pretrained,
         checkpoint=run.folder / "checkpoint",
-        teacher=teacher,
         workers=workers,
         mirrored=mirrored,
         time_left=time_left,

@@ -112,6 +112,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="of the teacher in what is learnt; the rest is the label (default: "
         f"{default.teacher_share:g})",
     )
+    add(
+        "--teacher-hints",
+        type=float,
+        metavar="WEIGHT",
+        help="of what a teacher that is a run sees in a photo, beside what it answers "
+        f"(default: {default.teacher_hints:g}; 0 is off)",
+    )
     add("--label-smoothing", type=float, help="0 is off")
     add(
         "--time-limit",

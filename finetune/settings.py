@@ -33,7 +33,8 @@ class Settings:
     it is trained in; what is kept is float32. familiarity: how a photo unlike the
     training photos is told. negatives: a folder of examples of what is not wanted.
     teacher: a run folder or `.tflite` whose soft answers are learnt; unlabelled: a
-    folder of photos that it answers, too; teacher_*: see `finetune.distill`.
+    folder of photos that it answers, too; teacher_*: see `finetune.distill`
+    and `finetune.hints`.
     """
 
     backbone: str = "mobilenet_v2_0.35"
@@ -59,6 +60,7 @@ class Settings:
     teacher_temperature: float = 2.0
     teacher_share: float = 0.9
     teacher_views: int = 1
+    teacher_hints: float = 2.0
     val: float = 0.15
     test: float = 0.15
     familiarity: str = "prototypes"
@@ -108,6 +110,8 @@ class Settings:
         times = self.teacher_views
         expect("teacher-share", "above 0 and at most 1", share, 0 < share <= 1)
         expect("teacher-views", "1 to 100", times, 1 <= times <= 100)
+        hints = self.teacher_hints
+        expect("teacher-hints", "0 to 100", hints, 0 <= hints <= 100)
         expect("teacher-temperature", "0.5 to 20", degrees, 0.5 <= degrees <= 20)
         if self.unlabelled is not None and self.teacher is None:
             raise EdgegraftError(

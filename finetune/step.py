@@ -1,6 +1,6 @@
 """One step of training: a batch in, weights a little better.
 
-    pixels -> augmentation -> (teacher) -> network -> weighted cross-entropy -> Adam
+    pixels -> augmentation -> network -> weighted cross-entropy -> Adam
 
 Everything random in it is drawn from the seed it is given, so a step can be repeated.
 It runs on every replica of a `tf.distribute` strategy; each takes its share of the
@@ -22,6 +22,8 @@ from backbones.keras import keras, tensorflow
 from data.augment import Augmentation, augment
 from data.mix import mix
 from finetune.average import Average
+from finetune.examples import Batch
+from finetune.hints import Follower
 from finetune.schedule import Group
 
 CLIP = 1.0  # of the norm of all gradients of a group
@@ -37,10 +39,8 @@ def _optimizer(group: Group) -> Any:
 class Step:
     """Call it with a batch; the weights of `model` change in place.
 
-    teacher: maps the augmented pixels, float32 [n, S, S, 3], to the probabilities
-    [n, L] that replace the batch's targets (a consistent teacher sees what the student
-    sees: Beyer et al. 2022, arXiv:2106.05237). strategy: a `tf.distribute` strategy
-    under whose scope the model was made.
+    follower: draws the network's features towards the batch's hints; made, as the
+    model, under the scope of `strategy`, a `tf.distribute` strategy.
     """
 
     def __init__(
@@ -50,40 +50,31 @@ class Step:
         average: Average,
         how: Augmentation,
         *,
-        teacher: Any = None,
+        follower: Follower | None = None,
         strategy: Any = None,
     ) -> None:
         tf = tensorflow()
         self._strategy = strategy or tf.distribute.get_strategy()
-        self._logits = folded.logits(model)
+        self._outputs = folded.outputs(model)
         self._groups, self._average = tuple(groups), average
-        self._how, self._teacher = how, teacher
+        self._how, self._follower = how, follower
         with self._strategy.scope():
             self.optimizers = [_optimizer(group) for group in self._groups]
         self._compiled = tf.function(self._on_all_replicas)
 
     def __call__(
-        self,
-        images: npt.NDArray[np.uint8],
-        targets: npt.NDArray[np.float32],
-        weights: npt.NDArray[np.float32],
-        *,
-        rate: float,
-        seed: tuple[int, int],
+        self, batch: Batch, *, rate: float, seed: tuple[int, int]
     ) -> tuple[float, float]:
-        """images uint8 [n, S, S, 3], targets float32 [n, L], weights float32 [n].
-
-        Returns the weighted loss (nats) and the share of the photos whose likeliest
-        answer is the target's.
-        """
+        """The weighted loss of the answers (nats; that of all where it isn't finite),
+        and the share of the photos whose likeliest answer is the target's."""
         tf = tensorflow()
         for optimizer, group in zip(self.optimizers, self._groups, strict=True):
             optimizer.learning_rate.assign(rate * group.pace)
-        batch = tuple(self._share(part) for part in (images, targets, weights))
-        total = max(float(weights.sum()), 1e-12)
-        scale = np.array([1 / total, 1 / len(images)], np.float32)
+        total = max(float(batch.weights.sum()), 1e-12)
+        scale = np.array([1 / total, 1 / len(batch.images)], np.float32)
+        shares = Batch(*(self._share(part) for part in batch))
         loss, right = self._compiled(
-            *batch, tf.constant(scale), tf.constant(seed, tf.int32)
+            shares, tf.constant(scale), tf.constant(seed, tf.int32)
         )
         return float(loss), float(right)
 
@@ -99,36 +90,36 @@ class Step:
 
         return strategy.experimental_distribute_values_from_function(share)
 
-    def _on_all_replicas(
-        self, images: Any, targets: Any, weights: Any, scale: Any, seed: Any
-    ) -> Any:
+    def _on_all_replicas(self, batch: Batch, scale: Any, seed: Any) -> Any:
         tf, strategy = tensorflow(), self._strategy
-        found = strategy.run(
-            self._on_one_replica, args=(images, targets, weights, scale, seed)
-        )
+        found = strategy.run(self._on_one_replica, args=(batch, scale, seed))
         self._average.update()
         add = tf.distribute.ReduceOp.SUM
         return tuple(strategy.reduce(add, value, axis=None) for value in found)
 
-    def _on_one_replica(
-        self, images: Any, targets: Any, weights: Any, scale: Any, seed: Any
-    ) -> Any:
+    def _on_one_replica(self, batch: Any, scale: Any, seed: Any) -> Any:
         tf = tensorflow()
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         seed = seed + tf.stack([0, replica])
-        pixels = augment(tf.cast(images, tf.float32), self._how, seed)
-        if self._teacher is not None:
-            targets = tf.stop_gradient(self._teacher(pixels, training=False))
-        pixels, targets = mix(pixels, targets, self._how, seed)
+        pixels = augment(tf.cast(batch.images, tf.float32), self._how, seed)
+        wanted = tf.concat([batch.targets, batch.hints], axis=1)
+        pixels, wanted = mix(pixels, wanted, self._how, seed)
+        widths = [batch.targets.shape[1], batch.hints.shape[1]]
+        targets, hints = tf.split(wanted, widths, axis=1)
         variables = [v for group in self._groups for v in group.variables]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
-            logits = tf.cast(self._logits(pixels, training=True), tf.float32)
+            features, logits = self._outputs(pixels, training=True)
+            logits = tf.cast(logits, tf.float32)
             losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
-            loss = tf.reduce_sum(losses * weights) * scale[0]
+            loss = shown = tf.reduce_sum(losses * batch.weights) * scale[0]
+            if self._follower is not None:
+                losses = self._follower.losses(features, hints)
+                loss += tf.reduce_sum(losses * batch.weights) * scale[0]
         gradients = iter(tape.gradient(loss, variables))
         for optimizer, group in zip(self.optimizers, self._groups, strict=True):
             own = [(next(gradients), variable) for variable in group.variables]
             optimizer.apply_gradients(own)
         right = tf.equal(tf.argmax(logits, axis=1), tf.argmax(targets, axis=1))
-        return loss, tf.reduce_sum(tf.cast(right, tf.float32)) * scale[1]
+        right = tf.reduce_sum(tf.cast(right, tf.float32)) * scale[1]
+        return tf.where(tf.math.is_finite(loss), shown, loss), right

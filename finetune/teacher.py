@@ -13,22 +13,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from backbones import network
+from backbones.keras import keras, tensorflow
 from data.split import Split
 from edge.classifier import Classifier
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe
 from edge.quiet import without_chatter
-from finetune import features
 from finetune.examples import Floats
 from finetune.run import Run
 
 _FILE = "exports/float32.tflite"
 
+See = Callable[[npt.NDArray[np.uint8]], tuple[Floats, Floats]]
+
 
 @dataclass(frozen=True)
 class Teacher:
     """Who answers. `answer(pixels)` gives probabilities [n, L] in the order of
-    `labels`, for uint8 pixels [n, H, W, 3] made by `recipe`.
+    `labels`, for uint8 pixels [n, H, W, 3] made by `recipe`. `see(pixels)` gives these
+    and the features [n, D] they come from; None for a file, which shows answers only.
 
     `trained_on`: sha256 of its training photos, None where nobody wrote them down.
     `fitted_to`: of its validation photos, where its head learnt from them at the end
@@ -41,17 +45,20 @@ class Teacher:
     answer: Callable[[npt.NDArray[np.uint8]], Floats]
     trained_on: frozenset[str] | None = None
     fitted_to: frozenset[str] = frozenset()
+    see: See | None = None
 
 
-def open_teacher(path: Path, labels: Sequence[str]) -> Teacher:
+def open_teacher(path: Path, labels: Sequence[str], *, seeing: bool = False) -> Teacher:
     """A run folder or a `.tflite` file that knows exactly these labels.
 
-    A run answers through its float32 file, or its network where it has none.
-    EdgegraftError for another thing, or other labels.
+    A run answers through its float32 file, or through its network where it has no file
+    or is to show its features, too (`seeing`). EdgegraftError for another thing, or
+    other labels.
     """
     if path.is_dir():
         run, file = Run.open(path), path / _FILE
-        found = _of_file(file) if file.is_file() else _of_network(run, run.model())
+        by_file = file.is_file() and not seeing
+        found = _of_file(file) if by_file else _of_network(run, run.model())
         teacher = replace(
             found,
             name=str(path),
@@ -78,10 +85,22 @@ def _of_file(path: Path) -> Teacher:
 
 
 def _of_network(run: Run, model: Any) -> Teacher:
-    def answer(pixels: npt.NDArray[np.uint8]) -> Floats:
-        return features.compute(model, pixels, np.arange(len(pixels)))
+    tf = tensorflow()
+    both = keras().Model(
+        model.input, [model.output, network.feature_model(model).output]
+    )
+    forward = tf.function(
+        lambda images: both(tf.cast(images, tf.float32), training=False),
+        reduce_retracing=True,
+    )
 
-    return Teacher(run.name, run.labels, run.recipe, answer)
+    def see(pixels: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
+        answers, features = forward(tf.constant(pixels))
+        return answers.numpy(), tf.cast(features, tf.float32).numpy()
+
+    return Teacher(
+        run.name, run.labels, run.recipe, lambda pixels: see(pixels)[0], see=see
+    )
 
 
 def _digests(split: Split, part: str) -> frozenset[str]:

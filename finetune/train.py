@@ -16,6 +16,7 @@ Does not know: files of photos, plots, calibration.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -35,9 +36,10 @@ from finetune.average import Average, decay_for
 from finetune.checkpoint import Checkpoint
 from finetune.epochs import Epoch
 from finetune.examples import Examples
+from finetune.hints import Follower
 from finetune.interpolate import Point
 from finetune.probe import log_loss
-from finetune.schedule import groups, rate_at
+from finetune.schedule import Group, groups, rate_at
 from finetune.settings import Settings
 from finetune.step import Step
 from finetune.workers import ALONE, Workers
@@ -50,10 +52,9 @@ class Trainer:
 
     from_probe: the network that `start` finds is a fitted one, worth staying near.
     After `run`, `best` tells of the network as it is then.
-    teacher: see `finetune.step.Step`. time_left: seconds that training may still take;
-    None without a limit. workers: who trains; `mirrored` is then the same network,
-    made in their strategy's scope, and trained in place of `model`, which is judged
-    and kept on this worker alone.
+    time_left: seconds that training may still take; None without a limit. workers: who
+    trains; `mirrored` is then the same network, made in their strategy's scope, and
+    trained in place of `model`, which is judged and kept on this worker alone.
     """
 
     def __init__(
@@ -65,7 +66,6 @@ class Trainer:
         *,
         from_probe: bool,
         checkpoint: Path,
-        teacher: Any = None,
         workers: Workers = ALONE,
         mirrored: Any = None,
         time_left: Callable[[], float] | None = None,
@@ -92,20 +92,37 @@ class Trainer:
         self._classes = int(self._logits.output_shape[-1])
         decay = decay_for(settings.average, self.steps) if settings.average else 0.0
         self.average = Average(self._trained.weights, decay)
+        paces, more = groups(self._trained, settings.rate_decay), {}
+        self.follower = self._follower()
+        if self.follower is not None:
+            paces = (*paces, Group(1.0, tuple(self.follower.variables)))
+            more["hints"] = self.follower.map
         self._step = Step(
             self._trained,
-            groups(self._trained, settings.rate_decay),
+            paces,
             self.average,
             preset(settings.augment),
-            teacher=teacher,
+            follower=self.follower,
             strategy=workers.strategy,
         )
         tracked = tensorflow().train.Checkpoint(
             model=self._trained,
             optimizers=self._step.optimizers,
             average=self.average.saved,
+            **more,
         )
         self.checkpoint = Checkpoint(checkpoint, tracked)
+
+    def _follower(self) -> Follower | None:
+        """What follows the teacher's hints, where there are any."""
+        if self.train.hints is None:
+            return None
+        scope = contextlib.nullcontext()
+        if self.workers.strategy is not None:
+            scope = self.workers.strategy.scope()
+        with scope:
+            width = self.train.hints.shape[1]
+            return Follower(self._trained, width, self.settings.teacher_hints)
 
     # -- state -----------------------------------------------------------------
     def resume(self) -> bool:
@@ -182,9 +199,7 @@ class Trainer:
         settings = self.settings
         position = (number - 1) * self.steps + step
         loss, right = self._step(
-            self.train.pixels(chosen),
-            self.train.targets(chosen, self._classes, settings.label_smoothing),
-            self.train.importance(chosen),
+            self.train.batch(chosen, self._classes, settings.label_smoothing),
             rate=rate_at(position, self.planned * self.steps, settings.rate),
             seed=(settings.seed, position),
         )

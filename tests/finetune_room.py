@@ -35,16 +35,20 @@ BASE = Settings(
 )
 
 
-def examples(count: int = 40, seed: int = 0) -> Examples:
+def examples(count: int = 40, seed: int = 0, hints: int = 0) -> Examples:
+    """hints: how many numbers of a teacher's sight come with each."""
     random = np.random.default_rng(seed)
     photos = random.integers(0, 170, (count, SIZE, SIZE, 3))
     truth = np.arange(count) % 2
     photos[truth == 0, :, :, 0] += 40
     photos[truth == 1, :, :, 2] += 40
-    return Examples(photos.astype(np.uint8), np.arange(count), truth)
+    seen = random.normal(size=(count, hints)).astype(np.float32) if hints else None
+    return Examples(photos.astype(np.uint8), np.arange(count), truth, hints=seen)
 
 
-def trainer(folder: Path, settings: Settings = BASE) -> Trainer:
+def trainer(
+    folder: Path, settings: Settings = BASE, train: Examples | None = None
+) -> Trainer:
     seed_everything(settings.seed)
     record = registry.get("custom_cnn")
     config = custom_cnn.from_mapping(settings.cnn or {}, "test")
@@ -53,7 +57,7 @@ def trainer(folder: Path, settings: Settings = BASE) -> Trainer:
     return Trainer(
         model,
         settings,
-        examples(),
+        train or examples(),
         examples(20, seed=1),
         from_probe=False,
         checkpoint=folder,

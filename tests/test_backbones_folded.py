@@ -36,7 +36,7 @@ def logits_and_gradients(model: Any, function: Any) -> tuple[Any, list[Any]]:
     @tf.function
     def found() -> Any:
         with tf.GradientTape() as tape:
-            logits = function(tf.constant(photos), training=True)
+            _, logits = function(tf.constant(photos), training=True)
             loss = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
         return logits, tape.gradient(loss, model.trainable_variables)
 
@@ -46,8 +46,10 @@ def logits_and_gradients(model: Any, function: Any) -> tuple[Any, list[Any]]:
 
 def assert_alike(model: Any) -> None:
     vary(model)
-    expected, theirs = logits_and_gradients(model, network.logit_model(model))
-    logits, mine = logits_and_gradients(model, folded.logits(model))
+    expected, theirs = logits_and_gradients(
+        model, network.feature_and_logit_model(model)
+    )
+    logits, mine = logits_and_gradients(model, folded.outputs(model))
     assert np.abs(expected).max() > 0.01
     np.testing.assert_allclose(logits, expected, atol=ROUNDING * np.abs(expected).max())
     for got, wanted in zip(mine, theirs, strict=True):
@@ -110,5 +112,5 @@ def test_learnt_statistics_are_not_folded() -> None:
     means = next(w for w in model.weights if "moving_mean" in w.name)
     before = means.numpy()
     photo = np.full((1, SIZE, SIZE, 3), 99.0, np.float32)
-    folded.logits(model)(photo, training=True)
+    folded.outputs(model)(photo, training=True)
     assert not np.array_equal(means.numpy(), before)

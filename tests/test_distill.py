@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from backbones import network
 from data import batches
 from data.augment import preset
 from data.folder import scan
@@ -18,8 +19,11 @@ from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe
 from finetune import distill, views
 from finetune.examples import Examples
+from finetune.features import compute
+from finetune.hints import MOST, Directions
 from finetune.settings import Settings
 from finetune.teacher import Teacher, open_teacher, refuse_leaks
+from tests import finetune_room as tiny
 from tests import quantize_room as room
 
 RECIPE = InputRecipe(room.SIZE, room.SIZE)
@@ -167,6 +171,71 @@ def test_a_view_is_the_same_at_any_size() -> None:
 def _resized(photo: Any, size: int) -> Any:
     image = Image.fromarray(photo.astype(np.uint8))
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+
+
+# -- hints -----------------------------------------------------------------------
+
+
+def test_hints_are_the_widest_directions_at_length_one() -> None:
+    random = np.random.default_rng(0)
+    wide = random.normal(0, 3, (50, 2))
+    features = np.hstack([wide, random.normal(0, 1e-3, (50, 5))]) + 100.0
+    directions = Directions(features.astype(np.float32), seed=0)
+    hints = directions.hints(features.astype(np.float32))
+    assert hints.shape == (50, 7) and hints.dtype == np.float32
+    np.testing.assert_allclose((hints**2).sum(axis=1), 1, atol=1e-5)
+    many = random.normal(0, 1, (200, 90)).astype(np.float32)
+    assert Directions(many, seed=0).hints(many[:3]).shape == (3, MOST)
+    few = Directions(many[:5], seed=0)
+    assert few.hints(many[:2]).shape == (2, 4), "5 photos span 4 directions"
+
+
+def test_a_teacher_that_is_a_run_gives_hints_for_every_view(photos: Any) -> None:
+    _, pixels, split, train = photos
+
+    def see(some: Any) -> Any:
+        return redness(some), some.astype(np.float32).mean(axis=(1, 2))
+
+    settings = replace(SETTINGS, teacher_views=2, augment="standard")
+    seeing = replace(TEACHER, see=see)
+    learnt, record = distill.Lesson(seeing).teach(
+        train, split, pixels, settings, Quiet()
+    )
+    assert learnt.hints is not None and len(learnt.hints) == 2 * len(train)
+    assert record["hints"] == settings.teacher_hints > 0
+    own = Directions(see(train.pixels(np.arange(len(train))))[1], settings.seed)
+    shown = learnt.pixels(np.arange(len(learnt)))
+    np.testing.assert_allclose(learnt.hints, own.hints(see(shown)[1]), atol=1e-4)
+    batch = learnt.batch(np.array([3, 1]), 2, 0.0)
+    np.testing.assert_array_equal(batch.hints, learnt.hints[[3, 1]])
+    off = replace(settings, teacher_hints=0.0)
+    learnt, record = distill.Lesson(seeing).teach(train, split, pixels, off, Quiet())
+    assert learnt.hints is None and record["hints"] == 0
+    console = Quiet()
+    _, record = distill.Lesson(TEACHER).teach(train, split, pixels, settings, console)
+    assert record["hints"] == 0
+    assert any("its run would show features" in line for line in console.lines)
+
+
+def test_a_student_comes_to_see_what_its_teacher_sees(tmp_path: Path) -> None:
+    """The hint tells bright photos from dark ones, which no answer asks for."""
+    settings = replace(tiny.BASE, augment="none", epochs=30, patience=30, rate=2e-2)
+    settings = replace(settings, average=0.0, teacher_hints=2.0)
+    train = tiny.examples(hints=2)
+    assert train.hints is not None
+    brightness = train.array.mean(axis=(1, 2, 3))
+    train.hints[:] = np.where(brightness > np.median(brightness), 1, -1)[:, None]
+    it = tiny.trainer(tmp_path / "c", settings, train=train)
+
+    def far() -> float:
+        features = compute(network.feature_model(it.model), train.array, train.rows)
+        assert it.follower is not None
+        return float(np.mean(it.follower.losses(features, train.hints))) / 2.0
+
+    before = far()
+    it.start()
+    it.run(tiny.quiet)
+    assert before > 0.6 and far() < 0.3
 
 
 # -- who may teach ----------------------------------------------------------------

@@ -15,7 +15,7 @@ from finetune.examples import Examples
 from finetune.schedule import set_trainable
 from finetune.settings import Settings
 from finetune.train import Trainer
-from tests.finetune_room import BASE, quiet, trainer, weights_of
+from tests.finetune_room import BASE, examples, quiet, trainer, weights_of
 
 
 def test_it_learns_and_loads_its_best_epoch(tmp_path: Path) -> None:
@@ -30,10 +30,11 @@ def test_it_learns_and_loads_its_best_epoch(tmp_path: Path) -> None:
     assert loss == pytest.approx(it.best.val_loss, abs=1e-5)
 
 
+@pytest.mark.parametrize("hints", [0, 6])
 def test_a_run_stopped_after_an_epoch_ends_as_an_undisturbed_one(
-    tmp_path: Path,
+    tmp_path: Path, hints: int
 ) -> None:
-    whole = trainer(tmp_path / "whole")
+    whole = trainer(tmp_path / "whole", train=examples(hints=hints))
     whole.start()
     whole.run(quiet)
 
@@ -44,11 +45,11 @@ def test_a_run_stopped_after_an_epoch_ends_as_an_undisturbed_one(
         if epoch == 3 and step == 2:  # in the middle of an epoch
             raise Stop
 
-    first = trainer(tmp_path / "stopped")
+    first = trainer(tmp_path / "stopped", train=examples(hints=hints))
     first.start()
     with pytest.raises(Stop):
         first.run(stop)
-    second = trainer(tmp_path / "stopped")
+    second = trainer(tmp_path / "stopped", train=examples(hints=hints))
     second.model.set_weights([w * 0 + 9 for w in weights_of(second.model)])
     assert second.resume() and len(second.history) == 3
     second.run(quiet)
