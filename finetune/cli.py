@@ -18,20 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import EdgegraftError
+from finetune.defaults import defaults
 from finetune.options import add_options
 from finetune.settings import Settings
 from finetune.workers import VARIABLE
-
-FROM_SCRATCH: dict[str, Any] = {
-    "weights": "none",
-    "augment": "standard",
-    "unfreeze": "all",
-    "epochs": 24,
-    "batch": 16,
-    "rate": 3e-3,
-    "label_smoothing": 0.0,
-    "patience": 12,
-}
 
 
 def settings_from(args: argparse.Namespace) -> Settings:
@@ -53,8 +43,8 @@ def settings_from(args: argparse.Namespace) -> Settings:
         raise EdgegraftError(
             f"expected --cnn and --set with --backbone custom_cnn, got {backbone}"
         )
-    size = {"size": registry.get(backbone).default_size}
     scratch = backbone == "custom_cnn" or given.get("weights") == "none"
+    unsaid = defaults(registry.get(backbone), scratch=scratch)
     given["backbone"] = backbone
     for name in (
         "teacher",
@@ -63,7 +53,7 @@ def settings_from(args: argparse.Namespace) -> Settings:
     ):  # found from any folder, for --resume
         if name in given:
             given[name] = str(Path(given[name]).resolve())
-    return Settings(**{**(FROM_SCRATCH if scratch else {}), **size, **cnn, **given})
+    return Settings(**{**unsaid, **cnn, **given})
 
 
 def run_folder(args: argparse.Namespace, settings: Settings) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from finetune.defaults import FROM_SCRATCH, LARGE_RATE, SMALL, SMALL_RATE
 from finetune.examples import BALANCES
 from finetune.precision import PRECISIONS
 from finetune.settings import FAMILIARITY, Settings
@@ -58,7 +59,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         help=f"photos in a step (default: {default.batch}, from scratch 16)",
     )
-    add("--rate", type=float, help="peak learning rate")
+    add(
+        "--rate",
+        type=float,
+        help=f"peak learning rate (default: {LARGE_RATE:g}, below {SMALL:,} parameters "
+        f"{SMALL_RATE:g}, from scratch {FROM_SCRATCH['rate']:g})",
+    )
     add(
         "--rate-decay",
         type=float,

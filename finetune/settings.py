@@ -25,7 +25,8 @@ class Settings:
     """The configuration of a run; what is None is decided by the backbone.
 
     size: pixels of the square input. unfreeze: which part of a pretrained backbone is
-    trained after the probe. rate: peak learning rate of Adam. val, test: fractions of
+    trained after the probe. rate: peak learning rate of Adam
+    (`finetune.defaults` has one for each network). val, test: fractions of
     the photos, where the user gave no such part. patience: epochs without a better
     validation result before training stops. rate_decay: the rate of the lowest trained
     layers, as a fraction of the head's. average: memory of the weights' moving average,

@@ -30,16 +30,16 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from finetune.cli import FROM_SCRATCH  # noqa: E402
+from backbones import registry  # noqa: E402
 from finetune.console import Console  # noqa: E402
+from finetune.defaults import defaults  # noqa: E402
 from finetune.job import finetune  # noqa: E402
 from finetune.settings import Settings  # noqa: E402
 from tests.benchmarks.finetune_gain import interval, right  # noqa: E402
 
 TEACHER = {"backbone": "mobilenet_v2_1.0"}
-LONG = {"epochs": 60, "patience": 60}
 ALONE: dict[str, dict[str, Any]] = {
-    "custom_cnn": {**FROM_SCRATCH, **LONG, "size": 96},
+    "custom_cnn": {"epochs": 60, "patience": 60},
     "mobilenet_v2_0.35": {},
 }
 # As in the README's section on distillation
@@ -58,7 +58,9 @@ TAUGHT: dict[str, dict[str, Any]] = {
 def trained(photos: Path, folder: Path, part: str, values: dict[str, Any]) -> Any:
     """(which photos of the part the float32 file answers rightly, seconds)."""
     started = time.perf_counter()
-    settings = Settings.from_dict(values)
+    record = registry.get(values["backbone"])
+    unsaid = defaults(record, scratch=record.name == "custom_cnn")
+    settings = Settings.from_dict({**unsaid, **values})
     _, prepared, model = finetune(photos, settings, folder, Console(json=True))
     seconds = time.perf_counter() - started
     with prepared.pixels:

@@ -34,8 +34,8 @@ from backbones import registry, weights  # noqa: E402
 from data import batches  # noqa: E402
 from data.folder import scan  # noqa: E402
 from edge.classifier import Classifier  # noqa: E402
-from finetune.cli import FROM_SCRATCH  # noqa: E402
 from finetune.console import Console  # noqa: E402
+from finetune.defaults import defaults  # noqa: E402
 from finetune.examples import Examples  # noqa: E402
 from finetune.fit import fit  # noqa: E402
 from finetune.run import Run  # noqa: E402
@@ -124,9 +124,9 @@ def main() -> int:
         name: json.loads(value)
         for name, _, value in (s.partition("=") for s in args.set)
     }
-    scratch = FROM_SCRATCH if args.backbone == "custom_cnn" else {}
-    size = registry.get(args.backbone).default_size
-    settings = Settings(**{"size": size, **scratch, **given, "backbone": args.backbone})
+    scratch = args.backbone == "custom_cnn"
+    unsaid = defaults(registry.get(args.backbone), scratch=scratch)
+    settings = Settings(**{**unsaid, **given, "backbone": args.backbone})
     root = Path(assets) / "photos" / "cats_dogs"
     sources = [scan(root / part) for part in ("train", "test")[: 1 + args.test]]
     found = []
