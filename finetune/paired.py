@@ -1,7 +1,9 @@
 """Two sets of answers to the same photos: is the one better, or is it chance?
 
-McNemar's test (1947) in its exact, two-sided, binomial form: only photos that one of
-the two gets right and the other wrong count.
+Of right and wrong: McNemar's test (1947) in its exact, two-sided, binomial form, where
+only photos that one of the two gets right and the other wrong count. Of losses: the
+one-standard-error rule (Breiman et al. 1984, "Classification and Regression Trees"),
+with the error of the paired difference.
 
 It does not know: what gave the answers.
 """
@@ -31,3 +33,9 @@ def mcnemar(before: Right, after: Right) -> Flips:
     lost, gained = int((before & ~after).sum()), int((after & ~before).sum())
     flips = lost + gained
     return Flips(lost, gained, float(binomtest(gained, flips).pvalue) if flips else 1.0)
+
+
+def as_good(losses: npt.NDArray[np.floating], best: npt.NDArray[np.floating]) -> bool:
+    """Whether the mean of losses [N] is within one standard error of the best's."""
+    more = losses - best
+    return bool(more.mean() <= more.std(ddof=1) / len(more) ** 0.5)

@@ -40,10 +40,15 @@ def softmax(logits: Floats) -> Floats:
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 
 
-def log_loss(logits: Floats, truth: npt.NDArray[np.int64]) -> float:
-    """Mean negative log likelihood in nats of logits [N, L] for truth [N]."""
+def log_losses(logits: Floats, truth: npt.NDArray[np.int64]) -> Floats:
+    """Negative log likelihood in nats of logits [N, L] for truth [N]: [N]."""
     chosen = softmax(logits)[np.arange(len(truth)), truth]
-    return float(-np.log(np.maximum(chosen, 1e-12)).mean())
+    return np.asarray(-np.log(np.maximum(chosen, 1e-12)))
+
+
+def log_loss(logits: Floats, truth: npt.NDArray[np.int64]) -> float:
+    """The mean of `log_losses`."""
+    return float(log_losses(logits, truth).mean())
 
 
 def _head(fitted: Any, classes: int) -> tuple[Floats, Floats]:

@@ -7,6 +7,8 @@ Does not know: why it is left out, what a person typed.
 
 from __future__ import annotations
 
+from backbones import registry
+from finetune.defaults import defaults
 from finetune.settings import Settings
 
 # Of the epochs alone; the probe has a penalty of its own and learns no soft answers
@@ -21,12 +23,14 @@ OF_EPOCHS = (
     "patience",
     "teacher_temperature",
     "teacher_share",
+    "teacher_hints",
 )
 
 
 def without_epochs(settings: Settings, *, time_limit: bool = False) -> list[str]:
     """Options, as they are typed, that differ from the default and do nothing."""
-    default, varied = Settings(), settings.teacher_views > 1
+    own = defaults(registry.get(settings.backbone), scratch=False)
+    default, varied = Settings(**own), settings.teacher_views > 1
     found = [
         f"--{name.replace('_', '-')} {getattr(settings, name)}"
         for name in OF_EPOCHS

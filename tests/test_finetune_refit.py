@@ -208,6 +208,8 @@ def test_options_that_do_nothing_without_fine_tuning_are_named(
     told = "  without fine-tuning --epochs 3, --balance sampling have no effect"
     assert f"{told} (--unfreeze none leaves it out)" in heard.lines
     assert without_epochs(Settings(seed=3, size=96, balance="weights")) == []
+    large = Settings(backbone="mobilenet_v2_1.0", rate=5e-5)  # its own default
+    assert without_epochs(large) == []
     varied = Settings(teacher="run", teacher_views=2, augment="light", rate=1e-3)
     assert without_epochs(varied, time_limit=True) == ["--rate 0.001", "--time-limit"]
     alone = Settings(teacher="run", teacher_share=0.5)

@@ -111,10 +111,19 @@ def test_between_two_networks() -> None:
     truth = np.arange(40) % 2
     signs = np.where(truth[:, None] == np.arange(2), 1.0, -1.0).astype(np.float32)
     noise = np.random.default_rng(0).normal(0, 1, (40, 2)).astype(np.float32)
-    best = interpolate.choose(lambda share: signs - noise * abs(share - 0.75), truth)
-    assert best[0].share == 0.75 and best[0].val_accuracy == 1.0
+    for wanted in (0.75, 0.25, 0.0):  # the others are plainly worse
+        kept, tried = interpolate.choose(
+            lambda share, best=wanted: signs - 3 * noise * abs(share - best), truth
+        )
+        assert kept.share == wanted and kept.val_accuracy == 1.0
+        assert [point.share for point in tried] == list(interpolate.SHARES)
     alike = interpolate.choose(lambda share: signs, truth)
-    assert alike[0].share == 0.0  # nothing gained: the probe stays
+    assert alike[0].share == interpolate.USUAL
+    slip, end = signs.copy(), signs.copy()
+    slip[3] *= -1
+    end[5] *= -0.9  # another mistake, a little less sure: better by chance
+    kept, tried = interpolate.choose(lambda share: end if share == 1 else slip, truth)
+    assert kept.share == interpolate.USUAL and kept.val_loss > tried[-1].val_loss
 
 
 def test_patience_ends_a_hopeless_run(tmp_path: Path) -> None:
