@@ -113,9 +113,7 @@ class Lesson:
         agrees = float((best[: len(train)] == train.truth).mean())
         also = f", answers {len(more):,} photos without one" if self.unlabelled else ""
         if hints is None and settings.teacher_hints:
-            console.say(
-                "  a file shows its answers alone; its run would show features, too"
-            )
+            console.say("  the teacher is a file: it answers, but gives no hints")
         console.stage(
             f"teacher {self.teacher.name}: agrees with {agrees:.1%} of "
             f"{len(train):,} labels{also}"

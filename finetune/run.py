@@ -218,11 +218,15 @@ class Run:
         """The photos of one part, in the order of split.csv."""
         return list(self.split().part(name))
 
+    @property
+    def network_file(self) -> Path:
+        return self.folder / "model" / "model.keras"
+
     def model(self) -> Any:
         """The trained tf-keras model; EdgegraftError if the run did not finish."""
         from backbones import network
 
-        path = self.folder / "model" / "model.keras"
+        path = self.network_file
         if self.trained and not path.is_file():
             raise EdgegraftError(
                 f"expected a run with its network, got {self.folder} without "
@@ -264,5 +268,5 @@ class Run:
         write_atomic(self.folder / name, lambda path: path.write_bytes(content))
 
     def save_model(self, model: Any) -> None:
-        path = self.folder / "model" / "model.keras"
+        path = self.network_file
         write_atomic(path, lambda to: model.save(str(to), save_format="keras_v3"))

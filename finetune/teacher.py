@@ -52,12 +52,12 @@ def open_teacher(path: Path, labels: Sequence[str], *, seeing: bool = False) -> 
     """A run folder or a `.tflite` file that knows exactly these labels.
 
     A run answers through its float32 file, or through its network where it has no file
-    or is to show its features, too (`seeing`). EdgegraftError for another thing, or
-    other labels.
+    or is to show its features, too (`seeing`, where the network is still there).
+    EdgegraftError for another thing, or other labels.
     """
     if path.is_dir():
         run, file = Run.open(path), path / _FILE
-        by_file = file.is_file() and not seeing
+        by_file = file.is_file() and not (seeing and run.network_file.is_file())
         found = _of_file(file) if by_file else _of_network(run, run.model())
         teacher = replace(
             found,

@@ -214,7 +214,7 @@ def test_a_teacher_that_is_a_run_gives_hints_for_every_view(photos: Any) -> None
     console = Quiet()
     _, record = distill.Lesson(TEACHER).teach(train, split, pixels, settings, console)
     assert record["hints"] == 0
-    assert any("its run would show features" in line for line in console.lines)
+    assert any("gives no hints" in line for line in console.lines)
 
 
 def test_a_student_comes_to_see_what_its_teacher_sees(tmp_path: Path) -> None:
@@ -259,6 +259,15 @@ def test_teachers_that_do_not_fit(tmp_path: Path) -> None:
     assert teacher.trained_on and len(teacher.trained_on) > 5
     pixels = room.pixels(4)
     assert teacher.answer(pixels).argmax(axis=1).tolist() == [0, 1, 0, 1]
+    seeing = open_teacher(run.folder, room.LABELS, seeing=True)
+    assert seeing.see is not None
+    answers, features = seeing.see(pixels)
+    np.testing.assert_allclose(answers, teacher.answer(pixels), atol=1e-5)
+    np.testing.assert_allclose(
+        features,
+        compute(network.feature_model(run.model()), pixels, np.arange(4)),
+        atol=1e-5,
+    )
     for labels, path, says in [
         (("red", "green"), run.folder, "with the labels green, red"),
         (room.LABELS, tmp_path / "nothing.tflite", "nothing.tflite"),
