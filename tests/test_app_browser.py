@@ -96,7 +96,7 @@ def test_one_photo_its_reason_and_the_link_to_its_model(visit: Visit) -> None:
     page = visit.go("/?run=pets&variant=float32")
     visit.drop(("red.png", photo("red")))
     page.locator("h2", has_text="red").wait_for()
-    assert page.locator('img[alt="red.png, upright"]').is_visible()
+    page.locator('img[alt="red.png, upright"]').wait_for()  # decoded, with a size
     page.get_by_text("Why?").click()
     page.locator('img[alt="What mattered for red"]').wait_for()
     assert "variant=float32" in page.url
