@@ -7,9 +7,10 @@ best temperature: accuracies of a few hundred photos differ by chance alone. So 
 losses, if less, so `USUAL` of the way is kept unless validation says otherwise: of the
 shares whose loss is within one standard error of the lowest (`finetune.paired`) the
 nearest to it. 0 keeps the probe. Held-out photos of cats and dogs (MobileNetV2 0.35 and
-1.0 at two rates each, three to five folds) had a lower loss so than with the share of
-the lowest loss: 0.081, 0.093, 0.036 and 0.040 nats against 0.083, 0.095, 0.037 and
-0.041. What a run gains over its probe is measured by tests/benchmarks/finetune_gain.py.
+1.0 at three rates each, two to five folds) had a lower loss so than with the share of
+the lowest loss in five of the six cases: at today's rates 0.081 and 0.036 nats against
+0.083 and 0.037. What a run gains over its probe is measured by
+tests/benchmarks/finetune_gain.py.
 
 Does not know: how the weights came about.
 """
