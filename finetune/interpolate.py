@@ -6,11 +6,8 @@ arXiv:2109.01903). Each is judged by its log loss on the validation part, at its
 best temperature: accuracies of a few hundred photos differ by chance alone. So do
 losses, if less, so `USUAL` of the way is kept unless validation says otherwise: of the
 shares whose loss is within one standard error of the lowest (`finetune.paired`) the
-nearest to it. 0 keeps the probe. Held-out photos of cats and dogs (MobileNetV2 0.35 and
-1.0 at three rates each, two to five folds) had a lower loss so than with the share of
-the lowest loss in five of the six cases: at today's rates 0.081 and 0.036 nats against
-0.083 and 0.037. What a run gains over its probe is measured by
-tests/benchmarks/finetune_gain.py.
+nearest to it. 0 keeps the probe. What a run gains over its probe, in accuracy and in
+log loss, is measured by tests/benchmarks/finetune_gain.py.
 
 Does not know: how the weights came about.
 """

@@ -14,13 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from backbones import network
-from backbones.keras import keras, tensorflow
+from backbones.keras import tensorflow
 from data.split import Split
 from edge.classifier import Classifier
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe
 from edge.quiet import without_chatter
 from finetune.examples import Floats
+from finetune.probe import softmax
 from finetune.run import Run
 
 _FILE = "exports/float32.tflite"
@@ -86,17 +87,15 @@ def _of_file(path: Path) -> Teacher:
 
 def _of_network(run: Run, model: Any) -> Teacher:
     tf = tensorflow()
-    both = keras().Model(
-        model.input, [model.output, network.feature_model(model).output]
-    )
+    both = network.feature_and_logit_model(model)
     forward = tf.function(
         lambda images: both(tf.cast(images, tf.float32), training=False),
         reduce_retracing=True,
     )
 
     def see(pixels: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
-        answers, features = forward(tf.constant(pixels))
-        return answers.numpy(), tf.cast(features, tf.float32).numpy()
+        features, logits = forward(tf.constant(pixels))
+        return softmax(logits.numpy()), tf.cast(features, tf.float32).numpy()
 
     return Teacher(
         run.name, run.labels, run.recipe, lambda pixels: see(pixels)[0], see=see

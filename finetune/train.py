@@ -16,7 +16,6 @@ Does not know: files of photos, plots, calibration.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -117,10 +116,8 @@ class Trainer:
         """What follows the teacher's hints, where there are any."""
         if self.train.hints is None:
             return None
-        scope = contextlib.nullcontext()
-        if self.workers.strategy is not None:
-            scope = self.workers.strategy.scope()
-        with scope:
+        strategy = self.workers.strategy or tensorflow().distribute.get_strategy()
+        with strategy.scope():
             width = self.train.hints.shape[1]
             return Follower(self._trained, width, self.settings.teacher_hints)
 

@@ -1,10 +1,12 @@
-"""What the benchmarks share: a model whose weights do not matter, and where they ran.
+"""What the benchmarks share: a model whose weights do not matter, the folder of real
+photos and weights, and where they ran.
 
 It does not know: what is measured.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
@@ -56,6 +58,20 @@ def make_model(folder: Path) -> Path:
         capture_output=True,
     )
     return model
+
+
+def assets(benchmark: str) -> Path | None:
+    """The folder of real photos and weights, which Keras then finds its weights in.
+
+    None without one: the record that says so is printed.
+    """
+    named = os.environ.get("EDGEGRAFT_ASSETS")
+    if not named:
+        reason = "EDGEGRAFT_ASSETS names no folder with real photos and weights"
+        print(json.dumps({"benchmark": benchmark, "skipped": reason}))
+        return None
+    os.environ["KERAS_HOME"] = str(Path(named) / "keras_home")
+    return Path(named)
 
 
 def circumstances() -> dict[str, Any]:

@@ -35,7 +35,8 @@ from finetune.console import Console  # noqa: E402
 from finetune.defaults import defaults  # noqa: E402
 from finetune.job import finetune  # noqa: E402
 from finetune.settings import Settings  # noqa: E402
-from tests.benchmarks.finetune_gain import interval, right  # noqa: E402
+from tests.bench_room import assets  # noqa: E402
+from tests.benchmarks.finetune_gain import add_options, answered, fields, interval  # noqa: E402
 
 TEACHER = {"backbone": "mobilenet_v2_1.0"}
 ALONE: dict[str, dict[str, Any]] = {
@@ -65,29 +66,19 @@ def trained(photos: Path, folder: Path, part: str, values: dict[str, Any]) -> An
     seconds = time.perf_counter() - started
     with prepared.pixels:
         out = prepared.examples(part)
-        return right(model, out.pixels(np.arange(len(out))), out.truth), seconds
+        answers = answered(model, out.pixels(np.arange(len(out))))
+        return answers.argmax(axis=1) == out.truth, seconds
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--student", choices=tuple(ALONE), default="custom_cnn")
-    parser.add_argument("--seeds", type=int, default=1, help="0, 1, ... so many less 1")
-    parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--test", action="store_true", help="score the test photos")
+    add_options(parser)
     parser.add_argument("--fine-tuned", action="store_true", help="the teacher")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON")
     args = parser.parse_args()
-    assets = os.environ.get("EDGEGRAFT_ASSETS")
-    if not assets:
-        reason = "EDGEGRAFT_ASSETS names no folder with real photos and weights"
-        print(json.dumps({"benchmark": "distillation", "skipped": reason}))
+    if (real := assets("distillation")) is None:
         return 0
-    os.environ.setdefault("KERAS_HOME", str(Path(assets) / "keras_home"))
-    given = {
-        name: json.loads(value)
-        for name, _, value in (s.partition("=") for s in args.set)
-    }
-    photos = Path(assets) / "photos" / "cats_dogs"
+    photos = real / "photos" / "cats_dogs"
     part = "test" if args.test else "val"
     found: dict[str, list[Any]] = {"alone": [], "taught": [], "seconds": []}
     for seed in range(args.first_seed, args.first_seed + args.seeds):
@@ -98,7 +89,7 @@ def main() -> int:
             trained(photos, folder / "teacher", part, teacher)
             base = {"backbone": args.student, "seed": seed, **ALONE[args.student]}
             alone, _ = trained(photos, folder / "alone", part, base)
-            lesson = {**TAUGHT[args.student], **given}
+            lesson = {**TAUGHT[args.student], **fields(args)}
             values = {**base, **lesson, "teacher": str(folder / "teacher")}
             taught, seconds = trained(photos, folder / "taught", part, values)
         line = f"seed {seed}: {alone.mean():.4f} -> {taught.mean():.4f}"

@@ -40,6 +40,7 @@ from edge.sources import photos as photos_in  # noqa: E402
 from finetune import familiarity, features, probe  # noqa: E402
 from finetune.settings import Settings  # noqa: E402
 from quantize.convert import Conversion  # noqa: E402
+from tests.bench_room import assets  # noqa: E402
 
 VALIDATION = 0.15
 CALIBRATION = 100  # photos; more move no figure here
@@ -134,18 +135,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--backbone", default="mobilenet_v2_1.0")
     args = parser.parse_args()
-    if not (name := os.environ.get("EDGEGRAFT_ASSETS")):
-        reason = "EDGEGRAFT_ASSETS names no folder with real photos and weights"
-        print(json.dumps({"benchmark": "familiarity", "skipped": reason}))
+    if (folder := assets("familiarity")) is None:
         return 0
-    assets = Path(name)
-    os.environ["KERAS_HOME"] = str(assets / "keras_home")
     settings = Settings(backbone=args.backbone)
     record = registry.get(settings.backbone)
     model = network.assemble(record, settings.size, 2)
     origin = weights.find(record, settings.size, "imagenet")
     weights.load(model.get_layer(network.BACKBONE), record, origin)
-    photos = Photos(assets, settings, network.feature_model(model))
+    photos = Photos(folder, settings, network.feature_model(model))
     x, val = photos.seen["train"], photos.seen["val"]
     fitted = probe.fit(x, photos.truth, val, photos.val_truth, 2)
     network.set_head(model, fitted.kernel, fitted.bias)

@@ -38,6 +38,7 @@ from finetune.console import Console  # noqa: E402
 from finetune.job import finetune  # noqa: E402
 from finetune.settings import Settings  # noqa: E402
 from quantize.export import export  # noqa: E402
+from tests.bench_room import assets  # noqa: E402
 from tests.benchmarks import time_to_accuracy as tutorial  # noqa: E402
 
 BACKBONE, SIZE, ALPHA = "mobilenet_v2_1.0", 224, 1.0
@@ -86,13 +87,10 @@ def main() -> int:
     parser.add_argument("--recipe-seeds", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=10, help="of the recipe's phases")
     args = parser.parse_args()
-    assets = os.environ.get("EDGEGRAFT_ASSETS")
-    if not assets:
-        reason = "EDGEGRAFT_ASSETS names no folder with real photos and weights"
-        print(json.dumps({"benchmark": "few_photos", "skipped": reason}))
+    if (real := assets("few_photos")) is None:
         return 0
-    cats_dogs = Path(assets) / "photos" / "cats_dogs"
-    weights = Path(assets) / "keras_home" / "models" / WEIGHTS
+    cats_dogs = real / "photos" / "cats_dogs"
+    weights = real / "keras_home" / "models" / WEIGHTS
     started = time.perf_counter()
     tensorflow(), keras()
     importing = time.perf_counter() - started

@@ -34,6 +34,7 @@ from backbones import registry, weights  # noqa: E402
 from data import batches  # noqa: E402
 from data.folder import scan  # noqa: E402
 from edge.classifier import Classifier  # noqa: E402
+from finetune import calibrate, probe  # noqa: E402
 from finetune.console import Console  # noqa: E402
 from finetune.defaults import defaults  # noqa: E402
 from finetune.examples import Examples  # noqa: E402
@@ -41,21 +42,44 @@ from finetune.fit import fit  # noqa: E402
 from finetune.run import Run  # noqa: E402
 from finetune.settings import Settings  # noqa: E402
 from quantize.convert import convert  # noqa: E402
+from tests.bench_room import assets  # noqa: E402
 
 FOLDS = 5
 VAL = 0.15
 CHUNK = 50
 
 
-def right(model: Any, array: Any, truth: Any) -> Any:
-    """Which photos the float32 file answers rightly: bool [n]."""
+def answered(model: Any, array: Any) -> Any:
+    """What the float32 file answers: probabilities float32 [n, L]."""
     labels = [str(number) for number in range(model.output_shape[-1])]
     classifier = Classifier(convert(model, "float32"), labels=labels)
     found = [
-        classifier.run(array[start : start + CHUNK])["probabilities"].argmax(axis=1)
+        classifier.run(array[start : start + CHUNK])["probabilities"].copy()
         for start in range(0, len(array), CHUNK)
     ]
-    return np.concatenate(found) == truth
+    return np.concatenate(found)
+
+
+def loss_of(answers: Any, truth: Any) -> float:
+    """Log loss of the answers in nats, at their best temperature."""
+    logits = np.log(np.maximum(answers, 1e-7))
+    degrees = np.float32(calibrate.temperature(logits, truth))
+    return probe.log_loss(logits / degrees, truth)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Seeds, photos to score and fields of `Settings`."""
+    add = parser.add_argument
+    add("--seeds", type=int, default=1, help="0, 1, ... so many less 1")
+    add("--first-seed", type=int, default=0)
+    add("--test", action="store_true", help="score the test photos")
+    add("--set", action="append", default=[], metavar="NAME=JSON")
+
+
+def fields(args: argparse.Namespace) -> dict[str, Any]:
+    """The fields that --set gives."""
+    pairs = (pair.partition("=") for pair in args.set)
+    return {name: json.loads(value) for name, _, value in pairs}
 
 
 def one_seed(
@@ -83,17 +107,18 @@ def one_seed(
         model, trainer = fit(run, parts, origin, Console(json=True), resume=False)
         seconds = time.perf_counter() - started
         photos = out.pixels(np.arange(len(out)))
-        tuned = right(model, photos, out.truth)
+        tuned = answered(model, photos)
         model.set_weights(trainer.checkpoint.kept(0))
-        probe = right(model, photos, out.truth)
+        start = answered(model, photos)
     found = {
-        "tuned": tuned,
-        "probe": probe,
+        "tuned": tuned.argmax(axis=1) == out.truth,
+        "probe": start.argmax(axis=1) == out.truth,
+        "log_losses": [loss_of(start, out.truth), loss_of(tuned, out.truth)],
         "share": trainer.share,
         "seconds": round(seconds, 1),
     }
-    line = f"{probe.mean():.4f} -> {tuned.mean():.4f}"
-    print(f"seed {settings.seed}: {line}, {found['share']}", file=sys.stderr)
+    line = f"{found['probe'].mean():.4f} -> {found['tuned'].mean():.4f}"
+    print(f"seed {settings.seed}: {line}, {trainer.share}", file=sys.stderr)
     return found
 
 
@@ -108,26 +133,15 @@ def main() -> int:
     default = Settings()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--backbone", default=default.backbone)
-    parser.add_argument("--seeds", type=int, default=1, help="0, 1, ... so many less 1")
-    parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--test", action="store_true", help="score the test photos")
+    add_options(parser)
     parser.add_argument("--photos", type=int, help="only so many of each label")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON")
     args = parser.parse_args()
-    assets = os.environ.get("EDGEGRAFT_ASSETS")
-    if not assets:
-        reason = "EDGEGRAFT_ASSETS names no folder with real photos and weights"
-        print(json.dumps({"benchmark": "finetune_gain", "skipped": reason}))
+    if (real := assets("finetune_gain")) is None:
         return 0
-    os.environ.setdefault("KERAS_HOME", str(Path(assets) / "keras_home"))
-    given = {
-        name: json.loads(value)
-        for name, _, value in (s.partition("=") for s in args.set)
-    }
     scratch = args.backbone == "custom_cnn"
     unsaid = defaults(registry.get(args.backbone), scratch=scratch)
-    settings = Settings(**{**unsaid, **given, "backbone": args.backbone})
-    root = Path(assets) / "photos" / "cats_dogs"
+    settings = Settings(**{**unsaid, **fields(args), "backbone": args.backbone})
+    root = real / "photos" / "cats_dogs"
     sources = [scan(root / part) for part in ("train", "test")[: 1 + args.test]]
     found = []
     with batches.load(
@@ -173,6 +187,9 @@ def main() -> int:
                 "probe_accuracy": round(float(np.mean(each, axis=0)[0]), 4),
                 "accuracy": round(float(np.mean(each, axis=0)[1]), 4),
                 "each": each,
+                "log_losses": np.mean([f["log_losses"] for f in found], axis=0)
+                .round(4)
+                .tolist(),
                 "gain_points": round(100 * float(gains.mean()), 2),
                 "gain_interval": interval(gains),
                 "shares": [f["share"] for f in found],

@@ -30,6 +30,7 @@ from backbones.keras import keras, tensorflow  # noqa: E402
 from finetune.console import Console  # noqa: E402
 from finetune.job import finetune  # noqa: E402
 from finetune.settings import Settings  # noqa: E402
+from tests.bench_room import assets  # noqa: E402
 
 SIZE, BATCH, ALPHA = 160, 32, 0.35
 FINE_TUNE_AT = 100
@@ -103,13 +104,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--epochs", type=int, default=10, help="of each of two phases")
     args = parser.parse_args()
-    assets = os.environ.get("EDGEGRAFT_ASSETS")
-    if not assets:
-        reason = "EDGEGRAFT_ASSETS names no folder with real photos and weights"
-        print(json.dumps({"benchmark": "time_to_accuracy", "skipped": reason}))
+    if (real := assets("time_to_accuracy")) is None:
         return 0
-    photos = Path(assets) / "photos" / "cats_dogs"
-    weights = Path(assets) / "keras_home" / "models" / WEIGHTS
+    photos = real / "photos" / "cats_dogs"
+    weights = real / "keras_home" / "models" / WEIGHTS
     tensorflow(), keras()
     probe_s, probe_accuracy = ours(photos, weights, "none")
     recipe_s, recipe_accuracy = recipe(photos, weights, args.epochs)

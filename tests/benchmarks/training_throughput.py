@@ -40,6 +40,7 @@ from finetune.examples import Examples  # noqa: E402
 from finetune.schedule import set_trainable  # noqa: E402
 from finetune.settings import Settings  # noqa: E402
 from finetune.train import Trainer  # noqa: E402
+from tests.bench_room import assets  # noqa: E402
 
 BACKBONE = "mobilenet_v2_0.35"
 LABELS = ("cat", "dog")
@@ -172,15 +173,11 @@ def main() -> int:
     if args.peak:
         print(peak(settings, args.peak, args.times))
         return 0
-    assets = os.environ.get("EDGEGRAFT_ASSETS")
-    if not assets:
-        reason = "EDGEGRAFT_ASSETS names no folder with real photos and weights"
-        print(json.dumps({"benchmark": "training_throughput", "skipped": reason}))
+    if (real := assets("training_throughput")) is None:
         return 0
-    os.environ["KERAS_HOME"] = str(Path(assets) / "keras_home")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        lay_out(Path(assets) / "photos/cats_dogs/train", folder, args.count, 4)
+        lay_out(real / "photos/cats_dogs/train", folder, args.count, 4)
         pairs = speeds(settings, folder, args.epochs)
         small, large = peak_elsewhere(folder, 1), peak_elsewhere(folder, 4)
     ratio = statistics.median(ours / theirs for ours, theirs in pairs)
