@@ -14,12 +14,13 @@ from PIL import Image
 import edgegraft
 from data import batches
 from data.folder import scan
+from data.source import Source
 from data.split import make_split
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe
 from finetune import doubtful
 from finetune.console import Console
-from finetune.prepared import PARTS
+from finetune.prepared import PARTS, prepare
 from finetune.run import Run
 from tests.finetune_room import LABELS, TINY_RUN, drawn, run_on
 
@@ -55,6 +56,18 @@ def test_a_list_keeps_its_groups_on_one_side_and_the_run_resumes_from_it(
     again = run_on(None, run.folder, resume=True)
     assert again.trained and again.labels == LABELS
     assert again.config["data"] == run.config["data"]
+
+
+def test_a_linked_part_is_not_entered_and_the_run_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "photos"
+    drawn(folder / "train")
+    (folder / "test").symlink_to(drawn(tmp_path / "elsewhere", 8))
+    source = Source(scan(folder), None)
+    prepare(source, TINY_RUN, Console(json=True)).pixels.close()
+    told = capsys.readouterr()
+    assert "left out, 1 that are linked folders" in told.out + told.err
 
 
 def test_an_archive_is_trained_on(
