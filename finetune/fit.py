@@ -94,6 +94,11 @@ def _what_is_trained(
         return "all"
     few = settings.unfreeze == "auto" and len(train) < AUTO_LEAST
     if not few and settings.unfreeze != "none":
+        if settings.patience != Settings.patience:
+            console.say(
+                f"  --patience {settings.patience} has no effect on a pretrained "
+                "network: it is trained to the last of its epochs"
+            )
         return settings.unfreeze
     if few:
         console.say(

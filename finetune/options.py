@@ -132,7 +132,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="MINUTES",
         help="end training after so long, with what it has; the rate falls in time",
     )
-    add("--patience", type=int, help="stop after so many epochs without a better one")
+    add(
+        "--patience",
+        type=int,
+        help="from scratch: stop after so many epochs without a better one (pretrained "
+        "networks are trained to the last of --epochs)",
+    )
     add(
         "--familiarity",
         choices=FAMILIARITY,

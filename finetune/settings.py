@@ -28,14 +28,14 @@ class Settings:
     trained after the probe. rate: peak learning rate of Adam
     (`finetune.defaults` has one for each network). val, test: fractions of
     the photos, where the user gave no such part. patience: epochs without a better
-    validation result before training stops. rate_decay: the rate of the lowest trained
-    layers, as a fraction of the head's. average: memory of the weights' moving average,
-    in epochs; 0 is off. balance: how unbalanced classes are met. precision: the numbers
-    it is trained in; what is kept is float32. familiarity: how a photo unlike the
-    training photos is told. negatives: a folder of examples of what is not wanted.
-    teacher: a run folder or `.tflite` whose soft answers are learnt; unlabelled: a
-    folder of photos that it answers, too; teacher_*: see `finetune.distill`
-    and `finetune.hints`.
+    validation result before training from scratch stops. rate_decay: the rate of the
+    lowest trained layers, as a fraction of the head's. average: memory of the weights'
+    moving average, in epochs; 0 is off. balance: how unbalanced classes are met.
+    precision: the numbers it is trained in; what is kept is float32. familiarity: how a
+    photo unlike the training photos is told. negatives: a folder of examples of what is
+    not wanted. teacher: a run folder or `.tflite` whose soft answers are learnt;
+    unlabelled: a folder of photos that it answers, too; teacher_*: see
+    `finetune.distill` and `finetune.hints`.
     """
 
     backbone: str = "mobilenet_v2_0.35"

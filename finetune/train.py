@@ -1,7 +1,8 @@
 """The training loop: epochs, what is kept of them, exact resume.
 
-One loop for both kinds of network. From scratch the best epoch on validation is kept.
-A pretrained one starts from its probe, is trained to the end of its schedule, and what
+One loop for both kinds of network. From scratch the best epoch on validation is kept,
+and without a better one training ends early. A pretrained one starts from its probe, is
+trained to the end of its schedule, where the rate has fallen, and what
 is kept lies on the way from the probe to there (`finetune.interpolate`): the best of
 several epochs on a few hundred photos nearly always looks better than where it
 started, whether it is or not. After every epoch the state is on disk
@@ -257,16 +258,22 @@ class Trainer:
             more = int(max(0.0, self._seconds_left()) / max(seconds, 1e-6))
             self.planned = min(self.planned, number + more)
 
+    def _hopeless(self) -> bool:
+        """Patience is at its end; never for a probe, which few epochs surpass."""
+        assert self.best is not None
+        waited = len(self.history) - 1 - self.best.epoch
+        return not self._from_probe and waited >= self.settings.patience
+
     def run(self, advance: Advance) -> None:
-        """Train to the last epoch or until patience or time ends; load what is kept.
+        """Train to the last epoch or until time ends; load what is kept.
+
+        From scratch it ends with patience, too.
 
         advance(epoch, step, finished epoch or None) is called after every step and
         after every epoch.
         """
         for number in range(len(self.history), self.settings.epochs + 1):
-            assert self.best is not None
-            waited = len(self.history) - 1 - self.best.epoch
-            if number > self.planned or waited >= self.settings.patience:
+            if number > self.planned or self._hopeless():
                 break
             epoch = self._one_epoch(number, advance)
             self._record(epoch)

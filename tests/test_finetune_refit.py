@@ -12,7 +12,8 @@ from PIL import Image
 from backbones import network, registry
 from edge.card import read_card
 from edge.errors import EdgegraftError
-from finetune import cli, features, probe, refit
+from finetune import cli, features, fit, probe, refit
+from finetune.examples import Examples
 from finetune.job import finetune
 from finetune.run import Run
 from finetune.settings import Settings
@@ -214,6 +215,18 @@ def test_options_that_do_nothing_without_fine_tuning_are_named(
     assert without_epochs(varied, time_limit=True) == ["--rate 0.001", "--time-limit"]
     alone = Settings(teacher="run", teacher_share=0.5)
     assert without_epochs(alone) == ["--teacher-share 0.5", "--teacher"]
+
+
+def test_patience_is_for_networks_from_scratch() -> None:
+    rows = np.arange(fit.AUTO_LEAST)
+    many = Examples(np.zeros((len(rows), 8, 8, 3), np.uint8), rows, rows % 2)
+    for patience, told in ((Settings.patience, 0), (3, 1)):
+        heard, settings = Heard(), Settings(patience=patience)
+        trained = fit._what_is_trained(settings, True, many, heard, time_limit=False)
+        assert trained == "auto" and len(heard.lines) == told
+        assert all("--patience 3 has no effect" in line for line in heard.lines)
+        fit._what_is_trained(settings, False, many, heard, time_limit=False)
+        assert len(heard.lines) == told
 
 
 def test_the_file_does_not_call_what_it_learnt_from_validation(run: Run) -> None:

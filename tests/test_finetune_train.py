@@ -132,6 +132,11 @@ def test_patience_ends_a_hopeless_run(tmp_path: Path) -> None:
     it.start()
     it.run(quiet)
     assert len(it.history) < 1 + settings.epochs
+    near = trainer(tmp_path / "d", settings)  # the end of the schedule is what counts
+    near._from_probe = True
+    near.start()
+    near.run(quiet)
+    assert len(near.history) == 1 + settings.epochs
 
 
 def test_time_that_runs_out_ends_training_with_what_it_has(tmp_path: Path) -> None:
