@@ -140,14 +140,32 @@ def add_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
-def _repeat(args: argparse.Namespace, first: Any, console: Any) -> dict[str, Any]:
-    """Train with the seeds that follow the first run's; the summary."""
+def _later_runs(args: argparse.Namespace) -> list[tuple[int, str]]:
+    """(seed, name) of each run of --repeats but the first; none may be taken.
+
+    EdgegraftError now, not after the first has been trained.
+    """
+    from finetune.run import Run
+
+    settings = settings_from(args)
+    first = run_folder(args, settings)
+    seeds = range(settings.seed + 1, settings.seed + args.repeats)
+    found = [(seed, f"{first.name}-seed{seed}") for seed in seeds]
+    for _, name in found:
+        Run.refuse_taken(first.with_name(name), overwrite=args.overwrite)
+    return found
+
+
+def _repeat(
+    args: argparse.Namespace, first: Any, later: list[tuple[int, str]], console: Any
+) -> dict[str, Any]:
+    """Train the later runs, too; the summary of all."""
     from finetune import repeats
 
-    runs, name, seed = [first], first.name, first.settings.seed
-    for number in range(1, args.repeats):
-        args.seed, args.run = seed + number, f"{name}-seed{seed + number}"
-        console.stage(f"repeat {number + 1} of {args.repeats}: seed {args.seed}")
+    runs = [first]
+    for number, (seed, name) in enumerate(later, 2):
+        console.stage(f"repeat {number} of {args.repeats}: seed {seed}")
+        args.seed, args.run = seed, name
         run, prepared, _ = train(args, console)
         prepared.pixels.close()
         runs.append(run)
@@ -168,11 +186,12 @@ def run(args: argparse.Namespace) -> int:
             f"expected --repeats to be 1 or more, and 1 with --resume, got "
             f"{args.repeats}"
         )
+    later = _later_runs(args) if args.repeats > 1 else []
     run, prepared, model = train(args, console)
     prepared.pixels.close()
     if model is None:
         return 0  # one of several workers: the chief has the run
-    repeated = _repeat(args, run, console) if args.repeats > 1 else None
+    repeated = _repeat(args, run, later, console) if later else None
     metrics = json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))
     if args.json:
         json.dump(

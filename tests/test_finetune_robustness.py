@@ -96,3 +96,13 @@ def test_repeats_of_nothing_or_of_a_resumed_run_are_refused(tmp_path, capsys):
     again = ["finetune", "--run", "x", "--resume", "--repeats", "2"]
     assert main(again) == 2
     assert "--repeats" in capsys.readouterr().err
+
+
+def test_a_later_repeat_whose_name_is_taken_is_refused_at_once(tmp_path, capsys):
+    taken = tmp_path / "r-seed2"
+    taken.mkdir()
+    (taken / "run.json").write_text("{}")
+    where = ["--artifacts", str(tmp_path), "--run", "r", "--repeats", "3"]
+    assert main(["finetune", str(tmp_path / "photos"), *where]) == 2
+    assert f"got {taken}, which exists" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
