@@ -27,6 +27,7 @@ FROM_SCRATCH: dict[str, Any] = {
     "rate": 3e-3,
     "label_smoothing": 0.0,
     "patience": 12,
+    "teacher_hints": 2.0,
 }
 
 

@@ -9,8 +9,10 @@ and thrown away afterwards, are drawn towards the teacher's (FitNets: Romero et 
     loss + weight * mean(1 - cosine(map(student's features), hint))
 
 A hint is the teacher's features in their `MOST` widest directions over the training
-photos, each at unit variance (PCA, whitened), at length 1. What it gains is measured by
-tests/benchmarks/distillation.py.
+photos, each at unit variance (PCA, whitened), at length 1. What it gains a network from
+scratch is measured by tests/benchmarks/distillation.py; a pretrained one, which has
+seen a million pictures itself, gained nothing (the same with --set teacher_hints=2),
+so for these it is off by default.
 
 Does not know: photos, answers, how the student is trained.
 """

@@ -123,7 +123,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="WEIGHT",
         help="of what a teacher that is a run sees in a photo, beside what it answers "
-        f"(default: {default.teacher_hints:g}; 0 is off)",
+        f"(default: {FROM_SCRATCH['teacher_hints']:g} for a network from scratch, "
+        "0 for a pretrained one, which gains nothing by it)",
     )
     add("--label-smoothing", type=float, help="0 is off")
     add(

@@ -61,7 +61,7 @@ class Settings:
     teacher_temperature: float = 2.0
     teacher_share: float = 0.9
     teacher_views: int = 1
-    teacher_hints: float = 2.0
+    teacher_hints: float = 0.0
     val: float = 0.15
     test: float = 0.15
     familiarity: str = "prototypes"

@@ -196,7 +196,8 @@ def test_a_teacher_that_is_a_run_gives_hints_for_every_view(photos: Any) -> None
     def see(some: Any) -> Any:
         return redness(some), some.astype(np.float32).mean(axis=(1, 2))
 
-    settings = replace(SETTINGS, teacher_views=2, augment="standard")
+    settings = replace(SETTINGS, teacher_views=2, teacher_hints=2.0)
+    settings = replace(settings, augment="standard")
     seeing = replace(TEACHER, see=see)
     learnt, record = distill.Lesson(seeing).teach(
         train, split, pixels, settings, Quiet()

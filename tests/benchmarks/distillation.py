@@ -52,7 +52,7 @@ TAUGHT: dict[str, dict[str, Any]] = {
         "teacher_share": 1.0,
         "epochs": 8,
     },
-    "mobilenet_v2_0.35": {"teacher_views": 3, "epochs": 4},
+    "mobilenet_v2_0.35": {"teacher_views": 6, "epochs": 4},
 }
 
 
