@@ -24,7 +24,8 @@ import numpy as np
 from edge.errors import EdgegraftError
 
 _importing = threading.RLock()  # two threads must not move descriptor 2 at once
-_INSTALL = "install the training extra: pip install 'edgegraft[train]'"
+# edgegraft is on no package index: its extras are those of a checkout
+_INSTALL = "install the training extra: in the checkout, pip install '.[train]'"
 
 
 def _quiet() -> None:

@@ -107,8 +107,7 @@ def _connected() -> Any:
         import ray.data
     except ImportError as error:
         raise EdgegraftError(
-            f"--engine ray needs Ray Data ({error}); run: pip install 'ray[data]' "
-            "(the extra edgegraft[ray])"
+            f"--engine ray needs Ray Data ({error}); run: pip install 'ray[data]'"
         ) from None
     package = Path(__file__).parent
     if not package.is_dir():

@@ -236,7 +236,7 @@ class PiCamera:
 
 
 def opencv() -> Any:
-    """The module cv2, quiet; SourceError that names the extra when it is missing."""
+    """The module cv2, quiet; SourceError with what to install where it is missing."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
@@ -245,7 +245,7 @@ def opencv() -> Any:
     except ImportError as error:
         raise SourceError(
             f"OpenCV is needed for this source ({error}); run: pip install "
-            "opencv-python-headless (the extra edgegraft[camera])"
+            "opencv-python-headless"
         ) from None
     return cv2
 

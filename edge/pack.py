@@ -32,11 +32,12 @@ from edge.cli import main
 sys.exit(main(prog="python edge.pyz"))
 """
 # LiteRT has no wheel for 32-bit Arm; tflite-runtime 2.14 was built against numpy 1.
-_NEEDS = """numpy>=1.23.2; platform_machine != "armv7l"
-pillow>=10.1
-ai-edge-litert>=1.3; platform_machine != "armv7l"
-tflite-runtime==2.14.0; platform_machine == "armv7l" and python_version < "3.12"
-numpy<2; platform_machine == "armv7l"
+# Where neither has one (Python 3.12 there, a Pi Zero), pip must fail and say so.
+_NEEDS = """numpy>=1.23.2
+pillow>=9.4
+ai-edge-litert>=1.3; platform_machine != "armv7l" and platform_machine != "armv6l"
+tflite-runtime==2.14.0; platform_machine == "armv7l" or platform_machine == "armv6l"
+numpy<2; platform_machine == "armv7l" or platform_machine == "armv6l"
 """
 _TOLD = """# {name} ({variant}, {size:.1f} MB): {labels}
 Copy this folder to the device (Python 3.10 to 3.13), then in it:
@@ -45,6 +46,8 @@ Copy this folder to the device (Python 3.10 to 3.13), then in it:
     venv/bin/python edge.pyz doctor                      # is everything there?
     venv/bin/python edge.pyz classify model.tflite photo.jpg
 
+A 32-bit system (`getconf LONG_BIT`) needs Python 3.11 or older; if `uname -m` says
+aarch64 there: venv/bin/pip install pillow 'numpy<2' tflite-runtime==2.14.0
 Also: `camera model.tflite` (pip install opencv-python-headless), `evaluate`, `bench`,
 `info`, `--help`. As a service, from /opt/edgegraft: see edgegraft.service.
 """

@@ -51,6 +51,7 @@ PHOTO_SUFFIXES = frozenset(
         *(".tif", ".tiff", ".ppm", ".pgm", ".avif", ".heic", ".heif"),
     )
 )
+_KINDS = "JPEG, PNG, WebP, BMP, GIF, TIFF, PPM, PGM, MPO, AVIF, HEIC or HEIF"
 RESIZES = ("stretch", "crop", "pad")
 FILTERS = ("bilinear", "bicubic", "lanczos", "box", "nearest")
 
@@ -58,6 +59,7 @@ FILTERS = ("bilinear", "bicubic", "lanczos", "box", "nearest")
 # The first group is loaded by Pillow on every start, the second only when needed.
 _COMMON = ("JPEG", "PNG", "BMP", "GIF", "PPM")  # multi-picture MPO opens as JPEG
 _RARER = {"WEBP": "WebP", "TIFF": "Tiff", "AVIF": "Avif"}
+_AVIF_BRANDS = (b"avif", b"avis")  # Pillow reads it since 11.3
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 _EXIF_ORIENTATION = 0x0112
 _TURNS = {
@@ -258,7 +260,6 @@ def _opened(source: str | os.PathLike[str] | BinaryIO) -> Image.Image:
 
 
 def _why_unreadable(source: Source) -> str:
-    kinds = "JPEG, PNG, WebP, BMP, GIF or TIFF"
     try:
         if isinstance(source, (str, os.PathLike)):
             with open(source, "rb") as file:
@@ -271,10 +272,13 @@ def _why_unreadable(source: Source) -> str:
     except (OSError, ValueError):
         head = b"?"
     if not head:
-        return f"expected a photo ({kinds}), got an empty file"
-    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS and "HEIF" not in Image.OPEN:
-        return f"expected a photo ({kinds}), got HEIC; pip install 'edgegraft[heic]'"
-    return f"expected a photo ({kinds}), got something else or a damaged header"
+        return f"expected a photo ({_KINDS}), got an empty file"
+    brand = head[8:12] if head[4:8] == b"ftyp" else b""
+    if brand in _HEIF_BRANDS and "HEIF" not in Image.OPEN:
+        return f"expected a photo ({_KINDS}), got HEIC; pip install pillow-heif"
+    if brand in _AVIF_BRANDS and "AVIF" not in Image.OPEN:
+        return f"expected a photo ({_KINDS}), got AVIF; pip install 'pillow>=11.3'"
+    return f"expected a photo ({_KINDS}), got something else or a damaged header"
 
 
 def _upright_rgb(

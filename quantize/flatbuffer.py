@@ -30,7 +30,7 @@ def schema() -> Any:
         except ImportError:
             raise EdgegraftError(
                 "reading a .tflite file as objects needs ai-edge-litert or "
-                "tensorflow; install with: pip install 'edgegraft[train]'"
+                "tensorflow; run: pip install ai-edge-litert"
             ) from None
     return schema_py_generated
 

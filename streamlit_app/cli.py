@@ -114,8 +114,8 @@ def _serve(args: argparse.Namespace) -> int:
         raise EdgegraftError(f"expected --port from 1 to 65535, got {args.port}")
     if find_spec("streamlit") is None:
         raise EdgegraftError(
-            "the page needs streamlit; run: pip install 'edgegraft[app]' "
-            "(in a checkout: make app, which installs it, too)"
+            "the page needs streamlit; run in the checkout: pip install '.[app]' "
+            "(or: make app, which installs it, too)"
         )
     refuse_taken(args.host, args.port)
     path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])

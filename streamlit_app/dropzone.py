@@ -103,7 +103,7 @@ def unreadable(name: str, reason: str) -> None:
         reason = (
             "HEIC needs an extra here. Save it as JPEG (on an iPhone: Settings, "
             "Camera, Formats, Most Compatible), or install: "
-            "pip install 'edgegraft[heic]'"
+            "pip install pillow-heif"
         )
     st.error(f"**{look.plain(name)}**: {look.plain(reason)}", icon=":material/error:")
 

@@ -10,6 +10,8 @@ from PIL import Image
 
 from data.audit import audit
 from data.folder import scan
+from edge.errors import PhotoError
+from edge.preprocess import PHOTO_SUFFIXES, open_photo
 
 ROOT = Path(__file__).parents[1]
 # The first bytes of every HEIC file: a box of 24 bytes that names its kind.
@@ -37,7 +39,20 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    assert done.stdout.endswith("got HEIC; pip install 'edgegraft[heic]'\n")
+    assert done.stdout.endswith("got HEIC; pip install pillow-heif\n")
+
+
+def test_the_error_names_every_kind_that_is_taken(tmp_path: Path) -> None:
+    """Its list and the page's upload box are one."""
+    other = {"JPE": "JPEG", "JPG": "JPEG", "JFIF": "JPEG", "TIF": "TIFF"}
+    path = tmp_path / "photo.jpg"
+    path.write_text("no photo at all")
+    with pytest.raises(PhotoError) as wrong:
+        open_photo(path)
+    told = wrong.value.reason.partition("(")[2].partition(")")[0]
+    taken = {suffix[1:].upper() for suffix in PHOTO_SUFFIXES}
+    named = told.upper().replace(" OR ", ", ").split(", ")
+    assert sorted({other.get(kind, kind) for kind in taken}) == sorted(named)
 
 
 def test_with_the_extra_it_is_a_photo_like_others(tmp_path: Path) -> None:

@@ -227,3 +227,38 @@ def test_ci_stops_at_the_first_mistake() -> None:
         assert f"step {step}" in script
     checked = subprocess.run(["bash", "-n", ".ci/run"], cwd=ROOT, check=False)
     assert checked.returncode == 0
+
+
+def test_the_packed_requirements_are_those_of_the_package() -> None:
+    """And where no interpreter has a wheel pip is asked for one, so that it fails."""
+    from packaging.requirements import Requirement
+
+    from edge.pack import _NEEDS
+
+    packed = [Requirement(line) for line in _NEEDS.splitlines()]
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
+    listed = re.findall(r'^    "(.*)",$', text.split("dependencies = [")[1], re.M)
+    asked = {need.name: need for need in map(Requirement, listed[:3])}
+    assert set(asked) == {"numpy", "pillow", "ai-edge-litert"}
+    for name, need in asked.items():
+        assert need.specifier in [
+            each.specifier for each in packed if name in str(each)
+        ]
+    for machine, wanted in (
+        ("aarch64", "ai-edge-litert"),
+        ("x86_64", "ai-edge-litert"),
+        ("armv7l", "tflite-runtime"),
+        ("armv6l", "tflite-runtime"),
+    ):
+        for python in ("3.10", "3.13"):
+            here = {"platform_machine": machine, "python_version": python}
+            names = [n.name for n in packed if not n.marker or n.marker.evaluate(here)]
+            interpreters = {"ai-edge-litert", "tflite-runtime"} & set(names)
+            assert interpreters == {wanted}, (machine, python)
+
+
+def test_no_hint_asks_an_index_for_this_project() -> None:
+    """It is on none: what a message or the README tells to install must be there."""
+    for path in [ROOT / "README.md", *(p for r in ROOMS for p in (ROOT / r).glob("*"))]:
+        if path.suffix in (".py", ".md"):
+            assert "edgegraft[" not in path.read_text("utf-8"), path
