@@ -116,6 +116,7 @@ def _try(model: Path, pictures: Sequence[Path], console: Any) -> None:
 
 def _build(args: argparse.Namespace) -> int:
     """Photos decoded once, the network in memory from the first step to the last."""
+    from finetune import unwanted
     from finetune.cli import train
     from finetune.console import Console
     from quantize import recipes, report
@@ -126,6 +127,10 @@ def _build(args: argparse.Namespace) -> int:
 
     variants = recipes.variants(args.variants.split(","))  # refused before any work
     limits, effort = budget(args), Effort(tuple(args.threads))
+    if args.negatives and args.unknown:  # told before training, not after
+        unwanted.refuse_missing(args.negatives)
+        found, taught = map(unwanted.digests, (args.unknown, args.negatives))
+        unwanted.refuse_taught(found, taught, "the run")
     console = Console(json=args.json)
     pictures = []
     if args.photos is None and not args.resume:

@@ -99,6 +99,7 @@ def taught(finished: Finished) -> Familiarity | None:
         return None
     negatives = None
     if settings.negatives is not None:
+        unwanted.remember(run, settings.negatives)
         pixels = unwanted.load(settings.negatives, settings.recipe, finished.console)
         extractor = network.feature_model(finished.model)
         negatives = features.compute(extractor, pixels, range(len(pixels)))

@@ -7,6 +7,7 @@
         metrics.json   accuracy, per class, calibration
         confusion.png  mistakes.png  unsure.png  calibration.png  learning.png
         excluded.csv   the audit.csv that left photos out, if one did
+        negatives.csv  photos it was taught not to want, if any
         doubts.csv     photos whose label the network doubts     doubts.png
         confusion.png  mistakes.png  augmentation.png
         logs/          the history for TensorBoard
@@ -51,6 +52,7 @@ _OURS = (
     "robustness.png",
     "unreadable.csv",
     "excluded.csv",
+    "negatives.csv",
     "doubts.csv",
     "doubts.png",
     "calibration.csv",

@@ -25,6 +25,7 @@ from edge.evaluate import Evaluation
 from edge.preprocess import InputRecipe, load_pixels
 from edge.refusal import Refusal
 from edge.runtime import read_model
+from finetune import unwanted
 from finetune.console import Console
 from finetune.run import Run, write_atomic
 from quantize import (
@@ -69,7 +70,8 @@ def compare(
     """Measure every exported file of `run` and `others` (runs, or model files).
 
     `devices`: what `edge bench --json` printed elsewhere; the choice then goes by the
-    first of them. `unknown`: photos that show none of the labels. Writes
+    first of them. `unknown`: photos that show none of the labels; without them, what an
+    earlier comparison found stays. Writes
     comparison.json, .csv, .png and .html, and the model card README.md: into the
     run's folder, or ``comparison`` beside it (`out`) when there are others. The
     photos are the test part of `run`. Its test figures also go into the card of each
@@ -85,7 +87,13 @@ def compare(
     known = _known(entries, elsewhere, console)
     strangers = None
     if unknown is not None:
-        strangers = refusal.Strangers(unknown, run.split().rows, console)
+        taught = {one.folder: one for one in (e.run for e in entries) if one}
+        strangers = refusal.Strangers(
+            unknown,
+            run.split().rows,
+            console,
+            frozenset().union(*(map(unwanted.taught_with, taught.values()))),
+        )
     with closing(strangers) if strangers else nullcontext():
         scored = _score_all(run, entries, runtime, pixels, console)
         refusals = {
@@ -95,6 +103,8 @@ def compare(
             for entry in entries
             if strangers
         }
+    if strangers is None:
+        refusals = _earlier(entries, scored, console)
     for entry in entries:
         if entry.run is run:
             _remember(entry.path, scored[entry.path], refusals.get(entry.path))
@@ -133,6 +143,23 @@ def compare(
     if not others:
         readme.write(comparison, run)
     return comparison
+
+
+def _earlier(
+    entries: Sequence[Candidate],
+    scored: dict[Path, scoring.Scored],
+    console: Console,
+) -> dict[Path, Refusal]:
+    """What was found of the runs' files by an earlier comparison; that is told."""
+    found = {
+        entry.path: told
+        for entry in entries
+        if entry.run
+        and (told := refusal.earlier(read_model(entry.path), scored[entry.path]))
+    }
+    if found:
+        console.say("  unknown photos refused: as measured by an earlier --unknown")
+    return found
 
 
 def _known(

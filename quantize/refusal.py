@@ -4,6 +4,9 @@ Photos that show none of the labels, through the runner: refused where the file'
 familiarity is below the threshold in its card. A file without that output refuses
 nothing, and is counted so.
 
+A comparison without such photos keeps what an earlier one found: it is in the card of
+the file, and a file made anew has a new card.
+
 It does not know: how a threshold is chosen (finetune), or what the photos show.
 """
 
@@ -25,6 +28,7 @@ from edge.preprocess import InputRecipe
 from edge.quiet import without_chatter
 from edge.refusal import Refusal, count
 from edge.sources import photos
+from finetune import unwanted
 from finetune.console import Console
 from quantize.scoring import Scored
 
@@ -44,14 +48,38 @@ def figures(found: Refusal) -> dict[str, Any]:
     }
 
 
+def earlier(model: bytes, scored: Scored) -> Refusal | None:
+    """What an earlier comparison wrote into the file's card; None where none did."""
+    card = read_card(model)
+    found = card.measured.get("unknown") if card else None
+    if card is None or not found:
+        return None
+    total, known = int(found["unknown_photos"]), scored.evaluation.photos
+    return Refusal(
+        total,
+        round(total * found["unknown_refused"]),
+        known,
+        round(known * found["known_refused"]),
+        found.get("auroc"),
+        card.familiarity_threshold,
+    )
+
+
 class Strangers:
     """The photos of a folder that show none of the labels, decoded once a recipe.
 
     EdgegraftError for a folder without photos, one that cannot be read, or a photo
-    that is one of the run's own `rows`, by content.
+    that is one of the run's own `rows` or of those it was `taught` not to want, by
+    content (sha256).
     """
 
-    def __init__(self, folder: Path, rows: Sequence[Row], console: Console) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        rows: Sequence[Row],
+        console: Console,
+        taught: frozenset[str] = frozenset(),
+    ) -> None:
         if not folder.is_dir():
             raise EdgegraftError(
                 "--unknown: expected a folder of photos that show none of the labels, "
@@ -59,7 +87,15 @@ class Strangers:
             )
         self._folder, self._console = folder, console
         self._photos = [Photo(Path(p), UNKNOWN) for p in photos([str(folder)])]
-        self._own = {row.sha256: row.photo.path for row in rows}
+        own = {row.sha256: row.photo.path for row in rows}
+        found = unwanted.digests(folder)
+        for sha256, path in found.items():
+            if sha256 in own:
+                raise EdgegraftError(
+                    f"--unknown: expected photos that are not the run's, got "
+                    f"{path}, which is its {own[sha256]}; take it out"
+                )
+        unwanted.refuse_taught(found, taught, "the run")
         self._decoded: dict[InputRecipe, batches.Pixels] = {}
 
     def _pixels(self, recipe: InputRecipe) -> batches.Pixels:
@@ -70,12 +106,6 @@ class Strangers:
             if pixels.failures:
                 path, reason = pixels.failures[0]
                 raise EdgegraftError(f"--unknown: {path}: {reason}; take it out")
-            for path, digest in pixels.digests.items():
-                if digest in self._own:
-                    raise EdgegraftError(
-                        f"--unknown: expected photos that are not the run's, got "
-                        f"{path}, which is its {self._own[digest]}; take it out"
-                    )
         return self._decoded[recipe]
 
     def judge(self, model: bytes, scored: Scored, runtime: str) -> Refusal:

@@ -115,10 +115,10 @@ def _gives(measured: Measured) -> list[str]:
 def _refusal_note(files: Sequence[Measured]) -> str:
     told = [file.refusal for file in files if file.refusal]
     worst = max(refusal.known_share for refusal in told)
-    return (
-        f"; refuses: of {told[0].photos:,} unknown photos, and at most {worst:.1%} "
-        "of the test photos"
-    )
+    few, many = (end(refusal.photos for refusal in told) for end in (min, max))
+    photos = f"{few:,}" if few == many else f"{few:,} to {many:,}"
+    known = f"at most {worst:.1%}" if worst else "none"
+    return f"; refuses: of {photos} unknown photos, and {known} of the test photos"
 
 
 def _costs(timing: Timing) -> list[str]:
@@ -154,9 +154,11 @@ def write_csv(path: Path, comparison: Comparison) -> None:
         for timing in measured.timings
     ]
 
+    names = dict.fromkeys(name for row in rows for name in row)  # not all have all
+
     def write(to: Path) -> None:
         with to.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+            writer = csv.DictWriter(file, fieldnames=list(names), lineterminator="\n")
             writer.writeheader()
             writer.writerows(
                 {

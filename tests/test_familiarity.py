@@ -179,6 +179,7 @@ def test_finetune_leaves_it_by_default_and_not_with_none(tmp_path):
     assert json.loads((run.folder / "run.json").read_text())["settings"][
         "negatives"
     ] == str(aside)
+    assert unwanted.taught_with(run) == set(unwanted.digests(aside)) != set()
     none = replace(TINY, familiarity="none")
     run, prepared, model = finetune(photos, none, tmp_path / "without", console)
     with prepared.pixels as pixels:

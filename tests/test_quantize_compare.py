@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import edgegraft
 from edge.bench import bench_apart
 from edge.card import read_card
 from edge.evaluate import score
 from edge.refusal import Refusal
+from finetune import unwanted
 from finetune.run import Run
 from quantize import decide, metadata, readme, refusal, report, scoring, timing
 from quantize.cli import compare_main
@@ -235,6 +237,54 @@ def test_unknown_photos_must_be_strangers(first, tmp_path, capsys):
         )
         told = capsys.readouterr().err
         assert code == 2 and words in told and told.count("\n") == 1, told
+
+
+def test_photos_it_was_taught_with_measure_nothing(first, tmp_path, capsys):
+    for name, shade in (("a.png", 3), ("b.png", 90)):
+        (tmp_path / name[0]).mkdir()
+        Image.new("RGB", (24, 24), (shade, 0, 9)).save(tmp_path / name[0] / name)
+    taught = Run.open(shutil.copytree(first.folder, tmp_path / "taught"))
+    unwanted.remember(taught, str(tmp_path / "a"))
+    shutil.copy(tmp_path / "a" / "a.png", tmp_path / "b" / "same.png")
+    words = ["--unknown", str(tmp_path / "b"), "--rounds", "1"]
+    assert compare_main([str(taught.folder), *words]) == 2
+    told = capsys.readouterr().err
+    assert "same.png, which is among its --negatives (1 of 2 are)" in told, told
+    assert told.count("\n") == 1
+    # as the second of several runs, too
+    assert compare_main([str(first.folder), str(taught.folder), *words]) == 2
+    assert "same.png" in capsys.readouterr().err
+    assert not (taught.folder / "comparison.json").exists()
+    # and before any training
+    options = ["--negatives", str(tmp_path / "a"), "--artifacts", str(tmp_path / "no")]
+    photos = str(first.photos_root)
+    assert edgegraft.main(["build", photos, *options, *words[:2]]) == 2
+    assert "among its --negatives" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_later_comparison_keeps_what_was_found_of_unknown_photos(first, tmp_path):
+    run = Run.open(shutil.copytree(first.folder, tmp_path / "run"))
+    found = compare(run, effort=QUICK)
+    assert all(file.refusal is None for file in found.files)
+    path = run.exports / "int8.tflite"
+    flat, card = metadata.split(path.read_bytes())[0], read_card(path)
+    assert card is not None
+    measured = refusal.figures(Refusal(60, 59, known=10, known_refused=1, auroc=0.97))
+    card = replace(
+        card,
+        familiarity_threshold=0.5,
+        measured={**card.measured, "unknown": measured},
+    )
+    path.write_bytes(metadata.embed(flat, card))
+    found = compare(run, effort=QUICK)
+    before, after = found.files
+    assert before.refusal is None and after.refusal is not None
+    assert (after.refusal.photos, after.refusal.refused) == (60, 59)
+    assert after.refusal.known_refused == 1 and after.refusal.auroc == 0.97
+    assert read_card(path).measured["unknown"] == measured
+    assert "98.3%" in (run.folder / "README.md").read_text()
+    assert any("of 60 unknown photos" in line for line in report.table(found))
 
 
 # -- the model card and bad input ------------------------------------------------------
