@@ -9,6 +9,7 @@ It does not know: how a photo is classified.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,9 +22,8 @@ from edge.formats import Csv, Json, Text, header
 from edge.preprocess import load_pixels
 from edge.quiet import without_chatter
 from edge.runtime import too_many
-from edge.sources import photos
+from edge.sources import Item, Once, photos
 
-_Item = str | PhotoError  # a path, or what is wrong with a folder or a pattern
 _Answer = PhotoError | tuple[str, tuple[Prediction, float, float]]
 
 FEW = 4  # as many photos at most are done one after another, with all threads
@@ -31,9 +31,13 @@ FEW = 4  # as many photos at most are done one after another, with all threads
 
 def classify(args: argparse.Namespace) -> int:
     """Label every photo; 2 when one of them could not be."""
+    _format_by_ending(args)
     if args.resume and not (args.csv and args.output):
         raise EdgegraftError("expected --resume with --csv and -o FILE")
+    once = Once()
     items = _items(args.photos)
+    if len(args.photos) > 1 and "-" not in args.photos:  # a pipe asks as it likes
+        items = once(items)
     first = [] if "-" in args.photos else list(islice(items, FEW + 1))
     few = "-" not in args.photos and len(first) <= FEW
     alone = args.engine == "local" and (args.workers == 1 or few)
@@ -44,6 +48,7 @@ def classify(args: argparse.Namespace) -> int:
     if args.output is None:
         answers = kind(sys.stdout, args.model, classifier, args.top_k, load_ms)
         _, failed = _tell(args, classifier, chain(first, items), alone, answers)
+        _remark(once)
         return 2 if failed else 0
     from edge.results import output, summary
 
@@ -55,13 +60,37 @@ def classify(args: argparse.Namespace) -> int:
         earlier = len(done)
         answered, failed = _tell(args, classifier, left, alone, answers, earlier)
     print(summary(args.output, answered, failed, earlier), file=sys.stderr)
+    _remark(once)
     return 2 if failed else 0
+
+
+def _format_by_ending(args: argparse.Namespace) -> None:
+    """A file called .csv or .json holds that; EdgegraftError where another is asked."""
+    ending = os.path.splitext(args.output or "")[1].lower().removeprefix(".")
+    if ending not in ("csv", "json"):
+        return
+    other = "json" if ending == "csv" else "csv"
+    if getattr(args, other):
+        raise EdgegraftError(
+            f"-o {args.output}: expected a name that ends in .{other} with --{other}, "
+            f"got .{ending}"
+        )
+    setattr(args, ending, True)
+
+
+def _remark(once: Once) -> None:
+    if once.repeated:
+        many = "photo was" if once.repeated == 1 else "photos were"
+        print(
+            f"{once.repeated} {many} named before, answered once",
+            file=sys.stderr,
+        )
 
 
 def _tell(
     args: argparse.Namespace,
     classifier: Classifier,
-    items: Iterator[_Item],
+    items: Iterator[Item],
     alone: bool,
     answers: Text,
     earlier: int = 0,
@@ -103,7 +132,7 @@ def _tell(
     return answered, failed
 
 
-def _items(arguments: Iterable[str]) -> Iterator[_Item]:
+def _items(arguments: Iterable[str]) -> Iterator[Item]:
     """Photo paths; in their place, what is wrong with a folder or a pattern."""
     for argument in arguments:
         if argument == "-":
@@ -124,7 +153,10 @@ def _items(arguments: Iterable[str]) -> Iterator[_Item]:
 
 def _count(arguments: Sequence[str]) -> int | None:
     """How many photos the progress bar waits for; None when a pipe tells them."""
-    return None if "-" in arguments else sum(1 for _ in _items(arguments))
+    if "-" in arguments:
+        return None
+    items = _items(arguments)
+    return sum(1 for _ in (Once()(items) if len(arguments) > 1 else items))
 
 
 def _workers(args: argparse.Namespace, first: Classifier) -> list[Classifier]:
@@ -139,8 +171,8 @@ def _workers(args: argparse.Namespace, first: Classifier) -> list[Classifier]:
 def _on_cluster(
     args: argparse.Namespace,
     classifier: Classifier,
-    items: Iterator[_Item],
-    work: Callable[[Classifier, _Item], _Answer],
+    items: Iterator[Item],
+    work: Callable[[Classifier, Item], _Answer],
 ) -> Iterator[_Answer]:
     """The same over a Ray cluster; the model and its labels travel with the job."""
     from edge import cluster
@@ -184,7 +216,7 @@ def _opened(args: argparse.Namespace, threads: int | None) -> Classifier:
     )
 
 
-def _one(classifier: Classifier, item: _Item, *, top_k: int) -> _Answer:
+def _one(classifier: Classifier, item: Item, *, top_k: int) -> _Answer:
     """One photo's answer; what is wrong with it instead."""
     if isinstance(item, PhotoError):
         return item

@@ -86,7 +86,12 @@ def _add_classify(verb: argparse.ArgumentParser) -> None:
     shape = verb.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="one JSON document")
     shape.add_argument("--csv", action="store_true", help="one line for each photo")
-    verb.add_argument("-o", "--output", metavar="FILE", help="write the answers here")
+    verb.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="write the answers here; a name in .csv or .json gets that format",
+    )
     verb.add_argument(
         "--resume", action="store_true", help="go on with a CSV that is half done"
     )

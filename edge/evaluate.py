@@ -31,7 +31,8 @@ class Evaluation:
     `probabilities` is float32 [N, L] and `truth` int64 [N], photo by photo;
     `calibration_error` see there. `familiarity` is float32 [N] of a model that tells
     it (else None), `refused` how many of these photos it calls unknown. Accuracy and
-    confusion count the likeliest label, whether a photo is refused or not.
+    confusion count the likeliest label, whether a photo is refused or not;
+    `answered_right` are the photos whose right label the device gives as its answer.
     """
 
     labels: tuple[str, ...]
@@ -45,6 +46,7 @@ class Evaluation:
     calibration_error: float
     familiarity: npt.NDArray[np.float32] | None = None
     refused: int | None = None
+    answered_right: int | None = None
     failures: tuple[tuple[str, str], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -56,6 +58,7 @@ class Evaluation:
             "interval": list(self.interval),
             "calibration_error": self.calibration_error,
             "refused": self.refused,
+            "answered_right": self.answered_right,
             "confusion": self.confusion,
             "per_class": self.per_class,
             "failures": [
@@ -177,8 +180,16 @@ def evaluate(
     if not familiar:
         return result
     limit = classifier.card.familiarity_threshold if classifier.card else None
-    refused = None if limit is None else sum(value < limit for value in familiar)
-    return replace(result, familiarity=np.array(familiar, np.float32), refused=refused)
+    result = replace(result, familiarity=np.array(familiar, np.float32))
+    if limit is None:
+        return result
+    known = np.array(familiar) >= limit
+    right = result.probabilities.argmax(axis=1) == result.truth
+    return replace(
+        result,
+        refused=int((~known).sum()),
+        answered_right=int((known & right).sum()),
+    )
 
 
 def _class_row(confusion: npt.NDArray[Any], i: int, label: str) -> dict[str, Any]:

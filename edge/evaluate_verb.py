@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from itertools import chain
 from typing import Any
 
 from edge.answers import open_classifier
+from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation, evaluate
 from edge.refusal import Refusal, can_refuse, refusal
 from edge.sources import labelled, photos
@@ -23,7 +25,13 @@ def run(args: argparse.Namespace) -> int:
     """Accuracy on labelled photos; 2 when some could not be read."""
     classifier = open_classifier(args)
     if args.unknown is not None:
-        can_refuse(classifier)  # before minutes are spent on the known ones
+        # before minutes are spent on the known ones
+        can_refuse(classifier)
+        if not os.path.isdir(args.unknown):
+            got = "a file" if os.path.exists(args.unknown) else "nothing"
+            raise EdgegraftError(
+                f"--unknown {args.unknown}: expected a folder of photos, got {got}"
+            )
     pairs = labelled(args.photos, classifier.labels)
     known = evaluate(classifier, pairs, progress=_progress)
     unknown = None
@@ -65,11 +73,15 @@ def _print(known: Evaluation, unknown: Refusal | None, runtime: str) -> None:
         f"accuracy {known.accuracy:.1%} on {known.photos} photos "
         f"(95 % interval {low:.1%} to {high:.1%}), {runtime}"
     )
+    if known.refused is not None and known.answered_right is not None:
+        share = known.answered_right / known.photos
+        print(
+            f"called unknown although known: {known.refused} of {known.photos}; the "
+            f"right label is the answer for {known.answered_right} ({share:.1%})"
+        )
     print(
         f"calibration error {known.calibration_error:.3f} (0: as sure as it is right)"
     )
-    if known.refused is not None:
-        print(f"called unknown although known: {known.refused} of {known.photos}")
     if unknown is not None:
         low, high = unknown.interval
         print(
@@ -79,6 +91,10 @@ def _print(known: Evaluation, unknown: Refusal | None, runtime: str) -> None:
         )
     _print_classes(known.per_class)
     _print_confusion(known.labels, known.confusion)
+    if known.refused:
+        print(
+            "accuracy and tables: the likeliest label, also of what is called unknown"
+        )
 
 
 def _print_classes(rows: list[dict[str, Any]]) -> None:

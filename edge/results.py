@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import errno
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
@@ -51,13 +52,23 @@ def output(
     With a `header` it is a CSV: row after row is written to its place, so that a run
     that was stopped can be resumed (a row cut in the middle is taken away first).
     Anything else is written beside and renamed at the end. EdgegraftError when the
-    file is there and not resumed, is not such a CSV, or finds no room on the disk.
+    file is there and not resumed, is not such a CSV, cannot be written, or finds no
+    room on the disk.
     """
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise EdgegraftError(
+            f"-o {path}: expected a folder {folder} to write to, got none; make it: "
+            f"mkdir -p {shlex.quote(folder)}"
+        )
     try:
         with _written(path, header, resume) as opened:
             yield opened
     except OSError as error:
         if error.errno not in _FULL:
+            if str(error.filename).startswith(path):
+                told = f"-o {path}: cannot be written: {error.strerror}"
+                raise EdgegraftError(told) from None
             raise
         then = "; make room, and go on with --resume" if header else "; make room"
         raise EdgegraftError(f"{path}: {error.strerror}{then}") from None

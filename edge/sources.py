@@ -13,6 +13,7 @@ from edge.errors import EdgegraftError, PhotoError
 from edge.preprocess import PHOTO_SUFFIXES
 
 _MAGIC = frozenset("*?[")
+Item = str | PhotoError  # a path, or what is wrong with a folder or a pattern
 Report = Callable[[PhotoError], None]  # told of a folder that cannot be read
 
 
@@ -46,6 +47,26 @@ def _matching(found: list[str], deep: bool, report: Report | None) -> Iterator[s
                 yield match
         elif not deep:
             yield from walk(match, report)
+
+
+class Once:
+    """Items as they come, each photo once: a file named itself, by its folder and by
+    a pattern is one photo. `repeated` counts what was left out; a set of hashes is
+    kept, not the paths."""
+
+    def __init__(self) -> None:
+        self.repeated = 0
+
+    def __call__(self, items: Iterable[Item]) -> Iterator[Item]:
+        seen: set[int] = set()
+        for item in items:
+            if isinstance(item, str):
+                place = hash(os.path.realpath(item))
+                if place in seen:
+                    self.repeated += 1
+                    continue
+                seen.add(place)
+            yield item
 
 
 def is_photo(name: str) -> bool:

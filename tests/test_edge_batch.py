@@ -199,6 +199,34 @@ def test_resume_goes_on_where_it_stopped(
     assert "expected --resume with --csv and -o FILE" in capsys.readouterr().err
 
 
+def test_the_ending_of_the_file_is_its_format(
+    model: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, document = tmp_path / "out.csv", tmp_path / "out.JSON"
+    for target in (table, document):
+        assert main(["classify", model, str(folder), "-o", str(target)]) == 0
+    with open(table, newline="") as file:
+        assert len(list(csv.DictReader(file))) == 24
+    assert len(json.loads(document.read_text())["photos"]) == 24
+    wrong = tmp_path / "other.csv"
+    assert main(["classify", model, str(folder), "--json", "-o", str(wrong)]) == 2
+    err = capsys.readouterr().err
+    assert "expected a name that ends in .json with --json, got .csv" in err
+    assert not wrong.exists()
+
+
+def test_a_photo_named_twice_is_answered_once(
+    model: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = sorted(folder.rglob("*.png"))[0]
+    argv = ["classify", model, str(one), str(folder), f"{folder}/*", "--csv"]
+    assert main(argv) == 0
+    out, err = capsys.readouterr()
+    photos = [row["photo"] for row in csv.DictReader(out.splitlines())]
+    assert photos[0] == str(one) and len(photos) == len(set(photos)) == 24
+    assert err == "25 photos were named before, answered once\n"
+
+
 def test_a_document_is_written_whole(
     model: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -212,7 +240,8 @@ def test_a_document_is_written_whole(
     assert capsys.readouterr().out == ""
     missing = ["classify", model, str(folder), "-o", str(tmp_path / "no" / "x.txt")]
     assert main(missing) == 2
-    assert "No such file" in capsys.readouterr().err
+    told = f"expected a folder {tmp_path / 'no'} to write to, got none; make it: mkdir"
+    assert told in capsys.readouterr().err
     bad = tmp_path / "bad.png"
     bad.write_text("no photo")
     told = ["classify", model, str(bad), "-o", str(tmp_path / "x.txt")]

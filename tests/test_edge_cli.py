@@ -58,7 +58,7 @@ def test_folders_globs_and_files(
     a, b = str(folder / "red" / "a.png"), str(folder / "green" / "deep" / "b.JPG")
     assert [row[0] for row in told(str(folder))] == ["green", "red"]
     assert [row[2] for row in told(str(folder))] == [b, a]
-    assert [row[2] for row in told(a, b, a)] == [a, b, a]
+    assert [row[2] for row in told(a, b, a)] == [a, b]
     assert [row[2] for row in told(f"{folder}/*/*.png")] == [a]
     assert [row[2] for row in told(f"{folder}/**/*")] == [b, a]
     assert [row[2] for row in told(f"{folder}/gr*")] == [b]
@@ -101,13 +101,17 @@ def test_csv_has_a_row_for_each_photo(
 
 @pytest.mark.parametrize("shape", ["", "--json", "--csv"])
 def test_one_bad_photo_among_many(
-    shape: str, model: str, folder: Path, capsys: pytest.CaptureFixture[str]
+    shape: str,
+    model: str,
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     bad = folder / "red" / "b.png"
     bad.write_text("no photo")
     gone, empty = str(folder / "gone.png"), folder / "empty"
     empty.mkdir()
-    good = str(folder / "red" / "a.png")
+    good = photo(tmp_path / "good.png", (200, 10, 10))
     argv = ["classify", model, str(folder), gone, str(empty), f"{folder}/*.none", good]
     assert main([*argv, *filter(None, [shape])]) == 2
     out, err = capsys.readouterr()

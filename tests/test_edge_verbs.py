@@ -145,12 +145,22 @@ def test_evaluate_counts_what_is_refused(
     assert main(command) == 0
     out = capsys.readouterr().out
     assert "calibration error 0.0" in out
-    assert "called unknown although known: 0 of 2" in out
+    told = "called unknown although known: 0 of 2; the right label is the answer for 2"
+    assert told in out and "the likeliest label, also of" not in out
     assert "called unknown of 2 unknown photos: 1 (50.0%" in out
     assert main([*command, "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["unknown"]["refused"] == 1 and record["refused"] == 0
     assert 0 <= record["calibration_error"] < 0.05
+    photo(folder / "red" / "dark.png", (90, 10, 10))  # right, and called unknown
+    assert main(["evaluate", model, str(folder)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("accuracy 100.0% on 3 photos")
+    assert lines[1].endswith("1 of 3; the right label is the answer for 2 (66.7%)")
+    assert lines[-1].endswith("the likeliest label, also of what is called unknown")
+    command[-1] = str(tmp_path / "nope")
+    assert main(command) == 2
+    assert "nope: expected a folder of photos, got nothing" in capsys.readouterr().err
     plain = save(tmp_path / "plain.tflite", with_card(network()))
     assert main(["evaluate", plain, str(folder), "--unknown", str(strange)]) == 2
     assert "this model cannot say unknown" in capsys.readouterr().err
