@@ -173,7 +173,9 @@ def _add_pack(verb: argparse.ArgumentParser) -> None:
         "model", metavar="RUN", help="a run folder, or a .tflite file that has labels"
     )
     verb.add_argument(
-        "--variant", default="int8", metavar="NAME", help="which file of the run (int8)"
+        "--variant",
+        metavar="NAME",
+        help="which file of the run (the one its comparison recommends, else int8)",
     )
     verb.add_argument(
         "-o", "--output", required=True, metavar="DIR", help="the folder to write"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from edge.card import read_card, read_labels
 from edge.errors import EdgegraftError, ModelError
+from edge.run_folder import find_model
 from edge.runtime import read_model
 
 if TYPE_CHECKING:
@@ -77,29 +78,15 @@ WantedBy=multi-user.target
 
 def run(args: argparse.Namespace) -> int:
     """The verb ``pack``."""
-    model = find_model(args.model, args.variant)
+    model, why = find_model(args.model, args.variant)
     written = pack(model, args.output, overwrite=args.overwrite)
+    if why:
+        print(why)
     for path in written:
         print(f"{os.path.getsize(path):10,}  {path}")
     target = os.path.basename(os.path.abspath(args.output))
     print(f"next: scp -r {args.output} pi@raspberrypi: and read {target}/{README}")
     return 0
-
-
-def find_model(run: str, variant: str = "int8") -> str:
-    """The model file of a run folder; a path that is no folder is the file itself."""
-    if not os.path.isdir(run):
-        return run
-    exports = os.path.join(run, "exports")
-    model = os.path.join(exports, f"{variant}.tflite")
-    if os.path.isfile(model):
-        return model
-    names = sorted(os.listdir(exports)) if os.path.isdir(exports) else []
-    have = [name.removesuffix(".tflite") for name in names if name.endswith(".tflite")]
-    raise EdgegraftError(
-        f"{run}: expected exports/{variant}.tflite in this run, got "
-        f"{', '.join(have) or 'none'}; run: edgegraft quantize {run}"
-    )
 
 
 def pack(

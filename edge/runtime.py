@@ -206,6 +206,8 @@ def read_model(model: str | os.PathLike[str] | bytes, where: str = "model") -> b
         with open(model, "rb") as file:
             content = file.read()
     except IsADirectoryError:
+        from edge.run_folder import file_inside
+
         raise ModelError(
             f"{where}: expected a .tflite file, got a folder{file_inside(where)}"
         ) from None
@@ -215,17 +217,6 @@ def read_model(model: str | os.PathLike[str] | bytes, where: str = "model") -> b
         raise ModelError(f"{where}: {error.strerror or error}") from None
     structure.check(content, where)
     return content
-
-
-def file_inside(folder: str) -> str:
-    """What to give instead of a run's folder; empty where it is no run's."""
-    for name in ("int8", "float32"):
-        file = os.path.join(folder, "exports", f"{name}.tflite")
-        if os.path.isfile(file):
-            return f"; this run's file is {file}"
-    if os.path.isfile(os.path.join(folder, "run.json")):
-        return f", a run without files yet; make them: edgegraft quantize {folder}"
-    return ""
 
 
 def _load(name: str) -> tuple[Runtime, Any]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from edge.command import Parser, guard
 from edge.errors import EdgegraftError, ModelError
 from edge.labels import read_label_file
-from edge.runtime import file_inside
+from edge.run_folder import file_inside
 from streamlit_app.port import refuse_taken
 
 ARTIFACTS = Path("artifacts")

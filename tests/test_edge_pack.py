@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.card import digest
 from edge.cli import main
 from tests.edge_models import network, photo, save, with_card, with_files
 
@@ -146,6 +147,40 @@ def test_bad_input(
     err = capsys.readouterr().err
     assert message in err and err.count("\n") == 1
     assert set(tmp_path.iterdir()) == before
+
+
+def test_what_is_packed_is_what_the_comparison_recommends(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(*more: str) -> str:
+        argv = ["pack", str(run_folder), "-o", str(tmp_path / "d"), "--overwrite"]
+        assert main([*argv, *more]) == 0
+        assert (tmp_path / "d" / "model.tflite").read_bytes() in contents.values()
+        return capsys.readouterr().out.splitlines()[0]
+
+    exports = run_folder / "exports"
+    contents = {
+        name: with_card(network(), name="tiny", variant=name)
+        for name in ("int8", "float16")
+    }
+    for name, content in contents.items():
+        save(exports / f"{name}.tflite", content)
+    assert told().startswith("int8.tflite: which to ship was not measured: edgegraft c")
+    files = [
+        {"title": n, "file": f"{n}.tflite", "model_sha256": digest(c)}
+        for n, c in contents.items()
+    ]
+    record = {"files": files, "ship": {"file": "float16"}}
+    (run_folder / "comparison.json").write_text(json.dumps(record))
+    assert told() == "float16.tflite: the one that the run's comparison recommends"
+    packed = (tmp_path / "d" / "model.tflite").read_bytes()
+    assert packed == contents["float16"]
+    other = told("--variant", "int8")
+    assert other == "int8.tflite: the run's comparison recommends float16"
+    # another file under that name since: nobody measured it
+    contents["float16"] = with_card(network(familiarity=True), name="tiny")
+    save(exports / "float16.tflite", contents["float16"])
+    assert told().startswith("int8.tflite: which to ship was not measured")
 
 
 def test_labels_of_metadata_are_enough(tmp_path: Path) -> None:

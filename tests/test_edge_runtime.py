@@ -175,6 +175,15 @@ def test_of_a_run_the_file_inside_is_named(
         assert cli.main([verb, str(tmp_path), *more]) == 2
         told = capsys.readouterr().err
         assert told.endswith(f"make them: edgegraft quantize {tmp_path}\n"), told
+    (tmp_path / "run.json").write_text('{"status": "training"}')
+    for verb in ("info", "pack"):
+        assert (
+            cli.main([verb, str(tmp_path), *["-o", "x"][: 2 * (verb == "pack")]]) == 2
+        )
+        told = capsys.readouterr().err
+        resume = f"--run {tmp_path.name} --artifacts {tmp_path.parent} --resume (its"
+        assert f"edgegraft finetune {resume} training was interrupted)" in told
+        assert told.count("\n") == 1
     for name in ("float32", "int8"):  # int8, where it is there
         file = tmp_path / "exports" / f"{name}.tflite"
         file.write_bytes(network())

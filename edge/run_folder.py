@@ -1,0 +1,101 @@
+"""What a device's command knows of a run's folder: which file of it to take.
+
+The folder is written by training, export and comparison: ``run.json``,
+``exports/VARIANT.tflite``, ``comparison.json`` with the file to ship. It does not
+know: how any of them is made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from typing import Any
+
+from edge.card import digest
+from edge.errors import EdgegraftError
+
+USUAL = ("int8", "float32")  # taken where no comparison says which, in this order
+
+
+def file_inside(folder: str) -> str:
+    """What to give instead of a run's folder; empty where it is no run's."""
+    for name in (recommended(folder), *USUAL):
+        file = _export(folder, name or "")
+        if os.path.isfile(file):
+            return f"; this run's file is {file}"
+    if os.path.isfile(os.path.join(folder, "run.json")):
+        return f", a run without files yet; make them: {_how_to_make(folder)}"
+    return ""
+
+
+def find_model(run: str, variant: str | None = None) -> tuple[str, str]:
+    """The model file of a run folder, and a sentence that says why this one.
+
+    Without `variant` it is the file that the run's comparison recommends, else int8.
+    A path that is no folder is the file itself. EdgegraftError where there is none.
+    """
+    if not os.path.isdir(run):
+        return run, ""
+    best = recommended(run)
+    name = variant or best or USUAL[0]
+    model = _export(run, name)
+    if not os.path.isfile(model):
+        there = os.path.join(run, "exports")
+        names = sorted(os.listdir(there)) if os.path.isdir(there) else []
+        have = [n.removesuffix(".tflite") for n in names if n.endswith(".tflite")]
+        raise EdgegraftError(
+            f"{run}: expected exports/{name}.tflite in this run, got "
+            f"{', '.join(have) or 'none'}; run: {_how_to_make(run)}"
+        )
+    if best is None:
+        why = f"which to ship was not measured: edgegraft compare {shlex.quote(run)}"
+    elif name == best:
+        why = "the one that the run's comparison recommends"
+    else:
+        why = f"the run's comparison recommends {best}"
+    return model, f"{name}.tflite: {why}"
+
+
+def recommended(run: str) -> str | None:
+    """The variant that the run's comparison says to ship.
+
+    None without a comparison, and where that file is not there any more, or is not
+    the one that was measured.
+    """
+    record = _record(run, "comparison.json")
+    try:
+        title = record["ship"]["file"]
+        (entry,) = [one for one in record["files"] if one["title"] == title]
+        name = str(entry["file"]).removesuffix(".tflite")
+        with open(_export(run, name), "rb") as file:
+            content = file.read()
+        return name if digest(content) == entry["model_sha256"] else None
+    except (KeyError, TypeError, ValueError, OSError, EdgegraftError):
+        return None
+
+
+def _how_to_make(run: str) -> str:
+    """The command that gives a run the files it has not."""
+    if _record(run, "run.json").get("status") in (None, "trained"):
+        return f"edgegraft quantize {shlex.quote(run)}"
+    above, name = os.path.split(os.path.abspath(run))
+    more = ""
+    if above != os.path.abspath("artifacts"):
+        more = f" --artifacts {shlex.quote(os.path.dirname(os.path.normpath(run)))}"
+    resume = f"edgegraft finetune --run {shlex.quote(name)}{more} --resume"
+    return f"{resume} (its training was interrupted), then edgegraft quantize"
+
+
+def _export(run: str, variant: str) -> str:
+    return os.path.join(run, "exports", f"{variant}.tflite")
+
+
+def _record(run: str, name: str) -> dict[str, Any]:
+    """A JSON object of the folder; empty where there is none that can be read."""
+    try:
+        with open(os.path.join(run, name), encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
