@@ -130,7 +130,7 @@ def _all_warnings(records: list[dict[str, Any]]) -> list[str]:
 def _print_table(records: list[dict[str, Any]]) -> None:
     columns = ("load", "first", "p50", "p95", "p99", "mean")
     head = "".join(f"{name + ' ms':>10}" for name in columns)
-    print(f"threads{head}   peak MB   size MB")
+    print(f"threads{head}  peak MiB   size MB")
     for record in records:
         times = "".join(f"{record[name + '_ms']:10.2f}" for name in columns)
         size = record["size_bytes"] / 1e6

@@ -145,20 +145,48 @@ def _print_info(record: dict[str, Any]) -> None:
     for part, measured in (card.get("measured") or {}).items():
         rows.append((part, _measured(measured)))
     for name, value in (card.get("provenance") or {}).items():
-        text = value if isinstance(value, str) else json.dumps(value)
-        rows.append((name, text))
+        if text := _plain(value):
+            rows.append((name.replace("_", " "), text))
     _print_rows(rows)
 
 
+def _plain(value: Any) -> str:
+    """A value of a card as a person writes it; empty for nothing."""
+    if isinstance(value, dict):
+        lists = any(isinstance(one, list) for one in value.values())
+        parts = (
+            f"{name}{':' if lists else ''} {_plain(one)}" for name, one in value.items()
+        )
+        return ("; " if lists else ", ").join(parts)
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def _measured(measured: Any) -> str:
+    if isinstance(measured, dict) and "unknown_refused" in measured:
+        return _refusals(measured)
     if not isinstance(measured, dict) or "accuracy" not in measured:
-        return json.dumps(measured)
+        return _plain(measured)
     text = f"accuracy {measured['accuracy']:.1%}"
     if "interval" in measured:
         low, high = measured["interval"]
         text += f" (95 % interval {low:.1%} to {high:.1%})"
     if "photos" in measured:
         text += f" on {measured['photos']} photos"
+    return text
+
+
+def _refusals(measured: dict[str, Any]) -> str:
+    """What became of photos of other things (see `edge.refusal`)."""
+    text = f"{measured['unknown_refused']:.1%}"
+    if "unknown_photos" in measured:
+        text += f" of {measured['unknown_photos']} photos of other things"
+    text += " refused"
+    if measured.get("known_refused") is not None:
+        text += f", and {measured['known_refused']:.1%} of the test photos"
+    if measured.get("auroc") is not None:
+        text += f"; AUROC {measured['auroc']:.3f}"
     return text
 
 

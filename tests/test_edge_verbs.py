@@ -36,8 +36,22 @@ def folder(tmp_path: Path) -> Path:
 def test_info_for_people_and_programs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    measured = {"test": {"accuracy": 0.961, "interval": [0.94, 0.97], "photos": 600}}
-    flat = with_card(network(), measured=measured, provenance={"seed": 7})
+    measured = {
+        "test": {"accuracy": 0.961, "interval": [0.94, 0.97], "photos": 600},
+        "unknown": {
+            "unknown_photos": 60,
+            "unknown_refused": 0.98333,
+            "known_refused": 0.045,
+            "auroc": 0.99734,
+        },
+    }
+    provenance = {
+        "seed": 7,
+        "versions": {"edgegraft": "0.1.0", "numpy": "2.4.6"},
+        "ran_on": ["litert 2.3.0", "tf.lite 2.21"],
+        "refused_by": {},
+    }
+    flat = with_card(network(), measured=measured, provenance=provenance)
     model = save(tmp_path / "m.tflite", flat)
     assert main(["info", model]) == 0
     out = capsys.readouterr().out
@@ -46,13 +60,17 @@ def test_info_for_people_and_programs(
         "8 x 8, stretch, bilinear",
         "uint8 [1, 8, 8, 3] scale 1 zero 0",
         "accuracy 96.1% (95 % interval 94.0% to 97.0%) on 600 photos",
+        "98.3% of 60 photos of other things refused, and 4.5% of the test photos; AU",
+        "edgegraft 0.1.0, numpy 2.4.6",
+        "litert 2.3.0, tf.lite 2.21",
         "seed",
     ):
         assert text in out
+    assert not set("{}") & set(out) and "refused_by" not in out
     assert main(["info", model, "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["card"] == json.loads(
-        card(measured=measured, provenance={"seed": 7}).to_json()
+        card(measured=measured, provenance=provenance).to_json()
     )
     assert record["inputs"][0]["scale"] == 1.0
     assert record["size_bytes"] == os.path.getsize(model)
@@ -88,7 +106,8 @@ def test_doctor_names_what_is_missing(
 
 def test_bench(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", model, model, "--runs", "5"]) == 0
-    assert capsys.readouterr().out.count(model) == 2
+    out = capsys.readouterr().out
+    assert out.count(model) == 2 and "peak MiB   size MB" in out
     assert main(["bench", model, model, "--runs", "5", "--json"]) == 0
     for record in json.loads(capsys.readouterr().out)["models"]:
         check_bench(record, model)
