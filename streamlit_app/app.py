@@ -14,6 +14,7 @@ import streamlit as st
 
 from edge.card import ModelCard
 from edge.errors import EdgegraftError
+from edge.run_folder import recommended
 from streamlit_app import house, look
 from streamlit_app.ask import MOST_LABELS
 from streamlit_app.models import ModelFile, chosen
@@ -77,7 +78,14 @@ def choose(models: list[ModelFile]) -> ModelFile:
         key = f"variant {run}"
         if st.session_state.get(key) not in variants:
             st.session_state[key] = variants[0]
-        variant = st.pills("Variant", variants, key=key, required=True) or variants[0]
+        folder = chosen(models, run, None).folder
+        best = recommended(str(folder)) if folder else None
+
+        def named(name: str) -> str:
+            return f"{name} (recommended)" if name == best else name
+
+        pills = st.pills("Variant", variants, key=key, required=True, format_func=named)
+        variant = pills or variants[0]
     found = chosen(models, run, variant)
     if st.query_params.to_dict() != {"run": found.run, "variant": found.variant}:
         st.query_params.from_dict({"run": found.run, "variant": found.variant})

@@ -8,6 +8,7 @@ from typing import Any
 
 import streamlit as st
 
+from edge.run_folder import recommended
 from streamlit_app import app, charts, house, look
 from streamlit_app.models import ModelFile
 from streamlit_app.pool import Pool
@@ -93,7 +94,7 @@ def about(pool: Pool, run: Run | None) -> None:
 
 
 def take(entry: ModelFile, pool: Pool) -> None:
-    """The file, and the two lines that run it on a device."""
+    """The file, and the lines that run it on a device."""
     st.markdown("**On a device**")
     path = entry.path
     st.download_button(
@@ -107,12 +108,18 @@ def take(entry: ModelFile, pool: Pool) -> None:
     )
     where = entry.folder or path
     st.code(
-        "pip install numpy pillow ai-edge-litert\n"
-        f"python edge.pyz classify {path.name} photo.jpg",
+        "python3 -m venv venv\n"
+        "venv/bin/pip install numpy pillow ai-edge-litert\n"
+        f"venv/bin/python edge.pyz classify {path.name} photo.jpg",
         language="bash",
         wrap_lines=True,
     )
-    st.caption(f"`edgegraft edge pack {where} -o device` makes the folder to copy.")
+    command = f"edgegraft edge pack {where} -o device"
+    best = recommended(str(entry.folder)) if entry.folder else None
+    if best is not None and best != entry.variant:
+        st.caption(f"The comparison of this run recommends **{look.plain(best)}**.")
+        command += f" --variant {entry.variant}"
+    st.caption(f"`{command}` makes the folder to copy.")
     others = [
         other
         for other in house.house().models()

@@ -13,6 +13,7 @@ pytest.importorskip("streamlit", reason="the page needs streamlit")
 
 from starlette.formparsers import MultiPartParser
 
+from edge.card import digest
 from streamlit_app.feedback import Feedback
 from streamlit_app.uploads import MOST_ZIP_BYTES
 from tests.app_room import drop, page, photo, shown, write_run, zipped
@@ -128,6 +129,27 @@ def test_the_model_page_is_the_card_for_people(
     assert list(app.dataframe[0].value["recall"]) == [100.0] * 3
     assert len(app.get("vega_lite_chart")) == 3  # confusion, reliability, training
     assert "88.9 % of the test photos are known" in told
+
+
+def test_the_recommended_file_is_marked(
+    monkeypatch: pytest.MonkeyPatch, artifacts: Path
+) -> None:
+    path = artifacts / "pets" / "comparison.json"
+    record = json.loads(path.read_text())
+    for entry in record["files"]:
+        entry["title"] = entry["variant"]
+        content = (artifacts / "pets" / "exports" / entry["file"]).read_bytes()
+        entry["model_sha256"] = digest(content)
+    record["ship"] = {"file": "float32", "why": "the most accurate"}
+    path.write_text(json.dumps(record))
+    app = page(monkeypatch, "--artifacts", artifacts, at="model.py")
+    assert not app.exception
+    options = app.button_group(key="variant pets").options
+    assert options == ["int8", "float32 (recommended)"]
+    told = shown(app)
+    assert "recommends **float32**" in told and "-o device --variant int8" in told
+    app.button_group(key="variant pets").set_value("float32").run()
+    assert "recommends **" not in shown(app) and "--variant" not in shown(app)
 
 
 def test_a_file_without_a_run_or_with_a_damaged_one_still_has_its_page(
