@@ -1,7 +1,7 @@
 """Accuracy against latency as an SVG that lives inside the page.
 
 A bubble's area is the file's size, the bar through it the 95 % interval of its
-accuracy; the stepped line is the Pareto front: what can be had at most by that time.
+accuracy; the dashed line joins the Pareto front, the files that no other beats.
 Colours are classes and variables of the page's style sheet, so light and dark fit.
 
 It does not know: how anything was measured, or the page around it.
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from quantize import decide, labels
+from quantize import decide, labels, recipes
 
 if TYPE_CHECKING:
     from quantize.measured import Comparison, Measured
@@ -25,6 +25,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 18.0, 18.0, 50.0
 _LARGEST, _SMALLEST = 26.0, 5.0  # radii in pixels
 _LINE = 17.0  # height of a label
 _GLYPH = 7.2  # mean width of a label's character
+HUES = 6  # as many as there are variants; the style sheet has c0 to c5
 SPREAD = 6.0  # times apart by more than this are drawn on a logarithmic axis
 
 
@@ -169,16 +170,14 @@ def _budget(axes: _Axes, ms: float | None) -> list[str]:
 
 
 def _front(axes: _Axes, best: Sequence[Measured], setting: Setting) -> str:
-    """A staircase: flat until the next file is done, then up to its accuracy."""
-    if not best:
-        return ""
-    right = axes.size.width - _RIGHT
-    line = ""
+    """From file to file, fastest first. Others lie below it or behind its end: a
+    staircase would run through those that are as accurate and slower."""
+    spots = []
     for file in best:
         timing: Any = file.at(setting)
         x, y = axes.x(timing.p50_ms), axes.y(file.evaluation.accuracy)
-        line += f"H{x:.1f}V{y:.1f}" if line else f"M{x:.1f} {y:.1f}"
-    return f'<path class="front" d="{line}H{right:.1f}"/>'
+        spots.append(f"{x:.1f} {y:.1f}")
+    return f'<path class="front" d="M{"L".join(spots)}"/>' if spots[1:] else ""
 
 
 def _interval(axes: _Axes, point: _Point) -> str:
@@ -192,7 +191,7 @@ def _bubble(point: _Point, comparison: Comparison) -> str:
     low, high = file.evaluation.interval
     lines = [
         file.title,
-        f"{file.evaluation.accuracy:.2%} ({100 * low:.1f} to {100 * high:.1f})",
+        f"{file.evaluation.accuracy:.1%} ({100 * low:.1f} to {100 * high:.1f})",
         f"{timing.p50_ms:.2f} ms, p99 {timing.p99_ms:.2f} ms",
         f"{file.size_bytes / 1e6:.2f} MB, {timing.peak_memory_mb:.0f} MiB memory",
         str(timing.setting),
@@ -209,15 +208,30 @@ def _bubble(point: _Point, comparison: Comparison) -> str:
 
 def colour(number: int, file: Measured) -> str:
     """The style sheet's class of a file's colour."""
-    return "rejected" if file.rejected else f"c{number % 6}"
+    return "rejected" if file.rejected else f"c{hue(number, file)}"
+
+
+def hue(number: int, file: Measured) -> int:
+    """Which colour out of `HUES`: a variant's own in a comparison of one run, where
+    each is there once; else that of the file's `number`."""
+    names = list(recipes.VARIANTS)
+    if file.title in names and file.title == file.variant:
+        number = names.index(file.variant)
+    return number % HUES
 
 
 def _labels(axes: _Axes, points: Sequence[_Point]) -> list[str]:
     """Names beside the bubbles, with a line where they had to move away."""
-    bubbles = [
-        labels.Bubble(p.x, p.y, p.radius, _GLYPH * len(p.file.title), _LINE)
-        for p in points
-    ]
+    bubbles = []
+    for p in points:
+        low, high = (axes.y(end) for end in p.file.evaluation.interval)
+        bubbles.append(
+            labels.Bubble(
+                *(p.x, p.y, p.radius, _GLYPH * len(p.file.title), _LINE),
+                up=p.y - high,
+                down=low - p.y,
+            )
+        )
     room = labels.Box(_LEFT, 0, axes.size.width, axes.size.height - _BOTTOM)
     parts: list[str] = []
     for point, label in zip(points, labels.place(bubbles, room), strict=True):

@@ -205,6 +205,7 @@ def _plots(comparison: Comparison) -> str:
         f'<div class="panel"><div class="tabs" role="tablist" hidden>{"".join(tabs)}'
         f"</div>{''.join(panels)}</div>"
         '<p class="note">A bubble&#8217;s area is the file&#8217;s size, the bar '
-        "through it the 95 % interval of its accuracy. Dashed: the Pareto front, the "
-        "most accuracy to be had by that time. The ringed file is the one to ship.</p>"
+        "through it the 95 % interval of its accuracy. Dashed: from file to file of "
+        "the Pareto front, those that no other beats in time and accuracy (no line "
+        "where one file beats all). The ringed file is the one to ship.</p>"
     )

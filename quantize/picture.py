@@ -24,7 +24,7 @@ REJECTED = "#c92a2a"
 # keeps neighbours apart
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 # In points: a name and its figures; the mean width of a character of each
-_LABEL_HEIGHT, _NAME_GLYPH, _GLYPH = 26, 5.8, 4.6
+_LABEL_HEIGHT, _NAME_GLYPH, _GLYPH = 26, 6.2, 4.9
 _SMALLEST_BUBBLE, _LARGEST_BUBBLE = 90.0, 900.0  # areas, square points
 
 
@@ -43,7 +43,7 @@ def draw(path: Path, comparison: Comparison, where: str) -> None:
         _Point(
             measured,
             timing.p50_ms,
-            REJECTED if measured.rejected else COLOURS[number % len(COLOURS)],
+            REJECTED if measured.rejected else COLOURS[chart.hue(number, measured)],
         )
         for number, measured in enumerate(comparison.files)
         if (timing := measured.at(setting))
@@ -58,11 +58,15 @@ def draw(path: Path, comparison: Comparison, where: str) -> None:
         color=MUTED,
         linewidth=1,
         linestyle="--",
-        drawstyle="steps-post",  # what can be had at most by that time
     )
+    chosen = comparison.choice.file
     for point in points:
-        _bubble(axes, point, _area(point, largest))
-    _frame(axes, points)
+        _bubble(axes, point, _area(point, largest), ringed=point.file is chosen)
+    _frame(axes, points, comparison.budget.ms)
+    _budget(axes, comparison.budget.ms)
+    told = ["bars: 95 % interval", "area: file size"]
+    told += ["ringed: the one to ship"] if chosen else []
+    told += ["dashed: the Pareto front"] if len(best) > 1 else []
     count = points[0].file.evaluation.photos
     axes.set_title(
         f"{comparison.run}: accuracy against latency",
@@ -75,8 +79,7 @@ def draw(path: Path, comparison: Comparison, where: str) -> None:
     axes.text(
         0,
         1.02,
-        f"{count:,} test photos, bars: 95 % interval, area: file size, dashed: the "
-        "Pareto front",
+        f"{count:,} test photos; {', '.join(told)}",
         transform=axes.transAxes,
         fontsize=8,
         color=MUTED,
@@ -101,7 +104,26 @@ def _area(point: _Point, largest: int) -> float:
     return max(_SMALLEST_BUBBLE, _LARGEST_BUBBLE * share)
 
 
-def _bubble(axes: Axes, point: _Point, area: float) -> None:
+def _budget(axes: Axes, ms: float | None) -> None:
+    """A line at the most milliseconds allowed, where it is in sight."""
+    low, high = axes.get_xlim()
+    if ms is None or not low < ms < high:
+        return
+    axes.axvline(ms, color=REJECTED, linewidth=1, linestyle=":")
+    axes.annotate(
+        f"budget {ms:g} ms",
+        (ms, 1),
+        (-4, -3),
+        xycoords=axes.get_xaxis_transform(),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        fontsize=8,
+        color=REJECTED,
+    )
+
+
+def _bubble(axes: Axes, point: _Point, area: float, *, ringed: bool) -> None:
     measured, ms, colour = point
     low, high = (100 * end for end in measured.evaluation.interval)
     accuracy = 100 * measured.evaluation.accuracy
@@ -115,6 +137,9 @@ def _bubble(axes: Axes, point: _Point, area: float) -> None:
         edgecolors="white",
         zorder=3 + 1 / (1 + area),
     )
+    if ringed:  # over all bubbles, so that it is seen whole
+        ring: dict[str, Any] = {"facecolors": "none", "edgecolors": INK, "zorder": 5}
+        axes.scatter(ms, accuracy, s=area, linewidths=2, **ring)
 
 
 def _names(axes: Axes, points: Sequence[_Point], largest: int) -> None:
@@ -136,9 +161,13 @@ def _names(axes: Axes, points: Sequence[_Point], largest: int) -> None:
         x, y = axes.transData.transform(spot)
         radius = (_area(point, largest) / math.pi) ** 0.5 * pixels
         glyphs = max(_NAME_GLYPH * len(point.file.title), _GLYPH * len(told(point)))
+        ends = [(point.ms, 100 * end) for end in point.file.evaluation.interval]
+        (_, low), (_, high) = axes.transData.transform(ends)
         bubbles.append(
             labels.Bubble(
-                x, height - y, radius, glyphs * pixels, _LABEL_HEIGHT * pixels
+                *(x, height - y, radius, glyphs * pixels, _LABEL_HEIGHT * pixels),
+                up=high - y,
+                down=y - low,
             )
         )
     frame = axes.bbox
@@ -154,7 +183,7 @@ def _names(axes: Axes, points: Sequence[_Point], largest: int) -> None:
         place = (label.x, height - label.y)
         if label.far:
             spot = (point.ms, 100 * point.file.evaluation.accuracy)
-            line: dict[str, Any] = {"arrowstyle": "-", "color": GRID, "zorder": 1}
+            line: dict[str, Any] = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.8}
             axes.annotate("", spot, place, textcoords="figure pixels", arrowprops=line)
         axes.annotate(
             point.file.title,
@@ -168,9 +197,12 @@ def _names(axes: Axes, points: Sequence[_Point], largest: int) -> None:
         axes.annotate(told(point), place, va="top", fontsize=8, color=INK, **style)
 
 
-def _frame(axes: Axes, points: Sequence[_Point]) -> None:
-    """Room for the words on the right; latency from 0, or logarithmic."""
+def _frame(axes: Axes, points: Sequence[_Point], budget: float | None) -> None:
+    """Room for the words on the right; latency from 0, or logarithmic. A budget that
+    would squeeze the files together is left out of sight."""
     fastest, slowest = min(p.ms for p in points), max(p.ms for p in points)
+    if budget is not None and slowest < budget <= 2 * slowest:
+        slowest = budget
     if slowest > chart.SPREAD * fastest:
         axes.set_xscale("log")
         axes.set_xlim(fastest / 1.5, slowest * (slowest / fastest) ** 0.35)

@@ -109,14 +109,14 @@ def gives(comparison: Comparison) -> str:
         span = _range(place, file, min(ends), max(ends))
         cells = [
             _title(comparison, place, file),
-            number(file.evaluation.accuracy, ".2%"),
+            number(file.evaluation.accuracy, ".1%"),
             Cell(f"{span} {100 * low:.1f} to {100 * high:.1f}", low),
-            number(file.drop, "+.2f", 100),
+            number(file.drop, "+.1f", 100),
             Cell(f"{pair.lost} / {pair.gained}", pair.lost)
             if pair
             else Cell("–", None),
             number(pair.p if pair else None, ".3f"),
-            number(file.agreement, ".2%"),
+            number(file.agreement, ".1%"),
             number(file.calibration_error, ".3f"),
             number(refusal.share if refusal else None, ".1%"),
             number(refusal.known_share if refusal else None, ".1%"),

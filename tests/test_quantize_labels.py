@@ -20,7 +20,11 @@ def box_of(bubble, label):
 def test_no_name_lies_on_another_or_on_a_bubble(seed):
     random = np.random.default_rng(seed)
     bubbles = [
-        Bubble(*random.uniform((60, 40), (800, 200)), 5 + 20 * random.random(), 70, 17)
+        Bubble(
+            *random.uniform((60, 40), (800, 200)),
+            *(5 + 20 * random.random(), 70, 17),
+            *random.uniform(20, 90, 2),
+        )
         for _ in range(8)
     ]
     boxes = [box_of(*pair) for pair in zip(bubbles, place(bubbles, ROOM), strict=True)]
@@ -30,6 +34,8 @@ def test_no_name_lies_on_another_or_on_a_bubble(seed):
         for bubble in bubbles:
             x, y, r = bubble[:3]
             assert not box.over(Box(x - r, y - r, x + r, y + r))
+            # nor on the bar of any
+            assert not box.over(Box(x, y - bubble.up, x, y + bubble.down))
 
 
 def test_a_bubble_alone_has_its_name_on_the_right_and_at_the_edge_on_the_left():

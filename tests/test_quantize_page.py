@@ -10,7 +10,7 @@ import pytest
 
 from edge.evaluate import score
 from finetune.run import Run
-from quantize import evidence
+from quantize import chart, evidence, recipes
 from quantize.chart import NARROW, WIDE, draw
 from quantize.compare import compare
 from quantize.decide import Budget
@@ -131,10 +131,10 @@ def test_a_click_on_a_head_sorts(opened, compared):
     cells = page.locator("#files tbody tr td:nth-child(2)")
     shares = sorted(file.evaluation.accuracy for file in compared.files)
     head.locator("button").click()
-    assert cells.all_inner_texts() == [f"{share:.2%}" for share in shares]
+    assert cells.all_inner_texts() == [f"{share:.1%}" for share in shares]
     assert head.get_attribute("aria-sort") == "ascending"
     head.locator("button").click()
-    assert cells.all_inner_texts() == [f"{share:.2%}" for share in shares[::-1]]
+    assert cells.all_inner_texts() == [f"{share:.1%}" for share in shares[::-1]]
 
 
 def test_hovering_and_the_keyboard_tell_a_files_figures(opened, compared):
@@ -145,7 +145,7 @@ def test_hovering_and_the_keyboard_tell_a_files_figures(opened, compared):
     bubble.hover()
     file = compared.files[int(bubble.get_attribute("data-file"))]
     told = tip.inner_text()
-    assert told.startswith(file.title) and f"{file.evaluation.accuracy:.2%}" in told
+    assert told.startswith(file.title) and f"{file.evaluation.accuracy:.1%}" in told
     assert str(compared.judged) in told
     lit = page.locator("#files tr.lit").get_attribute("data-file")
     assert lit == bubble.get_attribute("data-file")
@@ -223,6 +223,30 @@ def test_every_name_has_room_in_the_drawing(browser, size, spots):
             apart_x |= box["x"] + box["width"] <= other["x"] + 1
             assert apart_x or abs(other["y"] - box["y"]) >= 10
     page.close()
+
+
+def test_the_front_runs_through_no_file_that_another_beats():
+    """`even` is as accurate as `fast`, and `late` as `best`, but each is slower."""
+    spots = [("fast", 90, 1.0, 1), ("even", 90, 2.0, 1), ("best", 95, 3.0, 1)]
+    svg = draw(comparison(*spots, ("late", 95, 4.0, 1)), DESK, WIDE)
+    (line,) = (part.split('"')[0] for part in svg.split('class="front" d="')[1:])
+    ends = [tuple(map(float, end.split())) for end in line[1:].split("L")]
+    bubbles = [part.split('"')[:3:2] for part in svg.split(' cx="')[1:]]
+    places = [tuple(map(float, bubble)) for bubble in bubbles]  # in the order given
+    assert ends == [places[0], places[2]]
+    alone = draw(comparison(spots[2], ("late", 95, 4.0, 1)), DESK, WIDE)
+    assert 'class="front"' not in alone
+
+
+def test_a_variant_keeps_its_colour_however_many_there_are():
+    def file(title, variant):
+        return SimpleNamespace(title=title, variant=variant, rejected=False)
+
+    assert chart.hue(1, file("int8", "int8")) == chart.hue(3, file("int8", "int8"))
+    found = {chart.hue(0, file(name, name)) for name in recipes.VARIANTS}
+    assert len(found) == len(recipes.VARIANTS)
+    # of several runs every file has its own
+    assert chart.hue(1, file("b/int8", "int8")) != chart.hue(3, file("a/int8", "int8"))
 
 
 def test_a_larger_file_has_the_larger_bubble_by_area():
