@@ -6,12 +6,14 @@ down. Places are in pixels, y downwards. It does not know: what is drawn, or wit
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
+_Place = tuple[float, float, str]  # x, middle height, the end of the name at x
 _GAP = 6.0  # between a bubble and its name
 _STEPS = 20  # how many lines up or down a name may be pushed
-_SHIFTS = (0.0, 0.5, 1.0)  # and how many of its widths aside
+_SHIFTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5)
 _AIR = 3.0  # before and after a name
 _BAR = 2.0  # half the room of the bar through a bubble
 
@@ -74,49 +76,78 @@ class Label(NamedTuple):
 def place(bubbles: Sequence[Bubble], room: Box) -> list[Label]:
     """A label for each bubble, in their order; `room` is where names may lie.
 
-    Where all places are taken, a name lies on as few things as can be.
+    Names that have room beside their bubble go there; then each of the others to the
+    nearest place that is left, or where it lies on as few things as can be.
     """
     taken = [box for bubble in bubbles for box in bubble.parts]
     found: dict[int, Label] = {}
-    for number in sorted(
-        range(len(bubbles)), key=lambda n: (bubbles[n].y, bubbles[n].x)
-    ):
-        bubble = bubbles[number]
-        best: tuple[int, Label, Box] | None = None
-        for x, y, anchor in _places(bubble):
-            share = {"start": 0.0, "middle": 0.5, "end": 1.0}[anchor]
-            left, half = x - share * bubble.width, bubble.height / 2
-            right = left + bubble.width
-            box = Box(left - _AIR, y - half, right + _AIR, y + half)
-            covers = sum(box.over(other) for other in taken)
-            if not box.inside(room) or (best and covers >= best[0]):
+    order = sorted(range(len(bubbles)), key=lambda n: (bubbles[n].y, bubbles[n].x))
+    for places, whatever in ((_beside, False), (_around, True)):
+        for number in order:
+            if number in found:
                 continue
-            best = covers, Label(x, y, anchor, _far(bubble, x, y)), box
-            if not covers:
-                break
-        if best is None:  # the room is smaller than the name
-            x, y, anchor = next(_places(bubble))
-            best = 0, Label(x, y, anchor, far=False), Box(x, y, x, y)
-        _, found[number], box = best
-        taken.append(box)
+            bubble = bubbles[number]
+            best = _best(bubble, places(bubble), room, taken)
+            if best is None and whatever:  # the room is smaller than the name
+                best = 0, *_at(bubble, *_beside(bubble)[0])
+            if best is None or (best[0] and not whatever):
+                continue
+            _, found[number], box = best
+            taken.append(box)
     return [found[number] for number in range(len(bubbles))]
 
 
-def _places(bubble: Bubble) -> Iterator[tuple[float, float, str]]:
-    """Where a name may go, the best first: x, middle height, the end that lies at x."""
+def _best(
+    bubble: Bubble, places: Sequence[_Place], room: Box, taken: Sequence[Box]
+) -> tuple[int, Label, Box] | None:
+    """Of the places inside the room the first that covers the fewest boxes: how many,
+    the label there and its own box."""
+    best: tuple[int, Label, Box] | None = None
+    for one in places:
+        label, box = _at(bubble, *one)
+        covers = sum(box.over(other) for other in taken)
+        if box.inside(room) and (best is None or covers < best[0]):
+            best = covers, label, box
+            if not covers:
+                break
+    return best
+
+
+def _at(bubble: Bubble, x: float, y: float, anchor: str) -> tuple[Label, Box]:
+    share = {"start": 0.0, "middle": 0.5, "end": 1.0}[anchor]
+    left, half = x - share * bubble.width, bubble.height / 2
+    right = left + bubble.width
+    box = Box(left - _AIR, y - half, right + _AIR, y + half)
+    return Label(x, y, anchor, _far(bubble, x, y)), box
+
+
+def _beside(bubble: Bubble) -> list[_Place]:
+    """Right, left, over and under: over and under the bar, that is."""
     gap, half = bubble.radius + _GAP, bubble.height / 2
     over, under = max(gap, bubble.up + 2), max(gap, bubble.down + 2)
-    yield bubble.x + gap, bubble.y, "start"
-    yield bubble.x - gap, bubble.y, "end"
-    yield bubble.x, bubble.y - over - half, "middle"
-    yield bubble.x, bubble.y + under + half, "middle"
-    for step in range(1, _STEPS):
-        for shift in _SHIFTS:
-            aside = gap + shift * bubble.width
-            for way in (1, -1):  # down, up
-                y = bubble.y + way * step * bubble.height
-                yield bubble.x + aside, y, "start"
-                yield bubble.x - aside, y, "end"
+    return [
+        (bubble.x + gap, bubble.y, "start"),
+        (bubble.x - gap, bubble.y, "end"),
+        (bubble.x, bubble.y - over - half, "middle"),
+        (bubble.x, bubble.y + under + half, "middle"),
+    ]
+
+
+def _around(bubble: Bubble) -> list[_Place]:
+    """Further away, the nearest first."""
+    gap = bubble.radius + _GAP
+    found = [
+        (bubble.x + side * (gap + shift * bubble.width), bubble.y + step, anchor)
+        for shift in _SHIFTS
+        for number in range(1, _STEPS)
+        for step in (number * bubble.height, -number * bubble.height)
+        for side, anchor in ((1, "start"), (-1, "end"))
+    ]
+
+    def distance(place: _Place) -> float:
+        return math.hypot(place[0] - bubble.x, place[1] - bubble.y)
+
+    return [*_beside(bubble), *sorted(found, key=distance)]
 
 
 def _far(bubble: Bubble, x: float, y: float) -> bool:

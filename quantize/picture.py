@@ -24,7 +24,7 @@ REJECTED = "#c92a2a"
 # keeps neighbours apart
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 # In points: a name and its figures; the mean width of a character of each
-_LABEL_HEIGHT, _NAME_GLYPH, _GLYPH = 26, 6.2, 4.9
+_LABEL_HEIGHT, _NAME_GLYPH, _GLYPH = 26, 6.0, 4.5
 _SMALLEST_BUBBLE, _LARGEST_BUBBLE = 90.0, 900.0  # areas, square points
 
 

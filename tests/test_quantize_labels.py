@@ -46,6 +46,6 @@ def test_a_bubble_alone_has_its_name_on_the_right_and_at_the_edge_on_the_left():
 
 
 def test_names_of_bubbles_on_each_other_are_led_back_to_them():
-    labels = place([Bubble(500, 100, 20, 60, 17)] * 12, ROOM)
-    assert len({(label.x, label.y) for label in labels}) == 12
+    labels = place([Bubble(500, 100, 20, 60, 17)] * 30, ROOM)
+    assert len({(label.x, label.y) for label in labels}) == 30
     assert any(label.far for label in labels)
