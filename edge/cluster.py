@@ -113,7 +113,7 @@ def _connected() -> Any:
     if not package.is_dir():
         raise EdgegraftError(
             "--engine ray: expected the package edge as a folder, got one file; run "
-            "it from a checkout or pip install edgegraft"
+            "it in a checkout of edgegraft, or pip install that"
         )
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:

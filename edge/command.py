@@ -58,7 +58,10 @@ def guard(verb: Callable[[], int], *, debug: bool = False) -> int:
     except OSError as error:
         if debug:
             raise
-        print(f"edgegraft: error: {error}", file=sys.stderr)
+        told = str(error)
+        if error.strerror and error.filename is not None:
+            told = f"{error.filename}: {error.strerror}"
+        print(f"edgegraft: error: {told}", file=sys.stderr)
         return BAD_INPUT
 
 

@@ -84,7 +84,8 @@ def _how_to_make(run: str) -> str:
     if above != os.path.abspath("artifacts"):
         more = f" --artifacts {shlex.quote(os.path.dirname(os.path.normpath(run)))}"
     resume = f"edgegraft finetune --run {shlex.quote(name)}{more} --resume"
-    return f"{resume} (its training was interrupted), then edgegraft quantize"
+    quantize = f"edgegraft quantize {shlex.quote(run)}"
+    return f"{resume} (its training was interrupted), then {quantize}"
 
 
 def _export(run: str, variant: str) -> str:
