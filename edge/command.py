@@ -58,10 +58,10 @@ def guard(verb: Callable[[], int], *, debug: bool = False) -> int:
     except OSError as error:
         if debug:
             raise
-        told = str(error)
+        text = str(error)
         if error.strerror and error.filename is not None:
-            told = f"{error.filename}: {error.strerror}"
-        print(f"edgegraft: error: {told}", file=sys.stderr)
+            text = f"{error.filename}: {error.strerror}"
+        print(f"edgegraft: error: {text}", file=sys.stderr)
         return BAD_INPUT
 
 
