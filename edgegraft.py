@@ -116,6 +116,7 @@ def _try(model: Path, pictures: Sequence[Path], console: Any) -> None:
 
 def _build(args: argparse.Namespace) -> int:
     """Photos decoded once, the network in memory from the first step to the last."""
+    from edge import conditions
     from finetune import unwanted
     from finetune.cli import train
     from finetune.console import Console
@@ -127,6 +128,7 @@ def _build(args: argparse.Namespace) -> int:
 
     variants = recipes.variants(args.variants.split(","))  # refused before any work
     limits, effort = budget(args), Effort(tuple(args.threads))
+    spoiled = conditions.warnings()  # before our own work is the load
     if args.negatives and args.unknown:  # told before training, not after
         unwanted.refuse_missing(args.negatives)
         found, taught = map(unwanted.digests, (args.unknown, args.negatives))
@@ -158,6 +160,7 @@ def _build(args: argparse.Namespace) -> int:
             effort=effort,
             budget=limits,
             unknown=args.unknown,
+            spoiled=spoiled,
             pixels=pixels,
             console=console,
         )

@@ -143,7 +143,7 @@ def _v3(model: str, alpha: float, minimalistic: bool) -> Backbone:
         _V3[model, alpha, minimalistic],
         _V3_TOP[model],
         _published("mobilenet_v3/", file, (224,)),
-        ("good", "ReLU")
+        ("good", "ReLU, the minimalistic ones")
         if minimalistic
         else ("hard", "hard-swish, squeeze-and-excite"),
         alpha=alpha,

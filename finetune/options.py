@@ -11,9 +11,8 @@ from pathlib import Path
 from finetune.defaults import FROM_SCRATCH, LARGE_RATE, SMALL, SMALL_RATE
 from finetune.examples import BALANCES
 from finetune.precision import PRECISIONS
+from finetune.run import ARTIFACTS
 from finetune.settings import FAMILIARITY, Settings
-
-ARTIFACTS = Path("artifacts")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -20,6 +20,7 @@ Does not know: how any of it is made.
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import shutil
@@ -35,6 +36,7 @@ from edge.preprocess import InputRecipe
 from finetune.settings import Settings
 
 RUN_FILE = "run.json"
+ARTIFACTS = Path("artifacts")  # where runs lie unless --artifacts says otherwise
 # Made by a run; --overwrite removes exactly these and nothing else.
 _OURS = (
     RUN_FILE,
@@ -93,6 +95,14 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
         raise
 
 
+def _meant(path: Path) -> Path | None:
+    """The run that was meant by a path without one: its name alone, or nearly it."""
+    folder = path.parent if path.parent != Path() else ARTIFACTS
+    names = [found.parent.name for found in folder.glob(f"*/{RUN_FILE}")]
+    close = difflib.get_close_matches(path.name, names, n=1)
+    return folder / close[0] if close else None
+
+
 class Run:
     """One run folder. `config` is what run.json says."""
 
@@ -141,9 +151,14 @@ class Run:
             labels, settings = config["labels"], config["settings"]
             assert isinstance(labels, list) and isinstance(settings, dict)
         except FileNotFoundError:
+            meant = _meant(path)
             raise EdgegraftError(
                 f"expected a run folder with {RUN_FILE}, got {path}, which has none; "
-                "make one with: edgegraft finetune PHOTOS"
+                + (
+                    f"did you mean {meant}?"
+                    if meant
+                    else "make one with: edgegraft finetune PHOTOS"
+                )
             ) from None
         except OSError as error:
             raise EdgegraftError(
@@ -224,6 +239,16 @@ class Run:
     def network_file(self) -> Path:
         return self.folder / "model" / "model.keras"
 
+    def unfinished(self) -> EdgegraftError:
+        """What is told of a run whose training was interrupted, and how to go on."""
+        where, elsewhere = self.folder.parent, ARTIFACTS
+        away = where.resolve() != elsewhere.resolve()
+        more = f" --artifacts {where}" if away else ""
+        return EdgegraftError(
+            f"expected a finished run, got {self.folder}, whose training did not end; "
+            f"go on with: edgegraft finetune --run {self.name}{more} --resume"
+        )
+
     def model(self) -> Any:
         """The trained tf-keras model; EdgegraftError if the run did not finish."""
         from backbones import network
@@ -236,10 +261,7 @@ class Run:
                 f"edgegraft finetune PHOTOS --run {self.name} --overwrite"
             )
         if not self.trained:
-            raise EdgegraftError(
-                f"expected a finished run, got {self.folder}, whose training did not "
-                f"end; go on with: edgegraft finetune --run {self.name} --resume"
-            )
+            raise self.unfinished()
         try:
             return network.read(path, self.settings.backbone)
         except EdgegraftError:

@@ -75,6 +75,8 @@ def exported(run: Run) -> tuple[Path, ...]:
         return rejected(path), known, path.name
 
     found = tuple(sorted(run.exports.glob("*.tflite"), key=place))
+    if not found and not run.trained:
+        raise run.unfinished()
     if not found:
         raise EdgegraftError(
             f"expected exported files in {run.exports}, got none; make them with: "

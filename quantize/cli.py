@@ -115,7 +115,11 @@ def add_parser(parser: argparse.ArgumentParser) -> None:
     """`edgegraft quantize`."""
     parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     add_export_options(parser)
-    parser.add_argument("--overwrite", action="store_true", help="replace old exports")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace the files of the variants asked for; others stay, and are named",
+    )
     parser.add_argument(
         "--layer-report",
         action="store_true",
@@ -248,6 +252,7 @@ def add_compare_parser(parser: argparse.ArgumentParser) -> None:
 
 
 def run_compare(args: argparse.Namespace) -> int:
+    from edge import conditions
     from finetune.console import Console
     from finetune.run import Run
     from quantize import report
@@ -258,6 +263,7 @@ def run_compare(args: argparse.Namespace) -> int:
     console = Console(json=args.json)
     effort = Effort(tuple(args.threads), args.rounds, args.runs, args.seconds)
     limits = budget(args)  # both refused before any work
+    spoiled = conditions.warnings()  # before our own work is the load
     first, *rest = (_thing(path) for path in args.things)
     if not isinstance(first, Run):
         raise EdgegraftError(
@@ -273,6 +279,7 @@ def run_compare(args: argparse.Namespace) -> int:
         devices=args.devices,
         unknown=args.unknown,
         out=args.out,
+        spoiled=spoiled,
         console=console,
     )
     if args.json:

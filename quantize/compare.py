@@ -63,6 +63,7 @@ def compare(
     budget: decide.Budget | None = None,
     devices: Sequence[Path] = (),
     unknown: Path | None = None,
+    spoiled: Sequence[str] = (),
     out: Path | None = None,
     pixels: batches.Pixels | None = None,
     console: Console | None = None,
@@ -71,7 +72,8 @@ def compare(
 
     `devices`: what `edge bench --json` printed elsewhere; the choice then goes by the
     first of them. `unknown`: photos that show none of the labels; without them, what an
-    earlier comparison found stays. Writes
+    earlier comparison found stays. `spoiled`: what made times here too long before this
+    began (edge.conditions). Writes
     comparison.json, .csv, .png and .html, and the model card README.md: into the
     run's folder, or ``comparison`` beside it (`out`) when there are others. The
     photos are the test part of `run`. Its test figures also go into the card of each
@@ -122,6 +124,9 @@ def compare(
         found = _measured(entry, scored[entry.path], against, times)
         files.append(replace(found, refusal=refusals.get(entry.path)))
     files = [_with_flips(run, file, files) for file in files]
+    warnings = (*spoiled, *timing.unsteady(files[0].timings[0].setting, files))
+    for warning in warnings:
+        console.say(f"edgegraft: warning: {warning}")
     judged = _judged(
         files[0].timings[0].setting,
         [one for _, found in elsewhere for times in found.values() for one in times],
@@ -137,6 +142,7 @@ def compare(
         judged=judged,
         files=tuple(files),
         choice=decide.choose(files, budget, judged),
+        warnings=warnings,
     )
     report.write(comparison)
     page.write(comparison, run)
@@ -212,13 +218,17 @@ def _score_all(
     """Each file on the test photos, resized as it asks for; decoded once a size."""
     rows = scoring.rows_of(run, "test")
     models = {entry.path: read_model(entry.path) for entry in entries}
+    wants = {  # of all of them, before the first is measured
+        path: scoring.recipe_of(model, path, runtime, run.labels)
+        for path, model in models.items()
+    }
     found = {}
     decoded: dict[InputRecipe, batches.Pixels] = {}
     with ExitStack() as stack:
         if pixels is not None:
             decoded[run.recipe] = pixels
         for entry in entries:
-            recipe = scoring.recipe_of(models[entry.path], entry.path, runtime)
+            recipe = wants[entry.path]
             if recipe not in decoded:
                 decoded[recipe] = scoring.decode(run, rows, console, recipe)
                 stack.enter_context(closing(decoded[recipe]))
@@ -288,12 +298,13 @@ def _measured(
     tree = flatbuffer.parse(flat)
     refusals = {n: targets.refusals(tree, len(flat), n) for n in targets.TARGETS}
     card = read_card(model)
+    target = str(entry.run.config.get("target")) if entry.run else ""
     return Measured(
         title=entry.title,
         variant=card.variant if card else path.name.split(".")[0],
         path=path,
         digest=digest(model),
-        rejected=rejected(path),
+        rejected=rejected(path) or bool(refusals.get(target)),
         runtime=scored.runtime,
         evaluation=evaluation,
         calibration_error=evaluation.calibration_error,

@@ -45,6 +45,16 @@ def paired(reference: Evaluation, other: Evaluation) -> Paired:
     return Paired(*mcnemar(before, after))
 
 
+def guess(evaluation: Evaluation) -> str | None:
+    """Says so where a file isn't surely better than always answering one label, as may
+    be where labels are very uneven; else None."""
+    often = max(evaluation.per_class, key=lambda entry: int(entry["photos"]))
+    share = often["photos"] / evaluation.photos
+    if evaluation.interval[0] > share:
+        return None
+    return f"always answering {often['label']} would be {share:.1%} right, too"
+
+
 @dataclass(frozen=True)
 class Choice:
     """The file to ship (None: none fits) and why, in a sentence."""
@@ -95,7 +105,8 @@ def choose(files: Sequence[Measured], budget: Budget, on: Setting) -> Choice:
             f"{f.title}: {_ms(f, on):.2f} ms, {_mb(f):.2f} MB" for f in usable
         )
         where = f" on {on}" if usable else ""
-        return Choice(None, f"no files{fitting} ({told or 'all were rejected'}{where})")
+        limits = f" fits {budget}" if str(budget) else ""
+        return Choice(None, f"no file{limits} ({told or 'all were rejected'}{where})")
     best = max(fit, key=lambda file: file.evaluation.accuracy)
     equal = [
         file
@@ -105,8 +116,10 @@ def choose(files: Sequence[Measured], budget: Budget, on: Setting) -> Choice:
     fastest = min(_ms(file, on) for file in equal)
     alike = [file for file in equal if _ms(file, on) <= fastest * (1 + ALIKE)]
     chosen = min(alike, key=lambda file: round(_mb(file), 1))
+    chance = guess(chosen.evaluation)
     why = (
-        f"{chosen.evaluation.accuracy:.1%} accurate, {_mb(chosen):.2f} MB, "
+        f"{chosen.evaluation.accuracy:.1%} accurate"
+        f"{f' ({chance})' if chance else ''}, {_mb(chosen):.2f} MB, "
         f"{_ms(chosen, on):.2f} ms on {on}: "
     )
     if chosen is best:

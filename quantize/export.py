@@ -26,8 +26,10 @@ from finetune.run import Run, write_atomic
 from quantize import (
     calibration,
     elsewhere,
+    flatbuffer,
     ladder,
     layer_report,
+    metadata,
     recipes,
     scoring,
     targets,
@@ -138,6 +140,8 @@ def export(
     if chosen:
         path = run.folder / CALIBRATION
         calibration.write_csv(path, chosen, run.photos_root, refused)
+    _tell_kept(run, wanted, target, console)
+    run.update(target=target)
     run.write_json(
         f"exports/{RECORD}",
         {name: result.to_dict() for name, result in results.items()},
@@ -300,6 +304,25 @@ def _tell(console: Console, result: ExportResult, allowed: float, target: str) -
         console.say(
             f"  rejected: it loses {100 * result.drop:.1f} points against float32, "
             f"allowed are {100 * allowed:.3g} (--max-drop); kept aside as {result.path}"
+        )
+
+
+def _tell_kept(
+    run: Run, wanted: Sequence[recipes.Variant], target: str, console: Console
+) -> None:
+    """Which older files stay beside those just made, and what the target takes not."""
+    names = {variant.name for variant in wanted}
+    told = []
+    for path in sorted(run.exports.glob("*.tflite")):
+        if path.name.split(".")[0] in names:
+            continue
+        flat, _ = metadata.split(path.read_bytes())
+        refused = targets.refusals(flatbuffer.parse(flat), len(flat), target)
+        told.append(path.name + (f" ({target} refuses it)" if refused else ""))
+    if told:
+        console.say(
+            f"  kept from before: {', '.join(told)}; compare measures them, too, so "
+            "remove what you don't want"
         )
 
 

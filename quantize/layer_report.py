@@ -128,21 +128,25 @@ def tell(console: Console, found: LayerReport) -> None:
     """The noisiest layers, a line each."""
     console.say(
         f"  layers that move the answer most (of {found.photos:,} validation photos "
-        f"float32 has {found.float32:.1%} right, int8 {found.int8:.1%}):"
+        f"float32 has {found.float32:.1%} right, int8 {found.int8:.1%}); moved: "
+        "probability that changes sides when this layer alone is int8, in points; "
+        "noise: signal to quantization noise in dB (more is better); the last two: "
+        "validation accuracy when it alone is int8, when it alone stays float"
     )
+    console.say("    moved   noise  only int8  only float  layer")
     for layer in found.worst():
         cost = found.costs.get(layer.number)
-        told = (
-            f", alone in int8 {cost.alone_int8:.1%}, kept float {cost.kept_float:.1%}"
-            if cost
-            else ""
+        shares = (cost.alone_int8, cost.kept_float) if cost else ()
+        tried = [f"{share:.1%}" for share in shares] or ["-", "-"]
+        console.say(
+            f"    {100 * (layer.answer_shift or 0):5.2f}  {layer.sqnr_db:6.1f}  "
+            f"{tried[0]:>9}  {tried[1]:>10}  {layer.operator} {layer.name}"
         )
-        moved = f"{100 * (layer.answer_shift or 0):.2f} points, {layer.sqnr_db:.1f} dB"
-        console.say(f"    {moved}  {layer.operator} {layer.name}{told}")
 
 
 def draw(path: Path, found: LayerReport) -> None:
-    """layers.png: the ratio of every layer, and what the noisiest cost."""
+    """layers.png: the ratio of every layer, and the accuracy with one
+    of the noisiest changed."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 4.6), dpi=150, layout="constrained")
@@ -152,7 +156,7 @@ def draw(path: Path, found: LayerReport) -> None:
     _draw_costs(right, found, worst)
     for axes, title in (
         (left, "Signal to quantization noise of each int8 layer"),
-        (right, "What the worst cost"),
+        (right, "With one layer changed"),
     ):
         axes.set_title(title, loc="left", fontsize=10, color=INK, weight="bold")
         axes.spines[["top", "right"]].set_visible(False)

@@ -105,7 +105,8 @@ class Measured:
 class Comparison:
     """Files measured on one host; `folder` is where the comparison is written.
 
-    `judged`: the setting whose times the choice went by.
+    `judged`: the setting whose times the choice went by. `warnings`: what speaks
+    against the times taken here.
     """
 
     run: str
@@ -117,6 +118,7 @@ class Comparison:
     judged: Setting
     files: tuple[Measured, ...]
     choice: decide.Choice
+    warnings: tuple[str, ...] = ()
 
     @property
     def settings(self) -> tuple[Setting, ...]:
@@ -138,6 +140,7 @@ class Comparison:
             "host": self.host,
             "method": self.method,
             "judged_on": str(self.judged),
+            "warnings": list(self.warnings),
             "budget_ms": self.budget.ms,
             "budget_mb": self.budget.mb,
             "ship": self.choice.to_dict(),

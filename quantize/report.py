@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from edge.evaluate import Evaluation
 from finetune.run import write_atomic
-from quantize import picture
+from quantize import decide, picture
 
 if TYPE_CHECKING:
     from quantize.measured import Comparison, Measured
@@ -70,16 +70,11 @@ def _accuracy(measured: Measured) -> float:
 
 
 def no_better_than_a_guess(evaluation: Evaluation) -> list[str]:
-    """A line where a file isn't surely better than always answering one label, as may
-    be where labels are very uneven; else none."""
-    often = max(evaluation.per_class, key=lambda entry: int(entry["photos"]))
-    share = often["photos"] / evaluation.photos
-    if evaluation.interval[0] > share:
+    """A line where `decide.guess` finds that this may be chance; else none."""
+    guess = decide.guess(evaluation)
+    if guess is None:
         return []
-    return [
-        f"always answering {often['label']} would be {share:.1%} right, too: this test "
-        "part cannot tell the best file from that"
-    ]
+    return [f"{guess}: this test part cannot tell the best file from that"]
 
 
 def _columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -56,6 +56,7 @@ def lines(comparison: Comparison) -> list[str]:
         ),
         "",
         f"Times in ms for one photo. {comparison.method}.",
+        *(f"\nWarning: {warning}." for warning in comparison.warnings),
     ]
 
 

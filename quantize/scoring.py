@@ -62,12 +62,21 @@ class Scored:
         }
 
 
-def recipe_of(model: bytes, path: Path, runtime: str) -> InputRecipe:
-    """How a file wants its photos; ModelError, naming it, when it cannot be run."""
+def recipe_of(
+    model: bytes, path: Path, runtime: str, labels: Sequence[str]
+) -> InputRecipe:
+    """How a file wants its photos; EdgegraftError, naming it, when it cannot be run or
+    has other labels."""
     card = read_card(model)
+    inside = card.labels if card else read_labels(model)
+    if inside is not None and tuple(inside) != tuple(labels):
+        raise EdgegraftError(
+            f"{path}: expected a file with the labels {', '.join(labels)}, "
+            f"got one with {', '.join(inside)}"
+        )
     if card is not None:
         return card.input
-    if read_labels(model) is None:
+    if inside is None:
         raise ModelError(
             f"{path}: expected a file with its labels inside (TFLite Metadata), got "
             "one without; measure it alone with: edgegraft edge evaluate FILE PHOTOS "

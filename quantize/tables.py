@@ -169,7 +169,8 @@ def costs(comparison: Comparison) -> str:
                 number(timing.peak_memory_mb, ".0f"),
             ]
             rows.append((_row(comparison, place, file), cells))
-    return table(heads, rows)
+    warned = (f"<p class=note>Warning: {escape(w)}.</p>" for w in comparison.warnings)
+    return table(heads, rows) + "".join(warned)
 
 
 def runs(comparison: Comparison) -> str:

@@ -14,15 +14,19 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge.bench import bench_apart
 from edge.errors import EdgegraftError
 from finetune.console import Console
 
+if TYPE_CHECKING:
+    from quantize.measured import Measured
+
 ROUNDS = 3
 RUNS = 30  # timed inferences of a file in a round
 SECONDS = 0.5  # without a pause, in a round, for photos a second
+UNSTEADY = 2.0  # p95 of a file on a quiet machine is 1.0 to 1.3 times its median
 _MIDDLE = ("load_ms", "first_ms", "p50_ms", "p95_ms", "p99_ms")
 _NEEDED = {
     **dict.fromkeys(("model", "runtime", "runtime_version", "host"), str),
@@ -133,6 +137,20 @@ def time_all(
         path: tuple(_timing(found[path, threads]) for threads in effort.threads)
         for path in paths
     }
+
+
+def unsteady(here: Setting, files: Sequence[Measured]) -> list[str]:
+    """A line where some of a file's inferences took far longer than most, as they do
+    beside other programs; else none."""
+    timed = [(file, found) for file in files if (found := file.at(here))]
+    file, worst = max(timed, key=lambda pair: pair[1].p95_ms / (pair[1].p50_ms or 1.0))
+    if worst.p95_ms <= UNSTEADY * worst.p50_ms:
+        return []
+    return [
+        f"times vary: {file.title} took {worst.p50_ms:.2f} ms in the middle, but p95 "
+        f"is {worst.p95_ms:.2f} ms: other programs may be running; measure again on a "
+        "quiet machine"
+    ]
 
 
 def read_devices(path: Path) -> dict[str, tuple[Timing, ...]]:

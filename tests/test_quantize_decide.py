@@ -10,7 +10,7 @@ import pytest
 from edge.errors import EdgegraftError
 from edge.evaluate import score
 from quantize import decide, report
-from quantize.timing import Setting
+from quantize.timing import Setting, Timing, unsteady
 from tests.quantize_room import LABELS
 
 
@@ -36,6 +36,20 @@ def test_a_file_that_is_no_better_than_a_guess_is_told():
     assert report.no_better_than_a_guess(uneven(4, 2))  # 6 photos tell nothing
     even = score(np.eye(2)[np.arange(40) % 2], np.arange(40) % 2, ("Cat", "dog"))
     assert report.no_better_than_a_guess(even) == []
+    # where the file to ship is named, too
+    why = choose([measured("int8", uneven(100, 2), 1.0, 1.0)]).why
+    assert why.startswith("100.0% accurate (always answering Cat would be 98.0% right")
+    assert "always" not in choose([measured("int8", even, 1.0, 1.0)]).why
+
+
+def test_times_that_vary_are_warned_of():
+    def files(p95):
+        timing = Timing(HERE, 1.0, 1.0, 0.7, p95, p95, None, 50.0, 3)
+        return [SimpleNamespace(title="int8", at=lambda setting: timing)]
+
+    (told,) = unsteady(HERE, files(9.0))
+    assert "int8 took 0.70 ms in the middle, but p95 is 9.00 ms" in told
+    assert unsteady(HERE, files(0.8)) == []
 
 
 # -- the paired test ------------------------------------------------------------
@@ -107,7 +121,7 @@ def test_a_budget_leaves_out_what_does_not_fit():
     assert choose([FLOAT, INT8, BAD], ms=2).file is BAD
     assert choose([FLOAT, INT8, BAD], mb=1).file is BAD
     none = choose([FLOAT, INT8], ms=2, mb=1)
-    assert none.file is None and "no files that fit 2 ms and 1 MB" in none.why
+    assert none.file is None and "no file fits 2 ms and 1 MB" in none.why
     assert "int8: 3.00 ms, 2.70 MB" in none.why and "on a desk" in none.why
     for wrong in (-1, 0, float("nan"), float("inf")):
         with pytest.raises(EdgegraftError, match="--budget-ms above 0, got"):
@@ -124,7 +138,7 @@ def test_only_files_measured_on_the_device_are_chosen():
 def test_a_rejected_file_never_ships():
     aside = measured("int8", judged(95, 5), 1.0, 1.0, rejected=True)
     assert choose([FLOAT, aside]).file is FLOAT
-    assert choose([aside]).why == "no files (all were rejected)"
+    assert choose([aside]).why == "no file (all were rejected)"
 
 
 def test_the_front_has_no_file_that_another_beats():

@@ -266,7 +266,9 @@ def test_an_operator_that_cannot_be_trained_is_named(calibrated):
 def test_the_layer_report_names_the_damaged_layer(run, capsys):
     command = [str(run.folder), "--calibration", "20", "--no-ladder", "--layer-report"]
     assert main(command, "edgegraft quantize") == 3
-    assert "dB" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "moved   noise  only int8  only float  layer" in told
+    assert "in points; noise: signal to quantization noise in dB" in told
     record = json.loads((run.folder / "layers.json").read_text())
     assert record["float32_accuracy"] == 1 and record["int8_accuracy"] < 0.95
     assert record["validation_photos"] == 10 and record["noise_photos"] == 20

@@ -306,6 +306,47 @@ def test_bad_input_is_one_line_and_exit_code_2(trained, tmp_path, capsys):
         assert words in told and told.count("\n") == 1, told
 
 
+def test_a_run_that_was_interrupted_or_mistyped_says_how_to_go_on(
+    trained, tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "artifacts").mkdir()
+    run = Run.open(shutil.copytree(trained.folder, tmp_path / "artifacts" / "first"))
+    run.update(status="training")
+    monkeypatch.chdir(tmp_path)
+    for verb in ("compare", "quantize"):
+        words = [*(["compare"] if verb == "compare" else []), "artifacts/first"]
+        assert main(words) == 2
+        told = capsys.readouterr().err
+        assert "go on with: edgegraft finetune --run first --resume" in told, told
+    monkeypatch.chdir("/")  # the same run, seen from elsewhere
+    assert main([str(run.folder)]) == 2
+    assert f"--run first --artifacts {run.folder.parent} --" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    for name in ("first", "artifacts/frist"):
+        assert main([name]) == 2
+        assert "did you mean artifacts/first?" in capsys.readouterr().err
+    assert main(["elsewhere"]) == 2
+    assert "finetune PHOTOS" in capsys.readouterr().err
+
+
+def test_files_that_stay_from_before_are_named(trained, tmp_path, capsys):
+    run = copied(trained, tmp_path)
+    folder = str(run.folder)
+    assert main([folder, "--variants", "float32,dynamic", "--calibration", "8"]) == 0
+    capsys.readouterr()
+    again = [folder, "--variants", "int8", "--calibration", "8", "--max-drop", "100"]
+    assert main([*again, "--overwrite", "--target", "edgetpu"]) == 0
+    told = capsys.readouterr().out
+    refused = "(edgetpu refuses it)"
+    assert (
+        f"kept from before: dynamic.tflite {refused}, float32.tflite {refused}" in told
+    )
+    assert (run.exports / "dynamic.tflite").exists()
+    found = compare(Run.open(run.folder), effort=Effort(rounds=1, runs=2, seconds=0.02))
+    assert {f.title for f in found.files if f.rejected} == {"dynamic", "float32"}
+    assert found.choice.file.title == "int8"
+
+
 def test_comparing_needs_no_tensorflow():
     """It runs on files: a machine that only compares should not wait for training."""
     code = (
