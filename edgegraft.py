@@ -20,7 +20,7 @@ All commands (edgegraft COMMAND -h tells the options of one):
                                 evaluate, pack
     edgegraft app               the page: drop photos, see answers
 
-Exit codes: 0 done; 1 an audit found photos that cannot be trained on; 2 bad input, or
+Exit codes: 0 done; 1 an audit found too few photos to train on; 2 bad input, or
 a photo that cannot be read (one line on stderr says what and where, --debug shows the
 traceback); 3 a file lost more accuracy than --max-drop allows, --target refuses it, or
 none fits the budget; 130 stopped by Ctrl-C.

@@ -17,6 +17,7 @@ from typing import Any
 
 from data import checks
 from data.batches import Pixels
+from data.counting import plural
 from data.findings import KINDS, Finding, Kind
 from data.folder import Photo, PhotoFolder, count
 from data.looks import Looks
@@ -84,7 +85,11 @@ class Audit:
     @cached_property
     def obstacles(self) -> list[str]:
         """Why the photos cannot be trained on, a line each; empty when they can."""
-        return shortages(self.folder.photos, self.folder.labels, self.kept)
+        lines = shortages(self.folder.photos, self.folder.labels, self.kept)
+        if len(self.folder.labels) < 2:
+            only = self.folder.labels[0]
+            lines.insert(0, f"expected two labels or more, got only {shown(only)!r}")
+        return lines
 
     @cached_property
     def warnings(self) -> list[str]:
@@ -119,6 +124,12 @@ class Audit:
     def lines(self) -> list[str]:
         """The report for a terminal; what matters comes first."""
         return list(_lines(self))
+
+    def brief(self) -> list[str]:
+        """The report for a run: one line where there is nothing to look at."""
+        if self.findings or self.warnings or self.folder.notes():
+            return self.lines()
+        return [f"audit: {plural(len(self.folder.photos), 'photo')}, nothing found"]
 
     def to_dict(self) -> dict[str, Any]:
         """The report for a program. Paths are relative to `root`, with slashes."""
@@ -206,7 +217,7 @@ def _lines(audit: Audit) -> Iterator[str]:
         yield f"cannot train: {obstacle}"
     for kind in audit.kinds:
         found = audit.of_kind(kind.name)
-        yield f"{len(found):,} {kind.title}"
+        yield f"{len(found):,} {kind.told(len(found))}"
         for finding in found[:LISTED]:
             others = ", ".join(_inside(other, folder.root) for other in finding.others)
             place = _inside(finding.path, folder.root)

@@ -1,7 +1,7 @@
 """The verbs for photos: audit, split, sample, capture, and their options.
 
-Every verb returns an exit code: 0 done, 1 the audit found photos that cannot be
-trained on, 2 bad input (one line on stderr).
+Every verb returns an exit code: 0 done, 1 the audit found too few photos of a label,
+or too few labels, to train on, 2 bad input (one line on stderr).
 
 It does not know what a verb does: that is `data.verbs`.
 """
@@ -47,7 +47,13 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="VERB")
 
     verb = commands.add_parser(
-        "audit", parents=[reading], help="say what is wrong with a folder of photos"
+        "audit",
+        parents=[reading],
+        help="say what is wrong with a folder of photos",
+        description="Says what is wrong with photos before a network learns from "
+        "them: unreadable files, copies and near-copies, two labels for one photo, "
+        "blur, bad light. Nothing is changed. Exit code 1: too few photos or labels "
+        "to train on.",
     )
     verb.add_argument(
         "-o",
@@ -56,12 +62,19 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         metavar="DIR",
         help="also write audit.html (thumbnails), audit.csv and audit.json there",
     )
-    verb.add_argument("--overwrite", action="store_true")
+    verb.add_argument(
+        "--overwrite", action="store_true", help="replace an audit that lies there"
+    )
     _add_exclusion(verb)
     verb.set_defaults(run=verbs.audit_photos)
 
     verb = commands.add_parser(
-        "split", parents=[reading], help="write train, val and test down as a CSV"
+        "split",
+        parents=[reading],
+        help="write train, val and test down as a CSV",
+        description="Deals photos out to train, val and test, label by label, and "
+        "writes down which went where. Copies, near-copies and photos of one group "
+        "stay on one side; a seed always gives the same split.",
     )
     verb.add_argument(
         "-o",
@@ -72,12 +85,26 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         help="default: split.csv; `build` takes it from inside PHOTOS, where its "
         "paths start",
     )
-    verb.add_argument("--seed", type=int, default=0, help="default: 0")
     verb.add_argument(
-        "--val", type=float, default=0.15, metavar="SHARE", help="default: 0.15"
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="another seed, another split (default: 0)",
     )
     verb.add_argument(
-        "--test", type=float, default=0.15, metavar="SHARE", help="default: 0.15"
+        "--val",
+        type=float,
+        default=0.15,
+        metavar="SHARE",
+        help="of each label, to choose by (default: 0.15)",
+    )
+    verb.add_argument(
+        "--test",
+        type=float,
+        default=0.15,
+        metavar="SHARE",
+        help="of each label, to measure on (default: 0.15)",
     )
     verb.add_argument(
         "--keep",
@@ -91,18 +118,32 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         metavar="K",
         help="K splits for cross-validation, as split-1.csv to split-K.csv",
     )
-    verb.add_argument("--overwrite", action="store_true")
+    verb.add_argument(
+        "--overwrite", action="store_true", help="replace a split of that name"
+    )
     _add_exclusion(verb)
     verb.set_defaults(run=verbs.split_photos)
 
     verb = commands.add_parser(
-        "sample", parents=[shared], help="draw a set of animals to try things on"
+        "sample",
+        parents=[shared],
+        help="draw a set of animals to try things on",
+        description="Draws pictures of animals to try everything with, offline. What "
+        "is measured on them says nothing about real photos.",
     )
-    verb.add_argument("folder", type=Path, metavar="DIR")
+    verb.add_argument(
+        "folder", type=Path, metavar="DIR", help="a new folder for the set"
+    )
     verb.add_argument(
         "--count", type=int, default=120, metavar="N", help="per label (default: 120)"
     )
-    verb.add_argument("--seed", type=int, default=0, help="default: 0")
+    verb.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="another seed, other pictures (default: 0)",
+    )
     verb.add_argument(
         "--classes",
         default="cat,dog",
@@ -124,9 +165,18 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     verb.set_defaults(run=verbs.draw_sample)
 
     verb = commands.add_parser(
-        "capture", parents=[shared], help="take photos from a camera or a video file"
+        "capture",
+        parents=[shared],
+        help="take photos from a camera or a video file",
+        description="Takes photos of one label from a camera or a video, leaving out "
+        "blurred ones and those that look like one kept before.",
     )
-    verb.add_argument("folder", type=Path, metavar="DIR")
+    verb.add_argument(
+        "folder",
+        type=Path,
+        metavar="DIR",
+        help="where the label folders lie; photos there are kept",
+    )
     verb.add_argument("--label", required=True, help="what is to be seen")
     verb.add_argument(
         "--source",
@@ -135,12 +185,21 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     )
     when = verb.add_mutually_exclusive_group()
     when.add_argument(
-        "--every", type=float, default=1.0, metavar="SECONDS", help="default: 1"
+        "--every",
+        type=float,
+        default=1.0,
+        metavar="SECONDS",
+        help="between photos (default: 1)",
     )
     when.add_argument(
         "--keys", action="store_true", help="take one when a key is pressed; q ends"
     )
-    verb.add_argument("--most", type=int, metavar="N", help="stop after N photos")
+    verb.add_argument(
+        "--most",
+        type=int,
+        metavar="N",
+        help="stop after N photos (default: at Ctrl-C or the video's end)",
+    )
     verb.set_defaults(run=verbs.capture_photos)
     return parser
 
@@ -150,5 +209,6 @@ def _add_exclusion(verb: argparse.ArgumentParser) -> None:
         "--exclude-from",
         type=Path,
         metavar="CSV",
-        help="leave out the photos that this audit.csv marks with exclude = yes",
+        help="leave out the photos that this audit.csv or doubts.csv marks with "
+        "exclude = yes",
     )

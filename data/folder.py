@@ -10,6 +10,7 @@ Nothing is opened here: this module does not know whether a file holds a photo.
 """
 
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -20,6 +21,8 @@ from data.parts import PARTS, given_parts
 from data.walk import Walk, shown
 from edge.errors import EdgegraftError
 
+# Lists that `data split`, `capture` and `sample` write beside the label folders.
+OWN_LISTS = re.compile(r"(split(-\d+)?|captured|photos)\.csv")
 MIN_PHOTOS = 2  # of a label, to be worth calling one; a split wants more
 
 
@@ -63,23 +66,40 @@ class PhotoFolder:
             f"{shown(self.root / label)} the folder you meant?"
             for label in self.nested
         ]
-        for paths, what in (
-            (self.unlabelled, "lie outside the label folders and have no label"),
-            (self.linked, "are linked folders and were not entered"),
-            (self.ignored, "are not photos by their ending"),
-            (self.hidden, "are hidden or system files"),
+        for paths, one, more in (
+            (
+                self.unlabelled,
+                "lies outside the label folders and has no label",
+                "lie outside the label folders and have no label",
+            ),
+            (
+                self.linked,
+                "is a linked folder and was not entered",
+                "are linked folders and were not entered",
+            ),
+            (
+                self.ignored,
+                "is not a photo by its ending",
+                "are not photos by their ending",
+            ),
+            (self.hidden, "is a hidden or system file", "are hidden or system files"),
         ):
             if paths:
                 first = shown(paths[0].relative_to(self.root))
-                lines.append(f"left out, {len(paths):,} that {what} (first: {first})")
+                what = one if len(paths) == 1 else more
+                which = first if len(paths) == 1 else f"first: {first}"
+                lines.append(f"left out, {len(paths):,} that {what} ({which})")
         return lines
 
 
-def scan(root: str | os.PathLike[str], *, follow_links: bool = False) -> PhotoFolder:
+def scan(
+    root: str | os.PathLike[str], *, follow_links: bool = False, few: bool = False
+) -> PhotoFolder:
     """Find the photos and labels under `root`.
 
     `root` may also be a manifest (CSV or JSON lines) or an archive (ZIP or tar), which
-    is unpacked first. `follow_links` enters linked folders too, each once.
+    is unpacked first. `follow_links` enters linked folders too, each once. `few` also
+    takes photos that are too few to train on, which an audit can look at.
 
     Raises EdgegraftError when there is no such folder, it may not be read, it has
     fewer than two labels, a label has fewer than two photos, or two label folders
@@ -90,7 +110,7 @@ def scan(root: str | os.PathLike[str], *, follow_links: bool = False) -> PhotoFo
         from data import archive, manifest
 
         if root.suffix.lower() in manifest.SUFFIXES:
-            return manifest.read_manifest(root)
+            return manifest.read_manifest(root, few=few)
         if root.suffix.lower() in archive.SUFFIXES:
             root = archive.unpack(root)
     _expect_folder(root)
@@ -122,13 +142,17 @@ def scan(root: str | os.PathLike[str], *, follow_links: bool = False) -> PhotoFo
         root=root,
         labels=tuple(sorted({_label(folder) for folder in labelled})),
         photos=tuple(sorted(photos, key=lambda photo: photo.path.as_posix())),
-        ignored=tuple(walk.ignored),
+        ignored=tuple(
+            path
+            for path in walk.ignored
+            if path.parent != root or not OWN_LISTS.fullmatch(path.name)
+        ),
         hidden=tuple(walk.hidden),
         linked=tuple(walk.linked),
         unlabelled=tuple(unlabelled),
         nested=tuple(sorted(nested)),
     )
-    refuse_too_few(found, shown(root))
+    refuse_too_few(found, shown(root), few=few)
     return found
 
 
@@ -179,9 +203,9 @@ def refuse_twins(names: Iterable[tuple[str, Path]]) -> None:
             )
 
 
-def refuse_too_few(folder: PhotoFolder, root: str) -> None:
-    """EdgegraftError without two labels of `MIN_PHOTOS` photos; `root` is what to call
-    the place they came from."""
+def refuse_too_few(folder: PhotoFolder, root: str, *, few: bool = False) -> None:
+    """EdgegraftError without two labels of `MIN_PHOTOS` photos, with `few` only where
+    there is no photo at all; `root` is what to call the place they came from."""
     labels = folder.labels
     if folder.linked:
         linked = f" (linked folders are not entered: {shown(folder.linked[0])})"
@@ -198,6 +222,8 @@ def refuse_too_few(folder: PhotoFolder, root: str) -> None:
             f"{root}: expected photos in {root}/LABEL, got {got}{linked}; put them "
             f"into one folder per label, for example {root}/cat and {root}/dog"
         )
+    if few:
+        return
     if len(labels) < 2:
         raise EdgegraftError(
             f"{root}: expected two labels or more, got only {labels[0]!r}{linked}; "

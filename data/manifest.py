@@ -21,7 +21,7 @@ from edge.errors import EdgegraftError
 SUFFIXES = (".csv", ".jsonl", ".ndjson")
 
 
-def read_manifest(path: str | os.PathLike[str]) -> PhotoFolder:
+def read_manifest(path: str | os.PathLike[str], *, few: bool = False) -> PhotoFolder:
     """The photos that a manifest lists.
 
     EdgegraftError, with the line, for a missing column or file, a photo listed twice,
@@ -66,10 +66,10 @@ def read_manifest(path: str | os.PathLike[str]) -> PhotoFolder:
             f"{shown(base)}"
         )
     refuse_twins(names)
-    return _folder(path, base, photos)
+    return _folder(path, base, photos, few)
 
 
-def _folder(path: Path, base: Path, photos: list[Photo]) -> PhotoFolder:
+def _folder(path: Path, base: Path, photos: list[Photo], few: bool) -> PhotoFolder:
     parts = {photo.part for photo in photos}
     if parts - {None, "train"}:
         if not parts & {None, "train"}:
@@ -86,7 +86,7 @@ def _folder(path: Path, base: Path, photos: list[Photo]) -> PhotoFolder:
         labels=tuple(sorted({photo.label for photo in photos})),
         photos=tuple(sorted(photos, key=lambda photo: photo.path.as_posix())),
     )
-    refuse_too_few(found, shown(path))
+    refuse_too_few(found, shown(path), few=few)
     return found
 
 

@@ -200,7 +200,8 @@ def _section(kind: Kind, found: list[Finding], root: Path) -> str:
     more = len(found) - SHOWN
     note = f'<p class="more">and {more:,} more, in audit.csv</p>' if more > 0 else ""
     return (
-        f'<section id="{kind.name}"><h2><b>{len(found):,}</b> {_text(kind.title)}</h2>'
+        f'<section id="{kind.name}"><h2><b>{len(found):,}</b> '
+        f"{_text(kind.told(len(found)))}</h2>"
         f'<div class="grid{paired}">{cards}</div>{note}</section>'
     )
 
@@ -214,7 +215,8 @@ def _names(kind: Kind, found: list[Finding], root: Path) -> str:
     more = len(found) - NAMED
     note = f'<p class="more">and {more:,} more, in audit.csv</p>' if more > 0 else ""
     return (
-        f'<section id="{kind.name}"><h2><b>{len(found):,}</b> {_text(kind.title)}</h2>'
+        f'<section id="{kind.name}"><h2><b>{len(found):,}</b> '
+        f"{_text(kind.told(len(found)))}</h2>"
         f'<ul class="names">{lines}</ul>{note}</section>'
     )
 

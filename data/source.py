@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from data.counting import plural
 from data.folder import PhotoFolder, scan
 from data.report import Exclusion, read_exclusion
 from data.walk import shown
@@ -28,24 +29,32 @@ class Source:
         if self.exclusion is None:
             return []
         source = shown(self.exclusion.source)
-        lines = [f"{len(self.exclusion.paths):,} photos left out by {source}"]
+        lines = [f"{plural(len(self.exclusion.paths), 'photo')} left out by {source}"]
+        if not self.exclusion.paths:
+            lines = [
+                f"no photo left out by {source}: no line has yes in its column exclude"
+            ]
         changed = self.exclusion.changed(digests)
         if changed:
             lines.append(
-                f"warning: {len(changed):,} photos changed since that audit "
+                f"warning: {plural(len(changed), 'photo')} changed since that audit "
                 f"(first: {shown(changed[0])}); audit them anew"
             )
         return lines
 
 
 def choose(
-    photos: Path, exclude_from: Path | None = None, *, follow_links: bool = False
+    photos: Path,
+    exclude_from: Path | None = None,
+    *,
+    follow_links: bool = False,
+    few: bool = False,
 ) -> Source:
     """Scan `photos` and leave out what `exclude_from`, an audit.csv, marks.
 
     EdgegraftError as `data.folder.scan` and `data.report.read_exclusion`.
     """
-    folder = scan(photos, follow_links=follow_links)
+    folder = scan(photos, follow_links=follow_links, few=few)
     if exclude_from is None:
         return Source(folder)
     exclusion = read_exclusion(exclude_from, folder)

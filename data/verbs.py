@@ -28,7 +28,7 @@ def audit_photos(args: argparse.Namespace) -> int:
     if args.output is not None:
         refuse(args.output, args.overwrite)  # before minutes of reading
     started = time.perf_counter()
-    source = _chosen(args)
+    source = _chosen(args, few=True)
     report = _audited(source.folder, args)
     seconds = time.perf_counter() - started
     if args.output is not None:
@@ -65,13 +65,16 @@ def _audited(folder: "PhotoFolder", args: argparse.Namespace) -> "Audit":
     return report
 
 
-def _chosen(args: argparse.Namespace) -> "Source":
+def _chosen(args: argparse.Namespace, *, few: bool = False) -> "Source":
     from data.source import choose
 
-    return choose(args.photos, args.exclude_from, follow_links=args.follow_links)
+    return choose(
+        args.photos, args.exclude_from, follow_links=args.follow_links, few=few
+    )
 
 
 def split_photos(args: argparse.Namespace) -> int:
+    from data.counting import plural
     from data.split import Split, make_folds, make_split, refuse_existing
     from data.walk import shown
 
@@ -126,7 +129,7 @@ def split_photos(args: argparse.Namespace) -> int:
         _print_counts(split)
         print(f"written to {shown(output)}, fingerprint {split.fingerprint[:12]}")
     if left_out:
-        print(f"{left_out:,} photos left out (see: edgegraft data audit)")
+        print(f"{plural(left_out, 'photo')} left out (see: edgegraft data audit)")
     for line in source.lines(report.digests):
         print(line)
     return 0

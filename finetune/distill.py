@@ -32,6 +32,7 @@ import numpy.typing as npt
 
 from data import batches
 from data.augment import preset
+from data.counting import plural
 from data.folder import Photo
 from data.split import Split
 from edge import sources
@@ -267,9 +268,11 @@ def _apart(
             copies += 1
     if judged:
         console.say(
-            f"  {judged:,} unlabelled photos left out: copies of validation or test "
-            "photos"
+            f"  {plural(judged, 'unlabelled photo')} left out, copied from validation "
+            "or test"
         )
     if copies:
-        console.say(f"  {copies:,} unlabelled photos left out: copies of others")
+        console.say(
+            f"  {plural(copies, 'unlabelled photo')} left out, copied from others"
+        )
     return kept

@@ -7,7 +7,8 @@ included, so there only the validation photos are asked about, with its own answ
 The test part stays out: what is measured on photos that a network has helped to choose
 would be another measurement.
 
-doubts.csv can be passed to --exclude-from once a person has looked at it.
+doubts.csv can be passed to --exclude-from once a person has written yes into its column
+`exclude`; the run leaves it empty, since most doubts of a poor network are wrong.
 
 Does not know: how doubt is measured (`data.doubts`).
 """
@@ -23,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data.batches import Pixels
+from data.counting import plural
 from data.doubts import FOLDS, Doubts, cross_validated, find
 from data.folder import Photo
 from data.split import chained
@@ -104,14 +106,14 @@ def _write(
         run.folder / "doubts.png",
         [pixels.array[pixels.rows[photos[row].path]] for row in order],
         [_caption(run, photos[row], doubts, row) for row in order],
-        f"{count} labels doubted{few}" if count else none,
+        f"{plural(count, 'label')} doubted{few}" if count else none,
         f"asked: {how}; a doubt is a reason to look, not a verdict",
     )
     run.update(doubts={"asked": how, "photos": len(photos), "doubted": count})
     if count:
         console.stage(
-            f"{count} of {len(photos):,} labels are doubted: look at "
-            f"{run.folder / 'doubts.png'}"
+            f"{count} of {len(photos):,} labels {'is' if count == 1 else 'are'} "
+            f"doubted: look at {run.folder / 'doubts.png'}"
         )
 
 
@@ -150,7 +152,8 @@ def _write_csv(
                         parts[_placed(photo)],
                         run.labels[int(doubts.suggested[row])],
                         f"{doubts.score[row]:.3f}",
-                        *(("yes", "yes") if doubted else ("no", "no")),
+                        "yes" if doubted else "no",
+                        "",  # exclude: for a person to say
                         digests[photo.path],
                     )
                 )

@@ -91,7 +91,7 @@ def prepare(
     if pixels.recalled:
         console.stage(f"{pixels.recalled:,} of them decoded by an earlier run")
     audit = _audited(folder, pixels)
-    for line in audit.lines() if audit.findings or folder.notes() else ():
+    for line in audit.brief():
         console.say("  " + line)
     for line in source.lines(pixels.digests):
         console.say("  " + line)

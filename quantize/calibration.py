@@ -134,7 +134,9 @@ def sift(
 def summary(refused: Sequence[Refused]) -> str:
     """How many for which reason: ``2 of one colour, 1 a copy of another``."""
     blank = sum(one.copy_of is None for one in refused)
-    found = ((blank, "of one colour"), (len(refused) - blank, "copies of others"))
+    copies = len(refused) - blank
+    what = "a copy of another" if copies == 1 else "copies of others"
+    found = ((blank, "of one colour"), (copies, what))
     return ", ".join(f"{count} {what}" for count, what in found if count) or "none"
 
 

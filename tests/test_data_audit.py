@@ -9,8 +9,11 @@ from PIL import Image
 
 from data.audit import Audit, audit
 from data.batches import load
-from data.folder import scan
+from data.findings import KINDS
+from data.folder import Photo, PhotoFolder, scan
 from edge.preprocess import InputRecipe
+
+ONE = {"has", "lies", "looks", "shows"}
 
 
 def draw(path: Path, seed: int) -> Path:
@@ -46,6 +49,24 @@ def test_a_clean_folder(root: Path) -> None:
     assert report.obstacles == []
     assert report.usable(report.folder.photos) == report.folder.photos
     assert "nothing damaged, no file twice" in report.lines()
+
+
+def test_a_run_says_in_one_line_that_nothing_was_found(tmp_path: Path) -> None:
+    photos = tuple(Photo(tmp_path / x / f"{i}", x) for i in range(30) for x in "ab")
+    digests = {photo.path: str(photo.path) for photo in photos}
+    folder = PhotoFolder(tmp_path, ("a", "b"), photos)
+    clean = Audit.from_pass(folder, digests, [])
+    assert clean.brief() == ["audit: 60 photos, nothing found"]
+    bad = photos[0].path
+    report = Audit.from_pass(folder, digests, [(bad, "is no photo")])
+    assert report.brief() == report.lines()
+    assert any("1 cannot be read; left out" in line for line in report.brief())
+
+
+def test_one_is_one(tmp_path: Path) -> None:
+    for kind in KINDS:
+        assert kind.told(1).split()[0] in {"is", "cannot", *ONE}, kind
+        assert kind.told(2).split()[0] not in {"is", *ONE}, kind
 
 
 def test_every_kind_of_trouble_is_found_once_and_the_gravest_comes_first(

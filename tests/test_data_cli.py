@@ -1,5 +1,6 @@
 """`data audit|split|sample` as a person runs them."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.cli import main
+from data.cli import _parser, main
 from data.folder import scan
 from data.split import Split
 
@@ -59,6 +60,32 @@ def test_audit_of_photos_that_cannot_be_trained_on(
     assert "cannot train: label 'cat': expected at least 3" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("left", "why"),
+    [
+        ((6, None), "expected two labels or more, got only 'cat'"),
+        ((6, 1), "label 'dog': expected at least 3 that can be read and differ"),
+        ((6, 0), "label 'dog': expected at least 3 that can be read and differ"),
+    ],
+)
+def test_too_few_photos_are_audited_all_the_same(
+    left: tuple[int, int | None],
+    why: str,
+    photos: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for path in sorted((photos / "dog").iterdir())[left[1] or 0 :]:
+        path.unlink()
+    if left[1] is None:
+        (photos / "dog").rmdir()
+    (photos / "cat" / "bad.jpg").write_text("no photo")
+    assert main(["audit", str(photos)]) == 1
+    out = capsys.readouterr().out
+    assert f"cannot train: {why}" in out
+    assert "cat/bad.jpg" in out  # what else is wrong is said, too
+    assert main(["split", str(photos), "-o", str(photos / "split.csv")]) == 2
+
+
 def test_split(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -66,7 +93,7 @@ def test_split(
     path = tmp_path / "split.csv"
     arguments = ["split", str(photos), "-o", str(path), "--seed", "3", "--val", "0.3"]
     assert main(arguments) == 0
-    assert "1 photos left out" in capsys.readouterr().out
+    assert "1 photo left out" in capsys.readouterr().out
     split = Split.read(path, photos)
     assert split.counts()["cat"] == {"train": 3, "val": 2, "test": 1}
     found = {photo.path for photo in scan(photos).photos}
@@ -92,6 +119,18 @@ def test_bad_input_is_one_line_and_exit_2(verb: str, tmp_path: Path) -> None:
     assert done.stderr.startswith("edgegraft: error: ")
     assert done.stderr.count("\n") == 1
     assert not (ROOT / "split.csv").exists()
+
+
+@pytest.mark.parametrize("verb", ["audit", "split", "sample", "capture"])
+def test_help_says_what_a_verb_and_each_option_does(verb: str) -> None:
+    (commands,) = (
+        action.choices
+        for action in _parser("data")._actions
+        if isinstance(action, argparse._SubParsersAction)
+    )
+    assert commands[verb].description
+    silent = [a.dest for a in commands[verb]._actions if not a.help]
+    assert silent == []
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:

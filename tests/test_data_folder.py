@@ -98,10 +98,16 @@ def test_litter_is_counted_and_left_out(root: Path) -> None:
     assert found.ignored == (root / "cat" / "notes.txt",)
     assert found.unlabelled == (root / "stray.jpg",)
     assert [line.split(":")[0] for line in found.notes()] == [
-        "left out, 1 that lie outside the label folders and have no label (first",
-        "left out, 1 that are not photos by their ending (first",
+        "left out, 1 that lies outside the label folders and has no label (stray.jpg)",
+        "left out, 1 that is not a photo by its ending (cat/notes.txt)",
         "left out, 6 that are hidden or system files (first",
     ]
+
+
+def test_lists_that_edgegraft_writes_beside_the_labels_are_known(root: Path) -> None:
+    fill(root, "split.csv", "split-3.csv", "captured.csv", "photos.csv", "prices.csv")
+    fill(root / "cat", "split.csv")
+    assert scan(root).ignored == (root / "prices.csv", root / "cat" / "split.csv")
 
 
 def test_inner_folders_belong_to_their_label(root: Path) -> None:

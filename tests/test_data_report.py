@@ -208,7 +208,7 @@ def test_a_photo_that_changed_since_is_noticed(
     draw(root / "cat" / "3.jpg", 77)
     arguments = ["audit", str(root), "--exclude-from", str(tmp_path / "audit.csv")]
     assert main(arguments) == 0
-    assert "1 photos changed since that audit" in capsys.readouterr().out
+    assert "1 photo changed since that audit" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

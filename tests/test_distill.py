@@ -134,8 +134,8 @@ def test_unlabelled_photos_are_the_teachers_and_never_those_judged(
     assert learnt.soft is not None
     np.testing.assert_allclose(learnt.soft[behind], distill.soften(answers, 2.0))
     told = " ".join(console.lines)
-    assert "2 unlabelled photos left out: copies of validation or test" in told
-    assert "2 unlabelled photos left out: copies of others" in told
+    assert "2 unlabelled photos left out, copied from validation or test" in told
+    assert "2 unlabelled photos left out, copied from others" in told
 
 
 def test_views_come_behind_and_keep_their_answers(photos: Any) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 import edgegraft
 from data import batches
 from data.folder import scan
-from data.source import Source
+from data.source import Source, choose
 from data.split import make_split
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe
@@ -67,7 +67,7 @@ def test_a_linked_part_is_not_entered_and_the_run_says_so(
     source = Source(scan(folder), None)
     prepare(source, TINY_RUN, Console(json=True)).pixels.close()
     told = capsys.readouterr()
-    assert "left out, 1 that are linked folders" in told.out + told.err
+    assert "left out, 1 that is a linked folder" in told.out + told.err
 
 
 def test_an_archive_is_trained_on(
@@ -101,7 +101,7 @@ def test_photos_left_out_are_recorded_and_stay_out_when_resumed(
     run = run_on(mine, tmp_path / "run", exclude_from=listed)
     said = capsys.readouterr().err
     assert "2 photos left out by audit.csv" in said
-    assert f"1 photos changed since that audit (first: {changed})" in said
+    assert f"1 photo changed since that audit (first: {changed})" in said
     assert len(run.split().rows) == 22
     assert run.config["data"]["excluded"]["photos"] == 2
     assert (run.folder / "excluded.csv").read_bytes() == listed.read_bytes()
@@ -168,8 +168,16 @@ def test_wrong_labels_are_named_by_the_probe_and_can_be_left_out(
     assert planted  # the test part is not asked about
     doubted = {Path(row["path"]).name for row in rows if row["doubted"] == "yes"}
     assert doubted == planted
-    from data.source import choose
-
+    assert {row["exclude"] for row in rows} == {""}  # a doubt leaves nothing out
+    unmarked = choose(mine, listed)
+    assert unmarked.folder.photos == folder.photos
+    assert "no photo left out by doubts.csv" in unmarked.lines({})[0]
+    for row in rows:
+        row["exclude"] = row["doubted"]
+    with open(listed, "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
     left = choose(mine, listed)
     assert planted.isdisjoint(p.path.name for p in left.folder.photos)
     with pytest.raises(EdgegraftError, match="expected photos of"):

@@ -127,7 +127,7 @@ def test_copies_in_pixels_and_blank_photos_are_sifted_out():
         rows[2]: f"a copy of cat/{rows[1].photo.path.name}, pixel for pixel",
         rows[4]: "of one colour",
     }
-    assert calibration.summary(refused) == "1 of one colour, 1 copies of others"
+    assert calibration.summary(refused) == "1 of one colour, 1 a copy of another"
 
 
 @pytest.mark.parametrize("blank", [True, False])
