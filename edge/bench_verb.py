@@ -158,8 +158,8 @@ def _print_work(record: dict[str, Any]) -> None:
     if work := record.get("sustained"):
         for sample in work["samples"]:
             heat, clock = sample["temperature_c"], sample["clock_mhz"]
-            told = f"{heat:.0f} C" if heat is not None else "temperature not told"
-            told += f", {clock:.0f} MHz" if clock is not None else ", clock not told"
+            told = f"{heat:.0f} C" if heat is not None else "no temperature reading"
+            told += f", {clock:.0f} MHz" if clock is not None else ", no clock reading"
             told += "".join(f", {reason}" for reason in sample["throttled"] or ())
             print(
                 f"{where}: {sample['seconds']:6.0f} s  p50 {sample['p50_ms']:.2f} ms, "
