@@ -115,6 +115,16 @@ def _try(model: Path, pictures: Sequence[Path], console: Any) -> None:
 
 
 def _build(args: argparse.Namespace) -> int:
+    """Every step; Ctrl-C says how to go on."""
+    from backbones import extra
+    from finetune.cli import going_on
+
+    extra.refuse_missing("build")
+    with going_on(args, "build"):
+        return _steps(args)
+
+
+def _steps(args: argparse.Namespace) -> int:
     """Photos decoded once, the network in memory from the first step to the last."""
     from edge import conditions
     from finetune import unwanted

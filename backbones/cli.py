@@ -13,6 +13,11 @@ from typing import Any
 from backbones import hub, registry, weights
 from edge.command import run_command
 
+BACKBONES = (
+    "List the networks to start from: parameters, multiply-adds, ImageNet accuracy, "
+    "what int8 does to them, and whether their weights are on this machine."
+)
+
 
 def _row(name: str) -> dict[str, Any]:
     record = registry.get(name)
@@ -127,4 +132,4 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m backbones") -> int:
     """`edgegraft backbones`; returns the exit code."""
-    return run_command(add_parser, run, argv, prog, __doc__)
+    return run_command(add_parser, run, argv, prog, BACKBONES)

@@ -25,7 +25,7 @@ from edge.errors import EdgegraftError
 
 _importing = threading.RLock()  # two threads must not move descriptor 2 at once
 # edgegraft is on no package index: its extras are those of a checkout
-_INSTALL = "install the training extra: in the checkout, pip install '.[train]'"
+INSTALL = "install the training extra: in the checkout, pip install '.[train]'"
 
 
 def _quiet() -> None:
@@ -78,7 +78,7 @@ def _load(name: str) -> ModuleType:
                 return importlib.import_module(name)
     except ImportError as error:
         raise EdgegraftError(
-            f"expected {name} to be importable, got '{error}'; {_INSTALL}"
+            f"expected {name} to be importable, got '{error}'; {INSTALL}"
         ) from error
 
 

@@ -9,6 +9,7 @@ It does not know any verb.
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -22,8 +23,23 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong with a command in one line, as every other error."""
 
     def error(self, message: str) -> NoReturn:
+        message += self._meant(message)
         print(f"edgegraft: error: {message} (see {self.prog} -h)", file=sys.stderr)
         raise SystemExit(BAD_INPUT)
+
+    def _meant(self, message: str) -> str:
+        """A guess at each option that does not exist, as is made for verbs."""
+        if not message.startswith("unrecognized arguments"):
+            return ""
+        parsers: list[argparse.ArgumentParser] = [self]
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parsers += action.choices.values()
+        known = [name for one in parsers for name in one._option_string_actions]
+        wrong = [word.split("=")[0] for word in message.split() if word[:2] == "--"]
+        close = [difflib.get_close_matches(word, known, n=1) for word in wrong]
+        meant = ", ".join(dict.fromkeys(name for names in close for name in names))
+        return f"; did you mean: {meant}?" if meant else ""
 
 
 def guard(verb: Callable[[], int], *, debug: bool = False) -> int:
@@ -38,8 +54,11 @@ def guard(verb: Callable[[], int], *, debug: bool = False) -> int:
             raise
         print(f"edgegraft: error: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("edgegraft: stopped; no half-written file is left", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        hint = "".join(f"; {more}" for more in stopped.args)
+        print(
+            f"edgegraft: stopped; no half-written file is left{hint}", file=sys.stderr
+        )
         return INTERRUPTED
     except BrokenPipeError:  # `| head` has read enough
         sys.stderr.close()

@@ -24,13 +24,18 @@ from backbones import network
 LOWEST, HIGHEST = 0.05, 20.0
 
 
+def most_certain(count: int) -> float:
+    """The probability that so many validation photos support at most (Platt)."""
+    return (count + 1) / (count + 2)
+
+
 def temperature(logits: npt.NDArray[np.float32], truth: npt.NDArray[np.int64]) -> float:
     """The temperature with the lowest log loss: logits [N, L], truth [N] -> number."""
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
 
     count, classes = logits.shape
-    sure = (count + 1) / (count + 2)
+    sure = most_certain(count)
     target = np.full(logits.shape, (1 - sure) / (classes - 1))
     target[np.arange(count), truth] = sure
     found = minimize_scalar(

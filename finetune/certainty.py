@@ -9,7 +9,7 @@ Does not know: how the network was trained, TFLite.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,20 @@ def calibrated(
     logits, truth = finished.logits("val"), finished.parts["val"].truth
     degrees = calibrate.temperature(logits, truth)
     calibrate.fold(finished.model, degrees)
-    return _certainty(logits, truth, degrees)
+    told = _certainty(logits, truth, degrees)
+    if told["val_loss_after"] > told["val_loss_before"]:
+        finished.console.say(f"  {less_sure(told)}")
+    return told
+
+
+def less_sure(found: Mapping[str, Any]) -> str:
+    """Why the temperature of this record makes the loss worse, which looks wrong."""
+    return (
+        f"{found['photos']} validation photos support a certainty of "
+        f"{found['certainty_at_most']:.1%} at most: the network is made less sure "
+        f"(temperature {found['temperature']:.2f}, their loss "
+        f"{found['val_loss_before']:.3f} before, {found['val_loss_after']:.3f} after)"
+    )
 
 
 def _learnt(finished: Finished) -> npt.NDArray[np.int64]:
@@ -67,6 +80,7 @@ def _certainty(
     return {
         "temperature": degrees,
         "photos": len(truth),
+        "certainty_at_most": calibrate.most_certain(len(truth)),
         "val_loss_before": probe.log_loss(logits, truth),
         "val_loss_after": probe.log_loss(cooled, truth),
         "val_error_before": calibration_error(probe.softmax(logits), truth),

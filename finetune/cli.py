@@ -13,7 +13,8 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,11 @@ from finetune.defaults import defaults
 from finetune.options import add_options
 from finetune.settings import Settings
 from finetune.workers import VARIABLE
+
+FINETUNE = (
+    "Train a network on labelled photos: the training alone. It leaves a run, a folder "
+    "in artifacts/, from which edgegraft quantize makes the model files."
+)
 
 
 def settings_from(args: argparse.Namespace) -> Settings:
@@ -120,6 +126,34 @@ def train(args: argparse.Namespace, console: Any) -> Any:
     )
 
 
+@contextmanager
+def going_on(args: argparse.Namespace, verb: str) -> Iterator[None]:
+    """Ctrl-C within says how to go on with the run of the options, if one was begun.
+
+    verb: finetune or build.
+    """
+    from finetune.run import RUN_FILE, Run
+
+    def written() -> tuple[Path, int] | None:
+        try:
+            path = run_folder(args, Settings() if args.resume else settings_from(args))
+            return path, (path / RUN_FILE).stat().st_mtime_ns
+        except (EdgegraftError, OSError):
+            return None
+
+    before = None if args.resume else written()
+    try:
+        yield
+    except KeyboardInterrupt:
+        now = written()
+        if now is None or now == before:  # nothing yet, or an older run only
+            raise
+        run = Run.open(now[0])
+        if verb == "finetune" and run.trained:
+            raise
+        raise KeyboardInterrupt(f"go on with: {run.going_on(verb)}") from None
+
+
 def add_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "photos",
@@ -173,8 +207,10 @@ def _repeat(
 
 
 def run(args: argparse.Namespace) -> int:
+    from backbones import extra
     from finetune.console import Console
 
+    extra.refuse_missing("finetune")
     console = Console(json=args.json)
     if args.repeats > 1 and os.environ.get(VARIABLE):
         raise EdgegraftError(
@@ -186,6 +222,11 @@ def run(args: argparse.Namespace) -> int:
             f"expected --repeats to be 1 or more, and 1 with --resume, got "
             f"{args.repeats}"
         )
+    with going_on(args, "finetune"):
+        return _run(args, console)
+
+
+def _run(args: argparse.Namespace, console: Any) -> int:
     later = _later_runs(args) if args.repeats > 1 else []
     run, prepared, model = train(args, console)
     prepared.pixels.close()
@@ -224,4 +265,4 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m finetune") ->
     """`edgegraft finetune`; returns the exit code."""
     from edge.command import run_command
 
-    return run_command(add_parser, run, argv, prog, __doc__)
+    return run_command(add_parser, run, argv, prog, FINETUNE)

@@ -129,7 +129,11 @@ def reported(
     photos = [photo.path for photo in run.part("test")]
     worst, unsure = hardest.mistakes(test), hardest.least_sure(test)
     crossed = Crossed.of(run)
-    warm = np.float32(run.config["calibration"]["temperature"])
+    calibration = run.config["calibration"]
+    warm, most = (
+        np.float32(calibration["temperature"]),
+        calibration["certainty_at_most"],
+    )
     before = {
         part: probe.softmax(finished.logits(part) * warm) for part in ("val", "test")
     }
@@ -146,6 +150,7 @@ def reported(
             "test": test.to_dict(),
             "calibration": {
                 "temperature": float(warm),
+                "certainty_at_most": most,
                 **{
                     name: reliability.measured(before[part], e.probabilities, e.truth)
                     for name, part, e in (
@@ -175,6 +180,8 @@ def reported(
         test.probabilities,
         test.truth,
         "test part",
+        f"Temperature {warm:.2f}; {calibration['photos']} photos set it, which support "
+        f"a certainty of {most:.1%} at most",
     )
     examples = finished.parts["test"]
     for name, rows, heading in (

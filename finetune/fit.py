@@ -65,7 +65,13 @@ def fit_probe(
         weights=train.weights,
     )
     network.set_head(model, fitted.kernel, fitted.bias)
-    return {"strength": fitted.strength, "tried": list(fitted.tried)}, found
+    record = {
+        "strength": fitted.strength,
+        "tried_loss": "train_loss and val_loss: nats, of the head as fitted, without a "
+        "temperature",
+        "tried": list(fitted.tried),
+    }
+    return record, found
 
 
 def _warn_of_unbalance(train: Examples, run: Run, console: Console) -> None:
@@ -125,6 +131,11 @@ def _verdict(trainer: Trainer, pretrained: bool) -> str:
     elif trainer.share < 1:
         kept = f"{trainer.share:.0%} of the way from {start} to epoch {best.epoch}"
     told = f"kept {kept}: validation {best.val_accuracy:.1%}"
+    if trainer.way:
+        told += (
+            f" (chosen by log loss; accuracies of {len(trainer.val)} photos differ by "
+            "chance)"
+        )
     if best.epoch == 0 and not pretrained:
         told += "; training made it no better: try another --rate, or more --epochs"
     return told
@@ -162,7 +173,11 @@ def fit(
             with workers.strategy.scope():
                 mirrored = build(settings, len(labels), origin)
     record = registry.get(settings.backbone)
-    console.stage(f"{record.name} at {settings.size}, weights: {origin.weights}")
+    mixed_numbers = numbers != "float32"
+    console.stage(
+        f"{record.name} at {settings.size}, weights: {origin.weights}"
+        + (", trained in bfloat16" if mixed_numbers else "")
+    )
     _warn_of_unbalance(train, run, console)
     unfreeze = _what_is_trained(
         settings, pretrained, train, console, time_limit=time_left is not None
@@ -206,11 +221,13 @@ def fit(
                     logs.add(done)
 
             trainer.run(advance)
-        if len(trainer.history) - 1 < settings.epochs and time_left is not None:
-            console.stage(
-                f"stopped after epoch {len(trainer.history) - 1}: --time-limit"
-            )
-    console.stage(_verdict(trainer, pretrained))
+        if trainer.ended:
+            done = len(trainer.history) - 1
+            console.stage(f"stopped after epoch {done}: {trainer.ended}")
+    told = _verdict(trainer, pretrained)
+    if mixed_numbers:
+        told += "; trained in bfloat16, kept in float32"
+    console.stage(told)
     best = trainer.best
     assert best is not None
     run.update(
@@ -218,10 +235,13 @@ def fit(
             "epoch": best.epoch,
             "share": trainer.share,
             "val_accuracy": best.val_accuracy,
+            "way_loss": "val_loss of way: nats, each point at its own calibration "
+            "temperature (calibration.certainty_at_most says how sure it may be)",
             "way": _way(trainer.way),
-        }
+        },
+        trained_in=numbers,
     )
-    if numbers != "float32":
+    if mixed_numbers:
         mixed, model = model, build(settings, len(labels), origin)
         model.set_weights(mixed.get_weights())
     return model, trainer

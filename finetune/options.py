@@ -28,7 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=ARTIFACTS,
         metavar="DIR",
-        help="where runs lie",
+        help=f"where runs lie (default: {ARTIFACTS})",
     )
     add(
         "--backbone",
@@ -41,7 +41,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="input width and height, pixels (default: 224; CNN 96)",
     )
-    add("--weights", metavar="W", help="imagenet, none or an .h5 file")
+    add(
+        "--weights",
+        metavar="W",
+        help="imagenet, none or an .h5 file "
+        f"(default: {default.weights}; custom_cnn: "
+        f"{FROM_SCRATCH['weights']})",
+    )
     add("--cnn", metavar="TOML", help="options of custom_cnn from a TOML file")
     add("--set", action="append", metavar="NAME=VALUE", help="one custom_cnn option")
     add("--resize", help="stretch, crop or pad (default: stretch, as MediaPipe does)")
@@ -51,8 +57,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="what is fine-tuned after the probe: none, top, all, so many layers, or "
         "auto: the upper two thirds, as far as validation says (default)",
     )
-    add("--augment", choices=tuple(PRESETS), help="how photos are varied in training")
-    add("--epochs", type=int, help="at most so many passes over the photos")
+    add(
+        "--augment",
+        choices=tuple(PRESETS),
+        help=f"how photos are varied in training (default: {default.augment})",
+    )
+    add(
+        "--epochs",
+        type=int,
+        help="at most so many passes over the photos "
+        f"(default: {default.epochs}, from "
+        f"scratch {FROM_SCRATCH['epochs']})",
+    )
     add(
         "--batch",
         type=int,
@@ -79,7 +95,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--balance",
         choices=BALANCES,
-        help="unbalanced labels: weights in the loss, or sampling them equally often",
+        help="unbalanced labels: weights in the loss, or sampling them equally often "
+        f"(default: {default.balance})",
     )
     add(
         "--precision",
@@ -125,7 +142,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         f"(default: {FROM_SCRATCH['teacher_hints']:g} for a network from scratch, "
         "0 for a pretrained one, which gains nothing by it)",
     )
-    add("--label-smoothing", type=float, help="0 is off")
+    add(
+        "--label-smoothing",
+        type=float,
+        help="0 is off "
+        f"(default: {default.label_smoothing:g}, from scratch "
+        f"{FROM_SCRATCH['label_smoothing']:g})",
+    )
     add(
         "--time-limit",
         type=float,
@@ -136,7 +159,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--patience",
         type=int,
         help="from scratch: stop after so many epochs without a better one (pretrained "
-        "networks are trained to the last of --epochs)",
+        f"networks are trained to the last of --epochs; default: "
+        f"{FROM_SCRATCH['patience']})",
     )
     add(
         "--familiarity",

@@ -68,9 +68,14 @@ def measured(before: Floats, after: Floats, truth: Truth) -> dict[str, Any]:
     }
 
 
-def draw(path: Path, before: Floats, after: Floats, truth: Truth, where: str) -> None:
-    """calibration.png: accuracy over confidence, before and after, and how many."""
-    figure = new_figure(9, 4.6)
+def draw(
+    path: Path, before: Floats, after: Floats, truth: Truth, where: str, how: str
+) -> None:
+    """calibration.png: accuracy over confidence, before and after, and how many.
+
+    where: which photos these are. how: a line on what calibration did.
+    """
+    figure = new_figure(9, 5)
     grid = figure.subplots(
         2, 2, sharex=True, sharey="row", gridspec_kw={"height_ratios": (4, 1)}
     )
@@ -98,11 +103,14 @@ def draw(path: Path, before: Floats, after: Floats, truth: Truth, where: str) ->
             linestyle="none",
             elinewidth=1,
         )
+        plain(lower, "")
+        lower.grid(visible=False)
         lower.bar(middles, [one.photos for one in rows], 0.9 / BINS, color=GRID)
+        lower.margins(y=0.45)  # room for the numbers over the bars
         for middle, one in zip(middles, rows, strict=True):
             lower.annotate(
                 f"{one.photos}",
-                (middle, 0),
+                (middle, one.photos),
                 (0, 2),
                 textcoords="offset points",
                 ha="center",
@@ -114,9 +122,8 @@ def draw(path: Path, before: Floats, after: Floats, truth: Truth, where: str) ->
         )
         for axes in (upper, lower):
             axes.set_xlim(0, 1)
-            axes.tick_params(colors=MUTED, labelsize=8)
-            axes.spines[["top", "right"]].set_visible(False)
         upper.set_ylim(0, 1.02)
     grid[0, 0].set_ylabel(f"how often right ({where})", fontsize=8, color=MUTED)
     grid[1, 0].set_ylabel("photos", fontsize=8, color=MUTED)
+    figure.suptitle(how, x=0.01, ha="left", fontsize=8, color=MUTED)
     save(figure, path)

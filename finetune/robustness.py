@@ -20,11 +20,13 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
+from data.split import Row
 from edge.classifier import Classifier
 from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation, score
 from edge.preprocess import fit, open_photo
 from edge.quiet import without_chatter
+from finetune import originals
 from finetune.console import Console
 from finetune.report import INK, MUTED, VAL, new_figure, percent, plain, save
 from finetune.run import Run
@@ -73,21 +75,27 @@ def _small(photo: Image.Image, amount: float, seed: int) -> Image.Image:
 
 @dataclass(frozen=True)
 class Corruption:
-    """One way of spoiling a photo; `amounts` in `unit`, from mild to severe."""
+    """One way of spoiling a photo; `amounts` in `unit`, from mild to severe.
+
+    mark: what stands over a photo spoiled so, with a place for the amount.
+    """
 
     name: str
     unit: str
     amounts: tuple[float, ...]
     spoil: Spoil
+    mark: str
 
 
 CORRUPTIONS = (
-    Corruption("blur", "% of the shorter side", (0.5, 1, 2), _blur),
-    Corruption("noise", "of 255, standard deviation", (10, 25, 50), _noise),
-    Corruption("dark", "% of the brightness left", (60, 35, 15), _dark),
-    Corruption("jpeg", "JPEG quality", (30, 15, 7), _jpeg),
-    Corruption("rotation", "degrees", (10, 20, 40), _turned),
-    Corruption("small", "pixels of the shorter side", (96, 64, 32), _small),
+    Corruption("blur", "% of the shorter side", (0.5, 1, 2), _blur, "blur {:g} %"),
+    Corruption(
+        "noise", "of 255, standard deviation", (10, 25, 50), _noise, "noise {:g}"
+    ),
+    Corruption("dark", "% of the brightness left", (60, 35, 15), _dark, "light {:g} %"),
+    Corruption("jpeg", "JPEG quality", (30, 15, 7), _jpeg, "JPEG quality {:g}"),
+    Corruption("rotation", "degrees", (10, 20, 40), _turned, "turned by {:g}°"),
+    Corruption("small", "pixels of the shorter side", (96, 64, 32), _small, "{:g} px"),
 )
 
 
@@ -97,7 +105,8 @@ def measure(
     """Accuracy of a file of `run` on spoiled test photos, for JSON.
 
     Each entry: accuracy, its 95 % interval, and how many were called unknown. The
-    first, ``clean``, is of the same photos as they are.
+    first, ``clean``, is of the same photos as they are. EdgegraftError before any
+    work when one of them is missing or no longer the run's.
     """
     with without_chatter():
         classifier = Classifier(model)
@@ -106,7 +115,10 @@ def measure(
             f"expected a file with the labels {', '.join(run.labels)}, got "
             f"{model} with {', '.join(classifier.labels)}"
         )
-    chosen = _choose(run, count)
+    rows_chosen = _choose(run, count)
+    originals.check(run, rows_chosen)
+    numbers = {label: number for number, label in enumerate(run.labels)}
+    chosen = [(row.photo.path, numbers[row.photo.label]) for row in rows_chosen]
     rows: list[dict[str, Any]] = []
     cases = [(c, a) for c in CORRUPTIONS for a in c.amounts]
     found: list[list[Any]] = [[] for _ in range(len(cases) + 1)]
@@ -154,16 +166,14 @@ def _figures(result: Evaluation, unknown: int) -> dict[str, Any]:
     }
 
 
-def _choose(run: Run, count: int) -> list[tuple[Path, int]]:
-    """(path, class number) of test photos, label by label in turn."""
-    queues = [
-        [photo.path for photo in run.part("test") if photo.label == label]
-        for label in run.labels
-    ]
+def _choose(run: Run, count: int) -> list[Row]:
+    """Rows of the test part, label by label in turn."""
+    test = [row for row in run.split().rows if row.part == "test"]
+    queues = [[row for row in test if row.photo.label == label] for label in run.labels]
     turns = [
-        (queue[place], number)
+        queue[place]
         for place in range(max(map(len, queues)))
-        for number, queue in enumerate(queues)
+        for queue in queues
         if place < len(queue)
     ]
     return turns[:count]
@@ -201,7 +211,7 @@ def draw(path: Path, found: dict[str, Any], photos: Sequence[Path]) -> None:
             (severe, corruption.amounts[-1]),
         ):
             axis.imshow(_square(corruption.spoil(photo, amount, 1)))
-            axis.set_title(f"{amount:g}", fontsize=8, color=MUTED)
+            axis.set_title(corruption.mark.format(amount), fontsize=8, color=MUTED)
             axis.axis("off")
         rows = [row for row in rest if row["corruption"] == corruption.name]
         y = [row["accuracy"] for row in [clean, *rows]]

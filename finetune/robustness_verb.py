@@ -18,6 +18,12 @@ from pathlib import Path
 from edge.command import run_command
 from edge.errors import EdgegraftError
 
+ROBUSTNESS = (
+    "Measure a run's file on spoiled test photos: blur, noise, darkness, JPEG, "
+    "rotation and small size, each at three strengths, through the runner that "
+    "ships. Writes robustness.json and robustness.png into the run."
+)
+
 
 def add_parser(parser: argparse.ArgumentParser) -> None:
     from finetune.robustness import PHOTOS
@@ -36,18 +42,25 @@ def add_parser(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from backbones import extra
     from finetune import robustness
     from finetune.console import Console
     from finetune.run import Run
 
     if args.photos < 1:
         raise EdgegraftError(f"expected --photos to be 1 or more, got {args.photos}")
+    extra.refuse_missing("robustness")
     opened = Run.open(args.run)
+    if not opened.trained:
+        raise opened.unfinished()
     model = opened.exports / f"{args.variant}.tflite"
     if not model.is_file():
+        files = ", ".join(sorted(path.stem for path in opened.exports.glob("*.tflite")))
         raise EdgegraftError(
-            f"expected {model}, got no such file; make it with: "
-            f"edgegraft quantize {opened.folder} --variants {args.variant}"
+            f"expected --variant to be one of the files in {opened.exports} "
+            f"({files or 'none yet'}), got {args.variant!r}; make others with: "
+            f"edgegraft quantize {opened.folder} --variants NAME,... (its -h lists "
+            "the names)"
         )
     console = Console(json=args.json)
     found = robustness.measure(opened, model, console, count=args.photos)
@@ -70,4 +83,4 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None, prog: str = "edgegraft robustness") -> int:
     """`edgegraft robustness`; returns the exit code."""
-    return run_command(add_parser, run, argv, prog, __doc__)
+    return run_command(add_parser, run, argv, prog, ROBUSTNESS)

@@ -227,6 +227,13 @@ class Run:
     def trained(self) -> bool:
         return self.config.get("status") == "trained"
 
+    def going_on(self, verb: str) -> str:
+        """The command that goes on with this run; `verb` is finetune or build."""
+        where = self.folder.parent
+        away = where.resolve() != ARTIFACTS.resolve()
+        more = f" --artifacts {where}" if away else ""
+        return f"edgegraft {verb} --run {self.name}{more} --resume"
+
     def split(self) -> Split:
         """Which photo is train, val or test."""
         return Split.read(self.folder / "split.csv", self.photos_root)
@@ -241,12 +248,9 @@ class Run:
 
     def unfinished(self) -> EdgegraftError:
         """What is told of a run whose training was interrupted, and how to go on."""
-        where, elsewhere = self.folder.parent, ARTIFACTS
-        away = where.resolve() != elsewhere.resolve()
-        more = f" --artifacts {where}" if away else ""
         return EdgegraftError(
             f"expected a finished run, got {self.folder}, whose training did not end; "
-            f"go on with: edgegraft finetune --run {self.name}{more} --resume"
+            f"go on with: {self.going_on('finetune')}"
         )
 
     def model(self) -> Any:

@@ -79,6 +79,7 @@ class Trainer:
         self.planned = settings.epochs
         self.way: tuple[Point, ...] = ()  # from the probe to the end, as tried
         self.share = 1.0  # of that way, in what is kept
+        self.ended = ""  # why before the last of the epochs that were asked for
         self._from_probe, self._time_left = from_probe, time_left
         self.batch = min(settings.batch, len(train))
         if self.batch < workers.replicas:
@@ -273,7 +274,12 @@ class Trainer:
         after every epoch.
         """
         for number in range(len(self.history), self.settings.epochs + 1):
-            if number > self.planned or self._hopeless():
+            if self._hopeless():
+                patience = self.settings.patience
+                self.ended = f"no better one for {patience} epochs (--patience)"
+                break
+            if number > self.planned:
+                self.ended = "--time-limit"
                 break
             epoch = self._one_epoch(number, advance)
             self._record(epoch)

@@ -138,10 +138,12 @@ def add_parser(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export; 3 when a file was rejected."""
+    from backbones import extra
     from finetune.console import Console
     from finetune.run import Run
     from quantize.export import EXIT_REJECTED, export
 
+    extra.refuse_missing("quantize")
     console = Console(json=args.json)
     opened = Run.open(args.run)
     results = export(
@@ -252,9 +254,13 @@ def add_compare_parser(parser: argparse.ArgumentParser) -> None:
 
 
 def run_compare(args: argparse.Namespace) -> int:
+    from backbones import extra
     from edge import conditions
     from finetune.console import Console
     from finetune.run import Run
+
+    extra.refuse_missing("compare")
+
     from quantize import report
     from quantize.compare import compare
     from quantize.export import EXIT_REJECTED

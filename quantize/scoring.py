@@ -22,6 +22,7 @@ from edge.errors import EdgegraftError, ModelError
 from edge.evaluate import Evaluation, score
 from edge.preprocess import InputRecipe
 from edge.quiet import without_chatter
+from finetune import originals
 from finetune.console import Console
 from finetune.run import Run
 
@@ -110,18 +111,8 @@ def decode(
         )
     try:
         if pixels.failures:
-            path, reason = pixels.failures[0]
-            raise EdgegraftError(
-                f"expected the photos of {run.folder / 'split.csv'}, got {path}: "
-                f"{reason}; put it back, or train again"
-            )
-        for photo, _, sha256 in rows:
-            if pixels.digests[photo.path] != sha256:
-                raise EdgegraftError(
-                    f"expected the photos of {run.folder / 'split.csv'}, got another "
-                    f"file at {photo.path} (sha256 differs); put the old one back, or "
-                    "train again"
-                )
+            originals.refuse_unreadable(run, *pixels.failures[0])
+        originals.refuse_changed(run, rows, pixels.digests)
     except EdgegraftError:
         pixels.close()
         raise

@@ -227,6 +227,64 @@ def test_bad_commands(
     assert code == 2 and says in err and err.count("\n") == 1
 
 
+@pytest.mark.parametrize("verb", ["build", "finetune", "quantize", "compare"])
+def test_without_the_training_extra_it_is_said_first(
+    verb: str, built: Path, drawn: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    """As after `pip install .`: before a photo is decoded, leaving nothing."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    new = ("--artifacts", str(tmp_path / "runs"), *QUICK)
+    words = (str(drawn / "photos"), *new) if verb in ("build", "finetune") else (built,)
+    assert edgegraft.main([verb, *map(str, words)]) == 2
+    out, err = capsys.readouterr()
+    assert not out and err.count("\n") == 1
+    assert "matplotlib, scipy" in err and "training extra" in err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_every_package_of_the_extra_is_looked_for() -> None:
+    from backbones import extra
+
+    listed = (ROOT / "pyproject.toml").read_text().split("\ntrain = [")[1].split("]")[0]
+    names = {
+        line.split('"')[1].split(">")[0] for line in listed.split("\n") if '"' in line
+    }
+    # the device has the first two; the next are of one module only, which names them
+    names -= {"numpy", "pillow", "setuptools", "tensorflow-hub", "tomli"}
+    told = {"sklearn": "scikit-learn", "tf_keras": "tf-keras"}
+    assert {told.get(name, name) for name in extra.MODULES} == {
+        name.split(";")[0] for name in names
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (("build", "x", "--bakbone", "y"), "--backbone"),
+        (("finetune", "x", "--epoch-s=3"), "--epochs"),
+        (("data", "sample", "x", "--cuont", "3"), "--count"),
+    ],
+)
+def test_an_option_misspelt_is_guessed(words, meant, capsys) -> None:
+    with pytest.raises(SystemExit):
+        edgegraft.main(list(words))
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and f"did you mean: {meant}?" in told
+
+
+@pytest.mark.parametrize("verb", ["finetune", "robustness", "backbones"])
+def test_help_tells_people_what_a_verb_does(verb: str, capsys) -> None:
+    with pytest.raises(SystemExit):
+        edgegraft.main([verb, "-h"])
+    told = capsys.readouterr().out
+    assert "`" not in told.split("\n\n")[1]
+    if verb == "finetune":
+        flat = " ".join(told.split())
+        for option in ("artifacts", "weights", "augment", "epochs", "patience"):
+            assert "default: " in flat.split(f" --{option} ")[-1][:200]
+
+
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert edgegraft.main(["--help"]) == 0
     shown = capsys.readouterr().out
@@ -266,6 +324,7 @@ def test_ctrl_c_leaves_no_half_file_and_resume_goes_on(
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err and err.count("\n") == 1
+    assert f"edgegraft finetune --run r --artifacts {tmp_path} --resume" in err
     done = len(json.loads(state.read_text())["history"])
     assert 3 <= done < 16
     hidden = [p for p in (tmp_path / "r").rglob(".*") if p.is_file()]

@@ -180,5 +180,5 @@ def test_a_module_that_is_not_there(
 @pytest.mark.parametrize("pretrained", [False, True])
 def test_a_training_that_led_nowhere_is_said(pretrained: bool) -> None:
     start = Epoch(0, None, None, 0.7, 0.5, 0.0, 1.0)
-    told = fit._verdict(SimpleNamespace(best=start, share=1.0), pretrained)
+    told = fit._verdict(SimpleNamespace(best=start, share=1.0, way=()), pretrained)
     assert ("training made it no better" in told) != pretrained  # a probe is fitted

@@ -116,7 +116,11 @@ def test_mixed_precision_leaves_a_float32_network(
     )
     run, prepared, model = finetune(few, settings, tmp_path / "run", Console())
     prepared.pixels.close()
-    assert "unbalanced: " in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "unbalanced: " in printed
+    assert ", trained in bfloat16\n" in printed
+    assert "; trained in bfloat16, kept in float32\n" in printed
+    assert run.config["trained_in"] == "mixed_bfloat16"
     assert {layer.dtype_policy.name for layer in model._flatten_layers()} == {"float32"}
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
     assert run.trained

@@ -12,7 +12,7 @@ from backbones.keras import keras, tensorflow
 from data.augment import PRESETS, Augmentation, augment, preset
 from edge.errors import EdgegraftError
 from edge.evaluate import calibration_error
-from finetune import calibrate, probe
+from finetune import calibrate, certainty, probe
 from finetune.run import Run, write_atomic
 from finetune.settings import Settings
 
@@ -96,6 +96,15 @@ def test_no_mistake_on_few_photos_does_not_make_endlessly_sure() -> None:
     found = calibrate.temperature(logits, truth)
     surest = float(_softmax(logits / found).max())
     assert surest == pytest.approx(21 / 22, abs=1e-3)
+
+
+def test_a_temperature_that_makes_the_loss_worse_is_explained() -> None:
+    truth = np.arange(20) % 2
+    logits = np.where(truth[:, None] == np.arange(2), 3.0, -3.0).astype("float32")
+    found = certainty._certainty(logits, truth, calibrate.temperature(logits, truth))
+    assert found["val_loss_after"] > found["val_loss_before"]
+    told = certainty.less_sure(found)
+    assert told.startswith("20 validation photos support a certainty of 95.5% at most")
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

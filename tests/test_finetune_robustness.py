@@ -61,10 +61,41 @@ def test_the_verb_measures_the_file_and_leaves_json_picture_and_metrics(run, cap
 
 def test_bad_input_of_the_verb_is_one_line(run, capsys):
     folder = str(run.folder)
-    assert main(["robustness", folder, "--variant", "int16x8"]) == 2
-    assert "edgegraft quantize" in capsys.readouterr().err
+    assert main(["robustness", folder, "--variant", "int9"]) == 2
+    told = capsys.readouterr().err
+    assert (
+        f"({', '.join(sorted(p.stem for p in run.exports.glob('*.tflite')))})" in told
+    )
+    assert "edgegraft quantize" in told and "--variants int9" not in told
     assert main(["robustness", folder, "--photos", "0"]) == 2
     assert "--photos to be 1 or more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("swapped", [True, False])
+def test_a_test_photo_swapped_or_gone_is_refused(run, capsys, swapped: bool):
+    photo = run.part("test")[0].path
+    kept = photo.read_bytes()
+    try:
+        if swapped:
+            Image.new("RGB", (20, 20), "white").save(photo)
+        else:
+            photo.unlink()
+        assert main(["robustness", str(run.folder), "--photos", "6"]) == 2
+    finally:
+        photo.write_bytes(kept)
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and str(photo) in told and "split.csv" in told
+    assert ("sha256 differs" in told) == swapped
+
+
+def test_an_unfinished_run_says_how_to_go_on(run, capsys):
+    run.update(status="training")
+    try:
+        assert main(["robustness", str(run.folder)]) == 2
+    finally:
+        run.update(status="trained")
+    where = f"--run {run.name} --artifacts {run.folder.parent} --resume"
+    assert where in capsys.readouterr().err
 
 
 def test_repeats_sum_up_their_runs(tmp_path: Path):

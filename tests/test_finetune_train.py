@@ -9,7 +9,7 @@ import pytest
 
 from backbones import network, registry
 from edge.errors import EdgegraftError
-from finetune import interpolate
+from finetune import fit, interpolate
 from finetune.epochs import Epoch
 from finetune.examples import Examples
 from finetune.schedule import set_trainable
@@ -132,11 +132,14 @@ def test_patience_ends_a_hopeless_run(tmp_path: Path) -> None:
     it.start()
     it.run(quiet)
     assert len(it.history) < 1 + settings.epochs
+    assert it.ended == "no better one for 1 epochs (--patience)"
     near = trainer(tmp_path / "d", settings)  # the end of the schedule is what counts
     near._from_probe = True
     near.start()
     near.run(quiet)
-    assert len(near.history) == 1 + settings.epochs
+    assert len(near.history) == 1 + settings.epochs and not near.ended
+    told = fit._verdict(near, pretrained=True)
+    assert "chosen by log loss; accuracies of " in told
 
 
 def test_time_that_runs_out_ends_training_with_what_it_has(tmp_path: Path) -> None:
