@@ -67,8 +67,11 @@ class Evaluation:
         }
 
 
-def wilson(correct: int, total: int, z: float = CONFIDENCE_95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Wilson 1927); (0, 1) of nothing."""
+def wilson(correct: float, total: int, z: float = CONFIDENCE_95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion (Wilson 1927); (0, 1) of nothing.
+
+    `correct` may be a mean over several draws, which need not be whole.
+    """
     if total == 0:
         return (0.0, 1.0)
     share, square = correct / total, z * z

@@ -172,6 +172,7 @@ def reported(
         kept,
         run.config.get("probe"),
         augmented=run.settings.augment != "none",
+        share=(run.config.get("best") or {}).get("share"),
     )
     report.draw_confusion(run.folder / "confusion.png", test, "test part, Keras")
     reliability.draw(

@@ -74,10 +74,11 @@ def draw(
         if len(name) > _NAME:
             name = f"{name[: _NAME // 2 - 2]}...{name[-_NAME // 2 :]}"
         captions.append(f"{said} {sure:.0%}, {verdict}\n{name}")
+    none = f"all {len(evaluation.truth):,} photos are answered rightly"
     draw_sheet(
         path,
         pixels,
         captions,
         heading if len(rows) else f"{heading}: none",
-        "as the network saw them; the paths are in metrics.json" if len(rows) else "",
+        "as the network saw them; the paths are in metrics.json" if len(rows) else none,
     )

@@ -45,13 +45,16 @@ def curve(
     *,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """For metrics.json: the points, and what doubling the photos brought.
+    """For metrics.json: the points, one for each number of photos, and what doubling
+    the photos brought.
 
     features [N, D], truth [N], val_features [M, D], val_truth [M]; `strength` is the
     probe's penalty. A point's interval is that of its accuracy on M photos.
     """
     random = np.random.default_rng([seed, len(truth)])
-    points, halves, whole = [], [], np.zeros(len(val_truth))
+    points: list[dict[str, Any]] = []
+    halves: list[npt.NDArray[np.bool_]] = []
+    whole = np.zeros(len(val_truth))
     for share in SHARES:
         rights = []
         for _ in range(DRAWS if share < 1 else 1):
@@ -63,12 +66,14 @@ def curve(
             halves = rights
         whole = np.mean(rights, axis=0)
         accuracy = float(whole.mean())
+        if points and points[-1]["photos"] == len(rows):
+            points.pop()  # so few photos that two shares are the same number
         points.append(
             {
                 "share": share,
                 "photos": len(rows),
                 "accuracy": accuracy,
-                "interval": wilson(round(accuracy * len(val_truth)), len(val_truth)),
+                "interval": wilson(accuracy * len(val_truth), len(val_truth)),
             }
         )
     gains = whole - np.mean(halves, axis=0)

@@ -85,12 +85,14 @@ def draw_training(
     probe: Mapping[str, Any] | None,
     *,
     augmented: bool = True,
+    share: float | None = None,
 ) -> None:
     """training.png: accuracy and loss, train and validation.
 
     Over the epochs; where only the probe was fitted, over the penalties it tried.
     kept: what the run kept; between probe and end it lies beside the curve.
-    probe: the run's record of it, None for a network from scratch.
+    probe: the run's record of it, None for a network from scratch. share: how much of
+    the way from the probe to the last epoch was kept, where one was looked for.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -113,6 +115,9 @@ def draw_training(
         where = "linear probe: inverse penalty C"
         for axes in (left, right):
             axes.set_xscale("log")
+    told = "kept"
+    if share is not None and 0 < share < 1:  # weights that no epoch had
+        told = f"kept: {share:.0%} of the way\nfrom the probe to epoch {kept.epoch}"
     for axes, title, key in (
         (left, "Accuracy", "accuracy"),
         (right, "Loss (cross-entropy)", "loss"),
@@ -122,16 +127,16 @@ def draw_training(
         )
         val = _Curve("validation", VAL, x, [r["val_" + key] for r in rows])
         plain(axes, title)
-        _draw_curves(axes, (train, val), mark, getattr(kept, "val_" + key))
+        _draw_curves(axes, (train, val), (mark, getattr(kept, "val_" + key)), told)
+        axes.legend(fontsize=8, frameon=False, labelcolor=INK)
         axes.set_xlabel(where, fontsize=8, color=MUTED)
     percent(left)
     right.set_ylim(bottom=0)
-    right.legend(fontsize=8, frameon=False, labelcolor=INK)
     save(figure, path)
 
 
 def _draw_curves(
-    axes: Axes, curves: tuple[_Curve, _Curve], mark: float, height: float
+    axes: Axes, curves: tuple[_Curve, _Curve], kept: tuple[float, float], told: str
 ) -> None:
     """Both lines, and a ring where that which was kept lies on validation."""
     for curve in curves:
@@ -144,14 +149,14 @@ def _draw_curves(
             label=curve.label,
         )
     axes.plot(
-        [mark],
-        [height],
+        [kept[0]],
+        [kept[1]],
         marker="o",
         markersize=9,
         markerfacecolor="none",
         color=MARK,
         linestyle="none",
-        label="kept",
+        label=told,
     )
     axes.margins(x=0.04, y=0.15)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from edge.evaluate import calibration_error, score
-from finetune import hardest, learning, probe, reliability
+from finetune import hardest, learning, probe, reliability, report
+from finetune.epochs import Epoch
 
 
 def test_bins_hold_every_photo_and_add_up_to_the_calibration_error():
@@ -47,6 +50,42 @@ def test_the_learning_curve_rises_where_photos_are_missing_and_is_flat_where_not
     few = learning.curve(*line(60, 1), val[:5], val_truth[:5], 2, 1.0)
     assert few["verdict"].startswith("5 validation photos cannot tell")
     assert few["photos_needed"] > 400
+
+
+def test_a_learning_curve_of_few_photos_has_a_point_for_each_number_of_them():
+    x, truth = line(60, 1)
+    few = [*np.flatnonzero(truth)[:4], *np.flatnonzero(truth == 0)[:5]]
+    found = learning.curve(x[few], truth[few], *line(22, 2), 2, 1.0)
+    counts = [point["photos"] for point in found["points"]]
+    assert counts == [2, 4, 9]  # a tenth and a quarter are both one photo a label
+    intervals = {point["accuracy"]: point["interval"] for point in found["points"]}
+    # means of three draws, which need not be a whole number of photos
+    assert any((22 * accuracy) % 1 for accuracy in intervals)
+    assert len(set(intervals.values())) == len(intervals)
+
+
+def test_what_was_kept_between_probe_and_end_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    drawn: list[Any] = []
+    monkeypatch.setattr(report, "save", lambda figure, path: drawn.append(figure))
+    history = [
+        Epoch(0, None, None, 0.4, 0.9, 0, 1),
+        Epoch(1, 0.3, 0.9, 0.3, 0.92, 1, 1),
+    ]
+    probe_record = {"strength": 1.0, "tried": []}
+    for share in (0.25, 1.0, None):
+        kept = replace(history[1], val_accuracy=0.95)
+        report.draw_training(
+            tmp_path / "x.png", history, kept, probe_record, share=share
+        )
+    legends = [
+        [text.get_text() for text in axes.get_legend().get_texts()]
+        for figure in drawn
+        for axes in figure.axes
+    ]
+    between = "kept: 25% of the way\nfrom the probe to epoch 1"
+    assert [texts[-1] for texts in legends] == [between] * 2 + ["kept"] * 4
 
 
 @pytest.mark.parametrize("photos", [18, 43, 100])
@@ -105,4 +144,4 @@ def test_hardest_photos_are_ordered_listed_and_drawn(tmp_path: Path):
         assert picture.width > 500
     hardest.draw(sheet, rows[:0], found, paths, [], "Surest mistakes")
     with Image.open(sheet) as picture:
-        assert picture.height > 100
+        assert 60 < picture.height < 150  # nothing to show takes no room
