@@ -312,7 +312,12 @@ def test_ctrl_c_leaves_no_half_file_and_resume_goes_on(
     command = [*base, str(drawn / "photos"), *QUICK[:4], "--epochs", "15", *where]
     command += ["--set", "filters=[8,16]", "--patience", "40"]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell's background job, and all that it starts, ignores Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     state = tmp_path / "r" / "checkpoint" / "state.json"
     deadline = time.monotonic() + 120
