@@ -126,7 +126,6 @@ def _build(args: argparse.Namespace) -> int:
 
 def _steps(args: argparse.Namespace) -> int:
     """Photos decoded once, the network in memory from the first step to the last."""
-    from edge import conditions
     from finetune import unwanted
     from finetune.cli import train
     from finetune.console import Console
@@ -138,7 +137,6 @@ def _steps(args: argparse.Namespace) -> int:
 
     variants = recipes.variants(args.variants.split(","))  # refused before any work
     limits, effort = budget(args), Effort(tuple(args.threads))
-    spoiled = conditions.warnings()  # before our own work is the load
     if args.negatives and args.unknown:  # told before training, not after
         unwanted.refuse_missing(args.negatives)
         found, taught = map(unwanted.digests, (args.unknown, args.negatives))
@@ -170,7 +168,6 @@ def _steps(args: argparse.Namespace) -> int:
             effort=effort,
             budget=limits,
             unknown=args.unknown,
-            spoiled=spoiled,
             pixels=pixels,
             console=console,
         )

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 def _here(args: argparse.Namespace, model: str, threads: int) -> dict[str, Any]:
     options = {"runtime": args.runtime, "threads": threads, "xnnpack": args.xnnpack}
     options["delegate"] = args.delegate
-    spoiled = conditions.warnings()  # before our own work is the load
+    spoiled = conditions.warnings()  # while our own work is not the load
     record = bench(model, runs=args.runs, **options)
     card = read_card(model)
     record["variant"] = card.variant if card else None

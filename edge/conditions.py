@@ -7,13 +7,14 @@ It does not know: models, or whether a virtual machine's neighbours are busy.
 from __future__ import annotations
 
 import glob
-import os
+import time
 from typing import Any
-
-from edge.runtime import cores
 
 _CPU = "/sys/devices/system/cpu"
 _THERMAL = "/sys/class/thermal"
+_STAT = "/proc/stat"
+_IDLE = slice(3, 5)  # idle, and waiting for a disk
+_LOOK = 0.25  # seconds to look at how busy it is
 _BUSY = 0.5  # of all cores, before it is worth a warning
 # Raspberry Pi documentation, "get_throttled": now in bits 0-3, since the start 16-19.
 _THROTTLED = {
@@ -83,16 +84,31 @@ def warnings() -> list[str]:
             "scaling_governor"
         )
     found += [f"{reason}: times are too long" for reason in throttled() or ()]
-    try:
-        load = os.getloadavg()[0]
-    except (AttributeError, OSError):
-        load = 0.0
-    if load > _BUSY * cores():
+    busy = _busy()
+    if busy > _BUSY:
         found.append(
-            f"other programs are running (load {load:.1f} on {cores()} cores): times "
+            f"other programs are running ({busy:.0%} of the processor is busy): times "
             "are too long"
         )
     return found
+
+
+def _busy() -> float:
+    """Share of all cores that work now, while this program waits; 0: not told.
+
+    The load average would not do: for a minute it still holds what has ended.
+    """
+    before = _ticks()
+    time.sleep(_LOOK)
+    past = [after - first for first, after in zip(before, _ticks(), strict=False)]
+    if len(past) < _IDLE.stop or not sum(past):
+        return 0.0
+    return 1 - sum(past[_IDLE]) / sum(past)
+
+
+def _ticks() -> list[int]:
+    """proc(5), the line "cpu" of /proc/stat, without guests, which it counts twice."""
+    return [int(tick) for tick in _line(_STAT).split()[1:9]]
 
 
 def fast_int8() -> bool | None:

@@ -255,7 +255,6 @@ def add_compare_parser(parser: argparse.ArgumentParser) -> None:
 
 def run_compare(args: argparse.Namespace) -> int:
     from backbones import extra
-    from edge import conditions
     from finetune.console import Console
     from finetune.run import Run
 
@@ -269,7 +268,6 @@ def run_compare(args: argparse.Namespace) -> int:
     console = Console(json=args.json)
     effort = Effort(tuple(args.threads), args.rounds, args.runs, args.seconds)
     limits = budget(args)  # both refused before any work
-    spoiled = conditions.warnings()  # before our own work is the load
     first, *rest = (_thing(path) for path in args.things)
     if not isinstance(first, Run):
         raise EdgegraftError(
@@ -285,7 +283,6 @@ def run_compare(args: argparse.Namespace) -> int:
         devices=args.devices,
         unknown=args.unknown,
         out=args.out,
-        spoiled=spoiled,
         console=console,
     )
     if args.json:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from data import batches
-from edge import host
+from edge import conditions, host
 from edge.card import ModelCard, digest, read_card
 from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation
@@ -63,7 +63,6 @@ def compare(
     budget: decide.Budget | None = None,
     devices: Sequence[Path] = (),
     unknown: Path | None = None,
-    spoiled: Sequence[str] = (),
     out: Path | None = None,
     pixels: batches.Pixels | None = None,
     console: Console | None = None,
@@ -72,8 +71,7 @@ def compare(
 
     `devices`: what `edge bench --json` printed elsewhere; the choice then goes by the
     first of them. `unknown`: photos that show none of the labels; without them, what an
-    earlier comparison found stays. `spoiled`: what made times here too long before this
-    began (edge.conditions). Writes
+    earlier comparison found stays. Writes
     comparison.json, .csv, .png and .html, and the model card README.md: into the
     run's folder, or ``comparison`` beside it (`out`) when there are others. The
     photos are the test part of `run`. Its test figures also go into the card of each
@@ -110,6 +108,7 @@ def compare(
     for entry in entries:
         if entry.run is run:
             _remember(entry.path, scored[entry.path], refusals.get(entry.path))
+    spoiled = conditions.warnings()  # while our own work is not the load
     here = timing.time_all([entry.path for entry in entries], runtime, effort, console)
     references = {
         entry.run: entry.path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(conditions, "_CPU", str(tmp_path / "cpu"))
     monkeypatch.setattr(conditions, "_THERMAL", str(tmp_path / "thermal"))
-    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
+    monkeypatch.setattr(conditions, "_STAT", str(tmp_path / "stat"))
     return tmp_path
 
 
@@ -144,8 +145,14 @@ def test_a_quiet_machine_has_no_warnings(
     governor.write_text("performance\n")
     (board / "bin" / "vcgencmd").write_text("#!/bin/sh\necho nonsense\n")
     assert conditions.warnings() == []
-    monkeypatch.setattr(os, "getloadavg", lambda: (64.0, 0.0, 0.0))
-    assert "other programs are running (load 64.0" in conditions.warnings()[0]
+    stat = board / "stat"
+    for worked, told in ((20, []), (80, ["other programs are running (80% of"])):
+        stat.write_text("cpu  100 0 100 900 50 0 0 0 7 0\ncpu0 1 2 3\n")
+        line = f"cpu  {100 + worked} 0 100 {1000 - worked} 50 0 0 0 99 0\n"
+        monkeypatch.setattr(time, "sleep", lambda _, line=line: stat.write_text(line))
+        notes = conditions.warnings()
+        assert len(notes) == len(told)
+        assert all(note.startswith(told[0]) for note in notes)
 
 
 @pytest.mark.parametrize(
