@@ -17,7 +17,6 @@ from typing import Any
 
 from data import checks
 from data.batches import Pixels
-from data.counting import plural
 from data.findings import KINDS, Finding, Kind
 from data.folder import Photo, PhotoFolder, count
 from data.looks import Looks
@@ -25,6 +24,7 @@ from data.memory import Memory
 from data.parts import shortages
 from data.reading import read
 from data.walk import shown
+from edge.counting import plural
 
 FEW = 30  # usable photos of a label
 UNEVEN = 5  # times as many photos of one label as of another

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.counting import plural
 from data.folder import PhotoFolder, scan
 from data.report import Exclusion, read_exclusion
 from data.walk import shown
+from edge.counting import plural
 
 
 @dataclass(frozen=True)

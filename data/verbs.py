@@ -74,9 +74,9 @@ def _chosen(args: argparse.Namespace, *, few: bool = False) -> "Source":
 
 
 def split_photos(args: argparse.Namespace) -> int:
-    from data.counting import plural
     from data.split import Split, make_folds, make_split, refuse_existing
     from data.walk import shown
+    from edge.counting import plural
 
     if args.folds is not None and args.keep is not None:
         raise EdgegraftError("split: expected --folds or --keep, got both")

@@ -17,6 +17,7 @@ from functools import partial
 from itertools import chain, islice
 
 from edge.classifier import Classifier, Prediction
+from edge.counting import plural
 from edge.errors import EdgegraftError, PhotoError
 from edge.formats import Csv, Json, Text, header
 from edge.preprocess import load_pixels
@@ -80,11 +81,8 @@ def _format_by_ending(args: argparse.Namespace) -> None:
 
 def _remark(once: Once) -> None:
     if once.repeated:
-        many = "photo was" if once.repeated == 1 else "photos were"
-        print(
-            f"{once.repeated} {many} named before, answered once",
-            file=sys.stderr,
-        )
+        told = f"{plural(once.repeated, 'repeat')} left out: each photo has one answer"
+        print(told, file=sys.stderr)
 
 
 def _tell(

@@ -9,7 +9,6 @@ It does not know any verb.
 from __future__ import annotations
 
 import argparse
-import difflib
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -31,6 +30,8 @@ class Parser(argparse.ArgumentParser):
         """A guess at each option that does not exist, as is made for verbs."""
         if not message.startswith("unrecognized arguments"):
             return ""
+        import difflib
+
         parsers: list[argparse.ArgumentParser] = [self]
         for action in self._actions:
             if isinstance(action, argparse._SubParsersAction):

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
+from edge.counting import plural
 from edge.errors import EdgegraftError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -37,7 +38,7 @@ class Done:
 
 def summary(path: str, answered: int, failed: int, earlier: int = 0) -> str:
     """What a person is told when the file is whole; `earlier` photos were in it."""
-    told = f"{path}: {answered} photo{'' if answered == 1 else 's'} answered"
+    told = f"{path}: {plural(answered, 'photo')} answered"
     if earlier:
         told += f", {earlier} before"
     return f"{told}, {failed} not (named above)" if failed else told

@@ -15,6 +15,7 @@ from typing import Any
 from edge.card import digest
 from edge.errors import EdgegraftError
 
+ARTIFACTS = "artifacts"  # where runs lie unless --artifacts says otherwise
 USUAL = ("int8", "float32")  # taken where no comparison says which, in this order
 
 
@@ -75,17 +76,21 @@ def recommended(run: str) -> str | None:
         return None
 
 
+def going_on(run: str, verb: str = "finetune") -> str:
+    """The command that goes on with an interrupted run; `verb` is finetune or build."""
+    above, name = os.path.split(os.path.abspath(run))
+    more = ""
+    if above != os.path.abspath(ARTIFACTS):
+        more = f" --artifacts {shlex.quote(os.path.dirname(os.path.normpath(run)))}"
+    return f"edgegraft {verb} --run {shlex.quote(name)}{more} --resume"
+
+
 def _how_to_make(run: str) -> str:
     """The command that gives a run the files it has not."""
     if _record(run, "run.json").get("status") in (None, "trained"):
         return f"edgegraft quantize {shlex.quote(run)}"
-    above, name = os.path.split(os.path.abspath(run))
-    more = ""
-    if above != os.path.abspath("artifacts"):
-        more = f" --artifacts {shlex.quote(os.path.dirname(os.path.normpath(run)))}"
-    resume = f"edgegraft finetune --run {shlex.quote(name)}{more} --resume"
     quantize = f"edgegraft quantize {shlex.quote(run)}"
-    return f"{resume} (its training was interrupted), then {quantize}"
+    return f"{going_on(run)} (its training was interrupted), then {quantize}"
 
 
 def _export(run: str, variant: str) -> str:

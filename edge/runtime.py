@@ -74,10 +74,11 @@ def too_many(threads: int) -> str | None:
     """
     if threads <= cores():
         return None
-    there = f"{cores()} core" + ("s" if cores() > 1 else "")
+    from edge.counting import plural
+
     return (
-        f"--threads {threads} on {there}: more threads than cores wait for each other; "
-        f"try --threads {default_threads()}"
+        f"--threads {threads} on {plural(cores(), 'core')}: more threads than cores "
+        f"wait for each other; try --threads {default_threads()}"
     )
 
 

@@ -32,10 +32,10 @@ import numpy.typing as npt
 
 from data import batches
 from data.augment import preset
-from data.counting import plural
 from data.folder import Photo
 from data.split import Split
 from edge import sources
+from edge.counting import plural
 from edge.errors import EdgegraftError
 from finetune import views
 from finetune.console import Console

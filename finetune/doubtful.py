@@ -24,10 +24,10 @@ import numpy as np
 import numpy.typing as npt
 
 from data.batches import Pixels
-from data.counting import plural
 from data.doubts import FOLDS, Doubts, cross_validated, find
 from data.folder import Photo
 from data.split import chained
+from edge.counting import plural
 from finetune.console import Console
 from finetune.contact import draw_sheet
 from finetune.run import Run, write_atomic

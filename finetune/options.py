@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from edge.run_folder import ARTIFACTS
 from finetune.defaults import FROM_SCRATCH, LARGE_RATE, SMALL, SMALL_RATE
 from finetune.examples import BALANCES
 from finetune.precision import PRECISIONS
-from finetune.run import ARTIFACTS
 from finetune.settings import FAMILIARITY, Settings
 
 
@@ -26,7 +26,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--artifacts",
         type=Path,
-        default=ARTIFACTS,
+        default=Path(ARTIFACTS),
         metavar="DIR",
         help=f"where runs lie (default: {ARTIFACTS})",
     )

@@ -31,12 +31,12 @@ from typing import Any
 
 from data.folder import Photo
 from data.split import Split
+from edge import run_folder
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe
 from finetune.settings import Settings
 
 RUN_FILE = "run.json"
-ARTIFACTS = Path("artifacts")  # where runs lie unless --artifacts says otherwise
 # Made by a run; --overwrite removes exactly these and nothing else.
 _OURS = (
     RUN_FILE,
@@ -97,7 +97,7 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
 
 def _meant(path: Path) -> Path | None:
     """The run that was meant by a path without one: its name alone, or nearly it."""
-    folder = path.parent if path.parent != Path() else ARTIFACTS
+    folder = path.parent if path.parent != Path() else Path(run_folder.ARTIFACTS)
     names = [found.parent.name for found in folder.glob(f"*/{RUN_FILE}")]
     close = difflib.get_close_matches(path.name, names, n=1)
     return folder / close[0] if close else None
@@ -229,10 +229,7 @@ class Run:
 
     def going_on(self, verb: str) -> str:
         """The command that goes on with this run; `verb` is finetune or build."""
-        where = self.folder.parent
-        away = where.resolve() != ARTIFACTS.resolve()
-        more = f" --artifacts {where}" if away else ""
-        return f"edgegraft {verb} --run {self.name}{more} --resume"
+        return run_folder.going_on(str(self.folder), verb)
 
     def split(self) -> Split:
         """Which photo is train, val or test."""

@@ -13,6 +13,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from edge.card import read_card
+from edge.counting import plural
 from finetune.run import Run
 from quantize.tables import number, table, text
 
@@ -95,7 +96,7 @@ def mistakes(files: Sequence[Measured]) -> str:
         if not file.flips:
             continue
         lost = file.paired.lost if file.paired else len(file.flips)
-        photos = "1 photo" if lost == 1 else f"{lost} photos"
+        photos = plural(lost, "photo")
         if lost > len(file.flips):
             photos += f", the first {len(file.flips)}"
         shown = "".join(_flip(flip) for flip in file.flips)

@@ -15,6 +15,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
+from edge.counting import plural
 from finetune.run import Run, write_atomic
 from quantize import chart, evidence, report, tables
 
@@ -76,7 +77,7 @@ def _page(comparison: Comparison, run: Run) -> str:
     labels += f" and {more} more" if more > 0 else ""
     photos = f"{files[0].evaluation.photos:,} test photos"
     host = report.host_line(comparison)
-    lead = " · ".join((labels, _count(files, "file"), photos, host))
+    lead = " · ".join((labels, plural(len(files), "file"), photos, host))
     script = _asset("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return _PAGE.substitute(
@@ -98,10 +99,6 @@ def _page(comparison: Comparison, run: Run) -> str:
 
 def _asset(name: str) -> str:
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
-
-
-def _count(things: tuple[Measured, ...], name: str) -> str:
-    return f"1 {name}" if len(things) == 1 else f"{len(things)} {name}s"
 
 
 def _verdict(comparison: Comparison) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.bench import bench_apart
+from edge.counting import plural
 from edge.errors import EdgegraftError
 from finetune.console import Console
 
@@ -50,9 +51,8 @@ class Setting:
     @property
     def how(self) -> str:
         """Runtime and threads, without the host."""
-        plural = "" if self.threads == 1 else "s"
         plain = "" if self.xnnpack else " without XNNPACK"
-        return f"{self.runtime}{plain}, {self.threads} thread{plural}"
+        return f"{self.runtime}{plain}, {plural(self.threads, 'thread')}"
 
 
 @dataclass(frozen=True)

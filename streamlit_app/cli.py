@@ -16,10 +16,9 @@ from pathlib import Path
 from edge.command import Parser, guard
 from edge.errors import EdgegraftError, ModelError
 from edge.labels import read_label_file
-from edge.run_folder import file_inside
+from edge.run_folder import ARTIFACTS, file_inside
 from streamlit_app.port import refuse_taken
 
-ARTIFACTS = Path("artifacts")
 HERE = Path(__file__).resolve().parent
 # Streamlit's own settings. The same stand in .streamlit/config.toml, which an
 # installed package does not have beside it.

@@ -22,6 +22,7 @@ from starlette.formparsers import MultiPartParser
 
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe, load_pixels
+from edge.run_folder import ARTIFACTS
 from streamlit_app.dropzone import DRAWN
 from streamlit_app.feedback import Feedback
 from streamlit_app.look import plain
@@ -59,7 +60,7 @@ def house() -> House:
 def _house(*arguments: str) -> House:
     parser = argparse.ArgumentParser()
     parser.add_argument("models", nargs="*", type=Path)
-    parser.add_argument("--artifacts", type=Path, default=Path("artifacts"))
+    parser.add_argument("--artifacts", type=Path, default=Path(ARTIFACTS))
     parser.add_argument("--labels", type=Path)
     args = parser.parse_args(arguments)
     return House(args.artifacts, tuple(args.models), args.labels)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge.counting import plural
+
 Record = dict[str, Any]
 MOST_BYTES = 64 << 20  # of a run's JSON file
 
@@ -82,7 +84,7 @@ def setting(timing: Record) -> str:
     """Host, runtime and threads of a timing, for people."""
     threads = timing.get("threads", 1)
     parts = [timing.get("host"), timing.get("runtime")]
-    parts.append(f"{threads} thread" + ("" if threads == 1 else "s"))
+    parts.append(plural(threads, "thread"))
     return ", ".join(str(part) for part in parts if part)
 
 

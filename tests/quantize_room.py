@@ -6,6 +6,7 @@ by construction, and what conversion does to it can be worked out by hand.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +101,19 @@ def write_run(folder: Path, photos: Path, network: Any) -> Any:
     split.write(run.folder / "split.csv", photos)
     run.save_model(network)
     return run
+
+
+def write_exported(folder: Path) -> Any:
+    """The run folder/one with its files, of the photos folder/photos."""
+    from quantize.export import export
+
+    run = write_run(folder / "one", write_photos(folder / "photos"), colour_network())
+    export(run, calibration_count=8, max_drop=1.0)
+    return run
+
+
+def copied(run: Any, folder: Path) -> Any:
+    """The run again, in a folder where a test may change it."""
+    from finetune.run import Run
+
+    return Run.open(shutil.copytree(run.folder, folder / run.folder.name))

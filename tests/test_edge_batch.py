@@ -224,7 +224,7 @@ def test_a_photo_named_twice_is_answered_once(
     out, err = capsys.readouterr()
     photos = [row["photo"] for row in csv.DictReader(out.splitlines())]
     assert photos[0] == str(one) and len(photos) == len(set(photos)) == 24
-    assert err == "25 photos were named before, answered once\n"
+    assert err == "25 repeats left out: each photo has one answer\n"
 
 
 def test_a_document_is_written_whole(

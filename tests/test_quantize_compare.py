@@ -7,24 +7,17 @@ import json
 import shutil
 from dataclasses import replace
 
-import numpy as np
 import pytest
-from PIL import Image
 
-import edgegraft
 from edge.bench import bench_apart
 from edge.card import read_card
-from edge.evaluate import score
-from edge.refusal import Refusal
-from finetune import unwanted
 from finetune.run import Run
-from quantize import decide, metadata, readme, refusal, report, scoring, timing
+from quantize import decide, metadata, readme, report, scoring, timing
 from quantize.cli import compare_main
 from quantize.compare import compare
 from quantize.export import export
 from quantize.timing import Effort
-from tests import edge_models
-from tests.quantize_room import LABELS, colour_network, write_photos, write_run
+from tests.quantize_room import colour_network, write_exported, write_photos, write_run
 
 pytest.importorskip("tensorflow", reason="needs the extra 'train'")
 pytest.importorskip("matplotlib", reason="needs the extra 'train'")
@@ -38,11 +31,7 @@ QUICK = Effort(threads=(1, 2), rounds=1, runs=2, seconds=0.02)
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("compared")
-    photos = write_photos(folder / "photos")
-    run = write_run(folder / "one", photos, colour_network())
-    export(run, calibration_count=8, max_drop=1.0)
-    return run
+    return write_exported(tmp_path_factory.mktemp("compared"))
 
 
 @pytest.fixture(scope="module")
@@ -187,104 +176,6 @@ def test_a_wrong_document_is_one_line(first, pi, tmp_path, capsys):
         assert words in told and "pi.json" in told and told.count("\n") == 1, told
     assert compare_main([str(first.folder), "--with", str(tmp_path)]) == 2
     assert "Is a directory" in capsys.readouterr().err
-
-
-# -- photos that show none of the labels -----------------------------------------------
-
-
-def test_refusals_are_counted_by_the_files_threshold(first, tmp_path):
-    """A network that is familiar with white, not with black."""
-    folder = tmp_path / "unknown"
-    folder.mkdir()
-    for name, shade in (("white.png", 255), ("black.png", 0), ("dark.png", 9)):
-        Image.new("RGB", (24, 24), (shade, shade, shade)).save(folder / name)
-    strangers = refusal.Strangers(folder, (), scoring.Silent())
-    outputs = {"probabilities": "probabilities", "familiarity": "familiarity"}
-    model = edge_models.with_card(
-        edge_models.network(familiarity=True),  # the brightest channel's mean
-        outputs=outputs,
-        familiarity_threshold=100.0,
-    )
-    answers = np.eye(2, dtype=np.float32)[[0, 0, 0, 1]]
-    evaluation = score(answers, np.zeros(4), LABELS)
-    familiarity = np.array([190, 40, 180, 10], np.float32)
-    scored = scoring.Scored(evaluation, "litert", familiarity)
-    found = strangers.judge(model, scored, "auto")
-    # white looks more familiar than all four, black and dark than none: 8 of 12 pairs
-    assert found == Refusal(3, 2, known=4, known_refused=2, auroc=8 / 12, threshold=100)
-    assert (found.share, found.known_share) == (2 / 3, 1 / 2)
-    plain = scoring.Scored(evaluation, "litert")
-    never = strangers.judge((first.exports / "int8.tflite").read_bytes(), plain, "auto")
-    assert (never.refused, never.known_refused) == (0, 0)  # it cannot refuse
-    strangers.close()
-
-
-def test_unknown_photos_must_be_strangers(first, tmp_path, capsys):
-    photo = next(iter(first.split().rows)).photo.path
-    (tmp_path / "unknown").mkdir()
-    shutil.copy(photo, tmp_path / "unknown" / "copy.png")
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "a.jpg").write_bytes(b"no photo")
-    for folder, words in (
-        ("unknown", "expected photos that are not the run's"),
-        ("empty", "empty"),
-        ("broken", "a.jpg"),
-        ("nowhere", "expected a folder of photos that show none"),
-    ):
-        code = compare_main(
-            [str(first.folder), "--unknown", str(tmp_path / folder), "--rounds", "1"]
-        )
-        told = capsys.readouterr().err
-        assert code == 2 and words in told and told.count("\n") == 1, told
-
-
-def test_photos_it_was_taught_with_measure_nothing(first, tmp_path, capsys):
-    for name, shade in (("a.png", 3), ("b.png", 90)):
-        (tmp_path / name[0]).mkdir()
-        Image.new("RGB", (24, 24), (shade, 0, 9)).save(tmp_path / name[0] / name)
-    taught = Run.open(shutil.copytree(first.folder, tmp_path / "taught"))
-    unwanted.remember(taught, str(tmp_path / "a"))
-    shutil.copy(tmp_path / "a" / "a.png", tmp_path / "b" / "same.png")
-    words = ["--unknown", str(tmp_path / "b"), "--rounds", "1"]
-    assert compare_main([str(taught.folder), *words]) == 2
-    told = capsys.readouterr().err
-    assert "same.png, which is among its --negatives (1 of 2 are)" in told, told
-    assert told.count("\n") == 1
-    # as the second of several runs, too
-    assert compare_main([str(first.folder), str(taught.folder), *words]) == 2
-    assert "same.png" in capsys.readouterr().err
-    assert not (taught.folder / "comparison.json").exists()
-    # and before any training
-    options = ["--negatives", str(tmp_path / "a"), "--artifacts", str(tmp_path / "no")]
-    photos = str(first.photos_root)
-    assert edgegraft.main(["build", photos, *options, *words[:2]]) == 2
-    assert "among its --negatives" in capsys.readouterr().err
-    assert not (tmp_path / "no").exists()
-
-
-def test_a_later_comparison_keeps_what_was_found_of_unknown_photos(first, tmp_path):
-    run = Run.open(shutil.copytree(first.folder, tmp_path / "run"))
-    found = compare(run, effort=QUICK)
-    assert all(file.refusal is None for file in found.files)
-    path = run.exports / "int8.tflite"
-    flat, card = metadata.split(path.read_bytes())[0], read_card(path)
-    assert card is not None
-    measured = refusal.figures(Refusal(60, 59, known=10, known_refused=1, auroc=0.97))
-    card = replace(
-        card,
-        familiarity_threshold=0.5,
-        measured={**card.measured, "unknown": measured},
-    )
-    path.write_bytes(metadata.embed(flat, card))
-    found = compare(run, effort=QUICK)
-    before, after = found.files
-    assert before.refusal is None and after.refusal is not None
-    assert (after.refusal.photos, after.refusal.refused) == (60, 59)
-    assert after.refusal.known_refused == 1 and after.refusal.auroc == 0.97
-    assert read_card(path).measured["unknown"] == measured
-    assert "98.3%" in (run.folder / "README.md").read_text()
-    assert any("of 60 unknown photos" in line for line in report.table(found))
 
 
 # -- the model card and bad input ------------------------------------------------------

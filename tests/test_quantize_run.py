@@ -7,7 +7,6 @@ import json
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from PIL import Image
 
 from edge.card import read_card
 from edge.classifier import Classifier
-from edge.errors import EdgegraftError, ModelError
+from edge.errors import EdgegraftError
 from finetune.run import Run
 from quantize import report
 from quantize.candidates import exported
@@ -23,7 +22,13 @@ from quantize.cli import compare_main, main
 from quantize.compare import compare
 from quantize.export import EXIT_REJECTED, allowed_drop, export
 from quantize.timing import Effort
-from tests.quantize_room import LABELS, colour_network, write_photos, write_run
+from tests.quantize_room import (
+    LABELS,
+    colour_network,
+    copied,
+    write_photos,
+    write_run,
+)
 
 pytest.importorskip("tensorflow", reason="needs the extra 'train'")
 pytest.importorskip("matplotlib", reason="needs the extra 'train'")
@@ -47,12 +52,6 @@ def done(tmp_path_factory, trained):
     run = copied(trained, tmp_path_factory.mktemp("done"))
     results = export(run, calibration_count=20)
     return run, results, compare(run, effort=Effort(rounds=1, runs=3, seconds=0.02))
-
-
-def copied(run: Run, folder: Path) -> Run:
-    target = folder / run.folder.name
-    shutil.copytree(run.folder, target)
-    return Run.open(target)
 
 
 # -- export ---------------------------------------------------------------------
@@ -272,61 +271,6 @@ def test_compare_command_prints_one_json_document(done, capsys):
     code = compare_main([str(run.folder), "--json", "--rounds", "1", "--runs", "2"])
     record = json.loads(capsys.readouterr().out)
     assert code == 0 and len(record["files"]) == 2
-
-
-def test_a_damaged_file_is_named_and_nothing_written(trained, tmp_path):
-    run = copied(trained, tmp_path)
-    run.exports.mkdir()
-    (run.exports / "int8.tflite").write_bytes(b"\x1c\0\0\0TFL3" + b"\0" * 90)
-    with pytest.raises(ModelError, match=r"int8\.tflite: damaged"):
-        compare(run)
-    assert not (run.folder / "comparison.json").exists()
-
-
-def test_bad_input_is_one_line_and_exit_code_2(trained, tmp_path, capsys):
-    fresh = str(copied(trained, tmp_path).folder)
-    unfinished = tmp_path / "unfinished"
-    shutil.copytree(fresh, unfinished)
-    shutil.rmtree(unfinished / "model")
-    for command, words in (
-        ([str(tmp_path / "nowhere")], "expected a run folder"),
-        ([fresh, "--variants", "int4"], "int16x8, got 'int4'"),
-        ([fresh, "--variants", ","], "at least one variant"),
-        ([fresh, "--calibration", "1"], "at least 2 calibration photos"),
-        ([fresh, "--max-drop", "-3"], "from 0 to 100 points"),
-        ([str(unfinished)], "expected a run with its network"),
-        ([fresh, "--variants", "float32", "--target", "edgetpu"], "edgetpu takes"),
-        (["compare", fresh], "make them with: edgegraft quantize"),
-        (["compare", fresh, "--rounds", "0"], "--rounds to be 1 or more"),
-        (["compare", fresh, "--threads", "2,2"], "--threads to be different numbers"),
-        (["compare", fresh, "--seconds", "0"], "--seconds to be more than 0"),
-    ):
-        assert main(command) == 2, command
-        told = capsys.readouterr().err
-        assert words in told and told.count("\n") == 1, told
-
-
-def test_a_run_that_was_interrupted_or_mistyped_says_how_to_go_on(
-    trained, tmp_path, capsys, monkeypatch
-):
-    (tmp_path / "artifacts").mkdir()
-    run = Run.open(shutil.copytree(trained.folder, tmp_path / "artifacts" / "first"))
-    run.update(status="training")
-    monkeypatch.chdir(tmp_path)
-    for verb in ("compare", "quantize"):
-        words = [*(["compare"] if verb == "compare" else []), "artifacts/first"]
-        assert main(words) == 2
-        told = capsys.readouterr().err
-        assert "go on with: edgegraft finetune --run first --resume" in told, told
-    monkeypatch.chdir("/")  # the same run, seen from elsewhere
-    assert main([str(run.folder)]) == 2
-    assert f"--run first --artifacts {run.folder.parent} --" in capsys.readouterr().err
-    monkeypatch.chdir(tmp_path)
-    for name in ("first", "artifacts/frist"):
-        assert main([name]) == 2
-        assert "did you mean artifacts/first?" in capsys.readouterr().err
-    assert main(["elsewhere"]) == 2
-    assert "finetune PHOTOS" in capsys.readouterr().err
 
 
 def test_files_that_stay_from_before_are_named(trained, tmp_path, capsys):
