@@ -129,7 +129,7 @@ def _steps(args: argparse.Namespace) -> int:
     from finetune import unwanted
     from finetune.cli import train
     from finetune.console import Console
-    from quantize import recipes, report
+    from quantize import recipes, refusal, report
     from quantize.cli import budget
     from quantize.compare import compare
     from quantize.export import EXIT_REJECTED, export
@@ -137,10 +137,10 @@ def _steps(args: argparse.Namespace) -> int:
 
     variants = recipes.variants(args.variants.split(","))  # refused before any work
     limits, effort = budget(args), Effort(tuple(args.threads))
-    if args.negatives and args.unknown:  # told before training, not after
-        unwanted.refuse_missing(args.negatives)
-        found, taught = map(unwanted.digests, (args.unknown, args.negatives))
-        unwanted.refuse_taught(found, taught, "the run")
+    unwanted.refuse_missing(args.negatives)
+    if args.unknown:  # told before training, not after
+        taught = unwanted.digests(args.negatives) if args.negatives else ()
+        refusal.find(args.unknown, {}, taught)
     console = Console(json=args.json)
     pictures = []
     if args.photos is None and not args.resume:

@@ -49,6 +49,13 @@ def locate(backbone: Backbone, size: int) -> Path | None:
     return path if path.is_file() else None
 
 
+def _of_other_size(backbone: Backbone) -> Path | None:
+    """The file in the cache for the largest size, whose weights fit any input."""
+    assert backbone.imagenet is not None
+    sizes = sorted(backbone.imagenet.sizes, reverse=True)
+    return next(filter(None, (locate(backbone, size) for size in sizes)), None)
+
+
 def _download(backbone: Backbone, size: int) -> Path:
     published = _published(backbone, size)
     file, address = published.file_for(size), published.address_for(size)
@@ -63,10 +70,15 @@ def _download(backbone: Backbone, size: int) -> Path:
         os.replace(got, folder / file)
     except Exception as error:  # Keras raises a bare Exception for any network fault
         (folder / temporary).unlink(missing_ok=True)
+        other = _of_other_size(backbone)
+        instead = (
+            f"take those of another size, which are here, with --weights {other}"
+            if other
+            else "train from scratch with --weights none"
+        )
         raise EdgegraftError(
             f"expected ImageNet weights {file}, got no download; fetch {address} "
-            f"on a machine with network and put it into {folder}, or train from "
-            "scratch with --weights none"
+            f"on a machine with network and put it into {folder}, or {instead}"
         ) from error
     return folder / file
 

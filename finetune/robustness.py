@@ -24,7 +24,7 @@ from data.split import Row
 from edge.classifier import Classifier
 from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation, score
-from edge.preprocess import fit, open_photo
+from edge.preprocess import Source, load_pixels, open_photo
 from edge.quiet import without_chatter
 from finetune import originals
 from finetune.console import Console
@@ -127,11 +127,12 @@ def measure(
         for number, (path, _) in enumerate(chosen):
             photo = open_photo(path)
             for place in range(len(found)):
-                spoiled = photo
+                source: Source = path
                 if place:
                     corruption, amount = cases[place - 1]
-                    spoiled = corruption.spoil(photo, amount, number)
-                out = classifier.run(fit(spoiled, classifier.recipe)[None])
+                    spoiled = np.asarray(corruption.spoil(photo, amount, number))
+                    source = Image.fromarray(spoiled)  # upright: without its EXIF
+                out = classifier.run(load_pixels(source, classifier.recipe)[None])
                 familiar = out.get("familiarity", [None])[0]
                 answer = classifier.answer(out["probabilities"][0], familiar)
                 unknown[place] += not answer.known
@@ -221,9 +222,8 @@ def draw(path: Path, found: dict[str, Any], photos: Sequence[Path]) -> None:
         ]
         plain(axes, corruption.name)
         places = range(len(y))
-        axes.errorbar(
-            places, y, yerr=np.abs(spread), color=VAL, marker="o", markersize=4
-        )
+        whole: dict[str, Any] = {"marker": "o", "markersize": 4, "clip_on": False}
+        axes.errorbar(places, y, yerr=np.abs(spread), color=VAL, **whole)
         marks = ["clean", *(f"{amount:g}" for amount in corruption.amounts)]
         axes.set_xticks(places, marks, fontsize=7)
         axes.set_xlabel(corruption.unit, fontsize=7, color=MUTED)

@@ -12,7 +12,7 @@ It does not know: how a threshold is chosen (finetune), or what the photos show.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +65,34 @@ def earlier(model: bytes, scored: Scored) -> Refusal | None:
     )
 
 
+def find(folder: Path, own: Mapping[str, Path], taught: Collection[str]) -> list[Photo]:
+    """The photos of a folder that show none of the labels; none is decoded.
+
+    own: the run's photos by sha256; taught: sha256 of those it was taught not to want.
+    EdgegraftError where it is no folder, has no photos, or one of these.
+    """
+    if not folder.is_dir():
+        raise EdgegraftError(
+            "--unknown: expected a folder of photos that show none of the labels, "
+            f"got {folder}"
+        )
+    listed = [Photo(Path(path), UNKNOWN) for path in photos([str(folder)])]
+    found = unwanted.digests(folder)
+    for sha256, path in found.items():
+        if sha256 in own:
+            raise EdgegraftError(
+                f"--unknown: expected photos that are not the run's, got "
+                f"{path}, which is its {own[sha256]}; take it out"
+            )
+    unwanted.refuse_taught(found, taught, "the run")
+    return listed
+
+
 class Strangers:
     """The photos of a folder that show none of the labels, decoded once a recipe.
 
-    EdgegraftError for a folder without photos, one that cannot be read, or a photo
-    that is one of the run's own `rows` or of those it was `taught` not to want, by
-    content (sha256).
+    EdgegraftError as `find`, with the run's own `rows`, and for a photo that cannot be
+    read.
     """
 
     def __init__(
@@ -80,22 +102,8 @@ class Strangers:
         console: Console,
         taught: frozenset[str] = frozenset(),
     ) -> None:
-        if not folder.is_dir():
-            raise EdgegraftError(
-                "--unknown: expected a folder of photos that show none of the labels, "
-                f"got {folder}"
-            )
         self._folder, self._console = folder, console
-        self._photos = [Photo(Path(p), UNKNOWN) for p in photos([str(folder)])]
-        own = {row.sha256: row.photo.path for row in rows}
-        found = unwanted.digests(folder)
-        for sha256, path in found.items():
-            if sha256 in own:
-                raise EdgegraftError(
-                    f"--unknown: expected photos that are not the run's, got "
-                    f"{path}, which is its {own[sha256]}; take it out"
-                )
-        unwanted.refuse_taught(found, taught, "the run")
+        self._photos = find(folder, {r.sha256: r.photo.path for r in rows}, taught)
         self._decoded: dict[InputRecipe, batches.Pixels] = {}
 
     def _pixels(self, recipe: InputRecipe) -> batches.Pixels:

@@ -38,6 +38,17 @@ def test_missing_weights_say_what_to_put_where(cache: Path) -> None:
     assert not list(cache.glob("*")), "a half-fetched file was left"
 
 
+def test_weights_of_another_size_that_are_here_are_named(cache: Path) -> None:
+    cache.mkdir(parents=True)
+    assert V2.imagenet is not None
+    here = [cache / V2.imagenet.file_for(size) for size in (128, 224)]
+    for path in here:
+        path.write_bytes(b"weights")
+    with pytest.raises(EdgegraftError, match="which are here") as error:
+        weights.find(V2, 96, "imagenet")
+    assert str(error.value).endswith(f"--weights {here[1]}")
+
+
 def test_downloaded_weights_are_renamed_when_whole(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from edge.classifier import Classifier
+from edge.preprocess import fit, load_pixels, open_photo
 from edgegraft import main
-from finetune import repeats
+from finetune import repeats, robustness
 from finetune.robustness import CORRUPTIONS
 from finetune.run import Run
 from finetune.settings import Settings
 from quantize.export import export
+from quantize.scoring import Silent
 from tests import quantize_room as room
 
 
@@ -57,6 +61,38 @@ def test_the_verb_measures_the_file_and_leaves_json_picture_and_metrics(run, cap
     assert metrics["robustness"] == found and metrics["test"] == {"accuracy": 1.0}
     with Image.open(run.folder / "robustness.png") as picture:
         assert picture.width > 1000
+
+
+def test_photos_take_the_way_they_take_on_the_device(run, tmp_path, monkeypatch):
+    """Reduced decoding, upright, as `load_pixels` does; spoiled ones turn once only."""
+    random = np.random.default_rng(0)
+    rough = random.integers(0, 255, (40, 60, 3)).astype(np.uint8)
+    large = Image.fromarray(rough).resize((400, 300), Image.Resampling.NEAREST)
+    exif = large.getexif()
+    exif[0x0112] = 6  # taken upright, stored on its side
+    photo = tmp_path / "large.jpg"
+    large.save(photo, exif=exif, quality=95)
+    row = run.split().rows[0]
+    row = row._replace(photo=replace(row.photo, path=photo))
+    monkeypatch.setattr(robustness, "_choose", lambda *_: [row])
+    monkeypatch.setattr(robustness.originals, "check", lambda *_: None)
+    seen = []
+    answers = Classifier.run
+    monkeypatch.setattr(
+        Classifier,
+        "run",
+        lambda self, batch: seen.append(batch) or answers(self, batch),
+    )
+    robustness.measure(run, run.exports / "int8.tflite", Silent())
+    clean, *spoiled = seen
+    wanted = load_pixels(photo, run.recipe)
+    assert np.array_equal(clean[0], wanted)
+    assert not np.array_equal(clean[0], fit(open_photo(photo), run.recipe))
+    mildest = spoiled[0][0].astype(float)  # a little blur
+    here, turned = (
+        np.abs(mildest - other).mean() for other in (wanted, wanted[:, ::-1])
+    )
+    assert here < turned / 2
 
 
 def test_bad_input_of_the_verb_is_one_line(run, capsys):

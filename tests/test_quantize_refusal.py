@@ -104,6 +104,17 @@ def test_photos_it_was_taught_with_measure_nothing(first, tmp_path, capsys):
     assert not (tmp_path / "no").exists()
 
 
+def test_a_wrong_unknown_folder_is_told_before_any_training(first, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("no folder")
+    for name in ("nowhere", "empty", "file"):
+        told = ["--unknown", str(tmp_path / name), "--artifacts", str(tmp_path / "no")]
+        assert edgegraft.main(["build", str(first.photos_root), *told]) == 2
+        err = capsys.readouterr().err
+        assert name in err and err.count("\n") == 1, err
+    assert not (tmp_path / "no").exists()
+
+
 def test_a_later_comparison_keeps_what_was_found_of_unknown_photos(first, tmp_path):
     run = Run.open(shutil.copytree(first.folder, tmp_path / "run"))
     found = compare(run, effort=QUICK)
