@@ -16,6 +16,7 @@ from typing import NoReturn
 from edge.errors import EdgegraftError
 
 BAD_INPUT, INTERRUPTED = 2, 130
+_MOMENT = 0.01  # seconds
 
 
 class Parser(argparse.ArgumentParser):
@@ -48,6 +49,7 @@ def guard(verb: Callable[[], int], *, debug: bool = False) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a label in any script, on any terminal
             stream.reconfigure(errors="backslashreplace")
+    before, sys.unraisablehook = sys.unraisablehook, _not_swallowed
     try:
         return verb()
     except EdgegraftError as error:
@@ -83,6 +85,21 @@ def guard(verb: Callable[[], int], *, debug: bool = False) -> int:
             text = f"{error.filename}: {error.strerror}"
         print(f"edgegraft: error: {text}", file=sys.stderr)
         return BAD_INPUT
+    finally:
+        sys.unraisablehook = before
+
+
+def _not_swallowed(found: sys.UnraisableHookArgs) -> None:
+    """Python drops a Ctrl-C that comes while it tidies an object up: once more, then,
+    a moment later."""
+    if not issubclass(found.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(found)
+        return
+    import signal
+    from threading import Timer, main_thread
+
+    again = main_thread().ident, signal.SIGINT  # a real signal wakes it from waiting
+    Timer(_MOMENT, signal.pthread_kill, again).start()
 
 
 def run_command(

@@ -211,6 +211,28 @@ def test_a_closed_pipe_is_no_error(model: str, folder: Path, tmp_path: Path) -> 
     assert done.stdout.count("\n") == 1 and done.stderr == ""
 
 
+def test_ctrl_c_counts_while_python_tidies_up() -> None:
+    """An exception in a weak reference's callback is dropped by Python."""
+    code = """
+import signal, time, weakref
+from edge.command import guard
+signal.signal(signal.SIGINT, signal.default_int_handler)  # not a job's, which ignores
+class Thing: pass
+def verb():
+    thing = Thing()
+    kept = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
+    del thing
+    time.sleep(20)
+    return 0
+raise SystemExit(guard(verb))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 130
+    assert done.stderr == "edgegraft: stopped; no half-written file is left\n"
+
+
 def test_help_states_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["classify", "--help"], prog="edgegraft edge") == 0
     out = capsys.readouterr().out
