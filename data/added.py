@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from data import checks
+from data import copies
 from data.batches import Pixels
 from data.folder import Photo, PhotoFolder, clean_label
 from data.split import Row, Split
@@ -96,9 +96,8 @@ def join(split: Split, added: Added, pixels: Pixels) -> tuple[Split, Added]:
     measured = [row.photo for row in split.rows if row.part != "train"]
     mine = [photo for photo in added.photos if photo.path not in known]
     fixed, new = {p.path for p in measured}, {p.path for p in mine}
-    for one, other, _ in checks.near_pairs(
-        [*measured, *mine], pixels.digests, pixels.looks
-    ):
+    groups = copies.same_files([*measured, *mine], pixels.digests)
+    for one, other, *_ in copies.near_pairs(groups, pixels.looks):
         for photo, twin in ((one, other), (other, one)):
             if photo.path in new and twin.path in fixed:
                 known[photo.path] = f"looks like {shown(twin.path)}, which measures"

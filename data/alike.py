@@ -47,6 +47,7 @@ POSES = (
     "turned by 270 degrees",
     "turned and mirrored the other way",
 )
+_BACK = {5: 6, 6: 5}  # the pose that undoes a pose, where it is not the same
 
 
 class Pair(NamedTuple):
@@ -82,6 +83,12 @@ def pairs(thumbs: "npt.NDArray[np.uint8] | Thumbs") -> list[Pair]:
             if (one, two) not in found or found[one, two].similarity < s:
                 found[one, two] = pair
     return sorted(found.values())
+
+
+def undone(pose: str) -> str:
+    """How the other one of a pair looks to the one: what undoes `pose` (of POSES)."""
+    number = POSES.index(pose)
+    return POSES[_BACK.get(number, number)]
 
 
 def clusters(count: int, links: Iterable[tuple[int, int]]) -> list[int]:

@@ -2,9 +2,10 @@
 
 Every photo is decoded in full. A finding names one photo, what kind of trouble it has
 and which other photos share it; `data.findings` lists the kinds, the gravest first, and
-a new check is one more entry there and one more function in `data.checks`. Nothing is
-changed or deleted. Only photos that cannot be decoded are left out of training, unless
-the user passes audit.csv to --exclude-from.
+a new check is one more entry there and one more function in `data.checks` (of single
+photos) or `data.copies` (of several). Nothing is changed or deleted. Only photos that
+cannot be decoded are left out of training, unless the user passes audit.csv to
+--exclude-from.
 
 It does not know what a network makes of the photos: that is `data.doubts`.
 """
@@ -15,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from data import checks
+from data import checks, copies
 from data.batches import Pixels
 from data.findings import KINDS, Finding, Kind
 from data.folder import Photo, PhotoFolder, count
@@ -57,13 +58,15 @@ class Audit:
     ) -> "Audit":
         """From what `data.reading` gave: digest or reason for each photo."""
         looks = Looks() if looks is None else looks
-        pairs = checks.near_pairs(folder.photos, digests, looks)
+        faults = list(checks.by_themselves(folder.photos, looks))
+        groups = copies.same_files(folder.photos, digests, faults)
+        pairs = copies.near_pairs(groups, looks, faults)
         found = [Finding("unreadable", path, reason) for path, reason in failures]
-        found += checks.shared_files(folder.photos, digests)
-        found += checks.near_duplicates(pairs)
-        found += checks.by_themselves(folder.photos, looks)
+        found += copies.shared_files(groups)
+        found += copies.near_duplicates(pairs)
+        found += faults
         found.sort(key=lambda finding: (_ORDER.index(finding.kind), finding.path))
-        alike = tuple((one.path, other.path) for one, other, _ in pairs)
+        alike = tuple((twins.keep.path, twins.copy.path) for twins in pairs)
         return cls(folder, tuple(found), digests, looks, alike)
 
     def with_findings(self, found: Sequence[Finding]) -> "Audit":

@@ -2,7 +2,8 @@
 audit.html for the eyes; and audit.csv read back, to leave photos out.
 
 audit.csv has a line for each photo. Its column `exclude` says yes for what `KINDS`
-proposes to leave out; edit it as you like, then pass it to --exclude-from.
+proposes to leave out, and `reasons` why; edit it as you like, then pass it to
+--exclude-from.
 
 It does not know how the page looks (that is `data.page`) or what is wrong with a photo.
 """
@@ -11,7 +12,7 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -151,22 +152,21 @@ def read_exclusion(path: str | os.PathLike[str], folder: PhotoFolder) -> Exclusi
 
 def _write_csv(audit: Audit, path: Path) -> None:
     root, out = audit.folder.root, excluded(audit)
-    mine: dict[Path, list[Finding]] = {}
+    mine: dict[Path, list[tuple[str, str]]] = {}  # kind and reason
     for finding in audit.findings:
-        mine.setdefault(finding.path, []).append(finding)
+        for photo_path, reason in _told(finding, root):
+            mine.setdefault(photo_path, []).append((finding.kind, reason))
     rows = []
     for photo in audit.folder.photos:
         look, found = audit.looks.get(photo.path), mine.get(photo.path, [])
-        others = (o.relative_to(root).as_posix() for f in found for o in f.others)
-        reasons = [f.reason for f in found]
         row = {
             "path": photo.path.relative_to(root).as_posix(),
             "label": photo.label,
             "part": photo.part or "",
             "sha256": audit.digests.get(photo.path, ""),
             "exclude": "yes" if photo.path in out else "no",
-            "findings": " ".join(dict.fromkeys(f.kind for f in found)),
-            "reasons": "; ".join([*reasons, *others]),
+            "findings": " ".join(dict.fromkeys(kind for kind, _ in found)),
+            "reasons": "; ".join(reason for _, reason in found),
         }
         if look is not None:
             row |= {name: getattr(look, name) for name in FACTS}
@@ -183,6 +183,20 @@ def _write_csv(audit: Audit, path: Path) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _told(finding: Finding, root: Path) -> Iterator[tuple[Path, str]]:
+    """Each photo that the finding is about, and what it says of that one."""
+
+    def inside(path: Path) -> str:
+        return path.relative_to(root).as_posix()
+
+    others = ", ".join(map(inside, finding.others))
+    yield finding.path, f"{finding.reason} {others}".rstrip()
+    if finding.kind in BOTH_WRONG:
+        for other in finding.others:
+            if other != finding.path:  # a list may name one file under two labels
+                yield other, f"{inside(finding.path)}: {finding.reason} this one"
 
 
 def _encoded(text: str) -> bytes:
