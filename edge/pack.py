@@ -97,8 +97,27 @@ def pack(
 ) -> list[str]:
     """Write the folder; the paths written.
 
-    ModelError for a model that is damaged or has no labels inside; EdgegraftError
-    when one of the files is there already and `overwrite` is not given.
+    ModelError as `contents`; EdgegraftError when one of the files is there already and
+    `overwrite` is not given.
+    """
+    parts = contents(model)
+    folder = os.fspath(folder)
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise EdgegraftError(f"{folder}: expected a folder to write to, got a file")
+    there = [name for name in parts if os.path.exists(os.path.join(folder, name))]
+    if there and not overwrite:
+        raise EdgegraftError(
+            f"{os.path.join(folder, there[0])}: is there already; give --overwrite or "
+            "another -o DIR"
+        )
+    os.makedirs(folder, exist_ok=True)
+    return [_write(os.path.join(folder, name), parts[name]) for name in parts]
+
+
+def contents(model: str | os.PathLike[str]) -> dict[str, bytes]:
+    """Name and bytes of every file in the folder.
+
+    ModelError for a model that is damaged or has no labels inside.
     """
     content = read_model(model)
     card = read_card(content)
@@ -114,24 +133,24 @@ def pack(
         size=len(content) / 1e6,
         labels=", ".join(labels[:6]) + (", ..." if len(labels) > 6 else ""),
     )
-    parts = {
+    return {
         MODEL: content,
         PROGRAM: program(),
         REQUIREMENTS: _NEEDS.encode(),
         UNIT: _SERVICE.encode(),
         README: readme.encode(),
     }
-    folder = os.fspath(folder)
-    if os.path.exists(folder) and not os.path.isdir(folder):
-        raise EdgegraftError(f"{folder}: expected a folder to write to, got a file")
-    there = [name for name in parts if os.path.exists(os.path.join(folder, name))]
-    if there and not overwrite:
-        raise EdgegraftError(
-            f"{os.path.join(folder, there[0])}: is there already; give --overwrite or "
-            "another -o DIR"
-        )
-    os.makedirs(folder, exist_ok=True)
-    return [_write(os.path.join(folder, name), parts[name]) for name in parts]
+
+
+def zipped(model: str | os.PathLike[str], folder: str) -> bytes:
+    """The same as one ZIP, in which all lies in `folder`. ModelError as `contents`."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in contents(model).items():
+            entry = _entry(f"{folder}/{name}")
+            entry.external_attr = 0o644 << 16  # unzip would make it readable to nobody
+            archive.writestr(entry, content)
+    return file.getvalue()
 
 
 def program() -> bytes:

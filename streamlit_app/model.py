@@ -1,4 +1,4 @@
-"""Model: the card for people, and the file to take to a device."""
+"""Model: the card for people, and the folder to take to a device."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from edge.run_folder import recommended
-from streamlit_app import app, charts, house, look
+from streamlit_app import app, charts, device, house, look
 from streamlit_app.models import ModelFile
 from streamlit_app.pool import Pool
 from streamlit_app.runs import Record, Run, read_run
@@ -37,7 +36,7 @@ def page() -> None:
     with left:
         about(pool, run)
     with right:
-        take(entry, pool)
+        device.take(entry, pool)
     if run is not None:
         whole_run(run, entry)
 
@@ -91,51 +90,6 @@ def about(pool: Pool, run: Run | None) -> None:
             if value:
                 rows.append((name, str(value)))
     look.facts(rows)
-
-
-def take(entry: ModelFile, pool: Pool) -> None:
-    """The file, and the lines that run it on a device."""
-    st.markdown("**On a device**")
-    path = entry.path
-    st.download_button(
-        f"{path.name}, {pool.bytes / 1e6:.2f} MB",
-        lambda: path.read_bytes(),
-        path.name,
-        "application/octet-stream",
-        icon=":material/download:",
-        type="primary",
-        on_click="ignore",
-    )
-    where = entry.folder or path
-    st.code(
-        "python3 -m venv venv\n"
-        "venv/bin/pip install numpy pillow ai-edge-litert\n"
-        f"venv/bin/python edge.pyz classify {path.name} photo.jpg",
-        language="bash",
-        wrap_lines=True,
-    )
-    command = f"edgegraft edge pack {where} -o device"
-    best = recommended(str(entry.folder)) if entry.folder else None
-    if best is not None and best != entry.variant:
-        st.caption(f"The comparison of this run recommends **{look.plain(best)}**.")
-        command += f" --variant {entry.variant}"
-    st.caption(f"`{command}` makes the folder to copy.")
-    others = [
-        other
-        for other in house.house().models()
-        if other.folder == entry.folder and other.path != path and entry.folder
-    ]
-    for other in others:
-        st.download_button(
-            f"{other.path.name}, {other.stamp[1] / 1e6:.2f} MB",
-            lambda other=other: other.path.read_bytes(),  # type: ignore[misc]
-            other.path.name,
-            "application/octet-stream",
-            key=f"take {other.path}",
-            type="tertiary",
-            icon=":material/download:",
-            on_click="ignore",
-        )
 
 
 def whole_run(run: Run, entry: ModelFile) -> None:

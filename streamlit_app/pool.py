@@ -31,15 +31,15 @@ class Pool:
 
     ModelError when it cannot be opened. `facts` is a classifier to read labels,
     recipe and card from, never to run. `labels` is a file of names, for a model that
-    holds none.
+    holds none; `named` says that it holds some.
     """
 
     def __init__(
         self, content: bytes, size: int | None = None, labels: Path | None = None
     ) -> None:
         self._content = content
-        named = read_card(content) is not None or read_labels(content) is not None
-        self._labels = None if named else labels
+        self.named = read_card(content) is not None or read_labels(content) is not None
+        self._labels = None if self.named else labels
         self.size = size or default_threads()
         self.digest = hashlib.sha256(content).hexdigest()
         self.bytes = len(content)

@@ -7,6 +7,8 @@ answer is known. Nothing may be asked of another host, whatever is done.
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -156,6 +158,26 @@ def test_models_side_by_side_and_the_plot(visit: Visit) -> None:
     page.get_by_role("tab", name="All runs").click()
     page.locator(CHART).first.wait_for()
     visit.see(re.compile("The dashed line is the front"))
+
+
+def test_the_lines_under_the_folder_for_a_device_work(
+    visit: Visit, tmp_path: Path
+) -> None:
+    """As they stand on the page; the packages are not fetched but those of here."""
+    page = visit.go("/model?run=pets&variant=int8")
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Folder for a device").click()
+    waiting.value.save_as(tmp_path / waiting.value.suggested_filename)
+    lines = page.locator('[data-testid="stCode"] code')
+    unpack, venv, install, classify = lines.inner_text().splitlines()
+    assert (venv.split()[-1], install.split()[-1]) == ("venv", "requirements.txt")
+    (tmp_path / "photo.jpg").write_bytes(photo("red", kind="JPEG"))
+    here = f"{unpack} && cp ../photo.jpg . && test -s requirements.txt && {classify}"
+    here = here.replace("venv/bin/python", sys.executable)
+    done = subprocess.run(
+        ["sh", "-c", here], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.startswith("red "), done.stderr
 
 
 def test_from_an_unsure_photo_to_a_label_by_key(visit: Visit, place: Path) -> None:

@@ -17,6 +17,7 @@ from edge.card import digest
 from streamlit_app.feedback import Feedback
 from streamlit_app.uploads import MOST_ZIP_BYTES
 from tests.app_room import drop, page, photo, shown, write_run, zipped
+from tests.edge_models import network
 
 COLOURS = {"r.png": photo("red"), "g.png": photo("lime"), "b.png": photo("blue")}
 DIM = photo((100, 100, 104))  # about a third for each label
@@ -122,8 +123,9 @@ def test_the_model_page_is_the_card_for_people(
         "Size": app.metric[2].value,
         "Lost against float": "11.1 points",
     }
-    assert "edge.pyz classify int8.tflite photo.jpg" in told
-    assert "edgegraft edge pack" in told
+    assert "edge.pyz classify model.tflite photo.jpg" in told
+    assert f"edge pack {artifacts / 'pets'} -o device --variant" not in told
+    assert f"`edgegraft edge pack {artifacts / 'pets'} -o device` writes" in told
     assert "calibration error 4.0 %" in told
     assert app.dataframe[0].value["train"][0] == 3  # of split.csv
     assert list(app.dataframe[0].value["recall"]) == [100.0] * 3
@@ -150,6 +152,31 @@ def test_the_recommended_file_is_marked(
     assert "recommends **float32**" in told and "-o device --variant int8" in told
     app.button_group(key="variant pets").set_value("float32").run()
     assert "recommends **" not in shown(app) and "--variant" not in shown(app)
+
+
+def test_the_command_packs_the_file_that_is_shown(
+    monkeypatch: pytest.MonkeyPatch, artifacts: Path
+) -> None:
+    """Nothing is recommended here: `edge pack` would take int8 by itself."""
+    app = page(monkeypatch, "--artifacts", artifacts, at="model.py")
+    app.button_group(key="variant pets").set_value("float32").run()
+    assert "-o device --variant float32` writes the same folder" in shown(app)
+
+
+def test_a_file_without_labels_is_not_packed(
+    monkeypatch: pytest.MonkeyPatch, artifacts: Path, tmp_path: Path
+) -> None:
+    foreign, labels = tmp_path / "foreign.tflite", tmp_path / "my labels.txt"
+    foreign.write_bytes(network())
+    labels.write_text("rosso\nverde\nblu\n")
+    app = page(monkeypatch, foreign, "--labels", labels, at="model.py")
+    assert not app.exception
+    told = shown(app)
+    assert "edge.pyz" not in told and "edge pack" not in told
+    assert "classify foreign.tflite photo.jpg --labels 'my labels.txt'" in told
+    assert [b.proto.label for b in app.get("download_button")] == [
+        f"foreign.tflite, {foreign.stat().st_size / 1e6:.2f} MB"
+    ]
 
 
 def test_a_file_without_a_run_or_with_a_damaged_one_still_has_its_page(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import pytest
 
 from edge.card import digest
 from edge.cli import main
+from edge.errors import ModelError
+from edge.pack import pack, zipped
 from tests.edge_models import network, photo, save, with_card, with_files
 
 PARTS = {"model.tflite", "edge.pyz", "requirements.txt", "README.md"}
@@ -74,6 +77,21 @@ def test_the_packed_program_says_unknown(run_folder: Path, tmp_path: Path) -> No
     assert done.returncode == 0 and done.stderr == ""
     assert first.startswith("green ") and second.split()[:2] == ["unknown", "-"]
     assert "(familiarity 50; green" in second
+
+
+def test_the_zip_holds_the_folder(run_folder: Path, tmp_path: Path) -> None:
+    model, folder = run_folder / "exports" / "int8.tflite", tmp_path / "device"
+    pack(model, folder)
+    content = zipped(model, "device")
+    assert content == zipped(model, "device")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        inside = {name: archive.read(name) for name in archive.namelist()}
+        modes = {entry.external_attr >> 16 for entry in archive.infolist()}
+    assert inside == {f"device/{p.name}": p.read_bytes() for p in folder.iterdir()}
+    assert modes == {0o644}
+    bare = save(tmp_path / "bare.tflite", network())
+    with pytest.raises(ModelError, match="a model with labels inside, got one without"):
+        zipped(bare, "device")
 
 
 def test_a_packed_program_packs_itself(run_folder: Path, tmp_path: Path) -> None:
