@@ -8,6 +8,7 @@ It does not know: where the numbers come from.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,14 +18,21 @@ from streamlit_app.look import ACCENT, AMBER, GREY, SERIES
 from streamlit_app.runs import Record, Run, front
 
 Values = list[dict[str, Any]]
+ROOM = 1.15  # times a file's latency that the axis goes on beyond it, for its name
 MOST_CONFUSED = 30  # labels; a matrix with more is told by its table only
 
 
-def accuracy_latency(timed: Sequence[tuple[Run, list[Record]]]) -> None:
-    """Every measured file: hover tells all, the line is the front."""
+def accuracy_latency(timed: Sequence[tuple[Run, list[Record]]]) -> list[str]:
+    """Every measured file: hover tells all, the line is the front.
+
+    The names of the files on the front, the fastest first: of one alone no line is
+    drawn, and without any there is no picture.
+    """
     points: Values = []
     for run, records in timed:
         for record in records:
+            if not record["p50_ms"] > 0:  # damaged: no logarithm
+                continue
             points.append(
                 {
                     "file": f"{run.name} / {record.get('variant', '?')}",
@@ -38,6 +46,8 @@ def accuracy_latency(timed: Sequence[tuple[Run, list[Record]]]) -> None:
                     "photos": record.get("photos"),
                 }
             )
+    if not points:
+        return []
     best = [points[k] for k in front([(p["ms"], p["accuracy"]) for p in points])]
     accuracy = {
         "field": "accuracy",
@@ -45,11 +55,17 @@ def accuracy_latency(timed: Sequence[tuple[Run, list[Record]]]) -> None:
         "scale": {"zero": False, "nice": True},
         "axis": {"format": "~%", "title": "accuracy on test photos"},
     }
+    ticks = time_ticks([point["ms"] for point in points])
     latency = {
         "field": "ms",
         "type": "quantitative",
-        "scale": {"type": "log", "nice": False, "padding": 48},
-        "axis": {"title": "milliseconds a photo (median, log)", "grid": False},
+        "scale": {"type": "log", "nice": False, "domain": [ticks[0], ticks[-1]]},
+        "axis": {
+            "title": "milliseconds a photo (median, log)",
+            "grid": False,
+            "values": ticks,
+            "format": "~g",
+        },
     }
     tooltip = [
         {"field": "file", "title": "file"},
@@ -106,6 +122,21 @@ def accuracy_latency(timed: Sequence[tuple[Run, list[Record]]]) -> None:
         ],
         380,
     )  # fmt: skip
+    return [point["file"] for point in best]
+
+
+def time_ticks(times: Sequence[float]) -> list[float]:
+    """Round milliseconds from below the fastest to above the slowest, for a log axis:
+    1, 2 and 5 of each power of ten; within a factor of five closer ones."""
+    low, high = min(times) / ROOM, max(times) * ROOM
+    steps = (1.0, 2.0, 5.0) if high > 5 * low else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
+    powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+    round_ones = [
+        float(f"{step * 10.0**power:.1e}") for power in powers for step in steps
+    ]
+    first = max(k for k, tick in enumerate(round_ones) if tick <= low)
+    last = min(k for k, tick in enumerate(round_ones) if tick >= high)
+    return round_ones[first : last + 1]
 
 
 def training(history: Sequence[Mapping[str, float]]) -> None:

@@ -153,11 +153,21 @@ def all_runs() -> None:
     if len(settings) > 1:
         where = st.selectbox("Timed on", settings, key="timed on")
     timed = [(run, run.timed(where)) for run in measured]
-    charts.accuracy_latency(timed)
-    st.caption(
-        "The dashed line is the front: no other file is both faster and more accurate. "
-        f"Bars are 95 % intervals. Timed on {look.plain(where)}."
-    )
+    front = charts.accuracy_latency(timed)
+    told = "Bars are 95 % intervals."
+    if not front:
+        told = "No time was measured in this setting."
+    elif len(front) > 1:
+        told = (
+            "The dashed line is the front: no other file is both faster and more "
+            f"accurate. {told}"
+        )
+    elif sum(len(records) for _, records in timed) > 1:
+        told = (
+            f"**{look.plain(front[0])}** is the fastest, and no other is more "
+            f"accurate. {told}"
+        )
+    st.caption(f"{told} Timed on {look.plain(where)}.")
     table(timed)
     for run in measured:
         ship = run.comparison.get("ship")

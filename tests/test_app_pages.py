@@ -86,6 +86,42 @@ def test_models_side_by_side_and_runs_by_what_was_measured(
     assert "secret" in told and "photo not here" in told  # never outside the photos
 
 
+@pytest.mark.parametrize(
+    ("accuracies", "times", "said"),
+    [
+        ((0.9, 0.8), (2.0, 0.23), "The dashed line is the front"),
+        ((0.9, 0.9), (2.0, 0.23), "**pets / int8** is the fastest, and no other is"),
+        ((0.9, 0.9), (2.0, 0.0), "Bars are 95 % intervals. Timed on"),
+        ((0.9, 0.9), (0.0, 0.0), "No time was measured in this setting."),
+    ],
+)
+def test_a_front_is_told_of_where_one_is_drawn(
+    monkeypatch: pytest.MonkeyPatch,
+    artifacts: Path,
+    accuracies: tuple[float, float],
+    times: tuple[float, float],
+    said: str,
+) -> None:
+    path = artifacts / "pets" / "comparison.json"
+    record = json.loads(path.read_text())
+    for entry, accuracy, ms in zip(record["files"], accuracies, times, strict=True):
+        entry["accuracy"], entry["timings"][0]["p50_ms"] = accuracy, ms
+    path.write_text(json.dumps(record))
+    app = page(monkeypatch, "--artifacts", artifacts, at="compare.py")
+    assert not app.exception
+    told = shown(app)
+    assert said in told
+    assert ("dashed" in told) == ("dashed" in said)
+    charts = app.get("vega_lite_chart")
+    assert len(charts) == (sum(times) > 0)
+    for chart in charts:
+        layers = json.loads(chart.proto.spec)["layer"]
+        axis = layers[0]["encoding"]["x"]
+        ticks = axis["axis"]["values"]
+        assert ticks[0] < min(t for t in times if t) <= max(times) < ticks[-1]
+        assert axis["scale"]["domain"] == [ticks[0], ticks[-1]]
+
+
 def test_runs_that_differ_or_are_half_written_are_told_and_the_others_go_on(
     monkeypatch: pytest.MonkeyPatch, artifacts: Path
 ) -> None:

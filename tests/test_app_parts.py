@@ -16,6 +16,7 @@ from PIL import Image
 from edge.errors import EdgegraftError, PhotoError
 from streamlit_app import ask, exports, occlusion, uploads
 from streamlit_app.app import measured
+from streamlit_app.charts import time_ticks
 from streamlit_app.feedback import UNSURE, WRONG, Feedback
 from streamlit_app.pool import Pool, Shelf
 from streamlit_app.uploads import Photo, unpacked
@@ -178,6 +179,19 @@ def test_sorted_photos_cannot_leave_their_folder_or_lose_one_another() -> None:
             "red/photo",
         ]
         assert archive.read("red/a-2.png") == content
+
+
+@pytest.mark.parametrize(
+    ("times", "ticks"),
+    [
+        ([0.70, 0.23], [0.2, 0.3, 0.4, 0.5, 0.7, 1.0]),
+        ([0.14, 0.23, 0.7], [0.1, 0.2, 0.5, 1.0]),
+        ([5.0], [4.0, 5.0, 7.0]),
+        ([1.0, 30.0], [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0]),
+    ],
+)
+def test_ticks_reach_beyond_every_file(times: list[float], ticks: list[float]) -> None:
+    assert time_ticks(times) == ticks
 
 
 def test_the_queue_keeps_a_photo_once_and_refuses_odd_labels(tmp_path: Path) -> None:
