@@ -146,9 +146,9 @@ def table(shown: list[tuple[Photo, Row]]) -> None:
             "": look.data_url(row.thumbnail),
             "photo": photo.name,
             "label": row.prediction.label,
-            "probability": row.prediction.probability,
+            "probability": 100 * row.prediction.probability,
             "next": " ".join(
-                f"{label} {look.percent(chance)}"
+                f"{label} {look.chance(chance)}"
                 for label, chance in row.prediction.ranking[1:2]
             ),
             "ms": row.inference_ms,
@@ -164,7 +164,7 @@ def table(shown: list[tuple[Photo, Row]]) -> None:
             "": st.column_config.ImageColumn(width=64),
             "photo": st.column_config.TextColumn(width="medium"),
             "probability": st.column_config.ProgressColumn(
-                format="percent", min_value=0.0, max_value=1.0
+                format="%.1f %%", min_value=0.0, max_value=100.0
             ),
             "ms": st.column_config.NumberColumn(format="%.1f", width="small"),
         },

@@ -130,7 +130,7 @@ def why(pool: Pool, photo: Photo) -> tuple[bytes, str]:
     else:
         text = (
             f"Orange matters most: covered there, {label} falls from "
-            f"{look.percent(found.probability)} to {look.percent(lowest)}."
+            f"{look.percent(found.probability)} to {look.plain(look.chance(lowest))}."
         )
     return file.getvalue(), (
         f"{text} {found.places} patches, each asked of this very file, in "

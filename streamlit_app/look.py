@@ -19,6 +19,9 @@ from edge.classifier import Prediction
 ACCENT, AMBER, GREY = "#0d9488", "#d97706", "#8a9693"
 SERIES = ("#0d9488", "#d97706", "#6366f1", "#db2777", "#65a30d", "#0284c7", "#8a9693")
 PERCENT_LEAST = 0.0005  # shown as less than 0.1 %
+# Of the probabilities of an int8 or uint8 softmax, by TFLite's quantization
+# specification: what such a file calls 0 is anything below, and 255/256 its surest.
+STEP = 1 / 256
 
 _STYLE = """<style>
 .block-container {padding-top: 4.2rem; padding-bottom: 3rem; max-width: 1120px}
@@ -89,6 +92,11 @@ def percent(share: float) -> str:
     return "<0.1 %" if 0 < share < PERCENT_LEAST else f"{share * 100:.1f} %"
 
 
+def chance(probability: float) -> str:
+    """As `percent`, but 0 is told as less than a step of an integer file's answers."""
+    return f"<{percent(STEP)}" if probability == 0 else percent(probability)
+
+
 def data_url(picture: bytes) -> str:
     """A JPEG or PNG as an address that carries it."""
     kind = "png" if picture[:4] == b"\x89PNG" else "jpeg"
@@ -109,9 +117,9 @@ def bars(ranking: Sequence[tuple[str, float]], unsure: bool) -> str:
     rows = "".join(
         f'<li role="listitem"><span title="{escape(label)}">{escape(label)}</span>'
         f'<span class="eg-track" aria-hidden="true">'
-        f'<i style="width:{min(max(chance, 0), 1) * 100:.1f}%"></i></span>'
-        f"<em>{percent(chance)}</em></li>"
-        for label, chance in ranking
+        f'<i style="width:{min(max(share, 0), 1) * 100:.1f}%"></i></span>'
+        f"<em>{escape(chance(share))}</em></li>"
+        for label, share in ranking
     )
     kind = "eg-bars unsure" if unsure else "eg-bars"
     return f'<ul role="list" class="{kind}">{rows}</ul>'
@@ -119,7 +127,7 @@ def bars(ranking: Sequence[tuple[str, float]], unsure: bool) -> str:
 
 def headline(told: Prediction, threshold: float, level: int = 2) -> str:
     """The answer in words, with the doubt that belongs to it."""
-    label, chance = told.ranking[0]
+    label, share = told.ranking[0]
     if not told.known:
         return (
             f'<h{level}>unknown<span class="eg-badge amber">refused</span></h{level}>'
@@ -127,12 +135,12 @@ def headline(told: Prediction, threshold: float, level: int = 2) -> str:
     badge = ""
     if told.probability < threshold:
         badge = '<span class="eg-badge amber">unsure</span>'
-    return f"<h{level}>{escape(label)} <b>{percent(chance)}</b>{badge}</h{level}>"
+    return f"<h{level}>{escape(label)} <b>{percent(share)}</b>{badge}</h{level}>"
 
 
 def doubt(told: Prediction, threshold: float, limit: float | None) -> str | None:
     """A sentence why an answer should not be relied on; None when it may be."""
-    label, chance = told.ranking[0]
+    label, share = told.ranking[0]
     if not told.known:
         beyond = "" if limit is None else f", below {limit:.2g}"
         return (
@@ -142,7 +150,7 @@ def doubt(told: Prediction, threshold: float, limit: float | None) -> str | None
         )
     if told.probability < threshold:
         return (
-            f"{percent(chance)} is below your threshold of {percent(threshold)}: "
+            f"{percent(share)} is below your threshold of {percent(threshold)}: "
             f"the model leans to {label}, no more."
         )
     return None

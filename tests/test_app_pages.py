@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,11 @@ def test_a_batch_is_counted_listed_and_filtered(
     table = app.dataframe[0].value
     assert list(table["photo"][:2]) == ["0.png", "1.png"]
     assert list(table["label"]).count("red") == 21
+    # one way to write percent: 95.7 %, not 95.7% here and 4.3 % in the column beside
+    config = json.loads(app.dataframe[0].proto.columns)["probability"]["type_config"]
+    assert (config["format"], config["max_value"]) == ("%.1f %%", 100)
+    assert 50 < table["probability"][0] <= 100
+    assert re.fullmatch(r"\w+ <?\d+\.\d %", table["next"][0])
     assert any("bad.png" in error.value for error in app.error)
     choice = next(o for o in app.button_group(key="only").options if "unsure" in str(o))
     app.button_group(key="only").set_value([choice]).run()

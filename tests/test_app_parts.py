@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import threading
 import zipfile
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from edge.errors import EdgegraftError, PhotoError
-from streamlit_app import ask, exports, occlusion, uploads
+from streamlit_app import ask, classify, exports, look, occlusion, uploads
 from streamlit_app.app import measured
 from streamlit_app.charts import time_ticks
 from streamlit_app.feedback import UNSURE, WRONG, Feedback
@@ -179,6 +180,26 @@ def test_sorted_photos_cannot_leave_their_folder_or_lose_one_another() -> None:
             "red/photo",
         ]
         assert archive.read("red/a-2.png") == content
+
+
+def test_an_int8_files_zero_is_told_as_what_it_means() -> None:
+    """Its surest answer and its least one add up."""
+    pool = Pool(INT8, size=1)
+    with pool.borrow() as classifier:
+        scales = [entry["quantization"][0] for entry in classifier._outputs.values()]
+    assert scales == [look.STEP]
+    bars = look.bars([("cat", 255 / 256), ("dog", 0.0), ("fox", 1e-4)], False)
+    shares = re.findall("<em>(.*?)</em>", bars)
+    assert shares == ["99.6 %", "&lt;0.4 %", "&lt;0.1 %"]
+
+
+def test_a_covered_part_that_takes_all_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    heat = np.zeros((64, 48), np.float32)
+    found = occlusion.Falls("red", 255 / 256, heat, 255 / 256, 9, 1.0)
+    monkeypatch.setattr(occlusion, "falls", lambda *_: found)
+    monkeypatch.setattr(occlusion, "overlay", lambda seen, _: seen)
+    _, text = classify.why(Pool(INT8, size=1), Photo("a", "a", lambda: photo("red")))
+    assert "falls from 99.6 % to \\<0.4 %" in text
 
 
 @pytest.mark.parametrize(
