@@ -5,8 +5,10 @@
 
 Serves the named runs (by default all that were trained on the drawn sample set), drops
 drawn photos, and writes a PNG of each page, light, dark and as a phone shows it. With
---docs the two that stand in the README are written to docs/ as well. Only drawn photos
-are ever shown. It does not know whether a page looks right: look at them.
+--docs the two that stand in the README are written to docs/ as well, but only of the
+very runs that they show: `DOCS` says how each is made, one takes pretrained weights.
+Only drawn photos are ever shown. It does not know whether a page looks right: look at
+them.
 """
 
 from __future__ import annotations
@@ -15,8 +17,10 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -29,14 +33,21 @@ INPUT = '[data-testid="stFileUploaderDropzoneInput"]'
 CHART = '[data-testid="stVegaLiteChart"] :is(canvas, svg.marks)'
 DESK, PHONE = {"width": 1200, "height": 820}, {"width": 390, "height": 844}
 README = {"why.png": "page-classify.png", "runs.png": "page-compare.png"}
+# The runs that the README's pictures show, the first one chosen, and how they are made
+DOCS = {
+    "pets-mobilenet": "edgegraft build artifacts/sample/photos --run pets-mobilenet "
+    "--backbone mobilenet_v2_0.35 --unfreeze none",
+    "quickstart": "make quickstart",
+}
 COLOURS = 256  # of the README's pictures: a third of the size, hardly to be seen
 
 
 class Camera:
     """One server's pages, each visited anew."""
 
-    def __init__(self, browser: Any, address: str, out: Path) -> None:
+    def __init__(self, browser: Any, address: str, run: str, out: Path) -> None:
         self.browser, self.address, self.out = browser, address, out
+        self.run = run  # the one that is chosen
 
     def visit(self, path: str, *, dark: bool = False, phone: bool = False) -> Any:
         context = self.browser.new_context(
@@ -46,7 +57,7 @@ class Camera:
         )
         page = context.new_page()
         page.set_default_timeout(90_000)
-        page.goto(self.address + path)
+        page.goto(f"{self.address}{path}?{urlencode({'run': self.run})}")
         rest(page)
         return page
 
@@ -120,6 +131,8 @@ def main() -> int:
         label: sorted((sample / label).glob("*.jpg"))[:24] for label in ("cat", "dog")
     }
     runs = args.run or drawn_runs(args.artifacts, sample)
+    if not args.run and args.docs and set(runs) >= set(DOCS):
+        runs = list(DOCS)  # others would be in the pictures, too
     if not runs or not all(photos.values()):
         raise SystemExit("screenshots: expected a run on drawn photos; make quickstart")
     args.out.mkdir(parents=True, exist_ok=True)
@@ -135,16 +148,29 @@ def main() -> int:
             sync_playwright() as playwright,
         ):
             browser = chromium.launch(playwright)
-            take_all(Camera(browser, served.address, args.out), photos)
+            take_all(Camera(browser, served.address, runs[0], args.out), photos)
             browser.close()
     if args.docs:
-        from PIL import Image
-
-        for name, target in README.items():
-            with Image.open(args.out / name) as picture:
-                small = picture.convert("RGB").quantize(COLOURS)
-                small.save(ROOT / "docs" / target, optimize=True)
+        print(write_docs(args.out, runs, ROOT / "docs"))
     return 0
+
+
+def write_docs(pictures: Path, runs: Sequence[str], docs: Path) -> str:
+    """Write the README's pictures into `docs`, if they are of these very runs; what
+    was done, a line."""
+    if set(runs) != set(DOCS):
+        needed = "; ".join(DOCS.values())
+        return (
+            f"{docs} is left as it is: its pictures show {' and '.join(DOCS)}, these "
+            f"show {' and '.join(runs)}; make the runs ({needed}) and name no other"
+        )
+    from PIL import Image
+
+    for name, target in README.items():
+        with Image.open(pictures / name) as picture:
+            small = picture.convert("RGB").quantize(COLOURS)
+            small.save(docs / target, optimize=True)
+    return f"{docs}: {', '.join(README.values())}"
 
 
 def drawn_runs(artifacts: Path, sample: Path) -> list[str]:
