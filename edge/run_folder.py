@@ -36,6 +36,10 @@ def find_model(run: str, variant: str | None = None) -> tuple[str, str]:
     Without `variant` it is the file that the run's comparison recommends, else int8.
     A path that is no folder is the file itself. EdgegraftError where there is none.
     """
+    if not os.path.exists(run):
+        raise EdgegraftError(
+            f"expected a run's folder or a .tflite file, got {run}, which is not there"
+        )
     if not os.path.isdir(run):
         return run, ""
     best = recommended(run)

@@ -2,11 +2,11 @@
 
 One number divides the logits so that the log loss on the validation part is lowest
 (Guo et al. 2017, "On Calibration of Modern Neural Networks", arXiv:1706.04599). The
-targets are Platt's (1999): n validation photos support a certainty of (n + 1)/(n + 2)
-and no more, so a validation part that is answered without a mistake does not make the
-network endlessly sure. The temperature is folded into the last layer, so every
-exported file has it and nothing is done on the device. The answers (argmax) do not
-change.
+targets are Platt's (1999): the right label of n validation photos gets (n + 1)/(n + 2),
+not 1, so a validation part that is answered without a mistake does not make the network
+endlessly sure. This is aimed at over all photos; a single answer may be surer. The
+temperature is folded into the last layer, so every exported file has it and nothing is
+done on the device. The answers (argmax) do not change.
 
 Does not know: photos, TFLite.
 """
@@ -24,8 +24,8 @@ from backbones import network
 LOWEST, HIGHEST = 0.05, 20.0
 
 
-def most_certain(count: int) -> float:
-    """The probability that so many validation photos support at most (Platt)."""
+def platt_target(count: int) -> float:
+    """What the right label of one of so many photos gets as its target."""
     return (count + 1) / (count + 2)
 
 
@@ -35,7 +35,7 @@ def temperature(logits: npt.NDArray[np.float32], truth: npt.NDArray[np.int64]) -
     from scipy.special import log_softmax
 
     count, classes = logits.shape
-    sure = most_certain(count)
+    sure = platt_target(count)
     target = np.full(logits.shape, (1 - sure) / (classes - 1))
     target[np.arange(count), truth] = sure
     found = minimize_scalar(

@@ -62,9 +62,9 @@ def calibrated(
 def less_sure(found: Mapping[str, Any]) -> str:
     """Why the temperature of this record makes the loss worse, which looks wrong."""
     return (
-        f"{found['photos']} validation photos support a certainty of "
-        f"{found['certainty_at_most']:.1%} at most: the network is made less sure "
-        f"(temperature {found['temperature']:.2f}, their loss "
+        f"{found['photos']} validation photos cannot show that more than "
+        f"{found['platt_target']:.1%} are right in the long run: its answers are made "
+        f"less sure, by temperature {found['temperature']:.2f} (validation loss "
         f"{found['val_loss_before']:.3f} before, {found['val_loss_after']:.3f} after)"
     )
 
@@ -80,7 +80,7 @@ def _certainty(
     return {
         "temperature": degrees,
         "photos": len(truth),
-        "certainty_at_most": calibrate.most_certain(len(truth)),
+        "platt_target": calibrate.platt_target(len(truth)),
         "val_loss_before": probe.log_loss(logits, truth),
         "val_loss_after": probe.log_loss(cooled, truth),
         "val_error_before": calibration_error(probe.softmax(logits), truth),

@@ -130,10 +130,7 @@ def reported(
     worst, unsure = hardest.mistakes(test), hardest.least_sure(test)
     crossed = Crossed.of(run)
     calibration = run.config["calibration"]
-    warm, most = (
-        np.float32(calibration["temperature"]),
-        calibration["certainty_at_most"],
-    )
+    warm = np.float32(calibration["temperature"])
     before = {
         part: probe.softmax(finished.logits(part) * warm) for part in ("val", "test")
     }
@@ -150,7 +147,7 @@ def reported(
             "test": test.to_dict(),
             "calibration": {
                 "temperature": float(warm),
-                "certainty_at_most": most,
+                "platt_target": calibration["platt_target"],
                 **{
                     name: reliability.measured(before[part], e.probabilities, e.truth)
                     for name, part, e in (
@@ -173,6 +170,7 @@ def reported(
         run.config.get("probe"),
         augmented=run.settings.augment != "none",
         share=(run.config.get("best") or {}).get("share"),
+        refit=calibration.get("refit"),
     )
     report.draw_confusion(run.folder / "confusion.png", test, "test part, Keras")
     reliability.draw(
@@ -181,8 +179,8 @@ def reported(
         test.probabilities,
         test.truth,
         "test part",
-        f"Temperature {warm:.2f}; {calibration['photos']} photos set it, which support "
-        f"a certainty of {most:.1%} at most",
+        f"Temperature {warm:.2f}, set by {calibration['photos']} other photos with the "
+        f"target {calibration['platt_target']:.1%} for the right label (Platt)",
     )
     examples = finished.parts["test"]
     for name, rows, heading in (

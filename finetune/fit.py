@@ -88,24 +88,31 @@ def _warn_of_unbalance(train: Examples, run: Run, console: Console) -> None:
     )
 
 
-def _what_is_trained(
+def unfrozen(settings: Settings, *, pretrained: bool, count: int) -> str:
+    """What is trained on `count` photos, as `--unfreeze` names it; none: the probe."""
+    if not pretrained:
+        return "all"
+    few = settings.unfreeze == "auto" and count < AUTO_LEAST
+    return "none" if few else settings.unfreeze
+
+
+def _tell_unused(
     settings: Settings,
-    pretrained: bool,
     train: Examples,
     console: Console,
     *,
+    fine: bool,
     time_limit: bool,
-) -> str:
-    if not pretrained:
-        return "all"
-    few = settings.unfreeze == "auto" and len(train) < AUTO_LEAST
-    if not few and settings.unfreeze != "none":
+) -> None:
+    """Options of fine-tuning (`fine`) or of the probe alone that do nothing."""
+    if fine:
         if settings.patience != Settings.patience:
             console.say(
                 f"  --patience {settings.patience} has no effect on a pretrained "
                 "network: it is trained to the last of its epochs"
             )
-        return settings.unfreeze
+        return
+    few = settings.unfreeze == "auto"
     if few:
         console.say(
             f"  {len(train)} photos to train on: fine-tuning is left out below "
@@ -118,7 +125,6 @@ def _what_is_trained(
             f"  without fine-tuning {', '.join(unused)} {verb} no effect"
             + ("" if few else " (--unfreeze none leaves it out)")
         )
-    return "none"
 
 
 def _verdict(trainer: Trainer, pretrained: bool) -> str:
@@ -179,9 +185,10 @@ def fit(
         + (", trained in bfloat16" if mixed_numbers else "")
     )
     _warn_of_unbalance(train, run, console)
-    unfreeze = _what_is_trained(
-        settings, pretrained, train, console, time_limit=time_left is not None
-    )
+    unfreeze = unfrozen(settings, pretrained=pretrained, count=len(train))
+    if pretrained:
+        limited, fine = time_left is not None, unfreeze != "none"
+        _tell_unused(settings, train, console, fine=fine, time_limit=limited)
     count = set_trainable(model, record, unfreeze)
     if mirrored is not None:
         set_trainable(mirrored, record, unfreeze)
@@ -236,9 +243,10 @@ def fit(
             "share": trainer.share,
             "val_accuracy": best.val_accuracy,
             "way_loss": "val_loss of way: nats, each point at its own calibration "
-            "temperature (calibration.certainty_at_most says how sure it may be)",
+            "temperature (targets: calibration.platt_target)",
             "way": _way(trainer.way),
         },
+        unfrozen=unfreeze,
         trained_in=numbers,
     )
     if mixed_numbers:

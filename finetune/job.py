@@ -25,7 +25,7 @@ from finetune import augmented, chief, distill, doubtful, learning, unwanted
 from finetune.certainty import calibrated
 from finetune.console import Console
 from finetune.finished import Finished, reported, taught
-from finetune.fit import build, fit
+from finetune.fit import build, fit, unfrozen
 from finetune.prepared import PARTS, Prepared, describe, prepare, write_unreadable
 from finetune.run import Run
 from finetune.settings import Settings
@@ -57,13 +57,16 @@ def train(
             parts["train"], prepared.split, prepared.pixels, settings, console
         )
         run.update(distillation=record)
-    augmented.draw(
-        run.folder / "augmentation.png",
-        parts["train"],
-        labels,
-        settings.augment,
-        settings.seed,
-    )
+    count, pretrained = len(learnt["train"]), origin.path is not None
+    probed = unfrozen(settings, pretrained=pretrained, count=count) == "none"
+    if settings.teacher_views > 1 or not probed:  # else no photo is varied
+        augmented.draw(
+            run.folder / "augmentation.png",
+            parts["train"],
+            labels,
+            settings.augment,
+            settings.seed,
+        )
     seen: list[Floats] = []  # features of train, then val, that the probe was fitted on
 
     def look(found: Floats) -> None:
@@ -183,11 +186,11 @@ def _finetune(
     if add is not None:  # two folders are told from one root, however they were typed
         photos, add = photos.resolve(), add.resolve()
     found = choose(photos, exclude_from)
+    lesson = distill.Lesson.of(settings, found.folder.labels)
     origin = weights.find(record, settings.size, settings.weights)
     if origin.of_user:  # weights that do not fit must leave no run behind
         build(settings, len(found.folder.labels), origin)
     known = run.split() if resume else None
-    lesson = distill.Lesson.of(settings, found.folder.labels)
     prepared = prepare(
         found,
         settings,

@@ -102,6 +102,7 @@ def draw(
             markersize=5,
             linestyle="none",
             elinewidth=1,
+            clip_on=False,
         )
         plain(lower, "")
         lower.grid(visible=False)

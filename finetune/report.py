@@ -86,13 +86,15 @@ def draw_training(
     *,
     augmented: bool = True,
     share: float | None = None,
+    refit: Mapping[str, Any] | None = None,
 ) -> None:
     """training.png: accuracy and loss, train and validation.
 
     Over the epochs; where only the probe was fitted, over the penalties it tried.
     kept: what the run kept; between probe and end it lies beside the curve.
     probe: the run's record of it, None for a network from scratch. share: how much of
-    the way from the probe to the last epoch was kept, where one was looked for.
+    the way from the probe to the last epoch was kept, where one was looked for. refit:
+    the run's record of the head that took the place of the probe's (`finetune.refit`).
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -118,6 +120,11 @@ def draw_training(
     told = "kept"
     if share is not None and 0 < share < 1:  # weights that no epoch had
         told = f"kept: {share:.0%} of the way\nfrom the probe to epoch {kept.epoch}"
+    if refit is not None:
+        told = (
+            "best of these; kept: fitted again\nto train and validation, "
+            f"C = {refit['strength']:g}"
+        )
     for axes, title, key in (
         (left, "Accuracy", "accuracy"),
         (right, "Loss (cross-entropy)", "loss"),

@@ -56,6 +56,11 @@ def open_teacher(path: Path, labels: Sequence[str], *, seeing: bool = False) -> 
     or is to show its features, too (`seeing`, where the network is still there).
     EdgegraftError for another thing, or other labels.
     """
+    if not path.exists():
+        raise EdgegraftError(
+            f"expected --teacher to be a run's folder or a .tflite file, got {path}, "
+            "which is not there"
+        )
     if path.is_dir():
         run, file = Run.open(path), path / _FILE
         by_file = file.is_file() and not (seeing and run.network_file.is_file())

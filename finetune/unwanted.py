@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from edge.counting import plural
 from edge.errors import EdgegraftError, PhotoError
 from edge.preprocess import InputRecipe, load_pixels
 from edge.sources import photos
@@ -56,6 +57,7 @@ def load(folder: str, recipe: InputRecipe, console: Console) -> npt.NDArray[np.u
             f"expected photos in {folder}, got none that can be read "
             f"({unreadable} unreadable)"
         )
+    console.stage(f"taught not to want: {plural(len(found), 'photo')} of {folder}")
     return np.stack(found)
 
 

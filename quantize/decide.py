@@ -93,13 +93,13 @@ def choose(files: Sequence[Measured], budget: Budget, on: Setting) -> Choice:
     most accurate with p < 0.05 are left out.
     """
     usable = [file for file in files if not file.rejected and file.at(on)]
-    fitting = f" that fit {budget}" if str(budget) else ""
     fit = [
         file
         for file in usable
         if (budget.ms is None or _ms(file, on) <= budget.ms)
         and (budget.mb is None or _mb(file) <= budget.mb)
     ]
+    fitting = f" that fit{'' if fit[1:] else 's'} {budget}" if str(budget) else ""
     if not fit:
         told = "; ".join(
             f"{f.title}: {_ms(f, on):.2f} ms, {_mb(f):.2f} MB" for f in usable
@@ -123,7 +123,8 @@ def choose(files: Sequence[Measured], budget: Budget, on: Setting) -> Choice:
         f"{_ms(chosen, on):.2f} ms on {on}: "
     )
     if chosen is best:
-        why += f"the most accurate of {len(fit)} files{fitting}"
+        many = f"the most accurate of {len(fit)} files" if fit[1:] else "the only file"
+        why += f"{many}{fitting}"
         why += ", and no equal is faster" if len(equal) > 1 else ""
     else:
         p = paired(best.evaluation, chosen.evaluation).p

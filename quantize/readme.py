@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edge.card import read_card
+from edge.counting import plural
+from finetune import unwanted
 from finetune.crossed import Crossed
 from finetune.refit import FOLDS
 from finetune.run import Run, write_atomic
@@ -168,12 +170,17 @@ def _data(run: Run) -> list[str]:
 def _training(run: Run) -> list[str]:
     settings = run.config["settings"]
     origin = (run.config.get("weights") or {}).get("weights", settings.get("weights"))
+    trained = run.config.get("unfrozen", settings.get("unfreeze"))
+    probed = trained == "none"
+    varied = not probed or settings.get("teacher_views", 1) > 1
+    unwanted_ones = len(unwanted.taught_with(run))
     facts = {
         "backbone": settings.get("backbone"),
         "started from": origin,
         "input": f"{run.recipe.width} x {run.recipe.height}, {run.recipe.resize}",
-        "trained": settings.get("unfreeze"),
-        "augmentation": settings.get("augment"),
+        "trained": "a linear probe, no fine-tuning" if probed else trained,
+        "augmentation": settings.get("augment") if varied else "none",
+        "taught not to want": plural(unwanted_ones, "photo") if unwanted_ones else "",
         "seed": settings.get("seed"),
         "made": run.config.get("created"),
         "versions": ", ".join(

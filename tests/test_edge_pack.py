@@ -141,7 +141,7 @@ def test_nothing_is_overwritten_unasked(
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("no-run", "no such model file"),
+        ("no-run", "expected a run's folder or a .tflite file, got no-run, which"),
         ("run --variant float32", "expected exports/float32.tflite in this run, got"),
         ("foreign.tflite", "expected a model with labels inside"),
         ("damaged.tflite", "damaged.tflite"),

@@ -18,7 +18,7 @@ from finetune.console import Console
 from finetune.job import finetune
 from finetune.run import Run
 from finetune.settings import Settings
-from quantize import flatbuffer, metadata, scoring
+from quantize import flatbuffer, metadata, readme, scoring
 from quantize.export import export
 from quantize.recipes import VARIANTS
 from quantize.scoring import Silent
@@ -171,9 +171,13 @@ def test_finetune_leaves_it_by_default_and_not_with_none(tmp_path):
 
     photos = photos_of(tmp_path / "photos", {"a": (60, 0, 0), "b": (0, 0, 60)})
     aside = photos_of(tmp_path / "aside", {"x": (0, 85, 0)})
-    console = Console(json=True)
+    console, said = Console(json=True), []
+    console.stage = said.append
     taught = replace(TINY, negatives=str(aside))
     run, prepared, model = finetune(photos, taught, tmp_path / "with", console)
+    count = len(list(aside.rglob("*.png")))
+    assert f"taught not to want: {count} photos of {aside}" in said
+    assert f"- taught not to want: {count} photos" in readme._training(run)
     prepared.pixels.close()
     assert familiarity.load(run).kernel.shape[0] == 8
     assert json.loads((run.folder / "run.json").read_text())["settings"][

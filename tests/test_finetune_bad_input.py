@@ -150,6 +150,17 @@ def test_a_teacher_with_other_labels(
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_teacher_that_is_not_there_is_told_before_weights_are_looked_for(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    where = ("--artifacts", tmp_path / "runs", "--teacher", gone)
+    student = ("--backbone", "mobilenet_v2_0.35", "--weights", tmp_path / "none.h5")
+    err = refused(capsys, "build", photos, *student, *where)[1]
+    assert f"to be a run's folder or a .tflite file, got {gone}" in err
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize("emptied", [False, True])
 def test_a_label_missing_from_one_part(
     emptied: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -84,6 +84,10 @@ def test_what_was_kept_between_probe_and_end_says_so(
         for figure in drawn
         for axes in figure.axes
     ]
+    again = {"strength": 1e-3}
+    report.draw_training(tmp_path / "x.png", history, kept, probe_record, refit=again)
+    legend = drawn[-1].axes[0].get_legend().get_texts()
+    assert legend[-1].get_text().endswith("train and validation, C = 0.001")
     between = "kept: 25% of the way\nfrom the probe to epoch 1"
     assert [texts[-1] for texts in legends] == [between] * 2 + ["kept"] * 4
 

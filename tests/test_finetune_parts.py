@@ -104,7 +104,7 @@ def test_a_temperature_that_makes_the_loss_worse_is_explained() -> None:
     found = certainty._certainty(logits, truth, calibrate.temperature(logits, truth))
     assert found["val_loss_after"] > found["val_loss_before"]
     told = certainty.less_sure(found)
-    assert told.startswith("20 validation photos support a certainty of 95.5% at most")
+    assert told.startswith("20 validation photos cannot show that more than 95.5% are")
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

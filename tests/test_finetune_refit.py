@@ -222,11 +222,21 @@ def test_patience_is_for_networks_from_scratch() -> None:
     many = Examples(np.zeros((len(rows), 8, 8, 3), np.uint8), rows, rows % 2)
     for patience, told in ((Settings.patience, 0), (3, 1)):
         heard, settings = Heard(), Settings(patience=patience)
-        trained = fit._what_is_trained(settings, True, many, heard, time_limit=False)
-        assert trained == "auto" and len(heard.lines) == told
-        assert all("--patience 3 has no effect" in line for line in heard.lines)
-        fit._what_is_trained(settings, False, many, heard, time_limit=False)
+        fit._tell_unused(settings, many, heard, fine=True, time_limit=False)
         assert len(heard.lines) == told
+        assert all("--patience 3 has no effect" in line for line in heard.lines)
+
+
+def test_what_is_trained_and_nothing_else_is_told(run: Run) -> None:
+    auto, least = Settings(), fit.AUTO_LEAST
+    assert fit.unfrozen(auto, pretrained=True, count=least) == "auto"
+    assert fit.unfrozen(auto, pretrained=True, count=least - 1) == "none"
+    assert fit.unfrozen(auto, pretrained=False, count=9) == "all"
+    assert run.config["unfrozen"] == "none"
+    lines = readme._training(run)
+    assert "- trained: a linear probe, no fine-tuning" in lines
+    assert "- augmentation: none" in lines
+    assert not (run.folder / "augmentation.png").exists()
 
 
 def test_the_file_does_not_call_what_it_learnt_from_validation(run: Run) -> None:
