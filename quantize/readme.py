@@ -172,13 +172,20 @@ def _training(run: Run) -> list[str]:
     origin = (run.config.get("weights") or {}).get("weights", settings.get("weights"))
     trained = run.config.get("unfrozen", settings.get("unfreeze"))
     probed = trained == "none"
+    best, told = run.config.get("best") or {}, trained
+    if probed:
+        told = "a linear probe, no fine-tuning"
+    elif run.config.get("probe") and best.get("epoch") == 0:
+        told = f"{trained}, but validation kept the linear probe"
+    elif 0 < best.get("share", 1) < 1:  # weights that no epoch had
+        told = f"{trained}, kept {best['share']:.0%} of the way from the linear probe"
     varied = not probed or settings.get("teacher_views", 1) > 1
     unwanted_ones = len(unwanted.taught_with(run))
     facts = {
         "backbone": settings.get("backbone"),
         "started from": origin,
         "input": f"{run.recipe.width} x {run.recipe.height}, {run.recipe.resize}",
-        "trained": "a linear probe, no fine-tuning" if probed else trained,
+        "trained": told,
         "augmentation": settings.get("augment") if varied else "none",
         "taught not to want": plural(unwanted_ones, "photo") if unwanted_ones else "",
         "seed": settings.get("seed"),

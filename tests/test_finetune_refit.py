@@ -237,6 +237,16 @@ def test_what_is_trained_and_nothing_else_is_told(run: Run) -> None:
     assert "- trained: a linear probe, no fine-tuning" in lines
     assert "- augmentation: none" in lines
     assert not (run.folder / "augmentation.png").exists()
+    for best, told in (
+        ({"epoch": 0, "share": 1.0}, "auto, but validation kept the linear probe"),
+        (
+            {"epoch": 3, "share": 0.75},
+            "auto, kept 75% of the way from the linear probe",
+        ),
+        ({"epoch": 3, "share": 1.0}, "auto"),
+    ):
+        tuned = Run(run.folder, {**run.config, "unfrozen": "auto", "best": best})
+        assert f"- trained: {told}" in readme._training(tuned)
 
 
 def test_the_file_does_not_call_what_it_learnt_from_validation(run: Run) -> None:
