@@ -137,8 +137,8 @@ def _steps(args: argparse.Namespace) -> int:
 
     variants = recipes.variants(args.variants.split(","))  # refused before any work
     limits, effort = budget(args), Effort(tuple(args.threads))
-    unwanted.refuse_missing(args.negatives)
     if args.unknown:  # told before training, not after
+        unwanted.refuse_missing(args.negatives)
         taught = unwanted.digests(args.negatives) if args.negatives else ()
         refusal.find(args.unknown, {}, taught)
     console = Console(json=args.json)

@@ -100,12 +100,10 @@ def _convolved(conv: Any, norm: Any, x: Any) -> Any:
         x = tf.nn.depthwise_conv2d(x, kernel, (1, *conv.strides, 1), padding)
     else:
         kernel = tf.cast(conv.kernel * scale, numbers)
-        point = conv.kernel_size == conv.strides == (1, 1)
-        x = (
-            _pointwise(x, kernel)
-            if point
-            else tf.nn.conv2d(x, kernel, conv.strides, padding)
-        )
+        if conv.kernel_size == conv.strides == (1, 1):
+            x = _pointwise(x, kernel)
+        else:
+            x = tf.nn.conv2d(x, kernel, conv.strides, padding)
     return tf.nn.bias_add(x, offset)
 
 

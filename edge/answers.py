@@ -17,7 +17,6 @@ from functools import partial
 from itertools import chain, islice
 
 from edge.classifier import Classifier, Prediction
-from edge.counting import plural
 from edge.errors import EdgegraftError, PhotoError
 from edge.formats import Csv, Json, Text, header
 from edge.preprocess import load_pixels
@@ -81,6 +80,8 @@ def _format_by_ending(args: argparse.Namespace) -> None:
 
 def _remark(once: Once) -> None:
     if once.repeated:
+        from edge.counting import plural
+
         told = f"{plural(once.repeated, 'repeat')} left out: each photo has one answer"
         print(told, file=sys.stderr)
 

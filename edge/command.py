@@ -99,7 +99,9 @@ def _not_swallowed(found: sys.UnraisableHookArgs) -> None:
     from threading import Timer, main_thread
 
     again = main_thread().ident, signal.SIGINT  # a real signal wakes it from waiting
-    Timer(_MOMENT, signal.pthread_kill, again).start()
+    timer = Timer(_MOMENT, signal.pthread_kill, again)
+    timer.daemon = True  # the end of the program does not wait for it
+    timer.start()
 
 
 def run_command(

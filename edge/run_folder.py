@@ -82,10 +82,10 @@ def recommended(run: str) -> str | None:
 
 def going_on(run: str, verb: str = "finetune") -> str:
     """The command that goes on with an interrupted run; `verb` is finetune or build."""
-    above, name = os.path.split(os.path.abspath(run))
+    name, above = os.path.basename(os.path.abspath(run)), os.path.join(run, os.pardir)
     more = ""
-    if above != os.path.abspath(ARTIFACTS):
-        more = f" --artifacts {shlex.quote(os.path.dirname(os.path.normpath(run)))}"
+    if os.path.abspath(above) != os.path.abspath(ARTIFACTS):
+        more = f" --artifacts {shlex.quote(os.path.normpath(above))}"
     return f"edgegraft {verb} --run {shlex.quote(name)}{more} --resume"
 
 

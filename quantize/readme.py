@@ -167,27 +167,33 @@ def _data(run: Run) -> list[str]:
     ]
 
 
+def _trained(run: Run) -> tuple[str, bool]:
+    """What was trained, and whether any of it is in the files: not only a probe."""
+    unfrozen = run.config.get("unfrozen", run.config["settings"].get("unfreeze"))
+    best = run.config.get("best") or {}
+    if unfrozen == "none":
+        return "a linear probe, no fine-tuning", False
+    if run.config.get("probe") and best.get("epoch") == 0:
+        return f"{unfrozen}, but validation kept the linear probe", False
+    share = best.get("share", 1)
+    if share < 1:  # weights that no epoch had
+        return f"{unfrozen}, kept {share:.0%} of the way from the linear probe", True
+    return unfrozen, True
+
+
 def _training(run: Run) -> list[str]:
     settings = run.config["settings"]
     origin = (run.config.get("weights") or {}).get("weights", settings.get("weights"))
-    trained = run.config.get("unfrozen", settings.get("unfreeze"))
-    probed = trained == "none"
-    best, told = run.config.get("best") or {}, trained
-    if probed:
-        told = "a linear probe, no fine-tuning"
-    elif run.config.get("probe") and best.get("epoch") == 0:
-        told = f"{trained}, but validation kept the linear probe"
-    elif 0 < best.get("share", 1) < 1:  # weights that no epoch had
-        told = f"{trained}, kept {best['share']:.0%} of the way from the linear probe"
-    varied = not probed or settings.get("teacher_views", 1) > 1
-    unwanted_ones = len(unwanted.taught_with(run))
+    trained, fine = _trained(run)
+    varied = fine or settings.get("teacher_views", 1) > 1
+    negatives = len(unwanted.taught_with(run))
     facts = {
         "backbone": settings.get("backbone"),
         "started from": origin,
         "input": f"{run.recipe.width} x {run.recipe.height}, {run.recipe.resize}",
-        "trained": told,
+        "trained": trained,
         "augmentation": settings.get("augment") if varied else "none",
-        "taught not to want": plural(unwanted_ones, "photo") if unwanted_ones else "",
+        "taught not to want": plural(negatives, "photo") if negatives else "",
         "seed": settings.get("seed"),
         "made": run.config.get("created"),
         "versions": ", ".join(

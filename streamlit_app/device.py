@@ -43,7 +43,7 @@ def take(entry: ModelFile, pool: Pool) -> None:
         command = f"edgegraft edge pack {shlex.quote(str(entry.folder or path))}"
         command += f" -o {FOLDER}"
         if entry.folder and entry.variant != (best or USUAL[0]):
-            command += f" --variant {entry.variant}"
+            command += f" --variant {shlex.quote(entry.variant)}"
         st.caption(f"`{command}` writes the same folder.")
     else:
         labels = house.house().labels

@@ -130,3 +130,11 @@ def shown(app: Any) -> str:
     parts = [*app.html, *app.caption, *app.error, *app.warning, *app.info]
     parts += [*app.markdown, *app.code]
     return "\n".join(part.value for part in parts if "<style>" not in part.value)
+
+
+def write_foreign(folder: Path) -> tuple[Path, Path]:
+    """A model that holds no labels, and a file of names for its three."""
+    foreign, labels = folder / "foreign.tflite", folder / "my labels.txt"
+    foreign.write_bytes(network())
+    labels.write_text("rosso\nverde\nblu\n")
+    return foreign, labels

@@ -14,9 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from quantize.timing import Effort
+
 SIZE = 24
 LABELS = ("blue", "red")
 PER_LABEL = 20
+QUICK = Effort(threads=(1, 2), rounds=1, runs=2, seconds=0.02)
 
 
 def pixels(count: int, seed: int = 0, *, dim: float = 1.0) -> npt.NDArray[np.uint8]:

@@ -24,7 +24,18 @@ from edge.preprocess import InputRecipe, load_pixels
 from streamlit_app import house
 from streamlit_app.models import find_models
 from streamlit_app.pool import Shelf
-from tests.app_room import APP, INT8, ROOT, drop, page, photo, shown, write_run, zipped
+from tests.app_room import (
+    APP,
+    INT8,
+    ROOT,
+    drop,
+    page,
+    photo,
+    shown,
+    write_foreign,
+    write_run,
+    zipped,
+)
 from tests.edge_models import network
 
 
@@ -232,9 +243,7 @@ def test_a_bad_model_is_told_in_one_line(
 def test_labels_from_a_file_for_a_model_that_holds_none(
     monkeypatch: pytest.MonkeyPatch, artifacts: Path, tmp_path: Path
 ) -> None:
-    foreign, labels = tmp_path / "foreign.tflite", tmp_path / "labels.txt"
-    foreign.write_bytes(network())
-    labels.write_text("rosso\nverde\nblu\n")
+    foreign, labels = write_foreign(tmp_path)
     given = (foreign, "--labels", labels, "--artifacts", artifacts)
     app = page(monkeypatch, *given)
     drop(app, ("a.png", photo("red")))

@@ -17,8 +17,7 @@ from starlette.formparsers import MultiPartParser
 from edge.card import digest
 from streamlit_app.feedback import Feedback
 from streamlit_app.uploads import MOST_ZIP_BYTES
-from tests.app_room import drop, page, photo, shown, write_run, zipped
-from tests.edge_models import network
+from tests.app_room import drop, page, photo, shown, write_foreign, write_run, zipped
 
 COLOURS = {"r.png": photo("red"), "g.png": photo("lime"), "b.png": photo("blue")}
 DIM = photo((100, 100, 104))  # about a third for each label
@@ -208,9 +207,7 @@ def test_the_command_packs_the_file_that_is_shown(
 def test_a_file_without_labels_is_not_packed(
     monkeypatch: pytest.MonkeyPatch, artifacts: Path, tmp_path: Path
 ) -> None:
-    foreign, labels = tmp_path / "foreign.tflite", tmp_path / "my labels.txt"
-    foreign.write_bytes(network())
-    labels.write_text("rosso\nverde\nblu\n")
+    foreign, labels = write_foreign(tmp_path)
     app = page(monkeypatch, foreign, "--labels", labels, at="model.py")
     assert not app.exception
     told = shown(app)

@@ -13,6 +13,7 @@ import pytest
 
 from edge import cli, runtime, structure
 from edge.errors import ModelError, RuntimeMissing
+from edge.run_folder import going_on
 from tests.edge_models import network, photo, with_card
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -163,6 +164,22 @@ def test_unusable_paths(tmp_path: Path) -> None:
         runtime.open_interpreter(tmp_path / "none.tflite")
     with pytest.raises(ModelError, match=r"got a folder$"):
         runtime.open_interpreter(tmp_path)
+
+
+def test_the_command_that_goes_on_is_told_from_where_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "artifacts" / "first"
+    run.mkdir(parents=True)
+    for here, named, more in (
+        (tmp_path, "artifacts/first", ""),
+        (run.parent, "first", " --artifacts ."),
+        (run, ".", " --artifacts .."),
+        (Path("/"), f"{run}/", f" --artifacts {run.parent}"),
+    ):
+        monkeypatch.chdir(here)
+        told = f"edgegraft build --run first{more} --resume"
+        assert going_on(named, "build") == told
 
 
 def test_of_a_run_the_file_inside_is_named(

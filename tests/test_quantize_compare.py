@@ -16,14 +16,16 @@ from quantize import decide, metadata, readme, report, scoring, timing
 from quantize.cli import compare_main
 from quantize.compare import compare
 from quantize.export import export
-from quantize.timing import Effort
-from tests.quantize_room import colour_network, write_exported, write_photos, write_run
+from tests.quantize_room import (
+    QUICK,
+    colour_network,
+    write_exported,
+    write_photos,
+    write_run,
+)
 
 pytest.importorskip("tensorflow", reason="needs the extra 'train'")
 pytest.importorskip("matplotlib", reason="needs the extra 'train'")
-
-
-QUICK = Effort(threads=(1, 2), rounds=1, runs=2, seconds=0.02)
 
 
 # -- real files ---------------------------------------------------------------------

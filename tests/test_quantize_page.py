@@ -15,11 +15,10 @@ from quantize.chart import NARROW, WIDE, draw
 from quantize.compare import compare
 from quantize.decide import Budget
 from quantize.export import export
-from quantize.timing import Effort, Setting, Timing
-from tests.quantize_room import LABELS, colour_network, write_photos, write_run
+from quantize.timing import Setting, Timing
+from tests.quantize_room import LABELS, QUICK, colour_network, write_photos, write_run
 
 pytest.importorskip("tensorflow", reason="needs the extra 'train'")
-QUICK = Effort(threads=(1, 2), rounds=1, runs=2, seconds=0.02)
 
 LAYERS = {
     "rung": "int8",

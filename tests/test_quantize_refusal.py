@@ -18,14 +18,11 @@ from finetune.run import Run
 from quantize import metadata, refusal, report, scoring
 from quantize.cli import compare_main
 from quantize.compare import compare
-from quantize.timing import Effort
 from tests import edge_models
-from tests.quantize_room import LABELS, write_exported
+from tests.quantize_room import LABELS, QUICK, write_exported
 
 pytest.importorskip("tensorflow", reason="needs the extra 'train'")
 pytest.importorskip("matplotlib", reason="needs the extra 'train'")
-
-QUICK = Effort(threads=(1, 2), rounds=1, runs=2, seconds=0.02)
 
 
 @pytest.fixture(scope="module")
