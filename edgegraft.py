@@ -49,7 +49,7 @@ VERBS = {
     "finetune": ("finetune.cli", "main"),
     "quantize": ("quantize.cli", "main"),
     "compare": ("quantize.cli", "compare_main"),
-    "robustness": ("finetune.robustness_verb", "main"),
+    "robustness": ("finetune.robustness_cli", "main"),
     "edge": ("edge.cli", "main"),
     "app": ("streamlit_app.cli", "main"),
 }
@@ -86,7 +86,7 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
 
 def _draw_sample(args: argparse.Namespace, console: Any) -> list[Path]:
     """Make the built-in set the input; the two pictures to try at the end."""
-    from data.sample import write_sample
+    from data.sample.sample import write_sample
 
     console.stage("no photos given: drawing the sample set of cats and dogs")
     sample = write_sample(args.artifacts / "sample", count=SAMPLE_COUNT)
@@ -126,21 +126,23 @@ def _build(args: argparse.Namespace) -> int:
 
 def _steps(args: argparse.Namespace) -> int:
     """Photos decoded once, the network in memory from the first step to the last."""
-    from finetune import unwanted
+    from finetune import negatives
     from finetune.cli import train
     from finetune.console import Console
-    from quantize import recipes, refusal, report
+    from quantize import recipes
     from quantize.cli import budget
-    from quantize.compare import compare
+    from quantize.comparison import unknown
+    from quantize.comparison.compare import compare
+    from quantize.comparison.timing import Effort
     from quantize.export import EXIT_REJECTED, export
-    from quantize.timing import Effort
+    from quantize.reporting import text
 
     variants = recipes.variants(args.variants.split(","))  # refused before any work
     limits, effort = budget(args), Effort(tuple(args.threads))
     if args.unknown:  # told before training, not after
-        unwanted.refuse_missing(args.negatives)
-        taught = unwanted.digests(args.negatives) if args.negatives else ()
-        refusal.find(args.unknown, {}, taught)
+        negatives.refuse_missing(args.negatives)
+        taught = negatives.digests(args.negatives) if args.negatives else ()
+        unknown.find(args.unknown, {}, taught)
     console = Console(json=args.json)
     pictures = []
     if args.photos is None and not args.resume:
@@ -175,7 +177,7 @@ def _steps(args: argparse.Namespace) -> int:
         json.dump({"run": str(run.folder), **comparison.to_dict()}, sys.stdout)
         print()
     else:
-        for line in ("", *report.table(comparison), ""):
+        for line in ("", *text.table(comparison), ""):
             console.say(line)
     shipped = [result for result in results.values() if not result.rejected]
     if shipped:

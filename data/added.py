@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from data import copies
+from data.audit import copies
 from data.batches import Pixels
-from data.folder import Photo, PhotoFolder, clean_label
+from data.photos import Photo, PhotoFolder, clean_label
+from data.scan import Walk, shown
 from data.split import Row, Split
-from data.walk import Walk, shown
 from edge.errors import EdgegraftError
 
 

@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
-from data.walk import LITTER, Walk, shown
+from data.scan import LITTER, Walk, shown
 from edge.errors import EdgegraftError
 from edge.preprocess import PHOTO_SUFFIXES
 

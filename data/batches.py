@@ -23,13 +23,13 @@ import numpy as np
 import numpy.typing as npt
 
 from data.archive import cache_folder
+from data.audit.fact_store import Looks
+from data.audit.memory import Memory
 from data.cache import PixelCache
-from data.folder import Photo
-from data.looks import Looks
-from data.memory import Memory
+from data.photos import Photo
 from data.reading import read
+from data.scan import shown
 from data.store import make_store
-from data.walk import shown
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe
 

@@ -5,7 +5,7 @@ and looks unlike the last ones kept. All frames of one session share a group, wh
 `captured.csv` beside the label folders records: give that list to `data split` or
 `build`, and a session stays on one side of the split. No file is ever replaced.
 
-It does not know labels beyond the one it is given, nor cameras (`edge.frames`).
+It does not know labels beyond the one it is given, nor cameras (`edge.camera.sources`).
 """
 
 import csv
@@ -24,15 +24,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from data import alike
-from data.checks import BLURRED
-from data.folder import clean_label
-from data.look import look_at
+from data.audit import near_duplicates as alike
+from data.audit.checks import BLURRED
+from data.audit.facts import look_at
+from data.audit.thumbnails import SIDE
 from data.parts import PARTS
-from data.thumbs import SIDE
-from data.walk import shown
+from data.photos import clean_label
+from data.scan import shown
+from edge.camera.sources import Source
 from edge.errors import EdgegraftError
-from edge.frames import Source
 
 LIST = "captured.csv"
 COLUMNS = ("path", "label", "group")

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data.folder import Photo, PhotoFolder, clean_label, refuse_too_few, refuse_twins
 from data.parts import PART_NAMES, PARTS
-from data.walk import shown
+from data.photos import Photo, PhotoFolder, clean_label, refuse_too_few, refuse_twins
+from data.scan import shown
 from edge.errors import EdgegraftError
 
 SUFFIXES = (".csv", ".jsonl", ".ndjson")

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.walk import Walk, shown
+from data.scan import Walk, shown
 from edge.errors import EdgegraftError
 
 if TYPE_CHECKING:
-    from data.folder import Photo
+    from data.photos import Photo
 
 PARTS = ("train", "val", "test")
 PART_NAMES: Mapping[str, str] = {

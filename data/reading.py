@@ -27,14 +27,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from data.look import LOOKED_AT, Look, header, look_at
+from data.audit.facts import LOOKED_AT, Look, header, look_at
 from edge.errors import EdgegraftError, PhotoError
 from edge.preprocess import InputRecipe, fit, load_pixels, open_photo
 from edge.runtime import cores
 
 if TYPE_CHECKING:
+    from data.audit.memory import Memory
     from data.cache import PixelCache
-    from data.memory import Memory
 
 MAX_BYTES = 1 << 30  # beyond what edge's limit of pixels takes uncompressed, 16 bits
 LARGE_PIXELS = 24_000_000  # about 100 MB while it is decoded

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.folder import PhotoFolder, scan
-from data.report import Exclusion, read_exclusion
-from data.walk import shown
-from edge.counting import plural
+from data.audit.report import Exclusion, read_exclusion
+from data.photos import PhotoFolder, scan
+from data.scan import shown
+from edge.text import plural
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def choose(
 ) -> Source:
     """Scan `photos` and leave out what `exclude_from`, an audit.csv, marks.
 
-    EdgegraftError as `data.folder.scan` and `data.report.read_exclusion`.
+    EdgegraftError as `data.photos.scan` and `data.audit.report.read_exclusion`.
     """
     folder = scan(photos, follow_links=follow_links, few=few)
     if exclude_from is None:

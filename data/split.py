@@ -24,10 +24,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from data.alike import clusters
-from data.folder import Photo
+from data.audit.near_duplicates import clusters
 from data.parts import PARTS, parts_to_make, shortages
-from data.walk import shown
+from data.photos import Photo
+from data.scan import shown
 from edge.errors import EdgegraftError
 
 COLUMNS = ("path", "label", "split", "sha256")

@@ -19,7 +19,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from data.walk import shown
+from data.scan import shown
 from edge.errors import EdgegraftError
 
 Rows = npt.NDArray[np.uint8]

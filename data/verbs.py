@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 from edge.errors import EdgegraftError
 
 if TYPE_CHECKING:
-    from data.audit import Audit
-    from data.folder import PhotoFolder
+    from data.audit.audit import Audit
+    from data.photos import PhotoFolder
     from data.source import Source
     from data.split import Split
 
 
 def audit_photos(args: argparse.Namespace) -> int:
-    from data.report import refuse, write
-    from data.walk import shown
+    from data.audit.report import refuse, write
+    from data.scan import shown
 
     if args.output is not None:
         refuse(args.output, args.overwrite)  # before minutes of reading
@@ -51,9 +51,9 @@ def audit_photos(args: argparse.Namespace) -> int:
 
 def _audited(folder: "PhotoFolder", args: argparse.Namespace) -> "Audit":
     from data.archive import cache_folder
-    from data.audit import audit
-    from data.memory import Memory
-    from data.walk import shown
+    from data.audit.audit import audit
+    from data.audit.memory import Memory
+    from data.scan import shown
 
     progress = _progress("reading photos")
     if args.no_memory:
@@ -74,9 +74,9 @@ def _chosen(args: argparse.Namespace, *, few: bool = False) -> "Source":
 
 
 def split_photos(args: argparse.Namespace) -> int:
+    from data.scan import shown
     from data.split import Split, make_folds, make_split, refuse_existing
-    from data.walk import shown
-    from edge.counting import plural
+    from edge.text import plural
 
     if args.folds is not None and args.keep is not None:
         raise EdgegraftError("split: expected --folds or --keep, got both")
@@ -146,8 +146,8 @@ def _print_counts(split: "Split") -> None:
 
 
 def draw_sample(args: argparse.Namespace) -> int:
-    from data.sample import write_sample
-    from data.walk import shown
+    from data.sample.sample import write_sample
+    from data.scan import shown
 
     classes = args.classes.split(",")
     if args.faults:
@@ -176,7 +176,7 @@ def capture_photos(args: argparse.Namespace) -> int:
         frames_on_key,
         what_next,
     )
-    from edge.frames import find
+    from edge.camera.sources import find
 
     def told(session: Session, what: str) -> None:
         print(f"{what}: {session.kept:,} of {session.label}", flush=True)
@@ -206,8 +206,8 @@ def capture_photos(args: argparse.Namespace) -> int:
 
 
 def _faulty(args: argparse.Namespace, classes: list[str]) -> int:
-    from data.faults import TRUTH, write_faulty
-    from data.walk import shown
+    from data.sample.faults import TRUTH, write_faulty
+    from data.scan import shown
 
     found = write_faulty(
         args.folder,

@@ -3,7 +3,7 @@
 A card lies as ``card.json`` in the zip that TFLite Metadata appends to the file.
 `read_card` returns it, or None for a file without one.
 
-It does not know: how a card is written into a file (quantize/metadata.py), or
+It does not know: how a card is written into a file (quantize/tflite/metadata.py), or
 whether what it says is true.
 """
 

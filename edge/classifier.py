@@ -73,9 +73,11 @@ class Classifier:
         if self.card is not None:
             check_digest(content, self.card, self._where)
         if self.card is None or self.card.model_sha256 is None:
-            from edge import trial  # starts a process: only for files from elsewhere
+            from edge import (
+                subprocess_run,  # starts a process: only for files from elsewhere
+            )
 
-            trial.survive(content, runtime=runtime, where=self._where)
+            subprocess_run.survive(content, runtime=runtime, where=self._where)
         self.runtime, self._interpreter = runtimes.open_interpreter(
             content,
             runtime=runtime,

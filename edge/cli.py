@@ -14,9 +14,9 @@ from importlib import import_module
 from edge.command import Parser, guard
 
 _MODULES = {
-    "bench": "edge.bench_verb",
-    "camera": "edge.camera",
-    "evaluate": "edge.evaluate_verb",
+    "bench": "edge.bench.cli",
+    "camera": "edge.camera.cli",
+    "evaluate": "edge.evaluate_cli",
     "pack": "edge.pack",
 }
 RUNTIMES = ("auto", "litert", "tflite-runtime", "tf.lite")
@@ -37,12 +37,12 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m edge") -> int
 
 def _run(args: argparse.Namespace) -> int:
     if args.verb == "classify":
-        from edge.answers import classify
+        from edge.classify.cli import classify
 
         return classify(args)
     if args.verb in _MODULES:
         return int(import_module(_MODULES[args.verb]).run(args))
-    from edge import verbs
+    from edge import info as verbs
 
     return int(getattr(verbs, args.verb)(args))
 
@@ -160,7 +160,7 @@ def _add_evaluate(verb: argparse.ArgumentParser) -> None:
 
 
 def _add_camera(verb: argparse.ArgumentParser) -> None:
-    from edge.camera import add_options
+    from edge.camera.cli import add_options
 
     add_options(verb)
     _add_running(verb)

@@ -18,7 +18,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from edge import structure
+from edge import tflite_check
 from edge.errors import ModelError, RuntimeMissing
 
 NAMES = ("litert", "tflite-runtime", "tf.lite")
@@ -74,7 +74,7 @@ def too_many(threads: int) -> str | None:
     """
     if threads <= cores():
         return None
-    from edge.counting import plural
+    from edge.text import plural
 
     return (
         f"--threads {threads} on {plural(cores(), 'core')}: more threads than cores "
@@ -200,7 +200,7 @@ def _delegate(module: Any, text: str) -> Any:
 def read_model(model: str | os.PathLike[str] | bytes, where: str = "model") -> bytes:
     """The bytes of a model, checked to be a whole TFLite file."""
     if isinstance(model, bytes):
-        structure.check(model, where)
+        tflite_check.check(model, where)
         return model
     where = os.fspath(model)
     try:
@@ -216,7 +216,7 @@ def read_model(model: str | os.PathLike[str] | bytes, where: str = "model") -> b
         raise ModelError(f"{where}: no such model file") from None
     except OSError as error:
         raise ModelError(f"{where}: {error.strerror or error}") from None
-    structure.check(content, where)
+    tflite_check.check(content, where)
     return content
 
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edge.errors import EdgegraftError
+from finetune.distributed import Workers
 from finetune.run import RUN_FILE
 from finetune.settings import Settings
-from finetune.workers import Workers
 
 _RESUMED = (RUN_FILE, "split.csv", "excluded.csv")  # what a resumed run starts from
 

@@ -20,9 +20,9 @@ from typing import Any
 
 from edge.errors import EdgegraftError
 from finetune.defaults import defaults
+from finetune.distributed import VARIABLE
 from finetune.options import add_options
 from finetune.settings import Settings
-from finetune.workers import VARIABLE
 
 FINETUNE = (
     "Train a network on labelled photos: the training alone. It leaves a run, a folder "
@@ -93,7 +93,7 @@ def _refuse_settings(args: argparse.Namespace) -> None:
 def train(args: argparse.Namespace, console: Any) -> Any:
     """Run the job that the options ask for: (run, prepared photos, network).
 
-    The network is None on a worker that only helps the chief (`finetune.workers`).
+    The network is None on a worker that only helps the chief (`finetune.distributed`).
     """
     from finetune.job import finetune
 

@@ -21,15 +21,18 @@ from backbones.keras import preload
 from data import batches
 from data.source import choose
 from edge.errors import EdgegraftError
-from finetune import augmented, chief, distill, doubtful, learning, unwanted
-from finetune.certainty import calibrated
+from finetune import chief, label_issues, negatives
 from finetune.console import Console
-from finetune.finished import Finished, reported, taught
-from finetune.fit import build, fit, unfrozen
+from finetune.distill import lesson as distill
+from finetune.distributed import ALONE, Workers, join, on_all_gpus
+from finetune.evaluate import Finished, reported, taught
+from finetune.figures import augmentation
+from finetune.head import learning_curve
+from finetune.head.calibration import calibrated
+from finetune.loop.fit import build, fit, unfrozen
 from finetune.prepared import PARTS, Prepared, describe, prepare, write_unreadable
 from finetune.run import Run
 from finetune.settings import Settings
-from finetune.workers import ALONE, Workers, join, on_all_gpus
 
 Floats = npt.NDArray[np.float32]
 
@@ -60,7 +63,7 @@ def train(
     count, pretrained = len(learnt["train"]), origin.path is not None
     probed = unfrozen(settings, pretrained=pretrained, count=count) == "none"
     if settings.teacher_views > 1 or not probed:  # else no photo is varied
-        augmented.draw(
+        augmentation.draw(
             run.folder / "augmentation.png",
             parts["train"],
             labels,
@@ -73,9 +76,9 @@ def train(
         count, judged = len(parts["train"]), len(parts["val"])
         own = np.concatenate([found[:count], found[-judged:]])  # of labelled photos
         seen.append(own)
-        learning.record(run, own, parts["train"], parts["val"], console)
+        learning_curve.record(run, own, parts["train"], parts["val"], console)
         photos = [*prepared.split.part("train"), *prepared.split.part("val")]
-        doubtful.by_cross_validation(
+        label_issues.by_cross_validation(
             run, prepared.pixels, photos, own, prepared.together, console
         )
 
@@ -100,7 +103,7 @@ def train(
     run.update(calibration=calibrated(finished, prepared.together))
     val = reported(finished, trainer.history, trainer.best, taught(finished))
     if origin.path is None:
-        doubtful.by_validation(
+        label_issues.by_validation(
             run, prepared.pixels, prepared.split.part("val"), val.probabilities, console
         )
     run.save_model(model)
@@ -181,7 +184,7 @@ def _finetune(
         raise EdgegraftError("expected a folder of photos, got none")
     else:
         Run.refuse_taken(folder, overwrite=options.overwrite)
-    unwanted.refuse_missing(settings.negatives)
+    negatives.refuse_missing(settings.negatives)
     record = registry.get(settings.backbone)
     if add is not None:  # two folders are told from one root, however they were typed
         photos, add = photos.resolve(), add.resolve()

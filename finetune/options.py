@@ -10,8 +10,8 @@ from pathlib import Path
 
 from edge.run_folder import ARTIFACTS
 from finetune.defaults import FROM_SCRATCH, LARGE_RATE, SMALL, SMALL_RATE
-from finetune.examples import BALANCES
-from finetune.precision import PRECISIONS
+from finetune.loop.examples import BALANCES
+from finetune.loop.precision import PRECISIONS
 from finetune.settings import FAMILIARITY, Settings
 
 

@@ -18,13 +18,13 @@ import numpy as np
 from data import added as additions
 from data import batches
 from data.added import Added
-from data.audit import Audit
-from data.folder import Photo, PhotoFolder
+from data.audit.audit import Audit
+from data.photos import Photo, PhotoFolder
 from data.source import Source
 from data.split import Split, make_split
 from edge.errors import EdgegraftError
 from finetune.console import Console
-from finetune.examples import Examples, class_weights
+from finetune.loop.examples import Examples, class_weights
 from finetune.run import Run, write_atomic
 from finetune.settings import Settings
 

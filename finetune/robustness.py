@@ -28,7 +28,7 @@ from edge.preprocess import Source, load_pixels, open_photo
 from edge.quiet import without_chatter
 from finetune import originals
 from finetune.console import Console
-from finetune.report import INK, MUTED, VAL, new_figure, percent, plain, save
+from finetune.figures.training import INK, MUTED, VAL, new_figure, percent, plain, save
 from finetune.run import Run
 
 PHOTOS = 200  # of the test part, as many of each label as can be

@@ -29,7 +29,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from data.folder import Photo
+from data.photos import Photo
 from data.split import Split
 from edge import run_folder
 from edge.errors import EdgegraftError
@@ -211,7 +211,7 @@ class Run:
 
     @property
     def refitted(self) -> bool:
-        """Whether the head learnt from the validation part, too (`finetune.refit`)."""
+        """Whether the head is cross-fit on validation photos (`head.cross_fit`)."""
         return bool((self.config.get("calibration") or {}).get("refit"))
 
     @property

@@ -13,8 +13,8 @@ from typing import Any
 from data.augment import preset
 from edge.errors import EdgegraftError
 from edge.preprocess import FILTERS, RESIZES, InputRecipe
-from finetune.examples import BALANCES
-from finetune.precision import PRECISIONS
+from finetune.loop.examples import BALANCES
+from finetune.loop.precision import PRECISIONS
 
 FAMILIARITY = ("prototypes", "none")
 UNFREEZE = ("auto", "none", "top", "all")  # or a number of layers
@@ -35,7 +35,7 @@ class Settings:
     photo unlike the training photos is told. negatives: a folder of examples of what is
     not wanted. teacher: a run folder or `.tflite` whose soft answers are learnt;
     unlabelled: a folder of photos that it answers, too; teacher_*: see
-    `finetune.distill` and `finetune.hints`.
+    `finetune.distill.lesson` and `finetune.distill.hints`.
     """
 
     backbone: str = "mobilenet_v2_0.35"

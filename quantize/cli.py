@@ -17,7 +17,7 @@ from edge.errors import EdgegraftError
 
 if TYPE_CHECKING:
     from finetune.run import Run
-    from quantize.decide import Budget
+    from quantize.comparison.choose import Budget
 
 QUANTIZE = "Export a run's network as verified TFLite files."
 CHECK = "Say which targets take model files, and what stands in the way of others."
@@ -26,10 +26,10 @@ COMPARE = "Measure model files on a run's test photos and this machine; name the
 
 def add_export_options(parser: argparse.ArgumentParser) -> None:
     """The options of an export; `build` has them too."""
-    from quantize.calibration import COUNT
+    from quantize.conversion.calibration import COUNT
     from quantize.export import MAX_DROP
     from quantize.recipes import VARIANTS
-    from quantize.targets import GENERIC, TARGETS
+    from quantize.tflite.targets import GENERIC, TARGETS
 
     add = parser.add_argument
     add(
@@ -106,7 +106,7 @@ def add_budget_options(parser: argparse.ArgumentParser) -> None:
 
 def budget(args: argparse.Namespace) -> Budget:
     """The budget of the options; EdgegraftError for one that nothing can meet."""
-    from quantize.decide import Budget
+    from quantize.comparison.choose import Budget
 
     return Budget(args.budget_ms, args.budget_mb)
 
@@ -170,7 +170,7 @@ def run(args: argparse.Namespace) -> int:
 
 def add_check_parser(parser: argparse.ArgumentParser) -> None:
     """`python -m quantize check`."""
-    from quantize.targets import TARGETS
+    from quantize.tflite.targets import TARGETS
 
     parser.add_argument(
         "models", nargs="+", type=Path, metavar="MODEL", help="a .tflite file"
@@ -182,7 +182,7 @@ def add_check_parser(parser: argparse.ArgumentParser) -> None:
 def run_check(args: argparse.Namespace) -> int:
     """One line a file and target; 3 when a target that was asked for refuses one."""
     from edge.runtime import read_model
-    from quantize import flatbuffer, metadata, targets
+    from quantize.tflite import flatbuffer, metadata, targets
 
     names = [args.target] if args.target else list(targets.TARGETS)
     found: dict[str, dict[str, Any]] = {}
@@ -206,7 +206,7 @@ def run_check(args: argparse.Namespace) -> int:
 
 def add_compare_parser(parser: argparse.ArgumentParser) -> None:
     """`edgegraft compare`."""
-    from quantize.timing import ROUNDS, RUNS, SECONDS
+    from quantize.comparison.timing import ROUNDS, RUNS, SECONDS
 
     parser.add_argument(
         "things",
@@ -260,10 +260,10 @@ def run_compare(args: argparse.Namespace) -> int:
 
     extra.refuse_missing("compare")
 
-    from quantize import report
-    from quantize.compare import compare
+    from quantize.comparison.compare import compare
+    from quantize.comparison.timing import Effort
     from quantize.export import EXIT_REJECTED
-    from quantize.timing import Effort
+    from quantize.reporting import text
 
     console = Console(json=args.json)
     effort = Effort(tuple(args.threads), args.rounds, args.runs, args.seconds)
@@ -289,7 +289,7 @@ def run_compare(args: argparse.Namespace) -> int:
         json.dump(comparison.to_dict(), sys.stdout)
         print()
     else:
-        for line in ("", *report.table(comparison)):
+        for line in ("", *text.table(comparison)):
             console.say(line)
         chosen = comparison.choice
         console.say(

@@ -23,20 +23,13 @@ from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation
 from finetune.console import Console
 from finetune.run import Run, write_atomic
-from quantize import (
-    calibration,
-    elsewhere,
-    flatbuffer,
-    ladder,
-    layer_report,
-    metadata,
-    recipes,
-    scoring,
-    targets,
-)
-from quantize.layer_report import LayerReport
-from quantize.maker import PLAIN, Candidate, Made, Maker, covering
-from quantize.verify import Facts
+from quantize import recipes
+from quantize.conversion import calibration, scoring
+from quantize.conversion.builder import PLAIN, Candidate, Made, Maker, covering
+from quantize.recovery import ladder, layer_report
+from quantize.recovery.layer_report import LayerReport
+from quantize.tflite import flatbuffer, metadata, old_runtime, targets
+from quantize.tflite.verify import Facts
 
 MAX_DROP = 0.01  # of accuracy on the validation part
 EXIT_REJECTED = 3
@@ -109,7 +102,7 @@ def export(
     """
     wanted = recipes.variants(variants)
     targets.target(target)
-    old = elsewhere.find(old_python)
+    old = old_runtime.find(old_python)
     if not 0 <= max_drop <= 1:
         raise EdgegraftError(
             f"expected --max-drop from 0 to 100 points, got {100 * max_drop:g}"

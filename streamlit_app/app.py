@@ -15,24 +15,24 @@ import streamlit as st
 from edge.card import ModelCard
 from edge.errors import EdgegraftError
 from edge.run_folder import recommended
-from streamlit_app import house, look
-from streamlit_app.ask import MOST_LABELS
+from streamlit_app import session, style
+from streamlit_app.answer import MOST_LABELS
+from streamlit_app.model_pool import Pool
 from streamlit_app.models import ModelFile, chosen
-from streamlit_app.pool import Pool
 
 # Without one of our own, the page's symbol would be asked of a server elsewhere.
 ICON = Path(__file__).with_name("drawn") / "icon.png"
 PAGES = (
-    ("classify.py", "Classify", "image_search"),
-    ("batch.py", "Batch", "photo_library"),
-    ("compare.py", "Compare", "compare_arrows"),
-    ("model.py", "Model", "description"),
-    ("review.py", "Review", "rate_review"),
+    ("views/classify.py", "Classify", "image_search"),
+    ("views/batch.py", "Batch", "photo_library"),
+    ("views/compare.py", "Compare", "compare_arrows"),
+    ("views/model.py", "Model", "description"),
+    ("views/review.py", "Review", "rate_review"),
 )
 
 
 def main() -> None:
-    house.begin()
+    session.begin()
     st.set_page_config(page_title="edgegraft", page_icon=ICON, layout="wide")
     page = st.navigation(
         [
@@ -47,8 +47,8 @@ def main() -> None:
         ],
         position="top",
     )
-    look.style(page.title)
-    home = house.house()
+    style.style(page.title)
+    home = session.house()
     models = home.models()
     if not models:
         welcome(str(home.artifacts))
@@ -65,7 +65,7 @@ def choose(models: list[ModelFile]) -> ModelFile:
         asked = st.query_params
         first = chosen(models, asked.get("run"), asked.get("variant"))
         if asked.get("run") not in (None, first.run):
-            st.warning(f"There is no run **{look.plain(str(asked['run']))}** here.")
+            st.warning(f"There is no run **{style.plain(str(asked['run']))}** here.")
         st.session_state["run"] = first.run
         st.session_state[f"variant {first.run}"] = first.variant
     runs = list(dict.fromkeys(entry.run for entry in models))
@@ -95,7 +95,7 @@ def choose(models: list[ModelFile]) -> ModelFile:
 def settings(entry: ModelFile) -> None:
     """How sure is sure, how many labels, and the chosen file's facts."""
     try:
-        pool = house.shelf().pool(entry.path, entry.stamp)
+        pool = session.shelf().pool(entry.path, entry.stamp)
     except EdgegraftError:
         return  # the page says what is wrong with it
     labels = len(pool.facts.labels)
@@ -114,7 +114,7 @@ def settings(entry: ModelFile) -> None:
         wanted = st.session_state.get("top_k", 3)
         st.session_state["top_k"] = min(max(int(wanted), 1), most)
         st.slider("Labels to show", 1, most, key="top_k")
-    look.facts(facts(pool))
+    style.facts(facts(pool))
 
 
 def facts(pool: Pool) -> list[tuple[str, str]]:
@@ -146,9 +146,9 @@ def measured(card: ModelCard | None) -> list[tuple[str, str]]:
     for part, figures in parts:
         if not isinstance(figures, dict) or "accuracy" not in figures:
             continue
-        text = look.percent(figures["accuracy"])
+        text = style.percent(figures["accuracy"])
         if interval := figures.get("interval"):
-            text += f" ({look.percent(interval[0])} to {look.percent(interval[1])})"
+            text += f" ({style.percent(interval[0])} to {style.percent(interval[1])})"
         if figures.get("photos"):
             text += f", {figures['photos']:,} photos"
         told.append((part.removeprefix("photos it "), text))
@@ -157,7 +157,7 @@ def measured(card: ModelCard | None) -> list[tuple[str, str]]:
 
 def welcome(artifacts: str) -> None:
     """The empty state: the one command that makes a run."""
-    look.html(
+    style.html(
         "<h2>No model yet</h2>"
         '<p class="eg-soft">A run with its exported files will be listed here as soon '
         "as there is one.</p>"

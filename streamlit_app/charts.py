@@ -14,8 +14,8 @@ from typing import Any
 
 import streamlit as st
 
-from streamlit_app.look import ACCENT, AMBER, GREY, SERIES
 from streamlit_app.runs import Record, Run, front
+from streamlit_app.style import ACCENT, AMBER, GREY, SERIES
 
 Values = list[dict[str, Any]]
 ROOM = 1.15  # times a file's latency that the axis goes on beyond it, for its name

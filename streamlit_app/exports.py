@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from edge.classifier import Prediction
-from streamlit_app.ask import Row
-from streamlit_app.pool import Pool
+from streamlit_app.answer import Row
+from streamlit_app.model_pool import Pool
 from streamlit_app.uploads import MEGABYTE, Photo
 
 Done = Sequence[tuple[Photo, Row]]

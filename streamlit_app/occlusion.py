@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.preprocess import Pixels
-from streamlit_app.pool import Pool
+from streamlit_app.model_pool import Pool
 
 SECONDS = 1.2
 FULL = 0.1  # of probability: a fall that is shown in the strongest colour

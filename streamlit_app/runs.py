@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.counting import plural
+from edge.text import plural
 
 Record = dict[str, Any]
 MOST_BYTES = 64 << 20  # of a run's JSON file

@@ -23,8 +23,8 @@ import numpy as np
 from backbones.keras import keras
 from edge.card import ModelCard
 from edge.preprocess import InputRecipe
-from quantize.convert import convert
-from quantize.metadata import embed
+from quantize.conversion.convert import convert
+from quantize.tflite.metadata import embed
 
 k = keras()
 image = k.Input((224, 224, 3), name="image")

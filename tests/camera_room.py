@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from edge.frames import Picture, SourceError
-from edge.newest import Newest
+from edge.camera.latest_frame import Newest
+from edge.camera.sources import Picture, SourceError
 
 COLOURS = {"red": (200, 0, 0), "green": (0, 200, 0), "blue": (0, 0, 200)}
 LOST, HANG = "lost", "hang"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data.folder import Photo
+from data.photos import Photo
 from data.split import Split
 
 FOLDER = Path("photos")

@@ -12,11 +12,11 @@ from backbones import custom_cnn, network, registry
 from backbones.keras import seed_everything
 from finetune import job
 from finetune.console import Console
-from finetune.examples import Examples
+from finetune.loop.examples import Examples
+from finetune.loop.schedule import set_trainable
+from finetune.loop.trainer import Trainer
 from finetune.run import Run
-from finetune.schedule import set_trainable
 from finetune.settings import Settings
-from finetune.train import Trainer
 
 LABELS = ("blue", "red")
 SIZE = 16

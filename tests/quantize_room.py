@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from quantize.timing import Effort
+from quantize.comparison.timing import Effort
 
 SIZE = 24
 LABELS = ("blue", "red")
@@ -82,7 +82,7 @@ def write_photos(folder: Path, per_label: int = PER_LABEL) -> Path:
 def write_run(folder: Path, photos: Path, network: Any) -> Any:
     """A finished run, as finetune leaves it, holding `network`."""
     from data import batches
-    from data.folder import scan
+    from data.photos import scan
     from data.split import make_split
     from finetune.run import Run
     from finetune.settings import Settings

@@ -21,9 +21,9 @@ from PIL import Image
 pytest.importorskip("streamlit", reason="the page needs streamlit")
 
 from edge.preprocess import InputRecipe, load_pixels
-from streamlit_app import house
+from streamlit_app import session
+from streamlit_app.model_pool import Shelf
 from streamlit_app.models import find_models
-from streamlit_app.pool import Shelf
 from tests.app_room import (
     APP,
     INT8,
@@ -173,7 +173,7 @@ def test_many_photos_come_in_pages_and_stay_on_the_next_page(
     app.number_input[0].set_value(2).run()
     assert len(headlines(app)) == 1
     assert "12.png" in shown(app)
-    app.switch_page("batch.py").run()
+    app.switch_page("views/batch.py").run()
     assert "13 photos" in shown(app)
     assert "13 from before" in shown(app)
 
@@ -252,7 +252,7 @@ def test_labels_from_a_file_for_a_model_that_holds_none(
     app.selectbox(key="run").set_value("pets").run()
     assert "<h2>red <b>" in shown(app)  # what a file holds goes before
     labels.write_text("rosso\nverde\n")
-    monkeypatch.setattr(house, "shelf", lambda: Shelf(labels))
+    monkeypatch.setattr(session, "shelf", lambda: Shelf(labels))
     app = page(monkeypatch, *given)
     assert "expected 3 labels, got 2 from" in app.error[0].value
 
@@ -285,7 +285,8 @@ sys.meta_path.insert(0, Refuse())
 from streamlit.testing.v1 import AppTest
 sys.argv = ["app.py", "--artifacts", {artifacts!r}]
 app = AppTest.from_file({app!r}, default_timeout=60).run()
-for page in ("classify.py", "batch.py", "compare.py", "model.py", "review.py"):
+for page in ("classify", "batch", "compare", "model", "review"):
+    page = f"views/{{page}}.py"
     app.switch_page(page).run()
     assert not app.exception, (page, app.exception)
     assert not app.error, (page, app.error)

@@ -32,7 +32,7 @@ def artifacts(tmp_path: Path) -> Path:
 def test_a_batch_is_counted_listed_and_filtered(
     monkeypatch: pytest.MonkeyPatch, artifacts: Path
 ) -> None:
-    app = page(monkeypatch, "--artifacts", artifacts, at="batch.py")
+    app = page(monkeypatch, "--artifacts", artifacts, at="views/batch.py")
     assert "Drop some hundred photos" in shown(app)
     names = [f"{n}.png" for n in range(20)]
     files = {name.replace(".", "__"): COLOURS["r.png"] for name in names}
@@ -64,7 +64,7 @@ def test_a_zip_of_too_many_files_is_refused_and_the_photo_beside_it_answered(
     monkeypatch: pytest.MonkeyPatch, artifacts: Path
 ) -> None:
     many = zipped(**{f"{n}__png": b"" for n in range(10_000)})
-    app = page(monkeypatch, "--artifacts", artifacts, at="batch.py")
+    app = page(monkeypatch, "--artifacts", artifacts, at="views/batch.py")
     drop(app, ("many.zip", many), ("r.png", COLOURS["r.png"]))
     assert "expected at most 5,000 files in a ZIP, got 10,000" in app.error[0].value
     assert list(app.dataframe[0].value["label"]) == ["red"]
@@ -73,7 +73,7 @@ def test_a_zip_of_too_many_files_is_refused_and_the_photo_beside_it_answered(
 def test_models_side_by_side_and_runs_by_what_was_measured(
     monkeypatch: pytest.MonkeyPatch, artifacts: Path
 ) -> None:
-    app = page(monkeypatch, "--artifacts", artifacts, at="compare.py")
+    app = page(monkeypatch, "--artifacts", artifacts, at="views/compare.py")
     assert app.multiselect[0].value == ["pets / int8", "pets / float32"]
     drop(app, ("r.png", COLOURS["r.png"]), key="compare photos")
     assert not app.exception
@@ -112,7 +112,7 @@ def test_a_front_is_told_of_where_one_is_drawn(
     for entry, accuracy, ms in zip(record["files"], accuracies, times, strict=True):
         entry["accuracy"], entry["timings"][0]["p50_ms"] = accuracy, ms
     path.write_text(json.dumps(record))
-    app = page(monkeypatch, "--artifacts", artifacts, at="compare.py")
+    app = page(monkeypatch, "--artifacts", artifacts, at="views/compare.py")
     assert not app.exception
     told = shown(app)
     assert said in told
@@ -137,7 +137,7 @@ def test_runs_that_differ_or_are_half_written_are_told_and_the_others_go_on(
     cut = artifacts / "cut"
     cut.mkdir()
     (cut / "run.json").write_text('{"status": "tra')
-    app = page(monkeypatch, "--artifacts", artifacts, at="compare.py")
+    app = page(monkeypatch, "--artifacts", artifacts, at="views/compare.py")
     app.multiselect[0].set_value(["pets / int8", "fish / int8"]).run()
     drop(app, ("r.png", COLOURS["r.png"]), key="compare photos")
     assert not app.exception
@@ -154,7 +154,7 @@ def test_runs_that_differ_or_are_half_written_are_told_and_the_others_go_on(
 def test_the_model_page_is_the_card_for_people(
     monkeypatch: pytest.MonkeyPatch, artifacts: Path
 ) -> None:
-    app = page(monkeypatch, "--artifacts", artifacts, at="model.py")
+    app = page(monkeypatch, "--artifacts", artifacts, at="views/model.py")
     assert not app.exception
     told = shown(app)
     assert "pets / int8" in told
@@ -185,7 +185,7 @@ def test_the_recommended_file_is_marked(
         entry["model_sha256"] = digest(content)
     record["ship"] = {"file": "float32", "why": "the most accurate"}
     path.write_text(json.dumps(record))
-    app = page(monkeypatch, "--artifacts", artifacts, at="model.py")
+    app = page(monkeypatch, "--artifacts", artifacts, at="views/model.py")
     assert not app.exception
     options = app.button_group(key="variant pets").options
     assert options == ["int8", "float32 (recommended)"]
@@ -199,7 +199,7 @@ def test_the_command_packs_the_file_that_is_shown(
     monkeypatch: pytest.MonkeyPatch, artifacts: Path
 ) -> None:
     """Nothing is recommended here: `edge pack` would take int8 by itself."""
-    app = page(monkeypatch, "--artifacts", artifacts, at="model.py")
+    app = page(monkeypatch, "--artifacts", artifacts, at="views/model.py")
     app.button_group(key="variant pets").set_value("float32").run()
     assert "-o device --variant float32` writes the same folder" in shown(app)
 
@@ -208,7 +208,7 @@ def test_a_file_without_labels_is_not_packed(
     monkeypatch: pytest.MonkeyPatch, artifacts: Path, tmp_path: Path
 ) -> None:
     foreign, labels = write_foreign(tmp_path)
-    app = page(monkeypatch, foreign, "--labels", labels, at="model.py")
+    app = page(monkeypatch, foreign, "--labels", labels, at="views/model.py")
     assert not app.exception
     told = shown(app)
     assert "edge.pyz" not in told and "edge pack" not in told
@@ -223,14 +223,14 @@ def test_a_file_without_a_run_or_with_a_damaged_one_still_has_its_page(
 ) -> None:
     (artifacts / "pets" / "comparison.json").write_text("{")
     (artifacts / "pets" / "metrics.json").write_bytes(b"\xff\xfe")
-    app = page(monkeypatch, "--artifacts", artifacts, at="model.py")
+    app = page(monkeypatch, "--artifacts", artifacts, at="views/model.py")
     assert not app.exception
     assert [m.value for m in app.metric][:1] == ["90.0 %"]  # of the file's own card
     assert sum("damaged or half written" in found.value for found in app.info) == 2
 
 
 def consent(app: Any) -> Any:
-    return app.switch_page("review.py").run().toggle[0].set_value(True).run()
+    return app.switch_page("views/review.py").run().toggle[0].set_value(True).run()
 
 
 def test_nothing_is_written_without_consent_and_unsure_photos_with_it(
@@ -242,7 +242,7 @@ def test_nothing_is_written_without_consent_and_unsure_photos_with_it(
     assert MultiPartParser.spool_max_size >= MOST_ZIP_BYTES  # nor while it arrives
     assert not (artifacts / "feedback").exists()
     consent(app)
-    app.switch_page("classify.py").run()
+    app.switch_page("views/classify.py").run()
     kept = Feedback(artifacts / "feedback").waiting()
     assert [(one.name, one.why) for one in kept] == [("dim.png", "unsure")]
     assert Feedback(artifacts / "feedback").path(kept[0]).read_bytes() == DIM
@@ -252,13 +252,13 @@ def test_a_wrong_answer_is_marked_labelled_and_taken_back(
     monkeypatch: pytest.MonkeyPatch, artifacts: Path
 ) -> None:
     app = consent(page(monkeypatch, "--artifacts", artifacts))
-    app.switch_page("classify.py").run()
+    app.switch_page("views/classify.py").run()
     drop(app, ("r.png", COLOURS["r.png"]))
     next(s for s in app.selectbox if s.label == "What is it?").set_value("blue").run()
     next(b for b in app.button if b.label == "Keep for Review").click().run()
     assert not app.exception
     assert "Kept for Review" in shown(app)
-    app.switch_page("review.py").run()
+    app.switch_page("views/review.py").run()
     assert "1 waiting" in shown(app) and "marked wrong" in shown(app)
     app.button(key="label 2").click().run()  # blue
     assert "Nothing waits" in shown(app)
@@ -288,7 +288,7 @@ def test_a_folder_that_cannot_be_written_is_told_and_the_answer_stays(
 ) -> None:
     app = consent(page(monkeypatch, "--artifacts", artifacts))
     (artifacts / "feedback").write_text("in the way")
-    app.switch_page("classify.py").run()
+    app.switch_page("views/classify.py").run()
     drop(app, ("dim.png", DIM))
     assert not app.exception
     assert "Not kept" in app.warning[0].value
@@ -303,8 +303,8 @@ def test_the_page_answers_as_the_command_does_to_the_digit(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     from edge import cli
-    from streamlit_app import ask, exports
-    from streamlit_app.pool import Shelf
+    from streamlit_app import answer, exports
+    from streamlit_app.model_pool import Shelf
     from streamlit_app.uploads import Photo
 
     colours = [(200, 30, 60), (90, 91, 92), (10, 120, 119), (255, 254, 0)]
@@ -319,7 +319,7 @@ def test_the_page_answers_as_the_command_does_to_the_digit(
         want = json.loads(capsys.readouterr().out)
         pool = Shelf().pool(model, (1, 1))
         done = [
-            (Photo(str(p), str(p), p.read_bytes), ask.row(pool, p.read_bytes(), 3))
+            (Photo(str(p), str(p), p.read_bytes), answer.row(pool, p.read_bytes(), 3))
             for p in paths
         ]
         got = json.loads(exports.as_json(pool, str(model), done, [], 3))

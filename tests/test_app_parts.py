@@ -15,12 +15,13 @@ import pytest
 from PIL import Image
 
 from edge.errors import EdgegraftError, PhotoError
-from streamlit_app import ask, classify, exports, look, occlusion, uploads
+from streamlit_app import answer, exports, occlusion, style, uploads
 from streamlit_app.app import measured
 from streamlit_app.charts import time_ticks
 from streamlit_app.feedback import UNSURE, WRONG, Feedback
-from streamlit_app.pool import Pool, Shelf
+from streamlit_app.model_pool import Pool, Shelf
 from streamlit_app.uploads import Photo, unpacked
+from streamlit_app.views import classify
 from tests.app_room import FLOAT, INT8, photo, zipped
 
 
@@ -45,7 +46,7 @@ def test_visitors_at_once_get_their_own_answers_from_few_interpreters() -> None:
     def visit(colour: str) -> None:
         content = photo(colour)
         for _ in range(30):
-            told = ask.answer(pool, content, 1).prediction.label
+            told = answer.answer(pool, content, 1).prediction.label
             if told != asked[colour]:
                 wrong.append((colour, told))
 
@@ -90,12 +91,12 @@ def test_what_the_test_photos_say_is_told_first() -> None:
 def test_an_answer_is_light() -> None:
     pool = Pool(INT8)
     content = photo("red", (300, 100))
-    found = ask.answer(pool, content, 2)
+    found = answer.answer(pool, content, 2)
     assert len(found.prediction.ranking) == 2
-    assert Image.open(io.BytesIO(found.view)).size[0] <= ask.VIEW_SIDE
+    assert Image.open(io.BytesIO(found.view)).size[0] <= answer.VIEW_SIDE
     assert found._photo is None  # let go of
     with pytest.raises(PhotoError):
-        ask.answer(pool, b"", 2)
+        answer.answer(pool, b"", 2)
 
 
 def test_the_heat_map_points_to_what_the_answer_hangs_on() -> None:
@@ -170,7 +171,7 @@ def test_sorted_photos_cannot_leave_their_folder_or_lose_one_another() -> None:
     pool = Pool(INT8)
     content = photo("red")
     names = ["../../a.png", "b/a.png", "..\\a.png", ""]
-    row = ask.row(pool, content, 3)
+    row = answer.row(pool, content, 3)
     done = [(Photo(name, name, lambda: content), row) for name in names]
     with zipfile.ZipFile(io.BytesIO(exports.as_zip(done))) as archive:
         assert archive.namelist() == [
@@ -187,8 +188,8 @@ def test_an_int8_files_zero_is_told_as_what_it_means() -> None:
     pool = Pool(INT8, size=1)
     with pool.borrow() as classifier:
         scales = [entry["quantization"][0] for entry in classifier._outputs.values()]
-    assert scales == [look.STEP]
-    bars = look.bars([("cat", 255 / 256), ("dog", 0.0), ("fox", 1e-4)], False)
+    assert scales == [style.STEP]
+    bars = style.bars([("cat", 255 / 256), ("dog", 0.0), ("fox", 1e-4)], False)
     shares = re.findall("<em>(.*?)</em>", bars)
     assert shares == ["99.6 %", "&lt;0.4 %", "&lt;0.1 %"]
 
@@ -218,7 +219,7 @@ def test_ticks_reach_beyond_every_file(times: list[float], ticks: list[float]) -
 def test_the_queue_keeps_a_photo_once_and_refuses_odd_labels(tmp_path: Path) -> None:
     pool = Pool(INT8)
     content = photo("red", kind="JPEG")
-    told = ask.row(pool, content, 3).prediction
+    told = answer.row(pool, content, 3).prediction
     queue = Feedback(tmp_path / "feedback")
     digest = queue.add(content, "a.jpg", UNSURE, "m", told)
     assert digest and queue.add(content, "copy.jpg", UNSURE, "m", told) is None

@@ -14,7 +14,7 @@ import pytest
 from backbones import hub, network, registry, weights
 from backbones.keras import keras, tensorflow
 from edge.errors import EdgegraftError
-from finetune.schedule import set_trainable
+from finetune.loop.schedule import set_trainable
 
 SIZE, FEATURES = 16, 6
 ADDRESS = "https://tfhub.dev/google/imagenet/tiny/feature_vector/5"
@@ -92,7 +92,7 @@ def test_a_local_module_is_a_backbone(kind: str, tmp_path: Path) -> None:
 
 def test_a_module_is_fine_tuned_saved_and_exported(tmp_path: Path) -> None:
     from edge.classifier import Classifier
-    from quantize.convert import Conversion
+    from quantize.conversion.convert import Conversion
 
     tf = tensorflow()
     save_module(tmp_path / "module")

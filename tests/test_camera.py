@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from edge import camera, frames
+from edge.camera import cli, sources
 from edge.cli import main
 from tests.camera_room import COLOURS, Fake, picture, until
 from tests.edge_models import network, save, with_card
@@ -33,7 +33,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Fake]:
 
     def give(*script: str, pause: float = 0.005) -> Fake:
         source = Fake(list(script), pause)
-        monkeypatch.setattr(camera, "find", lambda word, size, live: source)
+        monkeypatch.setattr(cli, "find", lambda word, size, live: source)
         return source
 
     return give
@@ -104,7 +104,7 @@ def test_only_the_region_is_seen(
     half = picture("red")
     half[:, 20:] = COLOURS["blue"]  # right, as the camera sees it: nothing mirrored
     monkeypatch.setattr(source, "read", lambda: half)
-    monkeypatch.setattr(camera, "find", lambda word, size, live: source)
+    monkeypatch.setattr(cli, "find", lambda word, size, live: source)
     for region, label in (
         ("0.5,0,0.5,1", "blue"),
         ("0,0,0.5,1", "red"),
@@ -206,10 +206,10 @@ def test_bad_commands_cost_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(frames, "_DEVICES", str(tmp_path / "none"))
+    monkeypatch.setattr(sources, "_DEVICES", str(tmp_path / "none"))
     monkeypatch.setitem(sys.modules, "picamera2", None)
     argv = [model if word == "MODEL" else word for word in argv]
-    monkeypatch.setattr(frames, "_has_picamera", lambda: False)
+    monkeypatch.setattr(sources, "_has_picamera", lambda: False)
     assert main(["camera", *argv]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and message in err

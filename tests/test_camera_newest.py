@@ -7,9 +7,9 @@ import time
 
 import pytest
 
+from edge.camera.latest_frame import Newest
+from edge.camera.sources import Picture, SourceError
 from edge.errors import EdgegraftError
-from edge.frames import Picture, SourceError
-from edge.newest import Newest
 from tests.camera_room import HANG, Fake, taken, until
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from edge import frames
+from edge.camera import sources
+from edge.camera.sources import Picture, SourceError
 from edge.cli import main
-from edge.frames import Picture, SourceError
 from tests.camera_room import picture
 
 
@@ -28,7 +28,7 @@ def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "v4l" / node).mkdir(parents=True)
         (tmp_path / "v4l" / node / "name").write_text(name + "\n")
         (tmp_path / "v4l" / node / "index").write_text(index + "\n")
-    monkeypatch.setattr(frames, "_DEVICES", str(tmp_path / "v4l"))
+    monkeypatch.setattr(sources, "_DEVICES", str(tmp_path / "v4l"))
 
 
 def test_cameras_are_listed_and_named(
@@ -39,14 +39,14 @@ def test_cameras_are_listed_and_named(
     assert out == ["/dev/video0   HD Webcam C270", "/dev/video10  USB Microscope"]
     assert main(["camera", "--list", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[1]["path"] == "/dev/video10"
-    assert frames.find("micro", None, False).name == "/dev/video10"
-    assert frames.find("3", None, False).name == "/dev/video3"
-    assert frames.find(None, None, False).name == "/dev/video0"
-    assert frames.find("picamera:1", None, False).name == "picamera:1"
-    assert isinstance(frames.find("rtsp://x/y", None, False), frames.Capture)
-    assert isinstance(frames.find("a.mp4", None, False), frames.Video)
+    assert sources.find("micro", None, False).name == "/dev/video10"
+    assert sources.find("3", None, False).name == "/dev/video3"
+    assert sources.find(None, None, False).name == "/dev/video0"
+    assert sources.find("picamera:1", None, False).name == "picamera:1"
+    assert isinstance(sources.find("rtsp://x/y", None, False), sources.Capture)
+    assert isinstance(sources.find("a.mp4", None, False), sources.Video)
     with pytest.raises(SourceError, match="'thermal'; there are: /dev/video0"):
-        frames.find("thermal", None, False)
+        sources.find("thermal", None, False)
 
 
 def test_the_pi_camera_through_picamera2(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +77,7 @@ def test_the_pi_camera_through_picamera2(monkeypatch: pytest.MonkeyPatch) -> Non
     module = types.ModuleType("picamera2")
     module.Picamera2 = Picamera2  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "picamera2", module)
-    source = frames.find("picamera", (320, 240), False)
+    source = sources.find("picamera", (320, 240), False)
     source.open()
     frame = source.read()
     assert frame is not None and frame[0, 0].tolist() == [0, 0, 200]
@@ -86,9 +86,9 @@ def test_the_pi_camera_through_picamera2(monkeypatch: pytest.MonkeyPatch) -> Non
     assert calls.get() == {"size": (320, 240), "format": "BGR888"}
     assert (calls.get(), calls.get()) == ("start", "close") and calls.empty()
     with pytest.raises(SourceError, match="picamera:1: list index out of range"):
-        frames.find("picamera:1", None, False).open()
+        sources.find("picamera:1", None, False).open()
 
 
 def test_a_password_is_not_told() -> None:
-    told = frames._without_password("rtsp://me:secret@10.0.0.2:554/live")
+    told = sources._without_password("rtsp://me:secret@10.0.0.2:554/live")
     assert told == "rtsp://10.0.0.2:554/live"

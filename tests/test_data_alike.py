@@ -1,11 +1,11 @@
-"""`data.alike`: near-duplicates found in every pose, strangers left alone."""
+"""`data.audit.near_duplicates`: found in every pose, strangers left alone."""
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from data import alike
-from data.thumbs import SIDE
+from data.audit import near_duplicates
+from data.audit.thumbnails import SIDE
 
 
 def picture(seed: int, size: tuple[int, int] = (320, 240)) -> Image.Image:
@@ -22,7 +22,7 @@ def thumb(image: Image.Image) -> np.ndarray:
 
 
 def found(*images: Image.Image) -> list[tuple[int, int, str]]:
-    pairs = alike.pairs(np.stack([thumb(image) for image in images]))
+    pairs = near_duplicates.pairs(np.stack([thumb(image) for image in images]))
     return [(pair.first, pair.second, pair.pose) for pair in pairs]
 
 
@@ -51,8 +51,8 @@ def test_every_pose_is_found_and_named(
         other = other.transpose(turn)
     strangers = [picture(seed) for seed in range(2, 30)]
     assert found(one, *strangers, other) in (
-        [(0, 29, alike.POSES[pose])],
-        [(0, 29, alike.POSES[{5: 6, 6: 5}.get(pose, pose)])],
+        [(0, 29, near_duplicates.POSES[pose])],
+        [(0, 29, near_duplicates.POSES[{5: 6, 6: 5}.get(pose, pose)])],
     )
 
 
@@ -76,16 +76,16 @@ def test_blank_pictures_have_no_twins() -> None:
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_too_few_for_a_pair(count: int) -> None:
-    assert alike.pairs(np.zeros((count, SIDE, SIDE), np.uint8)) == []
+    assert near_duplicates.pairs(np.zeros((count, SIDE, SIDE), np.uint8)) == []
 
 
 def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     thumbs = np.stack([thumb(picture(seed % 40)) for seed in range(60)])
-    whole = alike.pairs(thumbs)
+    whole = near_duplicates.pairs(thumbs)
     assert {(p.first, p.second) for p in whole} == {(k, k + 40) for k in range(20)}
-    monkeypatch.setattr(alike, "BLOCK", 7)
-    assert [p[:2] for p in alike.pairs(thumbs)] == [p[:2] for p in whole]
+    monkeypatch.setattr(near_duplicates, "BLOCK", 7)
+    assert [p[:2] for p in near_duplicates.pairs(thumbs)] == [p[:2] for p in whole]
 
 
 def test_links_make_clusters() -> None:
-    assert alike.clusters(6, [(4, 2), (2, 5), (0, 1)]) == [0, 0, 2, 3, 2, 2]
+    assert near_duplicates.clusters(6, [(4, 2), (2, 5), (0, 1)]) == [0, 0, 2, 3, 2, 2]

@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 
 import edgegraft
-from data.audit import audit
-from data.drawn.picture import draw_picture
-from data.drawn.sketch import Sketch
-from data.drawn.snapshot import picture
-from data.drawn.species import SPECIES
-from data.folder import scan
-from data.sample import ANIMALS, STREAMS, write_sample
+from data.audit.audit import audit
+from data.photos import scan
+from data.sample.picture import draw_picture
+from data.sample.sample import ANIMALS, STREAMS, write_sample
+from data.sample.sketch import Sketch
+from data.sample.snapshot import picture
+from data.sample.species import SPECIES
 from edge.errors import EdgegraftError
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from data import archive
 from data.cli import main
-from data.folder import scan
+from data.photos import scan
 from edge.errors import EdgegraftError
 
 

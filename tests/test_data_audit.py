@@ -1,4 +1,4 @@
-"""`data.audit`: damaged files, copies, leaks and shortages, told plainly."""
+"""`data.audit.audit`: damaged files, copies, leaks and shortages, told plainly."""
 
 import json
 from pathlib import Path
@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.audit import Audit, audit
+from data.audit.audit import Audit, audit
+from data.audit.findings import KINDS
 from data.batches import load
-from data.findings import KINDS
-from data.folder import Photo, PhotoFolder, scan
+from data.photos import Photo, PhotoFolder, scan
 from edge.preprocess import InputRecipe
 
 ONE = {"has", "lies", "looks", "shows"}

@@ -14,7 +14,7 @@ from PIL import Image
 
 import data.reading
 from data.batches import load
-from data.folder import Photo
+from data.photos import Photo
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe, load_pixels
 from tests.data_room import draw, draw_twenty

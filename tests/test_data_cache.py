@@ -13,7 +13,7 @@ from PIL import Image
 
 from data import batches, cache, reading
 from data.cache import PixelCache
-from data.folder import Photo, scan
+from data.photos import Photo, scan
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe, load_pixels
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageFilter
 
 from data import capture
 from data.cli import main
-from data.folder import scan
+from data.photos import scan
 from edge.errors import EdgegraftError
 
 
@@ -155,7 +155,7 @@ def test_no_photo_is_replaced(tmp_path: Path) -> None:
 def test_the_pi_camera_is_a_source(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edge import frames
+    from edge.camera import sources as frames
 
     film = Film([frame(k) for k in range(3)])
     asked: list[object] = []

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from data.cli import _parser, main
-from data.folder import scan
+from data.photos import scan
 from data.split import Split
 
 ROOT = Path(__file__).parents[1]

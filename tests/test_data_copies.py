@@ -1,4 +1,4 @@
-"""`data.copies`: of several copies the best one is kept, and one always is."""
+"""`data.audit.copies`: of several copies the best one is kept, and one always is."""
 
 import csv
 from collections.abc import Sequence
@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from data import alike
-from data.audit import Audit, audit
-from data.findings import KINDS
-from data.folder import Photo, PhotoFolder, scan
-from data.look import Look
-from data.looks import Looks
-from data.report import excluded, write
+from data.audit import near_duplicates
+from data.audit.audit import Audit, audit
+from data.audit.fact_store import Looks
+from data.audit.facts import Look
+from data.audit.findings import KINDS
+from data.audit.report import excluded, write
+from data.audit.thumbnails import SIDE
+from data.photos import Photo, PhotoFolder, scan
 from data.split import chained
-from data.thumbs import SIDE
 
 SHARP, SOFT = 0.1, 0.9
 
@@ -93,9 +93,11 @@ def test_the_turn_is_that_of_the_copy(root: Path, name: str, pose: int) -> None:
 
 def test_what_undoes_a_turn() -> None:
     marks = np.arange(SIDE * SIDE).reshape(SIDE, SIDE)
-    for number, pose in enumerate(alike.POSES):
-        back = alike.POSES.index(alike.undone(pose))
-        assert (alike.posed(alike.posed(marks, number), back) == marks).all()
+    for number, pose in enumerate(near_duplicates.POSES):
+        back = near_duplicates.POSES.index(near_duplicates.undone(pose))
+        assert (
+            near_duplicates.posed(near_duplicates.posed(marks, number), back) == marks
+        ).all()
 
 
 def test_both_of_two_labels_say_why(root: Path, tmp_path: Path) -> None:
@@ -126,8 +128,10 @@ def audited(
     digests: Sequence[str] = (),
 ) -> Audit:
     """An audit in which these pairs (of the photos that differ) look alike."""
-    told = [alike.Pair(a, b, 0.99, alike.POSES[0]) for a, b in pairs]
-    monkeypatch.setattr(alike, "pairs", lambda _: told)
+    told = [
+        near_duplicates.Pair(a, b, 0.99, near_duplicates.POSES[0]) for a, b in pairs
+    ]
+    monkeypatch.setattr(near_duplicates, "pairs", lambda _: told)
     filled = Looks(len(photos))
     for photo, one in zip(photos, looks, strict=True):
         filled.add(photo.path, one)

@@ -1,14 +1,14 @@
-"""`data.doubts`: wrong labels are found by what a network makes of the photos."""
+"""`data.audit.label_issues`: wrong labels are found by a network."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data.audit import audit
-from data.doubts import Doubts, cross_validated, find, findings
-from data.folder import Photo, scan
-from data.page import page
+from data.audit.audit import audit
+from data.audit.html import page
+from data.audit.label_issues import Doubts, cross_validated, find, findings
+from data.photos import Photo, scan
 from edge.errors import EdgegraftError
 
 

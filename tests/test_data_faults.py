@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from data.audit import Audit, audit
-from data.faults import NEAR, SHARES, FaultySet, write_faulty
-from data.folder import scan
+from data.audit.audit import Audit, audit
+from data.photos import scan
+from data.sample.faults import NEAR, SHARES, FaultySet, write_faulty
 from edge.errors import EdgegraftError
 
 

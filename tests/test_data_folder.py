@@ -1,4 +1,4 @@
-"""`data.folder`: what is found, what is left out, what is refused."""
+"""`data.photos`: what is found, what is left out, what is refused."""
 
 import os
 import tempfile
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from data.folder import Photo, scan
-from data.walk import shown
+from data.photos import Photo, scan
+from data.scan import shown
 from edge.errors import EdgegraftError
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.audit import audit
-from data.folder import scan
+from data.audit.audit import audit
+from data.photos import scan
 from edge.errors import PhotoError
 from edge.preprocess import PHOTO_SUFFIXES, open_photo
 

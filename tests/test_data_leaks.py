@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from data.folder import Photo
+from data.photos import Photo
 from data.split import Split, make_folds, make_split
 from edge.errors import EdgegraftError
 from tests.data_room import FOLDER, all_different, digest, parts_of, photos

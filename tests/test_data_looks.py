@@ -1,14 +1,14 @@
-"""`data.looks`: what was put in comes out, from memory and from a file."""
+"""`data.audit.fact_store`: what was put in comes out, from memory and from a file."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import data.looks
-from data.look import Look
-from data.looks import Looks
-from data.thumbs import SIDE
+import data.audit.fact_store
+from data.audit.fact_store import Looks
+from data.audit.facts import Look
+from data.audit.thumbnails import SIDE
 
 
 def look(number: int) -> Look:

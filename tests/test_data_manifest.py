@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from data.cli import main
-from data.folder import scan
+from data.photos import scan
 from data.split import Split, make_split
 from edge.errors import EdgegraftError
 

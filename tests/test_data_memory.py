@@ -1,4 +1,4 @@
-"""`data.memory`: a second audit decodes only what is new."""
+"""`data.audit.memory`: a second audit decodes only what is new."""
 
 import shutil
 import sqlite3
@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import data.memory
+import data.audit.memory
 import data.reading
-from data.audit import audit
+from data.audit.audit import audit
+from data.audit.facts import look_at
+from data.audit.memory import Memory, _table
 from data.cli import main
-from data.folder import scan
-from data.look import look_at
-from data.memory import Memory, _table
+from data.photos import scan
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -165,9 +165,9 @@ def test_one_that_is_locked_for_good_is_said(
 
 _MANY = """
 import sys
-import data.memory
-from data.memory import Memory
-path, me, data.memory.VERSION = sys.argv[1], sys.argv[2], int(sys.argv[3])
+import data.audit.memory
+from data.audit.memory import Memory
+path, me, data.audit.memory.VERSION = sys.argv[1], sys.argv[2], int(sys.argv[3])
 sys.stdin.readline()
 for turn in range(20):
     with Memory(path) as memory:

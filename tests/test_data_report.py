@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from data.audit import Audit, audit
+from data.audit.audit import Audit, audit
+from data.audit.report import COLUMNS, NAMES, excluded, read_exclusion, write
 from data.cli import main
-from data.folder import scan
-from data.report import COLUMNS, NAMES, excluded, read_exclusion, write
+from data.photos import scan
 from edge.errors import EdgegraftError
 
 

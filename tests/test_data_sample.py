@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import sample
-from data.drawn import snapshot
-from data.drawn.picture import draw_picture
-from data.sample import SampleSet, contact_sheet, write_sample
+from data.sample import sample, snapshot
+from data.sample.picture import draw_picture
+from data.sample.sample import SampleSet, contact_sheet, write_sample
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe, load_pixels, open_photo
 
@@ -201,9 +200,9 @@ def test_a_full_disk_is_one_line(tmp_path: Path, count: int) -> None:
     code = (
         "import resource, sys\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n"
-        "from data.drawn import snapshot\n"
+        "from data.sample import snapshot\n"
         "snapshot.cores = lambda: 2\n"
-        "from data.sample import write_sample\n"
+        "from data.sample.sample import write_sample\n"
         "from edge.errors import EdgegraftError\n"
         "try:\n"
         f"    write_sample(sys.argv[1], count={count})\n"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from data.folder import Photo
+from data.photos import Photo
 from data.split import make_split
 from edge.errors import EdgegraftError
 from tests.data_room import all_different, digest, parts_of, photos

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data.folder import Photo
+from data.photos import Photo
 from data.split import Split, make_split
 from edge.errors import EdgegraftError
 from tests.data_room import FOLDER, all_different, photos
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
-from data.folder import Photo
+from data.photos import Photo
 from data.split import Row, Split
 from edge.errors import EdgegraftError
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data.batches import load
-from data.folder import Photo
+from data.photos import Photo
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe
 from tests.data_room import draw, draw_twenty
@@ -65,7 +65,7 @@ FULL_DISK = """
 import resource, sys
 from pathlib import Path
 from data.batches import load
-from data.folder import Photo
+from data.photos import Photo
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe
 resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
@@ -93,7 +93,7 @@ PEAK = """
 import sys
 from pathlib import Path
 from data.batches import load
-from data.folder import Photo
+from data.photos import Photo
 from edge.preprocess import InputRecipe
 def peak():  # KiB; getrusage would count what the parent had before exec
     status = Path("/proc/self/status").read_text()

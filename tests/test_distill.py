@@ -13,16 +13,17 @@ from PIL import Image
 from backbones import network
 from data import batches
 from data.augment import preset
-from data.folder import scan
+from data.photos import scan
 from data.split import make_split
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe
-from finetune import distill, views
-from finetune.examples import Examples
-from finetune.features import compute
-from finetune.hints import MOST, Directions
+from finetune.distill import lesson as distill
+from finetune.distill.hints import MOST, Directions
+from finetune.distill.teacher import Teacher, open_teacher, refuse_leaks
+from finetune.head.features import compute
+from finetune.loop import views
+from finetune.loop.examples import Examples
 from finetune.settings import Settings
-from finetune.teacher import Teacher, open_teacher, refuse_leaks
 from tests import finetune_room as tiny
 from tests import quantize_room as room
 
@@ -308,7 +309,7 @@ def test_folders_are_found_from_any_folder_later() -> None:
 def test_a_student_follows_its_teacher_rather_than_the_labels(tmp_path: Path) -> None:
     """Every training photo lies in the wrong folder; at share 1 that is no matter."""
     from finetune.job import finetune
-    from quantize.scoring import Silent
+    from quantize.conversion.scoring import Silent
 
     others = room.write_photos(tmp_path / "others")
     teacher = room.write_run(tmp_path / "teacher", others, room.colour_network())

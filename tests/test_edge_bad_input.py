@@ -20,8 +20,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge import answers, frames, preview, runtime
+from edge import runtime
+from edge.camera import preview, sources
 from edge.classifier import Classifier
+from edge.classify import cli
 from edge.cli import main
 from edge.command import guard
 from edge.errors import EdgegraftError, ModelError
@@ -63,7 +65,7 @@ def test_a_photo_that_vanishes_while_the_folder_is_read(
         lost.unlink(missing_ok=True)
         return load_pixels(path, recipe)
 
-    monkeypatch.setattr(answers, "load_pixels", reading)
+    monkeypatch.setattr(cli, "load_pixels", reading)
     assert main(["classify", model, str(folder)]) == 2
     out, err = told(capsys)
     assert len(out) == 5 and err == [f"edgegraft: error: {lost}: no such file"]
@@ -190,7 +192,7 @@ def test_a_camera_in_use(
 
     fake = types.SimpleNamespace(VideoCapture=Busy, CAP_V4L2=200)
     monkeypatch.setitem(sys.modules, "cv2", fake)
-    monkeypatch.setattr(frames.Capture, "_check_device", lambda self: None)
+    monkeypatch.setattr(sources.Capture, "_check_device", lambda self: None)
     assert main(["camera", model, "/dev/video0"]) == 2
     out, err = told(capsys)
     assert out == [] and len(err) == 1

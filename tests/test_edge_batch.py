@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge import batch
+from edge.classify import workers as batch
 from edge.cli import main
 from edge.errors import PhotoError
 from tests.edge_models import network, photo, save, with_card
@@ -289,9 +289,9 @@ def test_a_worker_of_the_cluster_answers_as_this_machine(
     """What travels over the cluster, without the cluster (the leg `ray` has one)."""
     from functools import partial
 
-    from edge.answers import _one
     from edge.classifier import Classifier
-    from edge.cluster import Worker
+    from edge.classify.cli import _one
+    from edge.classify.ray import Worker
 
     monkeypatch.chdir(tmp_path)
     model = with_card(network())

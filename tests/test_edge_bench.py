@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge import bench_verb, conditions, workload
-from edge.bench import Probe
+from edge.bench import cli, conditions, workload
+from edge.bench.timing import Probe
 from edge.cli import main
 from tests.edge_models import FLOAT32, network, photo, save, with_card
 
@@ -60,7 +60,7 @@ def test_all_is_every_number_of_threads(
     assert main(["bench", model, "--runs", "1", "--threads", "all", "--json"]) == 0
     records = json.loads(capsys.readouterr().out)["models"]
     assert [record["threads"] for record in records] == [1, 2, 3]
-    documented = bench_verb.__doc__ or ""
+    documented = cli.__doc__ or ""
     for record in records:
         unnamed = {key for key in record if f"`{key}`" not in documented}
         assert not unnamed  # `compare --with` reads them: each is documented
@@ -180,17 +180,17 @@ def test_a_slower_int8_is_explained(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from edge import bench_verb
+    from edge.bench import cli
 
     flat = with_card(network(FLOAT32), variant="float32")
     other = save(tmp_path / "f.tflite", flat)
     found = iter((2.0, 1.0))
-    real = bench_verb.bench_apart
+    real = cli.bench_apart
 
     def timed(name: str, **options: Any) -> dict[str, Any]:
         return {**real(name, **options), "p50_ms": next(found)}
 
-    monkeypatch.setattr(bench_verb, "bench_apart", timed)
+    monkeypatch.setattr(cli, "bench_apart", timed)
     assert main(["bench", model, other, "--runs", "2"]) == 0
     assert f"warning: {model} is slower than {other}: " in capsys.readouterr().err
 
@@ -216,7 +216,7 @@ def test_bad_options(
 
 
 def test_percentiles_are_of_all_times(model: str) -> None:
-    from edge.bench import percentiles
+    from edge.bench.timing import percentiles
 
     told = percentiles(np.arange(101.0))
     assert told == {"p50_ms": 50.0, "p95_ms": 95.0, "p99_ms": 99.0}

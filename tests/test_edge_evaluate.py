@@ -10,7 +10,7 @@ import pytest
 from edge.classifier import Classifier
 from edge.errors import EdgegraftError
 from edge.evaluate import calibration_error, evaluate, score, wilson
-from edge.refusal import auroc, can_refuse, refusal
+from edge.unknown import auroc, can_refuse, refusal
 from tests.edge_models import LABELS, network, photo, with_card
 
 BOTH = {"probabilities": "probabilities", "familiarity": "familiarity"}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edge import cli, runtime, structure
+from edge import cli, runtime, tflite_check
 from edge.errors import ModelError, RuntimeMissing
 from edge.run_folder import going_on
 from tests.edge_models import network, photo, with_card
@@ -228,11 +228,11 @@ def test_more_threads_than_cores_are_remarked_on(
 
 def test_every_truncation_is_caught_before_native_code() -> None:
     model = network(familiarity=True)
-    structure.check(model, "m")
-    structure.check(with_card(model), "m")
+    tflite_check.check(model, "m")
+    tflite_check.check(with_card(model), "m")
     for length in range(len(model) - 8):
         with pytest.raises(ModelError):
-            structure.check(model[:length], "m")
+            tflite_check.check(model[:length], "m")
 
 
 def test_every_offset_out_of_range_is_caught() -> None:
@@ -243,7 +243,7 @@ def test_every_offset_out_of_range_is_caught() -> None:
         broken = bytearray(model)
         struct.pack_into("<I", broken, at, 0x7FFF_FF00)
         try:
-            structure.check(bytes(broken), "m")
+            tflite_check.check(bytes(broken), "m")
         except ModelError:
             refused += 1
     assert refused > 200
@@ -260,7 +260,7 @@ def test_indices_out_of_range_are_caught() -> None:
         assert plain in model
         broken = model.replace(plain, struct.pack(f"<I{len(new)}i", len(new), *new))
         with pytest.raises(ModelError, match="tensor that is not there"):
-            structure.check(broken, "m")
+            tflite_check.check(broken, "m")
 
 
 def test_damage_ends_no_process(tmp_path: Path) -> None:
@@ -268,10 +268,10 @@ def test_damage_ends_no_process(tmp_path: Path) -> None:
     path = tmp_path / "m.tflite"
     code = (
         "import random, sys, numpy\n"
-        "from edge import trial\n"
+        "from edge import subprocess_run\n"
         "from edge.classifier import Classifier\n"
         "from edge.errors import ModelError\n"
-        "trial.survive = lambda *a, **k: None  # by the structure alone\n"
+        "subprocess_run.survive = lambda *a, **k: None  # by the structure alone\n"
         "from tests.edge_models import network\n"
         "model, chance, refused = network(), random.Random(7), 0\n"
         "for turn in range(150):\n"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edge import verbs
+from edge import info
 from edge.cli import main
 from tests.edge_models import (
     BOTH,
@@ -97,7 +97,7 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
 def test_doctor_names_what_is_missing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verbs, "find_spec", lambda name: None)
+    monkeypatch.setattr(info, "find_spec", lambda name: None)
     assert main(["doctor"]) == 2
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 1
@@ -124,7 +124,7 @@ def check_bench(record: dict[str, Any], model: str) -> None:
 
 def test_bench_apart_measures_its_own_memory(model: str) -> None:
     """Not that of a parent that holds much: Linux hands ru_maxrss down."""
-    from edge.bench import bench_apart
+    from edge.bench.timing import bench_apart
 
     ballast = bytearray(os.urandom(1024)) * (300 * 1024)
     record = bench_apart(model, runs=5)

@@ -12,16 +12,18 @@ from PIL import Image
 from edge.card import read_card
 from edge.classifier import UNKNOWN, Classifier
 from edge.errors import EdgegraftError
-from edge.refusal import auroc
-from finetune import familiarity, unwanted
+from edge.unknown import auroc
+from finetune import familiarity, negatives
 from finetune.console import Console
 from finetune.job import finetune
 from finetune.run import Run
 from finetune.settings import Settings
-from quantize import flatbuffer, metadata, readme, scoring
+from quantize.conversion import scoring
+from quantize.conversion.scoring import Silent
 from quantize.export import export
 from quantize.recipes import VARIANTS
-from quantize.scoring import Silent
+from quantize.reporting import model_card
+from quantize.tflite import flatbuffer, metadata
 from tests import quantize_room as room
 
 DIMENSIONS = 32
@@ -106,7 +108,7 @@ def exported(tmp_path_factory) -> Run:
     network = room.colour_network()
     run = room.write_run(folder / "run", photos, network)
     from backbones.network import feature_model
-    from finetune.features import compute
+    from finetune.head.features import compute
 
     seen = {}
     for part in ("train", "val"):
@@ -177,13 +179,13 @@ def test_finetune_leaves_it_by_default_and_not_with_none(tmp_path):
     run, prepared, model = finetune(photos, taught, tmp_path / "with", console)
     count = len(list(aside.rglob("*.png")))
     assert f"taught not to want: {count} photos of {aside}" in said
-    assert f"- taught not to want: {count} photos" in readme._training(run)
+    assert f"- taught not to want: {count} photos" in model_card._training(run)
     prepared.pixels.close()
     assert familiarity.load(run).kernel.shape[0] == 8
     assert json.loads((run.folder / "run.json").read_text())["settings"][
         "negatives"
     ] == str(aside)
-    assert unwanted.taught_with(run) == set(unwanted.digests(aside)) != set()
+    assert negatives.taught_with(run) == set(negatives.digests(aside)) != set()
     none = replace(TINY, familiarity="none")
     run, prepared, model = finetune(photos, none, tmp_path / "without", console)
     with prepared.pixels as pixels:
@@ -195,10 +197,10 @@ def test_finetune_leaves_it_by_default_and_not_with_none(tmp_path):
 
 def test_bad_input(tmp_path, exported):
     with pytest.raises(EdgegraftError, match="a folder of photos, got"):
-        unwanted.refuse_missing(str(tmp_path / "nowhere"))
+        negatives.refuse_missing(str(tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(EdgegraftError, match="photo"):
-        unwanted.load(str(tmp_path / "empty"), TINY.recipe, Console(json=True))
+        negatives.load(str(tmp_path / "empty"), TINY.recipe, Console(json=True))
     with pytest.raises(EdgegraftError, match="--negatives to be left out"):
         Settings(familiarity="none", negatives="x")
     run = Run(tmp_path, {})

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import edgegraft
-from quantize.candidates import candidates
+from quantize.comparison.candidates import candidates
 from tests.finetune_room import draw, drawn, run_on
 
 

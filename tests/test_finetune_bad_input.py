@@ -15,8 +15,8 @@ import pytest
 
 import edgegraft
 from edge.errors import EdgegraftError
-from finetune import fit
-from finetune.epochs import Epoch
+from finetune.loop import fit
+from finetune.loop.epochs import Epoch
 from finetune.run import Run
 from tests.edge_models import network, save, with_card
 from tests.finetune_room import draw, drawn

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from edge.evaluate import calibration_error, score
-from finetune import hardest, learning, probe, reliability, report
-from finetune.epochs import Epoch
+from finetune.figures import mistakes, reliability, training
+from finetune.head import learning_curve, probe
+from finetune.loop.epochs import Epoch
 
 
 def test_bins_hold_every_photo_and_add_up_to_the_calibration_error():
@@ -39,15 +40,15 @@ def line(count: int, seed: int, dimensions: int = 40) -> tuple[np.ndarray, np.nd
 
 def test_the_learning_curve_rises_where_photos_are_missing_and_is_flat_where_not():
     val, val_truth = line(400, 9)
-    rising = learning.curve(*line(60, 1), val, val_truth, 2, 1.0)
+    rising = learning_curve.curve(*line(60, 1), val, val_truth, 2, 1.0)
     counts = [point["photos"] for point in rising["points"]]
     assert counts == [6, 15, 30, 60]
     accuracies = [point["accuracy"] for point in rising["points"]]
     assert accuracies[-1] > accuracies[0] + 0.1
     assert rising["verdict"].startswith("more photos would help")
-    flat = learning.curve(*line(4000, 1, 3), *line(400, 2, 3), 2, 1.0)
+    flat = learning_curve.curve(*line(4000, 1, 3), *line(400, 2, 3), 2, 1.0)
     assert flat["verdict"] == "more photos of the same kind would hardly help"
-    few = learning.curve(*line(60, 1), val[:5], val_truth[:5], 2, 1.0)
+    few = learning_curve.curve(*line(60, 1), val[:5], val_truth[:5], 2, 1.0)
     assert few["verdict"].startswith("5 validation photos cannot tell")
     assert few["photos_needed"] > 400
 
@@ -55,7 +56,7 @@ def test_the_learning_curve_rises_where_photos_are_missing_and_is_flat_where_not
 def test_a_learning_curve_of_few_photos_has_a_point_for_each_number_of_them():
     x, truth = line(60, 1)
     few = [*np.flatnonzero(truth)[:4], *np.flatnonzero(truth == 0)[:5]]
-    found = learning.curve(x[few], truth[few], *line(22, 2), 2, 1.0)
+    found = learning_curve.curve(x[few], truth[few], *line(22, 2), 2, 1.0)
     counts = [point["photos"] for point in found["points"]]
     assert counts == [2, 4, 9]  # a tenth and a quarter are both one photo a label
     intervals = {point["accuracy"]: point["interval"] for point in found["points"]}
@@ -68,7 +69,7 @@ def test_what_was_kept_between_probe_and_end_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     drawn: list[Any] = []
-    monkeypatch.setattr(report, "save", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(training, "save", lambda figure, path: drawn.append(figure))
     history = [
         Epoch(0, None, None, 0.4, 0.9, 0, 1),
         Epoch(1, 0.3, 0.9, 0.3, 0.92, 1, 1),
@@ -76,7 +77,7 @@ def test_what_was_kept_between_probe_and_end_says_so(
     probe_record = {"strength": 1.0, "tried": []}
     for share in (0.25, 1.0, None):
         kept = replace(history[1], val_accuracy=0.95)
-        report.draw_training(
+        training.draw_training(
             tmp_path / "x.png", history, kept, probe_record, share=share
         )
     legends = [
@@ -85,7 +86,7 @@ def test_what_was_kept_between_probe_and_end_says_so(
         for axes in figure.axes
     ]
     again = {"strength": 1e-3}
-    report.draw_training(tmp_path / "x.png", history, kept, probe_record, refit=again)
+    training.draw_training(tmp_path / "x.png", history, kept, probe_record, refit=again)
     legend = drawn[-1].axes[0].get_legend().get_texts()
     assert legend[-1].get_text().endswith("train and validation, C = 0.001")
     between = "kept: 25% of the way\nfrom the probe to epoch 1"
@@ -100,7 +101,7 @@ def test_photos_all_answered_alike_do_not_say_that_more_would_not_help(photos: i
     """
     x, truth = line(400, 1, 1)
     val = np.where(np.arange(photos) % 2, 3.0, -3.0)[:, None].astype(np.float32)
-    found = learning.curve(x, truth, val, np.arange(photos) % 2, 2, 1.0)
+    found = learning_curve.curve(x, truth, val, np.arange(photos) % 2, 2, 1.0)
     assert found["gain_of_second_half"] == 0
     low, high = found["interval"]
     assert low < -1.5 / photos and 1.5 / photos < high
@@ -115,7 +116,7 @@ def test_the_interval_of_a_gain_holds_it_as_often_as_it_says():
     """2,000 draws of 60 photos, of which the whole gains 6 % and loses 2 %."""
     random = np.random.default_rng(0)
     draws = random.choice([1, -1, 0], p=[0.06, 0.02, 0.92], size=(2000, 60))
-    held = [low <= 0.04 <= high for low, high, _ in map(learning.interval, draws)]
+    held = [low <= 0.04 <= high for low, high, _ in map(learning_curve.interval, draws)]
     assert 0.93 < np.mean(held) <= 1
 
 
@@ -131,11 +132,11 @@ def test_a_head_at_one_penalty_is_the_one_fit_finds():
 def test_hardest_photos_are_ordered_listed_and_drawn(tmp_path: Path):
     table = np.array([[0.6, 0.4], [0.1, 0.9], [0.52, 0.48], [0.2, 0.8], [1.0, 0.0]])
     found = score(table, [0, 0, 0, 1, 1], ("cat", "dog"))
-    assert hardest.mistakes(found).tolist() == [4, 1]
-    assert hardest.least_sure(found).tolist()[:2] == [2, 0]
+    assert mistakes.mistakes(found).tolist() == [4, 1]
+    assert mistakes.least_sure(found).tolist()[:2] == [2, 0]
     paths = [tmp_path / "cat" / f"{number}.jpg" for number in range(5)]
-    rows = hardest.mistakes(found)
-    assert hardest.listed(rows, found, paths, tmp_path)[0] == {
+    rows = mistakes.mistakes(found)
+    assert mistakes.listed(rows, found, paths, tmp_path)[0] == {
         "photo": "cat/4.jpg",
         "truth": "dog",
         "answer": "cat",
@@ -143,9 +144,9 @@ def test_hardest_photos_are_ordered_listed_and_drawn(tmp_path: Path):
     }
     sheet = tmp_path / "mistakes.png"
     photos = [np.zeros((8, 8, 3), np.uint8)] * len(rows)
-    hardest.draw(sheet, rows, found, paths, photos, "Surest mistakes")
+    mistakes.draw(sheet, rows, found, paths, photos, "Surest mistakes")
     with Image.open(sheet) as picture:
         assert picture.width > 500
-    hardest.draw(sheet, rows[:0], found, paths, [], "Surest mistakes")
+    mistakes.draw(sheet, rows[:0], found, paths, [], "Surest mistakes")
     with Image.open(sheet) as picture:
         assert 60 < picture.height < 150  # nothing to show takes no room

@@ -16,7 +16,7 @@ from backbones.keras import seed_everything
 from edge.errors import EdgegraftError
 from finetune import job
 from finetune.console import Console
-from finetune.features import compute
+from finetune.head.features import compute
 from finetune.job import finetune
 from finetune.run import Run
 from finetune.settings import Settings

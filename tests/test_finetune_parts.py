@@ -12,7 +12,7 @@ from backbones.keras import keras, tensorflow
 from data.augment import PRESETS, Augmentation, augment, preset
 from edge.errors import EdgegraftError
 from edge.evaluate import calibration_error
-from finetune import calibrate, certainty, probe
+from finetune.head import calibration, probe, temperature
 from finetune.run import Run, write_atomic
 from finetune.settings import Settings
 
@@ -83,7 +83,7 @@ def test_temperature_mends_overconfidence_and_keeps_answers() -> None:
     sure = random.normal(0, 2, (4000, 3)).astype("float32")
     chances = np.exp(sure) / np.exp(sure).sum(1, keepdims=True)
     truth = np.array([random.choice(3, p=p / p.sum()) for p in chances.astype(float)])
-    found = calibrate.temperature(sure * 4, truth)  # four times too sure
+    found = temperature.temperature(sure * 4, truth)  # four times too sure
     assert found == pytest.approx(4, rel=0.1)
     before = calibration_error(_softmax(sure * 4), truth)
     after = calibration_error(_softmax(sure * 4 / found), truth)
@@ -93,7 +93,7 @@ def test_temperature_mends_overconfidence_and_keeps_answers() -> None:
 def test_no_mistake_on_few_photos_does_not_make_endlessly_sure() -> None:
     truth = np.arange(20) % 2
     logits = np.where(truth[:, None] == np.arange(2), 3.0, -3.0).astype("float32")
-    found = calibrate.temperature(logits, truth)
+    found = temperature.temperature(logits, truth)
     surest = float(_softmax(logits / found).max())
     assert surest == pytest.approx(21 / 22, abs=1e-3)
 
@@ -101,9 +101,11 @@ def test_no_mistake_on_few_photos_does_not_make_endlessly_sure() -> None:
 def test_a_temperature_that_makes_the_loss_worse_is_explained() -> None:
     truth = np.arange(20) % 2
     logits = np.where(truth[:, None] == np.arange(2), 3.0, -3.0).astype("float32")
-    found = certainty._certainty(logits, truth, calibrate.temperature(logits, truth))
+    found = calibration._certainty(
+        logits, truth, temperature.temperature(logits, truth)
+    )
     assert found["val_loss_after"] > found["val_loss_before"]
-    told = certainty.less_sure(found)
+    told = calibration.less_sure(found)
     assert told.startswith("20 validation photos cannot show that more than 95.5% are")
 
 
@@ -120,7 +122,7 @@ def test_folding_divides_the_logits() -> None:
     network.set_head(model, kernel, np.array([1.0, -1.0], np.float32))
     photo = np.random.default_rng(1).uniform(0, 255, (3, 32, 32, 3)).astype("float32")
     before = network.logit_model(model).predict(photo, verbose=0)
-    calibrate.fold(model, 2.5)
+    temperature.fold(model, 2.5)
     after = network.logit_model(model).predict(photo, verbose=0)
     np.testing.assert_allclose(after, before / 2.5, rtol=1e-4, atol=1e-5)
 

@@ -13,11 +13,12 @@ from backbones.keras import tensorflow
 from data.augment import GREY, Augmentation, augment, preset
 from data.mix import mix
 from edge.errors import EdgegraftError
-from finetune import augmented, examples, schedule
-from finetune.average import Average, decay_for
-from finetune.epochs import Epoch
-from finetune.examples import Examples
-from finetune.logs import Logs
+from finetune.figures import augmentation
+from finetune.loop import examples, schedule
+from finetune.loop.ema import Average, decay_for
+from finetune.loop.epochs import Epoch
+from finetune.loop.examples import Examples
+from finetune.loop.tensorboard import Logs
 
 # -- balance ---------------------------------------------------------------------------
 
@@ -179,12 +180,12 @@ def test_the_sheet_shows_photos_of_all_labels(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     array = random.integers(0, 255, (10, 24, 24, 3)).astype(np.uint8)
     part = Examples(array, np.arange(10), np.arange(10) // 5)
-    chosen = augmented._chosen(part, 2)
+    chosen = augmentation._chosen(part, 2)
     assert list(part.truth[chosen]) == [0, 1, 0, 1]
-    augmented.draw(tmp_path / "a.png", part, ["cat", "dog"], "strong", 0)
+    augmentation.draw(tmp_path / "a.png", part, ["cat", "dog"], "strong", 0)
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.width > 800 and picture.height > 400
-    (same, targets), *_ = augmented.vary(part, chosen, 2, "none", 0)
+    (same, targets), *_ = augmentation.vary(part, chosen, 2, "none", 0)
     np.testing.assert_array_equal(same, part.pixels(chosen))
     np.testing.assert_array_equal(targets.argmax(1), part.truth[chosen])
 

@@ -12,16 +12,18 @@ from PIL import Image
 from backbones import network, registry
 from edge.card import read_card
 from edge.errors import EdgegraftError
-from finetune import cli, features, fit, probe, refit
-from finetune.examples import Examples
+from finetune import cli
+from finetune.distill.teacher import open_teacher, refuse_leaks
+from finetune.head import cross_fit, features, probe
 from finetune.job import finetune
+from finetune.loop import fit
+from finetune.loop.examples import Examples
+from finetune.loop.unused import without_epochs
 from finetune.run import Run
 from finetune.settings import Settings
-from finetune.teacher import open_teacher, refuse_leaks
-from finetune.unused import without_epochs
-from quantize import readme
+from quantize.conversion.scoring import Silent
 from quantize.export import export
-from quantize.scoring import Silent
+from quantize.reporting import model_card
 
 SIZE = 32
 
@@ -42,7 +44,7 @@ def accuracy(logits: np.ndarray, truth: np.ndarray) -> float:
 def test_a_photo_is_answered_by_heads_that_did_not_see_it() -> None:
     x, _ = clouds(40, 0)
     truth = np.random.default_rng(1).permutation(np.arange(40) % 2)  # nothing to learn
-    found = refit.fit(x, truth, 2, groups=range(40))
+    found = cross_fit.fit(x, truth, 2, groups=range(40))
     assert found is not None
     assert accuracy(x @ found.kernel + found.bias, truth) > 0.9  # learnt by heart
     assert accuracy(found.logits, truth) < 0.75
@@ -54,8 +56,8 @@ def test_what_belongs_together_shares_a_fold() -> None:
     x, _ = clouds(24, 0)
     truth = np.random.default_rng(2).permutation(np.arange(24) % 2)
     twice, labels = np.repeat(x, 2, axis=0), np.repeat(truth, 2)
-    apart = refit.fit(twice, labels, 2, groups=range(48))
-    together = refit.fit(twice, labels, 2, groups=np.arange(48) // 2)
+    apart = cross_fit.fit(twice, labels, 2, groups=range(48))
+    together = cross_fit.fit(twice, labels, 2, groups=np.arange(48) // 2)
     assert apart is not None and together is not None
     assert accuracy(apart.logits, labels) > 0.8  # its twin told
     assert accuracy(together.logits, labels) < 0.7
@@ -63,7 +65,7 @@ def test_what_belongs_together_shares_a_fold() -> None:
 
 def test_what_can_be_learnt_is_and_with_the_right_certainty() -> None:
     x, truth = clouds(60, 1.5)
-    found = refit.fit(x, truth, 2, groups=range(60))
+    found = cross_fit.fit(x, truth, 2, groups=range(60))
     assert found is not None
     fresh, answers = clouds(4000, 1.5, seed=9)
     logits = (fresh @ found.kernel + found.bias) / np.float32(found.temperature)
@@ -76,7 +78,7 @@ def test_what_can_be_learnt_is_and_with_the_right_certainty() -> None:
 def test_a_label_too_rare_for_every_fold(counts: tuple[int, int]) -> None:
     truth = np.repeat([0, 1], counts)
     x, _ = clouds(len(truth), 1)
-    assert refit.fit(x, truth, 2, groups=range(len(truth))) is None
+    assert cross_fit.fit(x, truth, 2, groups=range(len(truth))) is None
 
 
 def test_a_weight_of_two_is_a_photo_twice() -> None:
@@ -157,7 +159,7 @@ def test_the_head_of_a_run_is_the_one_that_learnt_from_all(run: Run) -> None:
     pixels = np.stack([np.asarray(Image.open(photo.path)) for photo in photos])
     model = run.model()
     x = features.compute(network.feature_model(model), pixels, range(len(pixels)))
-    found = refit.fit(x, truth, 2, groups=range(len(truth)))
+    found = cross_fit.fit(x, truth, 2, groups=range(len(truth)))
     assert found is not None
     kernel, _ = network.get_head(model)
     want = found.kernel / np.float32(found.temperature)
@@ -194,7 +196,9 @@ def test_it_says_which_accuracy_to_believe(
     told = next(x for x in heard.lines if "int8: " in x and " MB, " in x)
     photos = len(run.part("val"))
     assert f"of {photos} photos it learnt from: tells what a file loses" in told
-    assert readme.crossed(run)[0].startswith(f"- Of the {count} photos that are not")
+    assert model_card.crossed(run)[0].startswith(
+        f"- Of the {count} photos that are not"
+    )
     prepared = SimpleNamespace(pixels=SimpleNamespace(close=lambda: None))
     monkeypatch.setattr(cli, "train", lambda args, console: (run, prepared, object()))
     assert cli.main(["photos"]) == 0
@@ -233,7 +237,7 @@ def test_what_is_trained_and_nothing_else_is_told(run: Run) -> None:
     assert fit.unfrozen(auto, pretrained=True, count=least - 1) == "none"
     assert fit.unfrozen(auto, pretrained=False, count=9) == "all"
     assert run.config["unfrozen"] == "none"
-    lines = readme._training(run)
+    lines = model_card._training(run)
     assert "- trained: a linear probe, no fine-tuning" in lines
     assert "- augmentation: none" in lines
     assert not (run.folder / "augmentation.png").exists()
@@ -246,7 +250,7 @@ def test_what_is_trained_and_nothing_else_is_told(run: Run) -> None:
         ({"epoch": 3, "share": 1.0}, "auto"),
     ):
         tuned = Run(run.folder, {**run.config, "unfrozen": "auto", "best": best})
-        assert f"- trained: {told}" in readme._training(tuned)
+        assert f"- trained: {told}" in model_card._training(tuned)
 
 
 def test_the_file_does_not_call_what_it_learnt_from_validation(run: Run) -> None:

@@ -17,8 +17,8 @@ from finetune import repeats, robustness
 from finetune.robustness import CORRUPTIONS
 from finetune.run import Run
 from finetune.settings import Settings
+from quantize.conversion.scoring import Silent
 from quantize.export import export
-from quantize.scoring import Silent
 from tests import quantize_room as room
 
 

@@ -13,12 +13,12 @@ from PIL import Image
 
 import edgegraft
 from data import batches
-from data.folder import scan
+from data.photos import scan
 from data.source import Source, choose
 from data.split import make_split
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe
-from finetune import doubtful
+from finetune import label_issues
 from finetune.console import Console
 from finetune.prepared import PARTS, prepare
 from finetune.run import Run
@@ -159,7 +159,9 @@ def test_wrong_labels_are_named_by_the_probe_and_can_be_left_out(
         split.write(run.folder / "split.csv", mine)
         asked = [*split.part("train"), *split.part("val")]
         seen = pixels.of(asked).mean((1, 2)).astype(np.float32)
-        doubtful.by_cross_validation(run, pixels, asked, seen, (), Console(json=True))
+        label_issues.by_cross_validation(
+            run, pixels, asked, seen, (), Console(json=True)
+        )
     listed = run.folder / "doubts.csv"
     with open(listed, newline="") as file:
         rows = list(csv.DictReader(file))

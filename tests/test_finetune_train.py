@@ -9,12 +9,12 @@ import pytest
 
 from backbones import network, registry
 from edge.errors import EdgegraftError
-from finetune import fit, interpolate
-from finetune.epochs import Epoch
-from finetune.examples import Examples
-from finetune.schedule import set_trainable
+from finetune.loop import fit, wise_ft
+from finetune.loop.epochs import Epoch
+from finetune.loop.examples import Examples
+from finetune.loop.schedule import set_trainable
+from finetune.loop.trainer import Trainer
 from finetune.settings import Settings
-from finetune.train import Trainer
 from tests.finetune_room import BASE, examples, quiet, trainer, weights_of
 
 
@@ -84,7 +84,7 @@ def test_what_is_kept_lies_between_probe_and_end(tmp_path: Path) -> None:
     it.start()
     start = weights_of(it.model)
     it.run(quiet)
-    assert [point.share for point in it.way] == list(interpolate.SHARES)
+    assert [point.share for point in it.way] == list(wise_ft.SHARES)
     lowest = min(it.way, key=lambda point: point.val_loss)
     assert it.share == lowest.share > 0  # an untrained start is far behind
     assert it.best is not None and it.best.epoch == 4
@@ -105,25 +105,25 @@ def test_what_is_kept_lies_between_probe_and_end(tmp_path: Path) -> None:
 
 def test_between_two_networks() -> None:
     start, end = [np.float32([0, 2])], [np.float32([1, 4])]
-    assert interpolate.between(start, end, 0.0)[0] is start[0]
-    assert interpolate.between(start, end, 1.0)[0] is end[0]
-    np.testing.assert_allclose(interpolate.between(start, end, 0.25)[0], [0.25, 2.5])
+    assert wise_ft.between(start, end, 0.0)[0] is start[0]
+    assert wise_ft.between(start, end, 1.0)[0] is end[0]
+    np.testing.assert_allclose(wise_ft.between(start, end, 0.25)[0], [0.25, 2.5])
     truth = np.arange(40) % 2
     signs = np.where(truth[:, None] == np.arange(2), 1.0, -1.0).astype(np.float32)
     noise = np.random.default_rng(0).normal(0, 1, (40, 2)).astype(np.float32)
     for wanted in (0.75, 0.25, 0.0):  # the others are plainly worse
-        kept, tried = interpolate.choose(
+        kept, tried = wise_ft.choose(
             lambda share, best=wanted: signs - 3 * noise * abs(share - best), truth
         )
         assert kept.share == wanted and kept.val_accuracy == 1.0
-        assert [point.share for point in tried] == list(interpolate.SHARES)
-    alike = interpolate.choose(lambda share: signs, truth)
-    assert alike[0].share == interpolate.USUAL
+        assert [point.share for point in tried] == list(wise_ft.SHARES)
+    alike = wise_ft.choose(lambda share: signs, truth)
+    assert alike[0].share == wise_ft.USUAL
     slip, end = signs.copy(), signs.copy()
     slip[3] *= -1
     end[5] *= -0.9  # another mistake, a little less sure: better by chance
-    kept, tried = interpolate.choose(lambda share: end if share == 1 else slip, truth)
-    assert kept.share == interpolate.USUAL and kept.val_loss > tried[-1].val_loss
+    kept, tried = wise_ft.choose(lambda share: end if share == 1 else slip, truth)
+    assert kept.share == wise_ft.USUAL and kept.val_loss > tried[-1].val_loss
 
 
 def test_patience_ends_a_hopeless_run(tmp_path: Path) -> None:

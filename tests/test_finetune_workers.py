@@ -17,9 +17,9 @@ import pytest
 
 import edgegraft
 from edge.errors import EdgegraftError
-from finetune import chief, workers
+from finetune import chief, distributed
+from finetune.distributed import ALONE, Workers, join
 from finetune.run import Run
-from finetune.workers import ALONE, Workers, join
 from tests.finetune_room import TINY_RUN, drawn
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -123,11 +123,11 @@ from pathlib import Path
 import numpy as np
 from backbones import network, registry
 from backbones.keras import seed_everything, tensorflow
-from finetune.examples import Examples
-from finetune.schedule import set_trainable
+from finetune.loop.examples import Examples
+from finetune.loop.schedule import set_trainable
 from finetune.settings import Settings
-from finetune.train import Trainer
-from finetune.workers import Workers
+from finetune.loop.trainer import Trainer
+from finetune.distributed import Workers
 
 config = tensorflow().config
 config.set_logical_device_configuration(
@@ -201,8 +201,8 @@ def test_everybody_is_waited_for_at_the_door() -> None:
     def wait(number: int) -> None:
         try:
             # as TensorFlow, whoever has seen all the others keeps his port open
-            workers._wait_for_all(addresses, number, 20)
-            with workers._door(addresses[number]):
+            distributed._wait_for_all(addresses, number, 20)
+            with distributed._door(addresses[number]):
                 everybody.wait(20)
         except Exception as error:
             failed.append(error)

@@ -9,7 +9,7 @@ import pytest
 from edge.errors import ModelError
 from finetune.run import Run
 from quantize.cli import main
-from quantize.compare import compare
+from quantize.comparison.compare import compare
 from tests.quantize_room import colour_network, copied, write_photos, write_run
 
 pytest.importorskip("tensorflow", reason="needs the extra 'train'")

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.folder import Photo
+from data.photos import Photo
 from data.split import Row, Split
 from edge.errors import EdgegraftError
-from quantize import calibration
+from quantize.conversion import calibration
 
 ROOT = Path("photos")
 

@@ -9,13 +9,17 @@ from dataclasses import replace
 
 import pytest
 
-from edge.bench import bench_apart
+from edge.bench.timing import bench_apart
 from edge.card import read_card
 from finetune.run import Run
-from quantize import decide, metadata, readme, report, scoring, timing
 from quantize.cli import compare_main
-from quantize.compare import compare
+from quantize.comparison import choose, timing
+from quantize.comparison.compare import compare
+from quantize.conversion import scoring
 from quantize.export import export
+from quantize.reporting import model_card
+from quantize.reporting import text as report
+from quantize.tflite import metadata
 from tests.quantize_room import (
     QUICK,
     colour_network,
@@ -52,7 +56,7 @@ def together(first, second):
     foreign.write_bytes((first.exports / "int8.tflite").read_bytes())
     assert card is not None
     before = foreign.read_bytes()
-    budget = decide.Budget(ms=1e4)
+    budget = choose.Budget(ms=1e4)
     found = compare(first, second, foreign, effort=QUICK, budget=budget)
     assert foreign.read_bytes() == before  # only the run's own files get figures
     return found
@@ -209,7 +213,7 @@ def test_the_model_card_for_people(first):
     assert f"edge classify exports/{comparison.choice.file.path.name}" in body
     assert f"\nShip `exports/{comparison.choice.file.path.name}`: " in body
     none = replace(comparison.choice, file=None, why="no file fits 0.1 ms")
-    readme.write(replace(comparison, choice=none), first)
+    model_card.write(replace(comparison, choice=none), first)
     body = (first.folder / "README.md").read_text("utf-8")
     assert "\nNo file to ship: no file fits 0.1 ms.\n" in body
     assert "\nShip " not in body

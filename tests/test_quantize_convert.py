@@ -11,9 +11,10 @@ from edge.card import ModelCard
 from edge.classifier import Classifier
 from edge.errors import EdgegraftError, ModelError
 from edge.preprocess import InputRecipe
-from quantize import flatbuffer, layers, metadata, recipes, targets
-from quantize.convert import Conversion, convert
-from quantize.verify import verify
+from quantize import recipes
+from quantize.conversion.convert import Conversion, convert
+from quantize.tflite import flatbuffer, layers, metadata, targets
+from quantize.tflite.verify import verify
 from tests.quantize_room import LABELS, SIZE, colour_network, pixels
 
 pytest.importorskip("tensorflow", reason="needs the extra 'train'")

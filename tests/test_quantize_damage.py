@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge import structure, trial
+from edge import subprocess_run, tflite_check
 from edge.card import ModelCard, read_card
 from edge.classifier import Classifier
 from edge.errors import EdgegraftError, ModelError
 from edge.preprocess import InputRecipe
-from quantize import flatbuffer, metadata
 from quantize.cli import main
-from quantize.convert import Conversion
+from quantize.conversion.convert import Conversion
+from quantize.tflite import flatbuffer, metadata
 from tests.quantize_room import LABELS, SIZE, colour_network, pixels
 
 pytest.importorskip("tensorflow", reason="needs the extra 'train'")
@@ -62,7 +62,7 @@ def test_random_damage_is_told_or_harmless(files, name):
     for seed in range(300):
         broken = damaged(whole, seed)
         try:
-            structure.check(broken, "m")
+            tflite_check.check(broken, "m")
         except ModelError as error:
             assert "\n" not in str(error)
             refused += 1
@@ -81,11 +81,11 @@ def test_random_damage_is_told_or_harmless(files, name):
 
 def test_a_file_that_ends_the_interpreter_does_not_end_us(files):
     killer = without_scale(files["int8"])
-    structure.check(killer, "m")
+    tflite_check.check(killer, "m")
     with pytest.raises(ModelError, match=r"damaged \.tflite model") as told:
         Classifier(killer, labels=LABELS)
     assert "ends the interpreter" in str(told.value)
-    trial.survive(files["int8"])
+    subprocess_run.survive(files["int8"])
 
 
 def test_a_scale_out_of_bounds_is_seen(files):
@@ -93,7 +93,7 @@ def test_a_scale_out_of_bounds_is_seen(files):
         tree = flatbuffer.parse(files["int8"])
         tree.subgraphs[0].tensors[0].quantization.scale = [broken_scale]
         with pytest.raises(ModelError, match="damaged or truncated"):
-            structure.check(flatbuffer.pack(tree), "m")
+            tflite_check.check(flatbuffer.pack(tree), "m")
 
 
 def test_a_constant_of_another_length_is_seen(files):
@@ -104,7 +104,7 @@ def test_a_constant_of_another_length_is_seen(files):
     with pytest.raises(
         ModelError, match=r"bytes for a tensor of shape \[8, 3, 3, 300\]"
     ):
-        structure.check(flatbuffer.pack(tree), "m")
+        tflite_check.check(flatbuffer.pack(tree), "m")
 
 
 def test_damage_to_a_file_with_a_card_is_told_by_its_digest(files):

@@ -9,8 +9,9 @@ import pytest
 
 from edge.errors import EdgegraftError
 from edge.evaluate import score
-from quantize import decide, report
-from quantize.timing import Setting, Timing, unsteady
+from quantize.comparison import choose as decide
+from quantize.comparison.timing import Setting, Timing, unsteady
+from quantize.reporting import text
 from tests.quantize_room import LABELS
 
 
@@ -31,11 +32,11 @@ def uneven(cats: int, found: int):
 def test_a_file_that_is_no_better_than_a_guess_is_told():
     """Of 1 to 100 nearly every answer is right, whatever the network has learnt."""
     for found in (0, 2):  # 98.0 and 100 % of 102: neither surely better than 98.0 %
-        (told,) = report.no_better_than_a_guess(uneven(100, found))
+        (told,) = text.no_better_than_a_guess(uneven(100, found))
         assert told.startswith("always answering Cat would be 98.0% right, too")
-    assert report.no_better_than_a_guess(uneven(4, 2))  # 6 photos tell nothing
+    assert text.no_better_than_a_guess(uneven(4, 2))  # 6 photos tell nothing
     even = score(np.eye(2)[np.arange(40) % 2], np.arange(40) % 2, ("Cat", "dog"))
-    assert report.no_better_than_a_guess(even) == []
+    assert text.no_better_than_a_guess(even) == []
     # where the file to ship is named, too
     why = choose([measured("int8", uneven(100, 2), 1.0, 1.0)]).why
     assert why.startswith("100.0% accurate (always answering Cat would be 98.0% right")

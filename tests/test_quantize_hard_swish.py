@@ -9,8 +9,8 @@ import pytest
 
 from backbones.keras import keras
 from edge.runtime import open_interpreter
-from quantize import flatbuffer, hard_swish
-from quantize.convert import Conversion
+from quantize.conversion.convert import Conversion
+from quantize.tflite import flatbuffer, hard_swish
 
 SIZE = 8
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from quantize.labels import Box, Bubble, place
+from quantize.reporting.plot_labels import Box, Bubble, place
 
 ROOM = Box(0, 0, 1000, 440)
 

@@ -14,12 +14,13 @@ from edge.card import read_card
 from edge.classifier import Classifier
 from edge.errors import EdgegraftError
 from finetune.run import Run
-from quantize import activations, aware, correct, equalize, flatbuffer, ladder, noise
 from quantize.cli import main
-from quantize.convert import Conversion, quantize
-from quantize.edges import PROBABILITIES
+from quantize.conversion.convert import Conversion, quantize
 from quantize.export import export
-from quantize.graph import Graph
+from quantize.recovery import activations, bias_correction, equalize, ladder, noise, qat
+from quantize.recovery.graph import Graph
+from quantize.tflite import flatbuffer
+from quantize.tflite.io_tensors import PROBABILITIES
 from tests.quantize_room import colour_network, pixels, write_photos, write_run
 
 tf = pytest.importorskip("tensorflow", reason="needs the extra 'train'")
@@ -160,7 +161,7 @@ def test_a_second_output_goes_through_the_graph():
     want, got = model(images), graph.run(images)
     for name in (PROBABILITIES, familiarity.OUTPUT):
         assert np.abs(got[graph.outputs[name]] - want[name]).max() < 1e-4
-    assert correct.correct(graph, pixels(8)) == 4
+    assert bias_correction.correct(graph, pixels(8)) == 4
     tied = activations.answer_shifts(graph, pixels(4), PROBABILITIES)
     assert max(tied.values()) < 0.1
 
@@ -206,7 +207,7 @@ def test_correction_takes_back_the_mean(calibrated):
 
     before = off()
     assert (
-        correct.correct(graph, images) == 3
+        bias_correction.correct(graph, images) == 3
     )  # each layer has a bias, added if need be
     assert off() < before / 2
     quantize(graph.model())  # and the converter takes them
@@ -237,7 +238,7 @@ def test_training_under_rounding_brings_the_answers_nearer():
         return float(np.abs(made - wanted).mean())
 
     before = distance()
-    aware.train(
+    qat.train(
         graph,
         pixels(64, seed=5),
         np.arange(64),

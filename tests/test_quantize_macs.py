@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from quantize import flatbuffer, macs
-from quantize.convert import convert
+from quantize.conversion.convert import convert
+from quantize.tflite import flatbuffer, macs
 from tests.quantize_room import SIZE, colour_network, pixels
 
 pytest.importorskip("tensorflow", reason="needs the extra 'train'")

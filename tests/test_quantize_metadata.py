@@ -15,7 +15,7 @@ from edge.card import ModelCard, read_card, read_labels
 from edge.classifier import Classifier
 from edge.errors import ModelError
 from edge.preprocess import InputRecipe
-from quantize import describe, flatbuffer, metadata
+from quantize.tflite import describe, flatbuffer, metadata
 from tests import edge_models
 from tests.quantize_room import pixels
 

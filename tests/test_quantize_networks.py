@@ -10,10 +10,11 @@ import pytest
 
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe
-from quantize import recipes, targets
-from quantize.convert import Conversion, convert
+from quantize import recipes
+from quantize.conversion.convert import Conversion, convert
 from quantize.export import export
-from quantize.verify import verify
+from quantize.tflite import targets
+from quantize.tflite.verify import verify
 from tests.quantize_room import (
     LABELS,
     SIZE,

@@ -10,12 +10,14 @@ import pytest
 
 from edge.evaluate import score
 from finetune.run import Run
-from quantize import chart, evidence, recipes
-from quantize.chart import NARROW, WIDE, draw
-from quantize.compare import compare
-from quantize.decide import Budget
+from quantize import recipes
+from quantize.comparison import evidence
+from quantize.comparison.choose import Budget
+from quantize.comparison.compare import compare
+from quantize.comparison.timing import Setting, Timing
 from quantize.export import export
-from quantize.timing import Setting, Timing
+from quantize.reporting import svg as chart
+from quantize.reporting.svg import NARROW, WIDE, draw
 from tests.quantize_room import LABELS, QUICK, colour_network, write_photos, write_run
 
 pytest.importorskip("tensorflow", reason="needs the extra 'train'")

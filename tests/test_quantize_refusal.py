@@ -12,12 +12,15 @@ from PIL import Image
 import edgegraft
 from edge.card import read_card
 from edge.evaluate import score
-from edge.refusal import Refusal
-from finetune import unwanted
+from edge.unknown import Refusal
+from finetune import negatives
 from finetune.run import Run
-from quantize import metadata, refusal, report, scoring
 from quantize.cli import compare_main
-from quantize.compare import compare
+from quantize.comparison import unknown
+from quantize.comparison.compare import compare
+from quantize.conversion import scoring
+from quantize.reporting import text
+from quantize.tflite import metadata
 from tests import edge_models
 from tests.quantize_room import LABELS, QUICK, write_exported
 
@@ -36,7 +39,7 @@ def test_refusals_are_counted_by_the_files_threshold(first, tmp_path):
     folder.mkdir()
     for name, shade in (("white.png", 255), ("black.png", 0), ("dark.png", 9)):
         Image.new("RGB", (24, 24), (shade, shade, shade)).save(folder / name)
-    strangers = refusal.Strangers(folder, (), scoring.Silent())
+    strangers = unknown.Strangers(folder, (), scoring.Silent())
     outputs = {"probabilities": "probabilities", "familiarity": "familiarity"}
     model = edge_models.with_card(
         edge_models.network(familiarity=True),  # the brightest channel's mean
@@ -82,7 +85,7 @@ def test_photos_it_was_taught_with_measure_nothing(first, tmp_path, capsys):
         (tmp_path / name[0]).mkdir()
         Image.new("RGB", (24, 24), (shade, 0, 9)).save(tmp_path / name[0] / name)
     taught = Run.open(shutil.copytree(first.folder, tmp_path / "taught"))
-    unwanted.remember(taught, str(tmp_path / "a"))
+    negatives.remember(taught, str(tmp_path / "a"))
     shutil.copy(tmp_path / "a" / "a.png", tmp_path / "b" / "same.png")
     words = ["--unknown", str(tmp_path / "b"), "--rounds", "1"]
     assert compare_main([str(taught.folder), *words]) == 2
@@ -119,7 +122,7 @@ def test_a_later_comparison_keeps_what_was_found_of_unknown_photos(first, tmp_pa
     path = run.exports / "int8.tflite"
     flat, card = metadata.split(path.read_bytes())[0], read_card(path)
     assert card is not None
-    measured = refusal.figures(Refusal(60, 59, known=10, known_refused=1, auroc=0.97))
+    measured = unknown.figures(Refusal(60, 59, known=10, known_refused=1, auroc=0.97))
     card = replace(
         card,
         familiarity_threshold=0.5,
@@ -133,4 +136,4 @@ def test_a_later_comparison_keeps_what_was_found_of_unknown_photos(first, tmp_pa
     assert after.refusal.known_refused == 1 and after.refusal.auroc == 0.97
     assert read_card(path).measured["unknown"] == measured
     assert "98.3%" in (run.folder / "README.md").read_text()
-    assert any("of 60 unknown photos" in line for line in report.table(found))
+    assert any("of 60 unknown photos" in line for line in text.table(found))

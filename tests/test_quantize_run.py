@@ -16,12 +16,12 @@ from edge.card import read_card
 from edge.classifier import Classifier
 from edge.errors import EdgegraftError
 from finetune.run import Run
-from quantize import report
-from quantize.candidates import exported
 from quantize.cli import compare_main, main
-from quantize.compare import compare
+from quantize.comparison.candidates import exported
+from quantize.comparison.compare import compare
+from quantize.comparison.timing import Effort
 from quantize.export import EXIT_REJECTED, allowed_drop, export
-from quantize.timing import Effort
+from quantize.reporting import text
 from tests.quantize_room import (
     LABELS,
     colour_network,
@@ -148,7 +148,7 @@ def test_one_photo_may_change_unless_none_is_allowed():
 def test_pixels_decoded_earlier_are_found_by_content(trained, photos, tmp_path):
     """`build` has them under the paths that the user typed, the run under others."""
     from data import batches
-    from data.folder import scan
+    from data.photos import scan
 
     link = tmp_path / "same"
     link.symlink_to(photos)
@@ -256,7 +256,7 @@ def test_test_figures_go_into_the_cards(done):
 
 
 def test_the_table_has_a_line_for_each_file(done):
-    lines = report.table(done[2])
+    lines = text.table(done[2])
     assert lines[0].split()[:2] == ["file", "accuracy"]
     assert lines[2].startswith("float32 ") and lines[3].startswith("int8 ")
     assert "10 test photos on litert" in lines[4]
@@ -294,7 +294,8 @@ def test_files_that_stay_from_before_are_named(trained, tmp_path, capsys):
 def test_comparing_needs_no_tensorflow():
     """It runs on files: a machine that only compares should not wait for training."""
     code = (
-        "import sys, quantize.compare, quantize.report, quantize.cli;"
+        "import sys, quantize.comparison.compare, quantize.reporting.text, "
+        "quantize.cli;"
         "sys.exit('tensorflow' in sys.modules or 'tf_keras' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False)

@@ -12,9 +12,9 @@ import pytest
 from edge.card import read_card
 from edge.errors import EdgegraftError
 from finetune.run import Run
-from quantize import elsewhere, flatbuffer, metadata, targets
 from quantize.cli import main
-from quantize.convert import Conversion
+from quantize.conversion.convert import Conversion
+from quantize.tflite import flatbuffer, metadata, old_runtime, targets
 from tests.quantize_room import colour_network, pixels, write_photos, write_run
 
 pytest.importorskip("tensorflow", reason="needs the extra 'train'")
@@ -144,7 +144,7 @@ def test_a_python_without_the_runtime_is_refused(trained, tmp_path, capsys):
 
 
 def test_one_that_is_installed_here_is_asked(monkeypatch):
-    assert elsewhere.find(None) is None  # LiteRT's environment
+    assert old_runtime.find(None) is None  # LiteRT's environment
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     with pytest.raises(EdgegraftError, match="expected a Python with tflite-runtime"):
-        elsewhere.find(None)  # said to be there, and is not
+        old_runtime.find(None)  # said to be there, and is not

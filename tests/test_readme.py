@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import edgegraft
-from finetune.workers import VARIABLE, _cluster
+from finetune.distributed import VARIABLE, _cluster
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -29,8 +29,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from edge.classify.sources import walk  # noqa: E402
 from edge.runtime import cores  # noqa: E402
-from edge.sources import walk  # noqa: E402
 from tests.bench_room import circumstances, make_model  # noqa: E402
 
 LEAST_SPEEDUP, MOST_GROWTH = 1.7, 1.05
@@ -44,7 +44,7 @@ WAYS = {
 COMMAND = """
 import sys
 from edge.cli import main
-from edge.host import peak_memory_mb
+from edge.bench.machine import peak_memory_mb
 code = main(sys.argv[1:])
 print(peak_memory_mb(), file=sys.stderr)
 sys.exit(code)

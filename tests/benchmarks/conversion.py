@@ -26,10 +26,10 @@ sys.path.insert(0, str(ROOT))
 
 from backbones import network, registry, weights  # noqa: E402
 from data import batches  # noqa: E402
-from data.folder import scan  # noqa: E402
-from edge.host import describe  # noqa: E402
+from data.photos import scan  # noqa: E402
+from edge.bench.machine import describe  # noqa: E402
 from edge.preprocess import InputRecipe  # noqa: E402
-from quantize.convert import Conversion  # noqa: E402
+from quantize.conversion.convert import Conversion  # noqa: E402
 
 BACKBONE, SIZE = "mobilenet_v2_1.0", 224
 VARIANTS = ("float32", "float16", "dynamic", "int8", "int16x8")

@@ -31,11 +31,11 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from data.audit import Audit, audit  # noqa: E402
+from data.audit.audit import Audit, audit  # noqa: E402
+from data.audit.label_issues import cross_validated, find  # noqa: E402
 from data.batches import load  # noqa: E402
-from data.doubts import cross_validated, find  # noqa: E402
-from data.faults import write_faulty  # noqa: E402
-from data.folder import scan  # noqa: E402
+from data.photos import scan  # noqa: E402
+from data.sample.faults import write_faulty  # noqa: E402
 from data.split import chained, make_split  # noqa: E402
 from edge.preprocess import InputRecipe  # noqa: E402
 from tests.legs.peers import in_peers  # noqa: E402
@@ -142,7 +142,7 @@ def leaks(report: Audit, planted: Planted) -> dict[str, int]:
 def labels(report: Audit, planted: Planted, args: argparse.Namespace) -> dict[str, Any]:
     """How many wrong labels the doubt score ranks among the first."""
     from backbones import network, registry, weights
-    from finetune.features import compute
+    from finetune.head.features import compute
 
     photos = report.usable(report.folder.photos)
     names = report.folder.labels

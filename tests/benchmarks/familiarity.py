@@ -32,14 +32,18 @@ sys.path.insert(0, str(ROOT))
 
 from backbones import network, registry, weights  # noqa: E402
 from data import batches  # noqa: E402
-from data.folder import scan  # noqa: E402
+from data.photos import scan  # noqa: E402
+from edge.classify.sources import photos as photos_in  # noqa: E402
 from edge.preprocess import load_pixels  # noqa: E402
-from edge.refusal import auroc  # noqa: E402
 from edge.runtime import open_interpreter  # noqa: E402
-from edge.sources import photos as photos_in  # noqa: E402
-from finetune import familiarity, features, probe  # noqa: E402
+from edge.unknown import auroc  # noqa: E402
+from finetune import familiarity  # noqa: E402
+from finetune.head import (  # noqa: E402
+    features,
+    probe,
+)
 from finetune.settings import Settings  # noqa: E402
-from quantize.convert import Conversion  # noqa: E402
+from quantize.conversion.convert import Conversion  # noqa: E402
 from tests.bench_room import assets  # noqa: E402
 
 VALIDATION = 0.15

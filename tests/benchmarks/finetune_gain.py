@@ -32,16 +32,19 @@ sys.path.insert(0, str(ROOT))
 
 from backbones import registry, weights  # noqa: E402
 from data import batches  # noqa: E402
-from data.folder import scan  # noqa: E402
+from data.photos import scan  # noqa: E402
 from edge.classifier import Classifier  # noqa: E402
-from finetune import calibrate, probe  # noqa: E402
 from finetune.console import Console  # noqa: E402
 from finetune.defaults import defaults  # noqa: E402
-from finetune.examples import Examples  # noqa: E402
-from finetune.fit import fit  # noqa: E402
+from finetune.head import (  # noqa: E402
+    probe,
+    temperature,
+)
+from finetune.loop.examples import Examples  # noqa: E402
+from finetune.loop.fit import fit  # noqa: E402
 from finetune.run import Run  # noqa: E402
 from finetune.settings import Settings  # noqa: E402
-from quantize.convert import convert  # noqa: E402
+from quantize.conversion.convert import convert  # noqa: E402
 from tests.bench_room import assets  # noqa: E402
 
 FOLDS = 5
@@ -63,7 +66,7 @@ def answered(model: Any, array: Any) -> Any:
 def loss_of(answers: Any, truth: Any) -> float:
     """Log loss of the answers in nats, at their best temperature."""
     logits = np.log(np.maximum(answers, 1e-7))
-    degrees = np.float32(calibrate.temperature(logits, truth))
+    degrees = np.float32(temperature.temperature(logits, truth))
     return probe.log_loss(logits / degrees, truth)
 
 

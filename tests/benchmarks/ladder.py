@@ -33,15 +33,20 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from backbones.network import BACKBONE  # noqa: E402
-from edge.host import describe  # noqa: E402
+from edge.bench.machine import describe  # noqa: E402
 from finetune.console import Console  # noqa: E402
 from finetune.job import finetune  # noqa: E402
 from finetune.paired import mcnemar  # noqa: E402
 from finetune.run import Run  # noqa: E402
 from finetune.settings import Settings  # noqa: E402
-from quantize import calibration, ladder, recipes, scoring  # noqa: E402
+from quantize import recipes  # noqa: E402
+from quantize.conversion import (  # noqa: E402
+    calibration,
+    scoring,
+)
+from quantize.conversion.builder import Maker  # noqa: E402
 from quantize.export import MAX_DROP, allowed_drop  # noqa: E402
-from quantize.maker import Maker  # noqa: E402
+from quantize.recovery import ladder  # noqa: E402
 
 # The batch norm of the first bottleneck's projection, and the only layer that reads it
 PAIRS = {

@@ -70,9 +70,9 @@ def photos(model: Path) -> Asked:
     """Drawn photos and what the file answers, as the page writes it."""
     from PIL import Image
 
-    from data.drawn.snapshot import picture
+    from data.sample.snapshot import picture
     from edge.classifier import Classifier
-    from streamlit_app.look import percent
+    from streamlit_app.style import percent
 
     classifier = Classifier(model, threads=1)
     asked = []

@@ -32,8 +32,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from edge import preprocess  # noqa: E402
+from edge.classify.sources import walk  # noqa: E402
 from edge.preprocess import InputRecipe, load_pixels  # noqa: E402
-from edge.sources import walk  # noqa: E402
 
 FULL = preprocess.MOST_MARGIN
 WAYS = [
@@ -100,7 +100,7 @@ def judged(photos: list[str], backbone: str, size: int) -> dict[tuple[str, int],
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
     from backbones import network, registry, weights
-    from finetune import features
+    from finetune.head import features
 
     record = registry.get(backbone)
     model = network.assemble(record, size, 2, frozen=True)

@@ -54,7 +54,7 @@ def main() -> int:
     parser.add_argument("--uv", default=shutil.which("uv") or f"{_beside('uv')}")
     args = parser.parse_args()
     sys.path.insert(0, str(ROOT))
-    from edge.host import describe
+    from edge.bench.machine import describe
     from tests.legs.run import LEGS, Bench
 
     python = Bench(args.uv, None, None).environment(
@@ -177,7 +177,7 @@ def _network(given: Path | None, work: Path) -> tuple[Path, Any]:
         return work, np.load(work / "truth.npy")
     from data import batches
     from finetune.run import Run
-    from quantize import scoring
+    from quantize.conversion import scoring
 
     run = Run.open(given or build()[0].parents[1])
     console = scoring.Silent()
@@ -196,7 +196,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from backbones.keras import keras
-from quantize.convert import convert
+from quantize.conversion.convert import convert
 
 work, k = Path(sys.argv[1]), keras()
 image = k.Input((224, 224, 3), name="image")

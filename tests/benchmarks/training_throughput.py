@@ -35,11 +35,11 @@ from backbones import network, registry, weights  # noqa: E402
 from backbones.keras import keras, seed_everything, tensorflow  # noqa: E402
 from data import batches  # noqa: E402
 from data.augment import augment, preset  # noqa: E402
-from data.folder import Photo  # noqa: E402
-from finetune.examples import Examples  # noqa: E402
-from finetune.schedule import set_trainable  # noqa: E402
+from data.photos import Photo  # noqa: E402
+from finetune.loop.examples import Examples  # noqa: E402
+from finetune.loop.schedule import set_trainable  # noqa: E402
+from finetune.loop.trainer import Trainer  # noqa: E402
 from finetune.settings import Settings  # noqa: E402
-from finetune.train import Trainer  # noqa: E402
 from tests.bench_room import assets  # noqa: E402
 
 BACKBONE = "mobilenet_v2_0.35"

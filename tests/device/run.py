@@ -35,8 +35,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from edge.classify.sources import walk  # noqa: E402
 from edge.pack import MODEL, PROGRAM, pack  # noqa: E402
-from edge.sources import walk  # noqa: E402
 from tests.device.debian import (  # noqa: E402
     ARCHES,
     CannotRun,

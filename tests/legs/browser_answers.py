@@ -58,8 +58,8 @@ run().then((answers) => { window.done = { answers }; })
 def main(package: str, model: str, folder: str, count: str) -> int:
     sys.path.insert(0, str(ROOT))
     from edge.card import read_card
+    from edge.classify.sources import photos
     from edge.preprocess import fit, open_photo
-    from edge.sources import photos
     from tests import browser as chromium
 
     card = read_card(model)

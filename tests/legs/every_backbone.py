@@ -3,8 +3,8 @@
 For each record, with random weights, at a small size:
 
 1. Its multiply-adds at the default size are those the record tells.
-2. All variants are made, verified (`quantize.verify`), and run by `edge.Classifier`.
-3. float32 answers as Keras does, within FLOAT32_OFF.
+2. All variants are made, verified (`quantize.tflite.verify`), and run by
+`edge.Classifier`. 3. float32 answers as Keras does, within FLOAT32_OFF.
 4. float16 answers so within FLOAT16_OFF, and the integer variants follow Keras (see
    AGREEMENT), where the record calls the network good for int8; of the others, whose
    sigmoid gates amplify any rounding without bounds while the weights are random
@@ -149,9 +149,10 @@ def _check_variants(record: Any, report: dict[str, Any]) -> None:
     from edge.classifier import Classifier
     from edge.preprocess import InputRecipe
     from edge.quiet import without_chatter
-    from quantize import metadata, recipes
-    from quantize.convert import Conversion
-    from quantize.verify import verify
+    from quantize import recipes
+    from quantize.conversion.convert import Conversion
+    from quantize.tflite import metadata
+    from quantize.tflite.verify import verify
 
     model = settled(record)
     asked, recipe = photos(ASKED, 3), InputRecipe(SIZE, SIZE)

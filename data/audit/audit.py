@@ -1,0 +1,253 @@
+"""What is wrong with a folder of photos, before a minute is spent on training.
+
+Every photo is decoded in full. A finding names one photo, what kind of trouble it has
+and which other photos share it; `data.audit.findings` lists the kinds, the gravest
+first, and a new check is one more entry there and one more function in
+`data.audit.checks` (of single photos) or `data.audit.copies` (of several). Nothing is
+changed or deleted. Only photos that cannot be decoded are left out of training, unless
+the user passes audit.csv to --exclude-from.
+
+It does not know what a network makes of the photos: that is `data.audit.label_issues`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from data.audit import checks, copies
+from data.audit.fact_store import Looks
+from data.audit.findings import KINDS, Finding, Kind
+from data.audit.memory import Memory
+from data.batches import Pixels
+from data.parts import shortages
+from data.photos import Photo, PhotoFolder, count
+from data.reading import read
+from data.scan import shown
+from edge.text import plural
+
+FEW = 30  # usable photos of a label
+UNEVEN = 5  # times as many photos of one label as of another
+_ORDER = [kind.name for kind in KINDS]
+LISTED = 10  # findings of a kind that the terminal shows
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The findings, the gravest kind first, and the digests of what can be read."""
+
+    folder: PhotoFolder
+    findings: tuple[Finding, ...]
+    digests: Mapping[Path, str]
+    looks: Looks = field(default_factory=Looks)
+    alike: tuple[tuple[Path, Path], ...] = ()  # near-duplicates, for `make_split`
+
+    @classmethod
+    def from_pixels(cls, folder: PhotoFolder, pixels: Pixels) -> "Audit":
+        """From the pass that has decoded the photos anyway."""
+        return cls.from_pass(folder, pixels.digests, pixels.failures, pixels.looks)
+
+    @classmethod
+    def from_pass(
+        cls,
+        folder: PhotoFolder,
+        digests: Mapping[Path, str],
+        failures: Sequence[tuple[Path, str]],
+        looks: Looks | None = None,
+    ) -> "Audit":
+        """From what `data.reading` gave: digest or reason for each photo."""
+        looks = Looks() if looks is None else looks
+        faults = list(checks.by_themselves(folder.photos, looks))
+        groups = copies.same_files(folder.photos, digests, faults)
+        pairs = copies.near_pairs(groups, looks, faults)
+        found = [Finding("unreadable", path, reason) for path, reason in failures]
+        found += copies.shared_files(groups)
+        found += copies.near_duplicates(pairs)
+        found += faults
+        found.sort(key=lambda finding: (_ORDER.index(finding.kind), finding.path))
+        alike = tuple((twins.keep.path, twins.copy.path) for twins in pairs)
+        return cls(folder, tuple(found), digests, looks, alike)
+
+    def with_findings(self, found: Sequence[Finding]) -> "Audit":
+        """This audit with more findings, such as those of `data.audit.label_issues`;
+        their order is kept within a kind."""
+        both = [*self.findings, *found]
+        both.sort(key=lambda finding: _ORDER.index(finding.kind))
+        return replace(self, findings=tuple(both))
+
+    def usable(self, photos: Sequence[Photo]) -> tuple[Photo, ...]:
+        """Those of `photos` that nothing found here leaves out."""
+        return tuple(photo for photo in photos if photo.path not in self._left_out)
+
+    @cached_property
+    def kept(self) -> dict[Path, str]:
+        """The digests of the usable photos, as `make_split` wants them."""
+        return {p.path: self.digests[p.path] for p in self.usable(self.folder.photos)}
+
+    @cached_property
+    def obstacles(self) -> list[str]:
+        """Why the photos cannot be trained on, a line each; empty when they can."""
+        lines = shortages(self.folder.photos, self.folder.labels, self.kept)
+        if len(self.folder.labels) < 2:
+            only = self.folder.labels[0]
+            lines.insert(0, f"expected two labels or more, got only {shown(only)!r}")
+        return lines
+
+    @cached_property
+    def warnings(self) -> list[str]:
+        """What is wrong with the labels as a whole, a line each."""
+        counts = count(self.usable(self.folder.photos), self.folder.labels)
+        lines = [
+            f"label {shown(label)!r} has {photos} usable photos; below {FEW} a network "
+            "learns little, and accuracy cannot be measured well"
+            for label, photos in counts.items()
+            if photos < FEW
+        ]
+        least, most = (
+            min(counts, key=counts.__getitem__),
+            max(counts, key=counts.__getitem__),
+        )
+        if counts[most] >= UNEVEN * max(counts[least], 1):
+            lines.append(
+                f"labels are uneven: {counts[most]:,} photos of {shown(most)!r}, "
+                f"{counts[least]:,} of {shown(least)!r}; add some of the rare one"
+            )
+        return lines
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """The kinds of trouble that were found, the gravest first."""
+        names = {finding.kind for finding in self.findings}
+        return [kind for kind in KINDS if kind.name in names]
+
+    def of_kind(self, name: str) -> list[Finding]:
+        return [finding for finding in self.findings if finding.kind == name]
+
+    def lines(self) -> list[str]:
+        """The report for a terminal; what matters comes first."""
+        return list(_lines(self))
+
+    def brief(self) -> list[str]:
+        """The report for a run: one line where there is nothing to look at."""
+        if self.findings or self.warnings or self.folder.notes():
+            return self.lines()
+        return [f"audit: {plural(len(self.folder.photos), 'photo')}, nothing found"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report for a program. Paths are relative to `root`, with slashes."""
+        root, usable = self.folder.root, self.usable(self.folder.photos)
+        found, kept = (
+            count(photos, self.folder.labels) for photos in (self.folder.photos, usable)
+        )
+        return {
+            "root": str(root),
+            "trainable": not self.obstacles,
+            "obstacles": self.obstacles,
+            "warnings": self.warnings,
+            "photos": len(self.folder.photos),
+            "usable": len(usable),
+            "labels": {
+                label: {
+                    "photos": found[label],
+                    "usable": kept[label],
+                    **self._given(label),
+                }
+                for label in self.folder.labels
+            },
+            "findings": [
+                {
+                    "kind": finding.kind,
+                    "path": _inside(finding.path, root),
+                    "reason": finding.reason,
+                    "others": [_inside(other, root) for other in finding.others],
+                }
+                for finding in self.findings
+            ],
+            "left_out": {
+                "hidden": len(self.folder.hidden),
+                "linked_folders": len(self.folder.linked),
+                "not_photos": len(self.folder.ignored),
+                "unlabelled": len(self.folder.unlabelled),
+            },
+            "notes": self.folder.notes(),
+        }
+
+    def _given(self, label: str) -> dict[str, int]:
+        """Usable photos of `label` in each part that the user made."""
+        mine = [p.part for p in self.usable(self.folder.photos) if p.label == label]
+        return {part: mine.count(part) for part in self.folder.parts}
+
+    @cached_property
+    def _left_out(self) -> frozenset[Path]:
+        grave = {kind.name for kind in KINDS if kind.leaves_out}
+        return frozenset(f.path for f in self.findings if f.kind in grave)
+
+
+def audit(
+    folder: PhotoFolder,
+    *,
+    workers: int | None = None,
+    memory: Memory | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Audit:
+    """Decode every photo of `folder` that `memory` does not know, and report.
+
+    A JPEG's decoder may stop at a smaller scale, but the whole file is parsed.
+    """
+    digests: dict[Path, str] = {}
+    failures: list[tuple[Path, str]] = []
+    paths = list(dict.fromkeys(photo.path for photo in folder.photos))
+    looks = Looks(len(paths))
+    for reading in read(
+        paths, looking=True, memory=memory, workers=workers, progress=progress
+    ):
+        if reading.look is None:
+            failures.append((reading.path, reading.reason))
+        else:
+            digests[reading.path] = reading.sha256
+            looks.add(reading.path, reading.look)
+    return Audit.from_pass(folder, digests, failures, looks)
+
+
+def _lines(audit: Audit) -> Iterator[str]:
+    folder, usable = audit.folder, audit.usable(audit.folder.photos)
+    yield (
+        f"{shown(folder.root)}: {len(folder.photos):,} photos, {len(usable):,} usable, "
+        f"{len(folder.labels)} labels"
+    )
+    for obstacle in audit.obstacles:
+        yield f"cannot train: {obstacle}"
+    for kind in audit.kinds:
+        found = audit.of_kind(kind.name)
+        yield f"{len(found):,} {kind.told(len(found))}"
+        for finding in found[:LISTED]:
+            others = ", ".join(_inside(other, folder.root) for other in finding.others)
+            place = _inside(finding.path, folder.root)
+            yield f"  {place}: {finding.reason} {others}".rstrip()
+        if len(found) > LISTED:
+            yield f"  and {len(found) - LISTED:,} more (--json lists all)"
+    if not audit.findings:
+        yield "nothing damaged, no file twice"
+    for warning in audit.warnings:
+        yield f"warning: {warning}"
+    yield from _table(audit, usable)
+    for note in folder.notes():
+        yield f"note: {note}"
+
+
+def _table(audit: Audit, usable: Sequence[Photo]) -> Iterator[str]:
+    labels = audit.folder.labels
+    columns = {"photos": count(audit.folder.photos, labels)}
+    columns["usable"] = count(usable, labels)
+    for part in audit.folder.parts:
+        columns[part] = count([p for p in usable if p.part == part], labels)
+    wide = max(len("label"), *(len(label) for label in labels))
+    yield "label".ljust(wide) + "".join(f"{name:>9}" for name in columns)
+    for label in labels:
+        cells = "".join(f"{column[label]:>9,}" for column in columns.values())
+        yield label.ljust(wide) + cells
+
+
+def _inside(path: Path, root: Path) -> str:
+    return shown(path.relative_to(root).as_posix())

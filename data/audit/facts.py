@@ -1,0 +1,130 @@
+"""What one photo looks like, in a few numbers: the facts that an audit judges.
+
+Light and blur are measured on the grey picture at `MEASURED` pixels a side at most,
+near the size a network sees: a photo is blurred if it would be blurred there.
+
+It does not know other photos, labels, or what is good and bad.
+"""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from data.audit.thumbnails import SIDE
+from edge.preprocess import open_photo
+
+LOOKED_AT = 224  # pixels a side that the decoder must give; an input of 224 shares it
+MEASURED = 256  # pixels of the longer side
+REACH = 4  # pixels to each side that the second blur takes in
+ORIENTATION = 0x0112  # the EXIF tag
+HEADERS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "HEIF")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The facts of one decoded photo.
+
+    format, mode: Pillow's names, of the file as it is stored. width, height: pixels,
+    upright. turn: the EXIF orientation, 1 to 8. low, high: the 5th and 95th percentile
+    of grey, 0..255; deviation: the standard deviation of grey. blur: 0 sharp to 1.
+    thumb: SIDE x SIDE grey bytes, the whole photo squeezed into a square.
+    """
+
+    format: str
+    mode: str
+    width: int
+    height: int
+    turn: int
+    low: int
+    high: int
+    deviation: float
+    blur: float
+    thumb: bytes
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself before it is decoded; zeros where it cannot."""
+
+    format: str = ""
+    mode: str = ""
+    width: int = 0
+    height: int = 0
+    turn: int = 1
+
+
+def header(data: bytes) -> Header:
+    """The header of a photo's bytes; an empty one where decoding will refuse it."""
+    try:
+        known = [name for name in HEADERS if name in Image.OPEN]
+        with Image.open(io.BytesIO(data), formats=known) as image:
+            turn = 1
+            if "exif" in image.info or image.format in ("TIFF", "MPO"):
+                turn = image.getexif().get(ORIENTATION, 1)
+            kind = "JPEG" if image.format == "MPO" else str(image.format)
+            if not (isinstance(turn, int) and 1 <= turn <= 8):
+                turn = 1
+            return Header(kind, _mode(image), image.width, image.height, turn)
+    except Exception:  # Pillow's plugins raise whatever they trip over
+        return Header()
+
+
+def look_at(data: bytes, image: Image.Image | None = None) -> Look:
+    """The facts of a photo's bytes. `image`: the same, opened by `edge.preprocess`
+    not smaller than LOOKED_AT a side. PhotoError as `open_photo`."""
+    if image is None:
+        image = open_photo(data, least=(LOOKED_AT, LOOKED_AT))
+    facts = header(data)
+    wide, high = facts.width or image.width, facts.height or image.height
+    if facts.turn >= 5:
+        wide, high = high, wide
+    grey = _shrunk(image.convert("L"))
+    counts = np.array(grey.histogram(), np.int64)
+    share = np.cumsum(counts) / counts.sum()
+    levels = np.arange(256)
+    mean = float(counts @ levels) / float(counts.sum())
+    spread = float(counts @ np.square(levels - mean)) / float(counts.sum())
+    return Look(
+        format=facts.format,
+        mode=facts.mode or "RGB",
+        width=wide,
+        height=high,
+        turn=facts.turn,
+        low=int(np.searchsorted(share, 0.05)),
+        high=int(np.searchsorted(share, 0.95)),
+        deviation=round(spread**0.5, 2),
+        blur=round(blur(np.asarray(grey)), 3),
+        thumb=grey.resize((SIDE, SIDE), Image.Resampling.BOX).tobytes(),
+    )
+
+
+def blur(grey: np.ndarray) -> float:
+    """0 sharp to 1 blurred: how little a second blur would change (Crete et al. 2007,
+    "The blur effect"). `grey` is uint8 [H, W]; 0 where it is too small to say."""
+    if min(grey.shape) < 4 * REACH:
+        return 0.0
+    found = []
+    values = grey.astype(np.int16)
+    for lines in (values, values.T):
+        steps = np.abs(lines[:, REACH + 1 : -REACH] - lines[:, REACH : -REACH - 1])
+        wide = np.abs(lines[:, 2 * REACH + 1 :] - lines[:, : -2 * REACH - 1])
+        # a step of the mean over 2 REACH + 1 pixels is the step of its ends over that
+        lost = steps - wide.astype(np.float32) / (2 * REACH + 1)
+        total = float(steps.sum(dtype=np.int64))
+        if total > 0:
+            found.append(1 - float(np.maximum(lost, 0).sum()) / total)
+    return max(found, default=0.0)
+
+
+def _shrunk(grey: Image.Image) -> Image.Image:
+    scale = MEASURED / max(grey.size)
+    if scale >= 1:
+        return grey
+    size = (max(1, round(grey.width * scale)), max(1, round(grey.height * scale)))
+    return grey.resize(size, Image.Resampling.BOX)
+
+
+def _mode(image: Image.Image) -> str:
+    return "transparent P" if "transparency" in image.info else str(image.mode)

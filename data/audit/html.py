@@ -1,0 +1,252 @@
+"""The audit as one HTML page that needs nothing beside it: thumbnails are inside.
+
+It does not know what is wrong with a photo: it shows the findings it is given, the
+gravest kind first, `SHOWN` of each.
+"""
+
+import base64
+import html
+import io
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from string import Template
+
+from data.audit.audit import Audit
+from data.audit.findings import Finding, Kind
+from data.photos import count
+from data.scan import shown
+from edge.errors import EdgegraftError
+from edge.preprocess import open_photo
+
+SHOWN = 48  # findings of a kind
+NAMED = 200  # the same where there is no picture
+MISLEADING = ("leak", "near-leak", "two-labels", "near-two-labels", "doubtful-label")
+HEIGHT = 132  # pixels of a thumbnail
+WIDEST = 264
+
+_PAGE = Template("""<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Photo audit: $name</title>
+<style>
+:root { color-scheme: light dark; --ink: #1c2430; --soft: #5d6b7c; --ground: #f4f6f8;
+  --card: #fff; --line: #dde3ea; --good: #1a7f4b; --bad: #b3362b; --bar: #4a7dbd; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e8ecf1; --soft: #9aa7b6;
+  --ground: #14181d; --card: #1e242b; --line: #323b46; --good: #5cc98f;
+  --bad: #f0857b; --bar: #6d9fdd; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--ground); color: var(--ink);
+  font: 15px/1.5 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
+main { max-width: 1120px; margin: 0 auto; padding: 32px 20px 64px; }
+h1 { font-size: 26px; margin: 0; overflow-wrap: anywhere; }
+h2 { font-size: 18px; margin: 40px 0 12px; }
+h2 b { font-variant-numeric: tabular-nums; }
+p.lead { color: var(--soft); margin: 4px 0 24px; }
+.tiles { display: flex; flex-wrap: wrap; gap: 12px; }
+.tile { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
+  padding: 12px 18px; min-width: 130px; }
+.tile b { display: block; font-size: 24px; font-variant-numeric: tabular-nums; }
+.tile span, figcaption, .more, .facts { color: var(--soft); font-size: 13px; }
+.verdict { border-left: 4px solid var(--good); background: var(--card);
+  padding: 10px 16px; margin: 20px 0; border-radius: 0 8px 8px 0; }
+.verdict.bad { border-color: var(--bad); }
+nav { display: flex; flex-wrap: wrap; gap: 8px; margin: 20px 0; }
+nav a { text-decoration: none; color: var(--ink); background: var(--card);
+  border: 1px solid var(--line); border-radius: 99px; padding: 3px 12px;
+  font-size: 13px; }
+nav a b { color: var(--bad); }
+table { border-collapse: collapse; width: 100%; background: var(--card);
+  border: 1px solid var(--line); border-radius: 10px; }
+td, th { padding: 6px 14px; text-align: right; font-variant-numeric: tabular-nums; }
+th { color: var(--soft); font-weight: 500; font-size: 13px; }
+td:first-child, th:first-child { text-align: left; overflow-wrap: anywhere; }
+td.bar { width: 40%; } td.bar i { display: block; height: 10px; border-radius: 5px;
+  background: var(--bar); min-width: 2px; }
+.grid { display: grid; gap: 14px; align-items: start;
+  grid-template-columns: repeat(auto-fill, minmax(248px, 1fr)); }
+.grid.pairs { grid-template-columns: repeat(auto-fill, minmax(350px, 1fr)); }
+ul.names { columns: 2 420px; column-gap: 28px; margin: 0; padding: 14px 18px;
+  background: var(--card); border: 1px solid var(--line); border-radius: 10px;
+  list-style: none; font-size: 13px; color: var(--soft); }
+ul.names li { break-inside: avoid; padding: 3px 0; overflow-wrap: anywhere; }
+ul.names b { color: var(--ink); font-weight: 600; margin-right: 6px; }
+code { background: var(--card); border: 1px solid var(--line); border-radius: 5px;
+  padding: 1px 6px; font-size: 13px; overflow-wrap: anywhere; }
+p.next { color: var(--soft); margin: 12px 0 0; }
+figure { margin: 0; background: var(--card); border: 1px solid var(--line);
+  border-radius: 10px; padding: 10px; height: 100%; }
+figure .pair { display: flex; gap: 8px; }
+figure .pair > * { height: ${height}px; border-radius: 5px; display: block;
+  min-width: 0; flex: 0 1 auto; object-fit: contain; }
+figure .none { height: 40px; width: 150px; display: grid; place-items: center;
+  color: var(--bad); border: 1px dashed var(--line); font-size: 13px; }
+figcaption { overflow-wrap: anywhere; margin-top: 6px; }
+figcaption b { color: var(--ink); font-weight: 600; display: block; }
+</style></head><body><main>
+<h1>$name</h1>
+<p class="lead">Photo audit by edgegraft. No photo was changed or deleted.</p>
+$verdict
+<div class="tiles">$tiles</div>
+<nav>$links</nav>
+<h2>Labels</h2>
+<table><tr><th>label</th>$heads<th></th></tr>$labels</table>
+<p class="facts">$facts</p>
+$sections
+</main></body></html>
+""")
+
+
+def page(audit: Audit) -> str:
+    """The whole page as text."""
+    folder = audit.folder
+    usable = audit.usable(folder.photos)
+    flagged = len({finding.path for finding in audit.findings})
+    tiles = (
+        (len(folder.photos), "photos"),
+        (len(usable), "usable"),
+        (len(folder.labels), "labels"),
+        (flagged, "worth a look"),
+    )
+    columns = ("photos", "usable", *folder.parts)
+    kinds = [(kind, audit.of_kind(kind.name)) for kind in audit.kinds]
+    return _PAGE.substitute(
+        name=_text(folder.root.resolve().name or folder.root),
+        height=HEIGHT,
+        tiles="".join(
+            f'<div class="tile"><b>{number:,}</b><span>{what}</span></div>'
+            for number, what in tiles
+        ),
+        verdict="".join(_verdict(audit)),
+        links="".join(
+            f'<a href="#{kind.name}"><b>{len(found):,}</b> {kind.name}</a>'
+            for kind, found in kinds
+        ),
+        heads="".join(f"<th>{head}</th>" for head in columns),
+        labels="".join(_labels(audit)),
+        facts="<br>".join(map(_text, [*facts(audit), *folder.notes()])),
+        sections="".join(_section(kind, found, folder.root) for kind, found in kinds),
+    )
+
+
+def facts(audit: Audit) -> list[str]:
+    """What is not trouble but good to know: formats, modes, turns, sizes."""
+    looks = list(audit.looks.values())
+    if not looks:
+        return []
+    formats = Counter(look.format or "other" for look in looks)
+    lines = [", ".join(f"{n:,} {name}" for name, n in formats.most_common())]
+    modes = Counter(look.mode for look in looks if look.mode != "RGB")
+    if modes:
+        told = ", ".join(f"{n:,} {name}" for name, n in modes.most_common())
+        lines.append(f"stored in other ways than RGB: {told}")
+    turned = sum(look.turn != 1 for look in looks)
+    if turned:
+        lines.append(f"{turned:,} turned upright by their EXIF tag")
+    areas = sorted(
+        (look.width * look.height, look.width, look.height) for look in looks
+    )
+    spread = [f"{w} x {h}" for _, w, h in (areas[0], areas[len(areas) // 2], areas[-1])]
+    lines.append(f"smallest, middle and largest: {', '.join(spread)} pixels")
+    return lines
+
+
+def _verdict(audit: Audit) -> Iterator[str]:
+    """What matters, in sentences: can it be trained on, and what to do next."""
+    for line in audit.obstacles:
+        yield f'<div class="verdict bad">Cannot train: {_text(line)}</div>'
+    for line in audit.warnings:
+        yield f'<div class="verdict bad">{_text(line)}</div>'
+    if audit.obstacles:
+        return
+    proposed = sum(1 for kind in audit.kinds if kind.exclude or kind.leaves_out)
+    if not audit.findings:
+        yield '<div class="verdict">Nothing damaged, no photo twice: train on.</div>'
+        return
+    grave = [kind for kind in audit.kinds if kind.name in MISLEADING]
+    told = "These photos can be trained on."
+    if grave:
+        told += " First look at those that " + ", and those that ".join(
+            _text(kind.title.partition(":")[0].partition(";")[0]) for kind in grave
+        )
+        told += ": they mislead training or its measurement."
+    after = ""
+    if proposed:
+        after = (
+            '<p class="next">To leave out what audit.csv marks (edit it as you like): '
+            "<code>edgegraft build PHOTOS --exclude-from audit.csv</code></p>"
+        )
+    bad = " bad" if grave else ""
+    yield f'<div class="verdict{bad}">{told}{after}</div>'
+
+
+def _labels(audit: Audit) -> Iterator[str]:
+    folder, usable = audit.folder, audit.usable(audit.folder.photos)
+    columns = [count(folder.photos, folder.labels), count(usable, folder.labels)]
+    for part in folder.parts:
+        columns.append(count([p for p in usable if p.part == part], folder.labels))
+    most = max(columns[1].values(), default=1) or 1
+    for label in folder.labels:
+        cells = "".join(f"<td>{column[label]:,}</td>" for column in columns)
+        bar = f'<i style="width:{100 * columns[1][label] / most:.1f}%"></i>'
+        yield f'<tr><td>{_text(label)}</td>{cells}<td class="bar">{bar}</td></tr>'
+
+
+def _section(kind: Kind, found: list[Finding], root: Path) -> str:
+    if kind.name == "unreadable":
+        return _names(kind, found, root)
+    paired = " pairs" if any(finding.others for finding in found) else ""
+    cards = "".join(_card(finding, root) for finding in found[:SHOWN])
+    more = len(found) - SHOWN
+    note = f'<p class="more">and {more:,} more, in audit.csv</p>' if more > 0 else ""
+    return (
+        f'<section id="{kind.name}"><h2><b>{len(found):,}</b> '
+        f"{_text(kind.told(len(found)))}</h2>"
+        f'<div class="grid{paired}">{cards}</div>{note}</section>'
+    )
+
+
+def _names(kind: Kind, found: list[Finding], root: Path) -> str:
+    """Findings that have no picture: a list."""
+    lines = "".join(
+        f"<li><b>{_text(_inside(f.path, root))}</b> {_text(f.reason)}</li>"
+        for f in found[:NAMED]
+    )
+    more = len(found) - NAMED
+    note = f'<p class="more">and {more:,} more, in audit.csv</p>' if more > 0 else ""
+    return (
+        f'<section id="{kind.name}"><h2><b>{len(found):,}</b> '
+        f"{_text(kind.told(len(found)))}</h2>"
+        f'<ul class="names">{lines}</ul>{note}</section>'
+    )
+
+
+def _card(finding: Finding, root: Path) -> str:
+    pictures = "".join(_thumbnail(path) for path in (finding.path, *finding.others[:1]))
+    others = ", ".join(_inside(other, root) for other in finding.others)
+    told = f"<b>{_text(_inside(finding.path, root))}</b>{_text(finding.reason)} "
+    return (
+        f'<figure><div class="pair">{pictures}</div>'
+        f"<figcaption>{told}{_text(others)}</figcaption></figure>"
+    )
+
+
+def _thumbnail(path: Path) -> str:
+    try:
+        image = open_photo(path, least=(2 * HEIGHT, 2 * HEIGHT))
+    except EdgegraftError:
+        return '<div class="none">no picture</div>'
+    scale = min(HEIGHT / image.height, WIDEST / image.width)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    out = io.BytesIO()
+    image.resize(size).save(out, "JPEG", quality=72)
+    data = base64.b64encode(out.getvalue()).decode()
+    return f'<img alt="" loading="lazy" src="data:image/jpeg;base64,{data}">'
+
+
+def _inside(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+def _text(value: object) -> str:
+    return html.escape(shown(str(value)))

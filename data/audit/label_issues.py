@@ -1,0 +1,142 @@
+"""Photos whose label a network doubts: confident learning, out of sample.
+
+`probabilities` must come from models that did not see the photo: `cross_validated`
+fits a logistic regression on the features of a backbone, fold by fold, with photos
+that belong together in one fold. A photo is doubted when the network is confident of
+another label, confident meaning as sure as it usually is of photos with that label
+(Northcutt et al. 2021, "Confident Learning"). Doubts are ranked by the normalized
+margin: the probability of the given label less that of the best other one.
+
+This is the method of cleanlab, in the few lines that are needed of it: cleanlab would
+add a dependency for them. It does not know photos that belong to no label at all, nor
+who is right: a doubt is a reason to look.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from data.audit.findings import Finding
+from data.photos import Photo
+from edge.errors import EdgegraftError
+
+FOLDS = 5
+
+Floats = npt.NDArray[np.floating]
+Ints = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """For each of N photos, in the order given.
+
+    score: -1 (surely another label) to 1 (surely the given one). suggested: the number
+    of the likelier other label. doubted: whether another label is likely.
+    """
+
+    score: Floats
+    suggested: Ints
+    doubted: npt.NDArray[np.bool_]
+
+    @property
+    def order(self) -> Ints:
+        """Photos from the most to the least doubtful."""
+        return np.argsort(self.score, kind="stable")
+
+
+def find(probabilities: Floats, truth: Ints) -> Doubts:
+    """Doubts from out-of-sample `probabilities` [N, L] and given labels [N], 0..L-1.
+
+    EdgegraftError when the shapes do not fit or a row is no distribution.
+    """
+    probabilities = np.asarray(probabilities, np.float64)
+    truth = np.asarray(truth)
+    if probabilities.ndim != 2 or truth.shape != probabilities.shape[:1]:
+        raise EdgegraftError(
+            "doubts: expected probabilities [N, L] and labels [N], got "
+            f"{list(probabilities.shape)} and {list(truth.shape)}"
+        )
+    if not len(truth) or not np.allclose(probabilities.sum(1), 1, atol=1e-3):
+        raise EdgegraftError("doubts: expected rows that sum to 1")
+    count, labels = probabilities.shape
+    if labels < 2 or truth.min() < 0 or truth.max() >= labels:
+        raise EdgegraftError(
+            f"doubts: expected two labels or more, numbered below {labels}, got "
+            f"{truth.min()} to {truth.max()}"
+        )
+    rows = np.arange(count)
+    own = probabilities[rows, truth]
+    rest = probabilities.copy()
+    rest[rows, truth] = -1
+    suggested = rest.argmax(1)
+    # How sure the network is, on average, of photos that are given each label.
+    usual = np.array(
+        [
+            probabilities[truth == label, label].mean() if (truth == label).any() else 2
+            for label in range(labels)
+        ]
+    )
+    sure = probabilities >= usual
+    sure[rows, truth] = False
+    other = rest[rows, suggested]
+    doubted = sure.any(1) & (other > own)
+    return Doubts(own - other, suggested, doubted)
+
+
+def cross_validated(
+    features: Floats,
+    truth: Ints,
+    *,
+    groups: Sequence[object] | None = None,
+    folds: int = FOLDS,
+    seed: int = 0,
+    strength: float = 0.003,
+    progress: Callable[[int, int], None] | None = None,
+) -> npt.NDArray[np.float64]:
+    """Out-of-sample probabilities [N, L] of `truth` [N] from `features` [N, D].
+
+    `groups` [N] keeps photos in one fold, such as the chains of `data.split`: a copy in
+    training would vouch for the label of its twin. `strength` is the C of scikit-learn,
+    for features scaled to one variance; a weak fit learns fewer wrong labels by heart.
+    EdgegraftError where a label has too few photos for so many folds.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedGroupKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    truth = np.asarray(truth)
+    labels, counts = np.unique(truth, return_counts=True)
+    if len(labels) < 2 or counts.min() < folds:
+        raise EdgegraftError(
+            f"doubts: expected two labels or more with {folds} photos or more each, "
+            f"got {len(labels)} with {counts.min()} at least"
+        )
+    alone = np.arange(len(truth)) if groups is None else np.asarray(groups)
+    out = np.full((len(truth), int(labels.max()) + 1), 0.0)
+    split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    for fold, (known, asked) in enumerate(split.split(features, truth, alone)):
+        model = make_pipeline(
+            StandardScaler(), LogisticRegression(C=strength, max_iter=1000)
+        )
+        model.fit(features[known], truth[known])
+        out[np.ix_(asked, model.classes_)] = model.predict_proba(features[asked])
+        if progress is not None:
+            progress(fold + 1, folds)
+    return out
+
+
+def findings(
+    doubts: Doubts, photos: Sequence[Photo], labels: Sequence[str]
+) -> list[Finding]:
+    """The doubted photos as findings of an audit, the most doubtful first."""
+    found = []
+    for row in doubts.order:
+        if doubts.doubted[row]:
+            photo, other = photos[row], labels[int(doubts.suggested[row])]
+            margin = -float(doubts.score[row])
+            reason = f"given {photo.label}, looks like {other} (margin {margin:.2f})"
+            found.append(Finding("doubtful-label", photo.path, reason))
+    return found

@@ -1,0 +1,160 @@
+"""What audits found out about photos, remembered by content: a second audit decodes
+only what is new. One SQLite file; the key is the sha256 of the photo's bytes.
+
+Several processes may use the file at once: they wait for each other, and each version
+of the facts has a table of its own (an older one is dropped). A file that is damaged is
+thrown away and begun anew, one that somebody else has thrown away is opened again;
+where it cannot be written, `problem` says why and the audit goes on without.
+
+It does not know paths: a photo that was moved or renamed is known all the same.
+"""
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from threading import Lock
+from typing import TypeVar
+
+from data.audit.facts import Look
+
+VERSION = 2  # of the facts: a new number when `data.audit.facts` measures anything else
+WRITTEN_AT = 500  # photos that wait to be written
+PATIENCE = 10.0  # seconds for another process to finish writing; 500 rows take 0.01
+
+Found = TypeVar("Found")
+
+
+def _table(version: int | None = None) -> str:
+    return f"looks_{VERSION if version is None else version}"
+
+
+class Memory:
+    """Looks, and reasons why there is none. Use it as a context manager.
+
+    `recall` may be called from any thread.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.problem = ""
+        self._lock = Lock()
+        self._new: dict[str, tuple[str, bytes]] = {}
+        self._file: sqlite3.Connection | None = None
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._opened()
+        except (OSError, sqlite3.Error) as error:
+            self._give_up(error)
+
+    def recall(self, sha256: str) -> Look | str | None:
+        """What is known of a photo: its look, the reason why not, or None."""
+
+        def found(file: sqlite3.Connection) -> Look | str | None:
+            row = file.execute(
+                f"select facts, thumb from {_table()} where sha256 = ?", (sha256,)
+            ).fetchone()
+            if row is None:
+                return None
+            facts = json.loads(row[0])
+            return facts if isinstance(facts, str) else Look(**facts, thumb=row[1])
+
+        with self._lock:
+            return self._tried(found)
+
+    def remember(self, sha256: str, known: Look | str) -> None:
+        """Keep a look, or the reason why there is none."""
+        thumb = b""
+        facts: object = known
+        if isinstance(known, Look):
+            facts, thumb = asdict(known), known.thumb
+            del facts["thumb"]
+        self._new[sha256] = (json.dumps(facts), thumb)
+        if len(self._new) >= WRITTEN_AT:
+            self._write()
+
+    def _write(self) -> None:
+        rows = [(sha256, *row) for sha256, row in self._new.items()]
+        self._new.clear()
+
+        def written(file: sqlite3.Connection) -> None:
+            with file:
+                file.executemany(
+                    f"insert or replace into {_table()} values (?, ?, ?)", rows
+                )
+
+        with self._lock:
+            self._tried(written)
+
+    def _tried(self, work: Callable[[sqlite3.Connection], Found]) -> Found | None:
+        """work(file), and once more with the file opened anew: somebody may have
+        thrown it away, or its table. Then it is given up, and None the answer."""
+        for last in (False, True):
+            if self._file is None:
+                return None
+            try:
+                return work(self._file)
+            except (sqlite3.Error, ValueError, TypeError) as error:
+                if last or "locked" in str(error):
+                    self._give_up(error)
+                    return None
+            try:
+                self._file.close()
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self._opened()
+            except (OSError, sqlite3.Error) as error:
+                self._give_up(error)
+        return None
+
+    def _opened(self) -> sqlite3.Connection:
+        try:
+            return self._connected()
+        except sqlite3.OperationalError:  # locked, read only, no space
+            raise
+        except sqlite3.DatabaseError:  # not such a file
+            # A journal left behind would be played back into the new file
+            Path(f"{self.path}-journal").unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
+            return self._connected()
+
+    def _connected(self) -> sqlite3.Connection:
+        file = sqlite3.connect(self.path, timeout=PATIENCE, check_same_thread=False)
+        try:
+            tables = file.execute(
+                "select name from sqlite_master where type = 'table'"
+            ).fetchall()
+            for old in {name for (name,) in tables} & set(map(_table, range(VERSION))):
+                file.execute(f"drop table if exists {old}")
+            file.execute(
+                f"create table if not exists {_table()} "
+                "(sha256 text primary key, facts text, thumb blob) without rowid"
+            )
+            file.execute(f"select sha256, facts, thumb from {_table()}").fetchone()
+        except sqlite3.Error:
+            file.close()
+            raise
+        return file
+
+    def _give_up(self, error: Exception) -> None:
+        self.problem = f"{self.path}: {getattr(error, 'strerror', None) or error}"
+        if self._file is not None:
+            with suppress(sqlite3.Error):
+                self._file.close()
+        self._file = None
+
+    def close(self) -> None:
+        """Write what is new and let go of the file."""
+        self._write()
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+            self._file = None
+
+    def __enter__(self) -> "Memory":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()

@@ -1,0 +1,214 @@
+"""An audit on disk: audit.json for programs, audit.csv for people with a spreadsheet,
+audit.html for the eyes; and audit.csv read back, to leave photos out.
+
+audit.csv has a line for each photo. Its column `exclude` says yes for what `KINDS`
+proposes to leave out, and `reasons` why; edit it as you like, then pass it to
+--exclude-from.
+
+It does not know how the page looks (that is `data.audit.html`) or what is wrong with a
+photo.
+"""
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from data.audit.audit import Audit
+from data.audit.findings import BOTH_WRONG, KINDS, Finding
+from data.photos import PhotoFolder
+from data.scan import shown
+from edge.errors import EdgegraftError
+
+NAMES = ("audit.json", "audit.csv", "audit.html")
+COLUMNS = (
+    *("path", "label", "part", "sha256", "exclude", "findings", "reasons", "format"),
+    *("mode", "width", "height", "turn", "blur", "low", "high", "deviation"),
+)
+FACTS = COLUMNS[COLUMNS.index("format") :]
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """What audit.csv leaves out: paths, and the digests all photos had then."""
+
+    source: str  # the file's name
+    sha256: str  # of the file
+    paths: frozenset[Path]
+    digests: Mapping[Path, str]
+    content: bytes  # of the file, for a run to keep
+
+    def apply(self, folder: PhotoFolder) -> PhotoFolder:
+        """`folder` without these photos."""
+        photos = tuple(p for p in folder.photos if p.path not in self.paths)
+        return replace(folder, photos=photos)
+
+    def changed(self, digests: Mapping[Path, str]) -> list[Path]:
+        """Photos whose bytes are not those that were audited."""
+        before = self.digests
+        return [p for p, now in digests.items() if before.get(p, now) != now]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a run's record."""
+        return {"file": self.source, "sha256": self.sha256, "photos": len(self.paths)}
+
+
+def write(audit: Audit, folder: Path, *, overwrite: bool = False) -> Path:
+    """Write the three files into `folder`, each whole or not at all; the page's path.
+
+    EdgegraftError when one is there already and `overwrite` is not asked for, or when
+    they cannot be written.
+    """
+    from data.audit.html import page
+
+    refuse(folder, overwrite)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        record = json.dumps(audit.to_dict(), indent=1, ensure_ascii=False)
+        _replace(folder / "audit.json", _encoded(record + "\n"))
+        _write_csv(audit, folder / "audit.csv")
+        _replace(folder / "audit.html", _encoded(page(audit)))
+    except OSError as error:
+        raise EdgegraftError(
+            f"{shown(folder)}: expected a place to write the audit to, got: "
+            f"{error.strerror}"
+        ) from None
+    return folder / "audit.html"
+
+
+def refuse(folder: Path, overwrite: bool) -> None:
+    """EdgegraftError when an audit lies in `folder` and may not be replaced."""
+    there = [name for name in NAMES if os.path.lexists(folder / name)]
+    if there and not overwrite:
+        raise EdgegraftError(
+            f"{shown(folder)}: expected a folder without an audit, got one with "
+            f"{there[0]}; choose another or add --overwrite"
+        )
+
+
+def excluded(audit: Audit) -> set[Path]:
+    """The photos that audit.csv proposes to leave out.
+
+    Photos of a test part that the user made are not proposed: what is measured on
+    fewer, better photos would be another measurement.
+    """
+    wanted = {kind.name for kind in KINDS if kind.exclude or kind.leaves_out}
+    tested = {photo.path for photo in audit.folder.photos if photo.part == "test"}
+    paths = set()
+    for finding in audit.findings:
+        if finding.kind in wanted:
+            paths.add(finding.path)
+            if finding.kind in BOTH_WRONG:
+                paths.update(finding.others)
+    return paths - (tested & audit.digests.keys())
+
+
+def read_exclusion(path: str | os.PathLike[str], folder: PhotoFolder) -> Exclusion:
+    """Read audit.csv: which photos of `folder` to leave out.
+
+    EdgegraftError, with the line, when it is missing, no such file, or about photos
+    of another folder.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+        text = data.decode("utf-8-sig", "surrogateescape")
+        rows = list(csv.DictReader(text.splitlines(keepends=True)))
+    except (OSError, csv.Error) as error:
+        got = getattr(error, "strerror", None) or str(error)
+        raise EdgegraftError(f"{shown(path)}: expected audit.csv, got: {got}") from None
+    needed = ("path", "sha256", "exclude")
+    if not rows or not set(needed) <= rows[0].keys():
+        got = ", ".join(str(name) for name in (rows[0] if rows else ())) or "nothing"
+        raise EdgegraftError(
+            f"{shown(path)}: expected the columns {', '.join(needed)}, got {got!r:.80}"
+        )
+    known = {photo.path for photo in folder.photos}
+    paths, digests = set(), {}
+    for number, row in enumerate(rows, 2):
+        answer = (row["exclude"] or "").strip().lower()
+        if answer not in ("yes", "no", ""):
+            raise EdgegraftError(
+                f"{shown(path)}, line {number}: expected yes, no or nothing in the "
+                f"column exclude, got {answer!r:.40}"
+            )
+        photo = folder.root / (row["path"] or "")
+        if answer == "yes":
+            paths.add(photo)
+        if row["sha256"]:
+            digests[photo] = row["sha256"]
+    if paths and not paths & known:
+        raise EdgegraftError(
+            f"{shown(path)}: expected photos of {shown(folder.root)}, got none of "
+            f"them (first: {shown(min(paths))}); audit this folder anew"
+        )
+    digest = hashlib.sha256(data).hexdigest()
+    return Exclusion(path.name, digest, frozenset(paths & known), digests, data)
+
+
+def _write_csv(audit: Audit, path: Path) -> None:
+    root, out = audit.folder.root, excluded(audit)
+    mine: dict[Path, list[tuple[str, str]]] = {}  # kind and reason
+    for finding in audit.findings:
+        for photo_path, reason in _told(finding, root):
+            mine.setdefault(photo_path, []).append((finding.kind, reason))
+    rows = []
+    for photo in audit.folder.photos:
+        look, found = audit.looks.get(photo.path), mine.get(photo.path, [])
+        row = {
+            "path": photo.path.relative_to(root).as_posix(),
+            "label": photo.label,
+            "part": photo.part or "",
+            "sha256": audit.digests.get(photo.path, ""),
+            "exclude": "yes" if photo.path in out else "no",
+            "findings": " ".join(dict.fromkeys(kind for kind, _ in found)),
+            "reasons": "; ".join(reason for _, reason in found),
+        }
+        if look is not None:
+            row |= {name: getattr(look, name) for name in FACTS}
+        rows.append(row)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(
+            temporary, "w", encoding="utf-8", errors="surrogateescape", newline=""
+        ) as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(temporary, path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _told(finding: Finding, root: Path) -> Iterator[tuple[Path, str]]:
+    """Each photo that the finding is about, and what it says of that one."""
+
+    def inside(path: Path) -> str:
+        return path.relative_to(root).as_posix()
+
+    others = ", ".join(map(inside, finding.others))
+    yield finding.path, f"{finding.reason} {others}".rstrip()
+    if finding.kind in BOTH_WRONG:
+        for other in finding.others:
+            if other != finding.path:  # a list may name one file under two labels
+                yield other, f"{inside(finding.path)}: {finding.reason} this one"
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _replace(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()

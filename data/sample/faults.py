@@ -1,0 +1,203 @@
+"""A drawn set with faults planted on purpose, and the list of them: a known truth.
+
+An audit is only as good as what it finds where the answer is known. `write_faulty`
+draws the sample set and spoils some of its photos; each photo has one fault at most.
+`faults.json` beside the photos says which: {kind: [[path, ...], ...]}, where copies
+also name what they are copies of.
+
+It does not know how an audit looks for faults.
+"""
+
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageEnhance, ImageFilter
+
+from data.sample.sample import CLASSES, write_sample
+from data.scan import shown
+from edge.errors import EdgegraftError
+from edge.preprocess import open_photo
+
+TRUTH = "faults.json"
+# kind -> share of the drawn photos; every kind is planted once at least
+SHARES = {
+    "damaged": 0.01,
+    "wrong-ending": 0.01,
+    "duplicate": 0.02,
+    "near-duplicate": 0.10,
+    "wrong-label": 0.05,
+    "blurred": 0.01,
+    "dark": 0.01,
+    "bright": 0.01,
+    "blank": 0.005,
+}
+COPIES = ("duplicate", "near-duplicate")
+CROP = 0.05  # of a side, at most, that a near-duplicate loses
+_T = Image.Transpose
+TURNS = {"turned 90": _T.ROTATE_90, "turned 180": _T.ROTATE_180}
+NEAR = ("re-encoded", "resized", "cropped", "mirrored", *TURNS)
+
+
+@dataclass(frozen=True)
+class FaultySet:
+    """`photos` holds a folder per label; `faults` is the content of faults.json,
+    with paths relative to `photos`."""
+
+    photos: Path
+    faults: dict[str, list[list[str]]]
+
+
+def write_faulty(
+    folder: str | os.PathLike[str],
+    *,
+    count: int = 120,
+    seed: int = 0,
+    classes: Sequence[str] = CLASSES,
+    progress: Callable[[int, int], None] | None = None,
+) -> FaultySet:
+    """Draw `count` pictures of each class into the new `folder`, and spoil some.
+
+    The folder appears whole or not at all. EdgegraftError when it is there already,
+    `count` is under 20, or the disk cannot be written.
+    """
+    root = Path(folder).absolute()
+    if count < 20:
+        raise EdgegraftError(f"faults: expected a count of 20 or more, got {count}")
+    if os.path.lexists(root):
+        raise EdgegraftError(
+            f"{shown(root)}: expected a new folder for photos with faults, got one "
+            "that is there already; give another path"
+        )
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix=f".{root.name}.", dir=root.parent
+        ) as temporary:
+            sample = write_sample(
+                Path(temporary, "set"),
+                count=count,
+                seed=seed,
+                unknown=0,
+                classes=classes,
+                progress=progress,
+            )
+            stage = Path(temporary, "stage")
+            stage.mkdir()
+            shutil.move(sample.photos, stage / "photos")
+            faults = plant(stage / "photos", seed=seed)
+            text = json.dumps({"drawn": True, "seed": seed, "faults": faults}, indent=1)
+            (stage / TRUTH).write_text(text + "\n", encoding="utf-8")
+            os.replace(stage, root)
+    except OSError as error:
+        raise EdgegraftError(
+            f"{shown(root)}: expected a place to draw photos into, got: "
+            f"{error.strerror or error}"
+        ) from None
+    return FaultySet(root / "photos", faults)
+
+
+def plant(photos: Path, *, seed: int = 0) -> dict[str, list[list[str]]]:
+    """Spoil some of the photos in `photos` (a folder per label) and say which.
+
+    Only for folders that were made for it: photos are changed and moved.
+    """
+    rng = np.random.default_rng([seed, 6])
+    paths = sorted(path for path in photos.glob("*/*") if path.is_file())
+    labels = sorted({path.parent.name for path in paths})
+    total = len(paths)
+    waiting = iter([paths[k] for k in rng.permutation(total)])
+    faults: dict[str, list[list[str]]] = {}
+    for kind, share in SHARES.items():
+        planted = faults.setdefault(kind, [])
+        for number in range(max(1, round(share * total))):
+            found = _spoil(kind, next(waiting), number, labels, rng)
+            planted.append(
+                [p.relative_to(photos).as_posix() if isinstance(p, Path) else p
+                 for p in found]
+            )  # fmt: skip
+    return faults
+
+
+def _spoil(
+    kind: str, path: Path, number: int, labels: list[str], rng: np.random.Generator
+) -> Iterator[Path | str]:
+    """Plant one fault: the photo that has it, then what more there is to say."""
+    if kind == "damaged":
+        path.write_bytes(_damaged(path.read_bytes(), number, rng))
+        yield path
+    elif kind == "wrong-ending":
+        ending = ".png" if path.suffix == ".jpg" else ".jpg"
+        path.rename(path.with_suffix(ending))
+        yield path.with_suffix(ending)
+    elif kind == "wrong-label":
+        others = [label for label in labels if label != path.parent.name]
+        other = others[rng.integers(len(others))]
+        moved = path.parents[1] / other / f"{path.stem}_from_{path.parent.name}"
+        yield path.rename(moved.with_suffix(path.suffix))
+        yield path.parent.name
+    elif kind in COPIES:
+        how = "the same bytes" if kind == "duplicate" else NEAR[number % len(NEAR)]
+        copy = path.with_name(f"COPY_{rng.integers(10**6):06}{number}.jpg")
+        if kind == "duplicate":
+            copy = copy.with_suffix(path.suffix)
+            shutil.copyfile(path, copy)
+        else:
+            _save(_near(open_photo(path), how, rng), copy, int(rng.integers(50, 90)))
+        yield from (copy, path, how)
+    else:
+        bad = _badly_taken(kind, open_photo(path), rng)
+        jpeg = path.with_suffix(".jpg")
+        path.unlink()
+        _save(bad, jpeg, 88)
+        yield jpeg
+
+
+def _damaged(data: bytes, number: int, rng: np.random.Generator) -> bytes:
+    ways = (
+        lambda: data[: int(len(data) * rng.uniform(0.1, 0.95))],  # cut short
+        lambda: b"",
+        lambda: b"\x00" * 64 + data[64:],  # no header
+        lambda: b"<!doctype html><title>404 Not Found</title>",
+    )
+    return ways[number % len(ways)]()
+
+
+def _near(image: Image.Image, how: str, rng: np.random.Generator) -> Image.Image:
+    wide, high = image.size
+    if how == "resized":
+        scale = float(rng.uniform(0.4, 0.8))
+        return image.resize((round(wide * scale), round(high * scale)))
+    if how == "cropped":
+        left, top, right, low = rng.uniform(0, CROP, 4)
+        box = (wide * left, high * top, wide * (1 - right), high * (1 - low))
+        return image.crop(tuple(round(side) for side in box))
+    if how == "mirrored":
+        return image.transpose(_T.FLIP_LEFT_RIGHT)
+    return image.transpose(TURNS[how]) if how in TURNS else image
+
+
+def _badly_taken(
+    kind: str, image: Image.Image, rng: np.random.Generator
+) -> Image.Image:
+    if kind == "blurred":
+        reach = max(image.size) * float(rng.uniform(0.015, 0.03))
+        return image.filter(ImageFilter.GaussianBlur(reach))
+    if kind == "dark":
+        return ImageEnhance.Brightness(image).enhance(float(rng.uniform(0.05, 0.12)))
+    if kind == "bright":
+        white = Image.new("RGB", image.size, (255, 255, 255))
+        return Image.blend(image, white, float(rng.uniform(0.9, 0.95)))
+    return Image.new("RGB", image.size, tuple(int(c) for c in rng.integers(0, 256, 3)))
+
+
+def _save(image: Image.Image, path: Path, quality: int) -> None:
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=quality)
+    path.write_bytes(out.getvalue())

@@ -1,0 +1,170 @@
+"""Drawn pictures as files, and the processes that write many of them.
+
+The files vary as photos do: JPEG qualities, EXIF turns (the stored pixels are turned,
+the picture is upright after the turn), grey ones, some PNGs with alpha. A picture
+depends only on (seed, stream, index).
+
+This module does not know what a set is made of, nor whether it was drawn before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from data.sample.picture import draw_picture
+from edge.runtime import cores
+
+# EXIF orientation -> what was done to the upright picture before it was stored
+_T = Image.Transpose
+STORED_AS = {3: _T.ROTATE_180, 6: _T.ROTATE_90, 8: _T.ROTATE_270, 2: _T.FLIP_LEFT_RIGHT}
+ORIENTATION_TAG, SOFTWARE_TAG = 0x0112, 0x0131
+
+ENOUGH = 12  # pictures that make another process worth its start (about 0.3 s)
+MOST_PROCESSES = 8
+
+# path without suffix, subject, stream, index, which animal (None: one of its own)
+Job = tuple[str, str, int, int, int | None]
+
+
+def picture(
+    subject: str,
+    *,
+    seed: int,
+    stream: int,
+    index: int,
+    plain: bool = False,
+    animal: int | None = None,
+) -> tuple[str, bytes]:
+    """One picture as a file: its suffix (".jpg" or ".png") and its bytes.
+
+    animal: pictures of one subject and stream with the same number show the same one.
+    """
+    rng = np.random.default_rng([seed, stream, index])
+    one = None
+    if animal is not None:
+        one = np.random.default_rng([seed, stream, animal, 2, 2])
+    image = draw_picture(subject, rng, plain=plain, individual=one)
+    return encode(image, np.random.default_rng([seed, stream, index, 1]), plain=plain)
+
+
+def encode(
+    image: Image.Image, rng: np.random.Generator, *, plain: bool
+) -> tuple[str, bytes]:
+    """The RGB picture as the bytes of a file such as cameras and phones leave."""
+    out = io.BytesIO()
+    kind, turn, quality = rng.random(), rng.random(), int(rng.integers(75, 96))
+    fine, orientation = bool(rng.random() < 0.3), (6, 8, 3, 6, 8, 2)[rng.integers(6)]
+    if kind < 0.04 and not plain:
+        image.putalpha(_rounded(image.size, float(rng.uniform(0.05, 0.4))))
+        image.save(out, "PNG", compress_level=4)
+        return ".png", out.getvalue()
+    if kind < 0.1 and not plain:
+        image = image.convert("L")
+    exif = Image.Exif()
+    exif[SOFTWARE_TAG] = "edgegraft, drawn"
+    if turn < 0.15 and not plain:
+        exif[ORIENTATION_TAG] = orientation
+        image = image.transpose(STORED_AS[orientation])
+    sampling = 0 if fine else 2  # 4:4:4 or 4:2:0
+    if image.mode == "L":
+        image.save(out, "JPEG", quality=quality, exif=exif)
+    else:
+        image.save(out, "JPEG", quality=quality, exif=exif, subsampling=sampling)
+    return ".jpg", out.getvalue()
+
+
+def _rounded(size: tuple[int, int], part: float) -> Image.Image:
+    """An opacity mask whose corners have a radius of `part` of the shorter side."""
+    mask = Image.new("L", size)
+    box = (1, 1, size[0] - 2, size[1] - 2)
+    ImageDraw.Draw(mask).rounded_rectangle(box, part * min(size), fill=255)
+    return mask
+
+
+def write_pictures(
+    folder: Path, jobs: Sequence[Job], *, seed: int, plain: frozenset[int] = frozenset()
+) -> Generator[tuple[str, str], None, None]:
+    """Write the pictures and yield (path in folder, sha256) as each is done.
+
+    plain: the streams whose pictures are easy ones. Works in several processes: the
+    interpreter lock would let threads draw hardly faster than one does. Started as
+    plain child processes, so that neither an unguarded `__main__` nor TensorFlow's
+    threads in this one matter. Raises OSError when a picture cannot be written.
+    """
+    count = min(cores(), MOST_PROCESSES, len(jobs) // ENOUGH)
+    if count < 2 or not sys.executable:
+        for job in jobs:
+            yield _write(folder, job, seed, plain)
+        return
+    above = str(Path(__file__).resolve().parents[2])
+    code = (
+        f"import sys; sys.path.insert(0, {above!r}); "
+        "from data.sample.snapshot import work; work()"
+    )
+    reading, writing = os.pipe()
+    children: list[subprocess.Popen[bytes]] = []
+    try:
+        with os.fdopen(reading, encoding="utf-8") as source:
+            with os.fdopen(writing, "wb") as sink:
+                for k in range(count):
+                    child = subprocess.Popen(
+                        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=sink
+                    )
+                    children.append(child)
+                    order = [str(folder), list(jobs[k::count]), seed, sorted(plain)]
+                    with child.stdin as order_to:  # type: ignore[union-attr]
+                        order_to.write(json.dumps(order).encode())
+            for line in source:
+                name, digest, number, reason = json.loads(line)
+                if number is not None:
+                    raise OSError(number, reason, name)
+                yield name, digest
+        for child in children:
+            if child.wait() != 0:
+                raise OSError(f"a drawing process ended with code {child.returncode}")
+    finally:
+        for child in children:
+            if child.poll() is None:
+                child.terminate()
+        for child in children:
+            child.wait()
+
+
+def work() -> None:
+    """What a child process does: the order comes on stdin, a JSON line per picture."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its children
+    place, jobs, seed, plain = json.load(sys.stdin)
+    for job in jobs:
+        line: tuple[str, str, int | None, str | None]
+        try:
+            name, digest = _write(Path(place), tuple(job), seed, frozenset(plain))
+            line = (name, digest, None, None)
+        except OSError as error:
+            line = (job[0], "", error.errno or 0, error.strerror or str(error))
+        # one short write, so that the lines of several processes never mix
+        os.write(1, (json.dumps(line) + "\n").encode())
+
+
+def _write(folder: Path, job: Job, seed: int, plain: frozenset[int]) -> tuple[str, str]:
+    name, subject, stream, index, animal = job
+    suffix, data = picture(
+        subject,
+        seed=seed,
+        stream=stream,
+        index=index,
+        plain=stream in plain,
+        animal=animal,
+    )
+    (folder / (name + suffix)).write_bytes(data)
+    return name + suffix, hashlib.sha256(data).hexdigest()

@@ -1,0 +1,1 @@
+"""Frames to answers: sources, smoothing, output, the verb `camera`."""

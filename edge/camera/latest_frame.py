@@ -1,0 +1,158 @@
+"""The newest frame of a live source, whatever becomes of the source.
+
+A thread reads as fast as frames come and keeps only the last one: a slow model
+skips frames and never lags behind. A source that is lost is waited for and opened
+again; one that is stuck (no frame, no error) is given up and opened anew.
+
+It does not know: cameras, models.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from edge.camera.sources import Picture, Source, SourceError
+from edge.errors import EdgegraftError
+
+RETRY = (0.5, 5.0)  # seconds between attempts to open: the first, the longest
+STUCK = 20.0  # seconds without a frame, more than a network stream's own limit
+MOST_STUCK = 3  # in a row: then the process should be started anew
+
+
+class Newest:
+    """Frames of a source made by `make`; `note` gets what a person should know.
+
+    SourceError when the source cannot be opened at first, unless `wait`.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Source],
+        note: Callable[[str], None],
+        *,
+        stuck: float = STUCK,
+        retry: tuple[float, float] = RETRY,
+        wait: bool = False,
+    ) -> None:
+        self._make, self._note = make, note
+        self._stuck_after, self._retry = stuck, retry
+        self._change = threading.Condition()
+        self._frame: Picture | None = None
+        self._number = 0  # frames seen so far
+        self._alive = time.monotonic()  # when the thread last did something
+        self._reader = 0  # which thread may write; the others have been given up
+        self._stuck = 0
+        source = make()
+        self.name = source.name
+        try:
+            source.open()
+        except SourceError as error:
+            if not wait:
+                raise
+            note(f"{error}; waiting for it")
+            self._start(None)
+        else:
+            self._start(source)
+
+    def next(self, timeout: float) -> tuple[int, Picture] | None:
+        """(number, frame) newer than the last one taken; None when none came.
+
+        EdgegraftError when the source was stuck `MOST_STUCK` times in a row.
+        """
+        with self._change:
+            if self._frame is None:
+                self._change.wait(timeout)
+            frame, self._frame = self._frame, None
+            if frame is not None:
+                return self._number, frame
+            silent = time.monotonic() - self._alive
+        if silent > self._stuck_after:
+            self._stuck += 1
+            if self._stuck >= MOST_STUCK:
+                raise EdgegraftError(
+                    f"{self.name}: stuck {self._stuck} times in a row; start again"
+                )
+            self._note(f"{self.name}: no frame for {silent:.0f} s, opening it again")
+            self._start(None)
+        return None
+
+    def close(self) -> None:
+        """Stop reading; a thread that hangs in its source is left behind."""
+        with self._change:
+            self._reader += 1
+            thread = self._thread
+            self._change.notify_all()
+        thread.join(1.0)
+
+    def _start(self, source: Source | None) -> None:
+        with self._change:
+            self._reader += 1
+            self._alive = time.monotonic()
+            self._thread = threading.Thread(
+                target=self._read,
+                args=(source, self._reader),
+                name="newest frame",
+                daemon=True,
+            )
+        self._thread.start()
+
+    def _read(self, source: Source | None, me: int) -> None:
+        lost = time.monotonic()
+        is_lost = source is None  # and has been told already
+        opened = source is not None
+        source = source or self._make()
+        pause = self._retry[0]
+        while self._mine(me):
+            frame = self._try_read(source) if opened else None
+            if frame is not None:
+                if is_lost:
+                    away = time.monotonic() - lost
+                    self._note(f"{self.name}: back after {away:.1f} s")
+                    is_lost, pause = False, self._retry[0]
+                self._put(frame, me)
+                continue
+            source.close()
+            if not self._mine(me):
+                return
+            if not is_lost:
+                is_lost, lost = True, time.monotonic()
+                self._note(f"{self.name}: lost; waiting for it")
+            self._sleep(pause, me)
+            pause = min(2 * pause, self._retry[1])
+            opened = self._mine(me) and self._try_open(source)
+        source.close()
+
+    def _try_open(self, source: Source) -> bool:
+        try:
+            source.open()
+        except SourceError:
+            return False
+        return True
+
+    def _try_read(self, source: Source) -> Picture | None:
+        try:
+            return source.read()
+        except Exception:  # a camera that is pulled out fails in many ways
+            return None
+
+    def _put(self, frame: Picture, me: int) -> None:
+        with self._change:
+            if me == self._reader:
+                self._frame = frame
+                self._number += 1
+                self._alive = time.monotonic()
+                self._stuck = 0
+                self._change.notify_all()
+
+    def _sleep(self, seconds: float, me: int) -> None:
+        with self._change:
+            self._alive = time.monotonic() + seconds  # waiting is not being stuck
+            until = self._alive
+            while me == self._reader and (left := until - time.monotonic()) > 0:
+                self._change.wait(left)
+
+    def _mine(self, me: int) -> bool:
+        with self._change:
+            return me == self._reader

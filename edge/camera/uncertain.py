@@ -1,0 +1,87 @@
+"""Frames that the model was not sure of, kept in a folder of bounded size.
+
+They are the photos worth labelling next. Only files that this module wrote
+(``unsure-*.jpg``) are ever counted or deleted, the oldest first.
+
+It does not know: cameras, models.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+from PIL import Image
+
+from edge.camera.sources import Picture
+from edge.classifier import Prediction
+from edge.errors import EdgegraftError
+
+EVERY = 1.0  # seconds between two saved frames
+AFTER_ERROR = 60.0  # seconds until a full disk is tried again
+_OURS = re.compile(r"unsure-\d{8}-\d{6}-\d{3}-.*\.jpg")
+_QUALITY = 90
+
+
+class Unsure:
+    """Saves a frame that is unknown or less probable than `below`.
+
+    `limit` is in bytes. EdgegraftError when the folder cannot be written to.
+    """
+
+    def __init__(
+        self, folder: str, below: float, limit: int, note: Callable[[str], None]
+    ) -> None:
+        self._folder, self._below, self._limit, self._note = folder, below, limit, note
+        try:
+            os.makedirs(folder, exist_ok=True)
+            names = sorted(n for n in os.listdir(folder) if _OURS.fullmatch(n))
+            sizes = [os.path.getsize(os.path.join(folder, name)) for name in names]
+        except OSError as error:
+            raise EdgegraftError(f"{folder}: {error.strerror or error}") from None
+        if not os.access(folder, os.W_OK):
+            raise EdgegraftError(f"{folder}: permission denied, cannot save frames")
+        self._files = deque(zip(names, sizes, strict=True))
+        self._bytes = sum(sizes)
+        self._not_before = -1.0
+        self.saved = 0
+        self._make_room(0)
+
+    def offer(self, frame: Picture, told: Prediction, now: float) -> None:
+        """Keep the frame if it is unsure and none was kept just now."""
+        if (told.known and told.probability >= self._below) or now < self._not_before:
+            return
+        self._not_before = now + EVERY
+        label = re.sub(r"[^\w-]+", "_", told.ranking[0][0])[:40]
+        clock = time.time()
+        stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(clock))
+        milli = int(clock * 1000) % 1000
+        name = f"unsure-{stamp}-{milli:03}-{label}-{told.probability:.2f}.jpg"
+        path = os.path.join(self._folder, name)
+        partial = path + ".part"
+        try:
+            with open(partial, "wb") as file:
+                Image.fromarray(frame).save(file, "JPEG", quality=_QUALITY)
+            size = os.path.getsize(partial)
+            self._make_room(size)
+            os.replace(partial, path)
+        except OSError as error:  # a full disk must not end the classifier
+            self._not_before = now + AFTER_ERROR
+            self._note(f"{self._folder}: {error.strerror or error}; frame not saved")
+            with suppress(OSError):
+                os.unlink(partial)
+            return
+        self._files.append((name, size))
+        self._bytes += size
+        self.saved += 1
+
+    def _make_room(self, size: int) -> None:
+        while self._files and self._bytes + size > self._limit:
+            name, old = self._files.popleft()
+            self._bytes -= old
+            with suppress(FileNotFoundError):  # somebody took it
+                os.unlink(os.path.join(self._folder, name))

@@ -1,0 +1,1 @@
+"""Photos to answers: sources, workers, output formats, the verb `classify`."""

@@ -1,0 +1,170 @@
+"""Would more photos help? Accuracy of the probe on 10, 25, 50 and 100 % of them.
+
+The features are those of the frozen backbone, computed already, so the curve costs
+seconds. Parts are drawn label by label, several times; all are judged on the same
+validation photos, which makes the gain of the second half a paired difference. Its
+interval is that of Agresti and Min 2005 ("Simple improved confidence intervals for
+comparing matched proportions"): two photos are added, on one of which the half is
+better, on the other the whole. So a handful of photos that are all answered alike is
+not taken for certainty.
+
+Does not know: what fine-tuning would make of the photos, or photos unlike these.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.evaluate import CONFIDENCE_95, wilson
+from finetune.console import Console
+from finetune.figures.training import MUTED, VAL, new_figure, percent, plain, save
+from finetune.head import probe
+from finetune.loop.examples import Examples
+from finetune.run import Run
+
+SHARES = (0.1, 0.25, 0.5, 1.0)
+DRAWS = 3  # of each share below 100 %
+WORTH = 0.01  # of accuracy: a gain that is surely smaller is called none
+ADDED = 2.0  # photos that the interval of Agresti and Min adds
+
+Floats = npt.NDArray[np.float32]
+Truth = npt.NDArray[np.int64]
+
+
+def curve(
+    features: Floats,
+    truth: Truth,
+    val_features: Floats,
+    val_truth: Truth,
+    classes: int,
+    strength: float,
+    *,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """For metrics.json: the points, one for each number of photos, and what doubling
+    the photos brought.
+
+    features [N, D], truth [N], val_features [M, D], val_truth [M]; `strength` is the
+    probe's penalty. A point's interval is that of its accuracy on M photos.
+    """
+    random = np.random.default_rng([seed, len(truth)])
+    points: list[dict[str, Any]] = []
+    halves: list[npt.NDArray[np.bool_]] = []
+    whole = np.zeros(len(val_truth))
+    for share in SHARES:
+        rights = []
+        for _ in range(DRAWS if share < 1 else 1):
+            rows = _draw(truth, share, random)
+            kernel, bias = probe.head(features[rows], truth[rows], classes, strength)
+            answers = (val_features @ kernel + bias).argmax(axis=1)
+            rights.append(answers == val_truth)
+        if share == 0.5:
+            halves = rights
+        whole = np.mean(rights, axis=0)
+        accuracy = float(whole.mean())
+        if points and points[-1]["photos"] == len(rows):
+            points.pop()  # so few photos that two shares are the same number
+        points.append(
+            {
+                "share": share,
+                "photos": len(rows),
+                "accuracy": accuracy,
+                "interval": wilson(accuracy * len(val_truth), len(val_truth)),
+            }
+        )
+    gains = whole - np.mean(halves, axis=0)
+    low, high, needed = interval(gains)
+    return {
+        "judged_on": f"{len(val_truth)} validation photos, probe on frozen features",
+        "points": points,
+        "gain_of_second_half": float(gains.mean()),
+        "interval": (low, high),
+        "photos_needed": needed,
+        "verdict": _verdict(low, high, len(val_truth), needed),
+    }
+
+
+def record(
+    run: Run, seen: Floats, train: Examples, val: Examples, console: Console
+) -> None:
+    """The curve of a run's probe into run.json and learning.png.
+
+    seen: the features of train, then val, that the probe was fitted on.
+    """
+    found = curve(
+        seen[: len(train)],
+        train.truth,
+        seen[len(train) :],
+        val.truth,
+        len(run.labels),
+        run.config["probe"]["strength"],
+        seed=run.settings.seed,
+    )
+    run.update(learning_curve=found)
+    draw(run.folder / "learning.png", found)
+    console.stage(f"learning curve: {found['verdict']}")
+
+
+def _draw(truth: Truth, share: float, random: np.random.Generator) -> Truth:
+    """Rows of a share of each label, one at least."""
+    parts = []
+    for label in np.unique(truth):
+        own = random.permutation(np.flatnonzero(truth == label))
+        parts.append(own[: max(1, round(share * len(own)))])
+    return np.concatenate(parts)
+
+
+def interval(gains: npt.NDArray[np.floating]) -> tuple[float, float, int]:
+    """The 95 % interval of the mean gain, and the photos that it takes to tell `WORTH`
+    from nothing. gains [M]: of each photo, from -1 to 1."""
+    photos = len(gains) + ADDED
+    mean = float(gains.sum()) / photos
+    variance = (float((gains**2).sum()) + ADDED / 2) / photos - mean**2
+    half = CONFIDENCE_95 * (variance / photos) ** 0.5
+    needed = CONFIDENCE_95**2 * variance / WORTH**2
+    return mean - half, mean + half, int(float(f"{needed:.1g}"))
+
+
+def _verdict(low: float, high: float, photos: int, needed: int) -> str:
+    if low > 0:
+        return "more photos would help: the second half of them did"
+    if high < WORTH:
+        return "more photos of the same kind would hardly help"
+    told = f"{photos} validation photos cannot tell whether more photos would help"
+    if needed > photos:
+        told += f" (it would take about {needed:,})"
+    return told
+
+
+def draw(path: Path, found: dict[str, Any]) -> None:
+    """learning.png: accuracy over the number of training photos."""
+    figure = new_figure(6.6, 3.6)
+    axes = figure.subplots()
+    points = found["points"]
+    verdict = found["verdict"].replace(" (", "\n(")  # a title as wide as the picture
+    plain(axes, verdict[0].upper() + verdict[1:])
+    x = [point["photos"] for point in points]
+    y = [point["accuracy"] for point in points]
+    spread = np.array(
+        [
+            [p["accuracy"] - p["interval"][0], p["interval"][1] - p["accuracy"]]
+            for p in points
+        ]
+    ).T
+    axes.errorbar(
+        x, y, yerr=spread.clip(0), color=VAL, marker="o", markersize=4, capsize=3
+    )
+    axes.set_xscale("log")
+    axes.set_xticks(x, [f"{count:,}" for count in x])
+    axes.minorticks_off()
+    axes.set_xlabel("training photos", fontsize=8, color=MUTED)
+    axes.set_ylabel(
+        "accuracy on validation, 95 % interval\n(probe)", fontsize=8, color=MUTED
+    )
+    axes.margins(x=0.08)
+    percent(axes)
+    save(figure, path)

@@ -1,0 +1,1 @@
+"""The training loop: examples, one step, schedule, checkpoints, what is kept."""

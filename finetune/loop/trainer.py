@@ -1,0 +1,319 @@
+"""The training loop: epochs, what is kept of them, exact resume.
+
+One loop for both kinds of network. From scratch the best epoch on validation is kept,
+and without a better one training ends early. A pretrained one starts from its probe, is
+trained to the end of its schedule, where the rate has fallen, and what
+is kept lies on the way from the probe to there (`finetune.loop.wise_ft`): the best of
+several epochs on a few hundred photos nearly always looks better than where it
+started, whether it is or not. After every epoch the state is on disk
+(`finetune.loop.checkpoint`), so an interrupted run goes on from its last epoch.
+Shuffling, augmentation and dropout are drawn from (seed, epoch, step), which makes a
+resumed run see what an undisturbed one sees.
+
+Judged and kept are the moving averages of the weights (`finetune.loop.ema`).
+
+Does not know: files of photos, plots, calibration.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from backbones import network
+from backbones.keras import reset_dropout, tensorflow
+from data.augment import preset
+from edge.errors import EdgegraftError
+from finetune.distill.hints import Follower
+from finetune.distributed import ALONE, Workers
+from finetune.head import features
+from finetune.head.probe import log_loss
+from finetune.loop import examples, wise_ft
+from finetune.loop.checkpoint import Checkpoint
+from finetune.loop.ema import Average, decay_for
+from finetune.loop.epochs import Epoch
+from finetune.loop.examples import Examples
+from finetune.loop.schedule import Group, groups, rate_at
+from finetune.loop.step import Step
+from finetune.loop.wise_ft import Point
+from finetune.settings import Settings
+
+Advance = Callable[[int, int, Epoch | None], None]  # epoch, step, finished epoch
+
+
+class Trainer:
+    """Trains `model` in place; `checkpoint` is a folder of its own.
+
+    from_probe: the network that `start` finds is a fitted one, worth staying near.
+    After `run`, `best` tells of the network as it is then.
+    time_left: seconds that training may still take; None without a limit. workers: who
+    trains; `mirrored` is then the same network, made in their strategy's scope, and
+    trained in place of `model`, which is judged and kept on this worker alone.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        settings: Settings,
+        train: Examples,
+        val: Examples,
+        *,
+        from_probe: bool,
+        checkpoint: Path,
+        workers: Workers = ALONE,
+        mirrored: Any = None,
+        time_left: Callable[[], float] | None = None,
+    ) -> None:
+        self.model, self.settings = model, settings
+        self.workers = workers
+        self._trained = model if mirrored is None else mirrored
+        self.train, self.val = train, val
+        self.history: list[Epoch] = []
+        self.best: Epoch | None = None
+        self.planned = settings.epochs
+        self.way: tuple[Point, ...] = ()  # from the probe to the end, as tried
+        self.share = 1.0  # of that way, in what is kept
+        self.ended = ""  # why before the last of the epochs that were asked for
+        self._from_probe, self._time_left = from_probe, time_left
+        self.batch = min(settings.batch, len(train))
+        if self.batch < workers.replicas:
+            raise EdgegraftError(
+                f"expected at least a photo of a batch for each of {workers.replicas} "
+                f"devices, got batches of {self.batch}; try a larger --batch, or fewer "
+                "workers"
+            )
+        self.steps = max(1, len(train) // self.batch)  # an epoch; the rest waits
+        self._logits = network.logit_model(model)
+        self._classes = int(self._logits.output_shape[-1])
+        decay = decay_for(settings.average, self.steps) if settings.average else 0.0
+        self.average = Average(self._trained.weights, decay)
+        paces, more = groups(self._trained, settings.rate_decay), {}
+        self.follower = self._follower()
+        if self.follower is not None:
+            paces = (*paces, Group(1.0, tuple(self.follower.variables)))
+            more["hints"] = self.follower.map
+        self._step = Step(
+            self._trained,
+            paces,
+            self.average,
+            preset(settings.augment),
+            follower=self.follower,
+            strategy=workers.strategy,
+        )
+        tracked = tensorflow().train.Checkpoint(
+            model=self._trained,
+            optimizers=self._step.optimizers,
+            average=self.average.saved,
+            **more,
+        )
+        self.checkpoint = Checkpoint(checkpoint, tracked)
+
+    def _follower(self) -> Follower | None:
+        """What follows the teacher's hints, where there are any."""
+        if self.train.hints is None:
+            return None
+        strategy = self.workers.strategy or tensorflow().distribute.get_strategy()
+        with strategy.scope():
+            width = self.train.hints.shape[1]
+            return Follower(self._trained, width, self.settings.teacher_hints)
+
+    # -- state -----------------------------------------------------------------
+    def resume(self) -> bool:
+        """Load the state after the last whole epoch; False when there is none."""
+        if not self.workers.agree([self.checkpoint.exists])[0]:
+            return False
+        if self.workers.is_chief:
+            self._load()
+        self._follow()
+        return True
+
+    def _follow(self) -> None:
+        """Everybody goes on from where the chief stands."""
+        if not self.workers.several:
+            return
+        chief = self.workers.is_chief
+        packed = self.workers.share(self.checkpoint.pack() if chief else b"")
+        if not chief:
+            self.checkpoint.unpack(packed)
+            self._load()
+
+    def _load(self) -> None:
+        state = self.checkpoint.load()
+        self.history = [Epoch(**row) for row in state["history"]]
+        self.planned = state["planned"]
+        self.best = next(e for e in self.history if e.epoch == state["best"])
+        for epoch in {0, self.best.epoch}:  # damaged ones now, not after hours
+            self.checkpoint.kept(epoch)
+
+    def _record(self, epoch: Epoch) -> None:
+        """Enter an epoch; the network holds the weights that were judged."""
+        self.history.append(epoch)
+        if self.best is None or epoch.rank > self.best.rank:
+            self.best = epoch
+            self.checkpoint.keep(epoch.epoch, self.model.get_weights())
+
+    def _save(self) -> None:
+        assert self.best is not None
+        state = {
+            "history": [asdict(epoch) for epoch in self.history],
+            "best": self.best.epoch,
+            "planned": self.planned,
+        }
+        self.checkpoint.save(self.history[-1].epoch, state, {0, self.best.epoch})
+
+    # -- training --------------------------------------------------------------
+    def _val_logits(self) -> npt.NDArray[np.float32]:
+        return features.compute(self._logits, self.val.array, self.val.rows)
+
+    def evaluate(self) -> tuple[float, float]:
+        """Log loss (nats) and accuracy on the validation part."""
+        logits = self._val_logits()
+        right = logits.argmax(axis=1) == self.val.truth
+        return log_loss(logits, self.val.truth), float(right.mean())
+
+    def _mirror(self) -> None:
+        """Bring what is trained into `model`."""
+        if self._trained is not self.model:
+            self.model.set_weights(self._trained.get_weights())
+
+    def start(self) -> None:
+        """Enter the network as it is now as epoch 0."""
+        started = time.perf_counter()
+        loss, accuracy = self.evaluate()
+        seconds = time.perf_counter() - started
+        if self._trained is not self.model:
+            self._trained.set_weights(self.model.get_weights())
+        self.average.restart()
+        self._record(Epoch(0, None, None, loss, accuracy, 0.0, seconds))
+        self._save()
+        self._follow()
+
+    def _one_step(self, number: int, step: int, chosen: Any) -> tuple[float, float]:
+        settings = self.settings
+        position = (number - 1) * self.steps + step
+        loss, right = self._step(
+            self.train.batch(chosen, self._classes, settings.label_smoothing),
+            rate=rate_at(position, self.planned * self.steps, settings.rate),
+            seed=(settings.seed, position),
+        )
+        if not math.isfinite(loss):
+            assert self.best is not None
+            raise EdgegraftError(
+                f"expected a finite loss, got {loss} in epoch {number}, step "
+                f"{step + 1}; the weights of epoch {self.best.epoch} are kept in "
+                f"{self.checkpoint.kept_file(self.best.epoch)}; try a smaller --rate "
+                f"than {settings.rate}, with --overwrite"
+            )
+        return loss, right
+
+    def _one_epoch(self, number: int, advance: Advance) -> Epoch:
+        """Train, then judge the averages, which are left in the network."""
+        settings, started = self.settings, time.perf_counter()
+        reset_dropout(self.model, settings.seed, number)
+        random = np.random.default_rng([settings.seed, number])
+        drawn = examples.order(
+            self.train.truth, self._classes, settings.balance, random
+        )
+        found = []
+        for step in range(self.steps):
+            chosen = drawn[step * self.batch : (step + 1) * self.batch]
+            found.append(self._one_step(number, step, chosen))
+            advance(number, step + 1, None)
+            if self._out_of_time():
+                break
+        self.average.swap()
+        self._mirror()
+        val_loss, val_accuracy = self.evaluate()
+        loss, accuracy = np.mean(found, axis=0)
+        seconds = time.perf_counter() - started
+        val_loss, val_accuracy, seconds = self.workers.agree(
+            [val_loss, val_accuracy, seconds]
+        )
+        position = (number - 1) * self.steps + len(found) - 1
+        return Epoch(
+            number,
+            float(loss),
+            float(accuracy),
+            val_loss,
+            val_accuracy,
+            rate_at(position, self.planned * self.steps, settings.rate),
+            seconds,
+        )
+
+    def _out_of_time(self) -> bool:
+        return self._time_left is not None and self._seconds_left() <= 0
+
+    def _seconds_left(self) -> float:
+        assert self._time_left is not None
+        return self.workers.agree([self._time_left()])[0]
+
+    def _plan(self, number: int, seconds: float) -> None:
+        """Shorten the plan to what the time allows, so that the rate still falls."""
+        if self._time_left is not None:
+            more = int(max(0.0, self._seconds_left()) / max(seconds, 1e-6))
+            self.planned = min(self.planned, number + more)
+
+    def _hopeless(self) -> bool:
+        """Patience is at its end; never for a probe, which few epochs surpass."""
+        assert self.best is not None
+        waited = len(self.history) - 1 - self.best.epoch
+        return not self._from_probe and waited >= self.settings.patience
+
+    def run(self, advance: Advance) -> None:
+        """Train to the last epoch or until time ends; load what is kept.
+
+        From scratch it ends with patience, too.
+
+        advance(epoch, step, finished epoch or None) is called after every step and
+        after every epoch.
+        """
+        for number in range(len(self.history), self.settings.epochs + 1):
+            if self._hopeless():
+                patience = self.settings.patience
+                self.ended = f"no better one for {patience} epochs (--patience)"
+                break
+            if number > self.planned:
+                self.ended = "--time-limit"
+                break
+            epoch = self._one_epoch(number, advance)
+            self._record(epoch)
+            self.average.swap()  # training goes on with the weights themselves
+            self._plan(number, epoch.seconds)
+            self._save()
+            advance(number, self.steps, epoch)
+        if self._from_probe:
+            self._stay_near_the_probe()
+        assert self.best is not None
+        if not self.way:
+            self.model.set_weights(self.checkpoint.kept(self.best.epoch))
+
+    def _stay_near_the_probe(self) -> None:
+        """Load the best point of the way from the probe to the last averages."""
+        if len(self.history) == 1:
+            return  # no time to train
+        start = self.checkpoint.kept(0)
+        self.average.swap()
+        self._mirror()
+        end = self.model.get_weights()
+
+        def logits_at(share: float) -> npt.NDArray[np.float32]:
+            self.model.set_weights(wise_ft.between(start, end, share))
+            return self._val_logits()
+
+        chosen, self.way = wise_ft.choose(logits_at, self.val.truth)
+        self.model.set_weights(wise_ft.between(start, end, chosen.share))
+        last = self.history[-1] if chosen.share else self.history[0]
+        loss, accuracy = self.evaluate()
+        self.best = replace(last, val_loss=loss, val_accuracy=accuracy)
+        self.share = chosen.share
+
+    def clear(self) -> None:
+        """Remove the checkpoint, once the result is safe elsewhere."""
+        self.checkpoint.clear()

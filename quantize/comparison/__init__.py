@@ -1,0 +1,1 @@
+"""Model files measured against each other, and which one to ship."""

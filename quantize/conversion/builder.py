@@ -1,0 +1,205 @@
+"""One model file at a time: converted, verified, described, scored on validation.
+
+What the files of a run have in common (the traced graph, the calibration, the decoded
+photos) is made once and shared.
+
+It does not know: which files are kept, or where they are written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from backbones import network
+from data import batches
+from data.split import Row
+from edge.card import ModelCard
+from edge.evaluate import Evaluation
+from edge.quiet import without_chatter
+from finetune import familiarity
+from finetune.console import Console
+from finetune.head import features
+from finetune.run import Run
+from quantize import recipes
+from quantize.conversion import calibration, scoring
+from quantize.conversion.convert import Conversion, quantize
+from quantize.tflite import metadata
+from quantize.tflite.io_tensors import PROBABILITIES
+from quantize.tflite.old_runtime import Elsewhere
+from quantize.tflite.verify import Facts, verify
+
+PLAIN = "plain"  # the rung of a file made the ordinary way
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A way to an integer file: a calibrated graph, and what of it stays float.
+
+    `kept_float`: names of the tensors whose operators are not quantized.
+    """
+
+    rung: str
+    calibrated: bytes
+    kept_float: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Made:
+    """A finished file, what was read back from it, and its validation figures."""
+
+    model: bytes
+    facts: Facts
+    validation: Evaluation
+
+
+def covering(
+    model: Any,
+    pixels: batches.Pixels,
+    pool: Sequence[Row],
+    count: int,
+    console: Console,
+) -> tuple[Row, ...]:
+    """`count` photos of the pool that cover the features a Keras model has of them."""
+    if len(pool) <= count:
+        return tuple(pool)
+    places = np.asarray(scoring.places_of(pixels, pool))
+    with console.bar("choosing calibration photos") as bar:
+        found = features.compute(
+            network.feature_model(model), pixels.array, places, progress=bar
+        )
+    return calibration.spread(pool, found, count)
+
+
+class Maker:
+    """Makes and scores the files of one run."""
+
+    def __init__(
+        self,
+        run: Run,
+        model: Any,
+        pixels: batches.Pixels,
+        chosen: Sequence[Row],
+        judged: Sequence[Row],
+        console: Console,
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
+        self.run, self.console, self.pixels = run, console, pixels
+        self._elsewhere = elsewhere
+        served = run.model() if model is None else model
+        self._familiarity = familiarity.load(run)
+        self._outputs = {PROBABILITIES: PROBABILITIES}
+        if self._familiarity is not None:
+            served = familiarity.attach(served, self._familiarity)
+            self._outputs[familiarity.OUTPUT] = familiarity.OUTPUT
+        self.judged, self.chosen = tuple(judged), tuple(chosen)
+        self._fingerprint = run.split().fingerprint
+        self.photos: npt.NDArray[np.uint8] | None = None
+        if chosen:
+            self.photos = scoring.take(pixels, chosen)
+        self.conversion = Conversion(
+            served, calibration=self.photos, progress=self._calibrating
+        )
+        self._bar: Any = None
+
+    def make(
+        self, variant: recipes.Variant, candidate: Candidate | None = None
+    ) -> Made:
+        """The file of a variant, or of a candidate for it."""
+        started = time.perf_counter()
+        if candidate is not None:
+            flat = self.integer(candidate, float_edges=variant.input_type == "FLOAT32")
+        elif variant.calibrated:
+            with self.console.bar("calibrating") as self._bar:
+                flat = self.conversion.make(variant.name)
+        else:
+            flat = self.conversion.make(variant.name)
+        run = self.run
+        kept_float = candidate.kept_float if candidate else ()
+        with without_chatter():
+            facts = verify(
+                flat,
+                variant.name,
+                run.recipe,
+                run.labels,
+                outputs=self._outputs,
+                kept_float=kept_float,
+                elsewhere=self._elsewhere,
+            )
+        how = f"{variant.name}, {candidate.rung}" if candidate else variant.name
+        self.console.stage(
+            f"{how}: converted and verified in {time.perf_counter() - started:.1f} s"
+        )
+        card = self._card(variant, facts, candidate)
+        scored = self._score(metadata.embed(flat, card), f"scoring {how}")
+        card = replace(card, measured={self.run.judged_on: scored.to_card()})
+        if self._familiarity is not None:
+            limit = self._familiarity.limit_of_file(scored.familiarity)
+            card = replace(card, familiarity_threshold=limit)
+        return Made(metadata.embed(flat, card), facts, scored.evaluation)
+
+    def integer(self, candidate: Candidate, *, float_edges: bool = False) -> bytes:
+        """The flatbuffer of a candidate."""
+        return quantize(
+            candidate.calibrated,
+            float_edges=float_edges,
+            kept_float=candidate.kept_float,
+        )
+
+    def try_out(self, candidate: Candidate) -> Evaluation:
+        """The validation figures of a candidate that will not be kept."""
+        card = ModelCard(
+            labels=self.run.labels,
+            input=self.run.recipe,
+            variant="int8",
+            outputs=self._outputs,
+            name="trial",
+        )
+        return self._score(metadata.embed(self.integer(candidate), card)).evaluation
+
+    def _score(self, model: bytes, title: str | None = None) -> scoring.Scored:
+        console = self.console if title else scoring.Silent()
+        with console.bar(title or "") as bar:
+            return scoring.score_file(
+                model, self.judged, self.pixels, self.run.labels, progress=bar
+            )
+
+    def _calibrating(self, done: int, total: int) -> None:
+        if self._bar is not None:
+            self._bar(done, total)
+
+    def _card(
+        self, variant: recipes.Variant, facts: Facts, candidate: Candidate | None
+    ) -> ModelCard:
+        config = self.run.config
+        settings = config["settings"]
+        found = {
+            "run": self.run.name,
+            "backbone": settings.get("backbone"),
+            "weights": config.get("weights"),
+            "seed": settings.get("seed"),
+            "created": config.get("created"),
+            "versions": config.get("versions"),
+            "data_fingerprint": self._fingerprint,
+            "calibration_photos": len(self.chosen) if variant.calibrated else None,
+            "rung": candidate.rung if candidate else None,
+            "layers_kept_float": list(candidate.kept_float) if candidate else None,
+            "oldest_runtime": facts.oldest_runtime,
+            "ran_on": list(facts.ran_on),
+            "refused_by": {k: list(v) for k, v in facts.refused_by.items()},
+        }
+        temperature = (config.get("calibration") or {}).get("temperature", 1.0)
+        return ModelCard(
+            labels=self.run.labels,
+            input=self.run.recipe,
+            variant=variant.name,
+            outputs=self._outputs,
+            name=self.run.name,
+            temperature=float(temperature),
+            provenance={k: v for k, v in found.items() if v is not None},
+        )

@@ -1,0 +1,288 @@
+"""A trained Keras model becomes the bytes of a `.tflite` file.
+
+The steps are kept apart so that variants share them: the graph is traced and frozen
+once, turned into a float flatbuffer once (seconds), calibrated once (it runs every
+calibration photo), and the integer variants are made out of that (milliseconds).
+float16 and dynamic go through the converter again, from the same frozen graph.
+
+The input is uint8 RGB in every variant but int8-float-io. A float graph gets a CAST in
+front, and so does int16x8, whose kernels have no 8-bit input. The
+integer graph gets it from the range of its input, which is set to 0..255 whatever the
+calibration photos spanned (ranges): over eight bits that is scale 1, zero point 0.
+
+It does not know: files, runs, labels, how good the result is, or whether it kept
+to the contract (verify).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.errors import EdgegraftError
+from quantize.conversion import ranges
+from quantize.conversion.native import one_line, quiet
+from quantize.recipes import variant as find_variant
+from quantize.tflite import flatbuffer, hard_swish, io_tensors, layers
+
+Pixels = npt.NDArray[np.uint8]
+Progress = Callable[[int, int], None]
+
+
+class Conversion:
+    """The conversions of one model, sharing what they have in common.
+
+    `model`: a Keras model from one float32 image batch ``[N, H, W, 3]`` with
+    values 0..255 to probabilities ``[N, L]`` (or to a dict of named outputs).
+    `calibration`: uint8 ``[N, H, W, 3]``, needed by the integer variants.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        calibration: Pixels | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self._model = model
+        self._shape = _input_shape(model)
+        if calibration is not None:
+            _check_pixels(calibration, self._shape)
+        self._calibration = calibration
+        self._progress = progress
+
+    def make(self, variant: str) -> bytes:
+        """The flatbuffer of a variant.
+
+        EdgegraftError for an unknown variant, missing calibration photos, or an
+        operator that TFLite doesn't have.
+        """
+        record = find_variant(variant)
+        if record.name == "int8":
+            return quantize(self.calibrated)
+        if record.name == "int8-float-io":
+            return quantize(self.calibrated, float_edges=True)
+        if record.name == "int16x8":
+            return io_tensors.uint8_input(self._int16x8())
+        if record.name == "float32":
+            return io_tensors.uint8_input(self.base)
+        return io_tensors.uint8_input(self._small_weights(record.name))
+
+    @cached_property
+    def _traced(self) -> Any:
+        """The graph as a concrete function."""
+        from backbones.keras import tensorflow
+
+        tf = tensorflow()
+        height, width, _ = self._shape
+        spec = tf.TensorSpec((1, height, width, 3), tf.float32, name=io_tensors.IMAGE)
+
+        def serve(image: Any) -> Any:
+            out = self._model(image, training=False)
+            return out if isinstance(out, dict) else {io_tensors.PROBABILITIES: out}
+
+        with quiet(), one_line("convert the model"):
+            return tf.function(serve).get_concrete_function(spec)
+
+    @cached_property
+    def _frozen(self) -> Any:
+        """The same function with its variables as constants and nothing to call."""
+        from backbones.keras import tensorflow
+
+        tensorflow()
+        from tensorflow.python.framework import convert_to_constants
+
+        with quiet(), one_line("convert the model"):
+            freeze = convert_to_constants.convert_variables_to_constants_v2
+            return freeze(self._traced, lower_control_flow=False)
+
+    def _converter(self) -> Any:
+        """Given the object that holds the variables, as it recommends, the converter
+        would save and load a SavedModel each time. That takes five times as long (10 s
+        and 2 s for EfficientNet B0) and makes the same operators."""
+        from backbones.keras import tensorflow
+
+        lite = tensorflow().lite
+        with quiet():
+            return lite.TFLiteConverter.from_concrete_functions([self._frozen])
+
+    @cached_property
+    def base(self) -> bytes:
+        """The float flatbuffer, float32 input; the integer variants begin with it."""
+        return self._converted(self._converter())
+
+    def _converted(self, converter: Any) -> bytes:
+        with quiet(), one_line("convert the model", self._layers_with):
+            made = bytes(converter.convert())
+        tree = flatbuffer.parse(made)
+        layers.refuse_branches(tree)
+        # TensorFlow flattens a dict of outputs by the order of its keys
+        io_tensors.sign(tree, sorted(self._traced.structured_outputs))
+        return flatbuffer.pack(tree)
+
+    def _layers_with(self, op: str) -> list[str]:
+        """The layers of the traced graph, those in its functions too, with an operator
+        of TensorFlow."""
+        graph = self._traced.graph.as_graph_def()
+        nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
+        found = {node.name.rpartition("/")[0] for node in nodes if node.op == op}
+        return sorted(found - {""})
+
+    def _small_weights(self, variant: str) -> bytes:
+        """The float graph with its weights as float16, or as int8 (``dynamic``)."""
+        from backbones.keras import tensorflow
+
+        tf = tensorflow()
+        converter = self._converter()
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if variant == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        # as in `quantize`: tflite-runtime 2.14 refuses the other form
+        converter._experimental_disable_per_channel_quantization_for_dense_layers = True
+        return self._converted(converter)
+
+    @cached_property
+    def calibrated(self) -> bytes:
+        """The float flatbuffer with the range of each activation written in."""
+        return ranges.span_input(self._observed[1])
+
+    @cached_property
+    def _observed(self) -> tuple[Any, bytes]:
+        """(the calibrator after all photos, what it wrote)."""
+        return self._observe(self.base)
+
+    def _observe(self, base: bytes) -> tuple[Any, bytes]:
+        """`_observed`, of any float graph of the model."""
+        if self._calibration is None:
+            raise EdgegraftError(
+                "an integer file needs calibration photos, got none; "
+                "give uint8 pixels [N, H, W, 3] of training photos"
+            )
+        return _observe(base, self._calibration, self._progress)
+
+    def _int16x8(self) -> bytes:
+        """16-bit activations, 8-bit weights, float32 in and out.
+
+        TensorFlow has this in its older quantizer only, which takes the ranges from
+        the calibrator itself: a black and a white frame more span the input. The
+        wider ranges further in cost nothing that 16 bits would miss.
+        """
+        from backbones.keras import tensorflow
+
+        tf = tensorflow()
+        if hard_swish.has(self.base):  # it has no 16-bit kernel
+            calibrator, _ = self._observe(hard_swish.unfused(self.base))
+        else:
+            calibrator, _ = self._observed
+
+        def frames() -> Iterator[list[npt.NDArray[np.float32]]]:
+            for shade in (ranges.BLACK, ranges.WHITE):
+                yield [np.full((1, *self._shape), shade, np.float32)]
+
+        with quiet(), one_line("quantize the model"):
+            made = calibrator.calibrate_and_quantize(
+                frames,
+                tf.float32,
+                tf.float32,
+                allow_float=True,  # what stays so is checked by its recipe
+                activations_type=tf.int16,
+                bias_type=tf.int64,
+                disable_per_channel_quantization_for_dense_layers=True,
+            )
+        return io_tensors.named_by_signature(bytes(made))
+
+
+def convert(
+    model: Any,
+    variant: str,
+    *,
+    calibration: Pixels | None = None,
+    progress: Progress | None = None,
+) -> bytes:
+    """One variant of a model; `Conversion` makes several and shares their work."""
+    conversion = Conversion(model, calibration=calibration, progress=progress)
+    return conversion.make(variant)
+
+
+def calibrate(
+    base: bytes, photos: Pixels, *, progress: Progress | None = None
+) -> bytes:
+    """A float flatbuffer with the ranges that its activations have on photos."""
+    return ranges.span_input(_observe(base, photos, progress)[1])
+
+
+def _observe(
+    base: bytes, photos: Pixels, progress: Progress | None
+) -> tuple[Any, bytes]:
+    """(the calibrator after all photos, what it wrote)."""
+    from tensorflow.lite.python.optimize.calibrator import Calibrator
+
+    def feed() -> Iterator[list[npt.NDArray[np.float32]]]:
+        for done, photo in enumerate(photos):
+            if progress is not None:
+                progress(done, len(photos))
+            yield [photo[None].astype(np.float32)]
+
+    with one_line("calibrate the model"):
+        with quiet():
+            calibrator = Calibrator(base)
+        observed = bytes(calibrator.calibrate(feed))
+    if progress is not None:
+        progress(len(photos), len(photos))
+    return calibrator, observed
+
+
+def quantize(
+    calibrated: bytes,
+    *,
+    float_edges: bool = False,
+    kept_float: Sequence[str] = (),
+) -> bytes:
+    """The integer flatbuffer of a calibrated one, uint8 in and out.
+
+    `float_edges`: float32 in and out, integers between. `kept_float`: names of
+    tensors (in the calibrated graph) whose operators stay as they are.
+    """
+    from backbones.keras import tensorflow
+
+    tf = tensorflow()
+    from tensorflow.lite.python.convert import mlir_quantize
+
+    edge = tf.float32 if float_edges else tf.uint8
+    with quiet(), one_line("quantize the model"):
+        made = mlir_quantize(
+            calibrated,
+            input_data_type=edge,
+            output_data_type=edge,
+            denylisted_nodes=list(kept_float) or None,
+            # One scale per output of a dense layer becomes FULLY_CONNECTED version
+            # 12, which tflite-runtime 2.14 refuses.
+            disable_per_channel_for_dense_layers=True,
+        )
+    return io_tensors.named_by_signature(bytes(made))
+
+
+def _input_shape(model: Any) -> tuple[int, int, int]:
+    shapes = [tuple(tensor.shape) for tensor in model.inputs]
+    if len(shapes) == 1 and len(shapes[0]) == 4:
+        height, width, channels = shapes[0][1:]
+        if height and width and channels == 3:
+            return int(height), int(width), 3
+    raise EdgegraftError(
+        f"expected a model with one image input [N, H, W, 3] of fixed size, "
+        f"got {shapes}; build it for one size"
+    )
+
+
+def _check_pixels(pixels: Pixels, shape: tuple[int, int, int]) -> None:
+    fits = pixels.ndim == 4 and pixels.shape[1:] == shape and len(pixels) > 0
+    if not fits or pixels.dtype != np.uint8:
+        height, width, _ = shape
+        raise EdgegraftError(
+            f"expected calibration photos as uint8 [N, {height}, {width}, 3], N > 0, "
+            f"got {pixels.dtype} {list(pixels.shape)}"
+        )

@@ -1,0 +1,1 @@
+"""Ways to win back what int8 loses, cheapest first."""

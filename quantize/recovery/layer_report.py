@@ -1,0 +1,225 @@
+"""Which layers eight bits hurt, and what that costs: layers.json and layers.png.
+
+Every int8 layer is told with its signal to quantization noise ratio (noise). For the
+worst few, two files are made and scored on the validation photos: one in which this
+layer alone is int8, and one in which it alone stays float. A layer may be noisy and
+cost nothing, because later layers do not listen; only the two accuracies tell.
+
+It does not know: what to do about a bad layer (ladder does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge.evaluate import Evaluation
+from finetune.console import Console
+from finetune.figures.training import GRID, INK, MARK, MUTED
+from finetune.run import write_atomic
+from quantize.conversion.builder import Candidate, Maker
+from quantize.recovery import noise
+
+WORST = 5  # layers whose cost in accuracy is measured: two files each
+RECORD, PICTURE = "layers.json", "layers.png"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Validation accuracy when a layer alone is int8, and when it alone is float."""
+
+    alone_int8: float
+    kept_float: float
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """The layers of one candidate. `costs` is by the layer's number."""
+
+    rung: str
+    layers: tuple[noise.LayerNoise, ...]
+    costs: dict[int, Cost]
+    float32: float
+    int8: float
+    noise_photos: int
+    photos: int
+
+    def worst(self, count: int = WORST) -> tuple[noise.LayerNoise, ...]:
+        """The layers that move the answer most, worst first."""
+        return noise.worst(self.layers, count)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON. Accuracies are fractions of the validation photos, on the file."""
+        return {
+            "what": "sqnr_db: signal to quantization noise ratio of the layer's own "
+            "noise; answer_shift: probability that changes sides when it alone is int8 "
+            "(0..1, mean); cost, of the worst layers: validation accuracy when it "
+            "alone is int8, and when it alone stays float",
+            "rung": self.rung,
+            "noise_photos": self.noise_photos,
+            "validation_photos": self.photos,
+            "float32_accuracy": self.float32,
+            "int8_accuracy": self.int8,
+            "layers": [self._row(layer) for layer in self.layers],
+        }
+
+    def _row(self, layer: noise.LayerNoise) -> dict[str, Any]:
+        cost = self.costs.get(layer.number)
+        return {
+            "number": layer.number,
+            "operator": layer.operator,
+            "name": layer.name,
+            "tensor": layer.tensor,
+            "shape": list(layer.shape),
+            "range": [layer.low, layer.high],
+            "sqnr_db": round(layer.sqnr_db, 2),
+            "answer_shift": layer.answer_shift,
+            "cost": cost
+            and {"alone_int8": cost.alone_int8, "kept_float": cost.kept_float},
+        }
+
+    def write(self, folder: Path) -> None:
+        """layers.json and layers.png into a run's folder."""
+        import json
+
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+        write_atomic(folder / RECORD, lambda to: to.write_text(text, encoding="utf-8"))
+        draw(folder / PICTURE, self)
+
+
+def report(
+    maker: Maker,
+    candidate: Candidate,
+    float32: Evaluation,
+    int8: Evaluation,
+    *,
+    worst: int = WORST,
+) -> LayerReport:
+    """Measure the layers of a candidate, whose own figures are `int8`."""
+    assert maker.photos is not None
+    console = maker.console
+    layers = noise.measure(candidate.calibrated, maker.photos)
+    found = LayerReport(
+        candidate.rung,
+        layers,
+        {},
+        float32.accuracy,
+        int8.accuracy,
+        min(noise.PHOTOS, len(maker.photos)),
+        int8.photos,
+    )
+    names = [layer.tensor for layer in layers]
+    with console.bar("layers", unit="file") as bar:
+        for done, layer in enumerate(found.worst(worst)):
+            others = tuple(name for name in names if name != layer.tensor)
+            alone = Candidate(candidate.rung, candidate.calibrated, others)
+            kept = (*candidate.kept_float, layer.tensor)
+            spared = Candidate(candidate.rung, candidate.calibrated, kept)
+            found.costs[layer.number] = Cost(
+                maker.try_out(alone).accuracy, maker.try_out(spared).accuracy
+            )
+            bar(2 * done + 2, 2 * min(worst, len(layers)))
+    return found
+
+
+def tell(console: Console, found: LayerReport) -> None:
+    """The noisiest layers, a line each."""
+    console.say(
+        f"  layers that move the answer most (of {found.photos:,} validation photos "
+        f"float32 has {found.float32:.1%} right, int8 {found.int8:.1%}); moved: "
+        "probability that changes sides when this layer alone is int8, in points; "
+        "noise: signal to quantization noise in dB (more is better); the last two: "
+        "validation accuracy when it alone is int8, when it alone stays float"
+    )
+    console.say("    moved   noise  only int8  only float  layer")
+    for layer in found.worst():
+        cost = found.costs.get(layer.number)
+        shares = (cost.alone_int8, cost.kept_float) if cost else ()
+        tried = [f"{share:.1%}" for share in shares] or ["-", "-"]
+        console.say(
+            f"    {100 * (layer.answer_shift or 0):5.2f}  {layer.sqnr_db:6.1f}  "
+            f"{tried[0]:>9}  {tried[1]:>10}  {layer.operator} {layer.name}"
+        )
+
+
+def draw(path: Path, found: LayerReport) -> None:
+    """layers.png: the ratio of every layer, and the accuracy with one
+    of the noisiest changed."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4.6), dpi=150, layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    worst = found.worst()
+    _draw_ratios(left, found.layers, {layer.number for layer in worst})
+    _draw_costs(right, found, worst)
+    for axes, title in (
+        (left, "Signal to quantization noise of each int8 layer"),
+        (right, "With one layer changed"),
+    ):
+        axes.set_title(title, loc="left", fontsize=10, color=INK, weight="bold")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(MUTED)
+        axes.tick_params(colors=MUTED, labelsize=8)
+        axes.set_axisbelow(True)
+    write_atomic(path, lambda to: figure.savefig(to, format="png", facecolor="white"))
+
+
+def _draw_ratios(
+    axes: Any, layers: Sequence[noise.LayerNoise], marked: set[int]
+) -> None:
+    shown = [layer for layer in layers if layer.sqnr_db < noise.SILENT_DB]
+    numbers = [layer.number for layer in shown]
+    ratios = [layer.sqnr_db for layer in shown]
+    colours = [MARK if number in marked else MUTED for number in numbers]
+    axes.vlines(numbers, 0, ratios, color=colours, linewidth=1.2, alpha=0.5)
+    axes.scatter(numbers, ratios, color=colours, s=16, zorder=3)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(
+        "layer, from the photo to the answer\norange: those that move the answer most",
+        fontsize=8,
+        color=MUTED,
+    )
+    axes.set_ylabel("dB (higher is better)", fontsize=8, color=MUTED)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
+
+
+def _draw_costs(
+    axes: Any, found: LayerReport, worst: Sequence[noise.LayerNoise]
+) -> None:
+    shown = [layer for layer in worst if layer.number in found.costs]
+    rows = range(len(shown))
+    alone = [100 * found.costs[layer.number].alone_int8 for layer in shown]
+    spared = [100 * found.costs[layer.number].kept_float for layer in shown]
+    axes.axvline(100 * found.float32, color=INK, linewidth=1, label="all float")
+    axes.axvline(
+        100 * found.int8, color=MARK, linewidth=1, linestyle="--", label="all int8"
+    )
+    axes.scatter(alone, rows, color=MARK, s=26, label="it alone int8", zorder=3)
+    axes.scatter(
+        spared,
+        rows,
+        facecolors="white",
+        edgecolors=INK,
+        s=40,
+        label="it alone float",
+        zorder=2,
+    )
+    ends = ["/".join(layer.name.split("/")[-2:]) for layer in shown]  # room is scarce
+    named = [f"{layer.number}  {end}" for layer, end in zip(shown, ends, strict=True)]
+    axes.set_yticks(list(rows), named)
+    axes.set_ylim(len(shown) - 0.5, -0.5)
+    axes.margins(x=0.15)
+    axes.set_xlabel(
+        f"accuracy on {found.photos:,} validation photos, %", fontsize=8, color=MUTED
+    )
+    axes.grid(axis="x", color=GRID, linewidth=0.8)
+    axes.legend(
+        fontsize=7,
+        frameon=False,
+        labelcolor=INK,
+        ncols=2,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.14),
+    )

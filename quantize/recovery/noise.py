@@ -1,0 +1,182 @@
+"""What eight bits do to each layer: the signal to quantization noise ratio.
+
+Measured by TensorFlow's QuantizationDebugger on the calibrated graph: each operator
+runs twice on the same inputs, as a float and as an integer operator, and the
+difference of the two outputs is the noise that this operator adds. Its ratio to the
+output is given in decibels, ``10 log10(E[x^2] / E[(x - q)^2])``: 30 dB is a noise of
+3 %, 10 dB of 32 %. A ratio says little about the answer: a channel that is small
+beside others may vanish without lowering it, and noise may meet a layer that does not
+listen. So each operator is also made int8 alone, and it is told how far the answer
+moves.
+
+It does not know: what that costs in accuracy (layer_report measures it).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from backbones.network import BACKBONE
+from edge.errors import EdgegraftError
+from quantize.conversion.native import one_line, quiet
+from quantize.recovery import activations
+from quantize.recovery.graph import Graph
+from quantize.tflite import flatbuffer
+from quantize.tflite.io_tensors import PROBABILITIES
+
+PHOTOS = 20  # ratios of a layer settle within a few tenths of a decibel by then
+SHIFTED = 8  # photos: one run of the graph for each operator and batch
+SILENT_DB = 120.0  # told for a layer without any noise
+
+# The operation of a layer with weights, as the converter numbers it: Conv2D, Conv2D1
+_WEIGHTED = re.compile(r"(Conv2D|depthwise|MatMul)\d*$")
+
+
+@dataclass(frozen=True)
+class LayerNoise:
+    """One operator of the calibrated graph.
+
+    `number`: its place in the graph, from 0. `tensor`: the name of its output there.
+    `name`: the layer in that, for people. `low`, `high`: the range its int8 output
+    spans. `sqnr_db`: of its own noise. `answer_shift`: how much of the probability
+    changes sides when this operator alone is int8 (0..1, mean over photos); None where
+    it cannot be told.
+    """
+
+    number: int
+    operator: str
+    tensor: str
+    shape: tuple[int, ...]
+    low: float
+    high: float
+    sqnr_db: float
+    answer_shift: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Such as ``block_1_expand`` or ``expanded_conv/project``: the layer that has
+        the weights, of the long name of all that was fused into one operator."""
+        paths = [part.split("/") for part in self.tensor.split(";") if part]
+        weighted = [path for path in paths if _WEIGHTED.match(path[-1])]
+        words = (weighted or paths or [[self.tensor]])[0]
+        inside = [word for word in words[:-1] if word != BACKBONE]
+        return "/".join(inside[1:] or inside or words)
+
+
+def measure(
+    calibrated: bytes, photos: npt.NDArray[np.uint8], *, count: int = PHOTOS
+) -> tuple[LayerNoise, ...]:
+    """The noise of each quantized operator, in the graph's order.
+
+    `calibrated`: a float flatbuffer with ranges; `photos`: uint8 [N, H, W, 3], of
+    which the first `count` are used.
+    """
+    photos = photos[:count]
+    ratios, shifts = _debugged(calibrated, photos), _shifts(calibrated, photos)
+    tree = flatbuffer.parse(calibrated)
+    graph = tree.subgraphs[0]
+    found = []
+    for number, operator in enumerate(graph.operators):
+        out = graph.tensors[operator.outputs[0]]
+        tensor = flatbuffer.text(out.name)
+        if tensor not in ratios or out.quantization is None:
+            continue
+        found.append(
+            LayerNoise(
+                number,
+                flatbuffer.op(tree, operator)[0],
+                tensor,
+                tuple(int(side) for side in out.shape),
+                float(out.quantization.min[0]),
+                float(out.quantization.max[0]),
+                ratios[tensor],
+                shifts.get(tensor),
+            )
+        )
+    return tuple(found)
+
+
+def worst(layers: Sequence[LayerNoise], count: int) -> tuple[LayerNoise, ...]:
+    """The layers that move the answer most; where that is unknown, the noisiest."""
+    ranked = sorted(layers, key=lambda one: (-(one.answer_shift or 0.0), one.sqnr_db))
+    return tuple(ranked[:count])
+
+
+def _shifts(calibrated: bytes, photos: npt.NDArray[np.uint8]) -> dict[str, float]:
+    try:
+        graph = Graph(calibrated)
+    except EdgegraftError:  # an operator that TensorFlow runs, but this graph cannot
+        return {}
+    return activations.answer_shifts(graph, photos[:SHIFTED], PROBABILITIES)
+
+
+def _debugged(calibrated: bytes, photos: npt.NDArray[np.uint8]) -> dict[str, float]:
+    """Tensor name -> signal to quantization noise ratio in decibels."""
+    from backbones.keras import tensorflow
+
+    tf = tensorflow()
+    from tensorflow.lite.python.convert import mlir_quantize
+
+    def feed() -> Iterator[list[npt.NDArray[np.float32]]]:
+        for photo in photos:
+            yield [photo[None].astype(np.float32)]
+
+    lite = tf.lite.experimental
+    options = lite.QuantizationDebugOptions(
+        layer_direct_compare_metrics={"signal": _signal, "noise": _noise}
+    )
+    with quiet(), one_line("measure the layers"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = mlir_quantize(
+            calibrated,
+            enable_numeric_verify=True,
+            disable_per_channel_for_dense_layers=True,
+        )
+        debugger = lite.QuantizationDebugger(
+            quant_debug_model_content=bytes(model),
+            debug_dataset=feed,
+            debug_options=options,
+        )
+        debugger.run()
+    floats = _float_names(bytes(model))
+    return {
+        floats[verified]: decibels(float(numbers["signal"]), float(numbers["noise"]))
+        for verified, numbers in debugger.layer_statistics.items()
+    }
+
+
+def _float_names(debug_model: bytes) -> dict[str, str]:
+    """What each comparison in a debug model is called -> the float tensor in it."""
+    tree = flatbuffer.parse(debug_model)
+    graph = tree.subgraphs[0]
+    return {
+        flatbuffer.text(graph.tensors[operator.outputs[0]].name): flatbuffer.text(
+            graph.tensors[operator.inputs[1]].name
+        )
+        for operator in graph.operators
+        if flatbuffer.op(tree, operator)[0] == "NumericVerify"
+    }
+
+
+def decibels(signal: float, noise: float) -> float:
+    """The ratio of two powers, at most `SILENT_DB`."""
+    if noise <= 0 or signal <= 0:
+        return SILENT_DB if noise <= 0 else 0.0
+    return min(10 * math.log10(signal / noise), SILENT_DB)
+
+
+def _signal(x: Any, quantized: Any, scale: float, zero_point: int) -> float:
+    return float(np.mean(np.square(x, dtype=np.float64)))
+
+
+def _noise(x: Any, quantized: Any, scale: float, zero_point: int) -> float:
+    back = (quantized.astype(np.float64) - zero_point) * scale
+    return float(np.mean(np.square(x - back)))

@@ -1,0 +1,1 @@
+"""A comparison as text, tables, plots, HTML and a model card."""

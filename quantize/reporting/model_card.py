@@ -1,0 +1,267 @@
+"""README.md of a run: the model card for people, in the Hugging Face layout.
+
+Front matter that the Hub reads, then what a person asks: what it is, what it was
+trained on, how good each file is, where it fails, how to run it.
+
+Source: huggingface.co/docs/hub/model-cards, and its annotated template. It does not
+know: what the photos show beyond their labels, or under which licence they are;
+whoever publishes adds that.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from edge.card import read_card
+from edge.text import plural
+from finetune import negatives as unwanted
+from finetune.head.cross_fit import FOLDS
+from finetune.head.cross_validation import Crossed
+from finetune.run import Run, write_atomic
+from quantize import recipes
+from quantize.reporting import model_card_results
+from quantize.reporting.text import no_better_than_a_guess
+
+if TYPE_CHECKING:
+    from quantize.comparison.records import Comparison, Measured
+
+NAME = "README.md"
+
+
+def write(comparison: Comparison, run: Run) -> None:
+    """The card into the run's folder, in place of an older one."""
+    text = "\n".join(_lines(comparison, run)) + "\n"
+    write_atomic(run.folder / NAME, lambda to: to.write_text(text, encoding="utf-8"))
+
+
+def _advice(comparison: Comparison) -> str:
+    choice = comparison.choice
+    if choice.file is None:
+        return f"No file to ship: {choice.why}."
+    return f"Ship `exports/{choice.file.path.name}`: {choice.why}."
+
+
+def _lines(comparison: Comparison, run: Run) -> list[str]:
+    best = comparison.choice.file or comparison.files[0]
+    return [
+        *_front(comparison, run, best),
+        "",
+        f"# {run.name}",
+        "",
+        f"Tells {_words(run.labels)} apart in photos. One TensorFlow Lite file holds "
+        "the network, its labels and how photos are resized; made by edgegraft.",
+        "",
+        _advice(comparison),
+        "",
+        "## Model details",
+        "",
+        *_details(run, best),
+        "",
+        "## Uses",
+        "",
+        f"One photo in, one of {len(run.labels)} labels out, on a device without a "
+        "network. Not meant for photos unlike those below, nor for decisions about "
+        "people.",
+        "",
+        "## Bias, risks and limitations",
+        "",
+        *_limits(run, best),
+        "",
+        "## How to get started",
+        "",
+        *_start(best),
+        "",
+        "## Training details",
+        "",
+        "### Training data",
+        "",
+        *_data(run),
+        "",
+        "### Training procedure",
+        "",
+        *_training(run),
+        "",
+        "## Evaluation",
+        "",
+        *model_card_results.lines(comparison),
+    ]
+
+
+def _details(run: Run, best: Measured) -> list[str]:
+    card = read_card(best.path)
+    refuses = card is not None and card.familiarity_threshold is not None
+    return [
+        f"- network: {run.config['settings'].get('backbone')}, "
+        f"{best.multiply_adds / 1e6:.1f} million multiply-adds a photo",
+        f"- input: {_input(run, best)}",
+        f"- output: one probability for each label, in the order {_words(run.labels)}"
+        + ("; and how familiar the photo is" if refuses else ""),
+        "- license: not stated; whoever publishes the photos or the network adds it",
+    ]
+
+
+def _start(best: Measured) -> list[str]:
+    return [
+        "```sh",
+        f"edgegraft edge classify exports/{best.path.name} PHOTO...",
+        f"python -m edge classify exports/{best.path.name} PHOTO...  # on a device",
+        "```",
+        "",
+        "MediaPipe Tasks, ML Kit and Android Studio read the labels and the value "
+        "range from the file's metadata:",
+        "",
+        "```python",
+        "import mediapipe as mp",
+        "from mediapipe.tasks.python import vision",
+        "",
+        "classifier = vision.ImageClassifier.create_from_model_path(",
+        f'    "exports/{best.path.name}"',
+        ")",
+        'answer = classifier.classify(mp.Image.create_from_file("photo.jpg"))',
+        "print(answer.classifications[0].categories[0].category_name)",
+        "```",
+    ]
+
+
+def _front(comparison: Comparison, run: Run, best: Measured) -> list[str]:
+    result = {
+        "task": {"type": "image-classification"},
+        "dataset": {"name": run.photos_root.name, "type": "imagefolder"},
+        "metrics": [
+            {
+                "type": "accuracy",
+                "value": round(file.evaluation.accuracy, 4),
+                "name": f"test accuracy, {file.title}",
+            }
+            for file in comparison.files
+        ],
+    }
+    # JSON is YAML: quoting a label or a name cannot go wrong that way
+    return [
+        "---",
+        "library_name: tflite",
+        "pipeline_tag: image-classification",
+        f"tags: {json.dumps(['edgegraft', 'tflite', best.variant])}",
+        "metrics: [accuracy]",
+        f"model-index: {json.dumps([{'name': run.name, 'results': [result]}])}",
+        "---",
+    ]
+
+
+def _data(run: Run) -> list[str]:
+    split = run.split()
+    lines = [
+        "| part | photos | "
+        + " | ".join(model_card_results.cell(n) for n in run.labels)
+        + " |"
+    ]
+    lines.append("|---|---:|" + "---:|" * len(run.labels))
+    for part in ("train", "val", "test"):
+        found = [row.photo.label for row in split.rows if row.part == part]
+        counts = " | ".join(f"{found.count(label):,}" for label in run.labels)
+        lines.append(f"| {part} | {len(found):,} | {counts} |")
+    return [
+        *lines,
+        "",
+        f"Fingerprint of photos, labels and split: `{split.fingerprint[:16]}`. Copies "
+        "of a photo are on one side of the split.",
+    ]
+
+
+def _trained(run: Run) -> tuple[str, bool]:
+    """What was trained, and whether any of it is in the files: not only a probe."""
+    unfrozen = run.config.get("unfrozen", run.config["settings"].get("unfreeze"))
+    best = run.config.get("best") or {}
+    if unfrozen == "none":
+        return "a linear probe, no fine-tuning", False
+    if run.config.get("probe") and best.get("epoch") == 0:
+        return f"{unfrozen}, but validation kept the linear probe", False
+    share = best.get("share", 1)
+    if share < 1:  # weights that no epoch had
+        return f"{unfrozen}, kept {share:.0%} of the way from the linear probe", True
+    return unfrozen, True
+
+
+def _training(run: Run) -> list[str]:
+    settings = run.config["settings"]
+    origin = (run.config.get("weights") or {}).get("weights", settings.get("weights"))
+    trained, fine = _trained(run)
+    varied = fine or settings.get("teacher_views", 1) > 1
+    negatives = len(unwanted.taught_with(run))
+    facts = {
+        "backbone": settings.get("backbone"),
+        "started from": origin,
+        "input": f"{run.recipe.width} x {run.recipe.height}, {run.recipe.resize}",
+        "trained": trained,
+        "augmentation": settings.get("augment") if varied else "none",
+        "taught not to want": plural(negatives, "photo") if negatives else "",
+        "seed": settings.get("seed"),
+        "made": run.config.get("created"),
+        "versions": ", ".join(
+            f"{name} {version}"
+            for name, version in (run.config.get("versions") or {}).items()
+        ),
+    }
+    return [f"- {name}: {value}" for name, value in facts.items() if value]
+
+
+def _limits(run: Run, best: Measured) -> list[str]:
+    low, high = best.evaluation.interval
+    guessed = no_better_than_a_guess(best.evaluation)
+    worst = min(best.evaluation.per_class, key=lambda entry: entry["recall"])
+    return [
+        f"- {_strangers(run, best)}",
+        f"- Measured on {best.evaluation.photos:,} photos of the same folder as it "
+        f"was trained on: the accuracy lies between {low:.1%} and {high:.1%} for "
+        "photos like these, and may be lower for others.",
+        *crossed(run),
+        f"- Weakest label: {worst['label']}, of which it finds {worst['recall']:.1%}.",
+        *(f"- {told[0].upper()}{told[1:]}." for told in guessed),
+        f"- Calibration error {best.calibration_error:.3f}: how far "
+        "its probabilities are from how often it is right.",
+        "- What the photos show beyond their labels (light, place, kinds of things) "
+        "was not looked at; what they lack, the network has not seen.",
+    ]
+
+
+def crossed(run: Run) -> list[str]:
+    """The surer figure, where few photos were cross-validated; else no line."""
+    found = Crossed.of(run)
+    if found is None:
+        return []
+    return [
+        f"- Of the {found.photos:,} photos that are not test photos, before export: "
+        f"{found} ({FOLDS}-fold cross-validation)."
+    ]
+
+
+def _strangers(run: Run, best: Measured) -> str:
+    """What becomes of a photo that shows none of the labels."""
+    card = read_card(best.path)
+    if card is None or card.familiarity_threshold is None:
+        return (
+            f"It knows {_words(run.labels)} and nothing else: any other photo gets one "
+            "of these labels."
+        )
+    if best.refusal is None:
+        return (
+            "A photo that looks unlike the training photos is answered `unknown`; how "
+            "often that works was not measured (`edgegraft compare --unknown DIR`)."
+        )
+    refusal = best.refusal
+    return (
+        f"Of {refusal.photos:,} photos that show none of the labels it refuses "
+        f"{refusal.share:.1%} as `unknown`, and {refusal.known_share:.1%} of the test "
+        "photos by mistake."
+    )
+
+
+def _input(run: Run, best: Measured) -> str:
+    kind = recipes.variant(best.variant).input_type.lower()
+    return f"{kind} RGB, 0 to 255, [1, {run.recipe.height}, {run.recipe.width}, 3]"
+
+
+def _words(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:-1]) + f" and {labels[-1]}"

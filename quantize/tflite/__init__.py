@@ -1,0 +1,1 @@
+"""The `.tflite` format: read, described, checked against its targets."""

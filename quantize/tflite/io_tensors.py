@@ -1,0 +1,98 @@
+"""The edges of a converted graph: a uint8 input in front, and names people can read.
+
+It does not know: what is in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from quantize.tflite import flatbuffer
+
+IMAGE = "image"  # signature input
+SIGNATURE = "serving_default"  # as TensorFlow calls the only one
+PROBABILITIES = "probabilities"  # signature output of a model with one output
+
+
+def uint8_input(base: bytes) -> bytes:
+    """The same graph behind a CAST from uint8, its first operator."""
+    types = flatbuffer.schema()
+    tree = flatbuffer.parse(base)
+    graph = tree.subgraphs[0]
+    inner = graph.inputs[0]
+
+    image = types.TensorT()
+    image.name = graph.tensors[inner].name
+    image.shape = graph.tensors[inner].shape
+    image.type = types.TensorType.UINT8
+    image.buffer = 0  # the empty buffer: not a constant
+    graph.tensors[inner].name = IMAGE + "_float"
+    graph.tensors = [*graph.tensors, image]
+    outer = len(graph.tensors) - 1
+
+    code = types.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = types.BuiltinOperator.CAST
+    code.version = 1
+    tree.operatorCodes = [*tree.operatorCodes, code]
+
+    cast = types.OperatorT()
+    cast.opcodeIndex = len(tree.operatorCodes) - 1
+    cast.inputs, cast.outputs = [outer], [inner]
+    cast.builtinOptionsType = types.BuiltinOptions.CastOptions
+    cast.builtinOptions = types.CastOptionsT()
+    cast.builtinOptions.inDataType = types.TensorType.UINT8
+    cast.builtinOptions.outDataType = types.TensorType.FLOAT32
+    graph.operators = [cast, *graph.operators]
+
+    graph.inputs = [outer]
+    for entry in tree.signatureDefs[0].inputs:
+        entry.tensorIndex = outer
+    return flatbuffer.pack(tree)
+
+
+def sign(tree: Any, outputs: Sequence[str]) -> None:
+    """Give a graph its signature: the input is the image, the outputs have these
+    names, in their order. They are named and ordered as `named_by_signature` does."""
+    types = flatbuffer.schema()
+    graph = tree.subgraphs[0]
+
+    def entry(name: str, place: int) -> Any:
+        made = types.TensorMapT()
+        made.name, made.tensorIndex = name, int(place)
+        return made
+
+    signature = types.SignatureDefT()
+    signature.signatureKey = SIGNATURE
+    signature.inputs = [entry(IMAGE, graph.inputs[0])]
+    signature.outputs = [
+        entry(name, place) for name, place in zip(outputs, graph.outputs, strict=True)
+    ]
+    tree.signatureDefs = [signature]
+    _name_by_signature(tree)
+
+
+def named_by_signature(model: bytes) -> bytes:
+    """Inputs and outputs get their signature's names, the probabilities come first.
+
+    The converter calls them ``serving_default_image:0`` and
+    ``StatefulPartitionedCall:0``, which helps nobody who opens the file elsewhere,
+    and puts several outputs in an order of its own; many clients look at the first.
+    """
+    tree = flatbuffer.parse(model)
+    _name_by_signature(tree)
+    return flatbuffer.pack(tree)
+
+
+def _name_by_signature(tree: Any) -> None:
+    tensors = tree.subgraphs[0].tensors
+    signature = tree.signatureDefs[0]
+    for entry in [*signature.inputs, *signature.outputs]:
+        tensors[entry.tensorIndex].name = flatbuffer.text(entry.name)
+    first = [
+        entry.tensorIndex
+        for entry in signature.outputs
+        if flatbuffer.text(entry.name) == PROBABILITIES
+    ]
+    others = [place for place in tree.subgraphs[0].outputs if place not in first]
+    tree.subgraphs[0].outputs = [*first, *others]

@@ -1,0 +1,1 @@
+"""The pages of the app (Streamlit keeps the name `pages` for itself)."""
