@@ -1,4 +1,4 @@
-# make quickstart | test | lint | bench | legs | backbones | device-test | app | screenshots | requirements | clean
+# make quickstart | test | test-fast | lint | docs | bench | legs | backbones | device-test | app | screenshots | requirements | clean
 # Needs python3 (3.10 to 3.13, with venv) and make. uv is used where it is on the
 # PATH; else it is brought into .venv. A second call starts at once: each step leaves
 # a stamp in .venv that depends on the pinned requirements.
@@ -14,7 +14,7 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND='make requirements' $(UV) pip compile --qui
 	--universal --python-version 3.10 --generate-hashes --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 
-.PHONY: quickstart test lint format bench legs backbones device-test app screenshots requirements clean python
+.PHONY: quickstart test test-fast lint format docs bench legs backbones device-test app screenshots requirements clean python
 .DELETE_ON_ERROR:
 
 # Draw the sample photos, build a classifier on them, ask it about two new pictures.
@@ -29,6 +29,10 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadscope; tests=$$?; \
 	wait $$soak || { echo "the camera's minute failed" >&2; exit 1; }; exit $$tests
 
+# Without the slow ones: a minute and a half.
+test-fast: $(VENV)/.dev
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadscope -m "not slow"
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -37,6 +41,10 @@ lint: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Writes docs/cli.md from what --help prints.
+docs: $(VENV)/.dev
+	$(BIN)/python tests/cli_docs.py
 
 # The measured comparisons; each ends in one JSON line.
 bench: $(VENV)/.dev

@@ -259,7 +259,11 @@ def test_the_packed_requirements_are_those_of_the_package() -> None:
 
 def test_no_hint_asks_an_index_for_this_project() -> None:
     """It is on none: what a message or the README tells to install must be there."""
-    for path in [ROOT / "README.md", *(p for r in ROOMS for p in (ROOT / r).glob("*"))]:
+    for path in [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/*.md"),
+        *(p for r in ROOMS for p in (ROOT / r).rglob("*")),
+    ]:
         if path.suffix in (".py", ".md"):
             text = path.read_text("utf-8")
             assert "edgegraft[" not in text and "install edgegraft" not in text, path

@@ -43,7 +43,7 @@ ALONE: dict[str, dict[str, Any]] = {
     "custom_cnn": {"epochs": 60, "patience": 60},
     "mobilenet_v2_0.35": {},
 }
-# As in the README's section on distillation
+# As in the docs/training.md
 TAUGHT: dict[str, dict[str, Any]] = {
     "custom_cnn": {
         "teacher_views": 16,
