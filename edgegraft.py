@@ -86,7 +86,7 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
 
 def _draw_sample(args: argparse.Namespace, console: Any) -> list[Path]:
     """Make the built-in set the input; the two pictures to try at the end."""
-    from data.sample.sample import write_sample
+    from data.sample.sample_set import write_sample
 
     console.stage("no photos given: drawing the sample set of cats and dogs")
     sample = write_sample(args.artifacts / "sample", count=SAMPLE_COUNT)

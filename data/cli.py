@@ -128,9 +128,9 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     verb = commands.add_parser(
         "sample",
         parents=[shared],
-        help="draw a set of animals to try things on",
-        description="Draws pictures of animals to try everything with, offline. What "
-        "is measured on them says nothing about real photos.",
+        help="draw a set of cats and dogs to try things on",
+        description="Draws pictures of cats and dogs to try everything with, offline. "
+        "What is measured on them says nothing about real photos.",
     )
     verb.add_argument(
         "folder", type=Path, metavar="DIR", help="a new folder for the set"
@@ -144,19 +144,6 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         default=0,
         metavar="N",
         help="another seed, other pictures (default: 0)",
-    )
-    verb.add_argument(
-        "--classes",
-        default="cat,dog",
-        metavar="NAMES",
-        help="of cat, dog, rabbit, bear, bird, turtle (default: cat,dog)",
-    )
-    verb.add_argument(
-        "--poses",
-        type=int,
-        default=1,
-        metavar="N",
-        help="pictures of the same animal, a group in photos.csv (default: 1)",
     )
     verb.add_argument(
         "--faults",

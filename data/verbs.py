@@ -146,24 +146,19 @@ def _print_counts(split: "Split") -> None:
 
 
 def draw_sample(args: argparse.Namespace) -> int:
-    from data.sample.sample import write_sample
+    from data.sample.sample_set import write_sample
     from data.scan import shown
 
-    classes = args.classes.split(",")
     if args.faults:
-        if args.poses != 1:
-            raise EdgegraftError("sample: expected --faults or --poses, got both")
-        return _faulty(args, classes)
+        return _faulty(args)
     sample = write_sample(
         args.folder,
         count=args.count,
         seed=args.seed,
-        classes=classes,
-        poses=args.poses,
         progress=_progress("drawing pictures"),
     )
-    print(f"drawn, not photographed: {shown(sample.source)}")
-    print(f"next: edgegraft build {shown(sample.source)}")
+    print(f"drawn, not photographed: {shown(sample.photos)}")
+    print(f"next: edgegraft build {shown(sample.photos)}")
     return 0
 
 
@@ -205,7 +200,7 @@ def capture_photos(args: argparse.Namespace) -> int:
     return 0
 
 
-def _faulty(args: argparse.Namespace, classes: list[str]) -> int:
+def _faulty(args: argparse.Namespace) -> int:
     from data.sample.faults import TRUTH, write_faulty
     from data.scan import shown
 
@@ -213,7 +208,6 @@ def _faulty(args: argparse.Namespace, classes: list[str]) -> int:
         args.folder,
         count=args.count,
         seed=args.seed,
-        classes=classes,
         progress=_progress("drawing pictures"),
     )
     planted = ", ".join(f"{len(x):,} {kind}" for kind, x in found.faults.items())

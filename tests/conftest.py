@@ -34,7 +34,7 @@ def assets() -> Path:
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small drawn sample set: photos/{cat,dog}, unknown/, test_cat.jpg, ..."""
-    from data.sample.sample import write_sample
+    from data.sample.sample_set import write_sample
 
     folder = tmp_path_factory.mktemp("drawn") / "sample"
     write_sample(folder, count=24, seed=3, unknown=4)
@@ -47,7 +47,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
     Skipped with the reason where there is none, except where CI says there must be.
     """
-    from data.sample.snapshot import picture
+    from data.sample.picture_files import picture
     from tests import browser as chromium
 
     reason = chromium.why_not()

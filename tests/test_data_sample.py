@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.sample import sample, snapshot
+from data.sample import picture_files, sample_set
 from data.sample.picture import draw_picture
-from data.sample.sample import SampleSet, contact_sheet, write_sample
+from data.sample.sample_set import SampleSet, write_sample
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe, load_pixels, open_photo
 
@@ -57,14 +57,14 @@ def test_one_seed_gives_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     np.random.seed(1)  # the global generator must not matter
-    same = {"count": snapshot.ENOUGH - 1, "seed": 5, "unknown": 0}
-    monkeypatch.setattr(snapshot, "cores", lambda: 2)
+    same = {"count": picture_files.ENOUGH - 1, "seed": 5, "unknown": 0}
+    monkeypatch.setattr(picture_files, "cores", lambda: 2)
     many = bytes_below(write_sample(tmp_path / "many", **same).root)
-    monkeypatch.setattr(snapshot, "cores", lambda: 1)
+    monkeypatch.setattr(picture_files, "cores", lambda: 1)
     one = bytes_below(write_sample(tmp_path / "one", **same).root)
     assert one == many
     few = bytes_below(write_sample(tmp_path / "few", count=2, seed=5, unknown=0).root)
-    del few[sample.MARKER]
+    del few[sample_set.MARKER]
     assert few.items() <= one.items()  # photo i does not depend on the count
     other = bytes_below(
         write_sample(tmp_path / "other", count=2, seed=6, unknown=0).root
@@ -77,7 +77,7 @@ def test_files_vary_like_photos(drawn: SampleSet) -> None:
     for path in pictures(drawn):
         with Image.open(path) as image:
             modes.add(image.mode)
-            turns.add(image.getexif().get(snapshot.ORIENTATION_TAG, 1))
+            turns.add(image.getexif().get(picture_files.ORIENTATION_TAG, 1))
         width, height = open_photo(str(path)).size
         shapes.add((width > height) - (width < height))
         suffixes.add(path.suffix)
@@ -87,14 +87,14 @@ def test_files_vary_like_photos(drawn: SampleSet) -> None:
     assert suffixes == {".jpg", ".png"}
 
 
-@pytest.mark.parametrize("orientation", sorted(snapshot.STORED_AS))
+@pytest.mark.parametrize("orientation", sorted(picture_files.STORED_AS))
 def test_turned_files_are_upright_when_opened(orientation: int) -> None:
     upright = draw_picture("cat", np.random.default_rng(11))
     for try_ in range(400):
         rng = np.random.default_rng([try_])
-        suffix, data = snapshot.encode(upright.copy(), rng, plain=False)
+        suffix, data = picture_files.encode(upright.copy(), rng, plain=False)
         with Image.open(io.BytesIO(data)) as stored:
-            tag = stored.getexif().get(snapshot.ORIENTATION_TAG, 1)
+            tag = stored.getexif().get(picture_files.ORIENTATION_TAG, 1)
             if suffix == ".jpg" and stored.mode == "RGB" and tag == orientation:
                 turned = stored.convert("RGB")
                 break
@@ -129,7 +129,7 @@ def test_the_same_set_is_found_again(tmp_path: Path) -> None:
     (first.photos / ".DS_Store").write_bytes(b"what a file browser leaves")
     assert write_sample(tmp_path / "set", count=2, unknown=0) == first
     assert {p: p.stat().st_mtime_ns for p in times} == times
-    record = json.loads((first.root / sample.MARKER).read_text())
+    record = json.loads((first.root / sample_set.MARKER).read_text())
     assert record["drawn"] is True and record["seed"] == 0 and record["count"] == 2
 
 
@@ -162,7 +162,7 @@ def test_refuses_another_or_a_changed_set(tmp_path: Path) -> None:
     with pytest.raises(EdgegraftError, match=r"added\.jpg"):
         write_sample(found.root, count=2, unknown=0)
     victim.with_name("added.jpg").unlink()
-    (found.root / sample.MARKER).write_text("{")
+    (found.root / sample_set.MARKER).write_text("{")
     with pytest.raises(EdgegraftError, match="other files"):
         write_sample(found.root, count=2, unknown=0)
 
@@ -171,7 +171,7 @@ def test_refuses_another_or_a_changed_set(tmp_path: Path) -> None:
 def test_an_interrupted_run_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int
 ) -> None:
-    monkeypatch.setattr(snapshot, "cores", lambda: cores)
+    monkeypatch.setattr(picture_files, "cores", lambda: cores)
     started: list[subprocess.Popen[bytes]] = []
 
     class Watched(subprocess.Popen):  # type: ignore[type-arg]
@@ -179,7 +179,7 @@ def test_an_interrupted_run_leaves_nothing(
             super().__init__(*args, **kwargs)  # type: ignore[call-overload]
             started.append(self)
 
-    monkeypatch.setattr(snapshot.subprocess, "Popen", Watched)
+    monkeypatch.setattr(picture_files.subprocess, "Popen", Watched)
 
     def stop(done: int, total: int) -> None:
         assert total == 2 * 40 + 13 + 2
@@ -200,9 +200,9 @@ def test_a_full_disk_is_one_line(tmp_path: Path, count: int) -> None:
     code = (
         "import resource, sys\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n"
-        "from data.sample import snapshot\n"
-        "snapshot.cores = lambda: 2\n"
-        "from data.sample.sample import write_sample\n"
+        "from data.sample import picture_files\n"
+        "picture_files.cores = lambda: 2\n"
+        "from data.sample.sample_set import write_sample\n"
         "from edge.errors import EdgegraftError\n"
         "try:\n"
         f"    write_sample(sys.argv[1], count={count})\n"
@@ -241,13 +241,3 @@ def test_refuses_wrong_numbers(
     with pytest.raises(EdgegraftError, match=says):
         write_sample(tmp_path / "set", **wrong)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
-
-
-def test_contact_sheet(drawn: SampleSet) -> None:
-    sheet = contact_sheet(pictures(drawn)[:7], columns=3, side=80)
-    assert sheet.mode == "RGB"
-    assert sheet.size == (3 * 82 + 2, 3 * 82 + 2)
-    cell = np.asarray(sheet)[2:82, 2:82]
-    assert cell.std() > 5  # there is a picture
-    with pytest.raises(EdgegraftError, match="contact sheet"):
-        contact_sheet([])

@@ -1,28 +1,22 @@
-"""Whole furry animals in their poses: a head of a cat, dog, rabbit or bear on a body.
+"""Cats and dogs in their poses: a head on a body.
 
 Units: one head radius; x right, y down. A pose stands on the ground at (0, 0) and
-reaches up, so that every pose can be put on a floor by its feet; `extent` says how
-wide and tall it is. All poses look towards +x and are mirrored by the place.
-
-This module does not know where in a picture the animal goes, nor the light.
+reaches up, so that every pose can be put on a floor by its feet. All poses look towards
++x; the picture mirrors them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
-from data.sample.bears import bear_face, bear_look, bear_profile
 from data.sample.cats import cat_face, cat_look, cat_profile
 from data.sample.coats import Coat, draw_coat
 from data.sample.dogs import dog_face, dog_look, dog_profile
 from data.sample.heads import Look
 from data.sample.outlines import Outline, Points, blob, furry, limb, oval
-from data.sample.poses import Pose
-from data.sample.rabbits import rabbit_face, rabbit_look, rabbit_profile
 from data.sample.sketch import Colour, Sketch
 
 COLLARS: tuple[Colour, ...] = (
@@ -34,30 +28,40 @@ COLLARS: tuple[Colour, ...] = (
 )
 
 
-class Kind(NamedTuple):
-    """What tells one furry species from another: its head, and its build.
-
-    leg, trunk: relative to a cat's.
-    """
+@dataclass(frozen=True)
+class Species:
+    """Its head, from the front and from the side, and its legs relative to a cat's."""
 
     look: Callable[[np.random.Generator, Coat], Look]
     face: Callable[[Sketch, Look, np.random.Generator, float], None]
     profile: Callable[[Sketch, Look, np.random.Generator], None]
     leg: float
-    trunk: float
 
 
-KINDS = {
-    "cat": Kind(cat_look, cat_face, cat_profile, 1.0, 1.0),
-    "dog": Kind(dog_look, dog_face, dog_profile, 1.12, 1.0),
-    "rabbit": Kind(rabbit_look, rabbit_face, rabbit_profile, 0.9, 1.0),
-    "bear": Kind(bear_look, bear_face, bear_profile, 1.5, 1.14),
+SPECIES = {
+    "cat": Species(cat_look, cat_face, cat_profile, 1.0),
+    "dog": Species(dog_look, dog_face, dog_profile, 1.12),
 }
 
 
 @dataclass(frozen=True)
+class Pose:
+    """How to draw it; (left, right, height) in head radii; how often it is taken.
+
+    plain: shows the whole animal clearly, for easy pictures. face: the lower end goes
+    on below the picture.
+    """
+
+    draw: Callable[[Sketch, Animal], None]
+    extent: tuple[float, float, float]
+    weight: float
+    plain: bool = False
+    face: bool = False
+
+
+@dataclass(frozen=True)
 class Animal:
-    """One animal: its species' shapes, its look, and the generator that draws it."""
+    """One cat or dog: its look, and the generator that draws it."""
 
     species: str
     look: Look
@@ -77,12 +81,12 @@ class Animal:
     def head(self, sk: Sketch, x: float, y: float, *, side: bool = False) -> None:
         turn = float(self.rng.normal(0, 7))
         place = sk.at(x, y, 1.0, turn)
-        kind = KINDS[self.species]
+        species = SPECIES[self.species]
         if side:
-            kind.profile(place, self.look, self.rng)
+            species.profile(place, self.look, self.rng)
             return
         yaw = float(np.clip(self.rng.normal(0.25, 0.45), -1, 1))
-        kind.face(place, self.look, self.rng, yaw)
+        species.face(place, self.look, self.rng, yaw)
 
     def body(self, sk: Sketch, outline: Outline) -> None:
         marks = self.coat.body_marks(outline, self.rng)
@@ -105,13 +109,7 @@ class Animal:
             sk.line(line, (64, 50, 48), 0.03)
 
     def tail(self, sk: Sketch, spine: list[tuple[float, float]]) -> None:
-        """A cat's tail keeps its width and ends round; a dog's is a bushy sabre; the
-        others have a puff."""
-        if self.species not in ("cat", "dog"):
-            (x, y), pale = spine[0], self.species == "rabbit"
-            puff = furry(oval(x - 0.2, y - 0.1, 0.34, 0.3), self.rng, 0.1)
-            sk.part(puff, self.coat.pale if pale else self.coat.ground, hair=0.9)
-            return
+        """A cat's tail keeps its width and ends round; a dog's is a bushy sabre."""
         if self.is_dog:
             widths = [0.16, 0.26, 0.24, 0.07]
         else:
@@ -134,12 +132,12 @@ class Animal:
 
 
 def draw_animal(species: str, rng: np.random.Generator) -> Animal:
-    """One of KINDS, with a coat out of the palette that all share."""
-    coat, kind = draw_coat(rng), KINDS[species]
+    """A cat or a dog, with a coat out of the palette that both share."""
+    coat, kind = draw_coat(rng), SPECIES[species]
     look = kind.look(rng, coat)
     collar = COLLARS[rng.integers(len(COLLARS))] if rng.random() < 0.3 else None
     leg = float(rng.uniform(0.2, 0.27)) * kind.leg
-    trunk = float(rng.uniform(0.9, 1.12)) * kind.trunk
+    trunk = float(rng.uniform(0.9, 1.12))
     return Animal(species, look, rng, collar, leg, trunk)
 
 
@@ -301,7 +299,7 @@ def _profile(pose: Callable[..., None], side: bool) -> Callable[[Sketch, Animal]
     return lambda sk, a: pose(sk, a, side)
 
 
-POSES: dict[str, Pose[Animal]] = {
+POSES = {
     "sit_front": Pose(sit_front, (1.3, 1.9, 4.3), 3, plain=True),
     "sit_side": Pose(sit_side, (2.6, 1.4, 4.3), 2),
     "sit_profile": Pose(_profile(sit_side, True), (2.6, 1.8, 4.3), 1),

@@ -2,8 +2,6 @@
 
 A cat and a dog take their coat from the same `draw_coat`, so that neither colour nor
 pattern tells which of the two a picture shows.
-
-This module does not know which animal wears the coat.
 """
 
 from __future__ import annotations

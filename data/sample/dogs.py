@@ -2,8 +2,6 @@
 
 Units as in `heads`. `yaw` from -1 to 1 turns a front view towards x; side views look
 towards +x.
-
-This module does not know bodies, places or photos.
 """
 
 from __future__ import annotations

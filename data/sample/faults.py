@@ -4,8 +4,6 @@ An audit is only as good as what it finds where the answer is known. `write_faul
 draws the sample set and spoils some of its photos; each photo has one fault at most.
 `faults.json` beside the photos says which: {kind: [[path, ...], ...]}, where copies
 also name what they are copies of.
-
-It does not know how an audit looks for faults.
 """
 
 import io
@@ -13,14 +11,14 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
-from data.sample.sample import CLASSES, write_sample
+from data.sample.sample_set import write_sample
 from data.scan import shown
 from edge.errors import EdgegraftError
 from edge.preprocess import open_photo
@@ -59,10 +57,9 @@ def write_faulty(
     *,
     count: int = 120,
     seed: int = 0,
-    classes: Sequence[str] = CLASSES,
     progress: Callable[[int, int], None] | None = None,
 ) -> FaultySet:
-    """Draw `count` pictures of each class into the new `folder`, and spoil some.
+    """Draw `count` pictures of each label into the new `folder`, and spoil some.
 
     The folder appears whole or not at all. EdgegraftError when it is there already,
     `count` is under 20, or the disk cannot be written.
@@ -85,7 +82,6 @@ def write_faulty(
                 count=count,
                 seed=seed,
                 unknown=0,
-                classes=classes,
                 progress=progress,
             )
             stage = Path(temporary, "stage")

@@ -2,8 +2,6 @@
 
 Units of a head: about one from its middle to each side; x right, y down, the middle
 at (0, 0).
-
-This module does not know which animal it is, nor bodies, places or photos.
 """
 
 from __future__ import annotations

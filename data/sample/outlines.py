@@ -2,8 +2,6 @@
 
 An outline is a float array [N, 2] in the drawer's own units (x right, y down). Nothing
 here is random but what comes from the generator that the caller hands in.
-
-This module does not know pixels, colours, or what an outline stands for.
 """
 
 from __future__ import annotations

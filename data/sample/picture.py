@@ -2,21 +2,17 @@
 
 Drawn larger than it is and scaled down; every choice comes out of the generator
 handed in, so a picture depends on nothing but it.
-
-This module does not know files, folders or how many pictures there are.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from PIL import Image, ImageFilter
 
+from data.sample.animals import POSES, draw_animal
 from data.sample.outlines import oval
 from data.sample.scenery import backdrop, foreground
 from data.sample.sketch import Sketch
-from data.sample.species import SPECIES
 from data.sample.things import THINGS
 
 OVERSAMPLING = 1.6
@@ -28,13 +24,10 @@ def draw_picture(
     rng: np.random.Generator,
     *,
     plain: bool = False,
-    individual: np.random.Generator | None = None,
 ) -> Image.Image:
-    """A picture of `subject`: one of SPECIES, or "unknown". RGB, 240 to 400 pixels.
+    """A picture of `subject`: "cat", "dog" or "unknown". RGB, 240 to 400 pixels.
 
     plain: an easy picture (whole subject, fair light, nothing in front of it).
-    individual: what makes up the animal; the same one in another pose and place is
-    drawn where two pictures are given generators in the same state.
     """
     across, down = ASPECTS[rng.integers(len(ASPECTS))]
     longer = (
@@ -52,22 +45,17 @@ def draw_picture(
     if subject == "unknown":
         _put_thing(sk, rng)
     else:
-        _put_animal(sk, subject, rng, plain, individual)
+        _put_animal(sk, subject, rng, plain)
     if not plain and rng.random() < 0.3:
         foreground(image, rng)
     return expose(image.resize((w, h), Image.Resampling.BILINEAR), rng, calm=plain)
 
 
 def _put_animal(
-    sk: Sketch,
-    species: str,
-    rng: np.random.Generator,
-    plain: bool,
-    individual: np.random.Generator | None,
+    sk: Sketch, species: str, rng: np.random.Generator, plain: bool
 ) -> None:
     w, h = sk.image.size
-    kind = SPECIES[species]
-    poses = [pose for pose in kind.poses.values() if pose.plain or not plain]
+    poses = [pose for pose in POSES.values() if pose.plain or not plain]
     weights = np.array([pose.weight for pose in poses], float)
     pose = poses[rng.choice(len(poses), p=weights / weights.sum())]
     left, right, tall = pose.extent
@@ -91,8 +79,8 @@ def _put_animal(
         shadow = oval(x, y - 0.05 * scale, scale * (left + right) * 0.42, 0.3 * scale)
         sk.shade(shadow, 0.6, 0.2 * scale)
     turn = float(rng.normal(0, 4))
-    animal = kind.make(individual or rng)
-    pose.draw(sk.at(x, y, scale, turn, mirror), replace(animal, rng=rng))
+    animal = draw_animal(species, rng)
+    pose.draw(sk.at(x, y, scale, turn, mirror), animal)
 
 
 def _put_thing(sk: Sketch, rng: np.random.Generator) -> None:

@@ -2,8 +2,6 @@
 
 `backdrop` draws a whole RGB picture with a floor; `foreground` draws over a finished
 one so that parts of the subject are hidden. Units: one is the picture's width.
-
-This module does not know what the subject is.
 """
 
 from __future__ import annotations

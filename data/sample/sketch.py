@@ -3,8 +3,6 @@
 A `Sketch` maps outlines in the drawer's units through a 3x3 matrix to the pixels of an
 RGB image and fills them, flat or as a rounded, lit and furry part. Nothing here is
 random, so one seed gives the same picture.
-
-This module does not know what an animal, a room or a photo file is.
 """
 
 from __future__ import annotations

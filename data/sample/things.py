@@ -1,8 +1,6 @@
 """Things that are no animals: the `unknown` group, and the clutter of a scene.
 
 Units: a thing is about two units wide or tall and stands on the ground at (0, 0).
-
-This module does not know where in a picture a thing goes.
 """
 
 from __future__ import annotations

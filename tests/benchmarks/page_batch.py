@@ -98,7 +98,7 @@ def choose(args: argparse.Namespace, scratch: Path) -> Path:
     for number, path in enumerate(found):
         (folder / f"{number:04}.jpg").write_bytes(path.read_bytes())
     for number in range(len(found), args.count):
-        from data.sample.snapshot import picture
+        from data.sample.picture_files import picture
 
         drawn = picture("cat", seed=2, stream=0, index=number, plain=True)[1]
         (folder / f"{number:04}.jpg").write_bytes(drawn)

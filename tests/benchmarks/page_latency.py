@@ -153,7 +153,7 @@ def photo() -> bytes:
     """A 12-megapixel JPEG of a few megabytes, such as phones take."""
     from PIL import Image
 
-    from data.sample.snapshot import picture
+    from data.sample.picture_files import picture
 
     drawn = Image.open(io.BytesIO(picture("cat", seed=0, stream=100, index=0)[1]))
     large = drawn.convert("RGB").resize(MEGAPIXELS_12, Image.Resampling.BICUBIC)

@@ -70,7 +70,7 @@ def photos(model: Path) -> Asked:
     """Drawn photos and what the file answers, as the page writes it."""
     from PIL import Image
 
-    from data.sample.snapshot import picture
+    from data.sample.picture_files import picture
     from edge.classifier import Classifier
     from streamlit_app.style import percent
 

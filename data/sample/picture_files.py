@@ -3,8 +3,6 @@
 The files vary as photos do: JPEG qualities, EXIF turns (the stored pixels are turned,
 the picture is upright after the turn), grey ones, some PNGs with alpha. A picture
 depends only on (seed, stream, index).
-
-This module does not know what a set is made of, nor whether it was drawn before.
 """
 
 from __future__ import annotations
@@ -33,28 +31,16 @@ ORIENTATION_TAG, SOFTWARE_TAG = 0x0112, 0x0131
 ENOUGH = 12  # pictures that make another process worth its start (about 0.3 s)
 MOST_PROCESSES = 8
 
-# path without suffix, subject, stream, index, which animal (None: one of its own)
-Job = tuple[str, str, int, int, int | None]
+# path without suffix, subject, stream, index
+Job = tuple[str, str, int, int]
 
 
 def picture(
-    subject: str,
-    *,
-    seed: int,
-    stream: int,
-    index: int,
-    plain: bool = False,
-    animal: int | None = None,
+    subject: str, *, seed: int, stream: int, index: int, plain: bool = False
 ) -> tuple[str, bytes]:
-    """One picture as a file: its suffix (".jpg" or ".png") and its bytes.
-
-    animal: pictures of one subject and stream with the same number show the same one.
-    """
+    """One picture as a file: its suffix (".jpg" or ".png") and its bytes."""
     rng = np.random.default_rng([seed, stream, index])
-    one = None
-    if animal is not None:
-        one = np.random.default_rng([seed, stream, animal, 2, 2])
-    image = draw_picture(subject, rng, plain=plain, individual=one)
+    image = draw_picture(subject, rng, plain=plain)
     return encode(image, np.random.default_rng([seed, stream, index, 1]), plain=plain)
 
 
@@ -110,7 +96,7 @@ def write_pictures(
     above = str(Path(__file__).resolve().parents[2])
     code = (
         f"import sys; sys.path.insert(0, {above!r}); "
-        "from data.sample.snapshot import work; work()"
+        "from data.sample.picture_files import work; work()"
     )
     reading, writing = os.pipe()
     children: list[subprocess.Popen[bytes]] = []
@@ -157,14 +143,9 @@ def work() -> None:
 
 
 def _write(folder: Path, job: Job, seed: int, plain: frozenset[int]) -> tuple[str, str]:
-    name, subject, stream, index, animal = job
+    name, subject, stream, index = job
     suffix, data = picture(
-        subject,
-        seed=seed,
-        stream=stream,
-        index=index,
-        plain=stream in plain,
-        animal=animal,
+        subject, seed=seed, stream=stream, index=index, plain=stream in plain
     )
     (folder / (name + suffix)).write_bytes(data)
     return name + suffix, hashlib.sha256(data).hexdigest()

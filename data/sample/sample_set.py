@@ -1,12 +1,9 @@
-"""The built-in sample set: drawn animals, as files that look like photos.
+"""The built-in sample set: drawn cats and dogs, as files that look like photos.
 
 `write_sample` draws a folder of labelled pictures out of a seed. Each picture depends
 only on (seed, group, number), so a larger set begins with the smaller one. One seed
 gives the same bytes with the same Pillow; another Pillow may encode the same pixels
-differently. With `poses` above 1 the same animal is drawn several times, and
-photos.csv beside the folder says which pictures belong together.
-
-This module does not know how a picture is drawn, nor what the set is used for.
+differently. What is measured on drawn pictures says nothing about real photos.
 """
 
 from __future__ import annotations
@@ -17,31 +14,23 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from data.sample.snapshot import Job, write_pictures
-from data.sample.species import SPECIES
+from data.sample.picture_files import Job, write_pictures
 from edge.errors import EdgegraftError
-from edge.preprocess import open_photo
 
 VERSION = 1  # of the drawings: a new number for every change that moves a pixel
 MARKER = "sample.json"
 MOST = 100_000  # pictures per group; beyond it a typing error is likelier
 
 Facts = dict[str, Any]  # what a set was drawn from
-LIST = "photos.csv"
 # subject -> number of its stream of random numbers; its easy picture's is higher
-STREAMS = {
-    "cat": 0, "dog": 1, "unknown": 2, "rabbit": 3, "bear": 4, "bird": 5, "turtle": 6,
-}  # fmt: skip
+STREAMS = {"cat": 0, "dog": 1, "unknown": 2}
 EASY = 100
-ANIMALS = tuple(SPECIES)
-CLASSES = ("cat", "dog")
+LABELS = ("cat", "dog")
 
 
 @dataclass(frozen=True)
@@ -51,18 +40,11 @@ class SampleSet:
     root: Path
     photos: Path
     unknown: Path
-    classes: tuple[str, ...] = CLASSES
-    grouped: bool = False
-
-    @property
-    def source(self) -> Path:
-        """What to train on: the folder, or the list that names the groups."""
-        return self.root / LIST if self.grouped else self.photos
 
     @property
     def tests(self) -> list[Path]:
-        """One easy picture of each class, outside `photos`."""
-        return [self.root / f"test_{name}.jpg" for name in self.classes]
+        """One easy picture of each label, outside `photos`."""
+        return [self.root / f"test_{name}.jpg" for name in LABELS]
 
 
 def write_sample(
@@ -71,15 +53,12 @@ def write_sample(
     count: int = 120,
     seed: int = 0,
     unknown: int | None = None,
-    classes: Sequence[str] = CLASSES,
-    poses: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> SampleSet:
-    """Draw `count` pictures of each class into `folder`, or find the same set there.
+    """Draw `count` cats and as many dogs into `folder`, or find the same set there.
 
-    unknown: pictures of other things (default: a third of count). classes: two or more
-    of ANIMALS. poses: pictures of the same animal. progress is called with
-    (done, total). The folder appears at once and complete, or not at all.
+    unknown: pictures of other things (default: a third of count). progress is called
+    with (done, total). The folder appears at once and complete, or not at all.
 
     Raises EdgegraftError for numbers out of range, a folder that holds something else,
     and a disk that cannot be written.
@@ -89,7 +68,6 @@ def write_sample(
         ("count", count, 1),
         ("unknown", unknown, 0),
         ("seed", seed, 0),
-        ("poses", poses, 1),
     ):
         most = MOST if name != "seed" else 2**63 - 1
         if isinstance(value, bool) or not isinstance(value, int):
@@ -100,30 +78,17 @@ def write_sample(
             raise EdgegraftError(
                 f"sample: expected {name} from {least} to {most}, got {value}"
             )
-    for name in classes:
-        if name not in ANIMALS:
-            raise EdgegraftError(
-                f"sample: expected classes of {', '.join(ANIMALS)}, got {name!r:.40}"
-            )
-    if len(set(classes)) != len(classes) or len(classes) < 2:
-        raise EdgegraftError(
-            f"sample: expected two classes or more, each once, got {','.join(classes)}"
-        )
     root = Path(folder).absolute()
     facts: Facts = {
         "version": VERSION,
         "seed": seed,
         "count": count,
         "unknown": unknown,
-        "classes": sorted(classes),
-        "poses": poses,
     }
-    found = SampleSet(
-        root, root / "photos", root / "unknown", tuple(sorted(classes)), poses > 1
-    )
+    sample = SampleSet(root, root / "photos", root / "unknown")
     try:
         if _already_there(root, facts):
-            return found
+            return sample
         root.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
         try:
@@ -140,54 +105,18 @@ def write_sample(
             f"could not write the sample set to {root}: {reason}; "
             "choose a folder on a disk with room that you may write to"
         ) from error
-    return found
-
-
-def contact_sheet(
-    paths: Sequence[str | os.PathLike[str]], columns: int = 8, side: int = 160
-) -> Image.Image:
-    """The photos, upright and cut to squares of `side` pixels, in rows: RGB."""
-    if not paths or columns < 1:
-        raise EdgegraftError("contact sheet: expected photos and at least one column")
-    gap = max(1, side // 40)
-    across = min(columns, len(paths))
-    rows = -(-len(paths) // across)
-    step = side + gap
-    sheet = Image.new("RGB", (across * step + gap, rows * step + gap), "white")
-    for k, path in enumerate(paths):
-        image = open_photo(os.fspath(path))
-        edge = min(image.size)
-        x, y = (image.width - edge) // 2, (image.height - edge) // 2
-        tile = image.resize((side, side), 1, box=(x, y, x + edge, y + edge))
-        sheet.paste(tile, (gap + k % across * step, gap + k // across * step))
-    return sheet
+    return sample
 
 
 def _jobs(facts: Facts) -> Iterator[Job]:
-    """Every picture of the set; cats and dogs first, as they always were."""
+    """Every picture of the set."""
     for subject, stream in STREAMS.items():
-        if subject == "unknown":
-            for index in range(facts["unknown"]):
-                yield f"unknown/IMG_{index + 1:04d}", subject, stream, index, None
-        elif subject in facts["classes"]:
-            for index in range(facts["count"]):
-                animal = index // facts["poses"] if facts["poses"] > 1 else None
-                name = f"photos/{subject}/IMG_{index + 1:04d}"
-                yield name, subject, stream, index, animal
-    for subject in facts["classes"]:
-        yield f"test_{subject}", subject, EASY + STREAMS[subject], 0, None
-
-
-def _list(facts: Facts, names: Iterable[str]) -> str:
-    """photos.csv: path, label and group of every picture in photos."""
-    lines = ["path,label,group"]
-    for name in sorted(names):
-        top, _, rest = name.partition("/")
-        if top == "photos":
-            label, _, file = rest.partition("/")
-            number = int(Path(file).stem.removeprefix("IMG_")) - 1
-            lines.append(f"{name},{label},{label}-{number // facts['poses']}")
-    return "\n".join(lines) + "\n"
+        own = subject == "unknown"
+        place = subject if own else f"photos/{subject}"
+        for index in range(facts["unknown" if own else "count"]):
+            yield f"{place}/IMG_{index + 1:04d}", subject, stream, index
+    for subject in LABELS:
+        yield f"test_{subject}", subject, EASY + STREAMS[subject], 0
 
 
 def _draw_into(
@@ -195,7 +124,7 @@ def _draw_into(
     facts: Facts,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    for place in ("unknown", *(f"photos/{name}" for name in facts["classes"])):
+    for place in ("unknown", *(f"photos/{name}" for name in LABELS)):
         (stage / place).mkdir(parents=True, exist_ok=True)
     jobs = list(_jobs(facts))
     easy = frozenset(EASY + stream for stream in STREAMS.values())
@@ -206,10 +135,6 @@ def _draw_into(
             digests[name] = digest
             if progress is not None:
                 progress(len(digests), len(jobs))
-    if facts["poses"] > 1:
-        text = _list(facts, digests).encode()
-        (stage / LIST).write_bytes(text)
-        digests[LIST] = hashlib.sha256(text).hexdigest()
     record = {**facts, "drawn": True, "sha256": dict(sorted(digests.items()))}
     (stage / MARKER).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
@@ -228,15 +153,16 @@ def _already_there(root: Path, facts: Facts) -> bool:
     try:
         record = json.loads((root / MARKER).read_text(encoding="utf-8"))
         digests: dict[str, str] = record["sha256"]
-        record = {"classes": list(CLASSES), "poses": 1, **record}  # older sets
-        told = {name: record[name] for name in facts}
+        drawn_from = {name: record[name] for name in facts}
     except (OSError, ValueError, KeyError, TypeError):
         raise EdgegraftError(
             f"sample: expected a new or empty folder, got other files in {root}; "
             "give another path"
         ) from None
-    if told != facts:
-        differs = ", ".join(f"{k} {told[k]}" for k in facts if told[k] != facts[k])
+    if drawn_from != facts:
+        differs = ", ".join(
+            f"{name} {old}" for name, old in drawn_from.items() if old != facts[name]
+        )
         raise EdgegraftError(
             f"sample: {root} holds another sample set ({differs}); "
             "give another path, or delete it"
