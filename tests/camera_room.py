@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from edge.camera.latest_frame import Newest
-from edge.camera.sources import Picture, SourceError
+from edge.camera.latest_frame import LatestFrameReader
+from edge.camera.sources import Picture, Source, SourceError
 
 COLOURS = {"red": (200, 0, 0), "green": (0, 200, 0), "blue": (0, 0, 200)}
 LOST, HANG = "lost", "hang"
@@ -21,7 +21,7 @@ def picture(label: str, size: tuple[int, int] = (40, 30)) -> Picture:
     return made
 
 
-class Fake:
+class Fake(Source):
     """A live source that does what a list says: a label, LOST or HANG."""
 
     live = True
@@ -30,7 +30,7 @@ class Fake:
     def __init__(self, script: list[str], pause: float = 0.005) -> None:
         self.script, self.pause = list(script), pause
         self.present = True
-        self.opened = self.closed = 0
+        self.opened = self.closed = self.retrieved = 0
         self.released = threading.Event()
 
     def open(self) -> None:
@@ -38,15 +38,18 @@ class Fake:
             raise SourceError("fake: no such camera")
         self.opened += 1
 
-    def read(self) -> Picture | None:
+    def grab(self) -> bool:
         time.sleep(self.pause)
         if not self.present:
-            return None
-        word = self.script.pop(0) if len(self.script) > 1 else self.script[0]
-        if word == HANG:
+            return False
+        self.word = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        if self.word == HANG:
             self.released.wait(20)
-            return None
-        return None if word == LOST else picture(word)
+        return self.word not in (HANG, LOST)
+
+    def retrieve(self) -> Picture | None:
+        self.retrieved += 1
+        return picture(self.word)
 
     def close(self) -> None:
         self.closed += 1
@@ -59,7 +62,7 @@ def until(true: Callable[[], object], seconds: float = 10.0) -> None:
         time.sleep(0.005)
 
 
-def taken(newest: Newest) -> Iterator[tuple[int, Picture]]:
+def taken(reader: LatestFrameReader) -> Iterator[tuple[int, Picture]]:
     while True:
-        if (shot := newest.next(0.05)) is not None:
+        if (shot := reader.next(0.05)) is not None:
             yield shot

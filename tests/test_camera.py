@@ -46,18 +46,18 @@ def test_json_lines_of_a_camera(
     argv = ["camera", model, "0", "--json", "--max-frames", "4", "--top-k", "2"]
     assert main(argv) == 0
     out, err = capsys.readouterr()
-    told = [json.loads(line) for line in out.splitlines()]
-    assert [row["label"] for row in told] == ["red"] * 4
-    assert [row["changed"] for row in told] == [True, False, False, False]
-    assert [len(row["ranking"]) for row in told] == [2] * 4
-    assert told[0]["time"].endswith("Z") and told[0]["inference_ms"] > 0
-    numbers = [row["frame"] for row in told]
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [row["label"] for row in rows] == ["red"] * 4
+    assert [row["changed"] for row in rows] == [True, False, False, False]
+    assert [len(row["ranking"]) for row in rows] == [2] * 4
+    assert rows[0]["time"].endswith("Z") and rows[0]["inference_ms"] > 0
+    numbers = [row["frame"] for row in rows]
     assert numbers == sorted(set(numbers))
     assert err.startswith("edgegraft: 4 frames in ") and "1 changes" in err
     assert source.closed == 1
 
 
-def test_events_only_when_the_answer_changes(
+def test_events_only_when_the_label_changes(
     model: str, fake: Callable[..., Fake], capsys: pytest.CaptureFixture[str]
 ) -> None:
     fake(*["red"] * 4, *["blue"] * 4, "green", pause=0.05)
@@ -103,7 +103,7 @@ def test_only_the_region_is_seen(
     source = Fake(["red"])
     half = picture("red")
     half[:, 20:] = COLOURS["blue"]  # right, as the camera sees it: nothing mirrored
-    monkeypatch.setattr(source, "read", lambda: half)
+    monkeypatch.setattr(source, "retrieve", lambda: half)
     monkeypatch.setattr(cli, "find", lambda word, size, live: source)
     for region, label in (
         ("0.5,0,0.5,1", "blue"),
@@ -145,7 +145,7 @@ def test_a_signal_ends_it_cleanly(
     assert source.closed == 1 and signal.getsignal(number) is before
 
 
-def test_systemd_is_told(
+def test_systemd_is_notified(
     model: str,
     fake: Callable[..., Fake],
     tmp_path: Path,
@@ -158,8 +158,8 @@ def test_systemd_is_told(
         monkeypatch.setenv("NOTIFY_SOCKET", address)
         fake("red")
         assert main(["camera", model, "--max-frames", "2"]) == 0
-        told = [receiver.recv(100).decode() for _ in range(2)]
-        assert told == ["READY=1", "WATCHDOG=1"]
+        rows = [receiver.recv(100).decode() for _ in range(2)]
+        assert rows == ["READY=1", "WATCHDOG=1"]
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
         assert main(["camera", model, "--max-frames", "2"]) == 0
 
@@ -171,10 +171,10 @@ def test_saving_in_the_command(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     fake("red")
-    folder = tmp_path / "new" / "unsure"
-    argv = ["camera", model, "--max-frames", "3", "--save-unsure", str(folder)]
-    assert main([*argv, "--unsure-below", "1"]) == 0
-    assert len(list(folder.glob("unsure-*-red-*.jpg"))) == 1
+    folder = tmp_path / "new" / "uncertain"
+    argv = ["camera", model, "--max-frames", "3", "--save-uncertain", str(folder)]
+    assert main([*argv, "--uncertain-below", "1"]) == 0
+    assert len(list(folder.glob("uncertain-*-red-*.jpg"))) == 1
     assert "1 saved" in capsys.readouterr().err
     (tmp_path / "file").write_text("x")
     argv[-1] = str(tmp_path / "file")
@@ -194,7 +194,7 @@ def test_saving_in_the_command(
         (["MODEL", "0", "--region", "1,2,3"], "expected X,Y,WIDTH,HEIGHT"),
         (["MODEL", "0", "--region", "0,0,0,1"], "expected X,Y,WIDTH,HEIGHT"),
         (["MODEL", "0", "--size", "640"], "expected WIDTHxHEIGHT"),
-        (["MODEL", "0", "--unsure-below", "2"], "expected from 0 to 1"),
+        (["MODEL", "0", "--uncertain-below", "2"], "expected from 0 to 1"),
         (["MODEL", "0", "--json", "--csv"], "not allowed with"),
     ],
 )

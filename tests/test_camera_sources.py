@@ -89,6 +89,6 @@ def test_the_pi_camera_through_picamera2(monkeypatch: pytest.MonkeyPatch) -> Non
         sources.find("picamera:1", None, False).open()
 
 
-def test_a_password_is_not_told() -> None:
-    told = sources._without_password("rtsp://me:secret@10.0.0.2:554/live")
-    assert told == "rtsp://10.0.0.2:554/live"
+def test_a_password_is_not_shown() -> None:
+    shown = sources._without_password("rtsp://me:secret@10.0.0.2:554/live")
+    assert shown == "rtsp://10.0.0.2:554/live"

@@ -6,6 +6,7 @@ import functools
 import http.server
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -45,7 +46,7 @@ def model(tmp_path: Path) -> str:
     return save(tmp_path / "m.tflite", with_card(network()))
 
 
-def told(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+def results(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
@@ -53,7 +54,7 @@ def test_every_frame_of_a_file_in_its_colours(
     video: str, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["camera", model, video, "--json", "--smooth", "0"]) == 0
-    rows = told(capsys)
+    rows = results(capsys)
     assert [row["frame"] for row in rows] == list(range(1, 2 * FPS + 1))
     assert [row["label"] for row in rows] == ["red"] * FPS + ["blue"] * FPS
     assert rows[-1]["seconds"] == pytest.approx(1.95, abs=1e-3)
@@ -65,7 +66,7 @@ def test_fps_and_seconds_go_by_the_videos_clock(
 ) -> None:
     argv = ["camera", model, video, "--json", "--fps", "5", "--seconds", "1.5"]
     assert main(argv) == 0
-    seconds = [row["seconds"] for row in told(capsys)]
+    seconds = [row["seconds"] for row in results(capsys)]
     assert seconds == pytest.approx([0.2 * step for step in range(8)], abs=1e-3)
 
 
@@ -74,7 +75,7 @@ def test_a_hold_delays_the_change(
 ) -> None:
     argv = ["camera", model, video, "--json", "--events", "--smooth", "0"]
     assert main([*argv, "--hold", "0.5"]) == 0
-    first, second = told(capsys)
+    first, second = results(capsys)
     assert (first["label"], second["label"]) == ("red", "blue")
     assert second["seconds"] == pytest.approx(1.5, abs=1e-3)
 
@@ -89,9 +90,53 @@ def test_a_file_that_is_cut_off_is_said(
     out, err = capsys.readouterr()
     if code == 0:  # the container still says how many frames there were
         assert 0 < len(out.splitlines()) < 2 * FPS
-        assert "damaged or cut off, ended after frame" in err
+        assert "cut off, ended after frame" in err
     else:
         assert err.count("\n") == 1
+
+
+def test_a_damaged_frame_costs_that_frame_only(
+    video: str, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The bytes of one frame are zeroed, as after a bad sector."""
+    content = bytearray(Path(video).read_bytes())
+    starts = [i for i in range(len(content) - 4) if content[i : i + 4] == b"00dc"]
+    begin = starts[5] + 8
+    size = int.from_bytes(content[starts[5] + 4 : begin], "little")
+    content[begin : begin + size] = bytes(size)
+    damaged = tmp_path / "damaged.avi"
+    damaged.write_bytes(content)
+    assert main(["camera", model, str(damaged), "--json", "--smooth", "0"]) == 0
+    out, err = capsys.readouterr()
+    labels = [json.loads(line)["label"] for line in out.splitlines()]
+    assert labels == ["red"] * (FPS - 1) + ["blue"] * FPS
+    assert "damaged.avi: 1 frame is damaged and left out\n" in err
+
+
+def test_time_is_that_of_the_frames_not_of_a_rate(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A phone's video: 9 frames in two seconds, then 60 in the next two."""
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("needs ffmpeg to write a video of variable frame rate")
+    path = tmp_path / "uneven.mp4"
+    blue = "drawbox=0:0:320:240:blue:fill:enable='gte(t,1.99)'"
+    uneven = "select='if(lt(n,60),not(mod(n,7)),1)'"
+    command = ["ffmpeg", "-y", "-loglevel", "error", "-f", "lavfi"]
+    command += ["-i", "color=red:s=320x240:r=30:d=4", "-vf", f"{blue},{uneven}"]
+    command += ["-vsync", "vfr", "-pix_fmt", "yuv420p", "-preset", "ultrafast"]
+    subprocess.run([*command, str(path)], check=True)
+    argv = ["camera", model, str(path), "--json", "--smooth", "0"]
+    assert main(argv) == 0
+    rows = results(capsys)
+    changes = [row["seconds"] for row in rows if row["changed"]]
+    assert changes == pytest.approx([0.0, 2.0], abs=0.05)
+    assert main([*argv, "--seconds", "2"]) == 0
+    assert len(results(capsys)) == 9
+    assert main([*argv, "--fps", "2"]) == 0
+    assert len(results(capsys)) == 8
+    assert main([*argv, "--every", "1"]) == 0
+    assert len(results(capsys)) == 4
 
 
 @pytest.mark.parametrize(
@@ -141,7 +186,7 @@ def test_a_stream_over_http(
         url = f"http://127.0.0.1:{server.server_port}/two.avi"
         assert main(["camera", model, url, "--json", "--max-frames", "2"]) == 0
         server.shutdown()
-    assert {row["label"] for row in told(capsys)} <= {"red", "blue"}
+    assert {row["label"] for row in results(capsys)} <= {"red", "blue"}
 
 
 def memory_mb(process: int) -> float:

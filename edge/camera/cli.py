@@ -1,10 +1,8 @@
-"""The verb ``camera``: label what a camera, a stream or a video shows.
+"""The verb ``camera``: label what a camera, a stream or a video file shows.
 
-Of a live source the newest frame is taken, of a video file every frame (or those
-that --fps picks, by the video's own clock), so the answers to a file are the same
-on every machine.
-
-It does not know: where frames come from, how they are told.
+Of a live source the latest frame is taken, of a video file every frame (or those that
+--fps picks, by the video's own clock), so the results of a file are the same on every
+machine.
 """
 
 from __future__ import annotations
@@ -14,22 +12,24 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from PIL import Image
 
-from edge.camera.latest_frame import STUCK, Newest
-from edge.camera.output import Seen, teller
+from edge.camera.latest_frame import BAD_FRAMES, STUCK, LatestFrameReader
+from edge.camera.output import CsvWriter, FrameResult, JsonLinesWriter, LineWriter
 from edge.camera.service import Service
-from edge.camera.smoothing import Steady
+from edge.camera.smoothing import TemporalSmoother
 from edge.camera.sources import Picture, Source, SourceError, Video, cameras, find
-from edge.camera.uncertain import Unsure
+from edge.camera.uncertain import UncertainFrames
 from edge.classifier import Prediction
 from edge.classify.cli import open_classifier
 from edge.errors import EdgegraftError
 from edge.preprocess import load_pixels
 
 _POLL = 0.25  # seconds: how soon a signal is noticed while no frame comes
+_CUT_OFF = 0.95  # of the length that a file states: less was read, it is cut off
 _ABOUT = "Label what a camera, a network stream or a video file shows, until stopped."
 _MORE = """SOURCE: 0 or /dev/video0 (a webcam), a part of a camera's name, picamera or
 picamera:1, rtsp://... or http://..., or a video file. Without it, the first camera.
@@ -39,12 +39,46 @@ exit code: 0 at the end of a file, of --seconds or --max-frames, on Ctrl-C or SI
   ... camera model.tflite 0 --json --events | mosquitto_pub -l -t door/camera"""
 
 
-class Shot(NamedTuple):
-    """A frame and when it was seen: its number, seconds since the start."""
+class TimedFrame(NamedTuple):
+    """A frame, its number, and its time: seconds in the file or since the start."""
 
     number: int
     seconds: float
-    frame: Picture
+    pixels: Picture
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Which frames to take. fps and seconds: None for all; region: pixels or shares
+    of the frame (x, y, width, height); size: what the camera is asked for."""
+
+    source: str | None
+    fps: float | None
+    seconds: float | None
+    most: int | None
+    region: tuple[float, float, float, float] | None
+    size: tuple[int, int] | None
+    live: bool
+    wait: bool
+    stuck: float
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> Frames:
+        fps = args.fps if args.every is None else 1 / args.every
+        return cls(
+            args.source,
+            fps,
+            args.seconds,
+            args.max_frames,
+            args.region,
+            args.size,
+            args.live,
+            args.wait,
+            args.stuck,
+        )
+
+    def find(self) -> Source:
+        return find(self.source, self.size, self.live)
 
 
 def add_options(verb: argparse.ArgumentParser) -> None:
@@ -54,7 +88,11 @@ def add_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("source", nargs="?", metavar="SOURCE", help="see below")
     verb.add_argument("--list", action="store_true", help="the cameras there are")
     group = verb.add_argument_group("which frames")
-    group.add_argument("--fps", type=_positive, help="at most so many a second")
+    rate = group.add_mutually_exclusive_group()
+    rate.add_argument("--fps", type=_positive, help="at most this many a second")
+    rate.add_argument(
+        "--every", type=_positive, metavar="S", help="one every S seconds"
+    )
     group.add_argument("--max-frames", type=int, metavar="N", help="stop after N")
     group.add_argument("--seconds", type=_positive, help="stop after this time")
     group.add_argument(
@@ -75,9 +113,9 @@ def add_options(verb: argparse.ArgumentParser) -> None:
         type=_positive,
         default=STUCK,
         metavar="S",
-        help=f"open a source anew that sent nothing for S seconds ({STUCK:g})",
+        help=f"open a source again that sent nothing for S seconds ({STUCK:g})",
     )
-    group = verb.add_argument_group("answers")
+    group = verb.add_argument_group("results")
     group.add_argument(
         "--smooth",
         type=_not_negative,
@@ -90,33 +128,35 @@ def add_options(verb: argparse.ArgumentParser) -> None:
         type=_not_negative,
         default=0.0,
         metavar="S",
-        help="change the answer only when another was first for S seconds (0)",
+        help="change the label only after another was first for S seconds (0)",
     )
     group.add_argument("--top-k", type=int, default=3, metavar="K", help="labels (3)")
     shape = group.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="JSON lines")
     shape.add_argument("--csv", action="store_true", help="a header, a row a frame")
     group.add_argument(
-        "--events", action="store_true", help="tell only changes of the answer"
+        "--events", action="store_true", help="print only changes of the label"
     )
     group.add_argument(
-        "--preview", action="store_true", help="a window with the frames and answers"
+        "--preview", action="store_true", help="a window with the frames and labels"
     )
     group = verb.add_argument_group("frames worth labelling")
-    group.add_argument("--save-unsure", metavar="DIR", help="keep unsure frames here")
     group.add_argument(
-        "--unsure-below",
+        "--save-uncertain", metavar="DIR", help="keep uncertain frames here"
+    )
+    group.add_argument(
+        "--uncertain-below",
         type=_share,
         default=0.6,
         metavar="P",
-        help="unsure: unknown, or less probable than P (0.6)",
+        help="uncertain: unknown, or less probable than P (0.6)",
     )
     group.add_argument(
         "--save-limit",
         type=_positive,
         default=100.0,
         metavar="MB",
-        help="delete the oldest of them beyond this (100)",
+        help="delete the oldest of them above this (100)",
     )
 
 
@@ -127,13 +167,16 @@ def run(args: argparse.Namespace) -> int:
     if args.model is None:
         raise EdgegraftError("expected a MODEL (or --list)")
     classifier = open_classifier(args)
-    unsure = None
-    if args.save_unsure:
+    frames = Frames.of(args)
+    uncertain = None
+    if args.save_uncertain:
         limit = int(args.save_limit * 1e6)
-        unsure = Unsure(args.save_unsure, args.unsure_below, limit, _note)
-    steady = Steady(
-        lambda chances, familiarity: classifier.answer(
-            chances, familiarity, args.top_k
+        uncertain = UncertainFrames(
+            args.save_uncertain, args.uncertain_below, limit, _note
+        )
+    smoother = TemporalSmoother(
+        lambda probabilities, familiarity: classifier.answer(
+            probabilities, familiarity, args.top_k
         ),
         args.smooth,
         args.hold,
@@ -142,116 +185,139 @@ def run(args: argparse.Namespace) -> int:
     if args.preview:
         from edge.camera.preview import Preview
 
-        preview = Preview(f"edgegraft: {args.source or 'camera'}")
-    tell = teller(sys.stdout, args)
+        preview = Preview(f"edgegraft: {frames.source or 'camera'}")
+    kind = JsonLinesWriter if args.json else CsvWriter if args.csv else LineWriter
+    writer = kind(sys.stdout, args.events)
     start, count, changes = time.monotonic(), 0, 0
     with Service() as service:
-        for shot in _shots(args, service):
-            frame = shot.frame
-            if args.region is not None:
-                frame = _cut(frame, args.region)
+        for shot in _frames(frames, service):
+            pixels = shot.pixels
+            if frames.region is not None:
+                pixels = _crop(pixels, frames.region)
             begin = time.perf_counter()
-            pixels = load_pixels(Image.fromarray(frame), classifier.recipe)
+            prepared = load_pixels(Image.fromarray(pixels), classifier.recipe)
             ready = time.perf_counter()
-            out = classifier.run(pixels[None])
+            outputs = classifier.run(prepared[None])
             done = time.perf_counter()
-            told, label, changed = steady.update(out, shot.seconds)
+            prediction, label, changed = smoother.update(outputs, shot.seconds)
             count, changes = count + 1, changes + changed
-            seen = Seen(
-                shot.number,
-                shot.seconds,
-                label,
-                changed,
-                told,
-                (ready - begin) * 1e3,
-                (done - ready) * 1e3,
+            writer.write(
+                FrameResult(
+                    shot.number,
+                    shot.seconds,
+                    label,
+                    changed,
+                    prediction,
+                    (ready - begin) * 1e3,
+                    (done - ready) * 1e3,
+                )
             )
-            tell.frame(seen)
-            if unsure is not None:
-                unsure.offer(frame, told, shot.seconds)
-            if preview is not None and not preview.show(frame, _line(label, told)):
+            if uncertain is not None:
+                uncertain.offer(pixels, prediction, shot.seconds)
+            if preview is not None and not preview.show(
+                pixels, _caption(label, prediction)
+            ):
                 break
-            if args.max_frames is not None and count >= args.max_frames:
+            if frames.most is not None and count >= frames.most:
                 break
-    tell.end()
+    writer.end()
     if preview is not None:
         preview.close()
-    saved = f", {unsure.saved} saved" if unsure is not None else ""
+    saved = f", {uncertain.saved} saved" if uncertain is not None else ""
     took = time.monotonic() - start
     _note(f"{count} frames in {took:.1f} s, {changes} changes{saved}")
     return 0
 
 
-def _line(label: str, told: Prediction) -> str:
-    return f"{label}  {told.probability:.1%}" if told.known else label
+def _caption(label: str, prediction: Prediction) -> str:
+    return f"{label}  {prediction.probability:.1%}" if prediction.known else label
 
 
-def _shots(args: argparse.Namespace, service: Service) -> Iterator[Shot]:
-    source = find(args.source, args.size, args.live)
+def _frames(frames: Frames, service: Service) -> Iterator[TimedFrame]:
+    source = frames.find()
     if isinstance(source, Video) and not source.live:
-        return _of_file(source, args, service)
-    return _of_camera(source, args, service)
+        return _of_file(source, frames, service)
+    return _of_camera(source, frames, service)
 
 
-def _of_file(
-    video: Video, args: argparse.Namespace, service: Service
-) -> Iterator[Shot]:
-    """Every frame in turn, or those that --fps picks."""
+def _of_file(video: Video, frames: Frames, service: Service) -> Iterator[TimedFrame]:
+    """Every frame in turn, or those that --fps picks; damaged ones are left out."""
     video.open()
-    service.tell("READY=1")
+    service.notify("READY=1")
     try:
-        number, due = 0, 0.0
-        while not service.stopped and (frame := video.read()) is not None:
-            seconds, number = number / video.rate, number + 1
-            if args.seconds is not None and seconds >= args.seconds:
+        number = damaged = failed = 0
+        due = 0.0
+        while not service.stopped:
+            service.notify("WATCHDOG=1")
+            if not video.grab():
+                failed += 1
+                if failed > BAD_FRAMES:
+                    break
+                continue
+            damaged, failed, number = damaged + failed, 0, number + 1
+            if frames.seconds is not None and video.seconds >= frames.seconds:
                 return
-            if args.fps is None or seconds >= due - 1e-9:
-                due += 1 / args.fps if args.fps else 0.0
-                yield Shot(number, seconds, frame)
-            service.tell("WATCHDOG=1")
+            if frames.fps is not None and video.seconds < due - 1e-9:
+                continue
+            pixels = video.retrieve()
+            if pixels is None:
+                damaged += 1
+                continue
+            due += 1 / frames.fps if frames.fps else 0.0
+            yield TimedFrame(number + damaged, video.seconds, pixels)
         if number == 0:
             raise SourceError(f"{video.name}: expected a video, no frame can be read")
-        if not service.stopped and number < video.frames:
+        if service.stopped:
+            return
+        length = video.frames / video.rate
+        if video.seconds + 1 / video.rate < _CUT_OFF * length:
             _note(
-                f"{video.name}: damaged or cut off, ended after frame {number} of "
+                f"{video.name}: cut off, ended after frame {number + damaged} of "
                 f"{video.frames}"
             )
+        if damaged:
+            frames_are = "frame is" if damaged == 1 else "frames are"
+            _note(f"{video.name}: {damaged} {frames_are} damaged and left out")
     finally:
         video.close()
 
 
-def _of_camera(
-    first: Source, args: argparse.Namespace, service: Service
-) -> Iterator[Shot]:
-    """The newest frame, whenever the model is ready and --fps allows."""
+def _of_camera(first: Source, frames: Frames, service: Service) -> Iterator[TimedFrame]:
+    """The latest frame, whenever the model is ready and --fps allows."""
     unused = [first]
 
     def make() -> Source:
-        return unused.pop() if unused else find(args.source, args.size, args.live)
+        return unused.pop() if unused else frames.find()
 
-    newest = Newest(make, _note, stuck=args.stuck, wait=args.wait)
-    service.tell("READY=1")
+    reader = LatestFrameReader(
+        make,
+        _note,
+        stuck=frames.stuck,
+        wait=frames.wait,
+        on_demand=frames.fps is not None,
+    )
+    service.notify("READY=1")
     start = due = time.monotonic()
     try:
         while not service.stopped:
             now = time.monotonic()
-            if args.seconds is not None and now - start >= args.seconds:
+            if frames.seconds is not None and now - start >= frames.seconds:
                 return
-            service.tell("WATCHDOG=1")
+            service.notify("WATCHDOG=1")
             if now < due:
                 time.sleep(min(due - now, _POLL))
                 continue
-            if (got := newest.next(_POLL)) is None:
+            if (got := reader.next(_POLL)) is None:
                 continue
             now = time.monotonic()
-            if args.fps:  # keep the beat; after a pause, begin a new one
-                due = max(due + 1 / args.fps, now)
-            yield Shot(got[0], now - start, got[1])
+            if frames.fps:  # keep the beat; after a pause, begin a new one
+                due = max(due + 1 / frames.fps, now)
+            yield TimedFrame(got[0], now - start, got[1])
     finally:
-        newest.close()
+        reader.close()
 
 
-def _cut(frame: Picture, region: tuple[float, float, float, float]) -> Picture:
+def _crop(frame: Picture, region: tuple[float, float, float, float]) -> Picture:
     high, wide = frame.shape[:2]
     left, top, width, height = region
     if max(region) <= 1:

@@ -1,10 +1,8 @@
-"""The newest frame of a live source, whatever becomes of the source.
+"""The latest frame of a live source, through losses and hangs of the source.
 
-A thread reads as fast as frames come and keeps only the last one: a slow model
-skips frames and never lags behind. A source that is lost is waited for and opened
-again; one that is stuck (no frame, no error) is given up and opened anew.
-
-It does not know: cameras, models.
+A thread takes frames as fast as they come and keeps only the last one: a slow model
+skips frames and never lags behind. A lost source is waited for and opened again; a
+stuck one (no frame, no error) is given up and opened anew.
 """
 
 from __future__ import annotations
@@ -19,12 +17,15 @@ from edge.errors import EdgegraftError
 RETRY = (0.5, 5.0)  # seconds between attempts to open: the first, the longest
 STUCK = 20.0  # seconds without a frame, more than a network stream's own limit
 MOST_STUCK = 3  # in a row: then the process should be started anew
+BAD_FRAMES = 3  # in a row: a damaged frame or two is no lost source
 
 
-class Newest:
-    """Frames of a source made by `make`; `note` gets what a person should know.
+class LatestFrameReader:
+    """Frames of a source made by `make`; `note` gets messages for a person.
 
-    SourceError when the source cannot be opened at first, unless `wait`.
+    on_demand: convert a frame to pixels only when `next` waits for one, for sources
+    that are looked at much more rarely than frames come. SourceError when the source
+    cannot be opened at first, unless `wait`.
     """
 
     def __init__(
@@ -35,12 +36,15 @@ class Newest:
         stuck: float = STUCK,
         retry: tuple[float, float] = RETRY,
         wait: bool = False,
+        on_demand: bool = False,
     ) -> None:
         self._make, self._note = make, note
         self._stuck_after, self._retry = stuck, retry
+        self._on_demand = on_demand
+        self._wanted = not on_demand
         self._change = threading.Condition()
         self._frame: Picture | None = None
-        self._number = 0  # frames seen so far
+        self._number = 0  # frames passed so far
         self._alive = time.monotonic()  # when the thread last did something
         self._reader = 0  # which thread may write; the others have been given up
         self._stuck = 0
@@ -62,6 +66,7 @@ class Newest:
         EdgegraftError when the source was stuck `MOST_STUCK` times in a row.
         """
         with self._change:
+            self._wanted = True
             if self._frame is None:
                 self._change.wait(timeout)
             frame, self._frame = self._frame, None
@@ -93,35 +98,37 @@ class Newest:
             self._thread = threading.Thread(
                 target=self._read,
                 args=(source, self._reader),
-                name="newest frame",
+                name="latest frame",
                 daemon=True,
             )
         self._thread.start()
 
     def _read(self, source: Source | None, me: int) -> None:
-        lost = time.monotonic()
-        is_lost = source is None  # and has been told already
+        lost_at = time.monotonic()
+        is_lost = source is None  # and that was said already
         opened = source is not None
         source = source or self._make()
-        pause = self._retry[0]
-        while self._mine(me):
-            frame = self._try_read(source) if opened else None
-            if frame is not None:
+        pause, bad = self._retry[0], 0
+        while self._is_current(me):
+            if opened and self._try_take(source, me):
                 if is_lost:
-                    away = time.monotonic() - lost
+                    away = time.monotonic() - lost_at
                     self._note(f"{self.name}: back after {away:.1f} s")
                     is_lost, pause = False, self._retry[0]
-                self._put(frame, me)
+                bad = 0
+                continue
+            bad += 1
+            if opened and not is_lost and bad < BAD_FRAMES:
                 continue
             source.close()
-            if not self._mine(me):
+            if not self._is_current(me):
                 return
             if not is_lost:
-                is_lost, lost = True, time.monotonic()
+                is_lost, lost_at = True, time.monotonic()
                 self._note(f"{self.name}: lost; waiting for it")
             self._sleep(pause, me)
             pause = min(2 * pause, self._retry[1])
-            opened = self._mine(me) and self._try_open(source)
+            opened = self._is_current(me) and self._try_open(source)
         source.close()
 
     def _try_open(self, source: Source) -> bool:
@@ -131,20 +138,27 @@ class Newest:
             return False
         return True
 
-    def _try_read(self, source: Source) -> Picture | None:
+    def _try_take(self, source: Source, me: int) -> bool:
+        """Take the next frame; False when none came or it is damaged."""
         try:
-            return source.read()
+            if not source.grab():
+                return False
+            with self._change:
+                wanted = self._wanted
+            frame = source.retrieve() if wanted else None
         except Exception:  # a camera that is pulled out fails in many ways
-            return None
-
-    def _put(self, frame: Picture, me: int) -> None:
+            return False
+        if wanted and frame is None:
+            return False
         with self._change:
             if me == self._reader:
-                self._frame = frame
                 self._number += 1
                 self._alive = time.monotonic()
                 self._stuck = 0
-                self._change.notify_all()
+                if frame is not None:
+                    self._frame, self._wanted = frame, not self._on_demand
+                    self._change.notify_all()
+        return True
 
     def _sleep(self, seconds: float, me: int) -> None:
         with self._change:
@@ -153,6 +167,6 @@ class Newest:
             while me == self._reader and (left := until - time.monotonic()) > 0:
                 self._change.wait(left)
 
-    def _mine(self, me: int) -> bool:
+    def _is_current(self, me: int) -> bool:
         with self._change:
             return me == self._reader

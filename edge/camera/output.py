@@ -1,11 +1,7 @@
-"""Answers to frames, told as one updating line, lines of changes, JSON lines or CSV.
-
-It does not know: where frames come from.
-"""
+"""Predictions of frames as one updating line, lines of changes, JSON lines or CSV."""
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from typing import NamedTuple, TextIO
@@ -13,20 +9,23 @@ from typing import NamedTuple, TextIO
 from edge.classifier import Prediction
 
 
-class Seen(NamedTuple):
-    """One frame's answer: `label` is the held one, `told` the averaged prediction."""
+class FrameResult(NamedTuple):
+    """One frame's result: `label` is the one held, `prediction` the averaged one.
+
+    seconds: position in a video file, or time since the start.
+    """
 
     number: int
     seconds: float
     label: str
     changed: bool
-    told: Prediction
+    prediction: Prediction
     prepare_ms: float
     inference_ms: float
 
 
-class Teller:
-    """One line that is written over; where nobody watches, a line for each change."""
+class LineWriter:
+    """One line that is written over on a terminal; in a pipe a line for each change."""
 
     def __init__(self, out: TextIO, events: bool) -> None:
         self._out, self._events = out, events
@@ -34,61 +33,65 @@ class Teller:
         self._last = -1.0
         self._rate = 0.0
 
-    def frame(self, seen: Seen) -> None:
-        told = seen.told
-        percent = f"{told.probability:6.1%}" if told.known else "     -"
+    def write(self, result: FrameResult) -> None:
+        prediction = result.prediction
+        percent = f"{prediction.probability:6.1%}" if prediction.known else "     -"
         if self._live:
-            gap = seen.seconds - self._last
+            gap = result.seconds - self._last
             if self._last >= 0 and gap > 0:
                 self._rate += 0.1 * (1 / gap - self._rate)
-            self._last = seen.seconds
-            self._write(f"\r\033[K{seen.label}  {percent}  {self._rate:.1f} fps")
-        elif seen.changed:
-            self._write(f"{_clock()}  {seen.label}  {percent}\n")
+            self._last = result.seconds
+            self._print(f"\r\033[K{result.label}  {percent}  {self._rate:.1f} fps")
+        elif result.changed:
+            self._print(f"{_clock()}  {result.label}  {percent}\n")
 
     def end(self) -> None:
         if self._live and self._last >= 0:
-            self._write("\n")
+            self._print("\n")
 
-    def _write(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self._out.write(text)
-        self._out.flush()  # whoever reads a pipe should not wait for a full block
+        self._out.flush()  # a pipe's reader should not wait for a full block
 
 
-class _JsonLines(Teller):
+class JsonLinesWriter(LineWriter):
+    """One JSON object a line."""
+
     def __init__(self, out: TextIO, events: bool) -> None:
         from json import dumps
 
         super().__init__(out, events)
         self._dumps: Callable[..., str] = dumps
 
-    def frame(self, seen: Seen) -> None:
-        if self._events and not seen.changed:
+    def write(self, result: FrameResult) -> None:
+        if self._events and not result.changed:
             return
-        told = seen.told
+        prediction = result.prediction
         record = {
             "time": _clock(),
-            "seconds": round(seen.seconds, 3),
-            "frame": seen.number,
-            "label": seen.label,
-            "changed": seen.changed,
-            "probability": round(told.probability, 6),
-            "known": told.known,
-            "familiarity": told.familiarity,
+            "seconds": round(result.seconds, 3),
+            "frame": result.number,
+            "label": result.label,
+            "changed": result.changed,
+            "probability": round(prediction.probability, 6),
+            "known": prediction.known,
+            "familiarity": prediction.familiarity,
             "ranking": [
-                {"label": label, "probability": round(chance, 6)}
-                for label, chance in told.ranking
+                {"label": label, "probability": round(probability, 6)}
+                for label, probability in prediction.ranking
             ],
-            "prepare_ms": round(seen.prepare_ms, 3),
-            "inference_ms": round(seen.inference_ms, 3),
+            "prepare_ms": round(result.prepare_ms, 3),
+            "inference_ms": round(result.inference_ms, 3),
         }
-        self._write(self._dumps(record, ensure_ascii=False) + "\n")
+        self._print(self._dumps(record, ensure_ascii=False) + "\n")
 
     def end(self) -> None:
         pass
 
 
-class _Csv(_JsonLines):
+class CsvWriter(JsonLinesWriter):
+    """A header, then one row a frame."""
+
     def __init__(self, out: TextIO, events: bool) -> None:
         import csv
 
@@ -98,23 +101,18 @@ class _Csv(_JsonLines):
         names += ["known", "familiarity", "prepare_ms", "inference_ms"]
         self._rows.writerow(names)
 
-    def frame(self, seen: Seen) -> None:
-        if self._events and not seen.changed:
+    def write(self, result: FrameResult) -> None:
+        if self._events and not result.changed:
             return
-        told = seen.told
-        familiarity = "" if told.familiarity is None else f"{told.familiarity:.6g}"
-        row = [_clock(), f"{seen.seconds:.3f}", str(seen.number), seen.label]
-        row += [str(seen.changed).lower(), f"{told.probability:.6f}"]
-        row += [str(told.known).lower(), familiarity]
-        row += [f"{seen.prepare_ms:.3f}", f"{seen.inference_ms:.3f}"]
+        prediction = result.prediction
+        familiarity = prediction.familiarity
+        row = [_clock(), f"{result.seconds:.3f}", str(result.number), result.label]
+        row += [str(result.changed).lower(), f"{prediction.probability:.6f}"]
+        row += [str(prediction.known).lower()]
+        row += ["" if familiarity is None else f"{familiarity:.6g}"]
+        row += [f"{result.prepare_ms:.3f}", f"{result.inference_ms:.3f}"]
         self._rows.writerow(row)
         self._out.flush()
-
-
-def teller(out: TextIO, args: argparse.Namespace) -> Teller:
-    """The kind that the options ask for."""
-    kind = _JsonLines if args.json else _Csv if args.csv else Teller
-    return kind(out, args.events)
 
 
 def _clock() -> str:

@@ -1,9 +1,7 @@
-"""A window that shows what the camera sees and what the model says of it.
+"""A window with the camera's frames and the predicted label.
 
-Tk, which Python brings (OpenCV without its window code is enough for the rest). The
-picture is shown as the model gets it, not mirrored. Only where there is a display.
-
-It does not know: where frames come from, what they show.
+Tk, which comes with Python, so OpenCV's headless build is enough for the rest. Frames
+are shown as the model gets them, not mirrored. Needs a display.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ _DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
 
 
 class Preview:
-    """An open window; `show` tells whether it still is. EdgegraftError without one."""
+    """An open window. EdgegraftError where there is no display."""
 
     def __init__(self, title: str) -> None:
         if sys.platform == "linux" and not any(map(os.environ.get, _DISPLAYS)):

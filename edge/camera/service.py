@@ -1,7 +1,4 @@
-"""Being a well-behaved service: ends on SIGTERM, tells systemd that it lives.
-
-It does not know: what the service does.
-"""
+"""A well-behaved service: ends on SIGTERM and notifies systemd."""
 
 from __future__ import annotations
 
@@ -33,11 +30,11 @@ class Service:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.tell("STOPPING=1")
+        self.notify("STOPPING=1")
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def tell(self, state: str) -> None:
+    def notify(self, state: str) -> None:
         """sd_notify(3): ``READY=1``, ``WATCHDOG=1``; nothing without systemd."""
         address = os.environ.get("NOTIFY_SOCKET")
         if not address:
@@ -50,7 +47,7 @@ class Service:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
                 sender.sendto(state.encode(), address)
         except OSError:
-            pass  # systemd will notice by itself
+            pass  # systemd notices by itself
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.stopped = True

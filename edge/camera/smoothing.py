@@ -1,11 +1,9 @@
-"""One answer out of many frames: averaged over time, held against flicker.
+"""One prediction from many frames: averaged over time, held against flicker.
 
-The probabilities (and the familiarity) go through an exponential average whose
-weight follows from the time between frames, w = 1 - exp(-dt / seconds), so that it
-is the same at any frame rate. The answer changes only after another one has been
-first for `hold` seconds.
-
-It does not know: frames, cameras.
+Probabilities and familiarity go through an exponential moving average whose weight
+follows from the time between frames, w = 1 - exp(-dt / seconds), so the result does
+not depend on the frame rate. The label changes only after another one has been first
+for `hold` seconds.
 """
 
 from __future__ import annotations
@@ -18,30 +16,35 @@ import numpy as np
 from edge.classifier import FAMILIARITY, PROBABILITIES, Floats, Prediction
 
 
-class Steady:
-    """`answer` makes a `Prediction` of probabilities [L] and a familiarity."""
+class TemporalSmoother:
+    """Smooths the outputs of `Classifier.run` over frames.
+
+    to_prediction: makes a `Prediction` of probabilities, float32 [L], and familiarity.
+    seconds: time constant of the average; 0 switches it off. hold: seconds.
+    """
 
     def __init__(
         self,
-        answer: Callable[[Floats, float | None], Prediction],
+        to_prediction: Callable[[Floats, float | None], Prediction],
         seconds: float = 0.0,
         hold: float = 0.0,
     ) -> None:
-        self._answer, self._seconds, self._hold = answer, seconds, hold
+        self._to_prediction = to_prediction
+        self._seconds, self._hold = seconds, hold
         self._average: Floats | None = None
         self._last = 0.0
-        self._held: str | None = None
-        self._rival: str | None = None
-        self._rival_since = 0.0
+        self._label: str | None = None
+        self._candidate: str | None = None
+        self._candidate_since = 0.0
 
     def update(
-        self, out: dict[str, Floats], now: float
+        self, outputs: dict[str, Floats], now: float
     ) -> tuple[Prediction, str, bool]:
-        """Of `Classifier.run` on one frame at `now` (seconds): the averaged
-        prediction, the held label, and whether that label has just changed."""
-        values = out[PROBABILITIES][0]
-        if FAMILIARITY in out:
-            values = np.append(values, out[FAMILIARITY][0])
+        """One frame at `now` (seconds): the averaged prediction, the label that is
+        held, and whether that label has just changed."""
+        values = outputs[PROBABILITIES][0]
+        if FAMILIARITY in outputs:
+            values = np.append(values, outputs[FAMILIARITY][0])
         if self._average is None or self._seconds <= 0:
             self._average = values.astype(np.float32)
         else:
@@ -50,20 +53,21 @@ class Steady:
                 values - self._average
             )
         self._last = now
-        chances = self._average
+        probabilities = self._average
         familiarity = None
-        if FAMILIARITY in out:
-            chances, familiarity = chances[:-1], float(chances[-1])
-        told = self._answer(chances, familiarity)
-        return told, *self._steadied(told.label, now)
+        if FAMILIARITY in outputs:
+            probabilities = self._average[:-1]
+            familiarity = float(self._average[-1])
+        prediction = self._to_prediction(probabilities, familiarity)
+        return prediction, *self._held(prediction.label, now)
 
-    def _steadied(self, label: str, now: float) -> tuple[str, bool]:
-        if label == self._held:
-            self._rival = None
+    def _held(self, label: str, now: float) -> tuple[str, bool]:
+        if label == self._label:
+            self._candidate = None
             return label, False
-        if label != self._rival:
-            self._rival, self._rival_since = label, now
-        if self._held is None or now - self._rival_since >= self._hold:
-            self._held, self._rival = label, None
+        if label != self._candidate:
+            self._candidate, self._candidate_since = label, now
+        if self._label is None or now - self._candidate_since >= self._hold:
+            self._label, self._candidate = label, None
             return label, True
-        return self._held, False
+        return self._label, False

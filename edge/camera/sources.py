@@ -1,17 +1,15 @@
 """Where frames come from: webcams, the Pi camera, video files, network streams.
 
-Every source has the same four methods (`Source`); which one a word means is decided
-in `find`. OpenCV and picamera2 are imported only when such a source is opened.
-Nothing is mirrored: the model sees what the camera sees.
-
-It does not know: models, how often a frame is wanted, what to do when one is lost.
+Every source has the methods of `Source`; `find` decides which one a word means. OpenCV
+and picamera2 are imported only when such a source is opened. Nothing is mirrored: the
+model gets what the camera sees.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,20 +28,35 @@ class SourceError(EdgegraftError):
     """A source that cannot be opened, and how to mend it."""
 
 
-class Source(Protocol):
-    """Frames, one after another; a source may be opened again after `close`."""
+class Source:
+    """Frames, one after another; a source may be opened again after `close`.
+
+    `grab` passes to the next frame, `retrieve` converts it to pixels: frames that are
+    not looked at cost no conversion.
+    """
 
     name: str
     live: bool  # frames pass whether they are read or not
 
     def open(self) -> None:
-        """SourceError when it cannot be."""
+        """SourceError when it cannot be opened."""
+        raise NotImplementedError
+
+    def grab(self) -> bool:
+        """Take the next frame; False at the end, or when the source is lost."""
+        raise NotImplementedError
+
+    def retrieve(self) -> Picture | None:
+        """The frame taken last, uint8 RGB [height, width, 3]; None if damaged."""
+        raise NotImplementedError
 
     def read(self) -> Picture | None:
         """The next frame; None at the end, or when the source is lost."""
+        return self.retrieve() if self.grab() else None
 
     def close(self) -> None:
-        """Let go of it; more than once is fine."""
+        """Release it; more than once is fine."""
+        raise NotImplementedError
 
 
 def find(word: str | None, size: tuple[int, int] | None, live: bool) -> Source:
@@ -93,7 +106,7 @@ def cameras() -> list[tuple[str, str]]:
     return found
 
 
-class Capture:
+class Capture(Source):
     """A webcam or a network stream, through OpenCV."""
 
     live = True
@@ -122,8 +135,11 @@ class Capture:
             self._capture.set(cv2.CAP_PROP_FRAME_HEIGHT, self._size[1])
         self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
 
-    def read(self) -> Picture | None:
-        return _rgb(self._capture)
+    def grab(self) -> bool:
+        return bool(self._capture is not None and self._capture.grab())
+
+    def retrieve(self) -> Picture | None:
+        return _retrieve(self._capture)
 
     def close(self) -> None:
         if self._capture is not None:
@@ -141,14 +157,16 @@ class Capture:
             )
 
 
-class Video:
+class Video(Source):
     """A video file: every frame once; when `live`, again and again at its speed."""
 
     def __init__(self, path: str, live: bool = False) -> None:
         self.name, self.live = path, live
         self.rate = 0.0  # frames a second, as the file says
         self.frames = 0  # as the file says; 0 when it does not
+        self.seconds = 0.0  # position of the frame grabbed last
         self._capture: Any = None
+        self._number = 0
         self._due = 0.0
 
     def open(self) -> None:
@@ -170,22 +188,39 @@ class Video:
         rate = float(self._capture.get(cv2.CAP_PROP_FPS))
         self.rate = rate if 0 < rate < 1000 else 25.0
         self.frames = max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+        self._number, self.seconds = 0, 0.0
         self._due = time.monotonic()
 
-    def read(self) -> Picture | None:
-        frame = _rgb(self._capture)
-        if not self.live:
-            return frame
-        if frame is None:
+    def grab(self) -> bool:
+        if self._capture is None:
+            return False
+        if not self._capture.grab():
+            if not self.live:
+                return False
             self.close()
             try:
                 self.open()  # from the start again
             except SourceError:
-                return None
-            frame = _rgb(self._capture)
-        self._due += 1 / self.rate
-        time.sleep(max(0.0, min(self._due - time.monotonic(), 1.0)))
-        return frame
+                return False
+            if not self._capture.grab():
+                return False
+        self._number += 1
+        if self.live:
+            self._due += 1 / self.rate
+            time.sleep(max(0.0, min(self._due - time.monotonic(), 1.0)))
+        else:
+            self._set_position()
+        return True
+
+    def retrieve(self) -> Picture | None:
+        return _retrieve(self._capture)
+
+    def _set_position(self) -> None:
+        """The frame's own time (phones record at uneven rates), else by the rate."""
+        stamp = float(self._capture.get(opencv().CAP_PROP_POS_MSEC)) / 1000
+        expected = (self._number - 1) / self.rate
+        known = stamp > self.seconds or (self._number == 1 and stamp >= 0)
+        self.seconds = stamp if known else max(expected, self.seconds)
 
     def close(self) -> None:
         if self._capture is not None:
@@ -193,7 +228,7 @@ class Video:
             self._capture = None
 
 
-class PiCamera:
+class PiCamera(Source):
     """The Raspberry Pi's own camera, through picamera2 (libcamera)."""
 
     live = True
@@ -202,6 +237,7 @@ class PiCamera:
         self.name = f"picamera:{number}"
         self._number, self._size = number, size or _PI_SIZE
         self._camera: Any = None
+        self._frame: Picture | None = None
 
     def open(self) -> None:
         try:
@@ -225,9 +261,12 @@ class PiCamera:
                 "another program using it? rpicam-hello shows it)"
             ) from None
 
-    def read(self) -> Picture | None:
-        frame: Picture = self._camera.capture_array("main")
-        return frame
+    def grab(self) -> bool:
+        self._frame = self._camera.capture_array("main")
+        return True
+
+    def retrieve(self) -> Picture | None:
+        return self._frame
 
     def close(self) -> None:
         if self._camera is not None:
@@ -250,13 +289,14 @@ def opencv() -> Any:
     return cv2
 
 
-def _rgb(capture: Any) -> Picture | None:
+def _retrieve(capture: Any) -> Picture | None:
     if capture is None:
         return None
-    whole, frame = capture.read()
+    whole, frame = capture.retrieve()
     if not whole or frame is None or frame.ndim != 3:
         return None
-    picture: Picture = np.ascontiguousarray(frame[:, :, ::-1])  # OpenCV gives BGR
+    cv2 = opencv()
+    picture: Picture = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
     return picture
 
 

@@ -1,9 +1,7 @@
-"""Frames that the model was not sure of, kept in a folder of bounded size.
+"""Frames with an uncertain prediction, kept in a folder of bounded size.
 
 They are the photos worth labelling next. Only files that this module wrote
-(``unsure-*.jpg``) are ever counted or deleted, the oldest first.
-
-It does not know: cameras, models.
+(``uncertain-*.jpg``) are ever counted or deleted, the oldest first.
 """
 
 from __future__ import annotations
@@ -23,11 +21,11 @@ from edge.errors import EdgegraftError
 
 EVERY = 1.0  # seconds between two saved frames
 AFTER_ERROR = 60.0  # seconds until a full disk is tried again
-_OURS = re.compile(r"unsure-\d{8}-\d{6}-\d{3}-.*\.jpg")
+_OURS = re.compile(r"uncertain-\d{8}-\d{6}-\d{3}-.*\.jpg")
 _QUALITY = 90
 
 
-class Unsure:
+class UncertainFrames:
     """Saves a frame that is unknown or less probable than `below`.
 
     `limit` is in bytes. EdgegraftError when the folder cannot be written to.
@@ -51,16 +49,17 @@ class Unsure:
         self.saved = 0
         self._make_room(0)
 
-    def offer(self, frame: Picture, told: Prediction, now: float) -> None:
-        """Keep the frame if it is unsure and none was kept just now."""
-        if (told.known and told.probability >= self._below) or now < self._not_before:
+    def offer(self, frame: Picture, prediction: Prediction, now: float) -> None:
+        """Keep the frame if it is uncertain and none was kept just now."""
+        certain = prediction.known and prediction.probability >= self._below
+        if certain or now < self._not_before:
             return
         self._not_before = now + EVERY
-        label = re.sub(r"[^\w-]+", "_", told.ranking[0][0])[:40]
+        label = re.sub(r"[^\w-]+", "_", prediction.ranking[0][0])[:40]
         clock = time.time()
         stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(clock))
         milli = int(clock * 1000) % 1000
-        name = f"unsure-{stamp}-{milli:03}-{label}-{told.probability:.2f}.jpg"
+        name = f"uncertain-{stamp}-{milli:03}-{label}-{prediction.probability:.2f}.jpg"
         path = os.path.join(self._folder, name)
         partial = path + ".part"
         try:
@@ -83,5 +82,5 @@ class Unsure:
         while self._files and self._bytes + size > self._limit:
             name, old = self._files.popleft()
             self._bytes -= old
-            with suppress(FileNotFoundError):  # somebody took it
+            with suppress(FileNotFoundError):  # already taken away
                 os.unlink(os.path.join(self._folder, name))

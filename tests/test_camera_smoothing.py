@@ -1,4 +1,4 @@
-"""Smoothing over frames, and the unsure ones that are kept."""
+"""Smoothing over frames, and the uncertain ones that are kept."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from edge.camera import uncertain
-from edge.camera.smoothing import Steady
+from edge.camera.smoothing import TemporalSmoother
 from edge.classifier import FAMILIARITY, PROBABILITIES, Prediction
 from tests.camera_room import picture
 
 
-def answer(chances: Any, familiarity: float | None) -> Prediction:
-    label = "ab"[int(np.argmax(chances))]
+def to_prediction(probabilities: Any, familiarity: float | None) -> Prediction:
+    label = "ab"[int(np.argmax(probabilities))]
     known = familiarity is None or familiarity > 0.5
-    value = float(np.max(chances))
+    value = float(np.max(probabilities))
     shown = label if known else "unknown"
     return Prediction(shown, value, ((label, value),), familiarity, known)
 
@@ -33,43 +33,43 @@ def out_of(a: float, familiarity: float | None = None) -> dict[str, Any]:
 def test_the_average_follows_time_not_frames() -> None:
     """After one time constant 1 - 1/e of a step is there, at any frame rate."""
     for fps in (5, 50):
-        steady = Steady(answer, seconds=1.0)
-        steady.update(out_of(1.0), 0.0)
+        smoother = TemporalSmoother(to_prediction, seconds=1.0)
+        smoother.update(out_of(1.0), 0.0)
         for frame in range(1, fps + 1):
-            told, _, _ = steady.update(out_of(0.0), frame / fps)
-        assert told.label == "b"
-        assert told.probability == pytest.approx(1 - np.exp(-1), abs=1e-4)
+            prediction, _, _ = smoother.update(out_of(0.0), frame / fps)
+        assert prediction.label == "b"
+        assert prediction.probability == pytest.approx(1 - np.exp(-1), abs=1e-4)
 
 
-def test_flicker_does_not_change_the_answer() -> None:
-    steady = Steady(answer, hold=0.5)
+def test_flicker_does_not_change_the_label() -> None:
+    smoother = TemporalSmoother(to_prediction, hold=0.5)
     labels = []
     for step, a in enumerate([1, 1, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 1]):
-        _, label, changed = steady.update(out_of(a), step / 10)
+        _, label, changed = smoother.update(out_of(a), step / 10)
         labels.append(label + "!" * changed)
     assert labels == ["a!", *"aaaaaaaaa", "b!", "b", "b"]
 
 
 def test_familiarity_is_averaged_too() -> None:
-    steady = Steady(answer, seconds=1.0)
-    assert steady.update(out_of(1.0, 0.9), 0.0)[1] == "a"
-    told, label, _ = steady.update(out_of(1.0, 0.0), 0.2)
-    assert told.known and label == "a"
-    told, label, changed = steady.update(out_of(1.0, 0.0), 3.0)
-    assert not told.known and (label, changed) == ("unknown", True)
+    smoother = TemporalSmoother(to_prediction, seconds=1.0)
+    assert smoother.update(out_of(1.0, 0.9), 0.0)[1] == "a"
+    prediction, label, _ = smoother.update(out_of(1.0, 0.0), 0.2)
+    assert prediction.known and label == "a"
+    prediction, label, changed = smoother.update(out_of(1.0, 0.0), 3.0)
+    assert not prediction.known and (label, changed) == ("unknown", True)
 
 
-def test_unsure_frames_fill_a_bounded_folder(tmp_path: Path) -> None:
-    folder = tmp_path / "unsure"
+def test_uncertain_frames_fill_a_bounded_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "uncertain"
     folder.mkdir()
     (folder / "mine.jpg").write_bytes(b"x" * 50_000)
-    (folder / "unsure-notes.txt").write_text("mine")
+    (folder / "uncertain-notes.txt").write_text("mine")
     noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
-    keep = uncertain.Unsure(str(folder), 0.6, 30_000, print)
+    keep = uncertain.UncertainFrames(str(folder), 0.6, 30_000, print)
     low = Prediction("cat/dog", 0.4, (("cat/dog", 0.4),), None, True)
-    sure = Prediction("cat", 0.9, (("cat", 0.9),), None, True)
+    certain = Prediction("cat", 0.9, (("cat", 0.9),), None, True)
     unknown = Prediction("unknown", 0.99, (("cat", 0.99),), 0.1, False)
-    keep.offer(noise, sure, 0.0)
+    keep.offer(noise, certain, 0.0)
     assert keep.saved == 0
     keep.offer(noise, low, 1.0)
     keep.offer(noise, low, 1.5)  # too soon after the other
@@ -78,14 +78,14 @@ def test_unsure_frames_fill_a_bounded_folder(tmp_path: Path) -> None:
     for second in range(4, 14):
         keep.offer(noise, low, second)
         time.sleep(0.002)
-    ours = sorted(folder.glob("unsure-*.jpg"))
+    ours = sorted(folder.glob("uncertain-*.jpg"))
     assert keep.saved == 12 and 1 < len(ours) < 12
     assert sum(path.stat().st_size for path in ours) <= 30_000
     assert "-cat_dog-0.40" in ours[-1].name
-    assert (folder / "mine.jpg").exists() and (folder / "unsure-notes.txt").exists()
+    assert (folder / "mine.jpg").exists() and (folder / "uncertain-notes.txt").exists()
     # the next process counts what is there
-    smaller = uncertain.Unsure(str(folder), 0.6, 10_000, print)
-    left = list(folder.glob("unsure-*.jpg"))
+    smaller = uncertain.UncertainFrames(str(folder), 0.6, 10_000, print)
+    left = list(folder.glob("uncertain-*.jpg"))
     assert sum(path.stat().st_size for path in left) <= 10_000
     assert smaller.saved == 0
 
@@ -94,7 +94,7 @@ def test_a_full_disk_does_not_end_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notes: list[str] = []
-    keep = uncertain.Unsure(str(tmp_path), 0.6, 10_000, notes.append)
+    keep = uncertain.UncertainFrames(str(tmp_path), 0.6, 10_000, notes.append)
     low = Prediction("cat", 0.4, (("cat", 0.4),), None, True)
 
     def full(*args: object) -> None:
