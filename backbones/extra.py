@@ -22,7 +22,6 @@ MODULES = (
     "scipy",
     "sklearn",
     "threadpoolctl",
-    "tqdm",
 )
 
 

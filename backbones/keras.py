@@ -8,20 +8,19 @@ Does not know: any network, any weights.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import logging
 import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
 from types import ModuleType
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
 from edge.errors import EdgegraftError
+from edge.quiet import native_stderr_hidden
 
 _importing = threading.RLock()  # two threads must not move descriptor 2 at once
 # edgegraft is on no package index: its extras are those of a checkout
@@ -35,46 +34,13 @@ def _quiet() -> None:
     logging.getLogger("absl").setLevel(logging.ERROR)
 
 
-@contextlib.contextmanager
-def _native_stderr_hidden() -> Iterator[None]:
-    """Hide what native code writes to file descriptor 2 while TensorFlow loads.
-
-    It greets with lines that no setting turns off. Python's own `sys.stderr` is
-    pointed at a copy meanwhile, so progress bars and warnings of other threads show.
-    """
-    stderr = sys.stderr
-    try:
-        kept = os.dup(2)
-    except OSError:  # no standard error at all
-        yield
-        return
-    try:
-        if stderr is not None and _writes_to_2(stderr):
-            stderr.flush()
-            sys.stderr = open(kept, "w", buffering=1, closefd=False)  # noqa: SIM115
-        with open(os.devnull, "wb") as nothing:
-            os.dup2(nothing.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        sys.stderr = stderr
-        # `kept` stays open: a progress bar made meanwhile may still write to it
-
-
-def _writes_to_2(stream: TextIO) -> bool:
-    try:
-        return stream.fileno() == 2
-    except (OSError, ValueError):
-        return False
-
-
 def _load(name: str) -> ModuleType:
     _quiet()
     try:
         with _importing:  # also keeps a half-imported module of `preload` from others
             if name in sys.modules:
                 return sys.modules[name]
-            with _native_stderr_hidden():
+            with native_stderr_hidden():
                 return importlib.import_module(name)
     except ImportError as error:
         raise EdgegraftError(

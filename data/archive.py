@@ -7,13 +7,11 @@ devices are refused, and so is what unpacks to far more than photos can.
 It does not know labels: the unpacked folder is scanned like any other.
 """
 
-import hashlib
 import lzma
 import os
 import shutil
 import stat
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -24,6 +22,7 @@ from typing import IO, NamedTuple
 
 from data.scan import LITTER, Walk, shown
 from edge.errors import EdgegraftError
+from edge.files import new_folder, sha256_of_file
 from edge.preprocess import PHOTO_SUFFIXES
 
 SUFFIXES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz")
@@ -60,17 +59,12 @@ def unpack(archive: str | os.PathLike[str], into: Path | None = None) -> Path:
     archive = Path(archive)
     into = into or cache_folder() / "unpacked"
     try:
-        digest = _digest(archive)
+        digest = sha256_of_file(archive)
         name = archive.name.split(".")[0] or "photos"
         done = into / f"{name}-{digest[:16]}"
         if not done.is_dir():
-            into.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=into))
-            try:
+            with new_folder(done) as temporary:
                 _unpack(archive, temporary)
-                os.replace(temporary, done)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
     except _DAMAGED as error:
         why = str(error).partition(":")[0]  # tarfile goes on with each method it tried
         raise EdgegraftError(
@@ -175,14 +169,6 @@ def _entries(archive: Path) -> Iterator[Iterator[Entry]]:
 def _zip_kind(info: zipfile.ZipInfo) -> str:
     mode = info.external_attr >> 16
     return "link or device" if stat.S_IFMT(mode) not in (0, stat.S_IFREG) else "file"
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _innermost(folder: Path) -> Path:

@@ -12,14 +12,13 @@ ways of decoding that were not used for longest make room first.
 It does not know paths or labels, and what it keeps can be deleted at any time.
 """
 
-import hashlib
 import json
 import os
 import shutil
 import zlib
 from contextlib import suppress
 from pathlib import Path
-from threading import Lock, get_ident
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +26,8 @@ import PIL
 from PIL import features
 
 from edge import preprocess
+from edge.errors import EdgegraftError
+from edge.files import sha256, write_atomic
 from edge.preprocess import InputRecipe
 
 LIMIT = 4 << 30  # bytes of all that is kept
@@ -42,9 +43,9 @@ def key(recipe: InputRecipe) -> str:
         "recipe": recipe.to_dict(),
         "pillow": PIL.__version__,
         "jpeg": features.version("libjpeg_turbo") or features.version("jpg"),
-        "code": hashlib.sha256(code).hexdigest(),
+        "code": sha256(code),
     }
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    return sha256(json.dumps(told, sort_keys=True).encode())[:16]
 
 
 class PixelCache:
@@ -76,11 +77,11 @@ class PixelCache:
                     f"{SPARE / 1e9:.1f} GB are left to others"
                 )
         except OSError as error:
-            self._give_up(error)
+            self._give_up(f"{self.folder}: {error.strerror or error}")
 
-    def recall(self, sha256: str) -> npt.NDArray[np.uint8] | None:
+    def recall(self, digest: str) -> npt.NDArray[np.uint8] | None:
         """uint8 [H, W, 3], or None where they are not kept or were damaged."""
-        path = self._path(sha256)
+        path = self._path(digest)
         try:
             data = path.read_bytes()
         except OSError:
@@ -94,34 +95,27 @@ class PixelCache:
             self.recalled += 1
         return np.frombuffer(data, np.uint8, self._size).reshape(self._shape)
 
-    def remember(self, sha256: str, pixels: npt.NDArray[np.uint8]) -> None:
+    def remember(self, digest: str, pixels: npt.NDArray[np.uint8]) -> None:
         """Keep uint8 [H, W, 3], while there is room."""
         with self._lock:
             if self._room < self._size + SUM:
                 self.problem = self.problem or f"{self.folder}: {self._short}"
                 return
             self._room -= self._size + SUM
-        path = self._path(sha256)
-        temporary = path.with_name(f".{sha256[:16]}-{os.getpid()}-{get_ident()}")
-        data = np.ascontiguousarray(pixels).data
+        path = self._path(digest)
+        data = np.ascontiguousarray(pixels).tobytes()
         try:
-            path.parent.mkdir(exist_ok=True)
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.write(zlib.crc32(data).to_bytes(SUM, "big"))
-            os.replace(temporary, path)
-        except OSError as error:
-            self._give_up(error)
-            with suppress(OSError):
-                temporary.unlink()
+            write_atomic(path, data + zlib.crc32(data).to_bytes(SUM, "big"))
+        except EdgegraftError as error:
+            self._give_up(str(error))
 
-    def _path(self, sha256: str) -> Path:
-        return self.folder / sha256[:2] / sha256[2:]
+    def _path(self, digest: str) -> Path:
+        return self.folder / digest[:2] / digest[2:]
 
-    def _give_up(self, error: OSError) -> None:
+    def _give_up(self, problem: str) -> None:
         with self._lock:
             self._room = 0
-            self.problem = f"{self.folder}: {error.strerror or error}"
+            self.problem = problem
 
 
 def _make_room(folder: Path, mine: Path, limit: int) -> int:

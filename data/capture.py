@@ -33,6 +33,7 @@ from data.photos import clean_label
 from data.scan import shown
 from edge.camera.sources import Source
 from edge.errors import EdgegraftError
+from edge.files import write_atomic
 
 LIST = "captured.csv"
 COLUMNS = ("path", "label", "group")
@@ -88,10 +89,7 @@ class Session:
         listed = self.folder / LIST
         try:
             path = self._free()
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}.part")
-            temporary.write_bytes(data)
-            os.replace(temporary, path)
+            write_atomic(path, data)
             new = not listed.exists()
             with open(listed, "a", encoding="utf-8", newline="") as file:
                 writer = csv.writer(file, lineterminator="\n")

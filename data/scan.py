@@ -13,6 +13,7 @@ from pathlib import Path
 
 from edge.errors import EdgegraftError
 from edge.preprocess import PHOTO_SUFFIXES
+from edge.text import printable
 
 # What systems put beside photos without being asked, in lower case.
 LITTER = frozenset(
@@ -27,6 +28,7 @@ LITTER = frozenset(
         "lost+found",
     }
 )
+shown = printable  # a path as it can be printed anywhere
 
 
 class Walk:
@@ -103,13 +105,3 @@ def _listed(folder: Path) -> list[os.DirEntry[str]]:
             f"{shown(folder)}: expected a folder that can be listed, got: "
             f"{error.strerror}"
         ) from None
-
-
-def shown(path: str | os.PathLike[str]) -> str:
-    """A path as it can be printed anywhere: odd characters and bytes escaped."""
-    text = os.fspath(path)
-    if text.isprintable():
-        return text
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
-    )

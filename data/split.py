@@ -18,7 +18,6 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +28,7 @@ from data.parts import PARTS, parts_to_make, shortages
 from data.photos import Photo
 from data.scan import shown
 from edge.errors import EdgegraftError
+from edge.files import write_csv
 
 COLUMNS = ("path", "label", "split", "sha256")
 
@@ -78,27 +78,12 @@ class Split:
         EdgegraftError when there is such a file and `overwrite` is not asked for, or
         when it cannot be written.
         """
-        path = Path(path)
-        refuse_existing(path, overwrite)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            with open(
-                temporary, "w", encoding="utf-8", errors="surrogateescape", newline=""
-            ) as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(COLUMNS)
-                for photo, part, sha256 in self.rows:
-                    inside = photo.path.relative_to(root).as_posix()
-                    writer.writerow((inside, photo.label, part, sha256))
-            os.replace(temporary, path)
-        except OSError as error:
-            raise EdgegraftError(
-                f"{shown(path)}: expected a place to write the split to, got: "
-                f"{error.strerror}"
-            ) from None
-        finally:
-            with suppress(OSError):
-                temporary.unlink()
+        refuse_existing(Path(path), overwrite)
+        rows = (
+            (photo.path.relative_to(root).as_posix(), photo.label, part, digest)
+            for photo, part, digest in self.rows
+        )
+        write_csv(path, COLUMNS, rows)
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], root: Path) -> "Split":

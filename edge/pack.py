@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from edge.card import read_card, read_labels
 from edge.errors import EdgegraftError, ModelError
+from edge.files import write_atomic
 from edge.run_folder import find_model
 from edge.runtime import read_model
 
@@ -111,8 +112,10 @@ def pack(
             f"{os.path.join(folder, there[0])}: is there already; give --overwrite or "
             "another -o DIR"
         )
-    os.makedirs(folder, exist_ok=True)
-    return [_write(os.path.join(folder, name), parts[name]) for name in parts]
+    paths = {name: os.path.join(folder, name) for name in parts}
+    for name, path in paths.items():
+        write_atomic(path, parts[name])
+    return list(paths.values())
 
 
 def contents(model: str | os.PathLike[str]) -> dict[str, bytes]:
@@ -178,16 +181,3 @@ def _sources(folder: Traversable, prefix: str) -> Iterator[tuple[str, bytes]]:
             yield from _sources(part, f"{prefix}/{part.name}")
         elif part.name.endswith(".py"):
             yield f"{prefix}/{part.name}", part.read_bytes()
-
-
-def _write(path: str, content: bytes) -> str:
-    partial = f"{path}.{os.getpid()}.part"
-    try:
-        with open(partial, "wb") as file:
-            file.write(content)
-        os.replace(partial, path)
-    except BaseException:
-        if os.path.exists(partial):
-            os.unlink(partial)
-        raise
-    return path

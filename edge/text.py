@@ -1,9 +1,69 @@
-"""How a count is told: one photo, two photos.
+"""How counts, shares and tables are spelled, and how foreign text is made safe."""
 
-It does not know nouns whose plural takes more than an s.
-"""
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+_JOINERS = "\u200c\u200d"  # part of emoji and of words in Indic and Persian scripts
 
 
 def plural(count: int, noun: str) -> str:
     """`count` with thousands set apart, and the noun: "1 photo", "2,000 photos"."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def percent(share: float | None) -> str:
+    """A share of 0 to 1 as "97.3%"; "-" for None."""
+    return "-" if share is None else f"{share:.1%}"
+
+
+def interval(low: float, high: float) -> str:
+    """A 95 % interval of a share: "95 % interval 93.5% to 97.1%"."""
+    return f"95 % interval {low:.1%} to {high:.1%}"
+
+
+def columns(
+    rows: Sequence[Sequence[str]],
+    head: Sequence[str] | None = None,
+    *,
+    left: int = 1,
+    rule: bool = False,
+) -> list[str]:
+    """Rows as lines of aligned columns: the first `left` to the left, others right.
+
+    With `head` it comes first, above a line of dashes where `rule` is set.
+    """
+    every = [*([head] if head else []), *rows]
+    if not every:
+        return []
+    widths = [max(len(row[place]) for row in every) for place in range(len(every[0]))]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            cell.ljust(width) if place < left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return "  ".join(padded).rstrip()
+
+    lines = [line(row) for row in every]
+    if head and rule:
+        lines.insert(1, line(["-" * width for width in widths]))
+    return lines
+
+
+def printable(text: str | os.PathLike[str]) -> str:
+    """Text from a file or a file name as one line that no terminal acts on.
+
+    Control characters (ANSI sequences, line breaks), bidirectional marks and bytes
+    that are no UTF-8 are escaped as Python does: ``\\x1b``, ``\\n``, ``\\u202e``.
+    """
+    text = os.fspath(text)
+    if text.isprintable():
+        return text
+    return "".join(
+        c
+        if c.isprintable() or c in _JOINERS
+        else c.encode("unicode_escape", "surrogatepass").decode()
+        for c in text
+    )

@@ -1,9 +1,6 @@
-"""What a person sees while it works: stage lines and progress bars with time left.
+"""What a person sees while it works: stage lines, and progress bars with time left.
 
-Lines go to stderr when stdout carries JSON; bars always go to stderr, and only where
-a person sits (tqdm leaves a pipe alone).
-
-Does not know: what the stages are.
+Lines go to stderr when stdout carries JSON.
 """
 
 from __future__ import annotations
@@ -13,6 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from edge.progress import Progress
 
 Advance = Callable[[int, int], None]
 
@@ -34,31 +33,20 @@ class Console:
     @contextmanager
     def bar(self, title: str, unit: str = "photo") -> Iterator[Advance]:
         """A progress bar; yields advance(done, total)."""
-        from tqdm import tqdm
-
-        with tqdm(desc=title, unit=unit, leave=False, disable=None, ncols=88) as bar:
-
-            def advance(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
-            yield advance
+        with Progress(title=title, unit=unit) as progress:
+            yield progress.update
 
     @contextmanager
     def epochs(self, epochs: int, steps: int) -> Iterator[Any]:
         """A bar over all steps of a training; yields advance(epoch, step, result)."""
-        from tqdm import tqdm
-
-        with tqdm(
-            total=epochs * steps, unit="step", leave=False, disable=None, ncols=88
-        ) as bar:
+        with Progress(epochs * steps, unit="step") as progress:
 
             def advance(number: int, step: int, result: Any) -> None:
-                bar.set_description(f"epoch {number}/{epochs}", refresh=False)
+                progress.title = f"epoch {number}/{epochs}"
                 if result is None:
-                    bar.update((number - 1) * steps + step - bar.n)
+                    progress.update((number - 1) * steps + step)
                     return
-                bar.clear()
+                progress.clear()
                 self.stage(
                     f"epoch {number}/{epochs}: train {result.train_accuracy:.1%}, "
                     f"validation {result.val_accuracy:.1%} "

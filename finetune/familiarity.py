@@ -31,7 +31,8 @@ import numpy.typing as npt
 from backbones import network
 from backbones.keras import keras, tensorflow
 from edge.errors import EdgegraftError
-from finetune.run import Run, write_atomic
+from edge.files import write_atomic
+from finetune.run import Run
 
 OUTPUT = "familiarity"
 PASS = 0.95  # of the known photos are to be answered, the rest is called unknown
@@ -201,7 +202,7 @@ def save(run: Run, found: Familiarity) -> None:
     """Write it into the run, beside the network."""
     content = io.BytesIO()
     np.savez(content, kernel=found.kernel, bias=found.bias, known=found.known)
-    write_atomic(run.folder / _FILE, lambda to: to.write_bytes(content.getvalue()))
+    write_atomic(run.folder / _FILE, content.getvalue())
 
 
 def load(run: Run) -> Familiarity | None:

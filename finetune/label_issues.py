@@ -15,7 +15,6 @@ Does not know: how doubt is measured (`data.audit.label_issues`).
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,10 +26,11 @@ from data.audit.label_issues import FOLDS, Doubts, cross_validated, find
 from data.batches import Pixels
 from data.photos import Photo
 from data.split import chained
+from edge.files import write_csv
 from edge.text import plural
 from finetune.console import Console
 from finetune.figures.contact_sheet import draw_sheet
-from finetune.run import Run, write_atomic
+from finetune.run import Run
 
 COLUMNS = (
     "path",
@@ -137,25 +137,17 @@ def _write_csv(
     doubts: Doubts,
     parts: Mapping[Path, str],
 ) -> None:
-    def write(to: Path) -> None:
-        with to.open(
-            "w", encoding="utf-8", errors="surrogateescape", newline=""
-        ) as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            for row in doubts.order:
-                photo, doubted = photos[row], bool(doubts.doubted[row])
-                writer.writerow(
-                    (
-                        _placed(photo).relative_to(run.photos_root).as_posix(),
-                        photo.label,
-                        parts[_placed(photo)],
-                        run.labels[int(doubts.suggested[row])],
-                        f"{doubts.score[row]:.3f}",
-                        "yes" if doubted else "no",
-                        "",  # exclude: for a person to say
-                        digests[photo.path],
-                    )
-                )
-
-    write_atomic(run.folder / "doubts.csv", write)
+    rows = (
+        (
+            _placed(photos[row]).relative_to(run.photos_root).as_posix(),
+            photos[row].label,
+            parts[_placed(photos[row])],
+            run.labels[int(doubts.suggested[row])],
+            f"{doubts.score[row]:.3f}",
+            "yes" if doubts.doubted[row] else "no",
+            "",  # exclude: for a person to say
+            digests[photos[row].path],
+        )
+        for row in doubts.order
+    )
+    write_csv(run.folder / "doubts.csv", COLUMNS, rows)

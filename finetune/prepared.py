@@ -5,7 +5,6 @@ Does not know: networks, training.
 
 from __future__ import annotations
 
-import csv
 import datetime
 import platform
 from collections.abc import Sequence
@@ -23,9 +22,10 @@ from data.photos import Photo, PhotoFolder
 from data.source import Source
 from data.split import Split, make_split
 from edge.errors import EdgegraftError
+from edge.files import write_csv
 from finetune.console import Console
 from finetune.loop.examples import Examples, class_weights
-from finetune.run import Run, write_atomic
+from finetune.run import Run
 from finetune.settings import Settings
 
 PARTS = ("train", "val", "test")
@@ -167,10 +167,6 @@ def describe(prepared: Prepared, settings: Settings, given: Path) -> dict[str, A
 
 
 def write_unreadable(run: Run, prepared: Prepared) -> None:
-    def write(to: Path) -> None:
-        with to.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["path", "reason"])
-            writer.writerows((str(p), why) for p, why in prepared.pixels.failures)
-
-    write_atomic(run.folder / "unreadable.csv", write)
+    write_csv(
+        run.folder / "unreadable.csv", ("path", "reason"), prepared.pixels.failures
+    )

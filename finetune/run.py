@@ -24,8 +24,7 @@ import difflib
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from data.photos import Photo
 from data.split import Split
 from edge import run_folder
 from edge.errors import EdgegraftError
+from edge.files import write_atomic
 from edge.preprocess import InputRecipe
 from finetune.settings import Settings
 
@@ -70,29 +70,6 @@ _OURS = (
     "model",
     "exports",
 )
-
-
-def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it into place.
-
-    An interrupt or a full disk leaves the old file, or none.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=f"-{path.name}")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide it from other users
-        os.replace(temporary, path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise EdgegraftError(
-                f"expected to write {path}, got: {error.strerror or error}; "
-                "free some space or choose another --artifacts folder"
-            ) from error
-        raise
 
 
 def _meant(path: Path) -> Path | None:
@@ -284,13 +261,10 @@ class Run:
 
     def write_json(self, name: str, record: Mapping[str, Any]) -> None:
         text = json.dumps(record, indent=2, ensure_ascii=False, sort_keys=False)
-        write_atomic(
-            self.folder / name,
-            lambda path: path.write_text(text + "\n", encoding="utf-8"),
-        )
+        write_atomic(self.folder / name, text + "\n")
 
     def write_bytes(self, name: str, content: bytes) -> None:
-        write_atomic(self.folder / name, lambda path: path.write_bytes(content))
+        write_atomic(self.folder / name, content)
 
     def save_model(self, model: Any) -> None:
         path = self.network_file

@@ -2,7 +2,7 @@
 
 The way through the room: `recipes` says which variants there are, `calibration`
 picks the photos that set the integer ranges, `convert` makes the bytes (`ranges` sets
-what needs no photos, `edges` the input, `native` keeps the converter quiet), `verify`
+what needs no photos, `edges` the input), `verify`
 reads them back (`layers` by layer) and asks `targets` who runs them, `metadata` writes
 the card into them (`describe` for other programs), `export` does all that for a run
 and scores each file (`scoring`). `compare` measures the files against each other

@@ -21,8 +21,9 @@ from data import batches
 from data.split import Row
 from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation
+from edge.files import write_atomic
 from finetune.console import Console
-from finetune.run import Run, write_atomic
+from finetune.run import Run
 from quantize import recipes
 from quantize.conversion import calibration, scoring
 from quantize.conversion.builder import PLAIN, Candidate, Made, Maker, covering
@@ -339,4 +340,4 @@ def _refuse_existing(
 
 
 def _write(path: Path, model: bytes) -> None:
-    write_atomic(path, lambda to: to.write_bytes(model))
+    write_atomic(path, model)

@@ -18,7 +18,6 @@ import io
 import json
 import os
 import re
-import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -28,6 +27,7 @@ from PIL import Image
 
 from edge.classifier import Prediction
 from edge.errors import EdgegraftError
+from edge.files import write_atomic
 from edge.preprocess import open_photo
 
 MOST_WAITING = 2000
@@ -129,9 +129,9 @@ class Feedback:
                     f"{self.folder}: expected at most {MOST_BYTES >> 30} GB of photos "
                     "to wait; label some first"
                 )
-            _write(self.path(record), content)
+            write_atomic(self.path(record), content)
             text = json.dumps(asdict(record), ensure_ascii=False)
-            _write(self._queue / f"{digest}.json", text.encode())
+            write_atomic(self._queue / f"{digest}.json", text.encode())
         except OSError as error:
             raise EdgegraftError(f"{self.folder}: {error.strerror or error}") from None
         return digest
@@ -218,12 +218,3 @@ def _ending(content: bytes) -> str:
 
 def _size(folder: Path) -> int:
     return sum(entry.stat().st_size for entry in os.scandir(folder) if entry.is_file())
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{threading.get_ident()}.part")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -54,8 +54,9 @@ def test_an_existing_split_is_not_replaced_unasked(tmp_path: Path) -> None:
 def test_no_folder_to_write_into(tmp_path: Path) -> None:
     some = photos("cat", 9) + photos("dog", 9)
     split = make_split(some, all_different(some))
-    with pytest.raises(EdgegraftError, match="got: No such file or directory"):
-        split.write(tmp_path / "gone" / "split.csv", FOLDER)
+    (tmp_path / "file").touch()
+    with pytest.raises(EdgegraftError, match="cannot be written: Not a directory"):
+        split.write(tmp_path / "file" / "split.csv", FOLDER)
 
 
 def test_a_full_disk_leaves_the_old_split_and_no_half_file(tmp_path: Path) -> None:
@@ -68,7 +69,7 @@ def test_a_full_disk_leaves_the_old_split_and_no_half_file(tmp_path: Path) -> No
         text=True,
         check=True,
     )
-    assert "expected a place to write the split to, got: File too large" in done.stdout
+    assert "split.csv: cannot be written: File too large" in done.stdout
     assert path.read_text() == "precious"
     assert list(tmp_path.iterdir()) == [path]
 

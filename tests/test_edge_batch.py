@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge import progress
 from edge.classify import workers as batch
 from edge.cli import main
 from edge.errors import PhotoError
@@ -254,22 +255,23 @@ def test_a_document_is_written_whole(
 
 def test_a_bar_for_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[bytes] = []
-    monkeypatch.setattr(batch.Progress, "EVERY", 0.0)
+    monkeypatch.setattr(progress, "EVERY", 0.0)
     monkeypatch.setattr(os, "write", lambda fd, text: drawn.append(text))
-    silent = batch.Progress(4, live=False)
+    silent = progress.Progress(4, live=False)
     silent.step()
     silent.clear()
     assert drawn == []
-    progress = batch.Progress(4, live=True, earlier=1)
-    progress.step()
-    progress.step()
-    progress.clear()
-    assert b"[############............] 2/4, " in drawn[0]
+    bar = progress.Progress(4, live=True, earlier=1, title="decoding")
+    bar.step()
+    bar.step()
+    bar.clear()
+    assert b"decoding [############............] 2/4, " in drawn[0]
     assert b" 3/4, " in drawn[1] and b" left" in drawn[1]
     assert drawn[2] == b"\r\033[K"
-    unknown = batch.Progress(None, live=True)
-    unknown.step()
-    assert b"1 photos, " in drawn[3]
+    with progress.Progress(None, live=True) as unknown:
+        unknown.step()
+    assert b"1 photos " in drawn[3]
+    assert drawn[4] == b"\r\033[K"
 
 
 def test_ray_is_named_when_it_is_missing(

@@ -146,7 +146,10 @@ def test_nothing_is_overwritten_unasked(
         ("foreign.tflite", "expected a model with labels inside"),
         ("damaged.tflite", "damaged.tflite"),
         ("run/exports/int8.tflite -o file", "expected a folder to write to, got a f"),
-        ("run/exports/int8.tflite -o file/in", "error: file/in: Not a directory"),
+        (
+            "run/exports/int8.tflite -o file/in",
+            "file/in/model.tflite: cannot be written: Not a dir",
+        ),
     ],
 )
 def test_bad_input(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from data.augment import PRESETS, Augmentation, augment, preset
 from edge.errors import EdgegraftError
 from edge.evaluate import calibration_error
 from finetune.head import calibration, probe, temperature
-from finetune.run import Run, write_atomic
+from finetune.run import Run
 from finetune.settings import Settings
 
 # -- augmentation -----------------------------------------------------------------
@@ -204,26 +203,6 @@ def test_no_run_and_an_unfinished_run(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "r", config(), overwrite=False)
     with pytest.raises(EdgegraftError, match="--resume"):
         run.model()
-
-
-@pytest.mark.parametrize(
-    "error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()]
-)
-def test_a_full_disk_or_interrupt_leaves_the_old_file(
-    tmp_path: Path, error: BaseException
-) -> None:
-    path = tmp_path / "metrics.json"
-    path.write_text("old")
-
-    def write(to: Path) -> None:
-        to.write_text("half")
-        raise error
-
-    kind = EdgegraftError if isinstance(error, OSError) else KeyboardInterrupt
-    with pytest.raises(kind):
-        write_atomic(path, write)
-    assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
-    assert path.read_text() == "old"
 
 
 def test_seeding_repeats_initial_weights() -> None:

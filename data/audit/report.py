@@ -10,11 +10,9 @@ photo.
 """
 
 import csv
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from data.audit.findings import BOTH_WRONG, KINDS, Finding
 from data.photos import PhotoFolder
 from data.scan import shown
 from edge.errors import EdgegraftError
+from edge.files import sha256, write_atomic, write_csv
 
 NAMES = ("audit.json", "audit.csv", "audit.html")
 COLUMNS = (
@@ -70,9 +69,9 @@ def write(audit: Audit, folder: Path, *, overwrite: bool = False) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         record = json.dumps(audit.to_dict(), indent=1, ensure_ascii=False)
-        _replace(folder / "audit.json", _encoded(record + "\n"))
+        write_atomic(folder / "audit.json", _encoded(record + "\n"))
         _write_csv(audit, folder / "audit.csv")
-        _replace(folder / "audit.html", _encoded(page(audit)))
+        write_atomic(folder / "audit.html", _encoded(page(audit)))
     except OSError as error:
         raise EdgegraftError(
             f"{shown(folder)}: expected a place to write the audit to, got: "
@@ -147,7 +146,7 @@ def read_exclusion(path: str | os.PathLike[str], folder: PhotoFolder) -> Exclusi
             f"{shown(path)}: expected photos of {shown(folder.root)}, got none of "
             f"them (first: {shown(min(paths))}); audit this folder anew"
         )
-    digest = hashlib.sha256(data).hexdigest()
+    digest = sha256(data)
     return Exclusion(path.name, digest, frozenset(paths & known), digests, data)
 
 
@@ -172,18 +171,7 @@ def _write_csv(audit: Audit, path: Path) -> None:
         if look is not None:
             row |= {name: getattr(look, name) for name in FACTS}
         rows.append(row)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(
-            temporary, "w", encoding="utf-8", errors="surrogateescape", newline=""
-        ) as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(temporary, path)
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+    write_csv(path, COLUMNS, ([row.get(name, "") for name in COLUMNS] for row in rows))
 
 
 def _told(finding: Finding, root: Path) -> Iterator[tuple[Path, str]]:
@@ -202,13 +190,3 @@ def _told(finding: Finding, root: Path) -> Iterator[tuple[Path, str]]:
 
 def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        with suppress(OSError):
-            temporary.unlink()

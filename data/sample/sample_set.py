@@ -12,8 +12,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Any
 
 from data.sample.picture_files import Job, write_pictures
 from edge.errors import EdgegraftError
+from edge.files import new_folder
 
 VERSION = 1  # of the drawings: a new number for every change that moves a pixel
 MARKER = "sample.json"
@@ -89,16 +88,8 @@ def write_sample(
     try:
         if _already_there(root, facts):
             return sample
-        root.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
-        try:
-            stage = temporary / "set"
+        with new_folder(root) as stage:
             _draw_into(stage, facts, progress)
-            if root.exists():
-                root.rmdir()  # empty, as was checked
-            os.replace(stage, root)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         reason = error.strerror or str(error)
         raise EdgegraftError(

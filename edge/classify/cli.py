@@ -112,7 +112,9 @@ def _tell(
             told = workers.in_order(items, work, _workers(args, classifier))
         live = sys.stderr.isatty() and not answers.out.isatty()
         total = _count(args.photos) if live else None
-        progress = workers.Progress(total, live, earlier)
+        from edge.progress import Progress
+
+        progress = Progress(total, earlier=earlier, live=live)
     for answer in told:
         if isinstance(answer, tuple):
             answered += 1

@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import queue
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
@@ -97,39 +96,3 @@ def lines(descriptor: int = 0) -> Iterator[str]:
             yield from (os.fsdecode(name) for name in whole if name)
     if rest:
         yield os.fsdecode(rest)
-
-
-class Progress:
-    """A bar for a person: photos done, speed, time left; silent when not live."""
-
-    EVERY = 0.1  # seconds
-    WIDTH = 24
-
-    def __init__(self, total: int | None, live: bool, earlier: int = 0) -> None:
-        self._total, self._live, self._earlier = total, live, earlier
-        self._start = self._last = time.monotonic()
-        self._done = 0
-
-    def step(self) -> None:
-        self._done += 1
-        now = time.monotonic()
-        if self._live and now - self._last >= self.EVERY:
-            self._last = now
-            self._draw(now - self._start)
-
-    def clear(self) -> None:
-        """Take the bar away before another line is written."""
-        if self._live:
-            os.write(2, b"\r\033[K")
-
-    def _draw(self, seconds: float) -> None:
-        speed = self._done / max(seconds, 1e-9)
-        text = f"{self._done} photos, {speed:.0f} a second"
-        if self._total:
-            done = min(self._earlier + self._done, self._total)
-            filled = self.WIDTH * done // self._total
-            left = (self._total - done) / max(speed, 1e-9)
-            bar = "#" * filled + "." * (self.WIDTH - filled)
-            text = f"[{bar}] {done}/{self._total}, {speed:.0f} a second, "
-            text += f"{int(left) // 60}:{int(left) % 60:02d} left"
-        os.write(2, f"\r\033[K{text}".encode())

@@ -17,8 +17,8 @@ import numpy as np
 from backbones.keras import tensorflow
 from data.augment import augment, preset
 from data.mix import mix
+from edge.files import write_atomic
 from finetune.loop.examples import Examples
-from finetune.run import write_atomic
 
 ROWS, VARIANTS = 4, 7
 CELL = 1.25  # inches

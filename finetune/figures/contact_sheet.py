@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from finetune.run import write_atomic
+from edge.files import write_atomic
 
 INK, MUTED = "#1f2933", "#6b7785"
 ACROSS = 6

@@ -7,7 +7,6 @@ Does not know: how the numbers came about.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge.evaluate import Evaluation
+from edge.files import write_atomic, write_csv
 from finetune.loop.epochs import Epoch
-from finetune.run import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,20 +29,15 @@ MOST_LABELS = 30  # a confusion matrix with more is drawn without numbers
 def write_history(path: Path, history: Sequence[Epoch]) -> None:
     """history.csv: one row an epoch, empty cells where nothing was measured."""
 
-    def write(to: Path) -> None:
-        with to.open("w", newline="", encoding="utf-8") as file:
-            rows = [asdict(epoch) for epoch in history]
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            for row in rows:
-                writer.writerow(
-                    {
-                        name: f"{value:.6g}" if isinstance(value, float) else value
-                        for name, value in row.items()
-                    }
-                )
-
-    write_atomic(path, write)
+    rows = [asdict(epoch) for epoch in history]
+    write_csv(
+        path,
+        list(rows[0]),
+        (
+            [f"{v:.6g}" if isinstance(v, float) else v for v in row.values()]
+            for row in rows
+        ),
+    )
 
 
 def new_figure(width: float, height: float) -> Any:

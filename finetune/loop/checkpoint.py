@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from edge.errors import EdgegraftError
-from finetune.run import write_atomic
+from edge.files import write_atomic
 
 STATE = "state.json"
 
@@ -68,7 +68,7 @@ class Checkpoint:
         prefix = f"epoch-{epoch}"
         self._tracked.write(str(self.folder / prefix))
         text = json.dumps({"variables": prefix, **state}, indent=1)
-        write_atomic(self.folder / STATE, lambda to: to.write_text(text + "\n"))
+        write_atomic(self.folder / STATE, text + "\n")
         wanted = {self.kept_file(number).name for number in needed}
         for old in [*self.folder.glob("epoch-*"), *self.folder.glob("kept-*.npz")]:
             if not (old.name.startswith(prefix + ".") or old.name in wanted):

@@ -22,12 +22,13 @@ from edge.bench import conditions, machine
 from edge.card import ModelCard, digest, read_card
 from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation
+from edge.files import write_atomic
 from edge.preprocess import InputRecipe, load_pixels
 from edge.runtime import read_model
 from edge.unknown import Refusal
 from finetune import negatives
 from finetune.console import Console
-from finetune.run import Run, write_atomic
+from finetune.run import Run
 from quantize import recipes
 from quantize.comparison import choose, timing
 from quantize.comparison import unknown as refusal
@@ -276,7 +277,7 @@ def _remember(path: Path, scored: scoring.Scored, refused: Refusal | None) -> No
         return
     card = replace(card, measured=figures)
     finished = metadata.embed(model, card)
-    write_atomic(path, lambda to: to.write_bytes(finished))
+    write_atomic(path, finished)
 
 
 def _measured(

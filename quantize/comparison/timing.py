@@ -124,7 +124,7 @@ def time_all(
     found: dict[tuple[Path, int], list[Mapping[str, Any]]] = {p: [] for p in pairs}
     more = ("--minutes", f"{effort.seconds / 60:.6f}")
     done = 0
-    with console.bar("timing", unit="process") as bar:
+    with console.bar("timing", unit="run") as bar:
         for number in range(effort.rounds):
             shift = number % len(pairs)
             for path, threads in [*pairs[shift:], *pairs[:shift]]:

@@ -18,7 +18,6 @@ It does not know: how ranges are found.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,8 +27,8 @@ import numpy as np
 import numpy.typing as npt
 
 from data.split import Row, Split
+from edge import files
 from edge.errors import EdgegraftError
-from finetune.run import write_atomic
 
 COUNT = 200
 LEAST = 2  # photos that differ: one alone spans no range but its own
@@ -188,15 +187,11 @@ def write_csv(
     """calibration.csv: path (from `root`, with slashes), label, sha256, and why it was
     refused (empty: it calibrated)."""
     told = [(row, "") for row in rows] + [(one.row, one.reason) for one in refused]
-
-    def write(to: Path) -> None:
-        with to.open(
-            "w", newline="", encoding="utf-8", errors="surrogateescape"
-        ) as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            for (photo, _, sha256), reason in told:
-                inside = photo.path.relative_to(root).as_posix()
-                writer.writerow((inside, photo.label, sha256, reason))
-
-    write_atomic(path, write)
+    files.write_csv(
+        path,
+        COLUMNS,
+        (
+            (photo.path.relative_to(root).as_posix(), photo.label, sha256, reason)
+            for (photo, _, sha256), reason in told
+        ),
+    )

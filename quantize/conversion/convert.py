@@ -16,6 +16,8 @@ to the contract (verify).
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -24,13 +26,16 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import EdgegraftError
+from edge.quiet import silenced
 from quantize.conversion import ranges
-from quantize.conversion.native import one_line, quiet
 from quantize.recipes import variant as find_variant
 from quantize.tflite import flatbuffer, hard_swish, io_tensors, layers
 
+Layers = Callable[[str], Sequence[str]]
 Pixels = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]
+
+_MOST_LAYERS = 3  # named of those that need one operator
 
 
 class Conversion:
@@ -85,7 +90,7 @@ class Conversion:
             out = self._model(image, training=False)
             return out if isinstance(out, dict) else {io_tensors.PROBABILITIES: out}
 
-        with quiet(), one_line("convert the model"):
+        with silenced(), one_line("convert the model"):
             return tf.function(serve).get_concrete_function(spec)
 
     @cached_property
@@ -96,7 +101,7 @@ class Conversion:
         tensorflow()
         from tensorflow.python.framework import convert_to_constants
 
-        with quiet(), one_line("convert the model"):
+        with silenced(), one_line("convert the model"):
             freeze = convert_to_constants.convert_variables_to_constants_v2
             return freeze(self._traced, lower_control_flow=False)
 
@@ -107,7 +112,7 @@ class Conversion:
         from backbones.keras import tensorflow
 
         lite = tensorflow().lite
-        with quiet():
+        with silenced():
             return lite.TFLiteConverter.from_concrete_functions([self._frozen])
 
     @cached_property
@@ -116,7 +121,7 @@ class Conversion:
         return self._converted(self._converter())
 
     def _converted(self, converter: Any) -> bytes:
-        with quiet(), one_line("convert the model", self._layers_with):
+        with silenced(), one_line("convert the model", self._layers_with):
             made = bytes(converter.convert())
         tree = flatbuffer.parse(made)
         layers.refuse_branches(tree)
@@ -183,7 +188,7 @@ class Conversion:
             for shade in (ranges.BLACK, ranges.WHITE):
                 yield [np.full((1, *self._shape), shade, np.float32)]
 
-        with quiet(), one_line("quantize the model"):
+        with silenced(), one_line("quantize the model"):
             made = calibrator.calibrate_and_quantize(
                 frames,
                 tf.float32,
@@ -228,7 +233,7 @@ def _observe(
             yield [photo[None].astype(np.float32)]
 
     with one_line("calibrate the model"):
-        with quiet():
+        with silenced():
             calibrator = Calibrator(base)
         observed = bytes(calibrator.calibrate(feed))
     if progress is not None:
@@ -253,7 +258,7 @@ def quantize(
     from tensorflow.lite.python.convert import mlir_quantize
 
     edge = tf.float32 if float_edges else tf.uint8
-    with quiet(), one_line("quantize the model"):
+    with silenced(), one_line("quantize the model"):
         made = mlir_quantize(
             calibrated,
             input_data_type=edge,
@@ -286,3 +291,37 @@ def _check_pixels(pixels: Pixels, shape: tuple[int, int, int]) -> None:
             f"expected calibration photos as uint8 [N, {height}, {width}, 3], N > 0, "
             f"got {pixels.dtype} {list(pixels.shape)}"
         )
+
+
+@contextlib.contextmanager
+def one_line(task: str, layers: Layers | None = None) -> Iterator[None]:
+    """What the converter raises, many lines long, as one that names the operators.
+
+    layers: gives the names of the layers that need an operator.
+    """
+    try:
+        yield
+    except EdgegraftError:
+        raise
+    except Exception as error:
+        text = str(error)
+        ops = sorted(set(re.findall(r"\btf\.([A-Z]\w+)\(", text)))
+        if ops:
+            named = ", ".join(_named(op, layers(op) if layers else ()) for op in ops)
+            reason = (
+                f"TFLite has no operator for {named}; "
+                "build the model without what needs it"
+            )
+        else:
+            lines = (line.strip() for line in text.splitlines())
+            reason = next((line for line in lines if line), type(error).__name__)
+        raise EdgegraftError(f"cannot {task}: {reason:.300}") from error
+
+
+def _named(op: str, places: Sequence[str]) -> str:
+    """An operator and the layers that need it, some of them."""
+    if not places:
+        return op
+    some = ", ".join(repr(place) for place in places[:_MOST_LAYERS])
+    more = len(places) - _MOST_LAYERS
+    return f"{op} (layer {some}{f' and {more} more' if more > 0 else ''})"

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from edge.evaluate import Evaluation
+from edge.files import write_atomic
 from finetune.console import Console
 from finetune.figures.training import GRID, INK, MARK, MUTED
-from finetune.run import write_atomic
 from quantize.conversion.builder import Candidate, Maker
 from quantize.recovery import noise
 
@@ -85,7 +85,7 @@ class LayerReport:
         import json
 
         text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
-        write_atomic(folder / RECORD, lambda to: to.write_text(text, encoding="utf-8"))
+        write_atomic(folder / RECORD, text)
         draw(folder / PICTURE, self)
 
 

@@ -26,7 +26,8 @@ import numpy.typing as npt
 
 from backbones.network import BACKBONE
 from edge.errors import EdgegraftError
-from quantize.conversion.native import one_line, quiet
+from edge.quiet import silenced
+from quantize.conversion.convert import one_line
 from quantize.recovery import activations
 from quantize.recovery.graph import Graph
 from quantize.tflite import flatbuffer
@@ -133,7 +134,7 @@ def _debugged(calibrated: bytes, photos: npt.NDArray[np.uint8]) -> dict[str, flo
     options = lite.QuantizationDebugOptions(
         layer_direct_compare_metrics={"signal": _signal, "noise": _noise}
     )
-    with quiet(), one_line("measure the layers"), warnings.catch_warnings():
+    with silenced(), one_line("measure the layers"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = mlir_quantize(
             calibrated,

@@ -15,8 +15,9 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
+from edge.files import write_atomic
 from edge.text import plural
-from finetune.run import Run, write_atomic
+from finetune.run import Run
 from quantize.comparison import evidence
 from quantize.reporting import svg, tables
 from quantize.reporting import text as report
@@ -47,7 +48,7 @@ def write(comparison: Comparison, run: Run) -> None:
     """comparison.html into the comparison's folder."""
     text = _page(comparison, run)
     path = comparison.folder / "comparison.html"
-    write_atomic(path, lambda to: to.write_text(text, encoding="utf-8"))
+    write_atomic(path, text)
 
 
 def _page(comparison: Comparison, run: Run) -> str:

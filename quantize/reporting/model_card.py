@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edge.card import read_card
+from edge.files import write_atomic
 from edge.text import plural
 from finetune import negatives as unwanted
 from finetune.head.cross_fit import FOLDS
 from finetune.head.cross_validation import Crossed
-from finetune.run import Run, write_atomic
+from finetune.run import Run
 from quantize import recipes
 from quantize.reporting import model_card_results
 from quantize.reporting.text import no_better_than_a_guess
@@ -33,7 +34,7 @@ NAME = "README.md"
 def write(comparison: Comparison, run: Run) -> None:
     """The card into the run's folder, in place of an older one."""
     text = "\n".join(_lines(comparison, run)) + "\n"
-    write_atomic(run.folder / NAME, lambda to: to.write_text(text, encoding="utf-8"))
+    write_atomic(run.folder / NAME, text)
 
 
 def _advice(comparison: Comparison) -> str:

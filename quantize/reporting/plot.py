@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from edge.files import write_atomic
 from finetune.figures.training import GRID, INK, MUTED
-from finetune.run import write_atomic
 from quantize.comparison import choose
 from quantize.reporting import plot_labels, svg
 

@@ -5,14 +5,14 @@ It does not know: how anything was measured.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge import files
 from edge.evaluate import Evaluation
-from finetune.run import write_atomic
+from edge.text import columns
 from quantize.comparison import choose
 from quantize.reporting import plot
 
@@ -31,9 +31,7 @@ def write(comparison: Comparison) -> None:
     """comparison.json, comparison.csv and comparison.png into its folder."""
     folder = comparison.folder
     text = json.dumps(comparison.to_dict(), indent=2, ensure_ascii=False) + "\n"
-    write_atomic(
-        folder / "comparison.json", lambda to: to.write_text(text, encoding="utf-8")
-    )
+    files.write_atomic(folder / "comparison.json", text)
     write_csv(folder / "comparison.csv", comparison)
     plot.draw(
         folder / "comparison.png", comparison, where(comparison, comparison.judged)
@@ -48,7 +46,7 @@ def table(comparison: Comparison) -> list[str]:
     rows = [[_gives(file)[i] for i in keep] for file in files]
     runtimes = ", ".join(dict.fromkeys(file.runtime for file in files))
     lines = [
-        *_columns([_GIVES[i] for i in keep], rows),
+        *columns(rows, [_GIVES[i] for i in keep], rule=True),
         f"{files[0].evaluation.photos:,} test photos on {runtimes}; p: McNemar's "
         "paired test of the drop",
         "needs: the oldest TensorFlow Lite with its operators"
@@ -60,7 +58,7 @@ def table(comparison: Comparison) -> list[str]:
         rows = [[file.title, *_costs(one)] for file, one in timed if one]
         lines += [
             "",
-            *_columns(_COSTS, rows),
+            *columns(rows, _COSTS, rule=True),
             f"ms, MiB; on {where(comparison, setting)}",
         ]
     return lines
@@ -76,18 +74,6 @@ def no_better_than_a_guess(evaluation: Evaluation) -> list[str]:
     if guess is None:
         return []
     return [f"{guess}: this test part cannot tell the best file from that"]
-
-
-def _columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Head, rule and rows: the first column to the left, the others to the right."""
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-
-    def line(cells: Sequence[str]) -> str:
-        first = cells[0].ljust(widths[0])
-        rest = [c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True)]
-        return "  ".join([first, *rest]).rstrip()
-
-    return [line(head), line(["-" * w for w in widths]), *(line(row) for row in rows)]
 
 
 def _gives(measured: Measured) -> list[str]:
@@ -151,17 +137,9 @@ def write_csv(path: Path, comparison: Comparison) -> None:
     ]
 
     names = dict.fromkeys(name for row in rows for name in row)  # not all have all
-
-    def write(to: Path) -> None:
-        with to.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(names), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(
-                {
-                    name: f"{value:.6g}" if isinstance(value, float) else value
-                    for name, value in row.items()
-                }
-                for row in rows
-            )
-
-    write_atomic(path, write)
+    cells = ([row.get(name, "") for name in names] for row in rows)
+    files.write_csv(
+        path,
+        list(names),
+        ([f"{v:.6g}" if isinstance(v, float) else v for v in row] for row in cells),
+    )

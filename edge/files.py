@@ -1,0 +1,111 @@
+"""Files written whole or not at all, and the digests they are known by."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from edge.errors import EdgegraftError
+
+Writer = Callable[[Path], object]  # fills the file at the path it is given
+_BLOCK = 1 << 20  # bytes read at a time
+_NAME_KEPT = 48  # characters: a name has at most 255 bytes, a character up to 4
+
+
+def write_atomic(path: str | os.PathLike[str], content: bytes | str | Writer) -> None:
+    """Write a file beside `path`, then rename it into place.
+
+    An interrupt or a full disk leaves the old file, or none. Text is UTF-8. Folders
+    on the way are made. EdgegraftError when the disk refuses.
+    """
+    path = Path(path)
+    temporary = _beside(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            temporary.write_bytes(content)
+        elif isinstance(content, str):
+            temporary.write_bytes(content.encode("utf-8", "surrogateescape"))
+        else:
+            content(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise _refused(path, error) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def write_csv(
+    path: str | os.PathLike[str],
+    header: Sequence[str],
+    rows: Iterable[Iterable[object]],
+) -> None:
+    """Write a CSV file whole: UTF-8, lines end with a line feed.
+
+    File names that are not UTF-8 keep their bytes (surrogateescape).
+    """
+    import csv
+
+    def write(to: Path) -> None:
+        with open(
+            to, "w", encoding="utf-8", errors="surrogateescape", newline=""
+        ) as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(header)
+            writer.writerows(rows)
+
+    write_atomic(path, write)
+
+
+@contextmanager
+def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary folder beside `path`, renamed to `path` when the block succeeds.
+
+    When it fails, the temporary folder goes. An empty folder at `path` is replaced;
+    OSError when something else is there.
+    """
+    import shutil
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _beside(path)
+    try:
+        temporary.mkdir()
+        yield temporary
+        if path.is_dir():
+            path.rmdir()  # only an empty one
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sha256(data: bytes | bytearray | memoryview) -> str:
+    """The digest of bytes, 64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_of_file(path: str | os.PathLike[str]) -> str:
+    """The digest of a file of any size, 64 hexadecimal digits; OSError."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _beside(path: Path) -> Path:
+    """A hidden name in the same folder, with the same ending: some writers need it."""
+    own = f".{os.getpid()}-{threading.get_ident()}-"
+    return path.with_name(own + path.name[-_NAME_KEPT:])
+
+
+def _refused(path: Path, error: OSError) -> EdgegraftError:
+    return EdgegraftError(
+        f"{path}: cannot be written: {error.strerror or error}; free some space or "
+        "choose another place"
+    )

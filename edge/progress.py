@@ -1,0 +1,93 @@
+"""A progress bar on standard error: done, speed, time left.
+
+It is drawn only where a person sits (standard error is a terminal).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from types import TracebackType
+
+EVERY = 0.1  # seconds between two drawings
+WIDTH = 24  # characters of the bar
+_CLEAR = b"\r\033[K"
+
+
+class Progress:
+    """``with Progress(len(photos), title="decoding") as bar: bar.step()``.
+
+    `total`: None where it is not known (a pipe). `earlier`: items done by a run
+    before this one; they count as done, not in the speed. `live`: draw it, None:
+    where standard error is a terminal.
+    """
+
+    def __init__(
+        self,
+        total: int | None = None,
+        *,
+        title: str = "",
+        unit: str = "photo",
+        earlier: int = 0,
+        live: bool | None = None,
+    ) -> None:
+        self.title = title
+        self._total, self._unit, self._earlier = total, unit, earlier
+        self._live = _terminal() if live is None else live
+        self._start = self._drawn = time.monotonic()
+        self._done = 0
+        self._shown = False
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.clear()
+
+    def step(self) -> None:
+        """One item more is done."""
+        self.update(self._done + 1)
+
+    def update(self, done: int, total: int | None = None) -> None:
+        """`done` items are done, of `total` where that is given."""
+        self._done = done
+        self._total = total or self._total
+        now = time.monotonic()
+        if self._live and now - self._drawn >= EVERY:
+            self._drawn = now
+            os.write(2, _CLEAR + self._text(now - self._start).encode())
+            self._shown = True
+
+    def clear(self) -> None:
+        """Take the bar away, before another line is written."""
+        if self._shown:
+            os.write(2, _CLEAR)
+            self._shown = False
+
+    def _text(self, seconds: float) -> str:
+        speed = self._done / max(seconds, 1e-9)
+        pace = f"{speed:.0f} {self._unit}s/s" if speed >= 1 else ""
+        head = f"{self.title} " if self.title else ""
+        if not self._total:
+            return f"{head}{self._done} {self._unit}s {pace}".rstrip()
+        done = min(self._earlier + self._done, self._total)
+        filled = WIDTH * done // self._total
+        bar = "#" * filled + "." * (WIDTH - filled)
+        parts = [f"{head}[{bar}] {done}/{self._total}", pace]
+        if speed:
+            left = int((self._total - done) / speed)
+            parts.append(f"{left // 60}:{left % 60:02d} left")
+        return ", ".join(part for part in parts if part)
+
+
+def _terminal() -> bool:
+    try:
+        return sys.stderr.isatty()
+    except (AttributeError, ValueError):  # no standard error, or a closed one
+        return False

@@ -1,0 +1,113 @@
+"""What all rooms share: files written whole, text made safe, native code kept quiet."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge.errors import EdgegraftError
+from edge.files import new_folder, sha256, sha256_of_file, write_atomic, write_csv
+from edge.quiet import native_stderr_hidden, silenced, without_chatter
+from edge.text import columns, plural, printable
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("error", [FULL, KeyboardInterrupt()])
+def test_a_full_disk_or_interrupt_leaves_the_old_file(
+    tmp_path: Path, error: BaseException
+) -> None:
+    path = tmp_path / "metrics.json"
+    path.write_text("old")
+
+    def write(to: Path) -> None:
+        to.write_text("half")
+        raise error
+
+    kind = EdgegraftError if isinstance(error, OSError) else KeyboardInterrupt
+    with pytest.raises(kind):
+        write_atomic(path, write)
+    assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
+    assert path.read_text() == "old"
+
+
+def test_files_are_written_as_given(tmp_path: Path) -> None:
+    path = tmp_path / "new" / ("n" * 240 + ".csv")
+    write_csv(path, ("path", "label"), [("a\udcff.jpg", "ä,b")])
+    assert path.read_bytes() == b'path,label\na\xff.jpg,"\xc3\xa4,b"\n'
+    write_atomic(path, "text\n")
+    assert path.read_bytes() == b"text\n"
+    assert path.stat().st_mode & 0o777 == 0o666 & ~_umask()
+    assert sha256_of_file(path) == sha256(b"text\n")
+    assert sha256(b"text\n") == hashlib.sha256(b"text\n").hexdigest()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    with pytest.raises(ValueError), new_folder(tmp_path / "set") as folder:
+        (folder / "half").touch()
+        raise ValueError
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "set").mkdir()
+    with new_folder(tmp_path / "set") as folder:
+        (folder / "whole").touch()
+    assert [p.name for p in tmp_path.rglob("*")] == ["set", "whole"]
+    with pytest.raises(OSError), new_folder(tmp_path / "set") as folder:
+        (folder / "other").touch()
+    assert [p.name for p in tmp_path.rglob("*")] == ["set", "whole"]
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("Katze 猫.jpg", "Katze 猫.jpg"),
+        ("a\x1b[31m\n.jpg", "a\\x1b[31m\\n.jpg"),
+        ("cat\u202egpj.exe", "cat\\u202egpj.exe"),
+        ("\udcff", "\\udcff"),
+        ("👩‍🌾", "👩‍🌾"),
+    ],
+)
+def test_text_of_a_file_is_safe_on_a_terminal(text: str, safe: str) -> None:
+    assert printable(text) == safe
+
+
+def test_columns_line_up() -> None:
+    assert columns([["int8", "9"], ["float32", "10"]], ["file", "MB"], rule=True) == [
+        "file     MB",
+        "-------  --",
+        "int8      9",
+        "float32  10",
+    ]
+    assert columns([]) == []
+    assert [plural(1, "photo"), plural(2000, "photo")] == ["1 photo", "2,000 photos"]
+
+
+def test_native_lines_are_dropped(capfd: pytest.CaptureFixture[str]) -> None:
+    with without_chatter():
+        os.write(2, b"INFO: Created TensorFlow Lite XNNPACK delegate\nreal\n")
+    assert capfd.readouterr() == ("", "real\n")
+    with silenced():
+        os.write(1, b"converter\n")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_python_is_heard_while_native_code_is_not(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open(2, "w", closefd=False) as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        with native_stderr_hidden():
+            os.write(2, b"native\n")
+            print("a progress bar", file=sys.stderr)
+        assert sys.stderr is stderr
+    assert capfd.readouterr().err == "a progress bar\n"
