@@ -55,7 +55,7 @@ def test_no_folder_to_write_into(tmp_path: Path) -> None:
     some = photos("cat", 9) + photos("dog", 9)
     split = make_split(some, all_different(some))
     (tmp_path / "file").touch()
-    with pytest.raises(EdgegraftError, match="cannot be written: Not a directory"):
+    with pytest.raises(EdgegraftError, match="cannot be written: File exists"):
         split.write(tmp_path / "file" / "split.csv", FOLDER)
 
 
