@@ -1,9 +1,7 @@
-"""A photo's bytes and a pool: what the page shows of it.
+"""Photo bytes and a model: the answer and the small pictures that a page shows.
 
-The same calls as `edge classify`: `open_photo`, `fit`, `Classifier.predict`. What is
-kept of an answer are small JPEG and PNG files, so a page of photos stays light.
-
-It does not know: Streamlit, where photos come from.
+The same calls as `edge classify` makes: `open_photo`, `fit`, `Classifier.predict`.
+Only small JPEG and PNG files are kept of a photo, so a page of photos stays light.
 """
 
 from __future__ import annotations
@@ -18,19 +16,19 @@ from PIL import Image
 
 from edge.classifier import Prediction
 from edge.preprocess import Pixels, fit, open_photo
-from streamlit_app.model_pool import Pool
+from streamlit_app.model_pool import ClassifierPool
 
 MOST_LABELS = 10  # in a ranking
-VIEW_SIDE, THUMB_SIDE = 720, 96  # pixels, the longer side
-_ANIMATED = {b"GIF8", b"RIFF", b"\x89PNG"}  # the formats whose files may move
+VIEW_SIDE, THUMBNAIL_SIDE = 720, 96  # pixels, the longer side
+# First bytes of the formats that can be animated
+_ANIMATED = {b"GIF8", b"RIFF", b"\x89PNG"}
 
 
 class Answer:
-    """What a model says of one photo.
+    """A prediction with its times in ms (decoding includes resizing) and a picture.
 
-    Milliseconds: decoding includes the resize; inference is the model alone.
-    `animated`: only the first picture of the file was looked at. The picture is made
-    when it is first asked for, so that it does not keep the answer waiting.
+    `animated` files are classified by their first frame. The picture is made on first
+    use, so that it does not delay the answer.
     """
 
     def __init__(
@@ -48,7 +46,7 @@ class Answer:
 
     @cached_property
     def view(self) -> bytes:
-        """A JPEG of the upright photo; the decoded photo is let go of."""
+        """A JPEG of the upright photo; the decoded photo is released."""
         assert self._photo is not None
         photo, self._photo = self._photo, None
         photo.thumbnail((VIEW_SIDE, VIEW_SIDE), Image.Resampling.BILINEAR)
@@ -57,7 +55,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Row:
-    """One photo of a batch: like an answer, with a thumbnail only."""
+    """A photo of a batch: its prediction, times in ms, and a JPEG thumbnail."""
 
     prediction: Prediction
     thumbnail: bytes
@@ -65,37 +63,44 @@ class Row:
     inference_ms: float
 
 
-def answer(pool: Pool, content: bytes, top_k: int = MOST_LABELS) -> Answer:
-    """Of a photo's bytes; PhotoError when it cannot be read."""
-    photo, prediction, decode_ms, inference_ms = _asked(pool, content, top_k)
-    moves = _animated(content)
-    return Answer(prediction, photo, decode_ms, inference_ms, moves)
+def answer(pool: ClassifierPool, content: bytes, top_k: int = MOST_LABELS) -> Answer:
+    """Classify one photo; PhotoError when it cannot be read."""
+    photo, prediction, decode_ms, inference_ms = _classify(pool, content, top_k)
+    animated = _is_animated(content)
+    return Answer(prediction, photo, decode_ms, inference_ms, animated)
 
 
-def seen(pixels: Pixels) -> bytes:
-    """A PNG of exactly the pixels that a model gets, uint8 [H, W, 3]."""
-    return _encoded(Image.fromarray(pixels), "PNG", compress_level=1)
-
-
-def row(pool: Pool, content: bytes, top_k: int) -> Row:
-    """The same for a batch."""
-    photo, prediction, decode_ms, inference_ms = _asked(pool, content, top_k)
-    photo.thumbnail((THUMB_SIDE, THUMB_SIDE), Image.Resampling.BOX)
+def row(pool: ClassifierPool, content: bytes, top_k: int) -> Row:
+    """Classify one photo of a batch; PhotoError when it cannot be read."""
+    photo, prediction, decode_ms, inference_ms = _classify(pool, content, top_k)
+    photo.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
     thumbnail = _encoded(photo, "JPEG", quality=80)
     return Row(prediction, thumbnail, decode_ms, inference_ms)
 
 
-def _asked(
-    pool: Pool, content: bytes, top_k: int
+def model_input(pixels: Pixels) -> bytes:
+    """A PNG of exactly the pixels that a model gets, uint8 [H, W, 3]."""
+    return _encoded(Image.fromarray(pixels), "PNG", compress_level=1)
+
+
+def thumbnail(source: Path | bytes, side: int = 240) -> bytes:
+    """A JPEG of a photo (a path, or its bytes), its longer side `side`; PhotoError."""
+    photo = open_photo(source, least=(side, side))
+    photo.thumbnail((side, side), Image.Resampling.BILINEAR)
+    return _encoded(photo, "JPEG", quality=80)
+
+
+def _classify(
+    pool: ClassifierPool, content: bytes, top_k: int
 ) -> tuple[Image.Image, Prediction, float, float]:
     recipe = pool.facts.recipe
     start = time.perf_counter()
     photo = open_photo(content, least=recipe.least)
-    seen = fit(photo, recipe)
+    pixels = fit(photo, recipe)
     decoded = time.perf_counter()
     with pool.borrow() as classifier:
         borrowed = time.perf_counter()
-        prediction = classifier.predict(seen, top_k)
+        prediction = classifier.predict(pixels, top_k)
         done = time.perf_counter()
     return photo, prediction, (decoded - start) * 1e3, (done - borrowed) * 1e3
 
@@ -106,18 +111,11 @@ def _encoded(image: Image.Image, kind: str, **options: int) -> bytes:
     return file.getvalue()
 
 
-def _animated(content: bytes) -> bool:
+def _is_animated(content: bytes) -> bool:
     if content[:4] not in _ANIMATED:
         return False
     try:
         with Image.open(io.BytesIO(content)) as image:
             return bool(getattr(image, "is_animated", False))
-    except Exception:  # it was decoded already: whatever it is, it does not move
+    except Exception:  # it was decoded already, so this question alone failed
         return False
-
-
-def thumbnail(path: Path, side: int = 240) -> bytes:
-    """A JPEG of a photo on this disk, its longer side `side`; PhotoError."""
-    photo = open_photo(path, least=(side, side))
-    photo.thumbnail((side, side), Image.Resampling.BILINEAR)
-    return _encoded(photo, "JPEG", quality=80)

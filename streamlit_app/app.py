@@ -1,14 +1,13 @@
 """The page's frame: `edgegraft app`, or `streamlit run streamlit_app/app.py`.
 
-Which model answers is chosen here, in the sidebar, and stands in the address
-(`?run=...&variant=...`), so that a link leads others to the same file.
-
-Does not know: what the pages show.
+The sidebar chooses the model. Run and variant stand in the address
+(`?run=...&variant=...`), so a link leads others to the same file.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeGuard
 
 import streamlit as st
 
@@ -17,10 +16,11 @@ from edge.errors import EdgegraftError
 from edge.run_folder import recommended
 from streamlit_app import session, style
 from streamlit_app.answer import MOST_LABELS
-from streamlit_app.model_pool import Pool
-from streamlit_app.models import ModelFile, chosen
+from streamlit_app.model_pool import ClassifierPool
+from streamlit_app.models import ListedModel, choose
+from streamlit_app.style import literal, percent
 
-# Without one of our own, the page's symbol would be asked of a server elsewhere.
+# A file of our own: Streamlit's default icon comes from an external server.
 ICON = Path(__file__).with_name("drawn") / "icon.png"
 PAGES = (
     ("views/classify.py", "Classify", "image_search"),
@@ -29,6 +29,9 @@ PAGES = (
     ("views/model.py", "Model", "description"),
     ("views/review.py", "Review", "rate_review"),
 )
+# Parts of a card whose accuracy is shown; that on training photos says nothing.
+MEASURED_ON = ("test", "validation")
+LABELS_LISTED = 6  # in the sidebar
 
 
 def main() -> None:
@@ -48,76 +51,76 @@ def main() -> None:
         position="top",
     )
     style.style(page.title)
-    home = session.house()
-    models = home.models()
+    config = session.config()
+    models = config.models()
     if not models:
-        welcome(str(home.artifacts))
+        welcome(config.artifacts)
         return
     with st.sidebar:
-        st.session_state["entry"] = choose(models)
+        st.session_state["entry"] = choose_model(models)
         settings(st.session_state["entry"])
     page.run()
 
 
-def choose(models: list[ModelFile]) -> ModelFile:
-    """Run and variant; what the link asked for, then what the visitor takes."""
+def choose_model(models: list[ListedModel]) -> ListedModel:
+    """The file of the link at first, then the one that the visitor selects."""
     if "run" not in st.session_state:
-        asked = st.query_params
-        first = chosen(models, asked.get("run"), asked.get("variant"))
-        if asked.get("run") not in (None, first.run):
-            st.warning(f"There is no run **{style.plain(str(asked['run']))}** here.")
+        link = st.query_params
+        first = choose(models, link.get("run"), link.get("variant"))
+        if link.get("run") not in (None, first.run):
+            st.warning(f"No run **{literal(str(link['run']))}** here.")
         st.session_state["run"] = first.run
         st.session_state[f"variant {first.run}"] = first.variant
     runs = list(dict.fromkeys(entry.run for entry in models))
     if st.session_state["run"] not in runs:  # deleted meanwhile
         st.session_state["run"] = runs[0]
-    run = st.selectbox("Model", runs, key="run")
+    run = st.selectbox("Model", runs, key="run", format_func=style.visible)
     variants = [entry.variant for entry in models if entry.run == run]
     variant = variants[0]
     if len(variants) > 1:
         key = f"variant {run}"
         if st.session_state.get(key) not in variants:
             st.session_state[key] = variants[0]
-        folder = chosen(models, run, None).folder
+        folder = choose(models, run, None).folder
         best = recommended(str(folder)) if folder else None
 
-        def named(name: str) -> str:
-            return f"{name} (recommended)" if name == best else name
+        def title(name: str) -> str:
+            return literal(name) + (" (recommended)" if name == best else "")
 
-        pills = st.pills("Variant", variants, key=key, required=True, format_func=named)
+        pills = st.pills("Variant", variants, key=key, required=True, format_func=title)
         variant = pills or variants[0]
-    found = chosen(models, run, variant)
-    if st.query_params.to_dict() != {"run": found.run, "variant": found.variant}:
-        st.query_params.from_dict({"run": found.run, "variant": found.variant})
-    return found
+    entry = choose(models, run, variant)
+    if st.query_params.to_dict() != {"run": entry.run, "variant": entry.variant}:
+        st.query_params.from_dict({"run": entry.run, "variant": entry.variant})
+    return entry
 
 
-def settings(entry: ModelFile) -> None:
-    """How sure is sure, how many labels, and the chosen file's facts."""
+def settings(entry: ListedModel) -> None:
+    """The confidence threshold, the number of labels, and the file's facts."""
     try:
-        pool = session.shelf().pool(entry.path, entry.stamp)
+        pool = session.models().open(entry.path, entry.stamp)
     except EdgegraftError:
-        return  # the page says what is wrong with it
+        return  # the page shows the error
     labels = len(pool.facts.labels)
     if "threshold" not in st.session_state:
-        st.session_state["threshold"] = 60
+        st.session_state["threshold"] = session.THRESHOLD
     st.slider(
-        "Sure from",
+        "Confidence threshold",
         0,
         100,
         key="threshold",
         format="%d %%",
-        help="An answer below this probability is marked as unsure.",
+        help="Answers below this probability are marked as uncertain.",
     )
     if labels > 2:
         most = min(labels, MOST_LABELS)
-        wanted = st.session_state.get("top_k", 3)
-        st.session_state["top_k"] = min(max(int(wanted), 1), most)
+        current = st.session_state.get("top_k", session.TOP_K)
+        st.session_state["top_k"] = min(max(int(current), 1), most)
         st.slider("Labels to show", 1, most, key="top_k")
     style.facts(facts(pool))
 
 
-def facts(pool: Pool) -> list[tuple[str, str]]:
+def facts(pool: ClassifierPool) -> list[tuple[str, str]]:
     """The file in a few lines."""
     classifier = pool.facts
     recipe, card = classifier.recipe, classifier.card
@@ -128,45 +131,51 @@ def facts(pool: Pool) -> list[tuple[str, str]]:
         ("File", f"{pool.bytes / 1e6:.2f} MB, {kind}"),
         ("Runtime", str(classifier.runtime)),
     ]
-    rows += [(part.capitalize(), told) for part, told in measured(card)]
+    rows += [(f"Accuracy, {part}", text) for part, text in measured(card)]
     if card is None:
-        rows.append(("Card", "none: not made by edgegraft"))
+        rows.append(("Card", "none: not exported by edgegraft"))
     return rows
 
 
-def listed(labels: tuple[str, ...], most: int = 6) -> str:
-    told = ", ".join(labels[:most])
-    return f"{told} and {len(labels) - most:,} more" if len(labels) > most else told
+def listed(labels: tuple[str, ...], most: int = LABELS_LISTED) -> str:
+    text = ", ".join(labels[:most])
+    return f"{text} and {len(labels) - most:,} more" if len(labels) > most else text
 
 
 def measured(card: ModelCard | None) -> list[tuple[str, str]]:
-    """(part, text) of the accuracies a card carries, the test part's first."""
-    told = []
-    parts = sorted(card.measured.items(), key=lambda x: x[0] != "test") if card else ()
-    for part, figures in parts:
-        if not isinstance(figures, dict) or "accuracy" not in figures:
+    """(part, text) of the accuracies in a card, of photos that it was not fitted to."""
+    lines = []
+    for part in MEASURED_ON:
+        figures = card.measured.get(part) if card else None
+        accuracy = figures.get("accuracy") if isinstance(figures, dict) else None
+        if not isinstance(figures, dict) or not _is_share(accuracy):
             continue
-        text = style.percent(figures["accuracy"])
-        if interval := figures.get("interval"):
-            text += f" ({style.percent(interval[0])} to {style.percent(interval[1])})"
-        if figures.get("photos"):
+        text = percent(accuracy)
+        interval = figures.get("interval")
+        if isinstance(interval, list | tuple) and all(map(_is_share, interval)):
+            text += f" ({' to '.join(percent(end) for end in interval)})"
+        if isinstance(figures.get("photos"), int):
             text += f", {figures['photos']:,} photos"
-        told.append((part.removeprefix("photos it "), text))
-    return told
+        lines.append((part, text))
+    return lines
 
 
-def welcome(artifacts: str) -> None:
-    """The empty state: the one command that makes a run."""
+def _is_share(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and 0 <= value <= 1
+
+
+def welcome(artifacts: Path) -> None:
+    """The empty state: the commands that build a run."""
     style.html(
         "<h2>No model yet</h2>"
-        '<p class="eg-soft">A run with its exported files will be listed here as soon '
-        "as there is one.</p>"
+        '<p class="eg-soft">Runs appear here as soon as they have exported files.</p>'
     )
-    st.markdown(f"With a folder of photos for each label, into `{artifacts}/`:")
-    st.code("edgegraft build PHOTOS", language="bash")
-    st.markdown("Without photos, on a sample of cats and dogs that is drawn for you:")
-    st.code("edgegraft build", language="bash")
-    st.button("Look again", icon=":material/refresh:")
+    where = f" --artifacts {artifacts}"
+    st.markdown("With your photos, one folder per label:")
+    st.code(f"edgegraft build PHOTOS{where}", language="bash")
+    st.markdown("Without photos, on a drawn sample of cats and dogs:")
+    st.code(f"edgegraft build{where}", language="bash")
+    st.button("Refresh", icon=":material/refresh:")
 
 
 if __name__ == "__main__":

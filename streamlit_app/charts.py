@@ -1,10 +1,5 @@
-"""Vega-Lite pictures of runs: accuracy against latency, curves, confusion, reliability.
-
-Plain specifications, drawn by the Vega that Streamlit brings along: nothing is loaded
-from elsewhere, and colours of text and lines follow the page's theme.
-
-It does not know: where the numbers come from.
-"""
+"""Charts of runs, drawn with Altair: accuracy over latency, training, confusion,
+reliability. Nothing is loaded from a server; text and lines follow the page's theme."""
 
 from __future__ import annotations
 
@@ -12,247 +7,183 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import altair as alt
 import streamlit as st
 
-from streamlit_app.runs import Record, Run, front
-from streamlit_app.style import ACCENT, AMBER, GREY, SERIES
+from streamlit_app.runs import Record, Run, pareto_front
+from streamlit_app.style import ACCENT, AMBER, GREY, SERIES, visible
 
-Values = list[dict[str, Any]]
-ROOM = 1.15  # times a file's latency that the axis goes on beyond it, for its name
-MOST_CONFUSED = 30  # labels; a matrix with more is told by its table only
+MARGIN = 1.15  # the latency axis goes on to this multiple of a file's, for its name
+MOST_CONFUSED = 30  # labels; a larger confusion matrix is not drawn
+_DASHED = alt.MarkDef(type="line", color=GREY, strokeDash=[4, 4])
 
 
 def accuracy_latency(timed: Sequence[tuple[Run, list[Record]]]) -> list[str]:
-    """Every measured file: hover tells all, the line is the front.
+    """Every measured file as a point with its interval; a dashed line is the front.
 
-    The names of the files on the front, the fastest first: of one alone no line is
-    drawn, and without any there is no picture.
+    Returns the names of the files on the front, fastest first. A front of one file has
+    no line, and without a timed file nothing is drawn.
     """
-    points: Values = []
-    for run, records in timed:
-        for record in records:
-            if not record["p50_ms"] > 0:  # damaged: no logarithm
-                continue
-            points.append(
-                {
-                    "file": f"{run.name} / {record.get('variant', '?')}",
-                    "run": run.name,
-                    "variant": str(record.get("variant", "?")),
-                    "ms": record["p50_ms"],
-                    "accuracy": record["accuracy"],
-                    "low": record.get("accuracy_low", record["accuracy"]),
-                    "high": record.get("accuracy_high", record["accuracy"]),
-                    "MB": round(record["size_bytes"] / 1e6, 2),
-                    "photos": record.get("photos"),
-                }
-            )
+    points = [
+        {
+            "file": f"{visible(run.name)} / {visible(str(record.get('variant', '?')))}",
+            "run": visible(run.name),
+            "variant": visible(str(record.get("variant", "?"))),
+            "ms": record["p50_ms"],
+            "accuracy": record["accuracy"],
+            "low": record.get("accuracy_low", record["accuracy"]),
+            "high": record.get("accuracy_high", record["accuracy"]),
+            "MB": round(record["size_bytes"] / 1e6, 2),
+            "photos": record.get("photos"),
+        }
+        for run, records in timed
+        for record in records
+        if record["p50_ms"] > 0  # a damaged record has no logarithm
+    ]
     if not points:
         return []
-    best = [points[k] for k in front([(p["ms"], p["accuracy"]) for p in points])]
-    accuracy = {
-        "field": "accuracy",
-        "type": "quantitative",
-        "scale": {"zero": False, "nice": True},
-        "axis": {"format": "~%", "title": "accuracy on test photos"},
-    }
-    ticks = time_ticks([point["ms"] for point in points])
-    latency = {
-        "field": "ms",
-        "type": "quantitative",
-        "scale": {"type": "log", "nice": False, "domain": [ticks[0], ticks[-1]]},
-        "axis": {
-            "title": "milliseconds a photo (median, log)",
-            "grid": False,
-            "values": ticks,
-            "format": "~g",
-        },
-    }
-    tooltip = [
-        {"field": "file", "title": "file"},
-        {"field": "accuracy", "format": ".1%"},
-        {"field": "low", "format": ".1%", "title": "95 % from"},
-        {"field": "high", "format": ".1%", "title": "95 % to"},
-        {"field": "ms", "format": ".2f"},
-        {"field": "MB"},
-        {"field": "photos", "title": "test photos"},
+    front = [
+        points[k] for k in pareto_front([(p["ms"], p["accuracy"]) for p in points])
     ]
-    colour = {
-        "field": "run",
-        "scale": {"range": list(SERIES)},
-        "legend": {"title": None, "orient": "top", "symbolOpacity": 1},
-    }
+    ticks = time_ticks([point["ms"] for point in points])
+    ms = alt.X(
+        "ms:Q",
+        title="ms per photo (median, log scale)",
+        scale=alt.Scale(type="log", domain=[ticks[0], ticks[-1]], nice=False),
+        axis=alt.Axis(values=ticks, format="~g", grid=False),
+    )
+    accuracy = alt.Y(
+        "accuracy:Q",
+        title="accuracy on test photos",
+        scale=alt.Scale(zero=False, nice=True),
+        axis=alt.Axis(format="~%"),
+    )
+    colour = alt.Color(
+        "run:N",
+        scale=alt.Scale(range=list(SERIES)),
+        legend=alt.Legend(title=None, orient="top", symbolOpacity=1),
+    )
+    base = _chart(points).encode(x=ms)
+    tooltip = [
+        alt.Tooltip("file:N"),
+        alt.Tooltip("accuracy:Q", format=".1%"),
+        alt.Tooltip("low:Q", format=".1%", title="95 % from"),
+        alt.Tooltip("high:Q", format=".1%", title="95 % to"),
+        alt.Tooltip("ms:Q", format=".2f"),
+        alt.Tooltip("MB:Q"),
+        alt.Tooltip("photos:Q", title="test photos"),
+    ]
+    text = alt.MarkDef(type="text", dx=9, dy=-8, align="left", fontSize=11, color=GREY)
     _draw(
-        [
-            {
-                "data": {"values": best},
-                "mark": {"type": "line", "color": GREY, "strokeDash": [4, 4]},
-                "encoding": {"x": latency, "y": accuracy},
-            },
-            {
-                "data": {"values": points},
-                "mark": {"type": "rule", "opacity": 0.35, "strokeWidth": 2},
-                "encoding": {
-                    "x": latency,
-                    "y": {**accuracy, "field": "low"},
-                    "y2": {"field": "high"},
-                    "color": colour,
-                },
-            },
-            {
-                "data": {"values": points},
-                "mark": {"type": "point", "filled": True, "size": 110, "opacity": 1},
-                "encoding": {
-                    "x": latency,
-                    "y": accuracy,
-                    "color": colour,
-                    "tooltip": tooltip,
-                },
-            },
-            {
-                "data": {"values": points},
-                "mark": {"type": "text", "dx": 9, "dy": -8, "align": "left",
-                         "fontSize": 11},
-                "encoding": {
-                    "x": latency,
-                    "y": accuracy,
-                    "text": {"field": "variant"},
-                    "color": {"value": GREY},
-                },
-            },
-        ],
         380,
-    )  # fmt: skip
-    return [point["file"] for point in best]
+        _chart(front, _DASHED).encode(x=ms, y=accuracy),
+        base.mark_rule(opacity=0.35, strokeWidth=2).encode(
+            y=alt.Y("low:Q"), y2="high:Q", color=colour
+        ),
+        base.mark_point(filled=True, size=110, opacity=1).encode(
+            y=accuracy, color=colour, tooltip=tooltip
+        ),
+        _chart(points, text).encode(x=ms, y=accuracy, text="variant:N"),
+    )
+    return [str(point["file"]) for point in front]
 
 
 def time_ticks(times: Sequence[float]) -> list[float]:
     """Round milliseconds from below the fastest to above the slowest, for a log axis:
-    1, 2 and 5 of each power of ten; within a factor of five closer ones."""
-    low, high = min(times) / ROOM, max(times) * ROOM
+    1, 2 and 5 of each power of ten; closer ones within a factor of five."""
+    low, high = min(times) / MARGIN, max(times) * MARGIN
     steps = (1.0, 2.0, 5.0) if high > 5 * low else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
     powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
-    round_ones = [
-        float(f"{step * 10.0**power:.1e}") for power in powers for step in steps
-    ]
-    first = max(k for k, tick in enumerate(round_ones) if tick <= low)
-    last = min(k for k, tick in enumerate(round_ones) if tick >= high)
-    return round_ones[first : last + 1]
+    ticks = [float(f"{step * 10.0**power:.1e}") for power in powers for step in steps]
+    first = max(k for k, tick in enumerate(ticks) if tick <= low)
+    last = min(k for k, tick in enumerate(ticks) if tick >= high)
+    return ticks[first : last + 1]
 
 
 def training(history: Sequence[Mapping[str, float]]) -> None:
     """Accuracy over the epochs, training and validation."""
+    parts = {"train_accuracy": "training", "val_accuracy": "validation"}
     values = [
-        {"epoch": row["epoch"], "accuracy": row[key], "part": name}
+        {"epoch": row["epoch"], "accuracy": row[key], "part": part}
         for row in history
-        for key, name in (
-            ("train_accuracy", "training"),
-            ("val_accuracy", "validation"),
-        )
+        for key, part in parts.items()
         if key in row
     ]
-    encoding = {
-        "x": {"field": "epoch", "type": "quantitative",
-              "axis": {"tickMinStep": 1, "grid": False}},
-        "y": {"field": "accuracy", "type": "quantitative",
-              "scale": {"zero": False}, "axis": {"format": "~%", "title": None}},
-        "color": {"field": "part", "scale": {"domain": ["training", "validation"],
-                  "range": [GREY, ACCENT]}, "legend": {"title": None, "orient": "top"}},
-        "tooltip": [{"field": "part"}, {"field": "epoch"},
-                    {"field": "accuracy", "format": ".1%"}],
-    }  # fmt: skip
-    _draw(
-        [
-            {
-                "data": {"values": values},
-                "mark": {"type": "line", "point": True},
-                "encoding": encoding,
-            }
-        ],
-        260,
+    chart = _chart(values, alt.MarkDef(type="line", point=True)).encode(
+        x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1, grid=False)),
+        y=alt.Y(
+            "accuracy:Q",
+            scale=alt.Scale(zero=False),
+            axis=alt.Axis(format="~%", title=None),
+        ),
+        color=alt.Color(
+            "part:N",
+            scale=alt.Scale(domain=list(parts.values()), range=[GREY, ACCENT]),
+            legend=alt.Legend(title=None, orient="top"),
+        ),
+        tooltip=["part:N", "epoch:Q", alt.Tooltip("accuracy:Q", format=".1%")],
     )
+    _draw(260, chart)
 
 
 def confusion(labels: Sequence[str], table: Sequence[Sequence[int]]) -> None:
-    """Rows are the truth, columns the answers; the shade is the share of a row."""
+    """Rows are the true labels, columns the answers, cells numbers of photos, shaded
+    by their share of the row."""
+    names = [visible(label) for label in labels]
     values = [
-        {"truth": truth, "answer": answer, "photos": count,
-         "share": count / max(sum(row), 1)}
-        for truth, row in zip(labels, table, strict=False)
-        for answer, count in zip(labels, row, strict=False)
-    ]  # fmt: skip
-    side = {"type": "nominal", "sort": None}
-    base = {
-        "x": {**side, "field": "answer", "axis": {"orient": "top", "labelAngle": 0 if
-              len(labels) < 8 else -50}},
-        "y": {**side, "field": "truth"},
-    }  # fmt: skip
-    tooltip = [{"field": "truth"}, {"field": "answer"}, {"field": "photos"},
-               {"field": "share", "format": ".1%"}]  # fmt: skip
+        {"truth": truth, "answer": answer, "photos": n, "share": n / max(sum(row), 1)}
+        for truth, row in zip(names, table, strict=False)
+        for answer, n in zip(names, row, strict=False)
+    ]
+    angle = 0 if len(names) < 8 else -50
+    base = _chart(values).encode(
+        x=alt.X("answer:N", sort=None, axis=alt.Axis(orient="top", labelAngle=angle)),
+        y=alt.Y("truth:N", sort=None),
+    )
+    shade = alt.Scale(range=["#e6efed", ACCENT], domain=[0, 1])
+    white = alt.when(alt.datum.share > 0.55).then(alt.value("white"))
+    tooltip = ["truth:N", "answer:N", "photos:Q", alt.Tooltip("share:Q", format=".1%")]
     _draw(
-        [
-            {
-                "data": {"values": values},
-                "mark": {"type": "rect", "cornerRadius": 4},
-                "encoding": {
-                    **base,
-                    "color": {"field": "share", "type": "quantitative",
-                              "scale": {"range": ["#e6efed", ACCENT], "domain": [0, 1]},
-                              "legend": None},
-                    "tooltip": tooltip,
-                },
-            },
-            {
-                "data": {"values": values},
-                "mark": {"type": "text", "fontSize": 13},
-                "encoding": {
-                    **base,
-                    "text": {"field": "photos"},
-                    "color": {"condition": {"test": "datum.share > 0.55",
-                              "value": "white"}, "value": "#14312d"},
-                },
-            },
-        ],
         90 + 54 * min(len(labels), 10),
-    )  # fmt: skip
+        base.mark_rect(cornerRadius=4).encode(
+            color=alt.Color("share:Q", scale=shade, legend=None), tooltip=tooltip
+        ),
+        base.mark_text(fontSize=13).encode(
+            text="photos:Q", color=white.otherwise(alt.value("#14312d"))
+        ),
+    )
 
 
 def reliability(bins: Sequence[Mapping[str, float]]) -> None:
     """How often answers of a confidence were right; the diagonal is ideal."""
-    values = [dict(found) for found in bins if found.get("photos")]
-    axis = {"format": "~%", "values": [0, 0.25, 0.5, 0.75, 1]}
+    values = [dict(entry) for entry in bins if entry.get("photos")]
+    ticks = [0, 0.25, 0.5, 0.75, 1]
+    diagonal = [{"confidence": 0, "accuracy": 0}, {"confidence": 1, "accuracy": 1}]
+    x = alt.X("confidence:Q", axis=alt.Axis(format="~%", values=ticks, grid=False))
+    y = alt.Y("accuracy:Q", axis=alt.Axis(format="~%", values=ticks))
+    point = alt.MarkDef(type="point", filled=True, color=AMBER, opacity=1, clip=False)
     _draw(
-        [
-            {
-                "data": {"values": [{"c": 0, "a": 0}, {"c": 1, "a": 1}]},
-                "mark": {"type": "line", "color": GREY, "strokeDash": [4, 4]},
-                "encoding": {
-                    "x": {"field": "c", "type": "quantitative"},
-                    "y": {"field": "a", "type": "quantitative"},
-                },
-            },
-            {
-                "data": {"values": values},
-                "mark": {"type": "point", "filled": True, "color": AMBER,
-                         "opacity": 1, "clip": False},
-                "encoding": {
-                    "x": {"field": "confidence", "type": "quantitative",
-                          "axis": {**axis, "title": "told probability", "grid": False}},
-                    "y": {"field": "accuracy", "type": "quantitative",
-                          "axis": {**axis, "title": "found right"}},
-                    "size": {"field": "photos", "type": "quantitative",
-                             "legend": None, "scale": {"range": [40, 400]}},
-                    "tooltip": [{"field": "confidence", "format": ".1%"},
-                                {"field": "accuracy", "format": ".1%"},
-                                {"field": "photos"}],
-                },
-            },
-        ],
         260,
-    )  # fmt: skip
-
-
-def _draw(layer: list[dict[str, Any]], height: int) -> None:
-    st.vega_lite_chart(
-        {"layer": layer, "height": height, "config": {"view": {"stroke": None}}},
-        width="stretch",
+        _chart(diagonal, _DASHED).encode(x=x, y=y),
+        _chart(values, point).encode(
+            x=x,
+            y=y,
+            size=alt.Size("photos:Q", legend=None, scale=alt.Scale(range=[40, 400])),
+            tooltip=[
+                alt.Tooltip("confidence:Q", format=".1%"),
+                alt.Tooltip("accuracy:Q", format=".1%"),
+                "photos:Q",
+            ],
+        ),
     )
+
+
+def _chart(values: Sequence[Any], mark: Any = alt.Undefined) -> alt.Chart:
+    """A chart of records, without pandas."""
+    data: Any = alt.InlineData(values=list(values))
+    return alt.Chart(data, mark=mark)
+
+
+def _draw(height: int, *layers: alt.Chart) -> None:
+    chart = alt.layer(*layers).properties(height=height)
+    st.altair_chart(chart.configure_view(stroke=None), width="stretch")

@@ -1,9 +1,7 @@
-"""A batch as files to take away: CSV, JSON, photos sorted into label folders.
+"""Downloads of a batch: CSV, JSON, and a ZIP of the photos sorted into label folders.
 
-CSV and JSON hold what `edgegraft edge classify --csv` and `--json` would, in the same
-columns and keys, to the digit.
-
-It does not know: Streamlit.
+CSV and JSON are those of `edgegraft edge classify --csv` and `--json`: the same
+columns, keys and digits.
 """
 
 from __future__ import annotations
@@ -18,14 +16,14 @@ from pathlib import PurePosixPath
 
 from edge.classifier import Prediction
 from streamlit_app.answer import Row
-from streamlit_app.model_pool import Pool
+from streamlit_app.model_pool import ClassifierPool
 from streamlit_app.uploads import MEGABYTE, Photo
 
-Done = Sequence[tuple[Photo, Row]]
-MOST_SORTED_BYTES = 1024 * MEGABYTE  # of a ZIP that is made in memory
+Results = Sequence[tuple[Photo, Row]]
+MOST_SORTED_BYTES = 1024 * MEGABYTE  # of a ZIP, which is built in memory
 
 
-def as_csv(done: Done, top_k: int) -> str:
+def as_csv(results: Results, top_k: int) -> str:
     """A header and a row for each photo."""
     out = io.StringIO()
     rows = csv.writer(out, lineterminator="\n")
@@ -34,20 +32,24 @@ def as_csv(done: Done, top_k: int) -> str:
     for rank in range(2, top_k + 1):
         header += [f"label_{rank}", f"probability_{rank}"]
     rows.writerow(header)
-    for photo, row in done:
-        told = row.prediction
-        familiar = "" if told.familiarity is None else f"{told.familiarity:.6g}"
-        line = [photo.name, told.label, f"{told.probability:.6f}"]
-        line += [str(told.known).lower(), familiar]
+    for photo, row in results:
+        prediction = row.prediction
+        known, familiarity = str(prediction.known).lower(), prediction.familiarity
+        line = [photo.name, prediction.label, f"{prediction.probability:.6f}"]
+        line += [known, "" if familiarity is None else f"{familiarity:.6g}"]
         line += [f"{row.decode_ms:.3f}", f"{row.inference_ms:.3f}"]
-        for label, chance in told.ranking[1:top_k]:
-            line += [label, f"{chance:.6f}"]
+        for label, probability in prediction.ranking[1:top_k]:
+            line += [label, f"{probability:.6f}"]
         rows.writerow(line)
     return out.getvalue()
 
 
 def as_json(
-    pool: Pool, model: str, done: Done, failures: Sequence[tuple[str, str]], top_k: int
+    pool: ClassifierPool,
+    model: str,
+    results: Results,
+    failures: Sequence[tuple[str, str]],
+    top_k: int,
 ) -> str:
     """One document."""
     card, runtime = pool.facts.card, pool.facts.runtime
@@ -65,7 +67,7 @@ def as_json(
                     "decode_ms": round(row.decode_ms, 3),
                     "inference_ms": round(row.inference_ms, 3),
                 }
-                for photo, row in done
+                for photo, row in results
             ],
             "failures": [{"photo": name, "reason": why} for name, why in failures],
         },
@@ -73,53 +75,53 @@ def as_json(
     )
 
 
-def _record(told: Prediction, top_k: int) -> dict[str, object]:
+def _record(prediction: Prediction, top_k: int) -> dict[str, object]:
     return {
-        "label": told.label,
-        "probability": told.probability,
-        "known": told.known,
-        "familiarity": told.familiarity,
+        "label": prediction.label,
+        "probability": prediction.probability,
+        "known": prediction.known,
+        "familiarity": prediction.familiarity,
         "ranking": [
-            {"label": label, "probability": chance}
-            for label, chance in told.ranking[:top_k]
+            {"label": label, "probability": probability}
+            for label, probability in prediction.ranking[:top_k]
         ],
     }
 
 
-def as_zip(done: Done) -> bytes:
+def as_zip(results: Results) -> bytes:
     """The photos, unchanged, in a folder for each answer; unknown ones in `unknown`.
 
-    Stops at `MOST_SORTED_BYTES` and then holds a file that says what is missing.
+    Photos beyond `MOST_SORTED_BYTES` are left out and listed in LEFT_OUT.txt.
     """
     out = io.BytesIO()
     taken: set[str] = set()
-    left: list[str] = []
+    left_out: list[str] = []
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
-        for photo, row in done:
+        for photo, row in results:
             content = photo.read()
             if out.tell() + len(content) > MOST_SORTED_BYTES:
-                left.append(photo.name)
+                left_out.append(photo.name)
                 continue
             folder = re.sub(r"[^\w .,()-]+", "_", row.prediction.label).strip(". ")
-            path = _free(f"{folder or 'label'}/{_file_name(photo.name)}", taken)
+            path = _unique(f"{folder or 'label'}/{_file_name(photo.name)}", taken)
             archive.writestr(path, content)
-        if left:
-            archive.writestr("LEFT_OUT.txt", "\n".join(left) + "\n")
+        if left_out:
+            archive.writestr("LEFT_OUT.txt", "\n".join(left_out) + "\n")
     return out.getvalue()
 
 
 def _file_name(name: str) -> str:
-    """The last part of a name, with nothing in it that means something to a disk."""
+    """The last part of a name, safe as a file's name on any system."""
     last = PurePosixPath(name.replace("\\", "/")).name
     return re.sub(r"[\x00-\x1f:*?\"<>|]+", "_", last).lstrip(".") or "photo"
 
 
-def _free(path: str, taken: set[str]) -> str:
-    """The path, numbered when there is such a file already."""
+def _unique(path: str, taken: set[str]) -> str:
+    """The path, with a number when it is taken already."""
     stem, dot, ending = path.rpartition(".")
-    number, free = 2, path
-    while free.casefold() in taken:
-        free = f"{stem}-{number}{dot}{ending}"
+    number, unique = 2, path
+    while unique.casefold() in taken:
+        unique = f"{stem}-{number}{dot}{ending}"
         number += 1
-    taken.add(free.casefold())
-    return free
+    taken.add(unique.casefold())
+    return unique

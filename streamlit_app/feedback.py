@@ -1,14 +1,12 @@
-"""Photos that are worth labelling: a queue on disk, and what was labelled.
+"""The review queue on disk: photos to be labelled, and those that were.
 
     artifacts/feedback/
-        .queue/<digest>.jpg, .json    waiting, with what was answered and why
-        <label>/<digest>.jpg          labelled: a folder that training takes as it is
+        .queue/<digest>.jpg, .json    waiting, with the prediction and the reason
+        <label>/<digest>.jpg          labelled: a photo folder to train with
         .labelled/<digest>.json       where a labelled photo came from
 
 A file is the visitor's own, byte by byte (its EXIF too), named after its content, so
-the same photo is kept once. Only this module's own files are ever moved or removed.
-
-It does not know: Streamlit, who agreed to what.
+the same photo is kept once. Only files of this module are ever moved or removed.
 """
 
 from __future__ import annotations
@@ -32,7 +30,9 @@ from edge.preprocess import open_photo
 
 MOST_WAITING = 2000
 MOST_BYTES = 2 << 30
-UNSURE, UNKNOWN, WRONG, DEVICE = "unsure", "unknown", "marked wrong", "from a device"
+# Why a photo is in the queue
+UNCERTAIN, UNKNOWN, WRONG = "uncertain", "unknown", "marked wrong"
+DEVICE = "from a device"
 _ENDINGS = {
     "JPEG": ".jpg",
     "MPO": ".jpg",
@@ -45,7 +45,7 @@ _ENDINGS = {
     "AVIF": ".avif",
     "PPM": ".ppm",
 }
-_NAME = re.compile(r"[0-9a-f]{24}")
+_DIGEST = re.compile(r"[0-9a-f]{24}")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Waiting:
 
 
 class Feedback:
-    """The folder of one place; several visitors may use it at once."""
+    """A folder of photos to review; several visitors may use it at once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -72,16 +72,16 @@ class Feedback:
         self._labelled = folder / ".labelled"
 
     def waiting(self) -> list[Waiting]:
-        """The queue, the oldest first; damaged records are left out."""
-        found = []
+        """The queue, oldest first; damaged records are left out."""
+        queue = []
         for path in self._records(self._queue):
             with suppress(OSError, ValueError, TypeError, KeyError):
                 record = json.loads(path.read_text("utf-8"))
                 ranking = tuple((str(a), float(b)) for a, b in record["ranking"])
                 waiting = Waiting(**{**record, "ranking": ranking})
                 if self.path(waiting).is_file():
-                    found.append(waiting)
-        return sorted(found, key=lambda one: (one.added, one.digest))
+                    queue.append(waiting)
+        return sorted(queue, key=lambda photo: (photo.added, photo.digest))
 
     def path(self, waiting: Waiting) -> Path:
         return self._queue / (waiting.digest + waiting.ending)
@@ -101,16 +101,15 @@ class Feedback:
         folder cannot be written.
         """
         digest = hashlib.sha256(content).hexdigest()[:24]
-        if self._known(digest, why):
+        if self._is_kept(digest, why):
             return None
-        open_photo(content, least=(128, 128))  # only what training can read
-        there = self._records(self._queue)
-        if len(there) >= MOST_WAITING:
+        open_photo(content, least=(128, 128))  # keep only what training can read
+        if len(self._records(self._queue)) >= MOST_WAITING:
             raise EdgegraftError(
-                f"{self.folder}: expected at most {MOST_WAITING:,} photos to wait; "
-                "label some first"
+                f"{self.folder}: the queue is full ({MOST_WAITING:,} photos); label "
+                "some first"
             )
-        label, chance = prediction.ranking[0]
+        label, probability = prediction.ranking[0]
         record = Waiting(
             digest,
             _ending(content),
@@ -118,7 +117,7 @@ class Feedback:
             why,
             model,
             suggested or label,
-            chance,
+            probability,
             prediction.ranking[:5],
             time.time(),
         )
@@ -126,8 +125,8 @@ class Feedback:
             self._queue.mkdir(parents=True, exist_ok=True)
             if _size(self._queue) + len(content) > MOST_BYTES:
                 raise EdgegraftError(
-                    f"{self.folder}: expected at most {MOST_BYTES >> 30} GB of photos "
-                    "to wait; label some first"
+                    f"{self.folder}: the queue is full ({MOST_BYTES >> 30} GB); label "
+                    "some first"
                 )
             write_atomic(self.path(record), content)
             text = json.dumps(asdict(record), ensure_ascii=False)
@@ -137,8 +136,8 @@ class Feedback:
         return digest
 
     def label(self, waiting: Waiting, label: str) -> Path:
-        """Move a photo to its label's folder; its new place."""
-        folder = self.folder / _folder_of(label)
+        """Move a photo to its label's folder; returns its new path."""
+        folder = self.folder / _folder_name(label)
         target = folder / (waiting.digest + waiting.ending)
         try:
             if not self.path(waiting).is_file():
@@ -150,7 +149,7 @@ class Feedback:
             os.replace(record, self._labelled / record.name)
         except FileNotFoundError:
             raise EdgegraftError(
-                f"{waiting.name}: somebody else labelled it just now"
+                f"{waiting.name}: already labelled or removed by another visitor"
             ) from None
         except OSError as error:
             raise EdgegraftError(f"{folder}: {error.strerror or error}") from None
@@ -158,29 +157,29 @@ class Feedback:
 
     def undo(self, waiting: Waiting, label: str) -> None:
         """Back into the queue, as it was."""
-        here = self.folder / _folder_of(label) / (waiting.digest + waiting.ending)
+        labelled = self.folder / _folder_name(label) / (waiting.digest + waiting.ending)
         record = f"{waiting.digest}.json"
         try:
             os.replace(self._labelled / record, self._queue / record)
-            os.replace(here, self.path(waiting))
+            os.replace(labelled, self.path(waiting))
         except OSError as error:
-            raise EdgegraftError(f"{here}: {error.strerror or error}") from None
+            raise EdgegraftError(f"{labelled}: {error.strerror or error}") from None
 
     def discard(self, waiting: Waiting) -> None:
-        """Remove the copy that was kept in the queue."""
+        """Delete the copy in the queue."""
         with suppress(FileNotFoundError):
             self.path(waiting).unlink()
         with suppress(FileNotFoundError):
             (self._queue / f"{waiting.digest}.json").unlink()
 
     def labelled(self) -> dict[str, int]:
-        """Label to number of photos that were labelled."""
+        """Label to the number of its labelled photos."""
         counts: dict[str, int] = {}
         if self.folder.is_dir():
             for folder in sorted(self.folder.iterdir()):
                 if folder.is_dir() and not folder.name.startswith("."):
                     names = [path.stem for path in folder.iterdir()]
-                    count = sum(_NAME.fullmatch(n) is not None for n in names)
+                    count = sum(_DIGEST.fullmatch(n) is not None for n in names)
                     if count:
                         counts[folder.name] = count
         return counts
@@ -188,22 +187,22 @@ class Feedback:
     def _records(self, folder: Path) -> list[Path]:
         return sorted(folder.glob("*.json")) if folder.is_dir() else []
 
-    def _known(self, digest: str, why: str) -> bool:
-        """Here already? What is marked wrong replaces a guess that waits."""
+    def _is_kept(self, digest: str, why: str) -> bool:
+        """Here already? A photo marked wrong replaces its record in the queue."""
         name = f"{digest}.json"
         if (self._labelled / name).exists():
             return True
         return why != WRONG and (self._queue / name).exists()
 
 
-def reason(prediction: Prediction, below: float) -> str | None:
+def reason(prediction: Prediction, threshold: float) -> str | None:
     """Why an answer makes its photo worth labelling; None when it does not."""
     if not prediction.known:
         return UNKNOWN
-    return UNSURE if prediction.probability < below else None
+    return UNCERTAIN if prediction.probability < threshold else None
 
 
-def _folder_of(label: str) -> str:
+def _folder_name(label: str) -> str:
     if not label.strip() or label.startswith(".") or re.search(r"[/\\:\0]", label):
         raise EdgegraftError(
             f"expected a label that can name a folder, got {label!r:.60}"

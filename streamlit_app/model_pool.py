@@ -1,11 +1,8 @@
-"""Classifiers that many visitors share: a bounded number for each model file.
+"""Open models, shared by all visitors: a bounded number of classifiers for each file.
 
 An interpreter serves one thread at a time and Streamlit serves each visitor in a
-thread of its own. So a thread borrows a classifier, and waits when all are lent.
-Files with the same content share a pool, whatever they are called; a file that
-changes gets a new one.
-
-It does not know: Streamlit, photos.
+thread of its own, so a thread borrows a classifier and waits while all are lent.
+Files with the same content share their classifiers; a file that changes gets new ones.
 """
 
 from __future__ import annotations
@@ -15,6 +12,7 @@ import queue
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,35 +21,38 @@ from edge.classifier import Classifier
 from edge.quiet import without_chatter
 from edge.runtime import default_threads, read_model
 
-MOST_MODELS = 8  # open at once; the one not asked for longest is closed
+MOST_MODELS = 8  # open at once; the least recently used is closed
+Stamp = tuple[int, int]  # modification time in ns and size in bytes
 
 
-class Pool:
+class ClassifierPool:
     """At most `size` classifiers of one model's bytes, each with one thread.
 
-    ModelError when it cannot be opened. `facts` is a classifier to read labels,
-    recipe and card from, never to run. `labels` is a file of names, for a model that
-    holds none; `named` says that it holds some.
+    `facts` is a classifier to read labels, recipe and card from, never to run.
+    `labels` is a label file for a model that contains none; `labelled` says whether
+    the model contains labels. ModelError when the model cannot be opened.
     """
 
     def __init__(
         self, content: bytes, size: int | None = None, labels: Path | None = None
     ) -> None:
         self._content = content
-        self.named = read_card(content) is not None or read_labels(content) is not None
-        self._labels = None if self.named else labels
+        self.labelled = (
+            read_card(content) is not None or read_labels(content) is not None
+        )
+        self._labels = None if self.labelled else labels
         self.size = size or default_threads()
         self.digest = hashlib.sha256(content).hexdigest()
         self.bytes = len(content)
         self._free: queue.LifoQueue[Classifier] = queue.LifoQueue()
-        self._opening = threading.Lock()
+        self._counting = threading.Lock()
         self.opened = 1
         self.facts = self._open()
         self._free.put(self.facts)
 
     @contextmanager
     def borrow(self) -> Iterator[Classifier]:
-        """A classifier that nobody else has, until the end of the block."""
+        """A classifier for this thread alone, until the end of the block."""
         classifier = self._take()
         try:
             yield classifier
@@ -63,7 +64,7 @@ class Pool:
             return self._free.get_nowait()
         except queue.Empty:
             pass
-        with self._opening:
+        with self._counting:
             more = self.opened < self.size
             self.opened += more
         if not more:
@@ -71,7 +72,7 @@ class Pool:
         try:
             return self._open()
         except BaseException:
-            with self._opening:
+            with self._counting:
                 self.opened -= 1
             raise
 
@@ -80,33 +81,61 @@ class Pool:
             return Classifier(self._content, labels=self._labels, threads=1)
 
 
-class Shelf:
-    """The pools in use, by content; the least recently asked for is given up."""
+class ModelPool:
+    """The open models by path and stamp; the least recently used is closed.
+
+    No lock is held while a file is read or opened: visitors who ask for the same file
+    wait for the first of them, others are not delayed.
+    """
 
     def __init__(self, labels: Path | None = None, most: int = MOST_MODELS) -> None:
         self._labels, self._most = labels, most
         self._lock = threading.Lock()
-        self._pools: OrderedDict[str, Pool] = OrderedDict()
-        self._digests: OrderedDict[tuple[Path, tuple[int, int]], str] = OrderedDict()
+        self._files: OrderedDict[tuple[Path, Stamp], Future[ClassifierPool]] = (
+            OrderedDict()
+        )
 
-    def pool(self, path: Path, stamp: tuple[int, int]) -> Pool:
-        """The pool of a file as it was at `stamp`; opened when it is new."""
+    def open(self, path: Path, stamp: Stamp) -> ClassifierPool:
+        """The classifiers of a file as it was at `stamp`; ModelError if it cannot be
+        opened."""
+        key = (path, stamp)
         with self._lock:
-            digest = self._digests.get((path, stamp))
-            if digest is not None and digest in self._pools:
-                self._pools.move_to_end(digest)
-                return self._pools[digest]
-            content = read_model(path)
-            digest = hashlib.sha256(content).hexdigest()
-            found = self._pools.get(digest) or Pool(content, labels=self._labels)
-            self._pools[digest] = found
-            self._pools.move_to_end(digest)
-            self._digests[(path, stamp)] = digest
-            while len(self._pools) > self._most:
-                self._pools.popitem(last=False)
-            while len(self._digests) > 8 * self._most:
-                self._digests.popitem(last=False)
-            return found
+            result = self._files.get(key)
+            first = result is None
+            if result is None:
+                result = self._files[key] = Future()
+            self._files.move_to_end(key)
+        if first:
+            try:
+                result.set_result(self._load(path))
+            except BaseException as error:
+                with self._lock:
+                    self._files.pop(key, None)
+                result.set_exception(error)
+            with self._lock:
+                while len(self._opened()) > self._most:
+                    self._close_oldest()
+        return result.result()
+
+    def _load(self, path: Path) -> ClassifierPool:
+        content = read_model(path)
+        digest = hashlib.sha256(content).hexdigest()
+        with self._lock:
+            same = self._opened().get(digest)
+        return same or ClassifierPool(content, labels=self._labels)
+
+    def _opened(self) -> dict[str, ClassifierPool]:
+        """By digest; call with the lock held."""
+        done = [f for f in self._files.values() if f.done() and not f.exception()]
+        return {pool.digest: pool for pool in (future.result() for future in done)}
+
+    def _close_oldest(self) -> None:
+        """Forget the least recently used of the opened files; with the lock held."""
+        for key, future in self._files.items():
+            if future.done():
+                del self._files[key]
+                return
 
     def __len__(self) -> int:
-        return len(self._pools)
+        with self._lock:
+            return len(self._opened())

@@ -1,7 +1,4 @@
-"""The model files the page can choose from: those given, and those of the runs.
-
-It does not know: Streamlit, or what is in a file.
-"""
+"""The model files to choose from: those given on the command line, then the runs'."""
 
 from __future__ import annotations
 
@@ -10,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 EXPORTS = "*/exports/*.tflite"
-LEFT_OUT = ".rejected.tflite"  # lost more accuracy than its run allowed
+REJECTED = ".rejected.tflite"  # lost more accuracy than its run allowed
 
 
 @dataclass(frozen=True)
-class ModelFile:
-    """A file to choose: `stamp` changes when the file does.
+class ListedModel:
+    """One file of the list; `stamp` (mtime in ns, bytes) changes when the file does.
 
-    `run` is the run's name, or for a file that was given its path; `variant` is the
-    file's name without its ending.
+    `run` is the run's name, or the path of a file given on the command line;
+    `variant` is the file's name without its ending.
     """
 
     path: Path
@@ -34,26 +31,25 @@ class ModelFile:
 
     @property
     def folder(self) -> Path | None:
-        """The run's folder; None for a file that was given."""
+        """The run's folder; None for a file given on the command line."""
         return None if self.given else self.path.parent.parent
 
 
-def find_models(artifacts: Path, given: Iterable[Path] = ()) -> list[ModelFile]:
-    """The files that were given, then those of the runs, the newest run first.
+def find_models(artifacts: Path, given: Iterable[Path] = ()) -> list[ListedModel]:
+    """The given files, then those of the runs, newest run first, int8 first in a run.
 
-    Within a run int8 comes first: it is the one to deploy. A file that vanishes
-    while looking is left out, one that was given is not: opening it says what is
-    wrong.
+    A run's file that disappears meanwhile is left out. A given file is always listed:
+    opening it says what is wrong.
     """
-    found = [
-        ModelFile(path, str(path), path.stem, _stamp(path), given=True)
+    models = [
+        ListedModel(path, str(path), path.stem, _stamp(path), given=True)
         for path in given
     ]
-    seen = {entry.path.resolve() for entry in found}
+    listed = {entry.path.resolve() for entry in models}
     exports = [
         path
         for path in artifacts.glob(EXPORTS)
-        if not path.name.endswith(LEFT_OUT) and path.resolve() not in seen
+        if not path.name.endswith(REJECTED) and path.resolve() not in listed
     ]
     stamps = {path: _stamp(path) for path in exports}
     newest: dict[Path, int] = {}
@@ -68,17 +64,17 @@ def find_models(artifacts: Path, given: Iterable[Path] = ()) -> list[ModelFile]:
             path.stem,
         )
     )
-    return found + [
-        ModelFile(path, path.parent.parent.name, path.stem, stamps[path])
+    return models + [
+        ListedModel(path, path.parent.parent.name, path.stem, stamps[path])
         for path in exports
         if stamps[path] != (0, 0)
     ]
 
 
-def chosen(
-    models: Sequence[ModelFile], run: str | None, variant: str | None
-) -> ModelFile:
-    """The file a link asks for; else the first of that run; else the first."""
+def choose(
+    models: Sequence[ListedModel], run: str | None, variant: str | None
+) -> ListedModel:
+    """The file a link names; else the first of that run; else the first of all."""
     of_run = [entry for entry in models if entry.run == run]
     exact = [entry for entry in of_run if entry.variant == variant]
     return (exact or of_run or list(models))[0]

@@ -1,17 +1,16 @@
-"""What a run's folder tells, read carefully: a run may be half written or older.
-
-It does not know: how a run is made (finetune, quantize), or how it is shown.
-"""
+"""A run's folder, read with care: it may be half written, damaged or older."""
 
 from __future__ import annotations
 
 import csv
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge.run_folder import going_on
 from edge.text import plural
 
 Record = dict[str, Any]
@@ -41,27 +40,26 @@ class Run:
 
     @property
     def files(self) -> list[Record]:
-        """The measured files, with the first of their timings: this host's, one
-        thread."""
+        """The measured files, each with its first timing: this host, one thread."""
         return self.timed(None)
 
     @property
     def settings(self) -> list[str]:
-        """Where and how the files were timed: "a Pi, litert 2.3.0, 1 thread"."""
-        told = [setting(t) for record in self._records for t in _timings(record)]
-        return list(dict.fromkeys(told))
+        """Where and how the files were timed: "Pi 4, litert 2.3.0, 1 thread"."""
+        lines = [setting(t) for record in self._records for t in _timings(record)]
+        return list(dict.fromkeys(lines))
 
     def timed(self, where: str | None) -> list[Record]:
-        """The files that have what a plot takes, with their timing in that setting."""
-        found = []
+        """The files with all figures of a plot, with their timing in that setting."""
+        files = []
         for record in self._records:
             for timing in _timings(record):
                 if where is None or setting(timing) == where:
-                    found.append({**record, **timing})
+                    files.append({**record, **timing})
                     break
         return [
             record
-            for record in found
+            for record in files
             if all(
                 isinstance(record.get(key), (int, float))
                 for key in ("accuracy", "p50_ms", "size_bytes")
@@ -70,12 +68,12 @@ class Run:
 
     @property
     def _records(self) -> list[Record]:
-        found = self.comparison.get("files")
+        files = self.comparison.get("files")
         host = self.comparison.get("host")
         board = host.get("board") if isinstance(host, dict) else None
         return [
             {"host": board, **record}
-            for record in (found if isinstance(found, list) else [])
+            for record in (files if isinstance(files, list) else [])
             if isinstance(record, dict)
         ]
 
@@ -90,11 +88,11 @@ def setting(timing: Record) -> str:
 
 def _timings(record: Record) -> list[Record]:
     """The timings of a file; a comparison of an older edgegraft has one, unnested."""
-    found = record.get("timings")
-    if not isinstance(found, list):
+    timings = record.get("timings")
+    if not isinstance(timings, list):
         keys = ("p50_ms", "peak_memory_mb", "runtime", "threads", "host")
         return [{key: record[key] for key in keys if key in record}]
-    return [timing for timing in found if isinstance(timing, dict)]
+    return [timing for timing in timings if isinstance(timing, dict)]
 
 
 def read_run(folder: Path) -> Run:
@@ -104,56 +102,53 @@ def read_run(folder: Path) -> Run:
     metrics = _json(folder / "metrics.json", problems)
     comparison = _json(folder / "comparison.json", problems)
     if not config and not problems:
-        problems.append("This folder has no run.json: it is no run of edgegraft.")
+        problems.append("no run.json: not a run of edgegraft")
     elif config.get("status") not in (None, "trained"):
-        problems.append(
-            "Its training did not end. Go on with: "
-            f"edgegraft finetune --run {folder.name} --resume"
-        )
+        problems.append(f"training did not finish; resume: {going_on(str(folder))}")
     elif config and not comparison and not problems:
         problems.append(
-            f"Its files were not measured yet. Run: edgegraft compare {folder}"
+            f"not measured yet; run: edgegraft compare {shlex.quote(str(folder))}"
         )
     history, counts = _history(folder / "history.csv"), _counts(folder / "split.csv")
     return Run(folder, config, metrics, comparison, history, counts, tuple(problems))
 
 
 def find_runs(artifacts: Path) -> list[Run]:
-    """All runs, the newest first."""
+    """All runs, newest first."""
     folders = [path.parent for path in artifacts.glob("*/run.json")]
-    folders.sort(key=lambda folder: (-_changed(folder / "run.json"), folder.name))
+    folders.sort(key=lambda folder: (-_modified(folder / "run.json"), folder.name))
     return [read_run(folder) for folder in folders]
 
 
-def front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Which (latency, accuracy) no other beats in both, by rising latency."""
-    best, found = -1.0, []
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Indices of the (latency, accuracy) that no other beats in both, by latency."""
+    best, front = -1.0, []
     order = sorted(range(len(points)), key=lambda k: (points[k][0], -points[k][1]))
     for place in order:
         if points[place][1] > best:
             best = points[place][1]
-            found.append(place)
-    return found
+            front.append(place)
+    return front
 
 
 def disagreements(run: Run, record: Record) -> list[tuple[str, str, str, Path | None]]:
     """Test photos that float32 got right and this file wrong: (name, truth, answer,
-    path), the path only where the photo still lies where the run found it."""
-    labels, told = run.labels, []
+    path); the path is None where the photo is not where the run read it."""
+    labels, photos = run.labels, []
     listed = record.get("float_right_this_wrong")
     root = Path(str(run.config.get("photos") or ""))
     for entry in listed if isinstance(listed, list) else []:
-        name, truth, answer = _named(entry, labels)
+        name, truth, answer = _mistake(entry, labels)
         if not name:
             continue
         path = (root / name).resolve() if run.config.get("photos") else None
         inside = path is not None and path.is_relative_to(root.resolve())
         there = path is not None and inside and path.is_file()
-        told.append((name, truth, answer, path if there else None))
-    return told
+        photos.append((name, truth, answer, path if there else None))
+    return photos
 
 
-def _named(entry: Any, labels: Sequence[str]) -> tuple[str, str, str]:
+def _mistake(entry: Any, labels: Sequence[str]) -> tuple[str, str, str]:
     """(path, truth, answer) of what comparison.json says of one photo."""
     if isinstance(entry, dict):
         return tuple(str(entry.get(k) or "") for k in ("photo", "truth", "answer"))  # type: ignore[return-value]
@@ -172,15 +167,15 @@ def _named(entry: Any, labels: Sequence[str]) -> tuple[str, str, str]:
 def _json(path: Path, problems: list[str]) -> Record:
     try:
         if path.stat().st_size > MOST_BYTES:
-            problems.append(f"{path.name} is too large to show.")
+            problems.append(f"{path.name} is too large (over {MOST_BYTES >> 20} MB)")
             return {}
-        found = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError):
-        problems.append(f"{path.name} cannot be read; it is damaged or half written.")
+        problems.append(f"{path.name} is damaged or half written")
         return {}
-    return found if isinstance(found, dict) else {}
+    return record if isinstance(record, dict) else {}
 
 
 def _history(path: Path) -> tuple[dict[str, float], ...]:
@@ -215,7 +210,7 @@ def _csv(path: Path) -> list[dict[str, str]]:
         return []
 
 
-def _changed(path: Path) -> float:
+def _modified(path: Path) -> float:
     try:
         return path.stat().st_mtime
     except OSError:

@@ -1,9 +1,4 @@
-"""What every page stands on: the arguments, the model that is chosen, the pools.
-
-`app` chooses the model in the sidebar before a page runs; a page asks here for it.
-
-It does not know: what the pages show.
-"""
+"""What every page uses: the app's configuration, the chosen model, open models."""
 
 from __future__ import annotations
 
@@ -24,26 +19,27 @@ from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe, load_pixels
 from edge.run_folder import ARTIFACTS
 from streamlit_app.feedback import Feedback
-from streamlit_app.model_pool import Pool, Shelf
-from streamlit_app.models import ModelFile, find_models
-from streamlit_app.style import plain
+from streamlit_app.model_pool import ClassifierPool, ModelPool
+from streamlit_app.models import ListedModel, find_models
+from streamlit_app.style import literal
 from streamlit_app.uploads import MOST_ZIP_BYTES
 from streamlit_app.widgets.dropzone import DRAWN
 
-Found = TypeVar("Found")
-LABELS = "give a file with one label on each line: edgegraft app MODEL --labels FILE"
-REMEMBERED = 24  # answers and heat maps a visitor's session keeps, about 0.1 MB each
+Value = TypeVar("Value")
+THRESHOLD = 60  # percent; the confidence threshold a session begins with
+TOP_K = 3  # labels shown at first
+CACHED = 24  # answers and heat maps a session keeps, about 0.1 MB each
 
 
 @dataclass(frozen=True)
-class House:
-    """Where runs lie and which files were given on the command line."""
+class AppConfig:
+    """The folder of runs, and the files given on the command line."""
 
     artifacts: Path
     given: tuple[Path, ...]
     labels: Path | None = None
 
-    def models(self) -> list[ModelFile]:
+    def models(self) -> list[ListedModel]:
         return find_models(self.artifacts, self.given)
 
     @property
@@ -51,90 +47,94 @@ class House:
         return Feedback(self.artifacts / "feedback")
 
 
-def house() -> House:
-    """From the command line of the process, which all visitors share."""
-    return _house(*sys.argv[1:])
+def config() -> AppConfig:
+    """From the command line of the server, the same for all visitors."""
+    return _config(*sys.argv[1:])
 
 
 @lru_cache(maxsize=1)
-def _house(*arguments: str) -> House:
+def _config(*arguments: str) -> AppConfig:
     parser = argparse.ArgumentParser()
     parser.add_argument("models", nargs="*", type=Path)
     parser.add_argument("--artifacts", type=Path, default=Path(ARTIFACTS))
     parser.add_argument("--labels", type=Path)
     args = parser.parse_args(arguments)
-    return House(args.artifacts, tuple(args.models), args.labels)
+    return AppConfig(args.artifacts, tuple(args.models), args.labels)
 
 
-def shelf() -> Shelf:
+def models() -> ModelPool:
     """The open models, shared by all visitors."""
-    return _shelf(house().labels)
+    return _models(config().labels)
 
 
 @st.cache_resource(show_spinner=False)
-def _shelf(labels: Path | None) -> Shelf:
-    # What Pillow loads with its first photo, so that no visitor waits for it
+def _models(labels: Path | None) -> ModelPool:
+    # Pillow loads its codecs with the first photo: do it before a visitor waits.
     for path in DRAWN.glob("*.jpg"):
         load_pixels(path, InputRecipe(8, 8))
-    return Shelf(labels)
+    return ModelPool(labels)
 
 
 def begin() -> None:
     """Note when this run of the script began; keep uploads off the disk.
 
-    Starlette puts what is larger than `spool_max_size` into a temporary file while it
-    arrives; here it stays in memory, as Streamlit keeps it afterwards anyway.
+    Starlette writes a part larger than `spool_max_size` to a temporary file while it
+    arrives; with this limit it stays in memory, where Streamlit keeps it anyway.
     """
     st.session_state["began"] = time.perf_counter()
     MultiPartParser.spool_max_size = MOST_ZIP_BYTES
 
 
-def so_far_ms() -> float:
+def elapsed_ms() -> float:
     """Milliseconds since the server began with this visitor's request."""
     began: float = st.session_state.get("began", time.perf_counter())
     return (time.perf_counter() - began) * 1e3
 
 
-def entry() -> ModelFile:
+def entry() -> ListedModel:
     """The model that is chosen in the sidebar."""
-    found: ModelFile = st.session_state["entry"]
-    return found
+    chosen: ListedModel = st.session_state["entry"]
+    return chosen
 
 
-def pool(of: ModelFile | None = None) -> Pool | None:
-    """The pool of a model (the chosen one); None after saying why there is none."""
+def pool(of: ListedModel | None = None) -> ClassifierPool | None:
+    """The classifiers of a model (default: the chosen one); None after an error was
+    shown."""
     of = of or entry()
     try:
-        return shelf().pool(of.path, of.stamp)
+        return models().open(of.path, of.stamp)
     except EdgegraftError as error:
         reason = str(error).removeprefix("model: ")
         if "no labels inside" in reason:
-            reason = "no labels inside, so its answers would be numbers; " + LABELS
+            reason = (
+                "the file contains no labels; give a file with one label per line: "
+                "edgegraft app MODEL --labels FILE"
+            )
         st.error(
-            f"**{plain(of.name)}** cannot be used: {plain(reason)}",
+            f"Cannot open **{literal(of.name)}**: {literal(reason)}",
             icon=":material/error:",
         )
         return None
 
 
 def threshold() -> float:
-    """From what probability on an answer counts as sure, 0 to 1."""
-    return float(st.session_state.get("threshold", 60)) / 100
+    """The confidence threshold, 0 to 1: below it an answer counts as uncertain."""
+    return float(st.session_state.get("threshold", THRESHOLD)) / 100
 
 
 def top_k() -> int:
-    return int(st.session_state.get("top_k", 3))
+    return int(st.session_state.get("top_k", TOP_K))
 
 
-def remembered(key: Hashable, make: Callable[[], Found]) -> Found:
-    """What `make` gave for `key` before in this session; the oldest is forgotten."""
+def cached(key: Hashable, make: Callable[[], Value]) -> Value:
+    """What `make` gave for `key` before in this session; the oldest is dropped."""
     kept: OrderedDict[Hashable, Any] = st.session_state.setdefault(
         "kept", OrderedDict()
     )
     if key not in kept:
         kept[key] = make()
     kept.move_to_end(key)
-    while len(kept) > REMEMBERED:
+    while len(kept) > CACHED:
         kept.popitem(last=False)
-    found: Found = kept[key]
-    return found
+    value: Value = kept[key]
+    return value

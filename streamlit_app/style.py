@@ -1,14 +1,14 @@
-"""How things look: the style sheet, and the small pieces of HTML of every page.
+"""How things look: the style sheet, and the pieces of HTML that pages share.
 
-Names and labels are escaped here and nowhere else. Pictures are embedded, so that an
-answer arrives whole, in one message, and nothing is asked for again.
-
-It does not know: models, Streamlit's widgets.
+Text from files and visitors is made harmless here: `text` for HTML, `literal` for
+Markdown. Pictures are embedded, so an answer arrives whole, in one message.
 """
 
 from __future__ import annotations
 
 import base64
+import string
+import unicodedata
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -18,10 +18,14 @@ from edge.classifier import Prediction
 
 ACCENT, AMBER, GREY = "#0d9488", "#d97706", "#8a9693"
 SERIES = ("#0d9488", "#d97706", "#6366f1", "#db2777", "#65a30d", "#0284c7", "#8a9693")
-PERCENT_LEAST = 0.0005  # shown as less than 0.1 %
-# Of the probabilities of an int8 or uint8 softmax, by TFLite's quantization
-# specification: what such a file calls 0 is anything below, and 255/256 its surest.
+SMALLEST = 0.0005  # a smaller share is shown as <0.1 %
+# An int8 or uint8 softmax has steps of 1/256 (TFLite's quantization specification):
+# its 0 means anything below one step, its largest value is 255/256.
 STEP = 1 / 256
+# Unicode categories that a person cannot see or that reorder a line: control and
+# format characters (bidi, zero width), surrogates, line and paragraph separators.
+_INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_MARKDOWN = str.maketrans({sign: "\\" + sign for sign in string.punctuation})
 
 _STYLE = """<style>
 .block-container {padding-top: 4.2rem; padding-bottom: 3rem; max-width: 1120px}
@@ -44,13 +48,13 @@ _STYLE = """<style>
   overflow: hidden}
 .eg-track i {display: block; height: 100%; border-radius: .3rem; background: #8a9693}
 .eg-bars li:first-child .eg-track i {background: #0d9488}
-.eg-bars.unsure li:first-child .eg-track i {background: #d97706}
+.eg-bars.uncertain li:first-child .eg-track i {background: #d97706}
 .eg-bars em {font-style: normal; text-align: right; font-variant-numeric: tabular-nums}
 .eg-frame {border: 1px solid var(--line); border-radius: .7rem; overflow: hidden;
   background: color-mix(in srgb, currentColor 4%, transparent); display: flex;
   align-items: center; justify-content: center; height: min(52vh, 430px)}
 .eg-frame img {max-width: 100%; max-height: 100%; object-fit: contain; display: block}
-.eg-frame.seen img {height: 100%; image-rendering: auto}
+.eg-frame.input img {height: 100%; image-rendering: auto}
 .eg-card img {width: 100%; height: 168px; object-fit: cover; border-radius: .5rem;
   display: block; margin-bottom: .5rem}
 .eg-card ul.eg-bars {font-size: .84rem; gap: .25rem .6rem;
@@ -77,9 +81,9 @@ _STYLE = """<style>
 
 
 def style(title: str) -> None:
-    """The style sheet, and the page's name for those who do not see it."""
+    """The style sheet, and the page's title for screen readers."""
     st.html(_STYLE)
-    html(f'<h1 class="eg-hidden">edgegraft: {escape(title)}</h1>')
+    html(f'<h1 class="eg-hidden">edgegraft: {text(title)}</h1>')
 
 
 def html(body: str, kind: str = "") -> None:
@@ -87,93 +91,105 @@ def html(body: str, kind: str = "") -> None:
     st.html(f'<div class="eg {kind}">{body}</div>')
 
 
+def visible(value: str) -> str:
+    """`value` on one line, its invisible characters written as escapes."""
+    if value.isascii() and value.isprintable():
+        return value
+    return "".join(
+        sign.encode("ascii", "backslashreplace").decode()
+        if unicodedata.category(sign) in _INVISIBLE - {"Cc"}
+        else (repr(sign)[1:-1] if unicodedata.category(sign) == "Cc" else sign)
+        for sign in value
+    )
+
+
+def text(value: str) -> str:
+    """`value` as text inside HTML, in an element or a quoted attribute."""
+    return escape(visible(value))
+
+
+def literal(value: str) -> str:
+    """`value` as text inside Markdown: no markup, link, picture or icon comes of it."""
+    return visible(value).translate(_MARKDOWN)
+
+
 def percent(share: float) -> str:
     """0.982 -> 98.2 %."""
-    return "<0.1 %" if 0 < share < PERCENT_LEAST else f"{share * 100:.1f} %"
+    return "<0.1 %" if 0 < share < SMALLEST else f"{share * 100:.1f} %"
 
 
-def chance(probability: float) -> str:
-    """As `percent`, but 0 is told as less than a step of an integer file's answers."""
-    return f"<{percent(STEP)}" if probability == 0 else percent(probability)
+def probability(value: float) -> str:
+    """Like `percent`, but 0 is shown as less than one step of an integer output."""
+    return f"<{percent(STEP)}" if value == 0 else percent(value)
 
 
 def data_url(picture: bytes) -> str:
-    """A JPEG or PNG as an address that carries it."""
+    """A JPEG or PNG as a data: address."""
     kind = "png" if picture[:4] == b"\x89PNG" else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 
 def image(picture: bytes, alt: str) -> str:
-    return f'<img src="{data_url(picture)}" alt="{escape(alt)}">'
+    return f'<img src="{data_url(picture)}" alt="{text(alt)}">'
 
 
 def frame(picture: bytes, alt: str, kind: str = "") -> None:
-    """One picture in a frame whose size never changes, so nothing jumps."""
+    """One picture in a frame of constant size, so that nothing moves."""
     html(f'<div class="eg-frame {kind}">{image(picture, alt)}</div>')
 
 
-def bars(ranking: Sequence[tuple[str, float]], unsure: bool) -> str:
-    """The best labels as bars; read aloud as label and percent."""
+def bars(ranking: Sequence[tuple[str, float]], uncertain: bool = False) -> str:
+    """The best labels as bars; a screen reader reads label and percent."""
     rows = "".join(
-        f'<li role="listitem"><span title="{escape(label)}">{escape(label)}</span>'
+        f'<li role="listitem"><span title="{text(label)}">{text(label)}</span>'
         f'<span class="eg-track" aria-hidden="true">'
         f'<i style="width:{min(max(share, 0), 1) * 100:.1f}%"></i></span>'
-        f"<em>{escape(chance(share))}</em></li>"
+        f"<em>{escape(probability(share))}</em></li>"
         for label, share in ranking
     )
-    kind = "eg-bars unsure" if unsure else "eg-bars"
+    kind = "eg-bars uncertain" if uncertain else "eg-bars"
     return f'<ul role="list" class="{kind}">{rows}</ul>'
 
 
-def headline(told: Prediction, threshold: float, level: int = 2) -> str:
-    """The answer in words, with the doubt that belongs to it."""
-    label, share = told.ranking[0]
-    if not told.known:
+def headline(prediction: Prediction, threshold: float, level: int = 2) -> str:
+    """The answer as a heading, with a badge when it is uncertain or refused."""
+    if not prediction.known:
         return (
-            f'<h{level}>unknown<span class="eg-badge amber">refused</span></h{level}>'
+            f'<h{level}>unknown<span class="eg-badge amber">rejected</span></h{level}>'
         )
     badge = ""
-    if told.probability < threshold:
-        badge = '<span class="eg-badge amber">unsure</span>'
-    return f"<h{level}>{escape(label)} <b>{percent(share)}</b>{badge}</h{level}>"
+    if prediction.probability < threshold:
+        badge = '<span class="eg-badge amber">uncertain</span>'
+    label, share = prediction.ranking[0]
+    return f"<h{level}>{text(label)} <b>{percent(share)}</b>{badge}</h{level}>"
 
 
-def doubt(told: Prediction, threshold: float, limit: float | None) -> str | None:
-    """A sentence why an answer should not be relied on; None when it may be."""
-    label, share = told.ranking[0]
-    if not told.known:
-        beyond = "" if limit is None else f", below {limit:.2g}"
+def warning(
+    prediction: Prediction, threshold: float, limit: float | None
+) -> str | None:
+    """Why the answer may be wrong, in a sentence; None when nothing speaks for it."""
+    label, share = prediction.ranking[0]
+    if not prediction.known:
+        below = "" if limit is None else f" < {limit:.2g}"
         return (
-            "This looks like none of the photos the model learned from "
-            f"(familiarity {told.familiarity:.2g}{beyond}). The nearest label would "
-            f"be {label}."
+            f"Not like the training photos (familiarity {prediction.familiarity:.2g}"
+            f"{below}). Closest label: {label}."
         )
-    if told.probability < threshold:
-        return (
-            f"{percent(share)} is below your threshold of {percent(threshold)}: "
-            f"the model leans to {label}, no more."
-        )
+    if prediction.probability < threshold:
+        return f"{percent(share)} is below the threshold of {percent(threshold)}."
     return None
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> None:
     """Names and values, side by side."""
-    body = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in rows)
+    body = "".join(f"<dt>{text(k)}</dt><dd>{text(v)}</dd>" for k, v in rows)
     html(f'<dl class="eg-facts">{body}</dl>')
 
 
-def shots(pictures: Iterable[tuple[bytes, str]]) -> None:
-    """Small pictures with a line under each."""
+def gallery(pictures: Iterable[tuple[bytes, str]]) -> None:
+    """Small pictures, each with a line of text."""
     body = "".join(
-        f"<figure>{image(picture, text)}"
-        f"<figcaption>{escape(text)}</figcaption></figure>"
-        for picture, text in pictures
+        f"<figure>{image(picture, line)}<figcaption>{text(line)}</figcaption></figure>"
+        for picture, line in pictures
     )
     html(f'<div class="eg-shots">{body}</div>')
-
-
-def plain(text: str) -> str:
-    """A label or file name as it is, whatever Markdown would make of it."""
-    return "".join(
-        "\\" + sign if sign in r"\`*_{}[]()#+!|<>~:$" else sign for sign in text
-    )

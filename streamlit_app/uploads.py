@@ -1,10 +1,8 @@
 """What visitors drop: photos, and ZIP files of photos, read in memory only.
 
-Nothing is unpacked to disk. A file is judged by its content when it is decoded;
-here only what is too large, not allowed in a ZIP, or no photo by its ending is
-turned away, file by file, and the others go on.
-
-It does not know: Streamlit, models.
+Nothing is unpacked to disk. A photo is judged by its content when it is decoded; what
+is too large, not allowed in a ZIP, or no photo by its ending is refused here, file by
+file, and the others continue.
 """
 
 from __future__ import annotations
@@ -25,12 +23,12 @@ MOST_PHOTO_BYTES = 64 * MEGABYTE  # a 100-megapixel photo has about 50
 MOST_ZIP_BYTES = 1024 * MEGABYTE
 MOST_UNPACKED = 4096 * MEGABYTE
 MOST_ENTRIES = 5000  # of a ZIP
-MOST_TOLD = 20  # refused entries of one ZIP that are named one by one
+MOST_NAMED = 20  # refused entries of one ZIP that are listed one by one
 ENDINGS = sorted(suffix.removeprefix(".") for suffix in PHOTO_SUFFIXES)
 
 
 class Dropped(Protocol):
-    """What Streamlit's uploader hands over."""
+    """What Streamlit's uploader returns."""
 
     name: str
     file_id: str
@@ -40,7 +38,7 @@ class Dropped(Protocol):
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo to be decoded: `read` gives its bytes, `key` is the same on a rerun."""
+    """An undecoded photo: `read` returns its bytes, `key` is the same on a rerun."""
 
     name: str
     key: str
@@ -49,15 +47,15 @@ class Photo:
 
 @dataclass
 class Drop:
-    """The photos of an upload, and what was turned away: (name, reason)."""
+    """The photos of an upload, and (name, reason) of each refused file."""
 
     photos: list[Photo] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
-    others: int = 0  # files in ZIPs that are no photos, such as text
+    others: int = 0  # files in ZIPs that are not photos, such as text
 
 
 def unpacked(files: Iterable[Dropped]) -> Drop:
-    """Photos as they are, ZIP files by what is in them, in order."""
+    """The photos of single files and of ZIP files, in order."""
     drop = Drop()
     for file in files:
         content = file.getvalue()
@@ -79,23 +77,26 @@ def _from_zip(file: Dropped, content: bytes, drop: Drop) -> None:
         entries = [entry for entry in archive.infolist() if not entry.is_dir()]
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
         reason = " ".join(str(error).split())
-        drop.refused.append((file.name, f"expected a whole ZIP file, got: {reason}"))
+        drop.refused.append((file.name, f"damaged ZIP file: {reason}"))
         return
     if len(entries) > MOST_ENTRIES:
         drop.refused.append(
             (
                 file.name,
                 f"expected at most {MOST_ENTRIES:,} files in a ZIP, got "
-                f"{len(entries):,}; drop it in parts, or run: edgegraft edge classify",
+                f"{len(entries):,}; split it, or run: edgegraft edge classify",
             )
         )
         return
     if sum(entry.file_size for entry in entries) > MOST_UNPACKED:
         drop.refused.append(
-            (file.name, f"unpacks to more than {MOST_UNPACKED // MEGABYTE:,} MB")
+            (
+                file.name,
+                f"expected at most {MOST_UNPACKED // MEGABYTE:,} MB unpacked, got more",
+            )
         )
         return
-    found = len(drop.photos)
+    before = len(drop.photos)
     refused: list[tuple[str, str]] = []
     for number, entry in enumerate(entries):
         name = entry.filename
@@ -108,12 +109,12 @@ def _from_zip(file: Dropped, content: bytes, drop: Drop) -> None:
             drop.photos.append(
                 Photo(name, f"{file.file_id}/{number}", _reader(archive, entry))
             )
-    drop.refused += refused[:MOST_TOLD]
-    if len(refused) > MOST_TOLD:
-        more = len(refused) - MOST_TOLD
-        drop.refused.append((file.name, f"{more:,} more files were turned away"))
-    if len(drop.photos) == found and not refused:
-        drop.refused.append((file.name, "expected photos in it, got none"))
+    drop.refused += refused[:MOST_NAMED]
+    if len(refused) > MOST_NAMED:
+        more = len(refused) - MOST_NAMED
+        drop.refused.append((file.name, f"{more:,} more files were refused"))
+    if len(drop.photos) == before and not refused:
+        drop.refused.append((file.name, "expected photos in the ZIP, got none"))
 
 
 def _refusal(entry: zipfile.ZipInfo) -> str | None:
@@ -121,15 +122,15 @@ def _refusal(entry: zipfile.ZipInfo) -> str | None:
     name = entry.filename.replace("\\", "/")
     parts = PurePosixPath(name).parts
     if name.startswith("/") or ".." in parts or ":" in (parts or ("",))[0]:
-        return "its name leads out of the ZIP"
+        return "its path leads outside the ZIP"
     if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
         return "expected a file, got a link or a device"
     if _is_zip(name):
-        return "a ZIP inside a ZIP is not opened; unpack it first"
+        return "a ZIP inside a ZIP; unpack it first"
     if _hidden(name) or not _is_photo(name):
         return None
     if entry.flag_bits & 0x1:
-        return "it is locked with a password; unpack the ZIP first"
+        return "protected by a password; unpack the ZIP first"
     if entry.file_size > MOST_PHOTO_BYTES:
         return _too_large(entry.file_size)
     return None

@@ -109,7 +109,7 @@ def take_all(camera: Camera, photos: dict[str, list[Path]]) -> None:
     camera.take(camera.visit("/model"), "model.png")
     page = camera.visit("/review")
     page.get_by_text("Keep photos for review").click()
-    page.get_by_text("Nothing waits").wait_for()
+    page.get_by_text("The queue is empty").wait_for()
     rest(page)
     drop(page, few)
     page.get_by_text("What is it?").wait_for()

@@ -1,29 +1,37 @@
-"""Batch: hundreds of photos over all cores, then a table to sort, filter and take."""
+"""Batch: hundreds of photos on all cores, then a table to sort, filter and download.
+
+Photos in label folders of a ZIP are scored: accuracy and confusion matrix.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 import streamlit as st
 
 from edge.classifier import UNKNOWN
 from edge.classify.workers import in_order
 from edge.errors import EdgegraftError, PhotoError
-from streamlit_app import answer, consent, exports, session, style
+from edge.evaluate import wilson
+from edge.text import plural
+from streamlit_app import answer, exports, session, style
 from streamlit_app.answer import MOST_LABELS, Row
-from streamlit_app.model_pool import Pool
+from streamlit_app.model_pool import ClassifierPool
+from streamlit_app.style import literal, percent
 from streamlit_app.uploads import Photo
-from streamlit_app.widgets import dropzone
+from streamlit_app.widgets import consent, dropzone
 
-EVERY = 0.2  # seconds between two steps of the progress bar
-REFUSED_SHOWN = 20
+REFRESH_S = 0.2  # between two steps of the progress bar
+FAILURES_SHOWN = 20
+ROW_HEIGHT, TABLE_HEIGHT = 52, 440  # pixels
 
 
 @dataclass
 class Job:
-    """What was answered so far of one set of photos; a rerun goes on with it."""
+    """What was answered so far of one set of photos; a rerun continues it."""
 
     rows: dict[str, Row] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
@@ -37,38 +45,43 @@ def page() -> None:
         return
     if not drop.photos and not drop.refused:
         style.html(
-            '<p class="eg-soft">Drop some hundred photos, or one ZIP of them. They '
-            "are answered on all cores; the table can be sorted, filtered and taken "
-            "away as CSV, JSON, or a ZIP with a folder for each label.</p>"
+            '<p class="eg-soft">Drop photos, or one ZIP of them. All cores classify '
+            "them; sort, filter and download the table as CSV, JSON, or a ZIP with a "
+            "folder per label. A ZIP with a folder per label also gets its accuracy "
+            "and confusion matrix.</p>"
         )
         consent.notice()
         return
+    results = st.empty()
     job = _job(pool, drop.photos)
-    _go_on(pool, drop.photos, job)
-    if job.rows:
-        results(pool, drop.photos, job)
+    # An empty container in their place removes the results of the photos before.
+    with results.container():
+        classify(pool, drop.photos, job)
+    with results.container():
+        if job.rows:
+            show(pool, drop.photos, job)
     names = {photo.key: photo.name for photo in drop.photos}
     failed = [(names[key], reason) for key, reason in job.failures.items()]
-    for name, reason in failed[:REFUSED_SHOWN]:
+    for name, reason in failed[:FAILURES_SHOWN]:
         dropzone.unreadable(name, reason)
-    if len(failed) > REFUSED_SHOWN:
-        st.caption(f"{len(failed) - REFUSED_SHOWN:,} more; the JSON names them all.")
+    if len(failed) > FAILURES_SHOWN:
+        st.caption(f"{len(failed) - FAILURES_SHOWN:,} more; the JSON lists them all.")
     dropzone.refusals(drop)
     consent.notice()
 
 
-def _job(pool: Pool, photos: list[Photo]) -> Job:
-    """The one of these photos and this model; an older one is forgotten."""
-    sign = (pool.digest, tuple(photo.key for photo in photos))
-    if st.session_state.get("job of") != sign:
-        st.session_state["job of"] = sign
+def _job(pool: ClassifierPool, photos: list[Photo]) -> Job:
+    """The job of these photos and this model; the one before is dropped."""
+    key = (pool.digest, tuple(photo.key for photo in photos))
+    if st.session_state.get("job of") != key:
+        st.session_state["job of"] = key
         st.session_state["job"] = Job()
     job: Job = st.session_state["job"]
     return job
 
 
-def _go_on(pool: Pool, photos: list[Photo], job: Job) -> None:
-    """Answer what is left, in order, with a bar that tells the time left."""
+def classify(pool: ClassifierPool, photos: list[Photo], job: Job) -> None:
+    """Classify what is left, in order, with a bar that shows the time left."""
     left = [p for p in photos if p.key not in job.rows and p.key not in job.failures]
     if not left:
         return
@@ -82,85 +95,134 @@ def _go_on(pool: Pool, photos: list[Photo], job: Job) -> None:
         except (OSError, EdgegraftError) as error:
             return photo, str(error)
 
-    bar = st.progress(0.0, text=f"{len(left):,} photos")
-    start = told = time.monotonic()
+    bar = st.progress(0.0, text=plural(len(left), "photo"))
+    start = refreshed = time.monotonic()
     before = job.seconds
-    for number, (photo, found) in enumerate(
+    for number, (photo, result) in enumerate(
         in_order(left, work, range(pool.size)), start=1
     ):
-        if isinstance(found, str):
-            job.failures[photo.key] = found
+        if isinstance(result, str):
+            job.failures[photo.key] = result
         else:
-            job.rows[photo.key] = found
-            consent.offer(pool, photo, found.prediction)
+            job.rows[photo.key] = result
+            consent.offer(photo, result.prediction)
         now = time.monotonic()
         job.seconds = before + now - start
-        if now - told >= EVERY:
-            told = now
+        if now - refreshed >= REFRESH_S:
+            refreshed = now
             speed = number / (now - start)
-            rest = (len(left) - number) / speed
+            seconds = int((len(left) - number) / speed)
             bar.progress(
                 number / len(left),
-                text=f"{number:,} of {len(left):,}, {speed:.0f} a second, "
-                f"{int(rest) // 60}:{int(rest) % 60:02d} left",
+                text=f"{number:,} of {len(left):,}, {speed:.0f} per second, "
+                f"{seconds // 60}:{seconds % 60:02d} left",
             )
     bar.empty()
 
 
-def results(pool: Pool, photos: list[Photo], job: Job) -> None:
-    """Counts, filter, table, downloads."""
-    done = [(photo, job.rows[photo.key]) for photo in photos if photo.key in job.rows]
-    sure_from = session.threshold()
-    counts = Counter(row.prediction.label for _, row in done)
-    unsure = sum(_unsure(row, sure_from) for _, row in done)
+def show(pool: ClassifierPool, photos: list[Photo], job: Job) -> None:
+    """Counts, scores, filter, table, downloads."""
+    results = [
+        (photo, job.rows[photo.key]) for photo in photos if photo.key in job.rows
+    ]
+    total = len(results)
+    counts = Counter(row.prediction.label for _, row in results)
+    shares = [(label, n / total) for label, n in counts.most_common(MOST_LABELS)]
     style.html(
-        f"<h2>{len(done):,} photos <b>in {job.seconds:.1f} s, "
-        f"{len(done) / max(job.seconds, 1e-3):.0f} a second</b></h2>"
-        + style.bars(
-            [(label, n / len(done)) for label, n in counts.most_common(MOST_LABELS)],
-            False,
-        )
+        f"<h2>{plural(total, 'photo')} <b>in {job.seconds:.1f} s, "
+        f"{total / max(job.seconds, 1e-3):.0f} per second</b></h2>" + style.bars(shares)
     )
-    names = {f"{label} {count:,}": label for label, count in counts.most_common()}
-    doubtful = f"unsure {unsure:,}"
+    score(pool, results)
+    shown = choose(results, counts)
+    table(shown, any(true_label(photo, pool) for photo, _ in results), pool)
+    downloads(pool, results, photos, job)
+
+
+def true_label(photo: Photo, pool: ClassifierPool) -> str | None:
+    """The label whose folder the photo is in; None where its folder is no label."""
+    folder = PurePosixPath(photo.name.replace("\\", "/")).parent.name
+    return folder if folder in pool.facts.labels else None
+
+
+def score(pool: ClassifierPool, results: list[tuple[Photo, Row]]) -> None:
+    """Accuracy and confusion matrix of the photos in label folders, of the best label
+    whether rejected or not, as `edgegraft edge evaluate` counts."""
+    truths = [(true_label(photo, pool), row.prediction) for photo, row in results]
+    pairs = [(truth, answer.ranking[0][0]) for truth, answer in truths if truth]
+    if not pairs:
+        return
+    right = sum(truth == label for truth, label in pairs)
+    low, high = wilson(right, len(pairs))
+    st.markdown(
+        f"**Accuracy {percent(right / len(pairs))}** (95 % interval {percent(low)} to "
+        f"{percent(high)}): {right:,} of {plural(len(pairs), 'photo')} in label folders"
+    )
+    rejected = sum(truth is not None and not answer.known for truth, answer in truths)
+    if rejected:
+        st.caption(f"{plural(rejected, 'photo')} of these rejected as unknown.")
+    if len(pairs) < len(results):
+        others = plural(len(results) - len(pairs), "photo")
+        st.caption(f"Not scored: {others} in no folder named after a label.")
+    from streamlit_app import charts  # loads Altair: only where a matrix is drawn
+
+    cells = Counter(pairs)
+    labels = [
+        label for label in pool.facts.labels if any(label in pair for pair in cells)
+    ]
+    if len(labels) <= charts.MOST_CONFUSED:
+        table = [[cells[truth, label] for label in labels] for truth in labels]
+        charts.confusion(labels, table)
+
+
+def choose(
+    results: list[tuple[Photo, Row]], counts: Counter[str]
+) -> list[tuple[Photo, Row]]:
+    """The rows that the visitor filtered for."""
+    threshold = session.threshold()
+    uncertain = sum(is_uncertain(row, threshold) for _, row in results)
+    options = {f"{literal(label)} {n:,}": label for label, n in counts.most_common()}
+    unsure = f"uncertain {uncertain:,}"
     chosen = st.pills(
         "Show only",
-        [*names, *([doubtful] if unsure else [])],
+        [*options, *([unsure] if uncertain else [])],
         selection_mode="multi",
         key="only",
     )
-    shown = [
+    labels = {options.get(choice) for choice in chosen or ()}
+    return [
         (photo, row)
-        for photo, row in done
+        for photo, row in results
         if not chosen
-        or row.prediction.label in {names.get(choice) for choice in chosen}
-        or (doubtful in chosen and _unsure(row, sure_from))
+        or row.prediction.label in labels
+        or (unsure in chosen and is_uncertain(row, threshold))
     ]
-    table(shown)
-    downloads(pool, done, photos, job)
 
 
-def table(shown: list[tuple[Photo, Row]]) -> None:
-    """Sortable by a click on a column; the loupe in its corner searches."""
-    rows = [
-        {
-            "": style.data_url(row.thumbnail),
-            "photo": photo.name,
-            "label": row.prediction.label,
-            "probability": 100 * row.prediction.probability,
-            "next": " ".join(
-                f"{label} {style.chance(chance)}"
-                for label, chance in row.prediction.ranking[1:2]
-            ),
-            "ms": row.inference_ms,
-        }
-        for photo, row in shown
-    ]
+def table(shown: list[tuple[Photo, Row]], scored: bool, pool: ClassifierPool) -> None:
+    """Sortable by a click on a column; its toolbar searches."""
+    rows = []
+    for photo, row in shown:
+        prediction = row.prediction
+        truth = {"true label": true_label(photo, pool)} if scored else {}
+        rows.append(
+            {
+                "": style.data_url(row.thumbnail),
+                "photo": style.visible(photo.name),
+                "label": prediction.label,
+                **truth,
+                "probability": 100 * prediction.probability,
+                "second": " ".join(
+                    f"{label} {style.probability(value)}"
+                    for label, value in prediction.ranking[1:2]
+                ),
+                "ms": row.inference_ms,
+            }
+        )
     st.dataframe(
         rows,
         hide_index=True,
-        height=440,
-        row_height=52,
+        height=min(TABLE_HEIGHT, ROW_HEIGHT * len(rows) + 38),
+        row_height=ROW_HEIGHT,
         column_config={
             "": st.column_config.ImageColumn(width=64),
             "photo": st.column_config.TextColumn(width="medium"),
@@ -173,9 +235,12 @@ def table(shown: list[tuple[Photo, Row]]) -> None:
 
 
 def downloads(
-    pool: Pool, done: list[tuple[Photo, Row]], photos: list[Photo], job: Job
+    pool: ClassifierPool,
+    results: list[tuple[Photo, Row]],
+    photos: list[Photo],
+    job: Job,
 ) -> None:
-    """Each is made when it is asked for."""
+    """Each file is made when it is downloaded."""
     top_k = min(MOST_LABELS, len(pool.facts.labels))
     names = {photo.key: photo.name for photo in photos}
     failures = [(names[key], reason) for key, reason in job.failures.items()]
@@ -183,7 +248,7 @@ def downloads(
     with st.container(horizontal=True):
         st.download_button(
             "CSV",
-            lambda: exports.as_csv(done, top_k),
+            lambda: exports.as_csv(results, top_k),
             "answers.csv",
             "text/csv",
             icon=":material/download:",
@@ -191,7 +256,7 @@ def downloads(
         )
         st.download_button(
             "JSON",
-            lambda: exports.as_json(pool, model, done, failures, top_k),
+            lambda: exports.as_json(pool, model, results, failures, top_k),
             "answers.json",
             "application/json",
             icon=":material/download:",
@@ -199,18 +264,18 @@ def downloads(
         )
         st.download_button(
             "Sorted photos",
-            lambda: exports.as_zip(done),
+            lambda: exports.as_zip(results),
             "sorted.zip",
             "application/zip",
             icon=":material/folder_zip:",
             on_click="ignore",
-            help="The photos, unchanged, in a folder for each label",
+            help="The original photos, in a folder per label",
         )
 
 
-def _unsure(row: Row, sure_from: float) -> bool:
-    told = row.prediction
-    return told.label == UNKNOWN or told.probability < sure_from
+def is_uncertain(row: Row, threshold: float) -> bool:
+    prediction = row.prediction
+    return prediction.label == UNKNOWN or prediction.probability < threshold
 
 
 if __name__ == "__main__":

@@ -1,28 +1,29 @@
-"""Compare: models side by side on a photo, and all runs by what was measured."""
+"""Compare: models side by side on a photo, and all runs by their measured figures."""
 
 from __future__ import annotations
 
+import shlex
 import statistics
 import time
 from collections.abc import Sequence
-from html import escape
 
 import streamlit as st
 
 from edge.errors import EdgegraftError, PhotoError
 from edge.preprocess import load_pixels
-from streamlit_app import answer as ask
+from streamlit_app import answer as answers
 from streamlit_app import charts, session, style
-from streamlit_app.model_pool import Pool
-from streamlit_app.models import ModelFile
+from streamlit_app.model_pool import ClassifierPool
+from streamlit_app.models import ListedModel
 from streamlit_app.runs import Record, Run, disagreements, find_runs
+from streamlit_app.style import literal
 from streamlit_app.uploads import Photo
 from streamlit_app.widgets import dropzone
 
 MOST_MODELS = 4  # side by side
 ON_A_PAGE = 4  # photos
-TIMED = 15  # inferences the median is taken of
-SHOTS = 12  # photos of a disagreement
+TIMED_RUNS = 15  # inferences whose median is shown
+MISTAKES_SHOWN = 12
 
 
 def page() -> None:
@@ -35,52 +36,52 @@ def page() -> None:
 
 def side_by_side() -> None:
     """The chosen models' answers to the same photos, timed on this host."""
-    models = session.house().models()
+    models = session.config().models()
     names = {entry.name: entry for entry in models}
-    wanted = st.multiselect(
+    chosen = st.multiselect(
         "Models",
         list(names),
         default=_first_two(models),
         max_selections=MOST_MODELS,
         key="side by side",
+        format_func=style.visible,
     )
     drop = dropzone.photos("compare photos", camera=False)
-    pools: list[tuple[str, Pool]] = []
-    for name in wanted:
-        found = session.pool(names[name])
-        if found is not None:
-            pools.append((name, found))
-    differ = {tuple(sorted(pool.facts.labels)) for _, pool in pools}
-    if len(differ) > 1:
-        told = "; ".join(
-            f"**{style.plain(name)}** knows {style.plain(_some(pool.facts.labels))}"
+    pools: list[tuple[str, ClassifierPool]] = []
+    for name in chosen:
+        pool = session.pool(names[name])
+        if pool is not None:
+            pools.append((name, pool))
+    label_sets = {tuple(sorted(pool.facts.labels)) for _, pool in pools}
+    if len(label_sets) > 1:
+        lists = "; ".join(
+            f"**{literal(name)}**: {literal(_some(pool.facts.labels))}"
             for name, pool in pools
         )
         st.warning(
-            f"These models have different labels, so their answers cannot agree. {told}"
+            f"These models have different labels, so their answers differ. {lists}"
         )
     if pools and drop.photos:
         for photo in drop.photos[:ON_A_PAGE]:
-            row(pools, photo, same_labels=len(differ) == 1)
+            row(pools, photo, same_labels=len(label_sets) == 1)
         if len(drop.photos) > ON_A_PAGE:
-            st.caption(
-                f"The first {ON_A_PAGE} of {len(drop.photos):,} photos. For many: "
-                "edgegraft compare."
-            )
+            st.caption(f"The first {ON_A_PAGE} of {len(drop.photos):,} photos.")
     elif not pools:
         st.caption("Choose two or more models.")
     dropzone.refusals(drop)
 
 
-def row(pools: Sequence[tuple[str, Pool]], photo: Photo, *, same_labels: bool) -> None:
+def row(
+    pools: Sequence[tuple[str, ClassifierPool]], photo: Photo, *, same_labels: bool
+) -> None:
     """One photo, a column for each model."""
     try:
         content = photo.read()
-        answers = [
-            session.remembered(
+        results = [
+            session.cached(
                 ("compare", photo.key, pool.digest),
                 lambda pool=pool: (  # type: ignore[misc]
-                    ask.answer(pool, content),
+                    answers.answer(pool, content),
                     median_ms(pool, content),
                 ),
             )
@@ -92,41 +93,41 @@ def row(pools: Sequence[tuple[str, Pool]], photo: Photo, *, same_labels: bool) -
     except (OSError, EdgegraftError) as error:
         dropzone.unreadable(photo.name, str(error))
         return
-    said = {answer.prediction.label for answer, _ in answers}
+    labels = {answer.prediction.label for answer, _ in results}
     with st.container(border=True):
         columns = st.columns([2] + [3] * len(pools), gap="medium")
         with columns[0]:
             verdict = ""
             if len(pools) > 1 and same_labels:
-                verdict = "they agree" if len(said) == 1 else "they disagree"
+                verdict = "same answer" if len(labels) == 1 else "different answers"
             style.html(
-                style.image(answers[0][0].view, photo.name)
-                + f'<p class="eg-soft">{escape(photo.name)}<br>{verdict}</p>',
+                style.image(results[0][0].view, photo.name)
+                + f'<p class="eg-soft">{style.text(photo.name)}<br>{verdict}</p>',
                 "eg-card",
             )
         for column, (name, _), (answer, latency) in zip(
-            columns[1:], pools, answers, strict=True
+            columns[1:], pools, results, strict=True
         ):
-            told = answer.prediction
+            prediction, threshold = answer.prediction, session.threshold()
             with column:
                 style.html(
-                    f'<p class="eg-soft">{escape(name)}</p>'
-                    + style.headline(told, session.threshold(), 3)
+                    f'<p class="eg-soft">{style.text(name)}</p>'
+                    + style.headline(prediction, threshold, 3)
                     + style.bars(
-                        told.ranking[:3], told.probability < session.threshold()
+                        prediction.ranking[:3], prediction.probability < threshold
                     )
-                    + f'<p class="eg-soft">{latency:.2f} ms, median of {TIMED} on this '
-                    "host</p>",
+                    + f'<p class="eg-soft">{latency:.2f} ms, median of {TIMED_RUNS} '
+                    "on this host</p>",
                     "eg-card",
                 )
 
 
-def median_ms(pool: Pool, content: bytes) -> float:
+def median_ms(pool: ClassifierPool, content: bytes) -> float:
     """Milliseconds of an inference, one thread, the median of `TIMED`."""
     pixels = load_pixels(content, pool.facts.recipe)[None]
     times = []
     with pool.borrow() as classifier:
-        for _ in range(TIMED):
+        for _ in range(TIMED_RUNS):
             start = time.perf_counter()
             classifier.run(pixels)
             times.append((time.perf_counter() - start) * 1e3)
@@ -134,53 +135,51 @@ def median_ms(pool: Pool, content: bytes) -> float:
 
 
 def all_runs() -> None:
-    """The plot, the table, and the photos on which a file differs from float."""
-    runs = find_runs(session.house().artifacts)
+    """The plot, the table, and the photos that quantization got wrong."""
+    runs = find_runs(session.config().artifacts)
     for run in runs:
         for problem in run.problems:
             st.info(
-                f"**{style.plain(run.name)}**: {style.plain(problem)}",
+                f"**{literal(run.name)}**: {literal(problem)}",
                 icon=":material/pending:",
             )
     measured = [run for run in runs if run.files]
     if not measured:
-        st.caption("No run was measured yet. This measures one:")
-        st.code("edgegraft compare artifacts/RUN", language="bash")
+        st.caption("No run has been measured. To measure one:")
+        folder = runs[0].folder if runs else session.config().artifacts / "RUN"
+        st.code(f"edgegraft compare {shlex.quote(str(folder))}", language="bash")
         return
     if len({run.labels for run in measured}) > 1:
         st.warning(
-            "These runs have different labels: their accuracies were measured on "
-            "different questions and are not to be compared with one another."
+            "These runs have different labels: do not compare their accuracies with "
+            "each other."
         )
-    settings = list(dict.fromkeys(told for run in measured for told in run.settings))
+    settings = list(dict.fromkeys(line for run in measured for line in run.settings))
     where = settings[0]
     if len(settings) > 1:
         where = st.selectbox("Timed on", settings, key="timed on")
     timed = [(run, run.timed(where)) for run in measured]
     front = charts.accuracy_latency(timed)
-    told = "Bars are 95 % intervals."
+    text = "Bars are 95 % intervals."
     if not front:
-        told = "No time was measured in this setting."
+        text = "No time was measured in this setting."
     elif len(front) > 1:
-        told = (
-            "The dashed line is the front: no other file is both faster and more "
-            f"accurate. {told}"
+        text = (
+            "The dashed line is the Pareto front: no other file is both faster and "
+            f"more accurate. {text}"
         )
     elif sum(len(records) for _, records in timed) > 1:
-        told = (
-            f"**{style.plain(front[0])}** is the fastest, and no other is more "
-            f"accurate. {told}"
-        )
-    st.caption(f"{told} Timed on {style.plain(where)}.")
+        text = f"**{literal(front[0])}** is fastest, and none is more accurate. {text}"
+    st.caption(f"{text} Timed on {literal(where)}.")
     table(timed)
     for run in measured:
         ship = run.comparison.get("ship")
         if isinstance(ship, dict) and ship.get("file"):
             st.caption(
-                f"**{style.plain(run.name)}**: ship {style.plain(str(ship['file']))}, "
-                f"{style.plain(str(ship.get('why', '')))}"
+                f"**{literal(run.name)}**: recommended {literal(str(ship['file']))}, "
+                f"{literal(str(ship.get('why', '')))}"
             )
-    flips(measured)
+    quantization_mistakes(measured)
 
 
 def table(timed: Sequence[tuple[Run, list[Record]]]) -> None:
@@ -189,8 +188,8 @@ def table(timed: Sequence[tuple[Run, list[Record]]]) -> None:
         for record in records:
             rows.append(
                 {
-                    "run": run.name,
-                    "file": str(record.get("variant", "?")),
+                    "run": style.visible(run.name),
+                    "file": style.visible(str(record.get("variant", "?"))),
                     "accuracy": _points(record["accuracy"]),
                     "from": _points(record.get("accuracy_low")),
                     "to": _points(record.get("accuracy_high")),
@@ -207,13 +206,14 @@ def table(timed: Sequence[tuple[Run, list[Record]]]) -> None:
     st.dataframe(
         rows,
         hide_index=True,
+        height="content",
         column_config={
             "accuracy": share,
             "from": number("95 % from", format="%.1f %%"),
             "to": share,
             "agree": number(format="%.1f %%", help="Same answer as float32"),
             "drop": number(format="%.1f", help="Points lost against float32"),
-            "p": number(format="%.2f", help="McNemar's paired test of the drop"),
+            "p": number(format="%.2f", help="p-value of McNemar's test of the drop"),
             "MB": number(format="%.2f"),
             "ms": number(format="%.2f"),
             "MiB": number("memory, MiB", format="%.0f"),
@@ -225,7 +225,7 @@ def _points(share: float | None) -> float | None:
     return None if share is None else share * 100
 
 
-def flips(runs: Sequence[Run]) -> None:
+def quantization_mistakes(runs: Sequence[Run]) -> None:
     """Photos that float32 got right and a smaller file wrong."""
     choices = {
         f"{run.name} / {record.get('variant', '?')}": (run, record)
@@ -234,27 +234,32 @@ def flips(runs: Sequence[Run]) -> None:
         if record.get("float_right_this_wrong")
     }
     if not choices:
-        st.caption("On no test photo was float32 right and another file wrong.")
+        st.caption("No test photo was right in float32 and wrong in another file.")
         return
-    name = st.selectbox("Right in float32, wrong in", list(choices), key="flips")
+    name = st.selectbox(
+        "Right in float32, wrong in",
+        list(choices),
+        key="flips",
+        format_func=style.visible,
+    )
     run, record = choices[name]
-    told = disagreements(run, record)
+    photos = disagreements(run, record)
     pictures = []
-    for file, truth, answer, path in told[:SHOTS]:
+    for file, truth, answer, path in photos[:MISTAKES_SHOWN]:
         text = f"{truth}, answered {answer}" if truth else file
         if path is None:
-            st.caption(f"{style.plain(file)}: {style.plain(text)} (photo not here)")
+            st.caption(f"{literal(file)}: {literal(text)} (photo not here)")
             continue
         try:
-            pictures.append((ask.thumbnail(path), text))
+            pictures.append((answers.thumbnail(path), text))
         except PhotoError as error:
-            st.caption(f"{style.plain(file)}: {style.plain(error.reason)}")
-    style.shots(pictures)
-    if len(told) > SHOTS:
-        st.caption(f"{len(told) - SHOTS:,} more in comparison.json.")
+            st.caption(f"{literal(file)}: {literal(error.reason)}")
+    style.gallery(pictures)
+    if len(photos) > MISTAKES_SHOWN:
+        st.caption(f"{len(photos) - MISTAKES_SHOWN:,} more in comparison.json.")
 
 
-def _first_two(models: Sequence[ModelFile]) -> list[str]:
+def _first_two(models: Sequence[ListedModel]) -> list[str]:
     """The chosen file, and its float32 (or whatever comes next)."""
     first = session.entry()
     same = [m for m in models if m.run == first.run and m.name != first.name]

@@ -1,26 +1,33 @@
-"""Model: the card for people, and the folder to take to a device."""
+"""Model: the file's card for people, and the folder to copy to a device."""
 
 from __future__ import annotations
 
-from html import escape
+import shlex
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
+from edge.pack import MODEL, PROGRAM, REQUIREMENTS, zipped
+from edge.run_folder import USUAL, recommended
 from streamlit_app import app, charts, session, style
-from streamlit_app.model_pool import Pool
-from streamlit_app.models import ModelFile
+from streamlit_app.model_pool import ClassifierPool
+from streamlit_app.models import ListedModel
 from streamlit_app.runs import Record, Run, read_run
-from streamlit_app.views import device
+from streamlit_app.style import literal, percent
 
 PICTURES = (
-    ("mistakes.png", "Surest mistakes", "Test photos answered wrongly, surest first"),
-    ("unsure.png", "Least sure answers", "The test photos the network doubts most"),
-    ("robustness.png", "Robustness", "Accuracy on spoilt photos"),
+    ("mistakes.png", "Most confident mistakes", "Wrongly classified test photos"),
+    ("uncertain.png", "Most uncertain answers", "Test photos with low confidence"),
+    ("robustness.png", "Robustness", "Accuracy on degraded photos"),
     ("learning.png", "Learning curve", "Accuracy against training photos"),
 )
 MOST_PICTURE_BYTES = 8 << 20
+DEVICE_FOLDER = "device"  # in the ZIP, which is named after it
+DEVICE_COMMANDS = f"""python3 -m zipfile -e {DEVICE_FOLDER}.zip . && cd {DEVICE_FOLDER}
+python3 -m venv venv
+venv/bin/pip install -r {REQUIREMENTS}
+venv/bin/python {PROGRAM} classify {MODEL} photo.jpg"""
 
 
 def page() -> None:
@@ -29,55 +36,55 @@ def page() -> None:
     if pool is None:
         return
     run = read_run(entry.folder) if entry.folder else None
-    style.html(f"<h2>{escape(entry.name)}</h2>")
+    style.html(f"<h2>{style.text(entry.name)}</h2>")
     for problem in run.problems if run else ():
-        st.info(style.plain(problem), icon=":material/pending:")
+        st.info(literal(problem), icon=":material/pending:")
     numbers(pool, run, entry)
     left, right = st.columns([5, 4], gap="large")
     with left:
         about(pool, run)
     with right:
-        device.take(entry, pool)
+        device(entry, pool)
     if run is not None:
         whole_run(run, entry)
 
 
-def numbers(pool: Pool, run: Run | None, entry: ModelFile) -> None:
+def numbers(pool: ClassifierPool, run: Run | None, entry: ListedModel) -> None:
     """Accuracy, size and latency of this very file."""
     record = _measured(run, entry)
-    told = dict(app.measured(pool.facts.card))
+    card = dict(app.measured(pool.facts.card))
     accuracy = record.get("accuracy")
     with st.container(horizontal=True):
         if accuracy is not None:
-            st.metric("Accuracy, test photos", style.percent(accuracy))
-        elif told:
-            part, text = next(iter(told.items()))
-            st.metric(f"Accuracy, {part}", text.split(" (")[0])
+            st.metric("Accuracy, test photos", percent(accuracy))
+        elif card:
+            part, text = next(iter(card.items()))
+            st.metric(f"Accuracy, {part} photos", text.split(" (")[0])
         if record.get("p50_ms") is not None:
-            st.metric("Time a photo", f"{record['p50_ms']:.2f} ms")
+            st.metric("Time per photo", f"{record['p50_ms']:.2f} ms")
         st.metric("Size", f"{pool.bytes / 1e6:.2f} MB")
         if record.get("drop") is not None:
-            st.metric("Lost against float", f"{record['drop'] * 100:.1f} points")
+            st.metric("Loss against float32", f"{record['drop'] * 100:.1f} points")
     if accuracy is not None and record.get("accuracy_low") is not None:
         host = (run.comparison.get("host") or {}) if run else {}
         st.caption(
-            f"95 % interval {style.percent(record['accuracy_low'])} to "
-            f"{style.percent(record['accuracy_high'])} on "
+            f"95 % interval {percent(record['accuracy_low'])} to "
+            f"{percent(record['accuracy_high'])} on "
             f"{record.get('photos', '?')} photos; "
-            f"{style.plain(str(record.get('runtime', '')))}, "
+            f"{literal(str(record.get('runtime', '')))}, "
             f"{record.get('threads', 1)} thread, "
-            f"{style.plain(str(host.get('board', 'this host')))}."
+            f"{literal(str(host.get('board', 'this host')))}."
         )
 
 
-def about(pool: Pool, run: Run | None) -> None:
-    """Labels, photos, network, how photos become input."""
+def about(pool: ClassifierPool, run: Run | None) -> None:
+    """Labels, input, network, photos."""
     rows = app.facts(pool)
     card = pool.facts.card
     if card is not None and card.familiarity_threshold is not None:
-        rows.append(("Unknown", f"refused under {card.familiarity_threshold:.3g}"))
+        rows.append(("Unknown", f"familiarity under {card.familiarity_threshold:.3g}"))
     if card is not None and card.temperature != 1.0:
-        rows.append(("Temperature", f"{card.temperature:.3g}, folded into the file"))
+        rows.append(("Temperature", f"{card.temperature:.3g}, part of the graph"))
     if run is not None:
         settings = run.config.get("settings") or {}
         parts = (run.config.get("data") or {}).get("parts") or {}
@@ -93,13 +100,68 @@ def about(pool: Pool, run: Run | None) -> None:
     style.facts(rows)
 
 
-def whole_run(run: Run, entry: ModelFile) -> None:
-    """What was measured of the run: confusion, classes, curves, mistakes."""
+def device(entry: ListedModel, pool: ClassifierPool) -> None:
+    """The folder for a device, the commands to run it, and the single files."""
+    st.markdown("**On a device**")
+    path = entry.path
+    best = recommended(str(entry.folder)) if entry.folder else None
+    if best is not None and best != entry.variant:
+        st.caption(f"Recommended file of this run: **{literal(best)}**.")
+    if pool.labelled:
+        st.download_button(
+            f"Device folder with {literal(path.name)}",
+            lambda: zipped(path, DEVICE_FOLDER),
+            f"{DEVICE_FOLDER}.zip",
+            "application/zip",
+            icon=":material/folder_zip:",
+            type="primary",
+            on_click="ignore",
+        )
+        st.code(DEVICE_COMMANDS, language="bash", wrap_lines=True)
+        command = f"edgegraft edge pack {shlex.quote(str(entry.folder or path))}"
+        command += f" -o {DEVICE_FOLDER}"
+        if entry.folder and entry.variant != (best or USUAL[0]):
+            command += f" --variant {shlex.quote(entry.variant)}"
+        st.caption("The same folder on the command line:")
+        st.code(command, language="bash", wrap_lines=True)
+    else:
+        labels = session.config().labels
+        names = shlex.quote(labels.name if labels else "labels.txt")
+        st.code(
+            "python3 -m venv venv\n"
+            "venv/bin/pip install .  # in a checkout of edgegraft\n"
+            f"venv/bin/edgegraft edge classify {shlex.quote(path.name)} photo.jpg "
+            f"--labels {names}",
+            language="bash",
+            wrap_lines=True,
+        )
+        st.caption("This file contains no labels: copy it together with a label file.")
+    st.caption("Single files:")
+    others = [
+        other
+        for other in session.config().models()
+        if other.folder == entry.folder and other.path != path and entry.folder
+    ]
+    for file in (entry, *others):
+        st.download_button(
+            f"{literal(file.path.name)}, {file.stamp[1] / 1e6:.2f} MB",
+            lambda file=file: file.path.read_bytes(),  # type: ignore[misc]
+            file.path.name,
+            "application/octet-stream",
+            key=f"download {file.path}",
+            type="tertiary",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+
+
+def whole_run(run: Run, entry: ListedModel) -> None:
+    """What was measured of the run: confusion, labels, curves, mistakes."""
     evaluation = _evaluation(run, entry)
     if evaluation:
         left, right = st.columns([5, 4], gap="large")
         with left:
-            st.markdown("**Confusion**, test photos")
+            st.markdown("**Confusion matrix**, test photos")
             labels = evaluation.get("labels") or []
             if 0 < len(labels) <= charts.MOST_CONFUSED:
                 charts.confusion(labels, evaluation.get("confusion") or [])
@@ -107,13 +169,13 @@ def whole_run(run: Run, entry: ModelFile) -> None:
                 st.caption(f"{len(labels)} labels are too many to draw.")
         with right:
             st.markdown("**Each label**")
-            classes(run, evaluation)
+            per_label(run, evaluation)
             calibration(run, evaluation)
     pictures = list(PICTURES)
     if len(run.history) > 1:
         st.markdown("**Training**")
         charts.training(run.history)
-    else:  # only the probe was fitted: its penalties are in the run's own picture
+    else:  # a linear probe alone: the run's own picture shows its penalties
         pictures.insert(0, ("training.png", "Training", "Accuracy and loss"))
     for name, title, alt in pictures:
         picture = _picture(run.folder / name)
@@ -122,66 +184,67 @@ def whole_run(run: Run, entry: ModelFile) -> None:
             st.image(picture, alt=f"{alt}, run {run.name}")
 
 
-def classes(run: Run, evaluation: Record) -> None:
-    percent = st.column_config.NumberColumn(format="%.1f %%")
+def per_label(run: Run, evaluation: Record) -> None:
+    share = st.column_config.NumberColumn(format="%.1f %%")
     rows = []
-    for found in evaluation.get("per_class") or []:
-        if isinstance(found, dict):
-            parts = run.counts.get(str(found.get("label")), {})
+    for record in evaluation.get("per_class") or []:
+        if isinstance(record, dict):
+            label = str(record.get("label"))
             rows.append(
                 {
-                    "label": found.get("label"),
-                    "precision": 100 * float(found.get("precision") or 0),
-                    "recall": 100 * float(found.get("recall") or 0),
-                    "train": parts.get("train"),
-                    "test": found.get("photos"),
+                    "label": style.visible(label),
+                    "precision": 100 * float(record.get("precision") or 0),
+                    "recall": 100 * float(record.get("recall") or 0),
+                    "train": run.counts.get(label, {}).get("train"),
+                    "test": record.get("photos"),
                 }
             )
     st.dataframe(
         rows,
         hide_index=True,
-        column_config={"precision": percent, "recall": percent},
+        height="content",
+        column_config={"precision": share, "recall": share},
     )
 
 
 def calibration(run: Run, evaluation: Record) -> None:
-    """Do the probabilities mean what they say, and what is refused?"""
+    """Do the probabilities match how often they are right, and what is rejected?"""
     error = evaluation.get("calibration_error")
     if isinstance(error, (int, float)):
         st.caption(
-            f"Expected calibration error {style.percent(error)}: by so much a told "
-            "probability is off, on average."
+            f"Expected calibration error {percent(error)}: the mean gap between "
+            "confidence and accuracy."
         )
-    bins = _within(run.metrics, "calibration", "test").get("bins_after")
+    bins = _nested(run.metrics, "calibration", "test").get("bins_after")
     if isinstance(bins, list) and bins and isinstance(bins[0], dict):
         st.markdown("**Reliability**, before export")
         charts.reliability(bins)
-    known = _within(run.metrics, "familiarity")
-    share = _within(known, "test").get("share", known.get("test_passed"))
+    familiarity = _nested(run.metrics, "familiarity")
+    share = _nested(familiarity, "test").get("share", familiarity.get("test_passed"))
     if isinstance(share, (int, float)):
         st.caption(
-            f"{style.percent(share)} of the test photos are known to the model; the "
-            "others would be answered as unknown."
+            f"Accepted as known: {percent(share)} of the test photos; the others are "
+            "answered as unknown."
         )
 
 
-def _within(record: Record, *keys: str) -> Record:
+def _nested(record: Record, *keys: str) -> Record:
     """The object at these keys; an empty one where there is none."""
-    found: Any = record
+    value: Any = record
     for key in keys:
-        found = found.get(key) if isinstance(found, dict) else None
-    return found if isinstance(found, dict) else {}
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else {}
 
 
-def _measured(run: Run | None, entry: ModelFile) -> Record:
-    """What comparison.json says of this file."""
+def _measured(run: Run | None, entry: ListedModel) -> Record:
+    """This file's record in comparison.json."""
     for record in run.files if run else []:
         if record.get("file") == entry.path.name:
             return record
     return {}
 
 
-def _evaluation(run: Run, entry: ModelFile) -> Record:
+def _evaluation(run: Run, entry: ListedModel) -> Record:
     """Of this very file if it was measured; else the network's before export."""
     inner: Any = _measured(run, entry).get("evaluation")
     record = inner if isinstance(inner, dict) else {}

@@ -1,16 +1,17 @@
-"""Review: the queue of photos worth labelling, one at a time, by click or key."""
+"""Review: the queue of photos to label, one at a time, by click or key."""
 
 from __future__ import annotations
 
 import streamlit as st
 
 from edge.errors import EdgegraftError, PhotoError
+from edge.text import plural
 from streamlit_app import answer, session, style
-from streamlit_app import consent as keeping
 from streamlit_app.feedback import DEVICE, Feedback, Waiting
-from streamlit_app.model_pool import Pool
+from streamlit_app.model_pool import ClassifierPool
+from streamlit_app.style import literal
 from streamlit_app.uploads import ENDINGS, MEGABYTE, MOST_ZIP_BYTES, unpacked
-from streamlit_app.widgets import dropzone
+from streamlit_app.widgets import consent, dropzone
 
 KEYS = "123456789"  # labels by number
 MOST_BUTTONS = 12  # more labels than that are chosen from a list
@@ -18,50 +19,50 @@ MOST_BUTTONS = 12  # more labels than that are chosen from a list
 
 def page() -> None:
     pool = session.pool()
-    feedback = session.house().feedback
-    consent(feedback)
+    feedback = session.config().feedback
+    switch(feedback)
     if pool is None:
         return
-    if not keeping.agreed() and not feedback.waiting():
+    if not consent.agreed() and not feedback.waiting():
         return
     waiting = feedback.waiting()
     if waiting:
         one(feedback, pool, waiting)
     else:
         style.html(
-            "<h3>Nothing waits</h3>"
-            '<p class="eg-soft">Classify some photos: those answered unsurely come '
-            "here, and those you mark as wrong.</p>"
+            "<h3>The queue is empty</h3>"
+            '<p class="eg-soft">Classify some photos: those with uncertain answers '
+            "come here, and those you mark as wrong.</p>"
         )
         undo_button(feedback)
-    if keeping.agreed():
+    if consent.agreed():
         st.divider()
         frames(feedback, pool)
-    told(feedback)
+    labelled(feedback)
 
 
-def consent(feedback: Feedback) -> None:
-    """The one switch that lets anything be written."""
-    if keeping.AGREED + " switch" not in st.session_state:
-        st.session_state[keeping.AGREED + " switch"] = keeping.agreed()
-    on = st.toggle("Keep photos for review", key=keeping.AGREED + " switch")
-    st.session_state[keeping.AGREED] = on
-    where = style.plain(str(feedback.folder))
+def switch(feedback: Feedback) -> None:
+    """The one switch that allows photos to be saved."""
+    if consent.AGREED + " switch" not in st.session_state:
+        st.session_state[consent.AGREED + " switch"] = consent.agreed()
+    on = st.toggle("Keep photos for review", key=consent.AGREED + " switch")
+    st.session_state[consent.AGREED] = on
+    where = literal(str(feedback.folder))
     if on:
         st.caption(
-            f"From now on, photos answered below {session.threshold():.0%} or as "
-            f"unknown, and those you mark as wrong, are copied to {where}, as they "
-            "are, with their EXIF data. Nothing leaves this machine."
+            f"Photos with an answer below {session.threshold():.0%} or unknown, and "
+            f"those you mark as wrong, are copied to {where}, with their EXIF data. "
+            "Nothing leaves this machine."
         )
     else:
         st.caption(
-            "Off: nothing is written. Turn it on, and photos the model is unsure of "
-            f"are copied to {where}, to be labelled here and trained with."
+            "Off: nothing is saved. Turn it on to copy photos with uncertain answers "
+            f"to {where}, label them here and train with them."
         )
 
 
-def one(feedback: Feedback, pool: Pool, waiting: list[Waiting]) -> None:
-    """The first photo of the queue, what was answered, and the labels to choose."""
+def one(feedback: Feedback, pool: ClassifierPool, waiting: list[Waiting]) -> None:
+    """The first photo of the queue, its answer, and the labels to choose from."""
     skipped: set[str] = st.session_state.setdefault("skipped", set())
     queue = [w for w in waiting if w.digest not in skipped] or waiting
     if len(queue) == len(waiting):
@@ -70,7 +71,7 @@ def one(feedback: Feedback, pool: Pool, waiting: list[Waiting]) -> None:
     left, right = st.columns([6, 5], gap="large")
     with left:
         try:
-            picture = session.remembered(
+            picture = session.cached(
                 ("waiting", photo.digest),
                 lambda: answer.thumbnail(feedback.path(photo), answer.VIEW_SIDE),
             )
@@ -79,22 +80,22 @@ def one(feedback: Feedback, pool: Pool, waiting: list[Waiting]) -> None:
             dropzone.unreadable(photo.name, error.reason)
     with right:
         st.caption(
-            f"{len(waiting):,} waiting · {style.plain(photo.name)} · "
-            f"{style.plain(photo.why)} · {style.plain(photo.model)}"
+            f"{len(waiting):,} waiting · {literal(photo.name)} · "
+            f"{literal(photo.why)} · {literal(photo.model)}"
         )
         style.html(
-            "<h3>What is it?</h3>" + style.bars(photo.ranking[:3], unsure=True),
+            "<h3>What is it?</h3>" + style.bars(photo.ranking[:3], uncertain=True),
         )
         choose(feedback, pool, photo)
 
 
-def choose(feedback: Feedback, pool: Pool, photo: Waiting) -> None:
-    """A button for each label, the suggested one first to the eye."""
+def choose(feedback: Feedback, pool: ClassifierPool, photo: Waiting) -> None:
+    """A button for each label; the suggested one is highlighted."""
     labels = pool.facts.labels
     if len(labels) <= MOST_BUTTONS:
         for number, label in enumerate(labels):
             st.button(
-                style.plain(label),
+                literal(label),
                 key=f"label {number}",
                 type="primary" if label == photo.suggested else "secondary",
                 shortcut=KEYS[number] if number < len(KEYS) else None,
@@ -132,7 +133,7 @@ def undo_button(feedback: Feedback) -> None:
     if st.session_state.get("last label"):
         st.button("Undo", key="undo", shortcut="u", on_click=_undo, args=(feedback,))
     if problem := st.session_state.pop("label problem", None):
-        st.error(style.plain(problem), icon=":material/error:")
+        st.error(literal(problem), icon=":material/error:")
 
 
 def _label(feedback: Feedback, photo: Waiting, label: str) -> None:
@@ -155,21 +156,21 @@ def _skip(digest: str) -> None:
     st.session_state["skipped"].add(digest)
 
 
-def frames(feedback: Feedback, pool: Pool) -> None:
-    """Photos from elsewhere into the same queue, such as a device's unsure frames."""
+def frames(feedback: Feedback, pool: ClassifierPool) -> None:
+    """Add photos to the queue, such as the uncertain frames of a device."""
     files = st.file_uploader(
-        "Add photos to the queue, such as frames a device kept with --save-unsure",
+        "Add photos to the queue, such as frames that a device saved",
         type=[*ENDINGS, "zip"],
         accept_multiple_files=True,
         max_upload_size=MOST_ZIP_BYTES // MEGABYTE,
         key="frames",
     )
-    seen: set[str] = st.session_state.setdefault("queued", set())
+    queued: set[str] = st.session_state.setdefault("queued", set())
     drop = unpacked(files or ())
-    new = [photo for photo in drop.photos if photo.key not in seen]
+    new = [photo for photo in drop.photos if photo.key not in queued]
     added = 0
     for photo in new:
-        seen.add(photo.key)
+        queued.add(photo.key)
         try:
             content = photo.read()
             prediction = answer.row(pool, content, answer.MOST_LABELS).prediction
@@ -181,21 +182,21 @@ def frames(feedback: Feedback, pool: Pool) -> None:
             dropzone.unreadable(photo.name, str(error))
     dropzone.refusals(drop)
     if added:
-        st.toast(f"{added:,} photos wait to be labelled", icon=":material/check:")
+        st.toast(f"Added {plural(added, 'photo')}", icon=":material/check:")
         if len(new) == added:
             st.rerun()
 
 
-def told(feedback: Feedback) -> None:
-    """What was labelled so far, and the command that trains with it."""
+def labelled(feedback: Feedback) -> None:
+    """The photos labelled so far, and the command that trains with them."""
     counts = feedback.labelled()
     if not counts:
         return
     st.markdown("**Labelled so far**")
     total = sum(counts.values())
     style.html(style.bars([(k, n / total) for k, n in counts.items()], False))
-    listed = ", ".join(f"{n:,} {style.plain(label)}" for label, n in counts.items())
-    st.caption(f"{listed}. To train with them, and to see whether they help:")
+    listed = ", ".join(f"{n:,} {literal(label)}" for label, n in counts.items())
+    st.caption(f"{listed}. To train with them and measure whether they help:")
     st.code(
         f"edgegraft finetune PHOTOS --add {feedback.folder}\n"
         "edgegraft compare artifacts/OLD artifacts/NEW",

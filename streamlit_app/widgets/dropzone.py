@@ -1,8 +1,6 @@
-"""Where photos come in: dropped, chosen, pasted, taken, or the drawn ones to try.
+"""Where photos come in: dropped, chosen, pasted, taken, or a drawing to try.
 
-What was dropped on one page is there on the next, too, until it is cleared.
-
-It does not know: what becomes of the photos.
+What was dropped on one page stays loaded on the next, until it is cleared.
 """
 
 from __future__ import annotations
@@ -12,7 +10,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from streamlit_app import style
+from edge.text import plural
+from streamlit_app.style import literal
 from streamlit_app.uploads import (
     ENDINGS,
     MEGABYTE,
@@ -25,8 +24,8 @@ from streamlit_app.uploads import (
 
 DRAWN = Path(__file__).resolve().parents[1] / "drawn"  # two pictures of the sample set
 
-# Streamlit's drop zone takes no paste. The pasted files are put into its own input,
-# as if they had been chosen there, so they take the usual way.
+# Streamlit's drop zone ignores a paste: this puts pasted files into its own input, as
+# if they had been chosen there.
 _PASTE = """<script>
 (() => {
   const old = window.edgegraftPaste;
@@ -49,11 +48,11 @@ _PASTE = """<script>
 
 
 def photos(key: str = "photos", *, camera: bool = True, drawn: bool = True) -> Drop:
-    """The visitor's photos, in the order they came; empty where there are none."""
+    """The visitor's photos, in the order they came."""
     source = "Photos"
     if camera:
         source = st.segmented_control(
-            "Where from",
+            "Source",
             ["Photos", "Camera"],
             default="Photos",
             required=True,
@@ -76,52 +75,51 @@ def photos(key: str = "photos", *, camera: bool = True, drawn: bool = True) -> D
     files: Sequence[Dropped] = st.session_state.get("dropped", ())
     if files and not st.session_state.get(key):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.caption(f"{len(files):,} from before", width="content")
+            st.caption(f"{len(files):,} still loaded", width="content")
             st.button("Clear", on_click=clear, type="tertiary", key=f"{key} clear")
     drop = unpacked(files)
     if not files and drawn:
-        drop.photos += _tried(key)
+        drop.photos += _examples(key)
     return drop
 
 
 def clear() -> None:
     st.session_state["dropped"] = []
-    st.session_state["tried"] = []
+    st.session_state["example"] = []
 
 
 def refusals(drop: Drop) -> None:
-    """What was turned away, file by file, and what was passed over."""
+    """The refused files, one line each, and the number of ignored ones."""
     for name, reason in drop.refused:
         unreadable(name, reason)
     if drop.others:
-        st.caption(f"{drop.others:,} files in the ZIP are no photos; passed over.")
+        st.caption(f"Ignored {plural(drop.others, 'file')} in the ZIP: not photos.")
 
 
 def unreadable(name: str, reason: str) -> None:
-    """One line in place of a photo; the other photos go on."""
+    """One line in place of a photo; the others are classified."""
     if "got HEIC" in reason:
         reason = (
-            "HEIC needs an extra here. Save it as JPEG (on an iPhone: Settings, "
-            "Camera, Formats, Most Compatible), or install: "
-            "pip install pillow-heif"
+            "HEIC needs an extra package on this server: pip install pillow-heif; or "
+            "save as JPEG (iPhone: Settings, Camera, Formats, Most Compatible)"
         )
-    st.error(f"**{style.plain(name)}**: {style.plain(reason)}", icon=":material/error:")
+    st.error(f"**{literal(name)}**: {literal(reason)}", icon=":material/error:")
 
 
 def _keep(key: str) -> None:
     st.session_state["dropped"] = list(st.session_state[key])
-    st.session_state["tried"] = []
+    st.session_state["example"] = []
 
 
-def _tried(key: str) -> list[Photo]:
-    """The drawn pictures, offered while nothing was dropped."""
+def _examples(key: str) -> list[Photo]:
+    """The drawn pictures, offered until something is dropped."""
     names = sorted(path.name for path in DRAWN.glob("*.jpg"))
 
     def take(name: str) -> None:
-        st.session_state["tried"] = [name]
+        st.session_state["example"] = [name]
 
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption("Nothing at hand? Try a drawn one:", width="content")
+        st.caption("Or try a drawing:", width="content")
         for name in names:
             st.button(
                 name.removesuffix(".jpg"),
@@ -131,5 +129,5 @@ def _tried(key: str) -> list[Photo]:
                 type="tertiary",
                 icon=":material/draw:",
             )
-    wanted = [name for name in st.session_state.get("tried", ()) if name in names]
-    return [Photo(name, f"drawn/{name}", (DRAWN / name).read_bytes) for name in wanted]
+    chosen = [name for name in st.session_state.get("example", ()) if name in names]
+    return [Photo(name, f"drawn/{name}", (DRAWN / name).read_bytes) for name in chosen]

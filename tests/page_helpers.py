@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 import zipfile
 from pathlib import Path
@@ -126,10 +127,16 @@ def drop(app: Any, *files: tuple[str, bytes], key: str = "photos") -> Any:
 
 
 def shown(app: Any) -> str:
-    """All text of the page, the HTML pieces as they are."""
+    """All text of the page, the HTML pieces as they are, Markdown unescaped."""
     parts = [*app.html, *app.caption, *app.error, *app.warning, *app.info]
     parts += [*app.markdown, *app.code]
-    return "\n".join(part.value for part in parts if "<style>" not in part.value)
+    text = "\n".join(part.value for part in parts if "<style>" not in part.value)
+    return unescaped(text)
+
+
+def unescaped(markdown: str) -> str:
+    """Markdown without the backslashes before punctuation."""
+    return re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", markdown)
 
 
 def write_foreign(folder: Path) -> tuple[Path, Path]:

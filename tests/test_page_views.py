@@ -17,7 +17,16 @@ from starlette.formparsers import MultiPartParser
 from edge.card import digest
 from streamlit_app.feedback import Feedback
 from streamlit_app.uploads import MOST_ZIP_BYTES
-from tests.app_room import drop, page, photo, shown, write_foreign, write_run, zipped
+from tests.page_helpers import (
+    drop,
+    page,
+    photo,
+    shown,
+    unescaped,
+    write_foreign,
+    write_run,
+    zipped,
+)
 
 COLOURS = {"r.png": photo("red"), "g.png": photo("lime"), "b.png": photo("blue")}
 DIM = photo((100, 100, 104))  # about a third for each label
@@ -33,7 +42,7 @@ def test_a_batch_is_counted_listed_and_filtered(
     monkeypatch: pytest.MonkeyPatch, artifacts: Path
 ) -> None:
     app = page(monkeypatch, "--artifacts", artifacts, at="views/batch.py")
-    assert "Drop some hundred photos" in shown(app)
+    assert "Drop photos, or one ZIP" in shown(app)
     names = [f"{n}.png" for n in range(20)]
     files = {name.replace(".", "__"): COLOURS["r.png"] for name in names}
     drop(
@@ -52,9 +61,10 @@ def test_a_batch_is_counted_listed_and_filtered(
     config = json.loads(app.dataframe[0].proto.columns)["probability"]["type_config"]
     assert (config["format"], config["max_value"]) == ("%.1f %%", 100)
     assert 50 < table["probability"][0] <= 100
-    assert re.fullmatch(r"\w+ <?\d+\.\d %", table["next"][0])
-    assert any("bad.png" in error.value for error in app.error)
-    choice = next(o for o in app.button_group(key="only").options if "unsure" in str(o))
+    assert re.fullmatch(r"\w+ <?\d+\.\d %", table["second"][0])
+    assert any("bad.png" in unescaped(error.value) for error in app.error)
+    options = app.button_group(key="only").options
+    choice = next(option for option in options if "uncertain" in str(option))
     app.button_group(key="only").set_value([choice]).run()
     assert list(app.dataframe[0].value["photo"]) == ["dim.png"]
     assert len(app.get("download_button")) == 3
@@ -66,7 +76,9 @@ def test_a_zip_of_too_many_files_is_refused_and_the_photo_beside_it_answered(
     many = zipped(**{f"{n}__png": b"" for n in range(10_000)})
     app = page(monkeypatch, "--artifacts", artifacts, at="views/batch.py")
     drop(app, ("many.zip", many), ("r.png", COLOURS["r.png"]))
-    assert "expected at most 5,000 files in a ZIP, got 10,000" in app.error[0].value
+    assert "expected at most 5,000 files in a ZIP, got 10,000" in unescaped(
+        app.error[0].value
+    )
     assert list(app.dataframe[0].value["label"]) == ["red"]
 
 
@@ -77,9 +89,9 @@ def test_models_side_by_side_and_runs_by_what_was_measured(
     assert app.multiselect[0].value == ["pets / int8", "pets / float32"]
     drop(app, ("r.png", COLOURS["r.png"]), key="compare photos")
     assert not app.exception
-    told = shown(app)
-    assert told.count("median of 15 on this host") == 2
-    assert "they agree" in told
+    text = shown(app)
+    assert text.count("median of 15 on this host") == 2
+    assert "same answer" in text
     table = app.dataframe[0].value
     assert list(table["file"]) == ["float32", "int8"]
     assert table["drop"][1] == pytest.approx(100 / 9)
@@ -87,25 +99,29 @@ def test_models_side_by_side_and_runs_by_what_was_measured(
     assert list(table["ms"]) == [2.0, 1.0]
     app.selectbox(key="timed on").set_value("a Pi, litert 2.3.0, 1 thread").run()
     assert list(app.dataframe[0].value["ms"]) == [9.0, 5.0]
-    assert "red, answered blue" in told
-    assert "secret" in told and "photo not here" in told  # never outside the photos
+    assert "red, answered blue" in text
+    assert "secret" in text and "photo not here" in text  # never outside the photos
 
 
 @pytest.mark.parametrize(
-    ("accuracies", "times", "said"),
+    ("accuracies", "times", "message"),
     [
-        ((0.9, 0.8), (2.0, 0.23), "The dashed line is the front"),
-        ((0.9, 0.9), (2.0, 0.23), "**pets / int8** is the fastest, and no other is"),
+        ((0.9, 0.8), (2.0, 0.23), "The dashed line is the Pareto front"),
+        (
+            (0.9, 0.9),
+            (2.0, 0.23),
+            "**pets / int8** is fastest, and none is more accurate",
+        ),
         ((0.9, 0.9), (2.0, 0.0), "Bars are 95 % intervals. Timed on"),
         ((0.9, 0.9), (0.0, 0.0), "No time was measured in this setting."),
     ],
 )
-def test_a_front_is_told_of_where_one_is_drawn(
+def test_a_front_is_mentioned_where_one_is_drawn(
     monkeypatch: pytest.MonkeyPatch,
     artifacts: Path,
     accuracies: tuple[float, float],
     times: tuple[float, float],
-    said: str,
+    message: str,
 ) -> None:
     path = artifacts / "pets" / "comparison.json"
     record = json.loads(path.read_text())
@@ -114,9 +130,9 @@ def test_a_front_is_told_of_where_one_is_drawn(
     path.write_text(json.dumps(record))
     app = page(monkeypatch, "--artifacts", artifacts, at="views/compare.py")
     assert not app.exception
-    told = shown(app)
-    assert said in told
-    assert ("dashed" in told) == ("dashed" in said)
+    text = shown(app)
+    assert message in text
+    assert ("dashed" in text) == ("dashed" in message)
     charts = app.get("vega_lite_chart")
     assert len(charts) == (sum(times) > 0)
     for chart in charts:
@@ -127,7 +143,7 @@ def test_a_front_is_told_of_where_one_is_drawn(
         assert axis["scale"]["domain"] == [ticks[0], ticks[-1]]
 
 
-def test_runs_that_differ_or_are_half_written_are_told_and_the_others_go_on(
+def test_runs_that_differ_or_are_half_written_are_named_and_others_shown(
     monkeypatch: pytest.MonkeyPatch, artifacts: Path
 ) -> None:
     write_run(artifacts, "fish", labels=("perch", "pike", "tench"))
@@ -141,12 +157,12 @@ def test_runs_that_differ_or_are_half_written_are_told_and_the_others_go_on(
     app.multiselect[0].set_value(["pets / int8", "fish / int8"]).run()
     drop(app, ("r.png", COLOURS["r.png"]), key="compare photos")
     assert not app.exception
-    warned = " ".join(found.value for found in app.warning)
+    warned = unescaped(" ".join(warning.value for warning in app.warning))
     assert "have different labels" in warned
     assert "red, green, blue" in warned and "perch, pike, tench" in warned
     assert shown(app).count("median of 15") == 2
-    problems = [found.value for found in app.info]
-    assert any("half" in p and "--resume" in p.replace("\\", "") for p in problems)
+    problems = [unescaped(info.value) for info in app.info]
+    assert any("half" in p and "--resume" in p for p in problems)
     assert any("cut" in p and "half written" in p for p in problems)
     assert set(app.dataframe[0].value["run"]) == {"pets", "fish"}
 
@@ -156,22 +172,21 @@ def test_the_model_page_is_the_card_for_people(
 ) -> None:
     app = page(monkeypatch, "--artifacts", artifacts, at="views/model.py")
     assert not app.exception
-    told = shown(app)
-    assert "pets / int8" in told
+    text = shown(app)
+    assert "pets / int8" in text
     assert {m.label: m.value for m in app.metric} == {
         "Accuracy, test photos": "88.9 %",
-        "Time a photo": "1.00 ms",
+        "Time per photo": "1.00 ms",
         "Size": app.metric[2].value,
-        "Lost against float": "11.1 points",
+        "Loss against float32": "11.1 points",
     }
-    assert "edge.pyz classify model.tflite photo.jpg" in told
-    assert f"edge pack {artifacts / 'pets'} -o device --variant" not in told
-    assert f"`edgegraft edge pack {artifacts / 'pets'} -o device` writes" in told
-    assert "calibration error 4.0 %" in told
+    assert "edge.pyz classify model.tflite photo.jpg" in text
+    assert app.code[1].value == f"edgegraft edge pack {artifacts / 'pets'} -o device"
+    assert "calibration error 4.0 %" in text
     assert app.dataframe[0].value["train"][0] == 3  # of split.csv
     assert list(app.dataframe[0].value["recall"]) == [100.0] * 3
     assert len(app.get("vega_lite_chart")) == 3  # confusion, reliability, training
-    assert "88.9 % of the test photos are known" in told
+    assert "Accepted as known: 88.9 % of the test photos" in text
 
 
 def test_the_recommended_file_is_marked(
@@ -189,10 +204,11 @@ def test_the_recommended_file_is_marked(
     assert not app.exception
     options = app.button_group(key="variant pets").options
     assert options == ["int8", "float32 (recommended)"]
-    told = shown(app)
-    assert "recommends **float32**" in told and "-o device --variant int8" in told
+    text = shown(app)
+    assert "Recommended file of this run: **float32**" in text
+    assert app.code[1].value.endswith("-o device --variant int8")
     app.button_group(key="variant pets").set_value("float32").run()
-    assert "recommends **" not in shown(app) and "--variant" not in shown(app)
+    assert "Recommended file" not in shown(app) and "--variant" not in shown(app)
 
 
 def test_the_command_packs_the_file_that_is_shown(
@@ -201,7 +217,7 @@ def test_the_command_packs_the_file_that_is_shown(
     """Nothing is recommended here: `edge pack` would take int8 by itself."""
     app = page(monkeypatch, "--artifacts", artifacts, at="views/model.py")
     app.button_group(key="variant pets").set_value("float32").run()
-    assert "-o device --variant float32` writes the same folder" in shown(app)
+    assert app.code[1].value.endswith("-o device --variant float32")
 
 
 def test_a_file_without_labels_is_not_packed(
@@ -210,10 +226,10 @@ def test_a_file_without_labels_is_not_packed(
     foreign, labels = write_foreign(tmp_path)
     app = page(monkeypatch, foreign, "--labels", labels, at="views/model.py")
     assert not app.exception
-    told = shown(app)
-    assert "edge.pyz" not in told and "edge pack" not in told
-    assert "classify foreign.tflite photo.jpg --labels 'my labels.txt'" in told
-    assert [b.proto.label for b in app.get("download_button")] == [
+    text = shown(app)
+    assert "edge.pyz" not in text and "edge pack" not in text
+    assert "classify foreign.tflite photo.jpg --labels 'my labels.txt'" in text
+    assert [unescaped(b.proto.label) for b in app.get("download_button")] == [
         f"foreign.tflite, {foreign.stat().st_size / 1e6:.2f} MB"
     ]
 
@@ -226,7 +242,7 @@ def test_a_file_without_a_run_or_with_a_damaged_one_still_has_its_page(
     app = page(monkeypatch, "--artifacts", artifacts, at="views/model.py")
     assert not app.exception
     assert [m.value for m in app.metric][:1] == ["90.0 %"]  # of the file's own card
-    assert sum("damaged or half written" in found.value for found in app.info) == 2
+    assert sum("damaged or half written" in info.value for info in app.info) == 2
 
 
 def consent(app: Any) -> Any:
@@ -238,13 +254,13 @@ def test_nothing_is_written_without_consent_and_unsure_photos_with_it(
 ) -> None:
     app = page(monkeypatch, "--artifacts", artifacts)
     drop(app, ("dim.png", DIM))
-    assert "nothing is written to disk" in shown(app)
+    assert "nothing is saved" in shown(app)
     assert MultiPartParser.spool_max_size >= MOST_ZIP_BYTES  # nor while it arrives
     assert not (artifacts / "feedback").exists()
     consent(app)
     app.switch_page("views/classify.py").run()
     kept = Feedback(artifacts / "feedback").waiting()
-    assert [(one.name, one.why) for one in kept] == [("dim.png", "unsure")]
+    assert [(photo.name, photo.why) for photo in kept] == [("dim.png", "uncertain")]
     assert Feedback(artifacts / "feedback").path(kept[0]).read_bytes() == DIM
 
 
@@ -255,13 +271,13 @@ def test_a_wrong_answer_is_marked_labelled_and_taken_back(
     app.switch_page("views/classify.py").run()
     drop(app, ("r.png", COLOURS["r.png"]))
     next(s for s in app.selectbox if s.label == "What is it?").set_value("blue").run()
-    next(b for b in app.button if b.label == "Keep for Review").click().run()
+    next(b for b in app.button if b.label == "Save for Review").click().run()
     assert not app.exception
-    assert "Kept for Review" in shown(app)
+    assert "Saved for Review" in shown(app)
     app.switch_page("views/review.py").run()
     assert "1 waiting" in shown(app) and "marked wrong" in shown(app)
     app.button(key="label 2").click().run()  # blue
-    assert "Nothing waits" in shown(app)
+    assert "The queue is empty" in shown(app)
     labelled = list((artifacts / "feedback" / "blue").iterdir())
     assert [path.read_bytes() for path in labelled] == [COLOURS["r.png"]]
     assert f"--add {artifacts / 'feedback'}" in shown(app)
@@ -276,14 +292,14 @@ def test_frames_of_a_device_join_the_queue_once(
     monkeypatch: pytest.MonkeyPatch, artifacts: Path
 ) -> None:
     app = consent(page(monkeypatch, "--artifacts", artifacts))
-    frames = [("unsure-1.jpg", photo("red", kind="JPEG")), ("bad.jpg", b"no")]
+    frames = [("frame-1.jpg", photo("red", kind="JPEG")), ("bad.jpg", b"no")]
     drop(app, *frames, *frames[:1], key="frames")
     assert not app.exception
     waiting = Feedback(artifacts / "feedback").waiting()
-    assert [(one.name, one.suggested) for one in waiting] == [("unsure-1.jpg", "red")]
+    assert [(one.name, one.suggested) for one in waiting] == [("frame-1.jpg", "red")]
 
 
-def test_a_folder_that_cannot_be_written_is_told_and_the_answer_stays(
+def test_a_folder_that_cannot_be_written_is_named_and_the_answer_stays(
     monkeypatch: pytest.MonkeyPatch, artifacts: Path
 ) -> None:
     app = consent(page(monkeypatch, "--artifacts", artifacts))
@@ -291,7 +307,7 @@ def test_a_folder_that_cannot_be_written_is_told_and_the_answer_stays(
     app.switch_page("views/classify.py").run()
     drop(app, ("dim.png", DIM))
     assert not app.exception
-    assert "Not kept" in app.warning[0].value
+    assert "Not saved" in app.warning[0].value
     assert "dim.png" in shown(app)
     os.unlink(artifacts / "feedback")
 
@@ -304,7 +320,7 @@ def test_the_page_answers_as_the_command_does_to_the_digit(
 ) -> None:
     from edge import cli
     from streamlit_app import answer, exports
-    from streamlit_app.model_pool import Shelf
+    from streamlit_app.model_pool import ModelPool
     from streamlit_app.uploads import Photo
 
     colours = [(200, 30, 60), (90, 91, 92), (10, 120, 119), (255, 254, 0)]
@@ -317,15 +333,15 @@ def test_the_page_answers_as_the_command_does_to_the_digit(
         model = artifacts / "pets" / "exports" / f"{variant}.tflite"
         assert cli.main(["classify", str(model), *map(str, paths), "--json"]) == 0
         want = json.loads(capsys.readouterr().out)
-        pool = Shelf().pool(model, (1, 1))
+        pool = ModelPool().open(model, (1, 1))
         done = [
             (Photo(str(p), str(p), p.read_bytes), answer.row(pool, p.read_bytes(), 3))
             for p in paths
         ]
         got = json.loads(exports.as_json(pool, str(model), done, [], 3))
-        for one in (*want["photos"], *got["photos"]):
-            assert one.pop("decode_ms") > 0
-            assert one.pop("inference_ms") > 0
+        for record in (*want["photos"], *got["photos"]):
+            assert record.pop("decode_ms") > 0
+            assert record.pop("inference_ms") > 0
         want.pop("load_ms")
         assert got == want
         csv = exports.as_csv(done, 3)

@@ -19,7 +19,7 @@ import pytest
 pytest.importorskip("streamlit", reason="the page needs streamlit")
 
 from tests import page_server
-from tests.app_room import photo, write_run, zipped
+from tests.page_helpers import photo, write_run, zipped
 
 WAIT = 60_000  # milliseconds, on a machine that does other things, too
 INPUT = '[data-testid="stFileUploaderDropzoneInput"]'
@@ -100,7 +100,7 @@ def test_one_photo_its_reason_and_the_link_to_its_model(visit: Visit) -> None:
     page.locator("h2", has_text="red").wait_for()
     page.locator('img[alt="red.png, upright"]').wait_for()  # decoded, with a size
     page.get_by_text("Why?").click()
-    page.locator('img[alt="What mattered for red"]').wait_for()
+    page.locator('img[alt="What matters for red"]').wait_for()
     assert "variant=float32" in page.url
     undescribed = page.locator("img:not([alt])")
     assert undescribed.count() == 0
@@ -147,17 +147,17 @@ def test_the_camera_is_answered_as_it_looks(visit: Visit) -> None:
     page.wait_for_function("document.querySelector('video')?.videoWidth > 0")
     page.get_by_role("button", name="Take Photo").click()
     page.locator("h2").first.wait_for()
-    visit.see(re.compile("answered in"))
+    visit.see(re.compile("classified in"))
 
 
 def test_models_side_by_side_and_the_plot(visit: Visit) -> None:
     page = visit.go("/compare")
     visit.drop(("red.png", photo("red")))
-    visit.see("they agree")
+    visit.see("same answer")
     assert page.get_by_text("median of 15 on this host").count() == 2
     page.get_by_role("tab", name="All runs").click()
     page.locator(CHART).first.wait_for()
-    visit.see(re.compile("The dashed line is the front"))
+    visit.see(re.compile("The dashed line is the Pareto front"))
 
 
 def test_the_lines_under_the_folder_for_a_device_work(
@@ -166,9 +166,9 @@ def test_the_lines_under_the_folder_for_a_device_work(
     """As they stand on the page; the packages are not fetched but those of here."""
     page = visit.go("/model?run=pets&variant=int8")
     with page.expect_download() as waiting:
-        page.get_by_role("button", name="Folder for a device").click()
+        page.get_by_role("button", name="Device folder").click()
     waiting.value.save_as(tmp_path / waiting.value.suggested_filename)
-    lines = page.locator('[data-testid="stCode"] code')
+    lines = page.locator('[data-testid="stCode"] code').first
     unpack, venv, install, classify = lines.inner_text().splitlines()
     assert (venv.split()[-1], install.split()[-1]) == ("venv", "requirements.txt")
     (tmp_path / "photo.jpg").write_bytes(photo("red", kind="JPEG"))
@@ -182,9 +182,9 @@ def test_the_lines_under_the_folder_for_a_device_work(
 
 def test_from_an_unsure_photo_to_a_label_by_key(visit: Visit, place: Path) -> None:
     page = visit.go("/review")
-    visit.see("Off: nothing is written").wait_for()
+    visit.see("Off: nothing is saved").wait_for()
     page.get_by_text("Keep photos for review").click()
-    visit.see("Nothing waits")
+    visit.see("The queue is empty")
     visit.rest()
     page.get_by_role("link", name="Classify").click()
     # Review has a place to drop photos, too: it must be gone
@@ -192,13 +192,13 @@ def test_from_an_unsure_photo_to_a_label_by_key(visit: Visit, place: Path) -> No
     page.get_by_text("Add photos to the queue").wait_for(state="detached")
     visit.rest()
     visit.drop(("dim.png", DIM))
-    page.locator(".eg-badge", has_text="unsure").wait_for()
+    page.locator(".eg-badge", has_text="uncertain").wait_for()
     visit.rest()
     page.get_by_role("link", name="Review").click()
     visit.see("What is it?")
     visit.rest()
     page.keyboard.press("2")
-    visit.see("Nothing waits")
+    visit.see("The queue is empty")
     labelled = list((place / "artifacts" / "feedback" / "green").iterdir())
     assert [path.read_bytes() for path in labelled] == [DIM]
 

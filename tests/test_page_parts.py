@@ -18,11 +18,11 @@ from edge.errors import EdgegraftError, PhotoError
 from streamlit_app import answer, exports, occlusion, style, uploads
 from streamlit_app.app import measured
 from streamlit_app.charts import time_ticks
-from streamlit_app.feedback import UNSURE, WRONG, Feedback
-from streamlit_app.model_pool import Pool, Shelf
+from streamlit_app.feedback import UNCERTAIN, WRONG, Feedback
+from streamlit_app.model_pool import ClassifierPool, ModelPool
 from streamlit_app.uploads import Photo, unpacked
 from streamlit_app.views import classify
-from tests.app_room import FLOAT, INT8, photo, zipped
+from tests.page_helpers import FLOAT, INT8, photo, unescaped, zipped
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,16 @@ class File:
 
 
 def test_visitors_at_once_get_their_own_answers_from_few_interpreters() -> None:
-    pool = Pool(INT8, size=3)
+    pool = ClassifierPool(INT8, size=3)
     asked = {"red": "red", "lime": "green", "blue": "blue", "#ff2020": "red"}
     wrong: list[tuple[str, str]] = []
 
     def visit(colour: str) -> None:
         content = photo(colour)
         for _ in range(30):
-            told = answer.answer(pool, content, 1).prediction.label
-            if told != asked[colour]:
-                wrong.append((colour, told))
+            label = answer.answer(pool, content, 1).prediction.label
+            if label != asked[colour]:
+                wrong.append((colour, label))
 
     visitors = [threading.Thread(target=visit, args=(c,)) for c in (*asked, *asked)]
     for visitor in visitors:
@@ -60,36 +60,37 @@ def test_visitors_at_once_get_their_own_answers_from_few_interpreters() -> None:
 
 
 def test_models_are_opened_once_for_each_content(tmp_path: Path) -> None:
-    shelf = Shelf(most=2)
+    models = ModelPool(most=2)
     paths = [tmp_path / name for name in ("a.tflite", "b.tflite", "c.tflite")]
     paths[0].write_bytes(INT8)
     paths[1].write_bytes(INT8)  # the same content under another name
     paths[2].write_bytes(FLOAT)
-    one = shelf.pool(paths[0], (1, 1))
-    assert shelf.pool(paths[0], (1, 1)) is one
-    assert shelf.pool(paths[1], (1, 1)) is one
+    one = models.open(paths[0], (1, 1))
+    assert models.open(paths[0], (1, 1)) is one
+    assert models.open(paths[1], (1, 1)) is one
     paths[0].write_bytes(FLOAT)
-    assert shelf.pool(paths[0], (1, 1)) is one  # the stamp says it has not changed
-    other = shelf.pool(paths[0], (2, 2))
-    assert other is not one and other is shelf.pool(paths[2], (1, 1))
+    assert models.open(paths[0], (1, 1)) is one  # the stamp says it has not changed
+    other = models.open(paths[0], (2, 2))
+    assert other is not one and other is models.open(paths[2], (1, 1))
     from tests.edge_models import network, with_card
 
     paths[1].write_bytes(with_card(network(), name="third"))
-    shelf.pool(paths[1], (2, 2))
-    assert len(shelf) == 2
+    models.open(paths[1], (2, 2))
+    assert len(models) == 2
 
 
-def test_what_the_test_photos_say_is_told_first() -> None:
+def test_accuracy_on_test_photos_comes_first_and_that_on_training_never() -> None:
     from tests.edge_models import card
 
     figures = {"accuracy": 0.9, "interval": [0.8, 0.95], "photos": 50}
-    made = card(measured={"photos it learnt from": figures, "test": figures})
+    parts = ("train", "photos it learnt from", "validation", "test")
+    made = card(measured=dict.fromkeys(parts, figures))
     text = "90.0 % (80.0 % to 95.0 %), 50 photos"
-    assert measured(made) == [("test", text), ("learnt from", text)]
+    assert measured(made) == [("test", text), ("validation", text)]
 
 
 def test_an_answer_is_light() -> None:
-    pool = Pool(INT8)
+    pool = ClassifierPool(INT8)
     content = photo("red", (300, 100))
     found = answer.answer(pool, content, 2)
     assert len(found.prediction.ranking) == 2
@@ -100,16 +101,16 @@ def test_an_answer_is_light() -> None:
 
 
 def test_the_heat_map_points_to_what_the_answer_hangs_on() -> None:
-    pool = Pool(INT8, size=2)
-    seen = np.full((8, 8, 3), 90, np.uint8)
-    seen[4:, :4] = (255, 0, 0)
-    found = occlusion.falls(pool, seen)
-    assert found.label == "red"
-    assert found.heat.shape == (8, 8)
-    assert found.heat[4:, :4].mean() > 3 * found.heat[:4, 4:].mean()
-    assert 0 < found.greatest <= found.probability
-    picture = occlusion.overlay(seen, found)
-    assert picture.shape == seen.shape and picture.dtype == np.uint8
+    pool = ClassifierPool(INT8, size=2)
+    pixels = np.full((8, 8, 3), 90, np.uint8)
+    pixels[4:, :4] = (255, 0, 0)
+    drops = occlusion.occlude(pool, pixels)
+    assert drops.label == "red"
+    assert drops.heat.shape == (8, 8)
+    assert drops.heat[4:, :4].mean() > 3 * drops.heat[:4, 4:].mean()
+    assert 0 < drops.greatest <= drops.probability
+    picture = occlusion.overlay(pixels, drops)
+    assert picture.shape == pixels.shape and picture.dtype == np.uint8
 
 
 def test_a_slow_network_gets_a_coarser_map_not_a_longer_wait() -> None:
@@ -146,20 +147,24 @@ def link() -> bytes:
     [
         (bomb(), ["ok.png"], ["expected at most 64 MB"]),
         (link(), [], ["a link or a device"]),
-        (b"PK\x03\x04cut", [], ["expected a whole ZIP"]),
-        (zipped(readme__txt=b"x"), [], ["expected photos in it, got none"]),
-        (zipped(**{"C:/x__png": b"", "/y__png": b""}), [], ["leads out", "leads out"]),
+        (b"PK\x03\x04cut", [], ["damaged ZIP file"]),
+        (zipped(readme__txt=b"x"), [], ["expected photos in the ZIP, got none"]),
+        (
+            zipped(**{"C:/x__png": b"", "/y__png": b""}),
+            [],
+            ["leads outside", "leads outside"],
+        ),
     ],
 )
 def test_zip_tricks(content: bytes, names: list[str], reasons: list[str]) -> None:
     drop = unpacked([File("x.zip", content)])
     assert [found.name for found in drop.photos] == names
     assert len(drop.refused) == len(reasons)
-    for (_, told), reason in zip(drop.refused, reasons, strict=True):
-        assert reason in told
+    for (_, message), reason in zip(drop.refused, reasons, strict=True):
+        assert reason in message
 
 
-def test_a_damaged_entry_is_told_when_it_is_read() -> None:
+def test_a_damaged_entry_is_an_error_when_it_is_read() -> None:
     content = bytearray(zipped(a__png=photo("red")))
     content[60] ^= 0xFF
     (found,) = unpacked([File("x.zip", bytes(content))]).photos
@@ -168,7 +173,7 @@ def test_a_damaged_entry_is_told_when_it_is_read() -> None:
 
 
 def test_sorted_photos_cannot_leave_their_folder_or_lose_one_another() -> None:
-    pool = Pool(INT8)
+    pool = ClassifierPool(INT8)
     content = photo("red")
     names = ["../../a.png", "b/a.png", "..\\a.png", ""]
     row = answer.row(pool, content, 3)
@@ -183,9 +188,9 @@ def test_sorted_photos_cannot_leave_their_folder_or_lose_one_another() -> None:
         assert archive.read("red/a-2.png") == content
 
 
-def test_an_int8_files_zero_is_told_as_what_it_means() -> None:
+def test_an_int8_files_zero_is_shown_as_less_than_a_step() -> None:
     """Its surest answer and its least one add up."""
-    pool = Pool(INT8, size=1)
+    pool = ClassifierPool(INT8, size=1)
     with pool.borrow() as classifier:
         scales = [entry["quantization"][0] for entry in classifier._outputs.values()]
     assert scales == [style.STEP]
@@ -196,11 +201,12 @@ def test_an_int8_files_zero_is_told_as_what_it_means() -> None:
 
 def test_a_covered_part_that_takes_all_away(monkeypatch: pytest.MonkeyPatch) -> None:
     heat = np.zeros((64, 48), np.float32)
-    found = occlusion.Falls("red", 255 / 256, heat, 255 / 256, 9, 1.0)
-    monkeypatch.setattr(occlusion, "falls", lambda *_: found)
-    monkeypatch.setattr(occlusion, "overlay", lambda seen, _: seen)
-    _, text = classify.why(Pool(INT8, size=1), Photo("a", "a", lambda: photo("red")))
-    assert "falls from 99.6 % to \\<0.4 %" in text
+    drops = occlusion.Drops("red", 255 / 256, heat, 255 / 256, 9, 1.0)
+    monkeypatch.setattr(occlusion, "occlude", lambda *_: drops)
+    monkeypatch.setattr(occlusion, "overlay", lambda pixels, _: pixels)
+    pool, red = ClassifierPool(INT8, size=1), photo("red")
+    _, text = classify.why(pool, Photo("a", "a", lambda: red))
+    assert "drops from 99.6 % to <0.4 %" in unescaped(text)
 
 
 @pytest.mark.parametrize(
@@ -217,25 +223,27 @@ def test_ticks_reach_beyond_every_file(times: list[float], ticks: list[float]) -
 
 
 def test_the_queue_keeps_a_photo_once_and_refuses_odd_labels(tmp_path: Path) -> None:
-    pool = Pool(INT8)
+    pool = ClassifierPool(INT8)
     content = photo("red", kind="JPEG")
-    told = answer.row(pool, content, 3).prediction
+    prediction = answer.row(pool, content, 3).prediction
     queue = Feedback(tmp_path / "feedback")
-    digest = queue.add(content, "a.jpg", UNSURE, "m", told)
-    assert digest and queue.add(content, "copy.jpg", UNSURE, "m", told) is None
-    queue.add(content, "a.jpg", WRONG, "m", told, "blue")
+    digest = queue.add(content, "a.jpg", UNCERTAIN, "m", prediction)
+    assert digest and queue.add(content, "copy.jpg", UNCERTAIN, "m", prediction) is None
+    queue.add(content, "a.jpg", WRONG, "m", prediction, "blue")
     (waiting,) = queue.waiting()
     assert (waiting.why, waiting.suggested) == (WRONG, "blue")
     with pytest.raises(PhotoError):
-        queue.add(b"no photo", "b.jpg", UNSURE, "m", told)
+        queue.add(b"no photo", "b.jpg", UNCERTAIN, "m", prediction)
     for label in ("../out", ".hidden", "a/b", " "):
         with pytest.raises(EdgegraftError, match="can name a folder"):
             queue.label(waiting, label)
     place = queue.label(waiting, "blue")
     assert place.read_bytes() == content and place.suffix == ".jpg"
     assert queue.labelled() == {"blue": 1}
-    assert queue.add(content, "a.jpg", WRONG, "m", told) is None  # labelled already
-    with pytest.raises(EdgegraftError, match="somebody else"):
+    assert (
+        queue.add(content, "a.jpg", WRONG, "m", prediction) is None
+    )  # labelled already
+    with pytest.raises(EdgegraftError, match="already labelled or removed"):
         queue.label(waiting, "red")
     (queue.folder / ".queue" / "broken.json").write_text("{")
     assert queue.waiting() == []

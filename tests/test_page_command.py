@@ -13,46 +13,49 @@ import pytest
 pytest.importorskip("streamlit", reason="the page needs streamlit")
 
 from streamlit_app import cli
-from tests.app_room import INT8, ROOT
+from tests.page_helpers import INT8, ROOT
 
 
 def _any_free() -> int:
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        return int(trial.getsockname()[1])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["missing.tflite"], "missing.tflite"),
         (["--port", "0"], "--port from 1 to 65535, got 0"),
     ],
 )
 def test_the_command_refuses_in_one_line(
-    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("edgegraft: error: ")
-    assert told in error
+    assert message in error
     assert error.count("\n") == 1
 
 
-def test_the_command_names_what_is_not_there(
+def test_the_command_names_what_does_not_exist(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, none = tmp_path / "m.tflite", tmp_path / "none"
     model.write_bytes(INT8)
-    for arguments, told in (
+    for arguments, message in (
         ([str(model), "--labels", str(none)], str(none)),
-        (["--artifacts", str(none)], f"--artifacts {none}: expected a folder of runs"),
-        (["--artifacts", str(model)], "expected a folder of runs, got a file"),
-        ([str(tmp_path)], "expected a .tflite file, got a folder"),
+        (
+            ["--artifacts", str(none)],
+            f"expected a folder of runs, got {none}, which does not exist",
+        ),
+        (["--artifacts", str(model)], f"got {model}, which is a file"),
+        ([str(tmp_path)], f"expected a .tflite file, got {tmp_path}, a folder"),
     ):
         assert cli.main(arguments) == 2
         error = capsys.readouterr().err
-        assert told in error and error.count("\n") == 1
+        assert message in error and error.count("\n") == 1
 
 
 @pytest.fixture
@@ -69,7 +72,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "0.0.0.0"])
-def test_a_port_that_is_taken_is_said_before_streamlit_is_started(
+def test_a_taken_port_is_refused_before_streamlit_starts(
     host: str, started: list[list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with socket.socket() as other:
@@ -78,7 +81,7 @@ def test_a_port_that_is_taken_is_said_before_streamlit_is_started(
         taken = other.getsockname()[1]
         assert cli.main(["--host", host, "--port", str(taken)]) == 2
         error = capsys.readouterr().err
-    assert f"expected a free port, got {taken}, which is in use on {host}" in error
+    assert f"port {taken} is already in use on {host}" in error
     assert error.count("\n") == 1 and not started
     free = int(error.rpartition("--port ")[2])
     assert free > taken
@@ -91,7 +94,7 @@ def test_a_host_that_is_not_this_machine(
     """An address for documentation (RFC 5737), which nobody has."""
     assert cli.main(["--host", "192.0.2.1"]) == 2
     error = capsys.readouterr().err
-    assert "expected --host 192.0.2.1 and --port 8501 to serve the page at" in error
+    assert "cannot serve at --host 192.0.2.1 --port 8501" in error
     assert error.count("\n") == 1 and not started
 
 

@@ -22,9 +22,10 @@ pytest.importorskip("streamlit", reason="the page needs streamlit")
 
 from edge.preprocess import InputRecipe, load_pixels
 from streamlit_app import session
-from streamlit_app.model_pool import Shelf
+from streamlit_app.model_pool import ModelPool
 from streamlit_app.models import find_models
-from tests.app_room import (
+from tests.edge_models import network
+from tests.page_helpers import (
     APP,
     INT8,
     ROOT,
@@ -32,11 +33,11 @@ from tests.app_room import (
     page,
     photo,
     shown,
+    unescaped,
     write_foreign,
     write_run,
     zipped,
 )
-from tests.edge_models import network
 
 
 @pytest.fixture
@@ -51,18 +52,21 @@ def headlines(app: Any) -> list[str]:
 
 
 def refused(app: Any) -> dict[str, str]:
-    """Name to message of what was turned away."""
-    told = [found.value.replace("\\", "") for found in app.error]
-    return {text.split("**")[1]: text for text in told}
+    """Name to message of each refused file."""
+    messages = [unescaped(error.value) for error in app.error]
+    return {text.split("**")[1]: text for text in messages}
 
 
-def test_without_a_run_the_page_says_how_to_make_one(
+def test_without_a_run_the_page_says_how_to_build_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     app = page(monkeypatch, "--artifacts", tmp_path)
     assert not app.exception
-    told = [code.value for code in app.code]
-    assert told == ["edgegraft build PHOTOS", "edgegraft build"]
+    commands = [code.value for code in app.code]
+    assert commands == [
+        f"edgegraft build PHOTOS --artifacts {tmp_path}",
+        f"edgegraft build --artifacts {tmp_path}",
+    ]
     assert not app.file_uploader
 
 
@@ -84,9 +88,7 @@ def test_photos_are_answered_and_bad_ones_named(
     )
     assert not app.exception
     assert headlines(app) == ["red", "green"]
-    errors = {
-        found.value.replace("\\", "").split("**")[1]: found.value for found in app.error
-    }
+    errors = refused(app)
     bad = {"cut.png", "text.jpg", "empty.jpg", "phone.heic", "huge.png"}
     assert set(errors) == bad
     assert "an empty file" in errors["empty.jpg"]
@@ -117,19 +119,19 @@ def test_one_photo_has_room_views_and_a_reason(
     assert headlines(app) == ["red"]
     assert 'alt="r.png, upright"' in shown(app)
     view = app.button_group(key="view")
-    view.set_value("As the model saw it").run()
+    view.set_value("Model input").run()
     assert "8 × 8 pixels, stretch" in shown(app)
-    found = re.search(r'src="data:image/png;base64,([^"]+)" alt="r.png as', shown(app))
-    assert found
-    seen = np.asarray(Image.open(io.BytesIO(base64.b64decode(found[1]))))
-    assert np.array_equal(seen, load_pixels(photo("red"), InputRecipe(8, 8)))
+    source = re.search(r'src="data:image/png;base64,([^"]+)" alt="r.png as', shown(app))
+    assert source
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(source[1]))))
+    assert np.array_equal(pixels, load_pixels(photo("red"), InputRecipe(8, 8)))
     app.button_group(key="view").set_value("Why?").run()
     assert not app.exception
-    assert 'alt="What mattered for red"' in shown(app)
-    assert re.search(r"\d+ patches, each asked of this very file", shown(app))
+    assert 'alt="What matters for red"' in shown(app)
+    assert re.search(r"\d+ patches, each run through this file", shown(app))
     app.slider(key="threshold").set_value(100).run()
-    assert "unsure" in shown(app)
-    assert "below your threshold of 100.0 %" in shown(app)
+    assert "uncertain" in shown(app)
+    assert "below the threshold of 100.0 %" in shown(app)
 
 
 def test_an_unknown_photo_is_refused_with_a_sentence(
@@ -147,8 +149,8 @@ def test_an_unknown_photo_is_refused_with_a_sentence(
     app = page(monkeypatch, model, "--artifacts", tmp_path)
     drop(app, ("dim.png", photo((90, 20, 20))))
     assert headlines(app) == ["unknown"]
-    assert "looks like none of the photos" in shown(app)
-    assert "nearest label would be red" in shown(app)
+    assert "Not like the training photos" in shown(app)
+    assert "Closest label: red" in shown(app)
 
 
 def test_labels_and_file_names_are_not_taken_for_markup(
@@ -158,10 +160,10 @@ def test_labels_and_file_names_are_not_taken_for_markup(
     write_run(tmp_path / "artifacts", labels=labels)
     app = page(monkeypatch, "--artifacts", tmp_path / "artifacts")
     drop(app, ("<img src=x>.png", photo("red")), ("[b](x).png", b"bad"))
-    assert "<b>x</b>" not in shown(app)
-    assert "&lt;b&gt;x&lt;/b&gt;" in shown(app)
-    assert "<img src=x>" not in shown(app)
-    assert r"\[b\]\(x\).png" in app.error[0].value
+    text = "\n".join(part.value for part in (*app.html, *app.caption, *app.markdown))
+    assert "<b>x</b>" not in text and "<img src=x>" not in text
+    assert "&lt;b&gt;x&lt;/b&gt;" in text
+    assert r"\[b\]\(x\)\.png" in app.error[0].value
 
 
 def test_many_photos_come_in_pages_and_stay_on_the_next_page(
@@ -175,7 +177,7 @@ def test_many_photos_come_in_pages_and_stay_on_the_next_page(
     assert "12.png" in shown(app)
     app.switch_page("views/batch.py").run()
     assert "13 photos" in shown(app)
-    assert "13 from before" in shown(app)
+    assert "13 still loaded" in shown(app)
 
 
 def test_a_zip_is_opened_in_memory_and_its_tricks_refused(
@@ -187,15 +189,13 @@ def test_a_zip_is_opened_in_memory_and_its_tricks_refused(
     files |= {"../out__png": photo("red"), "in__zip": inner}
     drop(app, ("all.zip", zipped(**files)))
     assert sorted(headlines(app)) == ["blue", "red"]
-    told = {
-        found.value.replace("\\", "").split("**")[1]: found.value for found in app.error
-    }
-    assert "leads out of the ZIP" in told["all.zip: ../out.png"]
-    assert "a ZIP inside a ZIP" in told["all.zip: in.zip"]
-    assert "1 files in the ZIP are no photos" in shown(app)
+    errors = refused(app)
+    assert "leads outside the ZIP" in errors["all.zip: ../out.png"]
+    assert "a ZIP inside a ZIP" in errors["all.zip: in.zip"]
+    assert "Ignored 1 file in the ZIP" in shown(app)
 
 
-def test_an_animated_gif_shows_its_first_picture_and_says_so(
+def test_an_animated_gif_shows_its_first_frame_and_says_so(
     monkeypatch: pytest.MonkeyPatch, artifacts: Path
 ) -> None:
     file = io.BytesIO()
@@ -203,7 +203,7 @@ def test_an_animated_gif_shows_its_first_picture_and_says_so(
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
     app = drop(page(monkeypatch, "--artifacts", artifacts), ("m.gif", file.getvalue()))
     assert headlines(app) == ["red"]
-    assert "only its first picture" in shown(app)
+    assert "only the first frame" in shown(app)
 
 
 def test_a_link_chooses_run_and_variant(
@@ -215,27 +215,27 @@ def test_a_link_chooses_run_and_variant(
     app.button_group(key="variant pets").set_value("int8").run()
     assert app.query_params["variant"] == "int8"
     gone = page(monkeypatch, "--artifacts", artifacts, run="gone")
-    assert "no run **gone** here" in gone.warning[0].value
+    assert "No run **gone** here" in gone.warning[0].value
     assert not gone.exception
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
-    [(b"TFL3" * 4, "broken.tflite"), (network(), "no labels inside")],
+    ("content", "message"),
+    [(b"TFL3" * 4, "broken.tflite"), (network(), "contains no labels")],
 )
-def test_a_bad_model_is_told_in_one_line(
+def test_a_bad_model_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
     artifacts: Path,
     tmp_path: Path,
     content: bytes,
-    told: str,
+    message: str,
 ) -> None:
     broken = tmp_path / "broken.tflite"
     broken.write_bytes(content)
     app = page(monkeypatch, broken, "--artifacts", artifacts)
     assert not app.exception
     assert len(app.error) == 1
-    assert told in app.error[0].value
+    assert message in unescaped(app.error[0].value)
     app.selectbox(key="run").set_value("pets").run()
     assert not app.error
 
@@ -252,9 +252,9 @@ def test_labels_from_a_file_for_a_model_that_holds_none(
     app.selectbox(key="run").set_value("pets").run()
     assert "<h2>red <b>" in shown(app)  # what a file holds goes before
     labels.write_text("rosso\nverde\n")
-    monkeypatch.setattr(session, "shelf", lambda: Shelf(labels))
+    monkeypatch.setattr(session, "models", lambda: ModelPool(labels))
     app = page(monkeypatch, *given)
-    assert "expected 3 labels, got 2 from" in app.error[0].value
+    assert "expected 3 labels, got 2 from" in unescaped(app.error[0].value)
 
 
 def test_newest_run_first_and_rejected_files_left_out(tmp_path: Path) -> None:
