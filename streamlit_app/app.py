@@ -14,6 +14,7 @@ import streamlit as st
 from edge.card import ModelCard
 from edge.errors import EdgegraftError
 from edge.run_folder import recommended
+from edge.text import printable
 from streamlit_app import session, style
 from streamlit_app.answer import MOST_LABELS
 from streamlit_app.model_pool import ClassifierPool
@@ -74,7 +75,7 @@ def choose_model(models: list[ListedModel]) -> ListedModel:
     runs = list(dict.fromkeys(entry.run for entry in models))
     if st.session_state["run"] not in runs:  # deleted meanwhile
         st.session_state["run"] = runs[0]
-    run = st.selectbox("Model", runs, key="run", format_func=style.visible)
+    run = st.selectbox("Model", runs, key="run", format_func=printable)
     variants = [entry.variant for entry in models if entry.run == run]
     variant = variants[0]
     if len(variants) > 1:

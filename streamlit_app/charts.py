@@ -10,8 +10,9 @@ from typing import Any
 import altair as alt
 import streamlit as st
 
+from edge.text import printable
 from streamlit_app.runs import Record, Run, pareto_front
-from streamlit_app.style import ACCENT, AMBER, GREY, SERIES, visible
+from streamlit_app.style import ACCENT, AMBER, GREY, SERIES
 
 MARGIN = 1.15  # the latency axis goes on to this multiple of a file's, for its name
 MOST_CONFUSED = 30  # labels; a larger confusion matrix is not drawn
@@ -25,17 +26,7 @@ def accuracy_latency(timed: Sequence[tuple[Run, list[Record]]]) -> list[str]:
     no line, and without a timed file nothing is drawn.
     """
     points = [
-        {
-            "file": f"{visible(run.name)} / {visible(str(record.get('variant', '?')))}",
-            "run": visible(run.name),
-            "variant": visible(str(record.get("variant", "?"))),
-            "ms": record["p50_ms"],
-            "accuracy": record["accuracy"],
-            "low": record.get("accuracy_low", record["accuracy"]),
-            "high": record.get("accuracy_high", record["accuracy"]),
-            "MB": round(record["size_bytes"] / 1e6, 2),
-            "photos": record.get("photos"),
-        }
+        _point(run, record)
         for run, records in timed
         for record in records
         if record["p50_ms"] > 0  # a damaged record has no logarithm
@@ -88,6 +79,21 @@ def accuracy_latency(timed: Sequence[tuple[Run, list[Record]]]) -> list[str]:
     return [str(point["file"]) for point in front]
 
 
+def _point(run: Run, record: Record) -> dict[str, Any]:
+    run_name, variant = printable(run.name), printable(str(record.get("variant", "?")))
+    return {
+        "file": f"{run_name} / {variant}",
+        "run": run_name,
+        "variant": variant,
+        "ms": record["p50_ms"],
+        "accuracy": record["accuracy"],
+        "low": record.get("accuracy_low", record["accuracy"]),
+        "high": record.get("accuracy_high", record["accuracy"]),
+        "MB": round(record["size_bytes"] / 1e6, 2),
+        "photos": record.get("photos"),
+    }
+
+
 def time_ticks(times: Sequence[float]) -> list[float]:
     """Round milliseconds from below the fastest to above the slowest, for a log axis:
     1, 2 and 5 of each power of ten; closer ones within a factor of five."""
@@ -129,7 +135,7 @@ def training(history: Sequence[Mapping[str, float]]) -> None:
 def confusion(labels: Sequence[str], table: Sequence[Sequence[int]]) -> None:
     """Rows are the true labels, columns the answers, cells numbers of photos, shaded
     by their share of the row."""
-    names = [visible(label) for label in labels]
+    names = [printable(label) for label in labels]
     values = [
         {"truth": truth, "answer": answer, "photos": n, "share": n / max(sum(row), 1)}
         for truth, row in zip(names, table, strict=False)

@@ -7,7 +7,6 @@ Files with the same content share their classifiers; a file that changes gets ne
 
 from __future__ import annotations
 
-import hashlib
 import queue
 import threading
 from collections import OrderedDict
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from edge.card import read_card, read_labels
 from edge.classifier import Classifier
+from edge.files import sha256
 from edge.quiet import without_chatter
 from edge.runtime import default_threads, read_model
 
@@ -42,7 +42,7 @@ class ClassifierPool:
         )
         self._labels = None if self.labelled else labels
         self.size = size or default_threads()
-        self.digest = hashlib.sha256(content).hexdigest()
+        self.digest = sha256(content)
         self.bytes = len(content)
         self._free: queue.LifoQueue[Classifier] = queue.LifoQueue()
         self._counting = threading.Lock()
@@ -119,7 +119,7 @@ class ModelPool:
 
     def _load(self, path: Path) -> ClassifierPool:
         content = read_model(path)
-        digest = hashlib.sha256(content).hexdigest()
+        digest = sha256(content)
         with self._lock:
             same = self._opened().get(digest)
         return same or ClassifierPool(content, labels=self._labels)

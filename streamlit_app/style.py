@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import base64
 import string
-import unicodedata
 from collections.abc import Iterable, Sequence
 from html import escape
 
 import streamlit as st
 
 from edge.classifier import Prediction
+from edge.text import printable
 
 ACCENT, AMBER, GREY = "#0d9488", "#d97706", "#8a9693"
 SERIES = ("#0d9488", "#d97706", "#6366f1", "#db2777", "#65a30d", "#0284c7", "#8a9693")
@@ -22,9 +22,6 @@ SMALLEST = 0.0005  # a smaller share is shown as <0.1 %
 # An int8 or uint8 softmax has steps of 1/256 (TFLite's quantization specification):
 # its 0 means anything below one step, its largest value is 255/256.
 STEP = 1 / 256
-# Unicode categories that a person cannot see or that reorder a line: control and
-# format characters (bidi, zero width), surrogates, line and paragraph separators.
-_INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 _MARKDOWN = str.maketrans({sign: "\\" + sign for sign in string.punctuation})
 
 _STYLE = """<style>
@@ -91,26 +88,14 @@ def html(body: str, kind: str = "") -> None:
     st.html(f'<div class="eg {kind}">{body}</div>')
 
 
-def visible(value: str) -> str:
-    """`value` on one line, its invisible characters written as escapes."""
-    if value.isascii() and value.isprintable():
-        return value
-    return "".join(
-        sign.encode("ascii", "backslashreplace").decode()
-        if unicodedata.category(sign) in _INVISIBLE - {"Cc"}
-        else (repr(sign)[1:-1] if unicodedata.category(sign) == "Cc" else sign)
-        for sign in value
-    )
-
-
 def text(value: str) -> str:
     """`value` as text inside HTML, in an element or a quoted attribute."""
-    return escape(visible(value))
+    return escape(printable(value))
 
 
 def literal(value: str) -> str:
     """`value` as text inside Markdown: no markup, link, picture or icon comes of it."""
-    return visible(value).translate(_MARKDOWN)
+    return printable(value).translate(_MARKDOWN)
 
 
 def percent(share: float) -> str:

@@ -16,7 +16,7 @@ from edge.classifier import UNKNOWN
 from edge.classify.workers import in_order
 from edge.errors import EdgegraftError, PhotoError
 from edge.evaluate import wilson
-from edge.text import plural
+from edge.text import plural, printable
 from streamlit_app import answer, exports, session, style
 from streamlit_app.answer import MOST_LABELS, Row
 from streamlit_app.model_pool import ClassifierPool
@@ -207,7 +207,7 @@ def table(shown: list[tuple[Photo, Row]], scored: bool, pool: ClassifierPool) ->
         rows.append(
             {
                 "": style.data_url(row.thumbnail),
-                "photo": style.visible(photo.name),
+                "photo": printable(photo.name),
                 "label": prediction.label,
                 **truth,
                 "probability": 100 * prediction.probability,

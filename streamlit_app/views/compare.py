@@ -11,6 +11,7 @@ import streamlit as st
 
 from edge.errors import EdgegraftError, PhotoError
 from edge.preprocess import load_pixels
+from edge.text import printable
 from streamlit_app import answer as answers
 from streamlit_app import charts, session, style
 from streamlit_app.model_pool import ClassifierPool
@@ -44,7 +45,7 @@ def side_by_side() -> None:
         default=_first_two(models),
         max_selections=MOST_MODELS,
         key="side by side",
-        format_func=style.visible,
+        format_func=printable,
     )
     drop = dropzone.photos("compare photos", camera=False)
     pools: list[tuple[str, ClassifierPool]] = []
@@ -188,8 +189,8 @@ def table(timed: Sequence[tuple[Run, list[Record]]]) -> None:
         for record in records:
             rows.append(
                 {
-                    "run": style.visible(run.name),
-                    "file": style.visible(str(record.get("variant", "?"))),
+                    "run": printable(run.name),
+                    "file": printable(str(record.get("variant", "?"))),
                     "accuracy": _points(record["accuracy"]),
                     "from": _points(record.get("accuracy_low")),
                     "to": _points(record.get("accuracy_high")),
@@ -240,7 +241,7 @@ def quantization_mistakes(runs: Sequence[Run]) -> None:
         "Right in float32, wrong in",
         list(choices),
         key="flips",
-        format_func=style.visible,
+        format_func=printable,
     )
     run, record = choices[name]
     photos = disagreements(run, record)

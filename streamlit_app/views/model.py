@@ -10,6 +10,7 @@ import streamlit as st
 
 from edge.pack import MODEL, PROGRAM, REQUIREMENTS, zipped
 from edge.run_folder import USUAL, recommended
+from edge.text import printable
 from streamlit_app import app, charts, session, style
 from streamlit_app.model_pool import ClassifierPool
 from streamlit_app.models import ListedModel
@@ -192,7 +193,7 @@ def per_label(run: Run, evaluation: Record) -> None:
             label = str(record.get("label"))
             rows.append(
                 {
-                    "label": style.visible(label),
+                    "label": printable(label),
                     "precision": 100 * float(record.get("precision") or 0),
                     "recall": 100 * float(record.get("recall") or 0),
                     "train": run.counts.get(label, {}).get("train"),
