@@ -1,12 +1,10 @@
 """The model files of a run: converted, verified, described, scored, kept or rejected.
 
 Each file is measured as a file, through the runner that ships, on the validation
-part. An int8 file that loses more than `max_drop` against the run's own float32 file
-climbs the ladder; a file that still does is kept aside as
-``<variant>.rejected.tflite``. One photo is always allowed to change (unless `max_drop`
-is 0): on 40 photos it is 2.5 points, and says nothing.
-
-It does not know: the test part (compare), or how a step is done.
+part. An int8 file that loses more than `max_drop` against the run's own float32 file is
+repaired (ladder); one that still does is kept aside as ``<variant>.rejected.tflite``.
+One photo may always change (unless `max_drop` is 0): of 40 photos it is 2.5 points,
+which shows nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ from finetune.console import Console
 from finetune.run import Run
 from quantize import recipes
 from quantize.conversion import calibration, scoring
-from quantize.conversion.builder import PLAIN, Candidate, Made, Maker, covering
+from quantize.conversion.builder import PLAIN, Builder, BuiltModel, Candidate, covering
 from quantize.recovery import ladder, layer_report
 from quantize.recovery.layer_report import LayerReport
 from quantize.tflite import flatbuffer, metadata, old_runtime, targets
@@ -37,15 +35,15 @@ EXIT_REJECTED = 3
 RECORD = "exports.json"
 CALIBRATION = "calibration.csv"
 LAYERED = "int8"  # the variant whose layers are reported
-_ROUNDING = 1e-9  # a drop of exactly `max_drop` passes
+_ROUNDING = 1e-9  # a drop of exactly `max_drop` is allowed
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """One file: where it is, what it is, and what it reached on validation.
+    """One file: its path and size in bytes, facts, and validation figures.
 
     `drop` is the accuracy lost against the float32 file (negative: gained). `rung` is
-    the way it was made, `rungs` what the ladder tried (nothing, when it had not to).
+    the repair that made it, `rungs` what the ladder tried (empty if nothing).
     """
 
     variant: str
@@ -55,7 +53,7 @@ class ExportResult:
     validation: Evaluation
     drop: float
     rejected: bool
-    judged_on: str = "validation"  # or what else that part is (`Run.judged_on`)
+    judged_on: str = "validation"  # or another name for that part (`Run.judged_on`)
     rung: str = PLAIN
     rungs: tuple[ladder.Rung, ...] = ()
 
@@ -93,12 +91,12 @@ def export(
     """Write ``exports/<variant>.tflite`` for each variant; results by name.
 
     `max_drop` is a fraction (0.01 is one point). A file that `target` refuses is
-    rejected; when it refuses all of them, that is an EdgegraftError. `climb`: an int8
-    file that loses too much is made in other ways (ladder). `with_layers` writes the
-    layer report of the int8 file into the run. `old_python`: a Python with
-    tflite-runtime, where the files are run, too. `model` and `pixels` save loading and
-    decoding what the caller has already. EdgegraftError for a run without a model,
-    unknown variants, exports that exist (without `overwrite`), photos that have
+    rejected; when it refuses all of them, that is an EdgegraftError. `climb`: repair an
+    int8 file that loses too much (ladder). `with_layers` writes the layer report of the
+    int8 file into the run. `old_python`: a Python with tflite-runtime, where the files
+    are run, too. `model` and `pixels` save loading and decoding what the caller has
+    already; without `console` nothing is printed. EdgegraftError for a run without a
+    model, unknown variants, exports that exist (without `overwrite`), photos that have
     changed, or a network that cannot be converted; nothing is written then.
     """
     wanted = recipes.variants(variants)
@@ -124,17 +122,17 @@ def export(
         if pixels is None:
             pixels = scoring.decode(run, [*pool, *judged], console)
             stack.enter_context(closing(pixels))
-        kept, refused = _sifted(run, pool, pixels, console)
+        kept, refused = _usable(run, pool, pixels, console)
         chosen = covering(model, pixels, kept, calibration_count, console)
-        maker = Maker(run, model, pixels, chosen, judged, console, old)
+        builder = Builder(run, model, pixels, chosen, judged, console, old)
         gate = _Gate(max_drop, target, climb)
-        results, layers = _make_all(maker, wanted, gate, with_layers=with_layers)
+        results, layers = _build_all(builder, wanted, gate, with_layers=with_layers)
     if layers is not None:
         layers.write(run.folder)
     if chosen:
         path = run.folder / CALIBRATION
         calibration.write_csv(path, chosen, run.photos_root, refused)
-    _tell_kept(run, wanted, target, console)
+    _report_older(run, wanted, target, console)
     run.update(target=target)
     run.write_json(
         f"exports/{RECORD}",
@@ -143,10 +141,10 @@ def export(
     return results
 
 
-def _sifted(
+def _usable(
     run: Run, pool: Sequence[Row], pixels: batches.Pixels, console: Console
 ) -> tuple[tuple[Row, ...], tuple[calibration.Refused, ...]]:
-    """The photos of the pool that can calibrate, and the others, told to the user."""
+    """(photos of the pool that can calibrate, the others, which are reported)."""
     if not pool:
         return (), ()
     places = scoring.places_of(pixels, pool)
@@ -163,130 +161,141 @@ def _sifted(
 
 @dataclass(frozen=True)
 class _Gate:
-    """What a file has to keep to, and what is done when it doesn't."""
+    """What a file has to meet, and whether repairs are tried when it does not."""
 
     max_drop: float
     target: str
     ladder: bool
 
-    def allowed(self, made: Made) -> float:
-        return allowed_drop(self.max_drop, made.validation.photos)
+    def allowed(self, built: BuiltModel) -> float:
+        return allowed_drop(self.max_drop, built.validation.photos)
 
-    def lost(self, variant: recipes.Variant, drop: float, made: Made) -> bool:
-        return variant.name != recipes.REFERENCE and drop > self.allowed(made)
+    def loses(self, variant: recipes.Variant, drop: float, built: BuiltModel) -> bool:
+        return variant.name != recipes.REFERENCE and drop > self.allowed(built)
 
 
-def _make_all(
-    maker: Maker, wanted: Sequence[recipes.Variant], gate: _Gate, *, with_layers: bool
+def _build_all(
+    builder: Builder,
+    wanted: Sequence[recipes.Variant],
+    gate: _Gate,
+    *,
+    with_layers: bool,
 ) -> tuple[dict[str, ExportResult], LayerReport | None]:
-    """Files are written once all of them are made, so that an error leaves none."""
-    made = {variant.name: maker.make(variant) for variant in wanted}
-    _refuse_unmet(gate.target, {name: one.facts for name, one in made.items()})
-    reference = made.get(recipes.REFERENCE)
-    if reference is None:  # not asked for, but the drop is against it
-        reference = maker.make(recipes.variant(recipes.REFERENCE))
+    """Files are written once all of them are built, so that an error leaves none."""
+    built = {variant.name: builder.build(variant) for variant in wanted}
+    _refuse_unmet(gate.target, {name: file.facts for name, file in built.items()})
+    reference = built.get(recipes.REFERENCE)
+    if reference is None:  # not requested, but needed to measure the drop
+        reference = builder.build(recipes.variant(recipes.REFERENCE))
     layers = None
     if with_layers:
-        layers = _layers(maker, made[LAYERED], reference)
+        layers = _layers(builder, built[LAYERED], reference)
     climbs = {}
     if gate.ladder:
-        climbs = _climb(maker, wanted, made, reference, gate)
-        made |= {name: climb.made for name, climb in climbs.items()}
+        climbs = _climb(builder, wanted, built, reference, gate)
+        built |= {name: climb.built for name, climb in climbs.items()}
     results = {}
     for variant in wanted:
-        one, climb = made[variant.name], climbs.get(variant.name)
-        drop = reference.validation.accuracy - one.validation.accuracy
-        lost = gate.lost(variant, drop, one)
-        rejected = lost or gate.target in one.facts.refused_by
-        path = _place(maker.run, variant.name, rejected)
-        _write(path, one.model)
-        _place(maker.run, variant.name, not rejected).unlink(missing_ok=True)
+        file, climb = built[variant.name], climbs.get(variant.name)
+        drop = reference.validation.accuracy - file.validation.accuracy
+        loses = gate.loses(variant, drop, file)
+        rejected = loses or gate.target in file.facts.refused_by
+        path = _path(builder.run, variant.name, rejected)
+        _write(path, file.model)
+        _path(builder.run, variant.name, not rejected).unlink(missing_ok=True)
         result = ExportResult(
             variant.name,
             path,
-            len(one.model),
-            one.facts,
-            one.validation,
+            len(file.model),
+            file.facts,
+            file.validation,
             drop,
             rejected,
-            maker.run.judged_on,
+            builder.run.judged_on,
             climb.candidate.rung if climb else PLAIN,
             climb.rungs if climb else (),
         )
         results[variant.name] = result
-        _tell(maker.console, result, gate.allowed(one), gate.target)
+        _report(builder.console, result, gate.allowed(file), gate.target)
     return results, layers
 
 
-def _layers(maker: Maker, int8: Made, reference: Made) -> LayerReport:
+def _layers(builder: Builder, int8: BuiltModel, reference: BuiltModel) -> LayerReport:
     """The report of the plain int8 file."""
-    found = layer_report.report(
-        maker,
-        Candidate(PLAIN, maker.conversion.calibrated),
+    layers = layer_report.report(
+        builder,
+        Candidate(PLAIN, builder.conversion.calibrated),
         reference.validation,
         int8.validation,
     )
-    layer_report.tell(maker.console, found)
-    return found
+    layer_report.print_worst(builder.console, layers)
+    return layers
 
 
 def _climb(
-    maker: Maker,
+    builder: Builder,
     wanted: Sequence[recipes.Variant],
-    made: dict[str, Made],
-    reference: Made,
+    built: dict[str, BuiltModel],
+    reference: BuiltModel,
     gate: _Gate,
 ) -> dict[str, ladder.Climb]:
-    """A way for each int8 file that lost too much; the second takes the first's."""
+    """Repair each int8 file that loses too much; the second takes the first's."""
     climbs: dict[str, ladder.Climb] = {}
     for variant in wanted:
-        one = made[variant.name]
-        drop = reference.validation.accuracy - one.validation.accuracy
+        file = built[variant.name]
+        drop = reference.validation.accuracy - file.validation.accuracy
         int8 = variant.calibrated and variant.activations == "INT8"
-        if not int8 or not gate.lost(variant, drop, one):
+        if not int8 or not gate.loses(variant, drop, file):
             continue
         if climbs:
             first = next(iter(climbs.values()))
-            again = maker.make(variant, first.candidate)
-            climbs[variant.name] = replace(first, made=again)
+            again = builder.build(variant, first.candidate)
+            climbs[variant.name] = replace(first, built=again)
         else:
             climbs[variant.name] = ladder.climb(
-                maker, variant, one, reference, gate.allowed(one), target=gate.target
+                builder,
+                variant,
+                file,
+                reference,
+                gate.allowed(file),
+                target=gate.target,
             )
     return climbs
 
 
-def _refuse_unmet(target: str, made: dict[str, Facts]) -> None:
+def _refuse_unmet(target: str, files: dict[str, Facts]) -> None:
     """EdgegraftError when the target takes none of the files."""
-    refused = {name: facts.refused_by.get(target, ()) for name, facts in made.items()}
+    refused = {name: facts.refused_by.get(target, ()) for name, facts in files.items()}
     if all(refused.values()):
-        told = "; ".join(f"{name}: {why[0]}" for name, why in refused.items())
+        reasons = "; ".join(f"{name}: {why[0]}" for name, why in refused.items())
         raise EdgegraftError(
-            f"expected a file that {target} takes, got none ({told}); choose another "
-            "of --variants or --target"
+            f"expected a file that {target} takes, got none ({reasons}); choose other "
+            "--variants or another --target"
         )
 
 
 def allowed_drop(max_drop: float, photos: int) -> float:
-    """The accuracy a file may lose on so many photos: one photo at least, or none."""
+    """The accuracy a file may lose on `photos` photos: at least one photo, or none."""
     return (max(max_drop, 1 / photos) if max_drop else 0.0) + _ROUNDING
 
 
-def _tell(console: Console, result: ExportResult, allowed: float, target: str) -> None:
+def _report(
+    console: Console, result: ExportResult, allowed: float, target: str
+) -> None:
     judged = result.validation
     low, high = judged.interval
-    told = f"{result.judged_on} {judged.accuracy:.1%} ({low:.1%} to {high:.1%})"
-    if result.judged_on != "validation":  # its interval would promise something
-        told = (
-            f"{judged.accuracy:.1%} of {judged.photos} {result.judged_on}: tells what "
+    accuracy = f"{result.judged_on} {judged.accuracy:.1%} ({low:.1%} to {high:.1%})"
+    if result.judged_on != "validation":  # an interval would be misleading
+        accuracy = (
+            f"{judged.accuracy:.1%} of {judged.photos} {result.judged_on}: shows what "
             "a file loses, not how good it is"
         )
-    console.stage(f"{result.variant}: {result.size / 1e6:.2f} MB, {told}")
+    console.stage(f"{result.variant}: {result.size / 1e6:.2f} MB, {accuracy}")
     if len(result.facts.ran_on) > 1:
-        oldest = result.facts.oldest_runtime or "the newest"
+        oldest = result.facts.oldest_runtime or "the newest release"
         console.say(
-            f"  ran on {' and '.join(result.facts.ran_on)}; by its operators "
-            f"TensorFlow Lite {oldest} is enough"
+            f"  ran on {' and '.join(result.facts.ran_on)}; its operators need "
+            f"TensorFlow Lite {oldest}"
         )
     reasons = result.facts.refused_by.get(target)
     if reasons:
@@ -296,31 +305,32 @@ def _tell(console: Console, result: ExportResult, allowed: float, target: str) -
         )
     elif result.rejected:
         console.say(
-            f"  rejected: it loses {100 * result.drop:.1f} points against float32, "
-            f"allowed are {100 * allowed:.3g} (--max-drop); kept aside as {result.path}"
+            f"  rejected: loses {100 * result.drop:.1f} points against float32, at "
+            f"most {100 * allowed:.1f} allowed (--max-drop); kept aside as "
+            f"{result.path}"
         )
 
 
-def _tell_kept(
+def _report_older(
     run: Run, wanted: Sequence[recipes.Variant], target: str, console: Console
 ) -> None:
-    """Which older files stay beside those just made, and what the target takes not."""
+    """Older files that stay beside the new ones, and which of them `target` refuses."""
     names = {variant.name for variant in wanted}
-    told = []
+    kept = []
     for path in sorted(run.exports.glob("*.tflite")):
         if path.name.split(".")[0] in names:
             continue
         flat, _ = metadata.split(path.read_bytes())
         refused = targets.refusals(flatbuffer.parse(flat), len(flat), target)
-        told.append(path.name + (f" ({target} refuses it)" if refused else ""))
-    if told:
+        kept.append(path.name + (f" ({target} refuses it)" if refused else ""))
+    if kept:
         console.say(
-            f"  kept from before: {', '.join(told)}; compare measures them, too, so "
-            "remove what you don't want"
+            f"  older exports kept: {', '.join(kept)}; compare measures them, too: "
+            "delete those you no longer need"
         )
 
 
-def _place(run: Run, variant: str, rejected: bool) -> Path:
+def _path(run: Run, variant: str, rejected: bool) -> Path:
     return run.exports / f"{variant}{'.rejected' if rejected else ''}.tflite"
 
 
@@ -331,7 +341,7 @@ def _refuse_existing(
         return
     for variant in wanted:
         for rejected in (False, True):
-            path = _place(run, variant.name, rejected)
+            path = _path(run, variant.name, rejected)
             if path.exists():
                 raise EdgegraftError(
                     f"expected a run without {variant.name} exports, got {path}; "

@@ -2,8 +2,6 @@
 
 Every variant takes what the model-file contract says, uint8 RGB ``[1, H, W, 3]``,
 except int8-float-io: its name says what it is for, clients that feed floats only.
-
-It does not know: how a variant is made (convert) or checked (verify).
 """
 
 from __future__ import annotations
@@ -38,8 +36,8 @@ class Variant:
     float_ops: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
-        edges = {self.input_type, self.output_type} & FLOAT_TENSORS
-        if edges and self.float_ops is not None and not self.float_ops:
+        float_io = {self.input_type, self.output_type} & FLOAT_TENSORS
+        if float_io and self.float_ops is not None and not self.float_ops:
             raise EdgegraftError(
                 f"variant {self.name}: no operator may touch its float input or output"
             )
@@ -107,15 +105,17 @@ VARIANTS = _table(
         activations="INT16",
         weights="INT8",
         calibrated=True,
-        # L2_NORMALIZATION, in front of the familiarity, has no kernel in 16 bits
-        float_ops=frozenset({"CAST", "QUANTIZE", "DEQUANTIZE", "L2_NORMALIZATION"}),
+        # L2_NORMALIZATION, before the familiarity, and HARD_SWISH have no 16-bit kernel
+        float_ops=frozenset(
+            {"CAST", "QUANTIZE", "DEQUANTIZE", "L2_NORMALIZATION", "HARD_SWISH"}
+        ),
     ),
 )
-REFERENCE = "float32"  # what the others are measured against
+REFERENCE = "float32"  # the variant that the others are measured against
 
 
 def variant(name: str) -> Variant:
-    """The record of a name; EdgegraftError, listing the known, for another."""
+    """The record of a name; EdgegraftError, listing the known ones, for another."""
     try:
         return VARIANTS[name]
     except KeyError:
@@ -126,12 +126,12 @@ def variant(name: str) -> Variant:
 
 
 def variants(names: Sequence[str] | str) -> tuple[Variant, ...]:
-    """Several, each once, in the order given; `names` may be ``"float32,int8"``."""
+    """The records of several names; `names` may be ``"float32,int8"``."""
     if isinstance(names, str):
         names = [name.strip() for name in names.split(",") if name.strip()]
-    found = tuple(variant(name) for name in dict.fromkeys(names))
-    if not found:
+    records = tuple(variant(name) for name in dict.fromkeys(names))
+    if not records:
         raise EdgegraftError(
             f"expected at least one variant out of {', '.join(VARIANTS)}, got none"
         )
-    return found
+    return records

@@ -23,7 +23,7 @@ import numpy as np
 from backbones.keras import keras
 from edge.card import ModelCard
 from edge.preprocess import InputRecipe
-from quantize.conversion.convert import convert
+from quantize.conversion.convert import Conversion
 from quantize.tflite.metadata import embed
 
 k = keras()
@@ -34,7 +34,7 @@ x = k.applications.MobileNetV2(
 )(x, training=False)
 out = k.layers.Dense(2, activation="softmax", name="probabilities")(x)
 pixels = np.random.default_rng(0).integers(0, 256, (8, 224, 224, 3), dtype=np.uint8)
-model = convert(k.Model(image, out), "int8", calibration=pixels)
+model = Conversion(k.Model(image, out), calibration=pixels).make("int8")
 card = ModelCard(
     labels=("cat", "dog"), input=InputRecipe(224, 224), variant="int8", name="random"
 )

@@ -264,7 +264,7 @@ import numpy as np
 from backbones.keras import keras
 from edge.card import ModelCard
 from edge.preprocess import InputRecipe
-from quantize.conversion.convert import convert
+from quantize.conversion.convert import Conversion
 from quantize.tflite.metadata import embed
 
 k = keras()
@@ -275,7 +275,7 @@ x = k.layers.GlobalAveragePooling2D()(x)
 out = k.layers.Dense(2, activation="softmax", name="probabilities")(x)
 rng = np.random.default_rng(0)
 pixels = rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
-model = convert(k.Model(image, out), "int8", calibration=pixels)
+model = Conversion(k.Model(image, out), calibration=pixels).make("int8")
 card = ModelCard(
     labels=("cat", "dog"), input=InputRecipe(32, 32), variant="int8", name="tiny"
 )

@@ -12,8 +12,8 @@ from edge.classifier import Classifier
 from edge.errors import EdgegraftError, ModelError
 from edge.preprocess import InputRecipe
 from quantize import recipes
-from quantize.conversion.convert import Conversion, convert
-from quantize.tflite import flatbuffer, layers, metadata, targets
+from quantize.conversion.convert import Conversion
+from quantize.tflite import flatbuffer, metadata, operators, targets
 from quantize.tflite.verify import verify
 from tests.quantize_room import LABELS, SIZE, colour_network, pixels
 
@@ -94,7 +94,7 @@ def test_int8_input_is_0_to_255_though_calibrated_in_the_dark(made):
 
 
 def test_int8_decides_as_keras_does(network):
-    made = convert(network, "int8", calibration=pixels(16))
+    made = Conversion(network, calibration=pixels(16)).make("int8")
     photos = pixels(40, seed=5)
     want = network.predict(photos.astype(np.float32), verbose=0)
     got = probabilities(made, photos)
@@ -110,7 +110,7 @@ def test_calibration_progress_ends_at_all_photos(made):
 
 
 def test_conversion_prints_nothing(network, capfd):
-    convert(network, "int8", calibration=pixels(4))
+    Conversion(network, calibration=pixels(4)).make("int8")
     out, err = capfd.readouterr()
     assert out == "" and "quantize" not in err and "WARNING" not in err
 
@@ -121,7 +121,7 @@ def test_an_interrupt_while_calibrating_comes_through(network):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        convert(network, "int8", calibration=pixels(4), progress=stop)
+        Conversion(network, calibration=pixels(4), progress=stop).make("int8")
     os.write(1, b"")  # standard output is still there
 
 
@@ -136,12 +136,12 @@ def test_an_interrupt_while_calibrating_comes_through(network):
 )
 def test_wrong_calibration_photos(network, photos, message):
     with pytest.raises(EdgegraftError, match=message):
-        convert(network, "int8", calibration=photos)
+        Conversion(network, calibration=photos).make("int8")
 
 
 def test_unknown_variant_lists_the_known(network):
     with pytest.raises(EdgegraftError, match=r"float32, .*int16x8, got 'int4'"):
-        convert(network, "int4")
+        Conversion(network).make("int4")
     with pytest.raises(EdgegraftError, match="at least one variant"):
         recipes.variants(" , ")
     assert [v.name for v in recipes.variants("int8, float32,int8")] == [
@@ -217,13 +217,13 @@ def test_verify_names_the_operator_that_stayed_float():
     x = k.layers.Conv2D(4, 3, activation="elu")(image)
     x = k.layers.GlobalAveragePooling2D()(x)
     model = k.Model(image, k.layers.Dense(2, activation="softmax")(x))
-    made = convert(model, "int8", calibration=pixels(4))
+    made = Conversion(model, calibration=pixels(4)).make("int8")
     with pytest.raises(ModelError, match="works on FLOAT32"):
         verify(made, "int8", RECIPE, LABELS)
 
 
 def test_verify_runs_the_file_and_wants_probabilities():
-    made = convert(colour_network(softmax=False), "float32")
+    made = Conversion(colour_network(softmax=False)).make("float32")
     with pytest.raises(ModelError, match="sum to 1 for a grey photo"):
         verify(made, "float32", RECIPE, LABELS)
 
@@ -296,7 +296,7 @@ def test_16_bit_activations_are_nearer_to_keras_than_8(network):
 
 def test_the_pixels_of_int8_float_io_keep_their_steps(made):
     tree = flatbuffer.parse(made[0]["int8-float-io"])
-    quantized = layers.behind_input(tree)
+    quantized = operators.behind_input(tree)
     assert quantized.quantization.scale[0] == 1.0
     assert quantized.quantization.zeroPoint[0] == -128
     quantized.quantization.scale = [0.5]

@@ -82,9 +82,9 @@ def test_random_damage_is_told_or_harmless(files, name):
 def test_a_file_that_ends_the_interpreter_does_not_end_us(files):
     killer = without_scale(files["int8"])
     tflite_check.check(killer, "m")
-    with pytest.raises(ModelError, match=r"damaged \.tflite model") as told:
+    with pytest.raises(ModelError, match=r"damaged \.tflite model") as output:
         Classifier(killer, labels=LABELS)
-    assert "ends the interpreter" in str(told.value)
+    assert "ends the interpreter" in str(output.value)
     subprocess_run.survive(files["int8"])
 
 
@@ -111,7 +111,7 @@ def test_damage_to_a_file_with_a_card_is_told_by_its_digest(files):
     card = ModelCard(labels=LABELS, input=InputRecipe(SIZE, SIZE), variant="int8")
     whole = metadata.embed(files["int8"], card)
     want = Classifier(whole).predict(pixels(1)[0])
-    told = 0
+    output = 0
     for seed in range(120):
         broken = damaged(whole, seed)
         try:
@@ -120,10 +120,10 @@ def test_damage_to_a_file_with_a_card_is_told_by_its_digest(files):
             found = Classifier(broken, threads=1)
         except EdgegraftError as error:
             assert "\n" not in str(error)
-            told += 1
+            output += 1
         else:  # what was hit was neither network nor card: alignment, dates in the zip
             assert found.predict(pixels(1)[0]) == want
-    assert told > 60
+    assert output > 60
 
 
 def test_check_command_survives(files, tmp_path, capsys):
@@ -131,5 +131,5 @@ def test_check_command_survives(files, tmp_path, capsys):
     for seed in range(60):
         path.write_bytes(damaged(files["int8"], seed))
         assert main(["check", str(path)]) in (0, 2)
-        told = capsys.readouterr().err
-        assert told.count("\n") <= 1 and "Traceback" not in told
+        output = capsys.readouterr().err
+        assert output.count("\n") <= 1 and "Traceback" not in output

@@ -68,14 +68,14 @@ def run(damaged, tmp_path):
 
 def test_a_damaged_layer_is_brought_back(run, capsys):
     assert main([str(run.folder), "--calibration", "20"], "edgegraft quantize") == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     record = json.loads((run.exports / "exports.json").read_text())["int8"]
     plain, equalized = record["ladder"]
     assert (plain["rung"], equalized["rung"]) == ("plain", "equalized")
     assert plain["drop"] > 0.05 and not plain["passed"]
     assert abs(equalized["drop"]) <= 0.01 and equalized["passed"]
     assert record["rung"] == "equalized" and not record["rejected"]
-    assert "climbing the ladder" in told and "equalized: 100.0%" in told
+    assert "trying repairs" in output and "equalized: 100.0%" in output
     card = read_card(run.exports / "int8.tflite")
     assert card is not None and card.provenance["rung"] == "equalized"
     # the very file that was written, photo by photo
@@ -88,7 +88,7 @@ def test_a_damaged_layer_is_brought_back(run, capsys):
 def test_without_the_ladder_it_is_kept_aside(run, capsys):
     command = [str(run.folder), "--calibration", "20", "--no-ladder"]
     assert main(command, "edgegraft quantize") == 3
-    assert "climbing" not in capsys.readouterr().out
+    assert "trying repairs" not in capsys.readouterr().out
     assert (run.exports / "int8.rejected.tflite").exists()
     record = json.loads((run.exports / "exports.json").read_text())["int8"]
     assert record["ladder"] == [] and record["rung"] == "plain"
@@ -122,8 +122,8 @@ def test_a_target_of_integers_gets_no_float_layer(run, monkeypatch, capsys):
     monkeypatch.setattr(ladder, "_RUNGS", {ladder.KEPT: ladder._RUNGS[ladder.KEPT]})
     command = [str(run.folder), "--calibration", "20", "--target", "edgetpu"]
     assert main(command, "edgegraft quantize") == 3
-    told = capsys.readouterr().out
-    assert "kept-float: left out: edgetpu takes integer files only" in told
+    output = capsys.readouterr().out
+    assert "kept-float: skipped: edgetpu takes integer files only" in output
 
 
 # -- what the rungs are made of ------------------------------------------------------
@@ -267,9 +267,9 @@ def test_an_operator_that_cannot_be_trained_is_named(calibrated):
 def test_the_layer_report_names_the_damaged_layer(run, capsys):
     command = [str(run.folder), "--calibration", "20", "--no-ladder", "--layer-report"]
     assert main(command, "edgegraft quantize") == 3
-    told = capsys.readouterr().out
-    assert "moved   noise  only int8  only float  layer" in told
-    assert "in points; noise: signal to quantization noise in dB" in told
+    output = capsys.readouterr().out
+    assert "shift  SQNR dB  only int8  only float  layer" in output
+    assert "SQNR: signal to quantization noise ratio" in output
     record = json.loads((run.folder / "layers.json").read_text())
     assert record["float32_accuracy"] == 1 and record["int8_accuracy"] < 0.95
     assert record["validation_photos"] == 10 and record["noise_photos"] == 20

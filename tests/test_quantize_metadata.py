@@ -15,7 +15,7 @@ from edge.card import ModelCard, read_card, read_labels
 from edge.classifier import Classifier
 from edge.errors import ModelError
 from edge.preprocess import InputRecipe
-from quantize.tflite import describe, flatbuffer, metadata
+from quantize.tflite import flatbuffer, metadata
 from tests import edge_models
 from tests.quantize_room import pixels
 
@@ -70,7 +70,7 @@ def test_strip_gives_a_model_without_a_trace(bare):
     model = metadata.embed(bare, CARD)
     stripped = metadata.strip(model)
     assert read_card(stripped) is None and read_labels(stripped) is None
-    assert describe.NAME.encode() not in stripped
+    assert metadata.NAME.encode() not in stripped
     assert metadata.strip(stripped) == stripped == metadata.strip(bare)
     assert metadata.embed(stripped, CARD) == model
 
@@ -165,7 +165,7 @@ def numbers(table, slot: int) -> list[float]:
 
 def test_the_standard_metadata_names_input_labels_and_ranges(bare):
     tree = flatbuffer.parse(metadata.embed(bare, CARD))
-    data = flatbuffer.get_metadata(tree, describe.NAME)
+    data = flatbuffer.get_metadata(tree, metadata.NAME)
     assert data is not None and data[4:8] == b"M001"
     root = table_at(data, struct.unpack_from("<I", data)[0])
     assert string(root, 0) == "Farbe"

@@ -11,7 +11,7 @@ import pytest
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe
 from quantize import recipes
-from quantize.conversion.convert import Conversion, convert
+from quantize.conversion.convert import Conversion
 from quantize.export import export
 from quantize.tflite import targets
 from quantize.tflite.verify import verify
@@ -48,7 +48,7 @@ def odd(x):
 
 def one_line(model, variant: str) -> str:
     with pytest.raises(EdgegraftError) as caught:
-        convert(model, variant, calibration=pixels(4))
+        Conversion(model, calibration=pixels(4)).make(variant)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -89,7 +89,9 @@ def test_a_variable_that_nobody_tracks_is_a_constant():
     def choose(x):
         return tf.cond(flag, lambda: x * 2.0, lambda: x + 1.0)
 
-    made = convert(network_with("choose", choose), "int8", calibration=pixels(4))
+    made = Conversion(network_with("choose", choose), calibration=pixels(4)).make(
+        "int8"
+    )
     verify(made, "int8", InputRecipe(SIZE, SIZE), LABELS)
 
 
@@ -152,7 +154,7 @@ def test_a_model_without_a_fixed_size_is_refused():
     image = k.Input((None, None, 3))
     model = k.Model(image, k.layers.GlobalAveragePooling2D()(image))
     with pytest.raises(EdgegraftError, match="one image input"):
-        convert(model, "float32")
+        Conversion(model).make("float32")
 
 
 FAMILIES = ("custom_cnn", "mobilenet_v1_0.25", "mobilenet_v2_0.35")

@@ -124,9 +124,9 @@ def test_an_int8_file_that_loses_too_much_is_rejected(fragile, capsys):
     (fragile.exports / "int8.tflite").write_bytes(b"an older export")
     command = [str(fragile.folder), "--overwrite", "--no-ladder"]
     code = main(command, "edgegraft quantize")
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert code == EXIT_REJECTED == 3
-    assert "rejected: it loses" in told and "int8.rejected.tflite" in told
+    assert "rejected: loses" in output and "int8.rejected.tflite" in output
     assert {path.name for path in fragile.exports.iterdir()} == {
         "float32.tflite",
         "int8.rejected.tflite",
@@ -184,8 +184,10 @@ def test_copies_and_blank_photos_do_not_calibrate(tmp_path, capsys):
             Image.new("RGB", (24, 24), colour).save(own / label / f"plain{number}.png")
     run = write_run(tmp_path / "run", own, colour_network())
     assert main([str(run.folder)], "edgegraft quantize") == 0
-    told = capsys.readouterr().out
-    assert "refused for calibration: " in told and "listed in calibration.csv" in told
+    output = capsys.readouterr().out
+    assert (
+        "refused for calibration: " in output and "listed in calibration.csv" in output
+    )
     with (run.folder / "calibration.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     used = [row for row in rows if not row["refused"]]
@@ -212,8 +214,8 @@ def test_blank_photos_calibrate_nothing(tmp_path, capsys):
             Image.new("RGB", (24, 24), (shade, shade, shade)).save(path)
     run = write_run(tmp_path / "run", tmp_path / "photos", colour_network())
     assert main([str(run.folder)], "edgegraft quantize") == 2
-    told = capsys.readouterr().err
-    assert "of one colour)" in told and told.count("\n") == 1
+    output = capsys.readouterr().err
+    assert "of one colour)" in output and output.count("\n") == 1
     assert not run.exports.exists()
 
 
@@ -280,10 +282,11 @@ def test_files_that_stay_from_before_are_named(trained, tmp_path, capsys):
     capsys.readouterr()
     again = [folder, "--variants", "int8", "--calibration", "8", "--max-drop", "100"]
     assert main([*again, "--overwrite", "--target", "edgetpu"]) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     refused = "(edgetpu refuses it)"
     assert (
-        f"kept from before: dynamic.tflite {refused}, float32.tflite {refused}" in told
+        f"older exports kept: dynamic.tflite {refused}, float32.tflite {refused}"
+        in output
     )
     assert (run.exports / "dynamic.tflite").exists()
     found = compare(Run.open(run.folder), effort=Effort(rounds=1, runs=2, seconds=0.02))

@@ -33,9 +33,9 @@ def test_int8_is_for_every_target(files):
 
 
 def test_the_operator_in_the_way_is_named(files):
-    told = "; ".join(targets.check(files["float32"], targets.EDGE_TPU))
-    assert "CAST is unknown to it" in told
-    assert "CAST works on FLOAT32, it takes INT32, INT8, UINT8" in told
+    output = "; ".join(targets.check(files["float32"], targets.EDGE_TPU))
+    assert "CAST is unknown to it" in output
+    assert "CAST works on FLOAT32, it takes INT32, INT8, UINT8" in output
     assert any("FLOAT32" in why for why in targets.check(files["dynamic"], "edgetpu"))
     assert "INT16" in str(targets.check(files["int16x8"], targets.EDGE_TPU))
     assert targets.check(files["float32"], targets.GENERIC) == ()
@@ -82,16 +82,18 @@ def test_check_command(files, tmp_path, capsys):
         (tmp_path / f"{name}.tflite").write_bytes(files[name])
     paths = [str(tmp_path / f"{name}.tflite") for name in ("int8", "float32")]
     assert main(["check", *paths]) == 0
-    told = capsys.readouterr().out
-    assert told.count("edgetpu: takes it") == 1 and "TensorFlow Lite 1.14 on" in told
+    output = capsys.readouterr().out
+    assert (
+        output.count("edgetpu: takes it") == 1 and "TensorFlow Lite 1.14 on" in output
+    )
     assert main(["check", *paths, "--target", "edgetpu", "--json"]) == 3
     record = json.loads(capsys.readouterr().out)
     assert record[paths[0]]["targets"] == {"edgetpu": []}
     assert record[paths[1]]["targets"]["edgetpu"]
     (tmp_path / "cut.tflite").write_bytes(files["int8"][:900])
     assert main(["check", str(tmp_path / "cut.tflite")]) == 2
-    told = capsys.readouterr().err
-    assert "damaged or truncated" in told and told.count("\n") == 1
+    output = capsys.readouterr().err
+    assert "damaged or truncated" in output and output.count("\n") == 1
     assert metadata.split(files["int8"])[1] == b""
 
 
@@ -122,25 +124,25 @@ def test_a_file_is_run_on_the_old_runtime_too(trained, tmp_path, capsys):
     )
     command = [str(run.folder), "--variants", "int8", "--tflite-runtime"]
     assert main([*command, str(works)]) == 0
-    told = capsys.readouterr().out
-    assert "and tflite-runtime 2.14.0; by its operators TensorFlow Lite 1.14" in told
+    output = capsys.readouterr().out
+    assert "and tflite-runtime 2.14.0; by its operators TensorFlow Lite 1.14" in output
     card = read_card(run.exports / "int8.tflite")
     assert card is not None and card.provenance["ran_on"][1] == "tflite-runtime 2.14.0"
     # known operators are not enough when it does not run
     target = ["--overwrite", "--target", "tflite-runtime-2.14"]
     assert main([*command, str(fails), *target]) == 2
-    told = capsys.readouterr().err
-    assert "2.14.0 does not run it: no op CONV_2D version 99" in told
-    assert told.count("\n") == 1
+    output = capsys.readouterr().err
+    assert "2.14.0 does not run it: no op CONV_2D version 99" in output
+    assert output.count("\n") == 1
 
 
 def test_a_python_without_the_runtime_is_refused(trained, tmp_path, capsys):
     nobody = tmp_path / "nobody"
     for python, words in ((nobody, "No such file"), (sys.executable, "tflite-runtime")):
         assert main([str(trained.folder), "--tflite-runtime", str(python)]) == 2
-        told = capsys.readouterr().err
-        assert "expected a Python with tflite-runtime" in told and words in told
-        assert told.count("\n") == 1 and not trained.exports.exists()
+        output = capsys.readouterr().err
+        assert "expected a Python with tflite-runtime" in output and words in output
+        assert output.count("\n") == 1 and not trained.exports.exists()
 
 
 def test_one_that_is_installed_here_is_asked(monkeypatch):

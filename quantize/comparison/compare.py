@@ -36,7 +36,7 @@ from quantize.comparison.candidates import Candidate, candidates, rejected
 from quantize.comparison.records import Comparison, Flip, Measured
 from quantize.comparison.timing import Effort
 from quantize.conversion import scoring
-from quantize.tflite import flatbuffer, macs, metadata, targets
+from quantize.tflite import flatbuffer, metadata, operators, targets
 
 MOST_FLIPS = 24  # photos shown of those that a file lost
 METHOD = (
@@ -308,7 +308,7 @@ def _measured(
         refusal=None,
         flips=(),
         size_bytes=len(model),
-        multiply_adds=macs.multiply_adds(tree),
+        multiply_adds=operators.multiply_adds(tree),
         timings=times,
         oldest_runtime=targets.oldest_runtime(tree),
         refused_by=tuple(name for name, why in refusals.items() if why),

@@ -1,9 +1,7 @@
-"""One model file at a time: converted, verified, described, scored on validation.
+"""Builds a model file: converted, verified, described, scored on validation.
 
 What the files of a run have in common (the traced graph, the calibration, the decoded
-photos) is made once and shared.
-
-It does not know: which files are kept, or where they are written.
+photos) is computed once and shared.
 """
 
 from __future__ import annotations
@@ -31,15 +29,15 @@ from quantize.conversion import calibration, scoring
 from quantize.conversion.convert import Conversion, quantize
 from quantize.tflite import metadata
 from quantize.tflite.io_tensors import PROBABILITIES
-from quantize.tflite.old_runtime import Elsewhere
+from quantize.tflite.old_runtime import OldRuntime
 from quantize.tflite.verify import Facts, verify
 
-PLAIN = "plain"  # the rung of a file made the ordinary way
+PLAIN = "plain"  # the rung of a file without any repair
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A way to an integer file: a calibrated graph, and what of it stays float.
+    """A calibrated float graph to quantize, and the layers of it that stay float.
 
     `kept_float`: names of the tensors whose operators are not quantized.
     """
@@ -50,8 +48,8 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Made:
-    """A finished file, what was read back from it, and its validation figures."""
+class BuiltModel:
+    """A finished file, the facts read back from it, and its validation figures."""
 
     model: bytes
     facts: Facts
@@ -65,19 +63,19 @@ def covering(
     count: int,
     console: Console,
 ) -> tuple[Row, ...]:
-    """`count` photos of the pool that cover the features a Keras model has of them."""
+    """`count` photos of the pool that cover the network's feature space."""
     if len(pool) <= count:
         return tuple(pool)
     places = np.asarray(scoring.places_of(pixels, pool))
     with console.bar("choosing calibration photos") as bar:
-        found = features.compute(
+        vectors = features.compute(
             network.feature_model(model), pixels.array, places, progress=bar
         )
-    return calibration.spread(pool, found, count)
+    return calibration.spread(pool, vectors, count)
 
 
-class Maker:
-    """Makes and scores the files of one run."""
+class Builder:
+    """Builds and scores the files of one run."""
 
     def __init__(
         self,
@@ -87,10 +85,10 @@ class Maker:
         chosen: Sequence[Row],
         judged: Sequence[Row],
         console: Console,
-        elsewhere: Elsewhere | None = None,
+        old_runtime: OldRuntime | None = None,
     ) -> None:
         self.run, self.console, self.pixels = run, console, pixels
-        self._elsewhere = elsewhere
+        self._old_runtime = old_runtime
         served = run.model() if model is None else model
         self._familiarity = familiarity.load(run)
         self._outputs = {PROBABILITIES: PROBABILITIES}
@@ -107,13 +105,13 @@ class Maker:
         )
         self._bar: Any = None
 
-    def make(
+    def build(
         self, variant: recipes.Variant, candidate: Candidate | None = None
-    ) -> Made:
-        """The file of a variant, or of a candidate for it."""
+    ) -> BuiltModel:
+        """The file of a variant, or of one candidate for it."""
         started = time.perf_counter()
         if candidate is not None:
-            flat = self.integer(candidate, float_edges=variant.input_type == "FLOAT32")
+            flat = self.quantize(candidate, float_io=variant.input_type == "FLOAT32")
         elif variant.calibrated:
             with self.console.bar("calibrating") as self._bar:
                 flat = self.conversion.make(variant.name)
@@ -129,38 +127,40 @@ class Maker:
                 run.labels,
                 outputs=self._outputs,
                 kept_float=kept_float,
-                elsewhere=self._elsewhere,
+                old_runtime=self._old_runtime,
             )
-        how = f"{variant.name}, {candidate.rung}" if candidate else variant.name
+        title = f"{variant.name}, {candidate.rung}" if candidate else variant.name
         self.console.stage(
-            f"{how}: converted and verified in {time.perf_counter() - started:.1f} s"
+            f"{title}: converted and verified in {time.perf_counter() - started:.1f} s"
         )
         card = self._card(variant, facts, candidate)
-        scored = self._score(metadata.embed(flat, card), f"scoring {how}")
+        model = metadata.embed(flat, card)
+        scored = self._score(model, f"scoring {title}")
         card = replace(card, measured={self.run.judged_on: scored.to_card()})
         if self._familiarity is not None:
             limit = self._familiarity.limit_of_file(scored.familiarity)
             card = replace(card, familiarity_threshold=limit)
-        return Made(metadata.embed(flat, card), facts, scored.evaluation)
+        model = metadata.replace_card(model, card)
+        return BuiltModel(model, facts, scored.evaluation)
 
-    def integer(self, candidate: Candidate, *, float_edges: bool = False) -> bytes:
+    def quantize(self, candidate: Candidate, *, float_io: bool = False) -> bytes:
         """The flatbuffer of a candidate."""
         return quantize(
             candidate.calibrated,
-            float_edges=float_edges,
+            float_io=float_io,
             kept_float=candidate.kept_float,
         )
 
-    def try_out(self, candidate: Candidate) -> Evaluation:
-        """The validation figures of a candidate that will not be kept."""
+    def evaluate(self, candidate: Candidate) -> Evaluation:
+        """The validation figures of a candidate that will not be written."""
         card = ModelCard(
             labels=self.run.labels,
             input=self.run.recipe,
             variant="int8",
             outputs=self._outputs,
-            name="trial",
+            name=candidate.rung,
         )
-        return self._score(metadata.embed(self.integer(candidate), card)).evaluation
+        return self._score(metadata.embed(self.quantize(candidate), card)).evaluation
 
     def _score(self, model: bytes, title: str | None = None) -> scoring.Scored:
         console = self.console if title else scoring.Silent()
@@ -178,7 +178,7 @@ class Maker:
     ) -> ModelCard:
         config = self.run.config
         settings = config["settings"]
-        found = {
+        provenance = {
             "run": self.run.name,
             "backbone": settings.get("backbone"),
             "weights": config.get("weights"),
@@ -201,5 +201,5 @@ class Maker:
             outputs=self._outputs,
             name=self.run.name,
             temperature=float(temperature),
-            provenance={k: v for k, v in found.items() if v is not None},
+            provenance={k: v for k, v in provenance.items() if v is not None},
         )

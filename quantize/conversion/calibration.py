@@ -1,19 +1,17 @@
-"""Which photos set the ranges of an int8 file: class by class, from train only.
+"""Which photos set the ranges of an int8 file: label by label, from train only.
 
 A photo of the validation or test part would let the file see what it is judged on.
-The order within a class depends on the photo's bytes and the seed, so names and
+The order within a label depends on the photo's bytes and the seed, so names and
 folders do not matter. From a pool of a few times as many as are wanted, those are
-taken that lie far apart in the network's own features (`spread`), so that what is rare
-among the photos sets ranges, too. Copies, byte for byte or pixel for pixel, and photos
-of a single colour are refused (`copies`, `sift`): they would set no range but their
-own, and calibration.csv lists them with the reason.
+taken that lie far apart in the network's own features (`spread`), so that rare photos
+set ranges, too. Copies, byte for byte or pixel for pixel, and photos of a single
+colour are refused (`copies`, `sift`): they would set no range but their own;
+calibration.csv lists them with the reason.
 
 How many: on MobileNetV2 0.35 at 160 (cats and dogs, plain int8, 300 validation photos)
-the probability that changes sides against float32 was 3.4 to 4.1 % for every size of
+the mean total variation distance from float32 was 3.4 to 4.1 points for every size of
 16, 50, 100, 200 and 400 photos, spread or drawn, without a trend: beyond a handful the
 number is not what limits int8. 200 leaves room for more labels and costs seconds.
-
-It does not know: how ranges are found.
 """
 
 from __future__ import annotations
@@ -31,15 +29,15 @@ from edge import files
 from edge.errors import EdgegraftError
 
 COUNT = 200
-LEAST = 2  # photos that differ: one alone spans no range but its own
+LEAST = 2  # different photos: one alone spans no range but its own
 POOL = 2  # times as many are looked at; each costs a forward pass
 COLUMNS = ("path", "label", "sha256", "refused")
 
 
 @dataclass(frozen=True)
 class Refused:
-    """A photo that does not calibrate: the `copy_of` another, in bytes or pixels, or
-    (None) of a single colour."""
+    """A photo not used for calibration: the copy of another (`copy_of`), in bytes or
+    pixels, or (None) of a single colour."""
 
     row: Row
     copy_of: Row | None = None
@@ -67,18 +65,18 @@ def choose(split: Split, count: int = COUNT, *, seed: int = 0) -> tuple[Row, ...
             f"got {count}"
         )
     queues: dict[str, list[Row]] = {label: [] for label in labels}
-    seen = set()
+    digests = set()
     for row in sorted(split.rows, key=lambda row: _order(seed, row)):
-        if row.part == "train" and row.sha256 not in seen:
-            seen.add(row.sha256)
+        if row.part == "train" and row.sha256 not in digests:
+            digests.add(row.sha256)
             queues[row.photo.label].append(row)
-    if not seen:
+    if not digests:
         raise EdgegraftError(
             "expected calibration photos in the training part, got an empty part"
         )
     chosen: list[Row] = []
     place = 0
-    while len(chosen) < min(count, len(seen)):
+    while len(chosen) < min(count, len(digests)):
         turn = [queue[place] for queue in queues.values() if place < len(queue)]
         chosen += turn[: count - len(chosen)]
         place += 1
@@ -104,19 +102,19 @@ def copies(split: Split, rows: Sequence[Row]) -> tuple[Refused, ...]:
 def sift(
     rows: Sequence[Row], pixels: Sequence[npt.NDArray[np.uint8]]
 ) -> tuple[tuple[Row, ...], tuple[Refused, ...]]:
-    """(rows that can calibrate, the others): one of each picture, none of one colour.
+    """(usable rows, the others): each picture once, none of a single colour.
 
     `pixels`: uint8 [H, W, 3] of each row, as the network sees it. EdgegraftError when
     not two are left: ranges found on one picture would cut off whatever another brings.
     """
     kept: list[Row] = []
     refused: list[Refused] = []
-    seen: dict[bytes, Row] = {}
+    originals: dict[bytes, Row] = {}
     for row, photo in zip(rows, pixels, strict=True):
         if (photo == photo[0, 0]).all():
             refused.append(Refused(row))
             continue
-        first = seen.setdefault(hashlib.sha256(photo.tobytes()).digest(), row)
+        first = originals.setdefault(hashlib.sha256(photo.tobytes()).digest(), row)
         if first is row:
             kept.append(row)
         else:
@@ -131,12 +129,12 @@ def sift(
 
 
 def summary(refused: Sequence[Refused]) -> str:
-    """How many for which reason: ``2 of one colour, 1 a copy of another``."""
+    """The counts by reason: ``2 of one colour, 1 a copy of another``."""
     blank = sum(one.copy_of is None for one in refused)
     copies = len(refused) - blank
     what = "a copy of another" if copies == 1 else "copies of others"
-    found = ((blank, "of one colour"), (copies, what))
-    return ", ".join(f"{count} {what}" for count, what in found if count) or "none"
+    reasons = ((blank, "of one colour"), (copies, what))
+    return ", ".join(f"{count} {what}" for count, what in reasons if count) or "none"
 
 
 def _order(seed: int, row: Row) -> str:
@@ -185,13 +183,13 @@ def write_csv(
     path: Path, rows: Sequence[Row], root: Path, refused: Sequence[Refused] = ()
 ) -> None:
     """calibration.csv: path (from `root`, with slashes), label, sha256, and why it was
-    refused (empty: it calibrated)."""
-    told = [(row, "") for row in rows] + [(one.row, one.reason) for one in refused]
+    refused (empty: it was used)."""
+    lines = [(row, "") for row in rows] + [(one.row, one.reason) for one in refused]
     files.write_csv(
         path,
         COLUMNS,
         (
             (photo.path.relative_to(root).as_posix(), photo.label, sha256, reason)
-            for (photo, _, sha256), reason in told
+            for (photo, _, sha256), reason in lines
         ),
     )

@@ -6,12 +6,9 @@ calibration photo), and the integer variants are made out of that (milliseconds)
 float16 and dynamic go through the converter again, from the same frozen graph.
 
 The input is uint8 RGB in every variant but int8-float-io. A float graph gets a CAST in
-front, and so does int16x8, whose kernels have no 8-bit input. The
-integer graph gets it from the range of its input, which is set to 0..255 whatever the
-calibration photos spanned (ranges): over eight bits that is scale 1, zero point 0.
-
-It does not know: files, runs, labels, how good the result is, or whether it kept
-to the contract (verify).
+front, and so does int16x8, whose kernels have no 8-bit input. The integer graph gets
+it from the range of its input, which is set to 0..255 whatever the calibration photos
+spanned (ranges): over eight bits that is scale 1, zero point 0.
 """
 
 from __future__ import annotations
@@ -29,7 +26,7 @@ from edge.errors import EdgegraftError
 from edge.quiet import silenced
 from quantize.conversion import ranges
 from quantize.recipes import variant as find_variant
-from quantize.tflite import flatbuffer, hard_swish, io_tensors, layers
+from quantize.tflite import flatbuffer, io_tensors, operators
 
 Layers = Callable[[str], Sequence[str]]
 Pixels = npt.NDArray[np.uint8]
@@ -70,7 +67,7 @@ class Conversion:
         if record.name == "int8":
             return quantize(self.calibrated)
         if record.name == "int8-float-io":
-            return quantize(self.calibrated, float_edges=True)
+            return quantize(self.calibrated, float_io=True)
         if record.name == "int16x8":
             return io_tensors.uint8_input(self._int16x8())
         if record.name == "float32":
@@ -108,7 +105,7 @@ class Conversion:
     def _converter(self) -> Any:
         """Given the object that holds the variables, as it recommends, the converter
         would save and load a SavedModel each time. That takes five times as long (10 s
-        and 2 s for EfficientNet B0) and makes the same operators."""
+        against 2 s for EfficientNet B0) and gives the same operators."""
         from backbones.keras import tensorflow
 
         lite = tensorflow().lite
@@ -124,14 +121,14 @@ class Conversion:
         with silenced(), one_line("convert the model", self._layers_with):
             made = bytes(converter.convert())
         tree = flatbuffer.parse(made)
-        layers.refuse_branches(tree)
+        operators.refuse_branches(tree)
         # TensorFlow flattens a dict of outputs by the order of its keys
         io_tensors.sign(tree, sorted(self._traced.structured_outputs))
         return flatbuffer.pack(tree)
 
     def _layers_with(self, op: str) -> list[str]:
-        """The layers of the traced graph, those in its functions too, with an operator
-        of TensorFlow."""
+        """The layers of the traced graph and its functions that use a TensorFlow
+        operator."""
         graph = self._traced.graph.as_graph_def()
         nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
         found = {node.name.rpartition("/")[0] for node in nodes if node.op == op}
@@ -157,17 +154,13 @@ class Conversion:
 
     @cached_property
     def _observed(self) -> tuple[Any, bytes]:
-        """(the calibrator after all photos, what it wrote)."""
-        return self._observe(self.base)
-
-    def _observe(self, base: bytes) -> tuple[Any, bytes]:
-        """`_observed`, of any float graph of the model."""
+        """(the calibrator after all photos, the flatbuffer with its ranges)."""
         if self._calibration is None:
             raise EdgegraftError(
                 "an integer file needs calibration photos, got none; "
                 "give uint8 pixels [N, H, W, 3] of training photos"
             )
-        return _observe(base, self._calibration, self._progress)
+        return _observe(self.base, self._calibration, self._progress)
 
     def _int16x8(self) -> bytes:
         """16-bit activations, 8-bit weights, float32 in and out.
@@ -179,10 +172,7 @@ class Conversion:
         from backbones.keras import tensorflow
 
         tf = tensorflow()
-        if hard_swish.has(self.base):  # it has no 16-bit kernel
-            calibrator, _ = self._observe(hard_swish.unfused(self.base))
-        else:
-            calibrator, _ = self._observed
+        calibrator, _ = self._observed
 
         def frames() -> Iterator[list[npt.NDArray[np.float32]]]:
             for shade in (ranges.BLACK, ranges.WHITE):
@@ -193,24 +183,12 @@ class Conversion:
                 frames,
                 tf.float32,
                 tf.float32,
-                allow_float=True,  # what stays so is checked by its recipe
+                allow_float=True,  # `verify` checks which operators stay so
                 activations_type=tf.int16,
                 bias_type=tf.int64,
                 disable_per_channel_quantization_for_dense_layers=True,
             )
         return io_tensors.named_by_signature(bytes(made))
-
-
-def convert(
-    model: Any,
-    variant: str,
-    *,
-    calibration: Pixels | None = None,
-    progress: Progress | None = None,
-) -> bytes:
-    """One variant of a model; `Conversion` makes several and shares their work."""
-    conversion = Conversion(model, calibration=calibration, progress=progress)
-    return conversion.make(variant)
 
 
 def calibrate(
@@ -244,12 +222,12 @@ def _observe(
 def quantize(
     calibrated: bytes,
     *,
-    float_edges: bool = False,
+    float_io: bool = False,
     kept_float: Sequence[str] = (),
 ) -> bytes:
     """The integer flatbuffer of a calibrated one, uint8 in and out.
 
-    `float_edges`: float32 in and out, integers between. `kept_float`: names of
+    `float_io`: float32 in and out, integers between. `kept_float`: names of
     tensors (in the calibrated graph) whose operators stay as they are.
     """
     from backbones.keras import tensorflow
@@ -257,12 +235,12 @@ def quantize(
     tf = tensorflow()
     from tensorflow.lite.python.convert import mlir_quantize
 
-    edge = tf.float32 if float_edges else tf.uint8
+    io_type = tf.float32 if float_io else tf.uint8
     with silenced(), one_line("quantize the model"):
         made = mlir_quantize(
             calibrated,
-            input_data_type=edge,
-            output_data_type=edge,
+            input_data_type=io_type,
+            output_data_type=io_type,
             denylisted_nodes=list(kept_float) or None,
             # One scale per output of a dense layer becomes FULLY_CONNECTED version
             # 12, which tflite-runtime 2.14 refuses.
@@ -295,9 +273,9 @@ def _check_pixels(pixels: Pixels, shape: tuple[int, int, int]) -> None:
 
 @contextlib.contextmanager
 def one_line(task: str, layers: Layers | None = None) -> Iterator[None]:
-    """What the converter raises, many lines long, as one that names the operators.
+    """Turn the converter's long error into one line that names the operators.
 
-    layers: gives the names of the layers that need an operator.
+    `layers` gives the names of the layers that need an operator.
     """
     try:
         yield
@@ -319,7 +297,7 @@ def one_line(task: str, layers: Layers | None = None) -> Iterator[None]:
 
 
 def _named(op: str, places: Sequence[str]) -> str:
-    """An operator and the layers that need it, some of them."""
+    """An operator and the first layers that need it."""
     if not places:
         return op
     some = ", ".join(repr(place) for place in places[:_MOST_LAYERS])

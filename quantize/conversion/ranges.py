@@ -1,12 +1,10 @@
 """The ranges that need no photos: those of the input, and of its scaling.
 
-A calibrated flatbuffer holds the least and the greatest value that each activation
-had on the calibration photos. For the input they are known beforehand, 0 and 255,
-and likewise for what comes out of the scaling behind it (times, plus, minus or over a
-constant). Set to these, a dark calibration set cannot clip bright photos there, and
-the input's scale comes out as exactly 1 with zero point 0.
-
-It does not know: the ranges further in. They can only be observed, so photos unlike
+A calibrated flatbuffer holds the smallest and the largest value that each activation
+had on the calibration photos. For the input they are known: 0 and 255, and so is what
+comes out of the scaling behind it (times, plus, minus or over a constant). Set to
+these, a dark calibration set cannot clip bright photos there, and the input's scale is
+exactly 1 with zero point 0. The ranges further in can only be observed: photos unlike
 those of the device still cost accuracy.
 """
 
@@ -29,24 +27,24 @@ def span_input(calibrated: bytes) -> bytes:
     tree = flatbuffer.parse(calibrated)
     graph = tree.subgraphs[0]
     place, span = graph.inputs[0], (BLACK, WHITE)
-    _set(graph.tensors[place], span)
+    _set_range(graph.tensors[place], span)
     while True:
         users = [op for op in graph.operators if place in list(op.inputs)]
         after = _scaled(tree, graph, users[0], place, span) if len(users) == 1 else None
         if after is None:
             return flatbuffer.pack(tree)
         place, span = users[0].outputs[0], after
-        _set(graph.tensors[place], span)
+        _set_range(graph.tensors[place], span)
 
 
-def _set(tensor: Any, span: Span) -> None:
+def _set_range(tensor: Any, span: Span) -> None:
     if tensor.quantization is None:
         tensor.quantization = flatbuffer.schema().QuantizationParametersT()
     tensor.quantization.min, tensor.quantization.max = [span[0]], [span[1]]
 
 
 def _scaled(tree: Any, graph: Any, op: Any, place: int, span: Span) -> Span | None:
-    """What a scaling operator makes of the span; None for any other operator."""
+    """The range behind a scaling operator; None for any other operator."""
     name = flatbuffer.op_name(tree.operatorCodes[op.opcodeIndex])
     inputs = list(op.inputs)
     if name not in ("MUL", "ADD", "SUB", "DIV") or len(inputs) != 2:

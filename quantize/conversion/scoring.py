@@ -1,7 +1,4 @@
-"""A run's photos through a model file: decoded once, scored through the runner.
-
-It does not know: which files there are, or what becomes of the figures.
-"""
+"""A run's photos through a model file: decoded once, scored through the runner."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""What photos do inside a float graph: the largest value of each channel, the clipped
-range of each activation that loses least when it is rounded, and how far the answer
-moves when one operator alone is rounded.
+"""What photos do inside a float graph.
 
-Sources: the range of least mean squared error is that of Banner et al. 2019
+The largest value of each channel, the clipped range of each activation that has the
+least rounding error, and how far the probabilities move when a single operator is
+rounded.
+
+Source: the range of least mean squared error is that of Banner et al. 2019
 (arXiv:1810.05723), searched rather than derived, as ACIQ's assumption of a bell curve
 does not hold behind a ReLU.
-
-It does not know: what becomes of the figures.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from quantize.recovery.graph import Graph, rounded
 
 Photos = npt.NDArray[np.uint8]
 BATCH = 8  # photos; all activations of a batch are in memory at once
-# Parts of the observed range that are tried. Below a third, even activations with a
+# Fractions of the observed range that are tried. Below a third, even activations with a
 # long tail lose more by clipping than they gain.
 SHRUNK = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.33)
 
@@ -51,7 +51,7 @@ def largest(
 
 
 def clip(graph: Graph, photos: Photos) -> int:
-    """Narrow each range of `graph` to what costs least; how many were narrowed.
+    """Narrow each range of `graph` to that of least error; how many were narrowed.
 
     The error is that of rounding inside plus that of clipping outside, over `photos`.
     The input keeps its 0..255.
@@ -97,10 +97,10 @@ def clip(graph: Graph, photos: Photos) -> int:
 
 
 def answer_shifts(graph: Graph, photos: Photos, output: str) -> dict[str, float]:
-    """Name of an operator's output -> how far the answer moves when it alone is int8.
+    """Name of an operator's output -> shift of the probabilities if it alone is int8.
 
-    The mean, over photos, of the probability that changes sides (total variation
-    distance, 0..1). `output`: the signature's name of the probabilities.
+    The shift is the mean total variation distance over photos, 0..1. `output`: the
+    signature's name of the probabilities.
     """
     from backbones.keras import tensorflow
 

@@ -1,12 +1,11 @@
-"""Bias correction: the mean error of each channel is taken out of its layer's bias.
+"""Bias correction: the mean error of each channel is subtracted from its layer's bias.
 
-Rounded weights and clipped activations do not only add noise, they move the mean of
-a channel, and depthwise layers, with few weights a channel, most of all. The mean
-is known on the calibration photos, so the bias can take it back (Nagel et al. 2019,
-arXiv:1906.04721, section 4.2, measured on photos rather than derived). One pass from
-the photo to the answer: each layer is corrected behind layers that already are.
-
-It does not know: noise that is not the same on every photo.
+Rounded weights and clipped activations add noise and also move the mean of a channel,
+in depthwise layers, with few weights a channel, most of all. The mean is known on the
+calibration photos, so the bias can take it back (Nagel et al. 2019, arXiv:1906.04721,
+section 4.2, measured on photos rather than derived). One pass from input to output:
+each layer is corrected behind layers that already are. Noise that varies between
+photos stays.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ def correct(
         if bias in graph.constants:
             constants_now[bias] = tf.constant(graph.constants[bias])
         coarse[node.output] = graph.one(node, constants_now, fake_quant=coarsely)
-        for place in node.inputs:  # large, and nobody reads it again
+        for place in node.inputs:  # large, and not read again
             if last[place] == node.number:
                 exact.pop(place, None)
                 coarse.pop(place, None)

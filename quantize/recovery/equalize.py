@@ -1,4 +1,4 @@
-"""Cross-layer equalization: channels of one tensor brought to like size, for nothing.
+"""Cross-layer equalization: channels of one tensor scaled to similar ranges.
 
 An int8 tensor has one scale for all channels. Where one channel spans a thousand and
 another one, the second is rounded to nothing. Between two layers with nothing but
@@ -6,13 +6,11 @@ ReLU and pooling between, channel c may be divided by s and the weights that rea
 multiplied by s: the float network stays the same (Nagel et al. 2019, "Data-Free
 Quantization", arXiv:1906.04721). As TensorFlow Lite gives weights a scale for each
 output channel, the writing layer's weights do not matter here; what is balanced is the
-activation, as seen on the calibration photos, against the weights that read it (as in
-Xiao et al. 2023, "SmoothQuant", arXiv:2211.10438): ``s = sqrt(activation / weight)``.
-A depthwise layer reads each channel with a scale of its own, so there the activation
-is levelled wholly.
-
-It does not know: ReLU6 and swish, which do not let a factor through; the calibration
-(the ranges have to be observed again afterwards).
+activation, as observed on the calibration photos, against the weights that read it (as
+in Xiao et al. 2023, "SmoothQuant", arXiv:2211.10438): ``s = sqrt(activation /
+weight)``. A depthwise layer reads each channel with a scale of its own, so there the
+activation is levelled fully. ReLU6 and swish do not let a factor through. The ranges
+have to be observed again afterwards.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ import numpy.typing as npt
 
 from quantize.recovery import activations
 from quantize.recovery.graph import Graph
-from quantize.recovery.operators import Node
+from quantize.recovery.tf_operators import Node
 
 # An activation is one of these channel by channel, and keeps a positive factor
 _PASSING = ("AVERAGE_POOL_2D", "MAX_POOL_2D", "MEAN", "PAD", "RELU", "RESHAPE")
@@ -48,12 +46,12 @@ class Pair:
 
 def pairs(graph: Graph) -> tuple[Pair, ...]:
     """The pairs of layers that can be equalized."""
-    found = []
+    pairs_found = []
     for writer in graph.nodes:
         reader = _reader(graph, writer) if writer.kind in _WRITERS else None
         if reader is not None:
-            found.append(Pair(writer, reader, graph.shapes[writer.output][-1]))
-    return tuple(found)
+            pairs_found.append(Pair(writer, reader, graph.shapes[writer.output][-1]))
+    return tuple(pairs_found)
 
 
 def equalize(graph: Graph, photos: npt.NDArray[np.uint8]) -> int:
@@ -72,7 +70,7 @@ def equalize(graph: Graph, photos: npt.NDArray[np.uint8]) -> int:
 
 
 def _reader(graph: Graph, writer: Node) -> Node | None:
-    """The one layer that reads what `writer` makes, if a factor gets through to it."""
+    """The only layer that reads `writer`'s output, if a factor gets through to it."""
     if writer.fused not in ("NONE", "RELU"):
         return None
     channels = graph.shapes[writer.output][-1]

@@ -1,8 +1,8 @@
 """The float graph of a flatbuffer, run by TensorFlow: in batches, and with gradients.
 
-What the ladder looks at and trains is the very graph that becomes the int8 file, with
-batch norm folded and activations fused, rather than the Keras model it came from. So
-any network goes whose operators are in the table below, whatever layers made it, and
+The ladder inspects and trains the very graph that becomes the int8 file, with batch
+norm folded and activations fused, rather than the Keras model it came from. So any
+network works whose operators are in `tf_operators`, whatever layers built it, and
 nothing that the converter did has to be imitated.
 
 With `fake_quant`, weights and activations are rounded as TensorFlow Lite will round
@@ -10,8 +10,6 @@ them: activations to 256 steps of their calibrated range; weights to 255 steps, 
 range an output channel (dense layers: one in all, as `convert.quantize` asks). The
 gradient passes through the rounding where the value is within the range
 (Jacob et al. 2018, arXiv:1712.05877).
-
-It does not know: which photos, or what the results are for.
 """
 
 from __future__ import annotations
@@ -24,25 +22,25 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import EdgegraftError
-from quantize.recovery.operators import OPERATORS, Node, fuse
+from quantize.recovery.tf_operators import OPERATORS, Node, fuse
 from quantize.tflite import flatbuffer
 
 Array = npt.NDArray[Any]
 Values = dict[int, Any]  # place of a tensor -> its values
 
 _TYPES = {"FLOAT32": np.float32, "INT32": np.int32, "INT64": np.int64}
-# Ranges that TensorFlow Lite fixes, whatever the photos showed
+# Ranges that TensorFlow Lite fixes, whatever was observed
 _FIXED = {"SOFTMAX": (0.0, 255 / 256), "LOGISTIC": (0.0, 255 / 256)}
 _BIASED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 _SMALLEST_SPAN = 1e-6  # of a range, so that a dead channel has a scale, too
 
 
 class Graph:
-    """A float flatbuffer as something that can be run and changed.
+    """A float flatbuffer that can be run and changed.
 
     `constants`: place -> array; change one and `model` writes it. `ranges`: place ->
     (low, high), of a calibrated flatbuffer. EdgegraftError, naming the operator and
-    its tensor, for one that is not in the table.
+    its tensor, for one that `tf_operators` lacks.
     """
 
     def __init__(self, model: bytes) -> None:
@@ -91,7 +89,8 @@ class Graph:
             node = Node(number, kind, places, out, operator.builtinOptions)
             if kind not in OPERATORS or len(operator.outputs) != 1:
                 raise EdgegraftError(
-                    f"the operator {kind} ({self.names[out]!r:.80}) cannot be trained"
+                    f"no TensorFlow form of the operator {kind} "
+                    f"({self.names[out]!r:.80}) in tf_operators"
                 )
             nodes.append(node)
         return nodes
@@ -100,8 +99,8 @@ class Graph:
         """The operators that read a tensor."""
         return [node for node in self.nodes if place in node.inputs]
 
-    def maker(self, place: int) -> Node | None:
-        """The operator that makes a tensor."""
+    def producer(self, place: int) -> Node | None:
+        """The operator that writes a tensor."""
         return next((node for node in self.nodes if node.output == place), None)
 
     def run(
@@ -136,7 +135,7 @@ class Graph:
         return made
 
     def before(self, node: Node, values: Values, *, fake_quant: bool = False) -> Any:
-        """What one operator makes before its fused activation and rounding."""
+        """The output of one operator before its fused activation and rounding."""
         from backbones.keras import tensorflow
 
         tf = tensorflow()
@@ -146,7 +145,7 @@ class Graph:
         return OPERATORS[node.kind](tf, node, inputs)
 
     def one(self, node: Node, values: Values, *, fake_quant: bool = False) -> Any:
-        """What one operator makes of the values of the tensors it reads."""
+        """The output of one operator, given the values of the tensors it reads."""
         from backbones.keras import tensorflow
 
         tf = tensorflow()
@@ -228,7 +227,7 @@ def _rounded_weights(tf: Any, kind: str, weights: Any) -> Any:
         return fake.fake_quant_with_min_max_vars(
             weights, -most, most, narrow_range=True
         )
-    last = kind == "DEPTHWISE_CONV_2D"  # elsewhere the output channel comes first
+    last = kind == "DEPTHWISE_CONV_2D"  # old_runtime the output channel comes first
     if not last:
         weights = tf.transpose(weights, (1, 2, 3, 0))
     axes = tuple(range(len(weights.shape) - 1))

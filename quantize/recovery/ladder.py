@@ -1,21 +1,19 @@
-"""When plain int8 loses too much: other ways, cheapest first, each judged on the file.
+"""Repairs for an int8 file that loses too much, cheapest first, judged on the file.
 
     plain       one range for each tensor, as observed
-    equalized   channels of like size where that is free (equalize)
-    clipped     ranges that lose least, rather than the widest seen (activations)
-    corrected   biases take back the mean error of each channel (correct)
+    equalized   channels scaled to similar ranges where that is free (equalize)
+    clipped     ranges of least rounding error instead of min-max (activations)
+    corrected   biases take back the mean error of each channel (bias_correction)
     kept-float  the worst layers stay float, found by TensorFlow's QuantizationDebugger
-    aware       the weights are trained under rounding, taught by the float network
+    qat         quantization-aware training with the float network as teacher
 
 A rung is one file, converted, verified and scored on the validation photos like any
 other. The first that loses no more than is allowed is taken. A rung builds on those
-before it that brought the answers nearer to float32's; with `kept-float` the biases
-are corrected, too (after `aware` that was measured to do harm). `kept-float` costs
-time on the device and is left out for targets that take integers only. Up to eight
+before it that moved the probabilities nearer to float32's; with `kept-float` the biases
+are corrected, too (after `qat` that was measured to do harm). `kept-float` costs
+time on the device and is skipped for targets that take integers only. Up to eight
 files are tried on the same photos, so the one that just passes is a little luckier
 than its figure says; the comparison on test photos is not.
-
-It does not know: how a file is made or scored (maker), or where it is written.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ import numpy as np
 
 from edge.errors import EdgegraftError
 from quantize.conversion import calibration, scoring
-from quantize.conversion.builder import PLAIN, Candidate, Made, Maker
+from quantize.conversion.builder import PLAIN, Builder, BuiltModel, Candidate
 from quantize.conversion.convert import calibrate
 from quantize.recipes import Variant
 from quantize.recovery import activations, bias_correction, equalize, noise, qat
@@ -39,11 +37,11 @@ from quantize.tflite import targets
 from quantize.tflite.io_tensors import PROBABILITIES
 
 EQUALIZED, CLIPPED, CORRECTED = "equalized", "clipped", "corrected"
-KEPT, AWARE = "kept-float", "aware"
+KEPT, QAT = "kept-float", "qat"
 _RANGES = (EQUALIZED, CLIPPED)  # the rungs that later ones build on
 KEPT_LAYERS = (1, 2, 4, 8)  # how many of the worst layers stay float, tried in turn
 OBSERVED = 32  # photos for channels and clipping: their figures settle by then
-TAUGHT = 1000  # training photos that quantization-aware training draws from
+QAT_PHOTOS = 1000  # training photos that quantization-aware training draws from
 INTEGERS_ONLY = (targets.EDGE_TPU, targets.MICROCONTROLLER)
 
 
@@ -51,7 +49,8 @@ INTEGERS_ONLY = (targets.EDGE_TPU, targets.MICROCONTROLLER)
 class Rung:
     """One file that was tried, or why it was not (then `accuracy` is None).
 
-    `drop`: accuracy lost against float32 on `photos`. `seconds`: to make and score it.
+    `drop`: accuracy lost against float32 on validation. `seconds`: to build and score
+    it.
     """
 
     name: str
@@ -81,41 +80,45 @@ class Climb:
 
     rungs: tuple[Rung, ...]
     candidate: Candidate
-    made: Made
+    built: BuiltModel
 
 
 class _Ladder:
     """One climb: what was tried and the best so far."""
 
-    def __init__(self, maker: Maker, plain: Made, reference: Made) -> None:
-        assert maker.photos is not None
-        self.maker, self.photos = maker, maker.photos
+    def __init__(
+        self, builder: Builder, plain: BuiltModel, reference: BuiltModel
+    ) -> None:
+        assert builder.photos is not None
+        self.builder, self.photos = builder, builder.photos
         self.float32 = reference.validation
-        plainly = Candidate(PLAIN, maker.conversion.calibrated)
+        plainly = Candidate(PLAIN, builder.conversion.calibrated)
         self.best = plainly, plain  # by accuracy
         self._nearest = self.distance(plain)
         self.calibrated = plainly.calibrated  # what the next rung builds on
 
-    def distance(self, made: Made) -> float:
-        """How far a file's answers are from float32's: the mean probability that
-        changes sides. Finer than accuracy, where one photo is a step."""
-        wanted = self.float32.probabilities
-        return float(np.abs(made.validation.probabilities - wanted).sum(axis=1).mean())
+    def distance(self, built: BuiltModel) -> float:
+        """Mean total variation distance of a file's probabilities from float32's, times
+        two. Finer than accuracy, where one photo is a step."""
+        expected = self.float32.probabilities
+        return float(
+            np.abs(built.validation.probabilities - expected).sum(axis=1).mean()
+        )
 
-    def note(self, candidate: Candidate, made: Made) -> None:
+    def note(self, candidate: Candidate, built: BuiltModel) -> None:
         """Remember a candidate when it is better than those before."""
-        if made.validation.accuracy > self.best[1].validation.accuracy:
-            self.best = candidate, made
-        if candidate.rung in _RANGES and self.distance(made) < self._nearest:
-            self._nearest = self.distance(made)
+        if built.validation.accuracy > self.best[1].validation.accuracy:
+            self.best = candidate, built
+        if candidate.rung in _RANGES and self.distance(built) < self._nearest:
+            self._nearest = self.distance(built)
             self.calibrated = candidate.calibrated
 
 
 def climb(
-    maker: Maker,
+    builder: Builder,
     variant: Variant,
-    plain: Made,
-    reference: Made,
+    plain: BuiltModel,
+    reference: BuiltModel,
     allowed: float,
     *,
     target: str = targets.GENERIC,
@@ -126,12 +129,12 @@ def climb(
     `plain` is the file that lost more. When none passes, the most accurate is taken.
     `rungs` leaves some out (for tests and measurements).
     """
-    ladder = _Ladder(maker, plain, reference)
-    console = maker.console
+    ladder = _Ladder(builder, plain, reference)
+    console = builder.console
     tried = [_judged(PLAIN, plain, ladder.float32.accuracy, allowed, 0.0, ())]
     console.say(
-        f"  {variant.name} loses {100 * (tried[0].drop or 0):.1f} points against "
-        f"float32, allowed are {100 * allowed:.3g}: climbing the ladder"
+        f"  {variant.name} loses {_points(tried[0].drop or 0)} on validation, at most "
+        f"{_points(allowed)} allowed (--max-drop): trying repairs"
     )
     for name in _RUNGS if rungs is None else rungs:
         started = time.perf_counter()
@@ -139,40 +142,40 @@ def climb(
             if name == KEPT and target in INTEGERS_ONLY:
                 raise EdgegraftError(f"{target} takes integer files only")
             for candidate in _RUNGS[name](ladder):
-                made = maker.make(variant, candidate)
+                built = builder.build(variant, candidate)
                 seconds = time.perf_counter() - started
                 rung = _judged(
                     name,
-                    made,
+                    built,
                     ladder.float32.accuracy,
                     allowed,
                     seconds,
                     candidate.kept_float,
                 )
                 tried.append(rung)
-                _tell(maker, rung)
+                _report(builder, rung)
                 if rung.passed:
-                    return Climb(tuple(tried), candidate, made)
-                ladder.note(candidate, made)
+                    return Climb(tuple(tried), candidate, built)
+                ladder.note(candidate, built)
                 started = time.perf_counter()
         except EdgegraftError as reason:
             tried.append(Rung(name, note=str(reason)))
-            console.say(f"  {name}: left out: {reason}")
+            console.say(f"  {name}: skipped: {reason}")
     return Climb(tuple(tried), *ladder.best)
 
 
 def _judged(
     name: str,
-    made: Made,
+    built: BuiltModel,
     float32: float,
     allowed: float,
     seconds: float,
     kept_float: tuple[str, ...],
 ) -> Rung:
-    drop = float32 - made.validation.accuracy
+    drop = float32 - built.validation.accuracy
     return Rung(
         name,
-        made.validation.accuracy,
+        built.validation.accuracy,
         drop,
         drop <= allowed,
         seconds,
@@ -180,12 +183,16 @@ def _judged(
     )
 
 
-def _tell(maker: Maker, rung: Rung) -> None:
+def _points(fraction: float) -> str:
+    return f"{100 * fraction:.1f} points"
+
+
+def _report(builder: Builder, rung: Rung) -> None:
     kept = f" with {len(rung.kept_float)} layers float" if rung.kept_float else ""
-    verdict = "passes" if rung.passed else "not enough"
-    maker.console.say(
-        f"  {rung.name}{kept}: {rung.accuracy:.1%}, "
-        f"{100 * (rung.drop or 0):.1f} points lost: {verdict}"
+    verdict = "passed" if rung.passed else "not enough"
+    builder.console.say(
+        f"  {rung.name}{kept}: {rung.accuracy:.1%}, loses {_points(rung.drop or 0)}: "
+        f"{verdict}"
     )
 
 
@@ -193,10 +200,10 @@ def _tell(maker: Maker, rung: Rung) -> None:
 
 
 def _equalized(ladder: _Ladder) -> Iterator[Candidate]:
-    graph = Graph(ladder.maker.conversion.base)
+    graph = Graph(ladder.builder.conversion.base)
     if not equalize.equalize(graph, ladder.photos[:OBSERVED]):
         raise EdgegraftError("no two layers with a plain or ReLU tensor between them")
-    with ladder.maker.console.bar("calibrating") as bar:
+    with ladder.builder.console.bar("calibrating") as bar:
         calibrated = calibrate(graph.model(), ladder.photos, progress=bar)
     yield Candidate(EQUALIZED, calibrated)
 
@@ -220,14 +227,14 @@ def _kept_float(ladder: _Ladder) -> Iterator[Candidate]:
             yield Candidate(KEPT, _corrected_graph(ladder, kept), kept)
 
 
-def _aware(ladder: _Ladder) -> Iterator[Candidate]:
-    maker = ladder.maker
+def _qat(ladder: _Ladder) -> Iterator[Candidate]:
+    builder = ladder.builder
     graph = Graph(ladder.calibrated)
-    run = maker.run
-    rows = calibration.choose(run.split(), TAUGHT, seed=run.settings.seed)
+    run = builder.run
+    rows = calibration.choose(run.split(), QAT_PHOTOS, seed=run.settings.seed)
     with (
-        closing(scoring.decode(run, rows, maker.console)) as pixels,
-        maker.console.bar("training", unit="step") as bar,
+        closing(scoring.decode(run, rows, builder.console)) as pixels,
+        builder.console.bar("training", unit="step") as bar,
     ):
         qat.train(
             graph,
@@ -237,7 +244,7 @@ def _aware(ladder: _Ladder) -> Iterator[Candidate]:
             seed=run.settings.seed,
             progress=bar,
         )
-    yield Candidate(AWARE, graph.model())
+    yield Candidate(QAT, graph.model())
 
 
 def _corrected_graph(ladder: _Ladder, kept_float: tuple[str, ...] = ()) -> bytes:
@@ -251,5 +258,5 @@ _RUNGS: dict[str, Callable[[_Ladder], Iterator[Candidate]]] = {
     CLIPPED: _clipped,
     CORRECTED: _corrected,
     KEPT: _kept_float,
-    AWARE: _aware,
+    QAT: _qat,
 }

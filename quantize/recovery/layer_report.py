@@ -1,11 +1,9 @@
-"""Which layers eight bits hurt, and what that costs: layers.json and layers.png.
+"""Which layers lose by eight bits, and how much: layers.json and layers.png.
 
-Every int8 layer is told with its signal to quantization noise ratio (noise). For the
-worst few, two files are made and scored on the validation photos: one in which this
+Every int8 layer is listed with its signal to quantization noise ratio (noise). For the
+worst few, two files are built and scored on the validation photos: one in which this
 layer alone is int8, and one in which it alone stays float. A layer may be noisy and
-cost nothing, because later layers do not listen; only the two accuracies tell.
-
-It does not know: what to do about a bad layer (ladder does).
+cost nothing, because later layers ignore it; only the two accuracies show that.
 """
 
 from __future__ import annotations
@@ -19,10 +17,10 @@ from edge.evaluate import Evaluation
 from edge.files import write_atomic
 from finetune.console import Console
 from finetune.figures.training import GRID, INK, MARK, MUTED
-from quantize.conversion.builder import Candidate, Maker
+from quantize.conversion.builder import Builder, Candidate
 from quantize.recovery import noise
 
-WORST = 5  # layers whose cost in accuracy is measured: two files each
+WORST = 5  # layers whose cost in accuracy is measured, with two files each
 RECORD, PICTURE = "layers.json", "layers.png"
 
 
@@ -54,9 +52,9 @@ class LayerReport:
         """For JSON. Accuracies are fractions of the validation photos, on the file."""
         return {
             "what": "sqnr_db: signal to quantization noise ratio of the layer's own "
-            "noise; answer_shift: probability that changes sides when it alone is int8 "
-            "(0..1, mean); cost, of the worst layers: validation accuracy when it "
-            "alone is int8, and when it alone stays float",
+            "noise; answer_shift: mean total variation distance of the probabilities "
+            "when it alone is int8 (0..1); cost, of the worst layers: validation "
+            "accuracy when it alone is int8, and when it alone stays float",
             "rung": self.rung,
             "noise_photos": self.noise_photos,
             "validation_photos": self.photos,
@@ -90,7 +88,7 @@ class LayerReport:
 
 
 def report(
-    maker: Maker,
+    builder: Builder,
     candidate: Candidate,
     float32: Evaluation,
     int8: Evaluation,
@@ -98,65 +96,65 @@ def report(
     worst: int = WORST,
 ) -> LayerReport:
     """Measure the layers of a candidate, whose own figures are `int8`."""
-    assert maker.photos is not None
-    console = maker.console
-    layers = noise.measure(candidate.calibrated, maker.photos)
-    found = LayerReport(
+    assert builder.photos is not None
+    console = builder.console
+    layers = noise.measure(candidate.calibrated, builder.photos)
+    layer_report = LayerReport(
         candidate.rung,
         layers,
         {},
         float32.accuracy,
         int8.accuracy,
-        min(noise.PHOTOS, len(maker.photos)),
+        min(noise.PHOTOS, len(builder.photos)),
         int8.photos,
     )
     names = [layer.tensor for layer in layers]
     with console.bar("layers", unit="file") as bar:
-        for done, layer in enumerate(found.worst(worst)):
+        for done, layer in enumerate(layer_report.worst(worst)):
             others = tuple(name for name in names if name != layer.tensor)
             alone = Candidate(candidate.rung, candidate.calibrated, others)
             kept = (*candidate.kept_float, layer.tensor)
             spared = Candidate(candidate.rung, candidate.calibrated, kept)
-            found.costs[layer.number] = Cost(
-                maker.try_out(alone).accuracy, maker.try_out(spared).accuracy
+            layer_report.costs[layer.number] = Cost(
+                builder.evaluate(alone).accuracy, builder.evaluate(spared).accuracy
             )
             bar(2 * done + 2, 2 * min(worst, len(layers)))
-    return found
+    return layer_report
 
 
-def tell(console: Console, found: LayerReport) -> None:
-    """The noisiest layers, a line each."""
+def print_worst(console: Console, layers: LayerReport) -> None:
+    """The worst layers, a line each."""
     console.say(
-        f"  layers that move the answer most (of {found.photos:,} validation photos "
-        f"float32 has {found.float32:.1%} right, int8 {found.int8:.1%}); moved: "
-        "probability that changes sides when this layer alone is int8, in points; "
-        "noise: signal to quantization noise in dB (more is better); the last two: "
-        "validation accuracy when it alone is int8, when it alone stays float"
+        f"  worst layers (accuracy on {layers.photos:,} validation photos: float32 "
+        f"{layers.float32:.1%}, int8 {layers.int8:.1%}); shift: change of the "
+        "probabilities when this layer alone is int8, in points; SQNR: signal to "
+        "quantization noise ratio (higher is better); the last two: validation "
+        "accuracy with this layer alone int8, alone float"
     )
-    console.say("    moved   noise  only int8  only float  layer")
-    for layer in found.worst():
-        cost = found.costs.get(layer.number)
+    console.say("    shift  SQNR dB  only int8  only float  layer")
+    for layer in layers.worst():
+        cost = layers.costs.get(layer.number)
         shares = (cost.alone_int8, cost.kept_float) if cost else ()
         tried = [f"{share:.1%}" for share in shares] or ["-", "-"]
         console.say(
-            f"    {100 * (layer.answer_shift or 0):5.2f}  {layer.sqnr_db:6.1f}  "
+            f"    {100 * (layer.answer_shift or 0):5.2f}  {layer.sqnr_db:7.1f}  "
             f"{tried[0]:>9}  {tried[1]:>10}  {layer.operator} {layer.name}"
         )
 
 
-def draw(path: Path, found: LayerReport) -> None:
-    """layers.png: the ratio of every layer, and the accuracy with one
-    of the noisiest changed."""
+def draw(path: Path, layers: LayerReport) -> None:
+    """layers.png: the ratio of every layer, and the accuracy with one of the worst
+    changed."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 4.6), dpi=150, layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
-    worst = found.worst()
-    _draw_ratios(left, found.layers, {layer.number for layer in worst})
-    _draw_costs(right, found, worst)
+    worst = layers.worst()
+    _draw_ratios(left, layers.layers, {layer.number for layer in worst})
+    _draw_costs(right, layers, worst)
     for axes, title in (
         (left, "Signal to quantization noise of each int8 layer"),
-        (right, "With one layer changed"),
+        (right, "Accuracy with one layer changed"),
     ):
         axes.set_title(title, loc="left", fontsize=10, color=INK, weight="bold")
         axes.spines[["top", "right"]].set_visible(False)
@@ -177,7 +175,7 @@ def _draw_ratios(
     axes.scatter(numbers, ratios, color=colours, s=16, zorder=3)
     axes.set_ylim(bottom=0)
     axes.set_xlabel(
-        "layer, from the photo to the answer\norange: those that move the answer most",
+        "layer, from input to output\norange: the worst",
         fontsize=8,
         color=MUTED,
     )
@@ -186,24 +184,24 @@ def _draw_ratios(
 
 
 def _draw_costs(
-    axes: Any, found: LayerReport, worst: Sequence[noise.LayerNoise]
+    axes: Any, layers: LayerReport, worst: Sequence[noise.LayerNoise]
 ) -> None:
-    shown = [layer for layer in worst if layer.number in found.costs]
+    shown = [layer for layer in worst if layer.number in layers.costs]
     rows = range(len(shown))
-    alone = [100 * found.costs[layer.number].alone_int8 for layer in shown]
-    spared = [100 * found.costs[layer.number].kept_float for layer in shown]
-    axes.axvline(100 * found.float32, color=INK, linewidth=1, label="all float")
+    alone = [100 * layers.costs[layer.number].alone_int8 for layer in shown]
+    spared = [100 * layers.costs[layer.number].kept_float for layer in shown]
+    axes.axvline(100 * layers.float32, color=INK, linewidth=1, label="all float")
     axes.axvline(
-        100 * found.int8, color=MARK, linewidth=1, linestyle="--", label="all int8"
+        100 * layers.int8, color=MARK, linewidth=1, linestyle="--", label="all int8"
     )
-    axes.scatter(alone, rows, color=MARK, s=26, label="it alone int8", zorder=3)
+    axes.scatter(alone, rows, color=MARK, s=26, label="this layer alone int8", zorder=3)
     axes.scatter(
         spared,
         rows,
         facecolors="white",
         edgecolors=INK,
         s=40,
-        label="it alone float",
+        label="this layer alone float",
         zorder=2,
     )
     ends = ["/".join(layer.name.split("/")[-2:]) for layer in shown]  # room is scarce
@@ -212,7 +210,7 @@ def _draw_costs(
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.margins(x=0.15)
     axes.set_xlabel(
-        f"accuracy on {found.photos:,} validation photos, %", fontsize=8, color=MUTED
+        f"accuracy on {layers.photos:,} validation photos, %", fontsize=8, color=MUTED
     )
     axes.grid(axis="x", color=GRID, linewidth=0.8)
     axes.legend(

@@ -1,15 +1,12 @@
-"""What eight bits do to each layer: the signal to quantization noise ratio.
+"""Signal to quantization noise ratio of each layer.
 
 Measured by TensorFlow's QuantizationDebugger on the calibrated graph: each operator
 runs twice on the same inputs, as a float and as an integer operator, and the
 difference of the two outputs is the noise that this operator adds. Its ratio to the
 output is given in decibels, ``10 log10(E[x^2] / E[(x - q)^2])``: 30 dB is a noise of
-3 %, 10 dB of 32 %. A ratio says little about the answer: a channel that is small
-beside others may vanish without lowering it, and noise may meet a layer that does not
-listen. So each operator is also made int8 alone, and it is told how far the answer
-moves.
-
-It does not know: what that costs in accuracy (layer_report measures it).
+3 %, 10 dB of 32 %. The ratio alone says little about the result: a small channel beside
+large ones may vanish without lowering it, and later layers may ignore noise. So each
+operator is also made int8 alone, and the change of the probabilities is measured.
 """
 
 from __future__ import annotations
@@ -34,8 +31,8 @@ from quantize.tflite import flatbuffer
 from quantize.tflite.io_tensors import PROBABILITIES
 
 PHOTOS = 20  # ratios of a layer settle within a few tenths of a decibel by then
-SHIFTED = 8  # photos: one run of the graph for each operator and batch
-SILENT_DB = 120.0  # told for a layer without any noise
+SHIFT_PHOTOS = 8  # one run of the graph for each operator and batch
+SILENT_DB = 120.0  # reported for a layer without any noise
 
 # The operation of a layer with weights, as the converter numbers it: Conv2D, Conv2D1
 _WEIGHTED = re.compile(r"(Conv2D|depthwise|MatMul)\d*$")
@@ -46,10 +43,9 @@ class LayerNoise:
     """One operator of the calibrated graph.
 
     `number`: its place in the graph, from 0. `tensor`: the name of its output there.
-    `name`: the layer in that, for people. `low`, `high`: the range its int8 output
-    spans. `sqnr_db`: of its own noise. `answer_shift`: how much of the probability
-    changes sides when this operator alone is int8 (0..1, mean over photos); None where
-    it cannot be told.
+    `name`: a readable layer name. `low`, `high`: the range of its int8 output.
+    `sqnr_db`: of its own noise. `answer_shift`: mean total variation distance of the
+    probabilities when this operator alone is int8 (0..1); None where unknown.
     """
 
     number: int
@@ -81,16 +77,16 @@ def measure(
     which the first `count` are used.
     """
     photos = photos[:count]
-    ratios, shifts = _debugged(calibrated, photos), _shifts(calibrated, photos)
+    ratios, shifts = _ratios(calibrated, photos), _shifts(calibrated, photos)
     tree = flatbuffer.parse(calibrated)
     graph = tree.subgraphs[0]
-    found = []
+    layers = []
     for number, operator in enumerate(graph.operators):
         out = graph.tensors[operator.outputs[0]]
         tensor = flatbuffer.text(out.name)
         if tensor not in ratios or out.quantization is None:
             continue
-        found.append(
+        layers.append(
             LayerNoise(
                 number,
                 flatbuffer.op(tree, operator)[0],
@@ -102,12 +98,12 @@ def measure(
                 shifts.get(tensor),
             )
         )
-    return tuple(found)
+    return tuple(layers)
 
 
 def worst(layers: Sequence[LayerNoise], count: int) -> tuple[LayerNoise, ...]:
-    """The layers that move the answer most; where that is unknown, the noisiest."""
-    ranked = sorted(layers, key=lambda one: (-(one.answer_shift or 0.0), one.sqnr_db))
+    """The layers that move the probabilities most; if unknown, the noisiest."""
+    ranked = sorted(layers, key=lambda it: (-(it.answer_shift or 0.0), it.sqnr_db))
     return tuple(ranked[:count])
 
 
@@ -116,10 +112,10 @@ def _shifts(calibrated: bytes, photos: npt.NDArray[np.uint8]) -> dict[str, float
         graph = Graph(calibrated)
     except EdgegraftError:  # an operator that TensorFlow runs, but this graph cannot
         return {}
-    return activations.answer_shifts(graph, photos[:SHIFTED], PROBABILITIES)
+    return activations.answer_shifts(graph, photos[:SHIFT_PHOTOS], PROBABILITIES)
 
 
-def _debugged(calibrated: bytes, photos: npt.NDArray[np.uint8]) -> dict[str, float]:
+def _ratios(calibrated: bytes, photos: npt.NDArray[np.uint8]) -> dict[str, float]:
     """Tensor name -> signal to quantization noise ratio in decibels."""
     from backbones.keras import tensorflow
 

@@ -1,23 +1,21 @@
 """Quantization-aware training: the weights learn to live with eight bits.
 
 The calibrated graph itself is trained, rounded as TensorFlow Lite will round it
-(graph), and taught by its own float form: no labels, so a network cannot drift away
-from what was validated. The loss is the cross entropy to the teacher's probabilities
-(Hinton et al. 2015, arXiv:1503.02531), and the squared error of the features before
-the last layer, which says more than a few probabilities do. Training photos only, as
-they are.
+(graph), with its own float form as the teacher: no labels, so a network cannot drift
+away from what was validated. The loss is the cross entropy to the teacher's
+probabilities (Hinton et al. 2015, arXiv:1503.02531), and the squared error of the
+features before the last layer, which carry more than a few probabilities do. Training
+photos only, without augmentation.
 
 TensorFlow's own toolkit for this (tensorflow-model-optimization 0.8.1) works on Keras
 layers: it refuses nested models, swish and squeeze-and-excite without a hand-written
-configuration each, does not fold a frozen batch norm, and asks for absl-py 1.4.
+configuration each, does not fold a frozen batch norm, and needs absl-py 1.4.
 
 Measured on the file, at this rate, alone and with the output `familiarity`
-(`tests/benchmarks/ladder.py --run RUN --rungs aware`, MobileNetV3 small at 96 trained
+(`tests/benchmarks/ladder.py --run RUN --rungs qat`, MobileNetV3 small at 96 trained
 from random weights, the channels of one layer scaled 1 to 1000): of 600 test photos
 float32 has 78.5 % right, plain int8 58.3 %, trained 75.0 %. Equalizing channels takes
 seconds and gives 78.5 % there: training is the last rung, for what the others cannot.
-
-It does not know: whether it was worth it (the ladder measures the file).
 """
 
 from __future__ import annotations
@@ -140,15 +138,15 @@ def _scale(graph: Graph, place: int) -> npt.NDArray[np.float32]:
 
 def _last(graph: Graph, answer: int) -> tuple[int, int]:
     """Places of the logits and of the features that the last layer reads."""
-    softmax = graph.maker(answer)
+    softmax = graph.producer(answer)
     if softmax is None or softmax.kind != "SOFTMAX":
         raise EdgegraftError(
-            "only a network that ends in a softmax can be taught, and this one ends in "
+            "expected a network that ends in a softmax, got "
             f"{softmax.kind if softmax else 'nothing'}"
         )
-    node = graph.maker(softmax.inputs[0])
+    node = graph.producer(softmax.inputs[0])
     while node is not None and not node.weighted:
-        node = graph.maker(node.inputs[0])
+        node = graph.producer(node.inputs[0])
     if node is None:
-        raise EdgegraftError("a network without a layer of weights cannot be taught")
+        raise EdgegraftError("expected a network with a layer of weights, got none")
     return softmax.inputs[0], node.inputs[0]

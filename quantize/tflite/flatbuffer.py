@@ -3,8 +3,6 @@
 The generated schema comes with LiteRT (TensorFlow has the same one). A file is
 read into the schema's object tree (`ModelT`), changed there, and written again;
 operator options, custom ones too, come through because the tree holds them all.
-
-It does not know: what a model means, or the zip behind the flatbuffer.
 """
 
 from __future__ import annotations
@@ -67,7 +65,7 @@ def text(value: bytes | str | None) -> str:
 
 
 def parse(model: bytes) -> Any:
-    """The `ModelT` of a flatbuffer (a zip behind it is not looked at).
+    """The `ModelT` of a flatbuffer; a zip behind it is ignored.
 
     ModelError when the bytes are no TFLite model or end too early.
     """
@@ -79,7 +77,7 @@ def parse(model: bytes) -> Any:
     types = schema()
     try:
         tree = types.ModelT.InitFromObj(types.Model.GetRootAs(model, 0))
-    except Exception as error:  # the generated reader raises what it stumbles over
+    except Exception as error:  # the generated reader raises many kinds
         raise ModelError(
             f"expected a whole TFLite model, got a damaged one "
             f"({type(error).__name__}: {error}); export it again"

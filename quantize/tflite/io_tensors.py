@@ -1,7 +1,4 @@
-"""The edges of a converted graph: a uint8 input in front, and names people can read.
-
-It does not know: what is in between.
-"""
+"""The inputs and outputs of a converted graph: a uint8 input, and readable names."""
 
 from __future__ import annotations
 
@@ -76,8 +73,8 @@ def named_by_signature(model: bytes) -> bytes:
     """Inputs and outputs get their signature's names, the probabilities come first.
 
     The converter calls them ``serving_default_image:0`` and
-    ``StatefulPartitionedCall:0``, which helps nobody who opens the file elsewhere,
-    and puts several outputs in an order of its own; many clients look at the first.
+    ``StatefulPartitionedCall:0`` and orders several outputs as it likes, while many
+    clients only read the first.
     """
     tree = flatbuffer.parse(model)
     _name_by_signature(tree)

@@ -1,22 +1,22 @@
-"""Which targets accept a file, and what stands in the way where one doesn't.
+"""Which targets accept a file, and why one refuses it.
 
 A target is a set of operators, of tensor types, and a size. Sources:
 
 - tflite-runtime-2.14: measured on the wheel (x86-64), one model for each operator and
   version, keeping those its resolver found.
 - edgetpu: after the operator table of the Edge TPU compiler's documentation (coral.ai,
-  "TensorFlow models on the Edge TPU"), written down without it at hand. Neither
+  "TensorFlow models on the Edge TPU"), written from memory. Neither
   compiler nor device was tried: a pass is a hint, the compiler decides.
 - microcontroller: operators of TensorFlow Lite Micro's all-ops resolver that image
   classifiers use, likewise not tried; integers only, and no more than the flash of a
   common board.
-- generic: any interpreter of today; only operators outside TFLite stand in its way.
+- generic: any current interpreter; it refuses only operators outside TFLite.
 
 `oldest_runtime` goes by the release in which each operator version came out, as
 TensorFlow's converter notes it in the files it makes.
 
-It does not know: whether a runtime that accepts an operator also computes it
-rightly; only running the file shows that.
+A runtime that accepts an operator may still compute it wrongly: only running the file
+shows that.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Target:
 TARGETS = {
     target.name: target
     for target in (
-        Target(GENERIC, "any LiteRT or TensorFlow Lite of today"),
+        Target(GENERIC, "any current LiteRT or TensorFlow Lite"),
         Target(
             EDGE_TPU,
             "Coral's accelerator, whose compiler takes integer files",
@@ -165,7 +165,7 @@ Ops = Iterable[tuple[str, int]]
 
 
 def target(name: str) -> Target:
-    """The record of a name; EdgegraftError, listing the known, for another."""
+    """The record of a name; EdgegraftError, listing the known ones, for another."""
     try:
         return TARGETS[name]
     except KeyError:
@@ -185,7 +185,7 @@ def operators(name: str = TFLITE_RUNTIME) -> Mapping[str, int | None]:
 
 
 def refused(ops: Ops, name: str = TFLITE_RUNTIME) -> tuple[str, ...]:
-    """What stands in the way: a phrase for each of the (name, version) refused."""
+    """Why operators are refused: a phrase for each such (name, version)."""
     reasons = []
     for operator, version in sorted(set(ops)):
         if name == GENERIC:
@@ -207,7 +207,7 @@ def check(model: bytes, name: str) -> tuple[str, ...]:
 
 
 def refusals(tree: Any, size: int, name: str) -> tuple[str, ...]:
-    """`check`, of a tree that is there already and the bytes it has."""
+    """`check` for a tree that is parsed already, of a file of `size` bytes."""
     record = target(name)
     ops = [flatbuffer.op(tree, operator) for operator in _operators(tree)]
     reasons = list(refused(ops, name))
@@ -223,7 +223,7 @@ def refusals(tree: Any, size: int, name: str) -> tuple[str, ...]:
 
 def _foreign_types(tree: Any, types: frozenset[str]) -> list[str]:
     """One phrase for each type that is not accepted, with the first operator on it."""
-    found: dict[str, str] = {}
+    first_operator: dict[str, str] = {}
     for graph in tree.subgraphs:
         for operator in graph.operators:
             for place in [*operator.inputs, *operator.outputs]:
@@ -231,10 +231,10 @@ def _foreign_types(tree: Any, types: frozenset[str]) -> list[str]:
                     continue
                 kind = flatbuffer.type_name(graph.tensors[place].type)
                 if kind not in types:
-                    found.setdefault(kind, flatbuffer.op(tree, operator)[0])
+                    first_operator.setdefault(kind, flatbuffer.op(tree, operator)[0])
     return [
         f"{operator} works on {kind}, it takes {', '.join(sorted(types))}"
-        for kind, operator in sorted(found.items())
+        for kind, operator in sorted(first_operator.items())
     ]
 
 
@@ -247,15 +247,15 @@ def _releases() -> dict[str, tuple[str, ...]]:
 def oldest_runtime(tree: Any) -> str | None:
     """The first TensorFlow Lite release that runs a file, such as ``2.3``.
 
-    The converter leaves the versions of 16-bit operators as they are with 8 bits, so
-    these are told by their tensors. None when an operator is newer than this table.
+    The converter gives 16-bit operators the versions of 8-bit ones, so these are
+    recognised by their tensors. None when an operator is newer than this table.
     """
-    found = [release(flatbuffer.op(tree, op)) for op in _operators(tree)]
+    releases = [release(flatbuffer.op(tree, op)) for op in _operators(tree)]
     types = {flatbuffer.type_name(t.type) for g in tree.subgraphs for t in g.tensors}
     if "INT16" in types:
-        found.append(_INT16_KERNELS)
-    known = [one for one in found if one is not None]
-    if not known or len(known) < len(found):
+        releases.append(_INT16_KERNELS)
+    known = [version for version in releases if version is not None]
+    if not known or len(known) < len(releases):
         return None
     major, minor = max(known)
     return f"{major}.{minor}"

@@ -1,10 +1,8 @@
 """Reads a converted file back and checks that it keeps the model-file contract.
 
-Twice: what the file says (tensor types, scales, shapes, names, operator versions,
-from the flatbuffer), and that it runs (one grey photo through the runtime that
-ships, out of which must come probabilities).
-
-It does not know: how accurate the file is, or which photos it is for.
+Twice: what the file declares (tensor types, scales, shapes, names, operator versions,
+from the flatbuffer), and that it runs (one grey photo through the runtime that ships,
+which must give probabilities).
 """
 
 from __future__ import annotations
@@ -21,9 +19,9 @@ from edge.errors import ModelError
 from edge.preprocess import InputRecipe
 from quantize.recipes import Variant
 from quantize.recipes import variant as find_variant
-from quantize.tflite import flatbuffer, layers, targets
+from quantize.tflite import flatbuffer, operators, targets
 from quantize.tflite.metadata import split
-from quantize.tflite.old_runtime import Elsewhere
+from quantize.tflite.old_runtime import OldRuntime
 
 PROBABILITIES, FAMILIARITY = "probabilities", "familiarity"
 GREY = 128
@@ -43,7 +41,7 @@ class Facts:
     `size_bytes` is of the flatbuffer without a zip behind it. `refused_by` maps a
     target to the reasons why it cannot run the file; a target not in it can.
     `oldest_runtime` is the first TensorFlow Lite release with all its operators;
-    `ran_on` are the runtimes on which it was really run, with their versions.
+    `ran_on` are the runtimes that ran it, with their versions.
     """
 
     variant: str
@@ -90,13 +88,13 @@ def verify(
     *,
     outputs: Mapping[str, str] = _DEFAULT_OUTPUTS,
     kept_float: Sequence[str] = (),
-    elsewhere: Elsewhere | None = None,
+    old_runtime: OldRuntime | None = None,
 ) -> Facts:
     """The facts of a file; ModelError, saying what is wrong, when it breaks a rule.
 
     `outputs` maps roles to signature names; ``probabilities`` must be among them.
-    `kept_float`: names of the tensors whose operators were to stay float. `elsewhere`:
-    where tflite-runtime is, which is asked, too; what it says goes into `refused_by`.
+    `kept_float`: names of the tensors whose operators were to stay float.
+    `old_runtime`: the file is run there, too; a failure goes into `refused_by`.
     """
     flat, _ = split(model)
     record = find_variant(variant)
@@ -107,7 +105,7 @@ def verify(
     image = _check_input(record, tree, graph, recipe)
     found = _check_outputs(record, tree, graph, outputs, len(labels))
     try:
-        layers.check(record, tree, kept_float)
+        operators.check(record, tree, kept_float)
     except ModelError as error:
         raise _broken(record, str(error)) from None
     versions = Counter(flatbuffer.op(tree, operator) for operator in graph.operators)
@@ -116,13 +114,14 @@ def verify(
     refusals = {
         name: targets.refusals(tree, len(flat), name) for name in targets.TARGETS
     }
-    if elsewhere is not None:
-        reason = elsewhere.refusal(flat)
+    if old_runtime is not None:
+        reason = old_runtime.refusal(flat)
         if reason is None:
-            ran_on.append(str(elsewhere))
-        else:  # its operators may be known, and still it does not run
-            told = f"{elsewhere} does not run it: {reason}"
-            refusals[targets.TFLITE_RUNTIME] += (told,)
+            ran_on.append(str(old_runtime))
+        else:  # known operators alone do not make it run
+            refusals[targets.TFLITE_RUNTIME] += (
+                f"{old_runtime} does not run it: {reason}",
+            )
     return Facts(
         variant=record.name,
         size_bytes=len(flat),
@@ -168,7 +167,7 @@ def _check_input(record: Variant, tree: Any, graph: Any, recipe: InputRecipe) ->
         raise _broken(record, f"expected input {record.input_type}, got {kind}")
     scale, zero_point = _quantization(image)
     if kind == "FLOAT32" and record.input_scale is not None:
-        scale, zero_point = _quantization(layers.behind_input(tree))
+        scale, zero_point = _quantization(operators.behind_input(tree))
         zero_point = None if zero_point is None else zero_point + INT8_BLACK
     if record.input_scale is not None and (scale, zero_point) != (
         record.input_scale,

@@ -44,7 +44,7 @@ from finetune.loop.examples import Examples  # noqa: E402
 from finetune.loop.fit import fit  # noqa: E402
 from finetune.run import Run  # noqa: E402
 from finetune.settings import Settings  # noqa: E402
-from quantize.conversion.convert import convert  # noqa: E402
+from quantize.conversion.convert import Conversion  # noqa: E402
 from tests.bench_room import assets  # noqa: E402
 
 FOLDS = 5
@@ -55,7 +55,7 @@ CHUNK = 50
 def answered(model: Any, array: Any) -> Any:
     """What the float32 file answers: probabilities float32 [n, L]."""
     labels = [str(number) for number in range(model.output_shape[-1])]
-    classifier = Classifier(convert(model, "float32"), labels=labels)
+    classifier = Classifier(Conversion(model).make("float32"), labels=labels)
     found = [
         classifier.run(array[start : start + CHUNK])["probabilities"].copy()
         for start in range(0, len(array), CHUNK)

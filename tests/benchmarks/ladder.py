@@ -44,7 +44,7 @@ from quantize.conversion import (  # noqa: E402
     calibration,
     scoring,
 )
-from quantize.conversion.builder import Maker  # noqa: E402
+from quantize.conversion.builder import Builder  # noqa: E402
 from quantize.export import MAX_DROP, allowed_drop  # noqa: E402
 from quantize.recovery import ladder  # noqa: E402
 
@@ -80,12 +80,12 @@ def climb(
     """What every rung reaches on validation; plain and the best on test."""
     chosen = calibration.choose(run.split(), seed=run.settings.seed)
     judged, test = scoring.rows_of(run, "val"), scoring.rows_of(run, "test")
-    maker = Maker(run, model, pixels, chosen, judged, console)
+    builder = Builder(run, model, pixels, chosen, judged, console)
     int8 = recipes.variant("int8")
-    reference, plain = maker.make(recipes.variant("float32")), maker.make(int8)
+    reference, plain = builder.build(recipes.variant("float32")), builder.build(int8)
     allowed = allowed_drop(MAX_DROP, plain.validation.photos)
     started = time.perf_counter()
-    found = ladder.climb(maker, int8, plain, reference, allowed, rungs=rungs)
+    found = ladder.climb(builder, int8, plain, reference, allowed, rungs=rungs)
     seconds = time.perf_counter() - started
 
     def right(made: Any) -> Any:
@@ -95,7 +95,7 @@ def climb(
             ).evaluation
         return scored.probabilities.argmax(axis=1) == scored.truth
 
-    exact, before, after = right(reference), right(plain), right(found.made)
+    exact, before, after = right(reference), right(plain), right(found.built)
     return {
         "network": title,
         "validation_float32": reference.validation.accuracy,
@@ -128,7 +128,7 @@ def main() -> int:
         help="a finished run of a MobileNetV2, MobileNetV3 small or EfficientNet B",
     )
     parser.add_argument("--most", type=float, default=1000.0)
-    parser.add_argument("--rungs", nargs="+", help="only these, such as aware")
+    parser.add_argument("--rungs", nargs="+", help="only these, such as qat")
     parser.add_argument("--healthy", type=int, choices=(0, 1), default=0)
     args = parser.parse_args()
     console = Console(json=True)
@@ -145,7 +145,7 @@ def main() -> int:
             results.append(
                 climb(run, model, pixels, console, "one layer scaled", args.rungs)
             )
-    told = {
+    result = {
         "benchmark": "ladder",
         "backbone": run.settings.backbone,
         "size": run.settings.size,
@@ -154,7 +154,7 @@ def main() -> int:
         "ratio": results[-1]["test"]["ladder_int8"] / results[-1]["test"]["float32"],
         "host": describe(),
     }
-    print(json.dumps(told))
+    print(json.dumps(result))
     return 0
 
 

@@ -196,7 +196,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from backbones.keras import keras
-from quantize.conversion.convert import convert
+from quantize.conversion.convert import Conversion
 
 work, k = Path(sys.argv[1]), keras()
 image = k.Input((224, 224, 3), name="image")
@@ -206,8 +206,8 @@ x = k.applications.MobileNetV2(
 )(x, training=False)
 model = k.Model(image, k.layers.Dense(2, activation="softmax", name="probabilities")(x))
 pixels = np.random.default_rng(0).integers(0, 256, (32, 224, 224, 3), dtype=np.uint8)
-(work / "float32.tflite").write_bytes(convert(model, "float32"))
-(work / "int8.tflite").write_bytes(convert(model, "int8", calibration=pixels))
+(work / "float32.tflite").write_bytes(Conversion(model).make("float32"))
+(work / "int8.tflite").write_bytes(Conversion(model, calibration=pixels).make("int8"))
 np.save(work / "calibration.npy", pixels)
 np.save(work / "test.npy", pixels)
 np.save(work / "truth.npy", np.zeros(len(pixels), int))

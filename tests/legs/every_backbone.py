@@ -1,4 +1,4 @@
-"""Every variant of every backbone: converted, verified, run on LiteRT, then elsewhere.
+"""Every variant of every backbone: converted, verified, run on both runtimes.
 
 For each record, with random weights, at a small size:
 
@@ -192,7 +192,7 @@ def _check_variants(record: Any, report: dict[str, Any]) -> None:
 # -- in the environment of tflite-runtime --------------------------------------------
 
 
-def elsewhere(files: Sequence[str]) -> list[str]:
+def old_runtime(files: Sequence[str]) -> list[str]:
     """Run there: what is wrong with these files, each with LiteRT's answers by it."""
     from edge.classifier import Classifier
 
@@ -219,7 +219,7 @@ def elsewhere(files: Sequence[str]) -> list[str]:
 def _run_elsewhere(python: Path, files: list[str]) -> list[str]:
     """What is wrong with these files there, in a process of their own."""
     done = subprocess.run(
-        [str(python), str(Path(__file__)), "--elsewhere"],
+        [str(python), str(Path(__file__)), "--old-runtime"],
         input=json.dumps(files),
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -234,7 +234,7 @@ def _run_elsewhere(python: Path, files: list[str]) -> list[str]:
     return wrong
 
 
-def _elsewhere(files: list[str], uv: str, workers: int) -> tuple[list[str], str]:
+def _old_runtime(files: list[str], uv: str, workers: int) -> tuple[list[str], str]:
     bench = Bench(uv, None, None)
     try:
         python = bench.environment("tflite-runtime", "tflite-runtime.txt", "3.11")
@@ -270,11 +270,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--uv", default="uv", help="the uv to make environments with")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--elsewhere", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--old-runtime", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("backbone", nargs="*", help="names (default: all)")
     args = parser.parse_args()
-    if args.elsewhere:
-        print(json.dumps(elsewhere(json.load(sys.stdin))))
+    if args.old_runtime:
+        print(json.dumps(old_runtime(json.load(sys.stdin))))
         return 0
     from backbones import registry
 
@@ -300,7 +300,7 @@ def main() -> int:
             wrong += len(report["wrong"])
             variants = report["variants"].values()
             files += [facts["file"] for facts in variants if facts["file"]]
-    failed, told = _elsewhere(files, args.uv, workers)
+    failed, told = _old_runtime(files, args.uv, workers)
     for line in failed:
         print(f"wrong {line}")
     print(

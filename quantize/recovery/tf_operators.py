@@ -3,8 +3,6 @@
 An operator is a function of (TensorFlow, node, input values) that gives the output
 before a fused activation. Batches of any size go through, though a graph is traced for
 one photo. A new operator is a new line in `OPERATORS`.
-
-It does not know: graphs, ranges, rounding.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge.errors import EdgegraftError
-from quantize.tflite.layers import WEIGHTED
+from quantize.tflite.operators import WEIGHTED
 
 _FUSED = ("NONE", "RELU", "RELU_N1_TO_1", "RELU6")
 
@@ -41,7 +39,7 @@ class Node:
 
 
 def fuse(tf: Any, activation: str, value: Any) -> Any:
-    """A fused activation; EdgegraftError for one that is not known here."""
+    """A fused activation; EdgegraftError for an unknown one."""
     if activation == "NONE":
         return value
     if activation == "RELU":
@@ -50,7 +48,7 @@ def fuse(tf: Any, activation: str, value: Any) -> Any:
         return tf.nn.relu6(value)
     if activation == "RELU_N1_TO_1":
         return tf.clip_by_value(value, -1.0, 1.0)
-    raise EdgegraftError(f"the {activation} of an operator cannot be trained")
+    raise EdgegraftError(f"no TensorFlow form of the fused activation {activation}")
 
 
 def _biased(value: Any, inputs: list[Any]) -> Any:
