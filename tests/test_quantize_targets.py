@@ -125,7 +125,9 @@ def test_a_file_is_run_on_the_old_runtime_too(trained, tmp_path, capsys):
     command = [str(run.folder), "--variants", "int8", "--tflite-runtime"]
     assert main([*command, str(works)]) == 0
     output = capsys.readouterr().out
-    assert "and tflite-runtime 2.14.0; by its operators TensorFlow Lite 1.14" in output
+    assert (
+        "and tflite-runtime 2.14.0; its operators need TensorFlow Lite 1.14" in output
+    )
     card = read_card(run.exports / "int8.tflite")
     assert card is not None and card.provenance["ran_on"][1] == "tflite-runtime 2.14.0"
     # known operators are not enough when it does not run
