@@ -62,13 +62,8 @@ _RARER = {"WEBP": "WebP", "TIFF": "Tiff", "AVIF": "Avif"}
 _AVIF_BRANDS = (b"avif", b"avis")  # Pillow reads it since 11.3
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 HEAD_BYTES = 32  # that say what a file holds
-_MAGIC: tuple[bytes, ...] = (
-    b"\xff\xd8\xff",
-    b"\x89PNG\r\n\x1a\n",
-    b"GIF87a",
-    b"GIF89a",
-)
-_MAGIC += (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # TIFF and BigTIFF
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # and BigTIFF
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", *_TIFF)
 _EXIF_ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
