@@ -62,11 +62,7 @@ BELOW = {
 
 def _add_build(parser: argparse.ArgumentParser) -> None:
     from finetune.options import add_options
-    from quantize.cli import (
-        add_budget_options,
-        add_compare_options,
-        add_export_options,
-    )
+    from quantize.cli import add_compare_options, add_export_options
 
     parser.add_argument(
         "photos",
@@ -80,7 +76,6 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     add_options(parser)
     add_export_options(parser)
     add_compare_options(parser)
-    add_budget_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
@@ -130,19 +125,18 @@ def _steps(args: argparse.Namespace) -> int:
     from finetune.cli import train
     from finetune.console import Console
     from quantize import recipes
-    from quantize.cli import budget
+    from quantize.cli import compare_options
     from quantize.comparison import unknown
     from quantize.comparison.compare import compare
-    from quantize.comparison.timing import Effort
     from quantize.export import EXIT_REJECTED, export
     from quantize.reporting import text
 
     variants = recipes.variants(args.variants.split(","))  # refused before any work
-    limits, effort = budget(args), Effort(tuple(args.threads))
+    options = compare_options(args)
     if args.unknown:  # told before training, not after
         negatives.refuse_missing(args.negatives)
         taught = negatives.digests(args.negatives) if args.negatives else ()
-        unknown.find(args.unknown, {}, taught)
+        unknown.unknown_photos(args.unknown, {}, taught)
     console = Console(json=args.json)
     pictures = []
     if args.photos is None and not args.resume:
@@ -164,29 +158,17 @@ def _steps(args: argparse.Namespace) -> int:
             pixels=pixels,
             console=console,
         )
-        comparison = compare(
-            run,
-            runtime=args.runtime,
-            effort=effort,
-            budget=limits,
-            unknown=args.unknown,
-            pixels=pixels,
-            console=console,
-        )
+        comparison = compare(run, options, pixels=pixels, console=console)
     if args.json:
         json.dump({"run": str(run.folder), **comparison.to_dict()}, sys.stdout)
         print()
     else:
-        for line in ("", *text.table(comparison), ""):
+        for line in ("", *text.summary(comparison)):
             console.say(line)
     shipped = [result for result in results.values() if not result.rejected]
     if shipped:
         chosen = comparison.choice.file
-        best = chosen.path if chosen else shipped[-1].path
-        console.say(f"ship {best.name}: {comparison.choice.why}")
-        _try(best, pictures, console)
-        console.say(f"run folder: {run.folder}")
-        console.say(f"next: edgegraft edge classify {best} PHOTO...")
+        _try(chosen.path if chosen else shipped[-1].path, pictures, console)
     return EXIT_REJECTED if len(shipped) < len(results) else 0
 
 

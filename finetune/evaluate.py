@@ -170,8 +170,10 @@ def reported(
     training.draw_confusion(run.folder / "confusion.png", test, "test part, Keras")
     reliability.draw(
         run.folder / "calibration.png",
-        before["test"],
-        test.probabilities,
+        (
+            ("Before calibration", before["test"]),
+            ("After", test.probabilities),
+        ),
         test.truth,
         "test part",
         f"Temperature {warm:.2f}, set by {calibration['photos']} other photos with the "

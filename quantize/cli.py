@@ -1,7 +1,4 @@
-"""`edgegraft quantize RUN` and `edgegraft compare RUN`: options and what they print.
-
-It does not know: how a file is made or measured.
-"""
+"""`edgegraft quantize RUN` and `edgegraft compare RUN`: options and what they print."""
 
 from __future__ import annotations
 
@@ -13,15 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.command import run_command
-from edge.errors import EdgegraftError
 
 if TYPE_CHECKING:
-    from finetune.run import Run
-    from quantize.comparison.choose import Budget
+    from quantize.comparison.compare import CompareOptions
 
 QUANTIZE = "Export a run's network as verified TFLite files."
-CHECK = "Say which targets take model files, and what stands in the way of others."
-COMPARE = "Measure model files on a run's test photos and this machine; name the best."
+CHECK = "List the targets that run a model file, and why others do not."
+COMPARE = "Measure model files on test photos and this machine; recommend one to ship."
 
 
 def add_export_options(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +66,7 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_compare_options(parser: argparse.ArgumentParser) -> None:
-    """The options of a comparison; `build` has them too."""
+    """The options of a comparison that `build` has, too; see `compare_options`."""
     from edge.cli import RUNTIMES, counts
     from edge.runtime import default_threads
 
@@ -82,8 +77,8 @@ def add_compare_options(parser: argparse.ArgumentParser) -> None:
         type=counts,
         default=sorted({1, default_threads()}),
         metavar="N,...",
-        help="threads to time with, one number or several; the choice goes by the "
-        "first (default: 1 and all cores, at most 4)",
+        help="threads to time with, one number or several; the first decides which "
+        "file to ship (default: 1 and all cores, at most 4)",
     )
     add(
         "--unknown",
@@ -91,24 +86,34 @@ def add_compare_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="photos that show none of the labels: how many does each file refuse?",
     )
-
-
-def add_budget_options(parser: argparse.ArgumentParser) -> None:
-    """What the file to ship may cost; `budget` reads them."""
     for name, what in (("ms", "median latency"), ("mb", "file size")):
-        parser.add_argument(
+        add(
             f"--budget-{name}",
             type=float,
             metavar=name.upper(),
-            help=f"most {what} of the file to ship, in {name.replace('mb', 'MB')}",
+            help=f"highest {what} of the file to ship, in {name.replace('mb', 'MB')}",
         )
 
 
-def budget(args: argparse.Namespace) -> Budget:
-    """The budget of the options; EdgegraftError for one that nothing can meet."""
-    from quantize.comparison.choose import Budget
+def compare_options(args: argparse.Namespace) -> CompareOptions:
+    """The options of `compare` or `build`; EdgegraftError for those out of range."""
+    from quantize.comparison.compare import CompareOptions
+    from quantize.comparison.paired import MARGIN
+    from quantize.comparison.records import Budget
+    from quantize.comparison.timing import Effort
 
-    return Budget(args.budget_ms, args.budget_mb)
+    given = vars(args)  # build has not all of them
+    effort = {k: given[k] for k in ("rounds", "runs", "seconds") if k in given}
+    return CompareOptions(
+        runtime=args.runtime,
+        effort=Effort(tuple(args.threads), **effort),
+        budget=Budget(args.budget_ms, args.budget_mb),
+        devices=tuple(given.get("devices", ())),
+        unknown=args.unknown,
+        out=given.get("out"),
+        margin=given.get("margin", 100 * MARGIN) / 100,
+        any_variant=given.get("any_variant", False),
+    )
 
 
 def add_parser(parser: argparse.ArgumentParser) -> None:
@@ -180,136 +185,117 @@ def add_check_parser(parser: argparse.ArgumentParser) -> None:
 
 
 def run_check(args: argparse.Namespace) -> int:
-    """One line a file and target; 3 when a target that was asked for refuses one."""
+    """One line for each file and target; 3 when --target does not run one of them."""
     from edge.runtime import read_model
     from quantize.tflite import flatbuffer, metadata, targets
 
     names = [args.target] if args.target else list(targets.TARGETS)
-    found: dict[str, dict[str, Any]] = {}
+    records: dict[str, dict[str, Any]] = {}
     for path in args.models:
         flat, _ = metadata.split(read_model(path))
         tree = flatbuffer.parse(flat)
-        found[str(path)] = {
+        records[str(path)] = {
             "oldest_runtime": targets.oldest_runtime(tree),
             "targets": {n: targets.refusals(tree, len(flat), n) for n in names},
         }
     if args.json:
-        json.dump(found, sys.stdout)
+        json.dump(records, sys.stdout)
         print()
-    for path, record in () if args.json else found.items():
+    for path, record in () if args.json else records.items():
         print(f"{path}: TensorFlow Lite {record['oldest_runtime'] or '(newest)'} on")
         for name, reasons in record["targets"].items():
-            print(f"  {name}: {'takes it' if not reasons else '; '.join(reasons)}")
-    refused = any(any(record["targets"].values()) for record in found.values())
+            print(f"  {name}: {'runs it' if not reasons else '; '.join(reasons)}")
+    refused = any(any(record["targets"].values()) for record in records.values())
     return 3 if args.target and refused else 0
 
 
 def add_compare_parser(parser: argparse.ArgumentParser) -> None:
     """`edgegraft compare`."""
+    from quantize.comparison.paired import MARGIN
     from quantize.comparison.timing import ROUNDS, RUNS, SECONDS
 
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "things",
         nargs="+",
         type=Path,
         metavar="RUN_OR_MODEL",
-        help="run folders, and .tflite files made elsewhere; the first is a run, whose "
-        "test photos judge all",
+        help="run folders and other .tflite files; the test photos of the first run "
+        "judge all",
     )
     add_compare_options(parser)
-    add_budget_options(parser)
-    parser.add_argument(
+    add(
+        "--margin",
+        type=float,
+        default=100 * MARGIN,
+        metavar="POINTS",
+        help="difference in balanced accuracy that does not matter: a faster file is "
+        f"preferred when shown to be within it (default: {100 * MARGIN:g})",
+    )
+    add(
+        "--any-variant",
+        action="store_true",
+        help="consider float files, too, where int8 passed its accuracy gate",
+    )
+    add(
         "--with",
         dest="devices",
         action="append",
         default=[],
         type=Path,
         metavar="FILE",
-        help="what edge bench --json printed for these files on another device; the "
-        "choice then goes by the first such device",
+        help="what edge bench --json printed for these files on another device; its "
+        "times decide",
     )
-    parser.add_argument(
+    add(
         "--out",
         type=Path,
         metavar="FOLDER",
-        help="where the comparison is written (default: the run; of several things a "
-        "folder 'comparison' beside the first)",
+        help="where the comparison is written (default: the run; of several things "
+        "the folder comparison beside the first)",
     )
-    parser.add_argument(
-        "--rounds", type=int, default=ROUNDS, help=f"of timing (default: {ROUNDS})"
-    )
-    parser.add_argument(
+    add("--rounds", type=int, default=ROUNDS, help=f"of timing (default: {ROUNDS})")
+    add(
         "--runs",
         type=int,
         default=RUNS,
         help=f"timed inferences of a file in a round (default: {RUNS})",
     )
-    parser.add_argument(
+    add(
         "--seconds",
         type=float,
         default=SECONDS,
         help=f"without a pause, for photos a second, in a round (default: {SECONDS:g})",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    add("--verbose", action="store_true", help="print all tables")
+    add("--json", action="store_true", help="print one JSON document")
 
 
 def run_compare(args: argparse.Namespace) -> int:
+    """Measure and choose; 3 when no file is within the budget."""
     from backbones import extra
     from finetune.console import Console
-    from finetune.run import Run
 
     extra.refuse_missing("compare")
 
     from quantize.comparison.compare import compare
-    from quantize.comparison.timing import Effort
     from quantize.export import EXIT_REJECTED
-    from quantize.reporting import text
+    from quantize.reporting import report, text
 
     console = Console(json=args.json)
-    effort = Effort(tuple(args.threads), args.rounds, args.runs, args.seconds)
-    limits = budget(args)  # both refused before any work
-    first, *rest = (_thing(path) for path in args.things)
-    if not isinstance(first, Run):
-        raise EdgegraftError(
-            f"expected a run folder first, whose test photos judge the others, got "
-            f"{first}; try: edgegraft edge evaluate {first} PHOTOS"
-        )
-    comparison = compare(
-        first,
-        *rest,
-        runtime=args.runtime,
-        effort=effort,
-        budget=limits,
-        devices=args.devices,
-        unknown=args.unknown,
-        out=args.out,
-        console=console,
-    )
+    options = compare_options(args)
+    comparison = compare(args.things, options, console=console)
     if args.json:
-        json.dump(comparison.to_dict(), sys.stdout)
-        print()
+        sys.stdout.write(report.document(comparison))
     else:
-        for line in ("", *text.table(comparison)):
+        lines = text.details(comparison) if args.verbose else []
+        for line in (*lines, "", *text.summary(comparison)):
             console.say(line)
-        chosen = comparison.choice
-        console.say(
-            f"ship {chosen.file.title if chosen.file else 'none'}: {chosen.why}"
-        )
-        console.say(
-            f"written: {comparison.folder / 'comparison'}.json, .csv, .png, .html"
-        )
     return 0 if comparison.choice.file else EXIT_REJECTED
 
 
-def _thing(path: Path) -> Run | Path:
-    from finetune.run import Run
-
-    return path if path.is_file() else Run.open(path)
-
-
 def main(argv: Sequence[str] | None = None, prog: str = "python -m quantize") -> int:
-    """`edgegraft quantize`, or with the first word ``compare`` or
-    ``check`` that; the exit code."""
+    """`edgegraft quantize`, ``compare`` or ``check`` by the first word; exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["compare"]:
         return compare_main(words[1:], f"{prog} compare")

@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from quantize.comparison.compare import CompareOptions
 from quantize.comparison.timing import Effort
 
 SIZE = 24
 LABELS = ("blue", "red")
 PER_LABEL = 20
-QUICK = Effort(threads=(1, 2), rounds=1, runs=2, seconds=0.02)
+QUICK = CompareOptions(effort=Effort(threads=(1, 2), rounds=1, runs=2, seconds=0.02))
 
 
 def pixels(count: int, seed: int = 0, *, dim: float = 1.0) -> npt.NDArray[np.uint8]:
@@ -82,7 +83,7 @@ def write_photos(folder: Path, per_label: int = PER_LABEL) -> Path:
 def write_run(folder: Path, photos: Path, network: Any) -> Any:
     """A finished run, as finetune leaves it, holding `network`."""
     from data import batches
-    from data.source import scan
+    from data.photos import scan
     from data.split import make_split
     from finetune.run import Run
     from finetune.settings import Settings

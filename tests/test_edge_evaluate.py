@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from edge.classifier import Classifier
 from edge.errors import EdgegraftError
-from edge.evaluate import calibration_error, evaluate, score, wilson
+from edge.evaluate import Evaluation, calibration_error, evaluate, score, wilson
 from edge.unknown import auroc, can_refuse, refusal
 from tests.edge_models import LABELS, network, photo, with_card
 
@@ -47,6 +48,7 @@ def test_score_by_hand() -> None:
     red, green, blue = found.per_class
     assert red == {
         "label": "red",
+        "right": 2,
         "precision": 1.0,
         "recall": pytest.approx(2 / 3),
         "f1": pytest.approx(0.8),
@@ -55,11 +57,13 @@ def test_score_by_hand() -> None:
     assert green["precision"] == pytest.approx(2 / 3)
     assert blue == {
         "label": "blue",
+        "right": 0,
         "precision": 0.0,
         "recall": 0.0,
         "f1": 0.0,
         "photos": 0,
     }
+    assert found.right.tolist() == [True, True, False, True, True, False]
     assert found.to_dict()["confusion"] == found.confusion
     assert "probabilities" not in found.to_dict()
 
@@ -95,14 +99,86 @@ def test_evaluate_counts_and_lists_the_unreadable(tmp_path: Path) -> None:
         evaluate(classifier, [(pairs[0][0], "pink")])
 
 
+def uneven(trash_right: int) -> Evaluation:
+    """90 of 100 papers, and some of 4 pieces of trash; nothing of the third label."""
+    truth = np.array([0] * 100 + [1] * 4)
+    guess = np.array([0] * 90 + [1] * 10 + [1] * trash_right + [0] * (4 - trash_right))
+    return score(np.eye(3)[guess], truth, ("paper", "trash", "never"))
+
+
+def test_balanced_accuracy_counts_each_label_the_same() -> None:
+    lost, kept = uneven(0), uneven(4)
+    assert lost.accuracy == pytest.approx(90 / 104)
+    assert lost.balanced_accuracy == pytest.approx(0.45)
+    assert (lost.weakest["label"], lost.weakest["right"]) == ("trash", 0)
+    assert (kept.weakest["label"], kept.weakest["photos"]) == ("paper", 100)
+    assert lost.to_dict()["weakest_label"] == "trash"
+    assert kept.macro_f1 == pytest.approx((2 * 0.9 / 1.9 + 8 / 18) / 2)
+
+
+def test_balanced_interval_by_hand() -> None:
+    low, high = uneven(4).balanced_interval
+    (paper_low, paper_high), (trash_low, _) = wilson(90, 100), wilson(4, 4)
+    assert low == pytest.approx(
+        0.95 - ((0.9 - paper_low) ** 2 + (1 - trash_low) ** 2) ** 0.5 / 2
+    )
+    assert high == pytest.approx(0.95 + (paper_high - 0.9) / 2)
+    # one label: Wilson's own interval
+    alone = score(np.eye(2)[[0] * 9 + [1]], np.zeros(10, int), ("a", "b"))
+    assert alone.balanced_interval == pytest.approx(wilson(9, 10))
+
+
+def test_balanced_interval_covers_the_truth() -> None:
+    """At least 93 % of 95 % intervals, on a label with many and one with few photos."""
+    random = np.random.default_rng(0)
+    covered = 0
+    for _ in range(400):
+        guess = (random.random(48) < np.repeat([0.9, 0.7], [40, 8])).astype(int)
+        truth = np.repeat([0, 1], [40, 8])
+        labels = np.where(guess == 1, truth, 1 - truth)
+        low, high = score(np.eye(2)[labels], truth, ("a", "b")).balanced_interval
+        covered += low <= 0.8 <= high
+    assert covered / 400 >= 0.93
+
+
 def test_calibration_error_by_hand() -> None:
-    # two photos at 0.8 (one right), two at 0.6 (both right): (0.3 + 0.4) / 2
+    # two photos at 0.8 (none right), two at 0.6 (both right): (0.8 + 0.4) / 2, of
+    # which chance has a mean square of (sqrt(2 / pi) * (s + t) / 2)^2 + ... below
     table = np.array([[0.8, 0.2], [0.8, 0.2], [0.6, 0.4], [0.6, 0.4]], np.float32)
-    truth = np.array([0, 1, 0, 0])
-    assert calibration_error(table, truth) == pytest.approx(0.35, abs=1e-6)
-    assert score(table, truth, ("a", "b")).calibration_error == pytest.approx(0.35)
+    truth = np.array([1, 1, 0, 0])
+    s, t = (0.16 / 2) ** 0.5, (0.24 / 2) ** 0.5  # standard errors of the bins
+    chance = 2 / np.pi * (s / 2 + t / 2) ** 2 + (1 - 2 / np.pi) * (s * s + t * t) / 4
+    want = (0.6**2 - chance) ** 0.5
+    assert calibration_error(table, truth) == pytest.approx(want, abs=1e-6)
+    assert score(table, truth, ("a", "b")).calibration_error == pytest.approx(want)
     assert calibration_error(np.eye(2, dtype=np.float32), [0, 1]) == 0.0
     assert calibration_error(np.zeros((0, 2), np.float32), []) == 0.0
+
+
+@pytest.mark.parametrize(("photos", "most"), [(150, 0.025), (600, 0.015)])
+def test_calibration_error_of_few_photos_is_not_mostly_chance(
+    photos: int, most: float
+) -> None:
+    """Without its correction: 4.6 points on 150 photos, of nothing but chance."""
+    random = np.random.default_rng(0)
+    perfect, off = [], []
+    for _ in range(100):
+        sure = 0.4 + 0.6 * random.beta(6, 1.2, photos)
+        table = np.stack([sure, 1 - sure], 1)
+        table[sure < 0.5] = table[sure < 0.5][:, ::-1]
+        best = table.max(axis=1)
+        perfect.append(calibration_error(table, table.argmax(1) == right(best, random)))
+        off.append(
+            calibration_error(table, table.argmax(1) == right(best - 0.08, random))
+        )
+    assert np.mean(perfect) < most
+    assert np.mean(off) == pytest.approx(0.08, abs=0.01)
+
+
+def right(
+    probability: npt.NDArray[np.float64], random: np.random.Generator
+) -> npt.NDArray[np.bool_]:
+    return random.random(len(probability)) < probability
 
 
 def test_auroc_against_every_pair() -> None:

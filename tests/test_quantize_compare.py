@@ -6,19 +6,22 @@ import csv
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from edge.bench.timing import bench_apart
 from edge.card import read_card
+from edge.errors import EdgegraftError
 from finetune.run import Run
 from quantize.cli import compare_main
-from quantize.comparison import choose, timing
-from quantize.comparison.compare import compare
+from quantize.comparison import candidates, timing
+from quantize.comparison.compare import CompareOptions, compare
+from quantize.comparison.records import Budget
 from quantize.conversion import scoring
 from quantize.export import export
-from quantize.reporting import model_card
-from quantize.reporting import text as report
+from quantize.reporting import columns, model_card, text
 from quantize.tflite import metadata
 from tests.quantize_room import (
     QUICK,
@@ -56,8 +59,8 @@ def together(first, second):
     foreign.write_bytes((first.exports / "int8.tflite").read_bytes())
     assert card is not None
     before = foreign.read_bytes()
-    budget = choose.Budget(ms=1e4)
-    found = compare(first, second, foreign, effort=QUICK, budget=budget)
+    options = replace(QUICK, budget=Budget(ms=1e4))
+    found = compare([first, second.folder, str(foreign)], options)
     assert foreign.read_bytes() == before  # only the run's own files get figures
     return found
 
@@ -79,6 +82,58 @@ def test_several_runs_and_a_file_made_elsewhere(together, first):
     assert record["files"][1]["oldest_runtime"] == "1.14"
     assert record["files"][1]["multiply_adds"] == record["files"][0]["multiply_adds"]
     assert record["ship"]["file"] in titles and "10000 ms" in record["ship"]["why"]
+    assert record["run"] == "one, two, elsewhere.tflite"
+    assert not (first.folder / "README.md").exists()  # of a run alone
+
+
+def test_each_file_is_compared_with_the_float32_of_its_run(together):
+    one, _, two, worse, foreign = together.files
+    assert one.paired is None and two.paired is None
+    wrong = two.evaluation.right & ~worse.evaluation.right
+    assert worse.paired.lost == wrong.sum() == len(worse.flips)
+    assert {flip.truth for flip in worse.flips} <= set(together.labels)
+    assert (foreign.run, foreign.paired.lost) == ("", 0)  # against the first run's
+    page = (together.folder / "comparison.html").read_text()
+    assert f"two/int8: {worse.paired.lost} photo" in page
+    assert page.count('<figure class="photo">') == sum(
+        len(f.flips) for f in together.files
+    )
+
+
+def test_columns_stand_once(together):
+    """Terminal, JSON, HTML and model card name and write the same figures alike."""
+    record = json.loads((together.folder / "comparison.json").read_text())
+    shown = [columns.Column(**one) for one in record["columns"]]
+    assert [column.head for column in shown][:3] == [
+        *("file", "balanced accuracy", "95 % interval")
+    ]
+    lines = "\n".join(text.details(together))
+    page = (together.folder / "comparison.html").read_text()
+    for file in record["files"]:
+        for figures in ({**file, **times} for times in file["timings"]):
+            for column in shown:
+                cell = column.text(figures)
+                empty = cell == columns.NOTHING
+                assert empty or f">{cell}<" in page, column
+                said = column.head in ("device", "runtime", "threads")
+                assert empty or said or cell in lines, column
+
+
+def test_the_summary_leads_with_the_file_and_has_25_lines_at_most(together):
+    lines = text.summary(together)
+    chosen = together.choice.file
+    assert lines[0] == f"ship      {chosen.path}"
+    heads = [line.split()[0] for line in lines if line[:1].strip()]
+    assert heads[1:5] == ["accuracy", "weakest", "speed", "why"]
+    assert heads[-2:] == ["next", "report"] and len(lines) <= 25
+    weakest = chosen.evaluation.weakest
+    assert f"{weakest['label']}: {weakest['right']} of {weakest['photos']}" in lines[2]
+    many = replace(together, files=together.files * 8)
+    assert len(text.summary(many)) <= 25
+    assert "and 32 files more" in text.summary(many)
+    none = replace(together, choice=replace(together.choice, file=None, why="none"))
+    assert text.summary(none)[0] == "ship      none: none"
+    assert "ship" in repr(together) and "none fits" in repr(none)
 
 
 def test_every_time_names_its_device_runtime_and_threads(together):
@@ -99,14 +154,14 @@ def test_every_time_names_its_device_runtime_and_threads(together):
         (file.title, threads) for file in together.files for threads in ("1", "2")
     ]
     assert all(row["host"] and row["runtime"] and float(row["p50_ms"]) for row in rows)
-    lines = report.table(together)
+    lines = text.details(together)
     assert sum(line.endswith(("1 thread", "2 threads")) for line in lines) == 2
 
 
 def test_names_are_escaped_in_the_page(first, tmp_path):
     target = tmp_path / "<b>&"
     shutil.copytree(first.folder, target)
-    compare(Run.open(target), effort=QUICK)
+    compare(Run.open(target), QUICK)
     text = (target / "comparison.html").read_text()
     assert "<b>&" not in text and "&lt;b&gt;&amp;" in text
 
@@ -136,7 +191,7 @@ def pi(first):
 def test_times_of_another_device_merge_and_decide(first, pi, tmp_path):
     path = tmp_path / "pi.json"
     path.write_text(json.dumps(pi))
-    found = compare(first, effort=QUICK, devices=[path], out=tmp_path / "out")
+    found = compare(first, replace(QUICK, devices=(path,), out=tmp_path / "out"))
     assert str(found.judged).startswith("Raspberry Pi 4, litert ")
     assert found.judged.threads == 1  # as here
     settings = [(one.host, one.threads) for one in found.settings]
@@ -145,7 +200,7 @@ def test_times_of_another_device_merge_and_decide(first, pi, tmp_path):
     for file, record in zip(found.files, pi["models"][::2], strict=True):
         there = file.at(found.judged)
         assert there is not None and there.p50_ms == record["p50_ms"]
-    assert "on Raspberry Pi 4" in found.choice.why
+    assert "on Raspberry Pi 4" in " ".join(" ".join(text.summary(found)).split())
     page = (tmp_path / "out" / "comparison.html").read_text()
     assert page.count('<td class=word data-v="Raspberry Pi 4">') == 4
 
@@ -188,7 +243,7 @@ def test_a_wrong_document_is_one_line(first, pi, tmp_path, capsys):
 
 
 def test_the_model_card_for_people(first):
-    comparison = compare(first, effort=QUICK)
+    comparison = compare(first, QUICK)
     text = (first.folder / "README.md").read_text()
     _, front, body = text.split("---\n", 2)
     entries = dict(line.split(": ", 1) for line in front.splitlines())
@@ -206,12 +261,12 @@ def test_the_model_card_for_people(first):
         assert f"\n{title}\n" in body
     for file in comparison.files:
         for each in file.timings:
-            assert (
-                f"{each.setting.how} | {each.load_ms:.1f} | {each.p50_ms:.2f}" in body
-            )
+            setting = f"{each.setting.runtime} | {each.setting.threads} | "
+            assert f"{setting}{each.load_ms:.1f} | {each.first_ms:.1f}" in body
     assert "| train | 20 | 10 | 10 |" in body
     assert f"edge classify exports/{comparison.choice.file.path.name}" in body
-    assert f"\nShip `exports/{comparison.choice.file.path.name}`: " in body
+    assert f"\nShip `exports/{comparison.choice.file.path.name}`: 100.0% of 10" in body
+    assert "\n- Weakest label: " in body
     none = replace(comparison.choice, file=None, why="no file fits 0.1 ms")
     model_card.write(replace(comparison, choice=none), first)
     body = (first.folder / "README.md").read_text("utf-8")
@@ -237,7 +292,7 @@ def test_bad_input_is_one_line(first, tmp_path, capsys, monkeypatch):
     bare.write_bytes(metadata.strip(model.read_bytes()))
 
     def measures(*_, **__):
-        pytest.fail("a file was measured before all of them were looked at")
+        pytest.fail("a file was measured before all of them were read")
 
     monkeypatch.setattr(scoring, "score_file", measures)
     for others, words in (
@@ -245,11 +300,87 @@ def test_bad_input_is_one_line(first, tmp_path, capsys, monkeypatch):
         ([cut], "damaged or truncated"),
         ([renamed], "got one with a, b"),
         ([bare], "expected a file with its labels inside"),
-        ([model], "one of them twice"),
+        ([model], "float32.tflite twice"),
         ([tmp_path / "nothing"], "expected a run folder"),
     ):
         assert compare_main([str(first.folder), *map(str, others)]) == 2
         told = capsys.readouterr().err
         assert words in told and told.count("\n") == 1, told
     assert compare_main([str(model)]) == 2
-    assert "expected a run folder first" in capsys.readouterr().err
+    assert "expected a run folder, whose test photos" in capsys.readouterr().err
+    with pytest.raises(EdgegraftError, match="--margin above 0"):
+        CompareOptions(margin=0.0)
+
+
+def test_each_file_is_read_from_disk_once(first, monkeypatch):
+    """But for the processes that time it."""
+    opened = []
+    real = candidates.read_model
+    monkeypatch.setattr(candidates, "read_model", lambda p: opened.append(p) or real(p))
+    reads = []
+    path_reads = Path.read_bytes
+    monkeypatch.setattr(
+        Path, "read_bytes", lambda self: reads.append(self) or path_reads(self)
+    )
+    compare(first, QUICK)
+    assert sorted(path.name for path in opened) == ["float32.tflite", "int8.tflite"]
+    assert [path for path in reads if path.suffix == ".tflite"] == []
+
+
+# -- what is shown is what ships -------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory):
+    """(run, comparison): float32 is right of all, the int8 that ships is not."""
+    folder = tmp_path_factory.mktemp("shipped")
+    photos = write_photos(folder / "photos")
+    run = write_run(folder / "run", photos, colour_network(common=-20_000.0))
+    export(run, calibration_count=8, max_drop=1.0)
+    keras = {"measured_on": "Keras", "test": {"accuracy": 0.5}, "validation": {}}
+    run.write_json("metrics.json", keras)
+    return run, compare(run, QUICK)
+
+
+def test_metrics_and_pictures_are_of_the_file_that_ships(shipped):
+    run, comparison = shipped
+    chosen = comparison.choice.file
+    assert chosen.variant == "int8" and chosen.paired.lost > 0
+    metrics = json.loads((run.folder / "metrics.json").read_text())
+    assert metrics["measured_on"].startswith("exports/int8.tflite, the file to ship")
+    assert metrics["test"]["confusion"] == chosen.evaluation.confusion
+    assert metrics["test"]["balanced_accuracy"] == chosen.evaluation.balanced_accuracy
+    assert metrics["keras"]["test"] == {"accuracy": 0.5}
+    wrong = int((~chosen.evaluation.right).sum())
+    assert len(metrics["mistakes"]) == wrong
+    assert (
+        sum(one["photos"] for one in metrics["calibration"]["test"]["bins_after"]) == 10
+    )
+    for name in ("confusion", "mistakes", "unsure", "calibration"):
+        with Image.open(run.folder / f"{name}.png") as picture:
+            assert picture.format == "PNG" and picture.width > 300
+
+
+def test_comparing_again_keeps_the_figures_of_keras(shipped):
+    run, _ = shipped
+    compare(run, QUICK)
+    metrics = json.loads((run.folder / "metrics.json").read_text())
+    assert metrics["keras"]["measured_on"] == "Keras"
+    assert metrics["keras"]["test"] == {"accuracy": 0.5}
+
+
+def test_few_photos_lead_with_the_cross_validated_figure(first, tmp_path):
+    run = Run.open(shutil.copytree(first.folder, tmp_path / "few"))
+    calibration = {"temperature": 1.0, "photos": 30, "refit": {"right": 27}}
+    run.update(calibration=calibration)
+    found = compare(run, QUICK)
+    assert (found.headline.source, found.headline.photos) == ("cross-validated", 30)
+    summary = " ".join(" ".join(text.summary(found)).split())
+    assert "accuracy 90.0% (74.4 to 96.5) cross-validated before export on the 30" in (
+        summary
+    )
+    assert "100.0% of 10 test photos" in summary
+    card = (run.folder / "README.md").read_text()
+    assert "Accuracy 90.0% (74.4 to 96.5) cross-validated" in card
+    record = json.loads((run.folder / "comparison.json").read_text())
+    assert record["headline"]["accuracy"] == 0.9

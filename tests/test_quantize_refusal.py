@@ -12,12 +12,14 @@ from PIL import Image
 import edgegraft
 from edge.card import read_card
 from edge.evaluate import score
+from edge.preprocess import InputRecipe
 from edge.unknown import Refusal
 from finetune import negatives
 from finetune.run import Run
 from quantize.cli import compare_main
 from quantize.comparison import unknown
 from quantize.comparison.compare import compare
+from quantize.comparison.records import refusal_figures
 from quantize.conversion import scoring
 from quantize.reporting import text
 from quantize.tflite import metadata
@@ -39,7 +41,7 @@ def test_refusals_are_counted_by_the_files_threshold(first, tmp_path):
     folder.mkdir()
     for name, shade in (("white.png", 255), ("black.png", 0), ("dark.png", 9)):
         Image.new("RGB", (24, 24), (shade, shade, shade)).save(folder / name)
-    strangers = unknown.Strangers(folder, (), scoring.Silent())
+    unknown_photos = unknown.UnknownPhotos(folder, (), scoring.Silent())
     outputs = {"probabilities": "probabilities", "familiarity": "familiarity"}
     model = edge_models.with_card(
         edge_models.network(familiarity=True),  # the brightest channel's mean
@@ -49,18 +51,20 @@ def test_refusals_are_counted_by_the_files_threshold(first, tmp_path):
     answers = np.eye(2, dtype=np.float32)[[0, 0, 0, 1]]
     evaluation = score(answers, np.zeros(4), LABELS)
     familiarity = np.array([190, 40, 180, 10], np.float32)
-    scored = scoring.Scored(evaluation, "litert", familiarity)
-    found = strangers.judge(model, scored, "auto")
+    scored = scoring.Scored(evaluation, "litert", InputRecipe(24, 24), familiarity)
+    found = unknown_photos.judge(model, scored, "auto")
     # white looks more familiar than all four, black and dark than none: 8 of 12 pairs
     assert found == Refusal(3, 2, known=4, known_refused=2, auroc=8 / 12, threshold=100)
     assert (found.share, found.known_share) == (2 / 3, 1 / 2)
-    plain = scoring.Scored(evaluation, "litert")
-    never = strangers.judge((first.exports / "int8.tflite").read_bytes(), plain, "auto")
+    plain = scoring.Scored(evaluation, "litert", InputRecipe(24, 24))
+    never = unknown_photos.judge(
+        (first.exports / "int8.tflite").read_bytes(), plain, "auto"
+    )
     assert (never.refused, never.known_refused) == (0, 0)  # it cannot refuse
-    strangers.close()
+    unknown_photos.close()
 
 
-def test_unknown_photos_must_be_strangers(first, tmp_path, capsys):
+def test_unknown_photos_are_not_the_runs(first, tmp_path, capsys):
     photo = next(iter(first.split().rows)).photo.path
     (tmp_path / "unknown").mkdir()
     shutil.copy(photo, tmp_path / "unknown" / "copy.png")
@@ -117,23 +121,24 @@ def test_a_wrong_unknown_folder_is_told_before_any_training(first, tmp_path, cap
 
 def test_a_later_comparison_keeps_what_was_found_of_unknown_photos(first, tmp_path):
     run = Run.open(shutil.copytree(first.folder, tmp_path / "run"))
-    found = compare(run, effort=QUICK)
+    found = compare(run, QUICK)
     assert all(file.refusal is None for file in found.files)
     path = run.exports / "int8.tflite"
     flat, card = metadata.split(path.read_bytes())[0], read_card(path)
     assert card is not None
-    measured = unknown.figures(Refusal(60, 59, known=10, known_refused=1, auroc=0.97))
+    measured = refusal_figures(Refusal(60, 59, known=10, known_refused=1, auroc=0.97))
     card = replace(
         card,
         familiarity_threshold=0.5,
         measured={**card.measured, "unknown": measured},
     )
     path.write_bytes(metadata.embed(flat, card))
-    found = compare(run, effort=QUICK)
+    found = compare(run, QUICK)
     before, after = found.files
     assert before.refusal is None and after.refusal is not None
     assert (after.refusal.photos, after.refusal.refused) == (60, 59)
     assert after.refusal.known_refused == 1 and after.refusal.auroc == 0.97
     assert read_card(path).measured["unknown"] == measured
     assert "98.3%" in (run.folder / "README.md").read_text()
-    assert any("of 60 unknown photos" in line for line in text.table(found))
+    lines = text.details(found)
+    assert "refuses unknown" in lines[0] and "98.3%" in lines[3]

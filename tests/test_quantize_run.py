@@ -18,12 +18,13 @@ from edge.errors import EdgegraftError
 from finetune.run import Run
 from quantize.cli import compare_main, main
 from quantize.comparison.candidates import exported
-from quantize.comparison.compare import compare
+from quantize.comparison.compare import CompareOptions, compare
 from quantize.comparison.timing import Effort
 from quantize.export import EXIT_REJECTED, allowed_drop, export
 from quantize.reporting import text
 from tests.quantize_room import (
     LABELS,
+    QUICK,
     colour_network,
     copied,
     write_photos,
@@ -51,7 +52,11 @@ def done(tmp_path_factory, trained):
     """(run, results, comparison): exported and compared."""
     run = copied(trained, tmp_path_factory.mktemp("done"))
     results = export(run, calibration_count=20)
-    return run, results, compare(run, effort=Effort(rounds=1, runs=3, seconds=0.02))
+    return (
+        run,
+        results,
+        compare(run, CompareOptions(effort=Effort(rounds=1, runs=3, seconds=0.02))),
+    )
 
 
 # -- export ---------------------------------------------------------------------
@@ -148,7 +153,7 @@ def test_one_photo_may_change_unless_none_is_allowed():
 def test_pixels_decoded_earlier_are_found_by_content(trained, photos, tmp_path):
     """`build` has them under the paths that the user typed, the run under others."""
     from data import batches
-    from data.source import scan
+    from data.photos import scan
 
     link = tmp_path / "same"
     link.symlink_to(photos)
@@ -237,7 +242,8 @@ def test_comparison_is_written_whole(done):
         assert timing["threads"] == 1 and timing["runtime"].startswith("litert ")
         assert timing["host"] == record["host"]["board"]
         assert file["size_bytes"] == (run.exports / file["file"]).stat().st_size
-    assert (record["files"][0]["agreement"], record["files"][0]["drop"]) == (1.0, 0.0)
+    assert (record["files"][0]["agreement"], record["files"][0]["drop"]) == (None, None)
+    assert (record["files"][1]["agreement"], record["files"][1]["drop"]) == (1.0, 0.0)
     with (run.folder / "comparison.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["variant"] for row in rows] == ["float32", "int8"]
@@ -257,15 +263,15 @@ def test_test_figures_go_into_the_cards(done):
         Classifier(measured.path)
 
 
-def test_the_table_has_a_line_for_each_file(done):
-    lines = text.table(done[2])
-    assert lines[0].split()[:2] == ["file", "accuracy"]
+def test_the_tables_have_a_line_for_each_file(done):
+    lines = text.details(done[2])
+    assert lines[0].startswith("file     balanced accuracy")
     assert lines[2].startswith("float32 ") and lines[3].startswith("int8 ")
     assert "10 test photos on litert" in lines[4]
-    assert lines[7].split()[:4] == ["file", "load", "first", "p50"]
-    assert lines[9].startswith("float32 ") and lines[10].startswith("int8 ")
-    assert lines[11].startswith("ms, MiB; on ") and lines[11].endswith("1 thread")
-    assert max(len(line) for line in lines[:4]) <= 100
+    assert lines[6].split()[:2] == ["file", "MB"]
+    assert lines[11].split()[:4] == ["file", "load", "ms", "first"]
+    assert lines[13].startswith("float32 ") and lines[14].startswith("int8 ")
+    assert lines[15].startswith("on ") and lines[15].endswith("1 thread")
 
 
 def test_compare_command_prints_one_json_document(done, capsys):
@@ -289,7 +295,7 @@ def test_files_that_stay_from_before_are_named(trained, tmp_path, capsys):
         in output
     )
     assert (run.exports / "dynamic.tflite").exists()
-    found = compare(Run.open(run.folder), effort=Effort(rounds=1, runs=2, seconds=0.02))
+    found = compare(Run.open(run.folder), QUICK)
     assert {f.title for f in found.files if f.rejected} == {"dynamic", "float32"}
     assert found.choice.file.title == "int8"
 

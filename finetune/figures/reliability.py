@@ -10,6 +10,7 @@ Does not know: the network, or how it was calibrated.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -78,18 +79,30 @@ def measured(before: Floats, after: Floats, truth: Truth) -> dict[str, Any]:
 
 
 def draw(
-    path: Path, before: Floats, after: Floats, truth: Truth, where: str, how: str
+    path: Path,
+    panels: Sequence[tuple[str, Floats]],
+    truth: Truth,
+    where: str,
+    note: str,
 ) -> None:
-    """calibration.png: accuracy over confidence, before and after, and how many.
+    """calibration.png: accuracy over confidence, and how many photos, in each panel.
 
-    where: which photos these are. how: a line on what calibration did.
+    panels: (title, probabilities [N, L]), one or two. where: which photos these are.
+    note: a line on the calibration.
     """
-    figure = new_figure(9, 5)
+    figure = new_figure(4.5 * len(panels), 5)
     grid = figure.subplots(
-        2, 2, sharex=True, sharey="row", gridspec_kw={"height_ratios": (4, 1)}
+        2,
+        len(panels),
+        sharex=True,
+        sharey="row",
+        squeeze=False,
+        gridspec_kw={"height_ratios": (4, 1)},
     )
-    columns = (("Before calibration", before, TRAIN), ("After", after, VAL))
-    for (upper, lower), (title, found, colour) in zip(grid.T, columns, strict=True):
+    colours = (TRAIN, VAL)[-len(panels) :]
+    for (upper, lower), (title, found), colour in zip(
+        grid.T, panels, colours, strict=True
+    ):
         error = calibration_error(found, truth)
         plain(upper, f"{title}: error {100 * error:.1f} points")
         rows = bins(found, truth)
@@ -127,13 +140,11 @@ def draw(
                 fontsize=7,
                 color=INK,
             )
-        lower.set_xlabel(
-            "how sure: probability of the best label", fontsize=8, color=MUTED
-        )
+        lower.set_xlabel("probability of the likeliest label", fontsize=8, color=MUTED)
         for axes in (upper, lower):
             axes.set_xlim(0, 1)
         upper.set_ylim(0, 1.02)
-    grid[0, 0].set_ylabel(f"how often right ({where})", fontsize=8, color=MUTED)
+    grid[0, 0].set_ylabel(f"share of right answers ({where})", fontsize=8, color=MUTED)
     grid[1, 0].set_ylabel("photos", fontsize=8, color=MUTED)
-    figure.suptitle(how, x=0.01, ha="left", fontsize=8, color=MUTED)
+    figure.suptitle(note, x=0.01, ha="left", fontsize=8, color=MUTED)
     save(figure, path)

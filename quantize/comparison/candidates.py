@@ -1,63 +1,94 @@
-"""Which files a comparison is of: those of runs, and files made elsewhere.
-
-It does not know: how any of them is measured.
-"""
+"""The files of a comparison: those that runs exported, and other `.tflite` files."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from data.split import Split
 from edge.errors import EdgegraftError
+from edge.runtime import read_model
 from finetune.run import Run
 from quantize import recipes
 
 TRAIN = "train"
+RunOrFile = Run | str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A file to measure; `run` is None for one made elsewhere."""
+    """A file to measure and its bytes; `run` is None for a file outside of runs."""
 
     path: Path
     title: str
     run: Run | None
+    model: bytes
 
 
-def candidates(run: Run, others: Sequence[Run | Path]) -> tuple[Candidate, ...]:
-    found: list[Candidate] = []
-    split = run.split() if others else None
-    for one in (run, *others):
-        if isinstance(one, Run):
-            if one is not run and split and not _measured_alike(split, one.split()):
-                raise EdgegraftError(
-                    f"expected runs on the same photos and split (those of --add may "
-                    f"come on top), got {one.folder} with other data than "
-                    f"{run.folder}: it may have trained on the test photos; compare "
-                    "its files alone"
-                )
-            prefix = f"{one.name}/" if others else ""
-            found += [Candidate(p, prefix + _title(p), one) for p in exported(one)]
+def opened(things: Sequence[RunOrFile]) -> list[Run | Path]:
+    """Run folders as runs, model files as paths; EdgegraftError for anything else,
+    and where no run is among them."""
+    found = [one if isinstance(one, Run) else _opened(Path(one)) for one in things]
+    if not any(isinstance(one, Run) for one in found):
+        first = found[0] if found else "nothing"
+        raise EdgegraftError(
+            f"expected a run folder, whose test photos the files are measured on, got "
+            f"{first}; measure a file alone with: edgegraft edge evaluate FILE PHOTOS"
+        )
+    return found
+
+
+def _opened(path: Path) -> Run | Path:
+    return path if path.is_file() else Run.open(path)
+
+
+def candidates(run: Run, things: Sequence[Run | Path]) -> tuple[Candidate, ...]:
+    """Every file of `things` in their order; `run` is the one whose photos judge.
+
+    EdgegraftError for a run without files, for one made with other photos, and for a
+    file that is there twice or cannot be read.
+    """
+    alone = len(things) == 1
+    listed: list[tuple[Path, str, Run | None]] = []
+    for thing in things:
+        if isinstance(thing, Run):
+            if thing is not run:
+                _refuse_other_photos(run, thing)
+            prefix = "" if alone else f"{thing.name}/"
+            listed += [(p, prefix + _title(p), thing) for p in exported(thing)]
         else:
-            found.append(Candidate(one, one.stem, None))
-    paths = [entry.path.resolve() for entry in found]
-    if len(set(paths)) < len(paths):
-        raise EdgegraftError("expected each file once, got one of them twice")
-    return tuple(found)
-
-
-def _measured_alike(one: Split, other: Split) -> bool:
-    """Do both hold the same photos out, however many each was trained on?"""
-    if one.fingerprint == other.fingerprint:
-        return True
-    held, others = (
-        {(row.part, row.sha256, row.photo.label) for row in s.rows if row.part != TRAIN}
-        for s in (one, other)
+            listed.append((thing, thing.stem, None))
+    paths = [path.resolve() for path, _, _ in listed]
+    twice = [path for path in paths if paths.count(path) > 1]
+    if twice:
+        raise EdgegraftError(f"expected each file once, got {twice[0]} twice")
+    return tuple(
+        Candidate(path, title, owner, read_model(path)) for path, title, owner in listed
     )
-    trained = {row.sha256 for row in other.rows if row.part == TRAIN}
-    return held == others and trained.isdisjoint(sha256 for _, sha256, _ in held)
+
+
+def _refuse_other_photos(run: Run, other: Run) -> None:
+    if not _same_held_out(run.split(), other.split()):
+        raise EdgegraftError(
+            f"expected runs on the same photos and split (those of --add may come on "
+            f"top), got {other.folder} with other data than {run.folder}: it may have "
+            "trained on the test photos; compare its files alone"
+        )
+
+
+def _same_held_out(first: Split, second: Split) -> bool:
+    """Do both hold the same photos out, however many each was trained on?"""
+    if first.fingerprint == second.fingerprint:
+        return True
+    held_out = [
+        {(row.part, row.sha256, row.photo.label) for row in s.rows if row.part != TRAIN}
+        for s in (first, second)
+    ]
+    trained = {row.sha256 for row in second.rows if row.part == TRAIN}
+    same = held_out[0] == held_out[1]
+    return same and trained.isdisjoint(sha256 for _, sha256, _ in held_out[0])
 
 
 def _title(path: Path) -> str:
@@ -74,15 +105,15 @@ def exported(run: Run) -> tuple[Path, ...]:
         known = order.index(variant) if variant in order else len(order)
         return rejected(path), known, path.name
 
-    found = tuple(sorted(run.exports.glob("*.tflite"), key=place))
-    if not found and not run.trained:
+    files = tuple(sorted(run.exports.glob("*.tflite"), key=place))
+    if not files and not run.trained:
         raise run.unfinished()
-    if not found:
+    if not files:
         raise EdgegraftError(
             f"expected exported files in {run.exports}, got none; make them with: "
             f"edgegraft quantize {run.folder}"
         )
-    return found
+    return files
 
 
 def rejected(path: Path) -> bool:

@@ -1,156 +1,178 @@
-"""Did a file really lose accuracy, and which one to ship.
+"""Which file to ship: the most accurate within the budget.
 
-It does not know: how anything was measured.
+Speed and size decide only between files shown to be equally accurate. A difference
+that the photos are too few to show is no proof that there is none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from edge.evaluate import Evaluation
+from edge.text import plural
+from quantize.comparison.paired import MARGIN, Difference, difference
+from quantize.comparison.records import Budget, Choice, MeasuredFile, Setting
 
-from edge.errors import EdgegraftError
-from finetune.paired import mcnemar
-
-if TYPE_CHECKING:
-    from edge.evaluate import Evaluation
-    from quantize.comparison.records import Measured
-    from quantize.comparison.timing import Setting
-
-ALIKE = 0.05  # times closer than that are noise; then the smaller file, or the first
-SURE = 0.05  # below this, chance alone hardly makes such a difference
+SAME_TIME = 0.05  # latencies closer than that are noise; then the smaller file
+INT8 = ("int8", "int8-float-io")
+NAMED = 2  # files named in a sentence
 
 
-@dataclass(frozen=True)
-class Paired:
-    """Two files on the same photos: `lost` only the first got right, `gained` only
-    the second. `p` is how often chance alone splits them so unevenly or more."""
+def choose(
+    files: Sequence[MeasuredFile],
+    budget: Budget,
+    setting: Setting,
+    *,
+    margin: float = MARGIN,
+    any_variant: bool = False,
+) -> Choice:
+    """The most accurate file within the budget, by balanced accuracy on `setting`.
 
-    lost: int
-    gained: int
-    p: float
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"lost": self.lost, "gained": self.gained, "p": self.p}
-
-
-def paired(reference: Evaluation, other: Evaluation) -> Paired:
-    """McNemar's test, exact and two-sided (McNemar 1947), on the same photos."""
-    if not np.array_equal(reference.truth, other.truth):
-        raise EdgegraftError("expected two files measured on the same photos")
-    before = reference.probabilities.argmax(axis=1) == reference.truth
-    after = other.probabilities.argmax(axis=1) == other.truth
-    return Paired(*mcnemar(before, after))
-
-
-def guess(evaluation: Evaluation) -> str | None:
-    """Says so where a file isn't surely better than always answering one label, as may
-    be where labels are very uneven; else None."""
-    often = max(evaluation.per_class, key=lambda entry: int(entry["photos"]))
-    share = often["photos"] / evaluation.photos
-    if evaluation.interval[0] > share:
-        return None
-    return f"always answering {often['label']} would be {share:.1%} right, too"
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The file to ship (None: none fits) and why, in a sentence."""
-
-    file: Measured | None
-    why: str
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"file": self.file.title if self.file else None, "why": self.why}
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What the file to ship may cost: `ms` median latency, `mb` size in MB (10^6
-    bytes); None: anything."""
-
-    ms: float | None = None
-    mb: float | None = None
-
-    def __post_init__(self) -> None:
-        for name, value in (("ms", self.ms), ("mb", self.mb)):
-            if value is not None and not 0 < value < float("inf"):
-                raise EdgegraftError(f"expected --budget-{name} above 0, got {value:g}")
-
-    def __str__(self) -> str:
-        limits = [f"{self.ms:g} ms"] if self.ms is not None else []
-        limits += [f"{self.mb:g} MB"] if self.mb is not None else []
-        return " and ".join(limits)
-
-
-def choose(files: Sequence[Measured], budget: Budget, on: Setting) -> Choice:
-    """The fastest file within the budget that is not surely worse than the best.
-
-    Latency is that measured in the setting `on`; a file not measured there is left
-    out, and so is a rejected one. Out of the files that fit, those that lose to the
-    most accurate with p < 0.05 are left out.
+    Rejected files, and files without a time in `setting`, are left out. A run's int8
+    that passed the accuracy gate stands for its run unless `any_variant`. A file that
+    finds no photo of a label is left out when another within the budget finds some.
+    A faster file replaces the most accurate when the 95 % interval of their difference
+    lies within `margin` (equivalence).
     """
-    usable = [file for file in files if not file.rejected and file.at(on)]
-    fit = [
-        file
-        for file in usable
-        if (budget.ms is None or _ms(file, on) <= budget.ms)
-        and (budget.mb is None or _mb(file) <= budget.mb)
-    ]
-    fitting = f" that fit{'' if fit[1:] else 's'} {budget}" if str(budget) else ""
+    usable = [file for file in files if not file.rejected and file.at(setting)]
+    entered = usable if any_variant else _int8_first(usable)
+    fit = [file for file in entered if _fits(file, budget, setting)]
     if not fit:
-        told = "; ".join(
-            f"{f.title}: {_ms(f, on):.2f} ms, {_mb(f):.2f} MB" for f in usable
-        )
-        where = f" on {on}" if usable else ""
-        limits = f" fits {budget}" if str(budget) else ""
-        return Choice(None, f"no file{limits} ({told or 'all were rejected'}{where})")
-    best = max(fit, key=lambda file: file.evaluation.accuracy)
-    equal = [
-        file
-        for file in fit
-        if file is best or paired(best.evaluation, file.evaluation).p >= SURE
-    ]
-    fastest = min(_ms(file, on) for file in equal)
-    alike = [file for file in equal if _ms(file, on) <= fastest * (1 + ALIKE)]
-    chosen = min(alike, key=lambda file: round(_mb(file), 1))
-    chance = guess(chosen.evaluation)
-    why = (
-        f"{chosen.evaluation.accuracy:.1%} accurate"
-        f"{f' ({chance})' if chance else ''}, {_mb(chosen):.2f} MB, "
-        f"{_ms(chosen, on):.2f} ms on {on}: "
+        return Choice(None, _none_fits(usable, entered, budget, setting))
+    finding = [file for file in fit if not _lost_labels(file, fit)]
+    pool = finding or fit
+    best = min(
+        pool, key=lambda f: (-f.evaluation.balanced_accuracy, _ms(f, setting), _mb(f))
     )
-    if chosen is best:
-        many = f"the most accurate of {len(fit)} files" if fit[1:] else "the only file"
-        why += f"{many}{fitting}"
-        why += ", and no equal is faster" if len(equal) > 1 else ""
-    else:
-        p = paired(best.evaluation, chosen.evaluation).p
-        why += (
-            f"the fastest of {len(fit)} files{fitting} that is not surely worse than "
-            f"{best.title} ({best.evaluation.accuracy:.1%}; McNemar p = {p:.2f})"
+    others = [file for file in pool if file is not best]
+    gaps = {f.title: difference(best.evaluation, f.evaluation) for f in others}
+    equal = [file for file in others if gaps[file.title].within(margin)]
+    chosen = _fastest([best, *equal], setting)
+    within = f" within {budget}" if str(budget) else ""
+    if chosen is not best:
+        gap = gaps[chosen.title]
+        why = (
+            f"fastest of {len(equal) + 1} files{within} with equal accuracy: "
+            f"{points(-gap.value)} against {best.title}, 95 % interval "
+            f"{points(-gap.high)} to {points(-gap.low)}"
         )
-    return Choice(chosen, why)
+    elif others:
+        why = f"most accurate of {len(pool)} files{within}"
+        unclear = [f for f in others if f not in equal and not gaps[f.title].shown]
+        if unclear:
+            unclear.sort(key=lambda f: gaps[f.title].value)
+            why += f"; {_unclear(unclear, gaps, margin)}"
+    elif len(usable) > len(entered) and chosen.variant in INT8:
+        why = f"its int8 passed the accuracy gate against float32{within}"
+    else:
+        why = f"the only file{within}"
+    if pool is not fit and len(pool) < len(fit):
+        label = _lost_labels(next(f for f in fit if f not in pool), fit)[0]
+        count = len(fit) - len(pool)
+        why += f"; {plural(count, 'file')} left out: no test photo of {label} found"
+    if not any_variant and chosen.variant == "float32" and chosen.run:
+        failed = any(f.rejected and f.run == chosen.run for f in files)
+        why += "; its int8 failed the accuracy gate" if failed else ""
+    return Choice(chosen, why, tuple(gaps.items()))
 
 
-def front(files: Sequence[Measured], on: Setting) -> list[Measured]:
+def no_better_than_guessing(evaluation: Evaluation) -> str | None:
+    """A warning where balanced accuracy is not shown to be above that of a guess."""
+    chance = 1 / max(len(evaluation.tested), 1)
+    if evaluation.balanced_interval[0] > chance:
+        return None
+    return (
+        f"{plural(evaluation.photos, 'test photo')} do not show that it is better than "
+        f"guessing ({chance:.0%} balanced accuracy)"
+    )
+
+
+def front(files: Sequence[MeasuredFile], setting: Setting) -> list[MeasuredFile]:
     """The Pareto front in a setting, fastest first: no other file is as fast and more
     accurate."""
-    there = [file for file in files if file.at(on) and not file.rejected]
-    found: list[Measured] = []
-    for file in sorted(there, key=lambda f: (_ms(f, on), -f.evaluation.accuracy)):
-        if not found or file.evaluation.accuracy > found[-1].evaluation.accuracy:
-            found.append(file)
-    return found
+    timed = [file for file in files if file.at(setting) and not file.rejected]
+    timed.sort(key=lambda f: (_ms(f, setting), -f.evaluation.balanced_accuracy))
+    best: list[MeasuredFile] = []
+    for file in timed:
+        share = file.evaluation.balanced_accuracy
+        if not best or share > best[-1].evaluation.balanced_accuracy:
+            best.append(file)
+    return best
 
 
-def _ms(file: Measured, on: Setting) -> float:
-    timing = file.at(on)
+def points(share: float) -> str:
+    """A difference of shares: "-1.2 points"."""
+    return f"{100 * share:+.1f} points".replace("-0.0", "0.0").replace("+0.0", "0.0")
+
+
+def _int8_first(files: Sequence[MeasuredFile]) -> list[MeasuredFile]:
+    """Without the float files of runs that have a usable int8."""
+    runs = {file.run for file in files if file.run and file.variant in INT8}
+    return [f for f in files if f.run not in runs or f.variant in INT8]
+
+
+def _fits(file: MeasuredFile, budget: Budget, setting: Setting) -> bool:
+    return (budget.ms is None or _ms(file, setting) <= budget.ms) and (
+        budget.mb is None or _mb(file) <= budget.mb
+    )
+
+
+def _lost_labels(file: MeasuredFile, others: Sequence[MeasuredFile]) -> list[str]:
+    """Labels of which the file finds no photo, and another file finds some."""
+    rows = zip(*(other.evaluation.per_class for other in others), strict=True)
+    own = file.evaluation.per_class
+    return [
+        str(mine["label"])
+        for mine, row in zip(own, rows, strict=True)
+        if mine["photos"] and not mine["right"] and any(one["right"] for one in row)
+    ]
+
+
+def _fastest(files: Sequence[MeasuredFile], setting: Setting) -> MeasuredFile:
+    """The fastest; the smallest of those as fast, the first of those as small."""
+    least = min(_ms(file, setting) for file in files)
+    fast = [file for file in files if _ms(file, setting) <= least * (1 + SAME_TIME)]
+    return min(fast, key=lambda file: round(_mb(file), 1))
+
+
+def _unclear(
+    files: Sequence[MeasuredFile], gaps: dict[str, Difference], margin: float
+) -> str:
+    """Which files the photos are too few for, and how many photos would do."""
+    names = ", ".join(file.title for file in files[:NAMED])
+    more = len(files) - NAMED
+    names += f" and {more} more" if more > 0 else ""
+    nearest = gaps[files[0].title]
+    needed = nearest.photos_needed(margin)
+    return (
+        f"cannot tell it apart from {names} with {nearest.photos:,} test photos; about "
+        f"{needed:,} would"
+    )
+
+
+def _none_fits(
+    usable: Sequence[MeasuredFile],
+    entered: Sequence[MeasuredFile],
+    budget: Budget,
+    setting: Setting,
+) -> str:
+    if not usable:
+        return "no file: all were rejected"
+    sizes = "; ".join(
+        f"{f.title}: {_ms(f, setting):.2f} ms, {_mb(f):.2f} MB" for f in entered
+    )
+    why = f"no file is within {budget} on {setting} ({sizes})"
+    left = [f for f in usable if f not in entered and _fits(f, budget, setting)]
+    if left:
+        why += f"; {left[0].title} is: add --any-variant"
+    return why
+
+
+def _ms(file: MeasuredFile, setting: Setting) -> float:
+    timing = file.at(setting)
     assert timing is not None
     return timing.p50_ms
 
 
-def _mb(file: Measured) -> float:
+def _mb(file: MeasuredFile) -> float:
     return file.size_bytes / 1e6

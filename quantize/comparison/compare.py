@@ -1,224 +1,253 @@
-"""Model files against each other, measured on this machine.
+"""Model files measured against each other on one machine, and the one to ship.
 
-The files of one run, of several, and files made elsewhere. Accuracy is counted
-on the test part, each photo through the file itself. Times are taken in fresh
-processes, round by round: every file once in each round, so that a noisy moment of
-the machine falls on all of them.
-
-It does not know: how files were made, or which one is right for a device.
+Accuracy is of the test part, each photo through the file itself. Times are taken in
+fresh processes, round by round, every file once in each. They hold for this machine:
+measure on the device (`edge bench --json`) and merge that with `devices`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack, closing, nullcontext
-from dataclasses import replace
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from data import batches
+from data.split import Row
 from edge.bench import conditions, machine
-from edge.card import ModelCard, digest, read_card
+from edge.card import digest, read_card
 from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation
 from edge.files import write_atomic
 from edge.preprocess import InputRecipe, load_pixels
-from edge.runtime import read_model
 from edge.unknown import Refusal
 from finetune import negatives
 from finetune.console import Console
+from finetune.head.cross_validation import Crossed
 from finetune.run import Run
 from quantize import recipes
-from quantize.comparison import choose, timing
-from quantize.comparison import unknown as refusal
-from quantize.comparison.candidates import Candidate, candidates, rejected
-from quantize.comparison.records import Comparison, Flip, Measured
+from quantize.comparison import choose, timing, unknown
+from quantize.comparison.candidates import (
+    Candidate,
+    RunOrFile,
+    candidates,
+    opened,
+    rejected,
+)
+from quantize.comparison.paired import MARGIN, paired
+from quantize.comparison.records import (
+    Budget,
+    Comparison,
+    Flip,
+    Headline,
+    MeasuredFile,
+    Setting,
+    Timing,
+    refusal_figures,
+)
 from quantize.comparison.timing import Effort
 from quantize.conversion import scoring
+from quantize.conversion.scoring import Scored
 from quantize.tflite import flatbuffer, metadata, operators, targets
 
-MOST_FLIPS = 24  # photos shown of those that a file lost
+FLIPS_SHOWN = 24  # photos of those that a file got wrong and float32 right
+FEW_TEST_PHOTOS = 100  # with fewer, the cross-validated figure is the surer one
 METHOD = (
-    "accuracy: test part, through the file on the runtime named; interval: Wilson, "
-    "95 %; agreement: photos with the same first label as float32; paired: McNemar's "
-    "exact test against float32; calibration error: expected, 15 bins; times here: the "
-    "median over {rounds} rounds of fresh processes, the files interleaved, of each "
-    "round's load, first, p50, p95 and p99 of {runs} inferences; photos a second: "
-    "without a pause for {seconds:g} s a round; memory: the largest peak of a process "
-    "that runs the file alone; multiply-adds: of convolutions and matrix products"
+    "Accuracy: test part, through the file on the runtime named; its interval: Wilson, "
+    "95 %. Balanced accuracy: mean recall of the labels; its interval: Wilson's of the "
+    "recalls, combined by MOVER. Agreement: photos with the same likeliest label as "
+    "float32; p: McNemar's exact test against float32. Calibration error: expected, "
+    "15 bins, less what chance adds. Times here: the median over {rounds} rounds of "
+    "fresh processes, the files interleaved, of each round's load, first, p50, p95 and "
+    "p99 of {runs} inferences; photos a second: without a pause for {seconds:g} s a "
+    "round; memory: the largest peak of a process that runs the file alone. "
+    "Multiply-adds: of convolutions and matrix products"
 )
 
 
+@dataclass(frozen=True)
+class CompareOptions:
+    """How files are measured and chosen.
+
+    `devices`: documents of `edge bench --json` from other devices; the first decides.
+    `unknown`: a folder of photos that show none of the labels. `out`: where the
+    comparison is written; None: into the run, or `comparison` beside it when there are
+    several things. `margin`: a difference in balanced accuracy that does not matter.
+    `any_variant`: float files compete with a run's int8 file that passed its gate.
+    """
+
+    runtime: str = "auto"
+    effort: Effort = field(default_factory=Effort)
+    budget: Budget = field(default_factory=Budget)
+    devices: tuple[Path, ...] = ()
+    unknown: Path | None = None
+    out: Path | None = None
+    margin: float = MARGIN
+    any_variant: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.margin < 1:
+            raise EdgegraftError(
+                f"expected --margin above 0 and below 100 points, got "
+                f"{100 * self.margin:g}"
+            )
+
+
 def compare(
-    run: Run,
-    *others: Run | Path,
-    runtime: str = "auto",
-    effort: Effort | None = None,
-    budget: choose.Budget | None = None,
-    devices: Sequence[Path] = (),
-    unknown: Path | None = None,
-    out: Path | None = None,
+    things: Sequence[RunOrFile] | RunOrFile,
+    options: CompareOptions | None = None,
+    *,
     pixels: batches.Pixels | None = None,
     console: Console | None = None,
 ) -> Comparison:
-    """Measure every exported file of `run` and `others` (runs, or model files).
+    """Measure the files of runs, and other model files; choose the one to ship.
 
-    `devices`: what `edge bench --json` printed elsewhere; the choice then goes by the
-    first of them. `unknown`: photos that show none of the labels; without them, what an
-    earlier comparison found stays. Writes
-    comparison.json, .csv, .png and .html, and the model card README.md: into the
-    run's folder, or ``comparison`` beside it (`out`) when there are others. The
-    photos are the test part of `run`. Its test figures also go into the card of each
-    of its files. `pixels` saves decoding its photos again. EdgegraftError for a run
-    without exports, a damaged file, other labels, other data, or changed photos.
+    things: run folders, runs, `.tflite` files; the test part of the first run judges
+    all. Writes comparison.json, .csv, .png and .html; of a run alone also the figures
+    and pictures of the chosen file (metrics.json, confusion.png, ...) and the model
+    card README.md. The test figures of the first run's files go into their cards.
+    `pixels` saves decoding its photos again. EdgegraftError for a run without exports,
+    a damaged file, other labels, other data, or photos that have changed.
     """
-    from quantize.reporting import html, model_card, text
+    from quantize.reporting import report
 
-    console, effort = console or scoring.Silent(), effort or Effort()
-    budget = budget or choose.Budget()
-    elsewhere = [(path, timing.read_devices(path)) for path in devices]
-    entries = candidates(run, others)
-    known = _known(entries, elsewhere, console)
-    strangers = None
-    if unknown is not None:
-        taught = {one.folder: one for one in (e.run for e in entries) if one}
-        strangers = refusal.Strangers(
-            unknown,
-            run.split().rows,
-            console,
-            frozenset().union(*(map(negatives.taught_with, taught.values()))),
-        )
-    with closing(strangers) if strangers else nullcontext():
-        scored = _score_all(run, entries, runtime, pixels, console)
-        refusals = {
-            entry.path: strangers.judge(
-                read_model(entry.path), scored[entry.path], runtime
-            )
-            for entry in entries
-            if strangers
-        }
-    if strangers is None:
-        refusals = _earlier(entries, scored, console)
-    for entry in entries:
-        if entry.run is run:
-            _remember(entry.path, scored[entry.path], refusals.get(entry.path))
-    spoiled = conditions.warnings()  # while our own work is not the load
-    here = timing.time_all([entry.path for entry in entries], runtime, effort, console)
-    references = {
-        entry.run: entry.path
-        for entry in reversed(entries)
-        if entry.path.name == f"{recipes.REFERENCE}.tflite"
-    }
-    files = []
-    for entry in entries:
-        reference = references.get(entry.run or run)
-        against = None if reference is None else scored[reference].evaluation
-        times = (*here[entry.path], *known[entry.path])
-        found = _measured(entry, scored[entry.path], against, times)
-        files.append(replace(found, refusal=refusals.get(entry.path)))
-    files = [_with_flips(run, file, files) for file in files]
-    warnings = (*spoiled, *timing.unsteady(files[0].timings[0].setting, files))
+    console, options = console or scoring.Silent(), options or CompareOptions()
+    if isinstance(things, Run | str | os.PathLike):
+        things = [things]
+    every = opened(things)
+    run = next(one for one in every if isinstance(one, Run))
+    entries = candidates(run, every)
+    devices = [(path, timing.read_devices(path)) for path in options.devices]
+    there = _times_elsewhere(entries, devices, console)
+    scored, refusals = _score(run, entries, options, pixels, console)
+    entries = tuple(
+        _with_figures(entry, scored[entry.path], refusals.get(entry.path))
+        if entry.run is run
+        else entry
+        for entry in entries
+    )
+    warnings = conditions.warnings()  # before our own work is the load
+    paths = [entry.path for entry in entries]
+    here = timing.time_all(paths, options.runtime, options.effort, console)
+    times = {path: (*here[path], *there[path]) for path in paths}
+    files = _measured(run, entries, scored, refusals, times)
+    home = here[paths[0]][0].setting
+    warnings = [*warnings, *timing.unsteady(home, files)]
     for warning in warnings:
         console.say(f"edgegraft: warning: {warning}")
-    judged = _judged(
-        files[0].timings[0].setting,
-        [one for _, found in elsewhere for times in found.values() for one in times],
+    judged = _deciding(home, [one for path in paths for one in there[path]])
+    choice = choose.choose(
         files,
+        options.budget,
+        judged,
+        margin=options.margin,
+        any_variant=options.any_variant,
     )
+    several = len(every) > 1
+    beside = run.folder.parent / "comparison" if several else run.folder
     comparison = Comparison(
-        run=run.name,
-        folder=out or (run.folder.parent / "comparison" if others else run.folder),
+        run=_title(every, run),
+        folder=options.out or beside,
         labels=run.labels,
         host=machine.describe(),
-        method=METHOD.format(**vars(effort)),
-        budget=budget,
+        method=METHOD.format(**vars(options.effort)),
+        budget=options.budget,
         judged=judged,
-        files=tuple(files),
-        choice=choose.choose(files, budget, judged),
-        warnings=warnings,
+        files=files,
+        choice=choice,
+        headline=_headline(choice.file, entries),
+        warnings=tuple(warnings),
     )
-    text.write(comparison)
-    html.write(comparison, run)
-    if not others:
-        model_card.write(comparison, run)
+    report.write(comparison, run, alone=not several)
     return comparison
 
 
-def _earlier(
-    entries: Sequence[Candidate],
-    scored: dict[Path, scoring.Scored],
-    console: Console,
-) -> dict[Path, Refusal]:
-    """What was found of the runs' files by an earlier comparison; that is told."""
-    found = {
-        entry.path: told
-        for entry in entries
-        if entry.run
-        and (told := refusal.earlier(read_model(entry.path), scored[entry.path]))
-    }
-    if found:
-        console.say("  unknown photos refused: as measured by an earlier --unknown")
-    return found
+def _title(things: Sequence[Run | Path], run: Run) -> str:
+    """The names of all that is compared."""
+    if len(things) == 1:
+        return run.name
+    return ", ".join(one.name for one in things)
 
 
-def _known(
+def _headline(
+    chosen: MeasuredFile | None, entries: Sequence[Candidate]
+) -> Headline | None:
+    """The figure that most photos stand behind."""
+    if chosen is None:
+        return None
+    evaluation = chosen.evaluation
+    owner = next(entry.run for entry in entries if entry.path == chosen.path)
+    crossed = Crossed.of(owner) if owner else None
+    if crossed is not None and evaluation.photos < FEW_TEST_PHOTOS:
+        share = crossed.right / crossed.photos
+        return Headline(share, crossed.interval, crossed.photos, "cross-validated")
+    return Headline(
+        evaluation.accuracy, evaluation.interval, evaluation.photos, "test part"
+    )
+
+
+def _times_elsewhere(
     entries: Sequence[Candidate],
-    elsewhere: Sequence[tuple[Path, dict[str, tuple[timing.Timing, ...]]]],
+    devices: Sequence[tuple[Path, Mapping[str, tuple[Timing, ...]]]],
     console: Console,
-) -> dict[Path, tuple[timing.Timing, ...]]:
+) -> dict[Path, tuple[Timing, ...]]:
     """Each file's timings on other devices; EdgegraftError where a document has none
     of the files."""
-    digests = {entry.path: digest(read_model(entry.path)) for entry in entries}
-    for path, found in elsewhere:
-        strangers = len(found.keys() - set(digests.values()))
-        if strangers == len(found):
+    digests = {entry.path: digest(entry.model) for entry in entries}
+    for path, timings in devices:
+        others = len(timings.keys() - set(digests.values()))
+        if others == len(timings):
             raise EdgegraftError(
                 f"--with: expected times of the files compared here, got {path}, "
                 "which has none of them (known by model_sha256); copy the files to "
                 "the device and bench them again"
             )
-        if strangers:
-            console.say(f"{path}: {strangers} of its models are not compared here")
+        if others:
+            console.say(f"{path}: {others} of its models are not compared here")
     return {
         entry.path: tuple(
-            one for _, found in elsewhere for one in found.get(digests[entry.path], ())
+            one
+            for _, timings in devices
+            for one in timings.get(digests[entry.path], ())
         )
         for entry in entries
     }
 
 
-def _judged(
-    here: timing.Setting, elsewhere: Sequence[timing.Timing], files: Sequence[Measured]
-) -> timing.Setting:
+def _deciding(here: Setting, elsewhere: Sequence[Timing]) -> Setting:
     """Where the choice is made: on the first other device if there is one, with as
-    many threads as asked for here, else with the fewest measured there."""
-    used = [one for one in elsewhere if any(one in file.timings for file in files)]
-    if not used:
+    many threads as here, else with the fewest measured there."""
+    if not elsewhere:
         return here
-    first = used[0].setting.host
-    there = [one.setting for one in used if one.setting.host == first]
+    first = elsewhere[0].setting.host
+    there = [one.setting for one in elsewhere if one.setting.host == first]
     same = [one for one in there if one.threads == here.threads]
     return same[0] if same else min(there, key=lambda one: one.threads)
 
 
-def _score_all(
+def _score(
     run: Run,
     entries: Sequence[Candidate],
-    runtime: str,
+    options: CompareOptions,
     pixels: batches.Pixels | None,
     console: Console,
-) -> dict[Path, scoring.Scored]:
-    """Each file on the test photos, resized as it asks for; decoded once a size."""
+) -> tuple[dict[Path, Scored], dict[Path, Refusal]]:
+    """Each file on the test photos, resized as it asks for, and on unknown photos."""
     rows = scoring.rows_of(run, "test")
-    models = {entry.path: read_model(entry.path) for entry in entries}
     wants = {  # of all of them, before the first is measured
-        path: scoring.recipe_of(model, path, runtime, run.labels)
-        for path, model in models.items()
+        e.path: scoring.recipe_of(e.model, e.path, options.runtime, run.labels)
+        for e in entries
     }
-    found = {}
+    scored: dict[Path, Scored] = {}
+    refusals: dict[Path, Refusal] = {}
     decoded: dict[InputRecipe, batches.Pixels] = {}
     with ExitStack() as stack:
+        strangers = _unknown_photos(run, entries, options, console)
+        if strangers:
+            stack.enter_context(closing(strangers))
         if pixels is not None:
             decoded[run.recipe] = pixels
         for entry in entries:
@@ -227,95 +256,135 @@ def _score_all(
                 decoded[recipe] = scoring.decode(run, rows, console, recipe)
                 stack.enter_context(closing(decoded[recipe]))
             with console.bar(f"scoring {entry.title}") as bar:
-                found[entry.path] = scoring.score_file(
-                    models[entry.path],
+                result = scoring.score_file(
+                    entry.model,
                     rows,
                     decoded[recipe],
                     run.labels,
                     progress=bar,
-                    runtime=runtime,
+                    runtime=options.runtime,
                 )
-            accuracy = found[entry.path].evaluation.accuracy
-            console.stage(f"{entry.title}: test {accuracy:.1%}")
-    return found
+            scored[entry.path] = result
+            share = result.evaluation.balanced_accuracy
+            console.stage(f"{entry.title}: balanced test accuracy {share:.1%}")
+            refusal: Refusal | None = None
+            if strangers:
+                refusal = strangers.judge(entry.model, result, options.runtime)
+            elif entry.run:
+                refusal = unknown.earlier(entry.model, result)
+            if refusal:
+                refusals[entry.path] = refusal
+    if refusals and not strangers:
+        console.say("  unknown photos refused: as measured by an earlier --unknown")
+    return scored, refusals
 
 
-def _with_flips(run: Run, file: Measured, files: Sequence[Measured]) -> Measured:
-    """The file with the photos it lost, read again (there are few)."""
-    reference = next((f for f in files if f.variant == recipes.REFERENCE), None)
-    if reference is None or file is reference:
-        return file
-    rows = scoring.rows_of(run, "test")
-    before, after = reference.evaluation, file.evaluation
-    guess = after.probabilities.argmax(axis=1)
-    right = before.probabilities.argmax(axis=1) == before.truth
-    flips = []
-    for place in np.flatnonzero(right & (guess != after.truth))[:MOST_FLIPS]:
-        row = rows[place]
-        flips.append(
-            Flip(
-                row.photo.path.relative_to(run.photos_root).as_posix(),
-                row.photo.label,
-                run.labels[guess[place]],
-                float(after.probabilities[place].max()),
-                load_pixels(row.photo.path, run.recipe),
-            )
-        )
-    return replace(file, flips=tuple(flips))
+def _unknown_photos(
+    run: Run,
+    entries: Sequence[Candidate],
+    options: CompareOptions,
+    console: Console,
+) -> unknown.UnknownPhotos | None:
+    if options.unknown is None:
+        return None
+    runs = {entry.run.folder: entry.run for entry in entries if entry.run}
+    trained = frozenset().union(*(negatives.taught_with(one) for one in runs.values()))
+    return unknown.UnknownPhotos(options.unknown, run.split().rows, console, trained)
 
 
-def _remember(path: Path, scored: scoring.Scored, refused: Refusal | None) -> None:
-    """Write the test figures into the file's card; a foreign file stays as it is."""
-    model = path.read_bytes()
-    card: ModelCard | None = read_card(model)
+def _with_figures(
+    entry: Candidate, scored: Scored, refusal: Refusal | None
+) -> Candidate:
+    """The file with its test figures in its card, written where they have changed."""
+    card = read_card(entry.model)
     if card is None:
-        return
+        return entry
     figures = {**card.measured, "test": scored.to_card()}
-    if refused is not None:
-        figures["unknown"] = refusal.figures(refused)
+    if refusal is not None:
+        figures["unknown"] = refusal_figures(refusal)
     if card.measured == figures:
-        return
-    card = replace(card, measured=figures)
-    finished = metadata.embed(model, card)
-    write_atomic(path, finished)
+        return entry
+    model = metadata.replace_card(entry.model, replace(card, measured=figures))
+    write_atomic(entry.path, model)
+    return replace(entry, model=model)
 
 
 def _measured(
-    entry: Candidate,
-    scored: scoring.Scored,
-    reference: Evaluation | None,
-    times: tuple[timing.Timing, ...],
-) -> Measured:
-    path, evaluation = entry.path, scored.evaluation
-    model = path.read_bytes()
-    flat, _ = metadata.split(model)
-    tree = flatbuffer.parse(flat)
-    refusals = {n: targets.refusals(tree, len(flat), n) for n in targets.TARGETS}
-    card = read_card(model)
-    target = str(entry.run.config.get("target")) if entry.run else ""
-    return Measured(
-        title=entry.title,
-        variant=card.variant if card else path.name.split(".")[0],
-        path=path,
-        digest=digest(model),
-        rejected=rejected(path) or bool(refusals.get(target)),
-        runtime=scored.runtime,
-        evaluation=evaluation,
-        calibration_error=evaluation.calibration_error,
-        agreement=agreement(evaluation, reference) if reference else None,
-        drop=reference.accuracy - evaluation.accuracy if reference else None,
-        paired=choose.paired(reference, evaluation) if reference else None,
-        refusal=None,
-        flips=(),
-        size_bytes=len(model),
-        multiply_adds=operators.multiply_adds(tree),
-        timings=times,
-        oldest_runtime=targets.oldest_runtime(tree),
-        refused_by=tuple(name for name, why in refusals.items() if why),
-    )
+    run: Run,
+    entries: Sequence[Candidate],
+    scored: Mapping[Path, Scored],
+    refusals: Mapping[Path, Refusal],
+    times: Mapping[Path, tuple[Timing, ...]],
+) -> tuple[MeasuredFile, ...]:
+    """The records; each file against the float32 file of its own run."""
+    rows = scoring.rows_of(run, "test")
+    references = {
+        entry.run: scored[entry.path].evaluation
+        for entry in entries
+        if entry.path.name == f"{recipes.REFERENCE}.tflite" and entry.run
+    }
+    files = []
+    for entry in entries:
+        one, reference = scored[entry.path], references.get(entry.run or run)
+        flat, _ = metadata.split(entry.model)
+        tree = flatbuffer.parse(flat)
+        refused = {n: targets.refusals(tree, len(flat), n) for n in targets.TARGETS}
+        card = read_card(entry.model)
+        target = str(entry.run.config.get("target")) if entry.run else ""
+        against = None if reference is one.evaluation else reference
+        files.append(
+            MeasuredFile(
+                title=entry.title,
+                run=entry.run.name if entry.run else "",
+                variant=card.variant if card else entry.path.name.split(".")[0],
+                path=entry.path,
+                digest=digest(entry.model),
+                rejected=rejected(entry.path) or bool(refused.get(target)),
+                accuracy_runtime=one.runtime,
+                recipe=one.recipe,
+                evaluation=one.evaluation,
+                agreement=_agreement(one.evaluation, against) if against else None,
+                drop=against.accuracy - one.evaluation.accuracy if against else None,
+                paired=paired(against, one.evaluation) if against else None,
+                refusal=refusals.get(entry.path),
+                flips=_flips(run, rows, one, against) if against else (),
+                size_bytes=len(entry.model),
+                multiply_adds=operators.multiply_adds(tree),
+                timings=times[entry.path],
+                oldest_runtime=targets.oldest_runtime(tree),
+                refused_by=tuple(name for name, why in refused.items() if why),
+                card=card.to_json() if card else None,
+            )
+        )
+    return tuple(files)
 
 
-def agreement(a: Evaluation, b: Evaluation) -> float:
-    """Share of photos on which two files have the same first label."""
-    same = a.probabilities.argmax(axis=1) == b.probabilities.argmax(axis=1)
+def _agreement(first: Evaluation, second: Evaluation) -> float:
+    """Share of photos on which two files have the same likeliest label."""
+    same = first.probabilities.argmax(axis=1) == second.probabilities.argmax(axis=1)
     return float(np.mean(same))
+
+
+def _flips(
+    run: Run, rows: Sequence[Row], scored: Scored, reference: Evaluation
+) -> tuple[Flip, ...]:
+    """The photos that only the reference got right, the most confident mistake first;
+    the first of them with their pixels, read again (they are few)."""
+    evaluation = scored.evaluation
+    confidence = evaluation.probabilities.max(axis=1)
+    lost = np.flatnonzero(reference.right & ~evaluation.right)
+    lost = lost[np.argsort(-confidence[lost], kind="stable")]
+    flips = []
+    for number, place in enumerate(lost.tolist()):
+        photo = rows[place].photo
+        shown = number < FLIPS_SHOWN
+        flips.append(
+            Flip(
+                photo.path.relative_to(run.photos_root).as_posix(),
+                photo.label,
+                run.labels[evaluation.probabilities[place].argmax()],
+                float(confidence[place]),
+                load_pixels(photo.path, scored.recipe) if shown else None,
+            )
+        )
+    return tuple(flips)

@@ -1,71 +1,155 @@
-"""What was measured of model files, as records.
-
-It does not know: how it was measured, or how it is shown.
-"""
+"""The records of a comparison: files, timings, the budget, the choice."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation
+from edge.preprocess import InputRecipe
+from edge.text import plural
 from edge.unknown import Refusal
-from quantize.comparison import choose
-from quantize.comparison import unknown as refusal
-from quantize.comparison.timing import Setting, Timing
+from quantize.comparison.paired import Difference, Paired
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and how a time was taken. Only times of one setting can be compared."""
+
+    host: str
+    runtime: str
+    threads: int
+    xnnpack: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.host}, {self.how}"
+
+    @property
+    def how(self) -> str:
+        """Runtime and threads, without the host."""
+        without = "" if self.xnnpack else " without XNNPACK"
+        return f"{self.runtime}{without}, {plural(self.threads, 'thread')}"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One file in one setting: milliseconds, photos a second, MiB of the process.
+
+    `photos_per_second` is without a pause (None: not measured). Times are the median
+    over `rounds` processes, memory is the largest.
+    """
+
+    setting: Setting
+    load_ms: float
+    first_ms: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    photos_per_second: float | None
+    peak_memory_mb: float
+    rounds: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON and CSV: plain values, the setting spelled out."""
+        values = {k: v for k, v in vars(self).items() if k != "setting"}
+        return {**vars(self.setting), **values}
 
 
 @dataclass(frozen=True)
 class Flip:
-    """A test photo that float32 got right and this file wrong, as the network saw it.
+    """A test photo that float32 got right and this file wrong.
 
-    `photo` is uint8 [H, W, 3]; `sure` is the probability of the wrong label.
+    `photo`: the pixels the file got, uint8 [H, W, 3]; `confidence`: the probability
+    of the wrong `answer`.
     """
 
     path: str
     truth: str
-    said: str
-    sure: float
+    answer: str
+    confidence: float
     photo: Any = field(repr=False)
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One file; `size_bytes` is of the whole file.
+class MeasuredFile:
+    """One file and all that was measured of it; `size_bytes` is of the whole file.
 
-    `agreement`, `drop` and `paired` are against the float32 file of its run (of the
-    first run for a file made elsewhere), None without one. `rejected`: it lost too
-    much on validation, or its target refused it, and lies aside. `runtime` is that
-    of the accuracy. `timings`: on this host first, by threads, then other devices.
+    `run` is the name of its run, "" for another file. `agreement`, `drop` and `paired`
+    are against the float32 file of its run (of the first run for another file), None
+    without one. `rejected`: it failed the accuracy gate or its target refuses it.
+    `accuracy_runtime` ran the test photos. `timings`: this host first, by threads,
+    then other devices.
     """
 
     title: str
+    run: str
     variant: str
     path: Path
     digest: str
     rejected: bool
-    runtime: str
-    evaluation: Evaluation
-    calibration_error: float
+    accuracy_runtime: str
+    recipe: InputRecipe
+    evaluation: Evaluation = field(repr=False)
     agreement: float | None
     drop: float | None
-    paired: choose.Paired | None
+    paired: Paired | None
     refusal: Refusal | None
-    flips: tuple[Flip, ...]
+    flips: tuple[Flip, ...] = field(repr=False)
     size_bytes: int
     multiply_adds: int
-    timings: tuple[Timing, ...]
+    timings: tuple[Timing, ...] = field(repr=False)
     oldest_runtime: str | None
     refused_by: tuple[str, ...]
+    card: str | None = field(default=None, repr=False)  # the JSON inside the file
 
     def at(self, setting: Setting) -> Timing | None:
         """Its timing in a setting; None where it was not measured there."""
         return next((one for one in self.timings if one.setting == setting), None)
 
+    def figures(self) -> dict[str, Any]:
+        """What is the same on every device: plain values only."""
+        evaluation, pair = self.evaluation, self.paired
+        low, high = evaluation.interval
+        balanced_low, balanced_high = evaluation.balanced_interval
+        weakest = evaluation.weakest
+        return {
+            "title": self.title,
+            "run": self.run,
+            "variant": self.variant,
+            "rejected": self.rejected,
+            "file": self.path.name,
+            "model_sha256": self.digest,
+            "photos": evaluation.photos,
+            "balanced_accuracy": evaluation.balanced_accuracy,
+            "balanced_low": balanced_low,
+            "balanced_high": balanced_high,
+            "accuracy": evaluation.accuracy,
+            "accuracy_low": low,
+            "accuracy_high": high,
+            "macro_f1": evaluation.macro_f1,
+            "weakest_label": weakest["label"],
+            "weakest_recall": weakest["recall"],
+            "weakest_photos": weakest["photos"],
+            "accuracy_runtime": self.accuracy_runtime,
+            "calibration_error": evaluation.calibration_error,
+            "agreement": self.agreement,
+            "drop": self.drop,
+            "lost": pair.lost if pair else None,
+            "gained": pair.gained if pair else None,
+            "mcnemar_p": pair.p if pair else None,
+            **(refusal_figures(self.refusal) if self.refusal else {}),
+            "size_bytes": self.size_bytes,
+            "multiply_adds": self.multiply_adds,
+            "oldest_runtime": self.oldest_runtime,
+            "refused_by": " ".join(self.refused_by),
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON, flat but for the timings and the evaluation."""
-        flips = [[f.path, f.truth, f.said, f.sure] for f in self.flips]
+        flips = [[f.path, f.truth, f.answer, f.confidence] for f in self.flips]
         return {
             **self.figures(),
             "timings": [timing.to_dict() for timing in self.timings],
@@ -73,41 +157,80 @@ class Measured:
             "evaluation": self.evaluation.to_dict(),
         }
 
-    def figures(self) -> dict[str, Any]:
-        """What is the same on every device: plain values only."""
-        low, high = self.evaluation.interval
-        refused = refusal.figures(self.refusal) if self.refusal else {}
+
+def refusal_figures(refusal: Refusal) -> dict[str, Any]:
+    """What a file did with unknown photos, as plain values."""
+    low, high = refusal.interval
+    return {
+        "unknown_photos": refusal.photos,
+        "unknown_refused": refusal.share,
+        "unknown_refused_low": low,
+        "unknown_refused_high": high,
+        "known_refused": refusal.known_share,
+        "auroc": refusal.auroc,
+    }
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits of the file to ship: `ms` median latency, `mb` size in MB (10^6 bytes);
+    None: no limit. EdgegraftError for a limit that no file can meet."""
+
+    ms: float | None = None
+    mb: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("ms", self.ms), ("mb", self.mb)):
+            if value is not None and not 0 < value < float("inf"):
+                raise EdgegraftError(f"expected --budget-{name} above 0, got {value:g}")
+
+    def __str__(self) -> str:
+        limits = [f"{self.ms:g} ms"] if self.ms is not None else []
+        limits += [f"{self.mb:g} MB"] if self.mb is not None else []
+        return " and ".join(limits)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The file to ship (None: none fits) and why, in a sentence.
+
+    `differences`: the most accurate file within the budget less each other one.
+    """
+
+    file: MeasuredFile | None
+    why: str
+    differences: tuple[tuple[str, Difference], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
         return {
-            "title": self.title,
-            "variant": self.variant,
-            "rejected": self.rejected,
-            "file": self.path.name,
-            "model_sha256": self.digest,
-            "accuracy": self.evaluation.accuracy,
-            "accuracy_low": low,
-            "accuracy_high": high,
-            "photos": self.evaluation.photos,
-            "accuracy_runtime": self.runtime,
-            "calibration_error": self.calibration_error,
-            "agreement": self.agreement,
-            "drop": self.drop,
-            "lost": self.paired.lost if self.paired else None,
-            "gained": self.paired.gained if self.paired else None,
-            "mcnemar_p": self.paired.p if self.paired else None,
-            **refused,
-            "size_bytes": self.size_bytes,
-            "multiply_adds": self.multiply_adds,
-            "oldest_runtime": self.oldest_runtime,
-            "refused_by": " ".join(self.refused_by),
+            "file": self.file.title if self.file else None,
+            "why": self.why,
+            "differences": {title: d.to_dict() for title, d in self.differences},
         }
+
+
+@dataclass(frozen=True)
+class Headline:
+    """How good the file to ship is, in the figure that most photos stand behind.
+
+    `source`: "test part", or "cross-validated" where the test part is small.
+    """
+
+    accuracy: float
+    interval: tuple[float, float]
+    photos: int
+    source: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**vars(self), "interval": list(self.interval)}
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Files measured on one host; `folder` is where the comparison is written.
 
-    `judged`: the setting whose times the choice went by. `warnings`: what speaks
-    against the times taken here.
+    `judged`: the setting whose times decide. `warnings`: why the times taken here may
+    be wrong. `headline`: of the chosen file, None where none was chosen.
     """
 
     run: str
@@ -115,26 +238,42 @@ class Comparison:
     labels: tuple[str, ...]
     host: dict[str, Any]
     method: str
-    budget: choose.Budget
+    budget: Budget
     judged: Setting
-    files: tuple[Measured, ...]
-    choice: choose.Choice
+    files: tuple[MeasuredFile, ...]
+    choice: Choice
+    headline: Headline | None = None
     warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        chosen = self.choice.file
+        if chosen is None:
+            return f"<Comparison of {plural(len(self.files), 'file')}: none fits>"
+        share = chosen.evaluation.balanced_accuracy
+        return (
+            f"<Comparison of {plural(len(self.files), 'file')}: ship {chosen.path}, "
+            f"balanced accuracy {share:.1%} on {chosen.evaluation.photos:,} photos>"
+        )
+
+    @property
+    def best(self) -> Path | None:
+        """The file to ship."""
+        return self.choice.file.path if self.choice.file else None
 
     @property
     def settings(self) -> tuple[Setting, ...]:
-        """Every setting that has times: the host judged by first, by threads."""
-        found = {timing.setting for file in self.files for timing in file.timings}
+        """Every setting with times: the host of `judged` first, by threads."""
+        every = {timing.setting for file in self.files for timing in file.timings}
         home = self.judged.host
 
         def place(one: Setting) -> tuple[bool, str, str, int, bool]:
             away = one.host != home
             return away, one.host, one.runtime, one.threads, not one.xnnpack
 
-        return tuple(sorted(found, key=place))
+        return tuple(sorted(every, key=place))
 
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+    def to_dict(self, columns: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+        """For JSON; `columns` tell a reader how to show the files."""
         return {
             "run": self.run,
             "labels": list(self.labels),
@@ -145,5 +284,7 @@ class Comparison:
             "budget_ms": self.budget.ms,
             "budget_mb": self.budget.mb,
             "ship": self.choice.to_dict(),
+            "headline": self.headline.to_dict() if self.headline else None,
+            "columns": list(columns),
             "files": [measured.to_dict() for measured in self.files],
         }

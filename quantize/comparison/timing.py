@@ -1,10 +1,8 @@
 """How long files take: here, in rounds that interleave them, or on another device.
 
 Every process runs one file with one number of threads; each round runs all of them,
-so that a noisy moment of the machine falls on all files alike. What `edge bench
---json` told on another device is read into the same records.
-
-It does not know: accuracy, or which file is to be chosen.
+so that a noisy moment of the machine falls on all files alike. Documents of `edge
+bench --json` from other devices are read into the same records.
 """
 
 from __future__ import annotations
@@ -14,83 +12,29 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edge.bench.timing import bench_apart
 from edge.errors import EdgegraftError
-from edge.text import plural
 from finetune.console import Console
-
-if TYPE_CHECKING:
-    from quantize.comparison.records import Measured
+from quantize.comparison.records import MeasuredFile, Setting, Timing
 
 ROUNDS = 3
 RUNS = 30  # timed inferences of a file in a round
 SECONDS = 0.5  # without a pause, in a round, for photos a second
 UNSTEADY = 2.0  # p95 of a file on a quiet machine is 1.0 to 1.3 times its median
-_MIDDLE = ("load_ms", "first_ms", "p50_ms", "p95_ms", "p99_ms")
-_NEEDED = {
+_TIMES = ("load_ms", "first_ms", "p50_ms", "p95_ms", "p99_ms")
+_REQUIRED = {
     **dict.fromkeys(("model", "runtime", "runtime_version", "host"), str),
-    **dict.fromkeys((*_MIDDLE, "peak_memory_mb"), float),
+    **dict.fromkeys((*_TIMES, "peak_memory_mb"), float),
     "threads": int,
 }
 
 
 @dataclass(frozen=True)
-class Setting:
-    """Where a time was taken. Only times of one setting can be compared."""
-
-    host: str
-    runtime: str
-    threads: int
-    xnnpack: bool = True
-
-    def __str__(self) -> str:
-        return f"{self.host}, {self.how}"
-
-    @property
-    def how(self) -> str:
-        """Runtime and threads, without the host."""
-        plain = "" if self.xnnpack else " without XNNPACK"
-        return f"{self.runtime}{plain}, {plural(self.threads, 'thread')}"
-
-
-@dataclass(frozen=True)
-class Timing:
-    """One file in one setting: milliseconds, photos a second, MiB of the process.
-
-    `photos_per_second` is without a pause (None: not measured). `rounds`: so many
-    processes; times are the median of their figures, memory is the largest.
-    """
-
-    setting: Setting
-    load_ms: float
-    first_ms: float
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-    photos_per_second: float | None
-    peak_memory_mb: float
-    rounds: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON and CSV: plain values, the setting spelled out."""
-        return {
-            "host": self.setting.host,
-            "runtime": self.setting.runtime,
-            "threads": self.setting.threads,
-            "xnnpack": self.setting.xnnpack,
-            **{name: getattr(self, name) for name in _MIDDLE},
-            "photos_per_second": self.photos_per_second,
-            "peak_memory_mb": self.peak_memory_mb,
-            "rounds": self.rounds,
-        }
-
-
-@dataclass(frozen=True)
 class Effort:
-    """How much is measured: `runs` timed inferences and `seconds` without a pause in
-    each of `rounds`, for each number of `threads` (the first is the one judged by)."""
+    """How long to measure: `runs` timed inferences and `seconds` without a pause in
+    each of `rounds`, for each number of `threads` (the first one decides)."""
 
     threads: tuple[int, ...] = (1,)
     rounds: int = ROUNDS
@@ -121,7 +65,7 @@ def time_all(
     No file goes first in every round.
     """
     pairs = [(path, threads) for threads in effort.threads for path in paths]
-    found: dict[tuple[Path, int], list[Mapping[str, Any]]] = {p: [] for p in pairs}
+    records: dict[tuple[Path, int], list[Mapping[str, Any]]] = {p: [] for p in pairs}
     more = ("--minutes", f"{effort.seconds / 60:.6f}")
     done = 0
     with console.bar("timing", unit="run") as bar:
@@ -131,25 +75,24 @@ def time_all(
                 record = bench_apart(
                     path, runtime=runtime, threads=threads, runs=effort.runs, more=more
                 )
-                found[path, threads].append(record)
+                records[path, threads].append(record)
                 bar(done := done + 1, effort.rounds * len(pairs))
     return {
-        path: tuple(_timing(found[path, threads]) for threads in effort.threads)
+        path: tuple(_timing(records[path, threads]) for threads in effort.threads)
         for path in paths
     }
 
 
-def unsteady(here: Setting, files: Sequence[Measured]) -> list[str]:
-    """A line where some of a file's inferences took far longer than most, as they do
+def unsteady(here: Setting, files: Sequence[MeasuredFile]) -> list[str]:
+    """A warning where some inferences of a file took far longer than most, as they do
     beside other programs; else none."""
-    timed = [(file, found) for file in files if (found := file.at(here))]
+    timed = [(file, timing) for file in files if (timing := file.at(here))]
     file, worst = max(timed, key=lambda pair: pair[1].p95_ms / (pair[1].p50_ms or 1.0))
     if worst.p95_ms <= UNSTEADY * worst.p50_ms:
         return []
     return [
-        f"times vary: {file.title} took {worst.p50_ms:.2f} ms in the middle, but p95 "
-        f"is {worst.p95_ms:.2f} ms: other programs may be running; measure again on a "
-        "quiet machine"
+        f"times vary: the median of {file.title} is {worst.p50_ms:.2f} ms, its p95 "
+        f"{worst.p95_ms:.2f} ms; close other programs and measure again"
     ]
 
 
@@ -163,11 +106,11 @@ def read_devices(path: Path) -> dict[str, tuple[Timing, ...]]:
         records = document["models"]
         if not isinstance(records, list) or not records:
             raise ValueError("no models in it")
-        found: dict[str, tuple[Timing, ...]] = {}
+        timings: dict[str, tuple[Timing, ...]] = {}
         for record in records:
             _check(record)
             key = record["model_sha256"]
-            found[key] = (*found.get(key, ()), _timing([record]))
+            timings[key] = (*timings.get(key, ()), _timing([record]))
     except OSError as error:
         raise EdgegraftError(
             f"--with: expected a file that edge bench --json wrote, got {path}: "
@@ -180,16 +123,16 @@ def read_devices(path: Path) -> dict[str, tuple[Timing, ...]]:
             f"{' '.join(reason.split()):.120}; on the device run: python -m edge bench "
             "MODEL... --json > pi.json"
         ) from None
-    return found
+    return timings
 
 
 def _check(record: Any) -> None:
-    """ValueError where a record is not one of `edge bench`."""
+    """ValueError for a record that `edge bench` did not write."""
     if not isinstance(record, dict):
         raise ValueError(f"a model that is {record!r:.40}")
     if not isinstance(record.get("model_sha256"), str):
         raise ValueError("no model_sha256 (an older edgegraft on the device?)")
-    for name, kind in _NEEDED.items():
+    for name, kind in _REQUIRED.items():
         value = record.get(name)
         right = type(value) is kind
         if kind is float:  # whole numbers too; NaN is not 0 or more
@@ -199,7 +142,7 @@ def _check(record: Any) -> None:
 
 
 def _timing(records: Sequence[Mapping[str, Any]]) -> Timing:
-    """One setting's records of one file, merged: `records` differ by their round."""
+    """The rounds of one file in one setting, merged."""
     last = records[-1]
     rates = [
         float(record["sustained"]["photos_per_second"])
@@ -207,7 +150,7 @@ def _timing(records: Sequence[Mapping[str, Any]]) -> Timing:
         if "photos_per_second" in (record.get("sustained") or {})
     ]
 
-    def middle(name: str) -> float:
+    def median(name: str) -> float:
         return statistics.median(float(record[name]) for record in records)
 
     return Timing(
@@ -217,11 +160,11 @@ def _timing(records: Sequence[Mapping[str, Any]]) -> Timing:
             threads=int(last["threads"]),
             xnnpack=bool(last.get("xnnpack", True)),
         ),
-        load_ms=middle("load_ms"),
-        first_ms=middle("first_ms"),
-        p50_ms=middle("p50_ms"),
-        p95_ms=middle("p95_ms"),
-        p99_ms=middle("p99_ms"),
+        load_ms=median("load_ms"),
+        first_ms=median("first_ms"),
+        p50_ms=median("p50_ms"),
+        p95_ms=median("p95_ms"),
+        p99_ms=median("p99_ms"),
         photos_per_second=statistics.median(rates) if rates else None,
         peak_memory_mb=max(float(record["peak_memory_mb"]) for record in records),
         rounds=len(records),

@@ -1,13 +1,8 @@
-"""Does a file refuse what it was not trained on, and only that?
+"""Does a file refuse photos that show none of the labels, and only those?
 
-Photos that show none of the labels, through the runner: refused where the file's
-familiarity is below the threshold in its card. A file without that output refuses
-nothing, and is counted so.
-
-A comparison without such photos keeps what an earlier one found: it is in the card of
-the file, and a file made anew has a new card.
-
-It does not know: how a threshold is chosen (finetune), or what the photos show.
+A photo is refused where the file's familiarity is below the threshold in its card. A
+file without that output refuses nothing. A comparison without unknown photos keeps the
+figures of an earlier one: they are in the card of the file.
 """
 
 from __future__ import annotations
@@ -35,41 +30,30 @@ from quantize.conversion.scoring import Scored
 CHUNK = 20  # photos between two steps of the progress bar
 
 
-def figures(found: Refusal) -> dict[str, Any]:
-    """For a row of a comparison: plain values only."""
-    low, high = found.interval
-    return {
-        "unknown_photos": found.photos,
-        "unknown_refused": found.share,
-        "unknown_refused_low": low,
-        "unknown_refused_high": high,
-        "known_refused": found.known_share,
-        "auroc": found.auroc,
-    }
-
-
 def earlier(model: bytes, scored: Scored) -> Refusal | None:
-    """What an earlier comparison wrote into the file's card; None where none did."""
+    """The figures an earlier comparison wrote into the file's card; None without."""
     card = read_card(model)
-    found = card.measured.get("unknown") if card else None
-    if card is None or not found:
+    figures = card.measured.get("unknown") if card else None
+    if card is None or not figures:
         return None
-    total, known = int(found["unknown_photos"]), scored.evaluation.photos
+    total, known = int(figures["unknown_photos"]), scored.evaluation.photos
     return Refusal(
         total,
-        round(total * found["unknown_refused"]),
+        round(total * figures["unknown_refused"]),
         known,
-        round(known * found["known_refused"]),
-        found.get("auroc"),
+        round(known * figures["known_refused"]),
+        figures.get("auroc"),
         card.familiarity_threshold,
     )
 
 
-def find(folder: Path, own: Mapping[str, Path], taught: Collection[str]) -> list[Photo]:
+def unknown_photos(
+    folder: Path, own: Mapping[str, Path], trained_negatives: Collection[str]
+) -> list[Photo]:
     """The photos of a folder that show none of the labels; none is decoded.
 
-    own: the run's photos by sha256; taught: sha256 of those it was taught not to want.
-    EdgegraftError where it is no folder, has no photos, or one of these.
+    own: the run's photos by sha256; trained_negatives: sha256 of the negatives it was
+    trained with. EdgegraftError for no folder, no photos, or one of these.
     """
     if not folder.is_dir():
         raise EdgegraftError(
@@ -77,22 +61,22 @@ def find(folder: Path, own: Mapping[str, Path], taught: Collection[str]) -> list
             f"got {folder}"
         )
     listed = [Photo(Path(path), UNKNOWN) for path in photos([str(folder)])]
-    found = negatives.digests(folder)
-    for sha256, path in found.items():
+    digests = negatives.digests(folder)
+    for sha256, path in digests.items():
         if sha256 in own:
             raise EdgegraftError(
                 f"--unknown: expected photos that are not the run's, got "
                 f"{path}, which is its {own[sha256]}; take it out"
             )
-    negatives.refuse_taught(found, taught, "the run")
+    negatives.refuse_taught(digests, trained_negatives, "the run")
     return listed
 
 
-class Strangers:
+class UnknownPhotos:
     """The photos of a folder that show none of the labels, decoded once a recipe.
 
-    EdgegraftError as `find`, with the run's own `rows`, and for a photo that cannot be
-    read.
+    EdgegraftError as `unknown_photos`, with the run's own `rows`, and for a photo that
+    cannot be read.
     """
 
     def __init__(
@@ -100,10 +84,11 @@ class Strangers:
         folder: Path,
         rows: Sequence[Row],
         console: Console,
-        taught: frozenset[str] = frozenset(),
+        trained_negatives: frozenset[str] = frozenset(),
     ) -> None:
         self._folder, self._console = folder, console
-        self._photos = find(folder, {r.sha256: r.photo.path for r in rows}, taught)
+        own = {row.sha256: row.photo.path for row in rows}
+        self._photos = unknown_photos(folder, own, trained_negatives)
         self._decoded: dict[InputRecipe, batches.Pixels] = {}
 
     def _pixels(self, recipe: InputRecipe) -> batches.Pixels:
@@ -117,7 +102,7 @@ class Strangers:
         return self._decoded[recipe]
 
     def judge(self, model: bytes, scored: Scored, runtime: str) -> Refusal:
-        """How a file takes them; `scored`: the same file on the test photos."""
+        """How many a file refuses; `scored`: the same file on the test photos."""
         with without_chatter():
             classifier = Classifier(model, runtime=runtime)
         pixels = self._pixels(classifier.recipe)
@@ -129,10 +114,8 @@ class Strangers:
         values: list[Any] = []
         with self._console.bar("unknown photos") as bar:
             for start in range(0, total, CHUNK):
-                some: Mapping[str, Any] = classifier.run(
-                    pixels.array[start : start + CHUNK]
-                )
-                values.append(some[FAMILIARITY])
+                chunk = pixels.array[start : start + CHUNK]
+                values.append(classifier.run(chunk)[FAMILIARITY])
                 bar(min(start + CHUNK, total), total)
         return count(scored.familiarity, np.concatenate(values), threshold)
 

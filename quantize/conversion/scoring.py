@@ -47,6 +47,7 @@ class Scored:
 
     evaluation: Evaluation
     runtime: str
+    recipe: InputRecipe
     familiarity: Any = None  # float32 [N], for a file with that output
 
     def to_card(self) -> dict[str, Any]:
@@ -54,6 +55,9 @@ class Scored:
         return {
             "accuracy": self.evaluation.accuracy,
             "interval": list(self.evaluation.interval),
+            "balanced_accuracy": self.evaluation.balanced_accuracy,
+            "weakest_label": self.evaluation.weakest["label"],
+            "weakest_recall": self.evaluation.weakest["recall"],
             "photos": self.evaluation.photos,
             "calibration_error": self.evaluation.calibration_error,
             "runtime": self.runtime,
@@ -148,6 +152,7 @@ def score_file(
             labels,
         ),
         str(classifier.runtime),
+        classifier.recipe,
         np.concatenate(found["familiarity"]) if "familiarity" in found else None,
     )
 

@@ -1,5 +1,5 @@
 "use strict";
-// Sorting, tabs and what hovering tells. Without it the page shows everything, too.
+// Sorting, tabs and the figures of a bubble. Without it the page shows everything, too.
 for (const table of document.querySelectorAll("table.sortable")) {
   table.tHead.addEventListener("click", (event) => {
     const head = event.target.closest("th");
@@ -34,13 +34,18 @@ for (const tabs of document.querySelectorAll(".tabs")) {
   show(buttons[0]);
 }
 const tip = document.getElementById("tip");
+const tips = JSON.parse(document.getElementById("tips").textContent);
 const light = (number, on) => {
   for (const row of document.querySelectorAll(`tr[data-file="${number}"]`))
     row.classList.toggle("lit", on);
 };
-for (const bubble of document.querySelectorAll("[data-tip]")) {
+for (const bubble of document.querySelectorAll('svg [id*="-file-"]')) {
+  const number = Number(bubble.id.split("-file-")[1]);
+  const [name, ...lines] = tips[number];
+  bubble.setAttribute("tabindex", "0");
+  bubble.setAttribute("role", "img");
+  bubble.setAttribute("aria-label", [name, ...lines].join("; "));
   const show = (x, y) => {
-    const [name, ...lines] = bubble.dataset.tip.split("|");
     const bold = document.createElement("b");
     bold.textContent = name;
     tip.replaceChildren(bold);
@@ -54,11 +59,11 @@ for (const bubble of document.querySelectorAll("[data-tip]")) {
     const above = y + 14 + tip.offsetHeight > innerHeight;
     tip.style.left = `${Math.max(8, left)}px`;
     tip.style.top = `${above ? y - tip.offsetHeight - 14 : y + 14}px`;
-    light(bubble.dataset.file, true);
+    light(number, true);
   };
   const hide = () => {
     tip.hidden = true;
-    light(bubble.dataset.file, false);
+    light(number, false);
   };
   bubble.addEventListener("pointermove", (event) => show(event.clientX, event.clientY));
   bubble.addEventListener("pointerleave", hide);

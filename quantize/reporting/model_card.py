@@ -1,32 +1,29 @@
 """README.md of a run: the model card for people, in the Hugging Face layout.
 
 Front matter that the Hub reads, then what a person asks: what it is, what it was
-trained on, how good each file is, where it fails, how to run it.
-
-Source: huggingface.co/docs/hub/model-cards, and its annotated template. It does not
-know: what the photos show beyond their labels, or under which licence they are;
-whoever publishes adds that.
+trained on, how good each file is, where it fails, how to run it. What the photos show
+beyond their labels, and their licence, is left to the publisher.
+Source: huggingface.co/docs/hub/model-cards, and its annotated template.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from edge.card import read_card
 from edge.files import write_atomic
 from edge.text import plural
 from finetune import negatives as unwanted
-from finetune.head.cross_fit import FOLDS
-from finetune.head.cross_validation import Crossed
 from finetune.run import Run
 from quantize import recipes
-from quantize.reporting import model_card_results
-from quantize.reporting.text import no_better_than_a_guess
+from quantize.reporting import columns
+from quantize.reporting import text as words
+from quantize.reporting.columns import Column
 
 if TYPE_CHECKING:
-    from quantize.comparison.records import Comparison, Measured
+    from quantize.comparison.records import Comparison, MeasuredFile
 
 NAME = "README.md"
 
@@ -41,7 +38,10 @@ def _advice(comparison: Comparison) -> str:
     choice = comparison.choice
     if choice.file is None:
         return f"No file to ship: {choice.why}."
-    return f"Ship `exports/{choice.file.path.name}`: {choice.why}."
+    return (
+        f"Ship `exports/{choice.file.path.name}`: {words.accuracy(comparison)}; "
+        f"weakest label {words.weakest(choice.file)}. Why: {choice.why}."
+    )
 
 
 def _lines(comparison: Comparison, run: Run) -> list[str]:
@@ -51,8 +51,8 @@ def _lines(comparison: Comparison, run: Run) -> list[str]:
         "",
         f"# {run.name}",
         "",
-        f"Tells {_words(run.labels)} apart in photos. One TensorFlow Lite file holds "
-        "the network, its labels and how photos are resized; made by edgegraft.",
+        f"Classifies photos as {_words(run.labels)}. One TensorFlow Lite file holds "
+        "the network, its labels and how photos are resized; made with edgegraft.",
         "",
         _advice(comparison),
         "",
@@ -68,7 +68,7 @@ def _lines(comparison: Comparison, run: Run) -> list[str]:
         "",
         "## Bias, risks and limitations",
         "",
-        *_limits(run, best),
+        *_limits(comparison, run, best),
         "",
         "## How to get started",
         "",
@@ -86,11 +86,11 @@ def _lines(comparison: Comparison, run: Run) -> list[str]:
         "",
         "## Evaluation",
         "",
-        *model_card_results.lines(comparison),
+        *_evaluation(comparison),
     ]
 
 
-def _details(run: Run, best: Measured) -> list[str]:
+def _details(run: Run, best: MeasuredFile) -> list[str]:
     card = read_card(best.path)
     refuses = card is not None and card.familiarity_threshold is not None
     return [
@@ -103,7 +103,7 @@ def _details(run: Run, best: Measured) -> list[str]:
     ]
 
 
-def _start(best: Measured) -> list[str]:
+def _start(best: MeasuredFile) -> list[str]:
     return [
         "```sh",
         f"edgegraft edge classify exports/{best.path.name} PHOTO...",
@@ -126,7 +126,7 @@ def _start(best: Measured) -> list[str]:
     ]
 
 
-def _front(comparison: Comparison, run: Run, best: Measured) -> list[str]:
+def _front(comparison: Comparison, run: Run, best: MeasuredFile) -> list[str]:
     result = {
         "task": {"type": "image-classification"},
         "dataset": {"name": run.photos_root.name, "type": "imagefolder"},
@@ -153,11 +153,7 @@ def _front(comparison: Comparison, run: Run, best: Measured) -> list[str]:
 
 def _data(run: Run) -> list[str]:
     split = run.split()
-    lines = [
-        "| part | photos | "
-        + " | ".join(model_card_results.cell(n) for n in run.labels)
-        + " |"
-    ]
+    lines = ["| part | photos | " + " | ".join(_cell(n) for n in run.labels) + " |"]
     lines.append("|---|---:|" + "---:|" * len(run.labels))
     for part in ("train", "val", "test"):
         found = [row.photo.label for row in split.rows if row.part == part]
@@ -208,44 +204,31 @@ def _training(run: Run) -> list[str]:
     return [f"- {name}: {value}" for name, value in facts.items() if value]
 
 
-def _limits(run: Run, best: Measured) -> list[str]:
+def _limits(comparison: Comparison, run: Run, best: MeasuredFile) -> list[str]:
     low, high = best.evaluation.interval
-    guessed = no_better_than_a_guess(best.evaluation)
-    worst = min(best.evaluation.per_class, key=lambda entry: entry["recall"])
+    headline = comparison.headline
+    surer = headline if headline and headline.source != "test part" else None
+    error = 100 * best.evaluation.calibration_error
     return [
-        f"- {_strangers(run, best)}",
-        f"- Measured on {best.evaluation.photos:,} photos of the same folder as it "
-        f"was trained on: the accuracy lies between {low:.1%} and {high:.1%} for "
-        "photos like these, and may be lower for others.",
-        *crossed(run),
-        f"- Weakest label: {worst['label']}, of which it finds {worst['recall']:.1%}.",
-        *(f"- {told[0].upper()}{told[1:]}." for told in guessed),
-        f"- Calibration error {best.calibration_error:.3f}: how far "
-        "its probabilities are from how often it is right.",
+        f"- {_unknown(run, best)}",
+        *([f"- Accuracy {words.cross_validated(surer)}."] if surer else []),
+        f"- Measured on {best.evaluation.photos:,} photos of the folder it was trained "
+        f"from: its accuracy on photos like these is between {low:.1%} and {high:.1%}; "
+        "on others it may be lower.",
+        f"- Weakest label: {words.weakest(best)}.",
+        *(f"- {line[0].upper()}{line[1:]}." for line in words.cautions(best)),
+        f"- Calibration error {error:.1f} points: the mean distance of its "
+        "probabilities from its accuracy, less what chance adds.",
         "- What the photos show beyond their labels (light, place, kinds of things) "
-        "was not looked at; what they lack, the network has not seen.",
+        "was not checked; the network has not seen what they lack.",
     ]
 
 
-def crossed(run: Run) -> list[str]:
-    """The surer figure, where few photos were cross-validated; else no line."""
-    found = Crossed.of(run)
-    if found is None:
-        return []
-    return [
-        f"- Of the {found.photos:,} photos that are not test photos, before export: "
-        f"{found} ({FOLDS}-fold cross-validation)."
-    ]
-
-
-def _strangers(run: Run, best: Measured) -> str:
-    """What becomes of a photo that shows none of the labels."""
+def _unknown(run: Run, best: MeasuredFile) -> str:
+    """What it answers to a photo that shows none of the labels."""
     card = read_card(best.path)
     if card is None or card.familiarity_threshold is None:
-        return (
-            f"It knows {_words(run.labels)} and nothing else: any other photo gets one "
-            "of these labels."
-        )
+        return f"Any photo gets one of the labels {_words(run.labels)}."
     if best.refusal is None:
         return (
             "A photo that looks unlike the training photos is answered `unknown`; how "
@@ -253,16 +236,71 @@ def _strangers(run: Run, best: Measured) -> str:
         )
     refusal = best.refusal
     return (
-        f"Of {refusal.photos:,} photos that show none of the labels it refuses "
-        f"{refusal.share:.1%} as `unknown`, and {refusal.known_share:.1%} of the test "
-        "photos by mistake."
+        f"Of {refusal.photos:,} photos that show none of the labels it answers "
+        f"{refusal.share:.1%} with `unknown`, and {refusal.known_share:.1%} of the "
+        "test photos by mistake."
     )
 
 
-def _input(run: Run, best: Measured) -> str:
+def _input(run: Run, best: MeasuredFile) -> str:
     kind = recipes.variant(best.variant).input_type.lower()
     return f"{kind} RGB, 0 to 255, [1, {run.recipe.height}, {run.recipe.width}, 3]"
 
 
 def _words(labels: Sequence[str]) -> str:
     return ", ".join(labels[:-1]) + f" and {labels[-1]}"
+
+
+def _evaluation(comparison: Comparison) -> list[str]:
+    """What was measured of each file, and of the chosen one label by label."""
+    files = comparison.files
+    figures = [file.figures() for file in files]
+    chosen = comparison.choice.file or files[0]
+    runtimes = ", ".join(dict.fromkeys(file.accuracy_runtime for file in files))
+    return [
+        "### Testing data and metrics",
+        "",
+        f"{chosen.evaluation.photos:,} test photos, used for nothing else, each "
+        f"through the file itself on {runtimes}.",
+        "",
+        *_legend(columns.QUALITY[1:]),
+        "",
+        "### Results",
+        "",
+        *_table(columns.QUALITY, figures),
+        "",
+        *_table(columns.FILES, figures),
+        "",
+        f"Each label, {chosen.title}:",
+        "",
+        *_table(columns.LABELS, chosen.evaluation.per_class),
+        "",
+        "### Speed and memory",
+        "",
+        *_table(columns.TIMES, words.times(files)),
+        "",
+        f"{comparison.method}.",
+        *(f"\nWarning: {warning}." for warning in comparison.warnings),
+    ]
+
+
+def _legend(wanted: Iterable[Column]) -> list[str]:
+    return [f"- {column.head}: {column.help}" for column in wanted]
+
+
+def _table(wanted: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A Markdown table: the first column to the left, figures to the right."""
+    heads = columns.filled(wanted, rows)
+    return [
+        f"| {' | '.join(column.head for column in heads)} |",
+        "|---|" + "---:|" * (len(heads) - 1),
+        *(
+            f"| {' | '.join(_cell(column.text(figures)) for column in heads)} |"
+            for figures in rows
+        ),
+    ]
+
+
+def _cell(text: Any) -> str:
+    """Text for a cell of a Markdown table."""
+    return str(text).replace("|", "\\|")

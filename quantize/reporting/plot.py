@@ -1,108 +1,312 @@
-"""comparison.png: accuracy against latency, for a README or a slide.
+"""The plot of a comparison, balanced accuracy against latency: as PNG and as SVG.
 
-It does not know: how anything was measured, or the page's own plot (chart).
+Both come from the same matplotlib figure. The recommended file and the Pareto front
+are labelled by name where there is room, the others by a number that a key explains.
 """
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from edge.files import write_atomic
 from finetune.figures.training import GRID, INK, MUTED
+from quantize import recipes
 from quantize.comparison import choose
-from quantize.reporting import plot_labels, svg
+from quantize.reporting import text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-    from quantize.comparison.records import Comparison, Measured
+    from quantize.comparison.records import Comparison, MeasuredFile, Setting
 
-REJECTED = "#c92a2a"
+LIMIT = "#c92a2a"  # of the budget
 # Wong 2011, "Points of view: color blindness", Nature Methods 8:441, in an order that
 # keeps neighbours apart
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-# In points: a name and its figures; the mean width of a character of each
-_LABEL_HEIGHT, _NAME_GLYPH, _GLYPH = 26, 6.0, 4.5
-_SMALLEST_BUBBLE, _LARGEST_BUBBLE = 90.0, 900.0  # areas, square points
+WIDE, NARROW = (7.6, 4.6), (4.4, 4.6)  # inches
+LOG_FROM = 8.0  # a latency scale that spans more than this factor is logarithmic
+ALL_NAMED = 4  # files that are all labelled by name
+MOST_IN_KEY = 24
+TITLE_LENGTH = 6.5  # characters to an inch of the figure
+NAME_LENGTH = 34  # longer names are cut in the key
+_SMALLEST_BUBBLE, _LARGEST_BUBBLE = 90.0, 700.0  # areas, square points
+_GAP = 5.0  # points between a bubble and its label
 
 
-def draw(path: Path, comparison: Comparison, where: str) -> None:
-    """comparison.png: accuracy against latency; a bubble's area is the file's size.
+@dataclass(frozen=True)
+class _Point:
+    """A file in the plot; `radius` of its bubble in points."""
 
-    The bar through a bubble is the 95 % interval of its accuracy; times are those of
-    the setting that the choice went by, `where` in words.
-    """
-    from matplotlib.figure import Figure
+    number: int
+    file: MeasuredFile
+    ms: float
+    colour: str
+    radius: float
 
-    figure = Figure(figsize=(7.6, 4.6), dpi=150, layout="constrained")
-    axes: Axes = figure.add_subplot()
-    setting = comparison.judged
-    points = [
-        _Point(
-            measured,
-            timing.p50_ms,
-            REJECTED if measured.rejected else COLOURS[svg.hue(number, measured)],
-        )
-        for number, measured in enumerate(comparison.files)
-        if (timing := measured.at(setting))
-    ]
-    largest = max(point.file.size_bytes for point in points)
-    on_front = choose.front(comparison.files, setting)
-    best = [point for point in points if point.file in on_front]
-    best.sort(key=lambda point: point.ms)
-    axes.plot(
-        [point.ms for point in best],
-        [100 * point.file.evaluation.accuracy for point in best],
-        color=MUTED,
-        linewidth=1,
-        linestyle="--",
-    )
-    chosen = comparison.choice.file
-    for point in points:
-        _bubble(axes, point, _area(point, largest), ringed=point.file is chosen)
-    _frame(axes, points, comparison.budget.ms)
-    _budget(axes, comparison.budget.ms)
-    told = ["bars: 95 % interval", "area: file size"]
-    told += ["ringed: the one to ship"] if chosen else []
-    told += ["dashed: the Pareto front"] if len(best) > 1 else []
-    count = points[0].file.evaluation.photos
-    axes.set_title(
-        f"{comparison.run}: accuracy against latency",
-        loc="left",
-        fontsize=11,
-        color=INK,
-        weight="bold",
-        pad=22,
-    )
-    axes.text(
-        0,
-        1.02,
-        f"{count:,} test photos; {', '.join(told)}",
-        transform=axes.transAxes,
-        fontsize=8,
-        color=MUTED,
-        va="bottom",
-    )
-    figure.supxlabel(where, fontsize=7, color=MUTED, x=0.99, ha="right")
-    _names(axes, points, largest)
+    @property
+    def percent(self) -> float:
+        return 100 * self.file.evaluation.balanced_accuracy
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        low, high = self.file.evaluation.balanced_interval
+        return 100 * low, 100 * high
+
+
+def write_png(path: Path, comparison: Comparison) -> None:
+    """The plot where the choice was made."""
+    figure = draw(comparison, comparison.judged)
     write_atomic(path, lambda to: figure.savefig(to, format="png", facecolor="white"))
 
 
-class _Point(NamedTuple):
-    """A file, its median latency in the setting that is drawn, and its colour."""
+def svg(comparison: Comparison, setting: Setting, size: tuple[float, float]) -> str:
+    """The plot as an SVG element; the bubble of file N is the group ``...-file-N``."""
+    from matplotlib import rc_context
 
-    file: Measured
-    ms: float
-    colour: str
+    place = comparison.settings.index(setting)
+    prefix = f"plot-{place}-{size[0]:.0f}"
+    stream = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
+        figure = draw(comparison, setting, size, prefix, titled=False)
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    document = stream.getvalue()
+    return document[document.index("<svg") :]
 
 
-def _area(point: _Point, largest: int) -> float:
-    """Of a bubble, in square points."""
-    share = point.file.size_bytes / largest
-    return max(_SMALLEST_BUBBLE, _LARGEST_BUBBLE * share)
+def hue(comparison: Comparison, file: MeasuredFile) -> int:
+    """Its place in `COLOURS`: one a run, in a single run one a variant."""
+    groups = list(dict.fromkeys(one.run or one.title for one in comparison.files))
+    if len(groups) > 1:
+        return groups.index(file.run or file.title) % len(COLOURS)
+    variants = list(recipes.VARIANTS)
+    known = file.variant in variants
+    return variants.index(file.variant) % len(COLOURS) if known else 0
+
+
+def draw(
+    comparison: Comparison,
+    setting: Setting,
+    size: tuple[float, float] = WIDE,
+    prefix: str = "plot",
+    *,
+    titled: bool = True,
+) -> Figure:
+    """The figure: a bubble's area is the file's size, the bar through it the 95 %
+    interval of its balanced accuracy; times are those of `setting`."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    points = _points(comparison, setting)
+    chosen = comparison.choice.file
+    best = choose.front(comparison.files, setting)
+    ahead = [next(p for p in points if p.file is file) for file in best]
+    axes.plot(
+        [p.ms for p in ahead],
+        [p.percent for p in ahead],
+        color=MUTED,
+        linewidth=1,
+        linestyle="--",
+        gid=f"{prefix}-front",
+    )
+    for point in points:
+        _bubble(axes, point, prefix, ringed=point.file is chosen)
+    _frame(axes, points, comparison.budget.ms)
+    _budget(axes, comparison.budget.ms)
+    marks = ["bar: 95 % interval", "area: file size"]
+    marks += ["ring: the file to ship"] if chosen else []
+    marks += ["dashed: Pareto front"] if len(ahead) > 1 else []
+    photos = f"{points[0].file.evaluation.photos:,} test photos"
+    wide = size[0] >= WIDE[0]
+    note = f"{photos}; {', '.join(marks)}" if wide else photos
+    axes.set_title(note, loc="left", fontsize=8, color=MUTED)
+    title = f"{comparison.run}: accuracy against latency"
+    if titled:
+        title = _short(title, round(TITLE_LENGTH * size[0]))
+        style: dict[str, Any] = {"fontsize": 11, "color": INK, "weight": "bold"}
+        figure.suptitle(title, x=0.01, ha="left", **style)
+    shown_on = text.where(comparison, setting)
+    figure.supxlabel(
+        shown_on if wide else setting.how, fontsize=7, color=MUTED, x=0.99, ha="right"
+    )
+    named = points if len(points) <= ALL_NAMED else ahead
+    first = [p for p in points if p.file is chosen]
+    _label(axes, points, [*first, *(p for p in named if p not in first)], wide=wide)
+    return figure
+
+
+def _points(comparison: Comparison, setting: Setting) -> list[_Point]:
+    largest = max(file.size_bytes for file in comparison.files)
+    points = []
+    for number, file in enumerate(comparison.files):
+        timing = file.at(setting)
+        if timing is None:
+            continue
+        area = max(_SMALLEST_BUBBLE, _LARGEST_BUBBLE * file.size_bytes / largest)
+        colour = COLOURS[hue(comparison, file)]
+        radius = math.sqrt(area / math.pi)
+        points.append(_Point(number, file, timing.p50_ms, colour, radius))
+    return points
+
+
+def _bubble(axes: Axes, point: _Point, prefix: str, *, ringed: bool) -> None:
+    low, high = point.ends
+    axes.vlines(point.ms, low, high, color=point.colour, linewidth=1.4, alpha=0.5)
+    area = math.pi * point.radius**2
+    hollow = point.file.rejected
+    axes.scatter(
+        point.ms,
+        point.percent,
+        s=area,
+        facecolors="white" if hollow else point.colour,
+        edgecolors=point.colour if hollow else "white",
+        zorder=3 + 1 / (1 + area),  # where bubbles overlap, the smaller is on top
+        gid=f"{prefix}-file-{point.number}",
+    )
+    if ringed:  # over all bubbles, so that all of it shows
+        axes.scatter(
+            point.ms,
+            point.percent,
+            s=area,
+            facecolors="none",
+            edgecolors=INK,
+            linewidths=2,
+            zorder=5,
+            gid=f"{prefix}-ring",
+        )
+
+
+def _label(
+    axes: Axes, points: Sequence[_Point], named: Sequence[_Point], *, wide: bool
+) -> None:
+    """Names where there is room, numbers for the others, and the key of these."""
+    from matplotlib.transforms import Bbox
+
+    figure: Any = axes.figure
+    numbers = {p.number: str(place + 1) for place, p in enumerate(points)}
+    key = [p for p in points if p not in named]
+    left_over: list[_Point] = []
+    figure.draw_without_rendering()
+    scale = figure.dpi / 72
+    bubbles: list[Bbox] = []
+    bars: list[Bbox] = []
+    labels: list[Bbox] = []
+    for p in points:
+        x, y = axes.transData.transform((p.ms, p.percent))
+        (_, low), (_, high) = axes.transData.transform([(p.ms, e) for e in p.ends])
+        r = p.radius * scale
+        bubbles.append(Bbox.from_extents(x - r, y - r, x + r, y + r))
+        bars.append(Bbox.from_extents(x - 2, low, x + 2, high))
+    room = Bbox.from_extents(
+        axes.bbox.x0, axes.bbox.y0, figure.bbox.x1, axes.bbox.y1 + 4
+    )
+    for p in named:
+        size = p.file.size_bytes / 1e6
+        words = p.file.title
+        if wide:
+            words += f"\n{p.percent:.1f} %, {p.ms:.2f} ms, {size:.2f} MB"
+        label = axes.annotate(
+            words,
+            (p.ms, p.percent),
+            (0, 0),
+            textcoords="offset points",
+            fontsize=8,
+            color=INK,
+            linespacing=1.3,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1},
+            zorder=4,
+            annotation_clip=False,
+        )
+        places = _places(axes, p, scale)
+        tries = [(place, [*bubbles, *labels, *bars]) for place in places]
+        # where there is no other room, on a bar: letters lie on white
+        tries += [(place, [*bubbles, *labels]) for place in places]
+        for (dx, dy, across, down), taken in tries:
+            label.xyann = (dx, dy)
+            label.set(ha=across, va=down)
+            box = label.get_window_extent()
+            inside = room.x0 <= box.x0 and box.x1 <= room.x1
+            inside = inside and room.y0 <= box.y0 and box.y1 <= room.y1
+            if inside and not any(box.overlaps(other) for other in taken):
+                labels.append(box)
+                break
+        else:
+            label.remove()
+            left_over.append(p)
+    key = [p for p in points if p in key or p in left_over]
+    for p in key:
+        axes.annotate(
+            numbers[p.number],
+            (p.ms, p.percent),
+            ha="center",
+            va="center_baseline",
+            fontsize=6.5,
+            weight="bold",
+            color=p.colour if p.file.rejected else "white",
+            zorder=6,
+        )
+    if key:
+        _key(axes, [(numbers[p.number], p) for p in key], wide=wide)
+
+
+def _places(
+    axes: Axes, point: _Point, scale: float
+) -> list[tuple[float, float, str, str]]:
+    """Where a label may lie: offsets in points, and which of its sides is there."""
+    gap = point.radius + _GAP
+    (_, low), (_, middle), (_, high) = axes.transData.transform(
+        [(point.ms, share) for share in (point.ends[0], point.percent, point.ends[1])]
+    )
+    up = max(gap, (high - middle) / scale + 3)
+    down = max(gap, (middle - low) / scale + 3)
+    beside = [(gap, 0.0, "left", "center"), (-gap, 0.0, "right", "center")]
+    around = [(0.0, up, "center", "bottom"), (0.0, -down, "center", "top")]
+    diagonal = [
+        (side * gap * 0.7, step, across, "center")
+        for distance in (1.3, 2.2, 3.2)
+        for side, across in ((1, "left"), (-1, "right"))
+        for step in (distance * gap, -distance * gap)
+    ]
+    return [*beside, *around, *diagonal]
+
+
+def _key(axes: Axes, entries: Sequence[tuple[str, _Point]], *, wide: bool) -> None:
+    """What the numbers stand for: beside the plot, in a narrow one below it."""
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=p.colour,
+            marker="o",
+            markerfacecolor="white" if p.file.rejected else p.colour,
+            linestyle="none",
+            markersize=6,
+            label=f"{number}  {_short(p.file.title, NAME_LENGTH)}",
+        )
+        for number, p in entries[:MOST_IN_KEY]
+    ]
+    more = len(entries) - MOST_IN_KEY
+    if more > 0:
+        blank = Line2D([], [], linestyle="none", label=f"and {more} more")
+        handles.append(blank)
+    axes.figure.legend(
+        handles=handles,
+        loc="outside right upper" if wide else "outside lower left",
+        fontsize=7,
+        frameon=False,
+        labelcolor=INK,
+        handletextpad=0.2,
+        borderaxespad=0.2,
+        ncols=1 if wide else 2,
+    )
 
 
 def _budget(axes: Axes, ms: float | None) -> None:
@@ -110,7 +314,7 @@ def _budget(axes: Axes, ms: float | None) -> None:
     low, high = axes.get_xlim()
     if ms is None or not low < ms < high:
         return
-    axes.axvline(ms, color=REJECTED, linewidth=1, linestyle=":")
+    axes.axvline(ms, color=LIMIT, linewidth=1, linestyle=":")
     axes.annotate(
         f"budget {ms:g} ms",
         (ms, 1),
@@ -120,109 +324,37 @@ def _budget(axes: Axes, ms: float | None) -> None:
         ha="right",
         va="top",
         fontsize=8,
-        color=REJECTED,
+        color=LIMIT,
     )
-
-
-def _bubble(axes: Axes, point: _Point, area: float, *, ringed: bool) -> None:
-    measured, ms, colour = point
-    low, high = (100 * end for end in measured.evaluation.interval)
-    accuracy = 100 * measured.evaluation.accuracy
-    axes.vlines(ms, low, high, color=colour, linewidth=1.4, alpha=0.55)
-    # where bubbles lie on each other, the smaller is on top
-    axes.scatter(
-        ms,
-        accuracy,
-        s=area,
-        color=colour,
-        edgecolors="white",
-        zorder=3 + 1 / (1 + area),
-    )
-    if ringed:  # over all bubbles, so that it is seen whole
-        ring: dict[str, Any] = {"facecolors": "none", "edgecolors": INK, "zorder": 5}
-        axes.scatter(ms, accuracy, s=area, linewidths=2, **ring)
-
-
-def _names(axes: Axes, points: Sequence[_Point], largest: int) -> None:
-    """Two lines beside each bubble, none on another; the layout is settled first."""
-    from matplotlib.patheffects import withStroke
-
-    figure: Any = axes.figure
-    figure.draw_without_rendering()
-    height = figure.bbox.height
-    pixels = figure.dpi / 72  # in a point
-
-    def told(point: _Point) -> str:
-        share, mb = point.file.evaluation.accuracy, point.file.size_bytes / 1e6
-        return f"{100 * share:.1f} %, {point.ms:.2f} ms, {mb:.2f} MB"
-
-    bubbles = []
-    for point in points:
-        spot = (point.ms, 100 * point.file.evaluation.accuracy)
-        x, y = axes.transData.transform(spot)
-        radius = (_area(point, largest) / math.pi) ** 0.5 * pixels
-        glyphs = max(_NAME_GLYPH * len(point.file.title), _GLYPH * len(told(point)))
-        ends = [(point.ms, 100 * end) for end in point.file.evaluation.interval]
-        (_, low), (_, high) = axes.transData.transform(ends)
-        bubbles.append(
-            plot_labels.Bubble(
-                *(x, height - y, radius, glyphs * pixels, _LABEL_HEIGHT * pixels),
-                up=high - y,
-                down=y - low,
-            )
-        )
-    frame = axes.bbox
-    room = plot_labels.Box(
-        frame.x0, height - frame.y1, figure.bbox.x1, height - frame.y0
-    )
-    for point, label in zip(points, plot_labels.place(bubbles, room), strict=True):
-        side = {"start": "left", "middle": "center", "end": "right"}[label.anchor]
-        style: dict[str, Any] = {
-            "xycoords": "figure pixels",
-            "ha": side,
-            "path_effects": [withStroke(linewidth=3, foreground="white")],
-            "annotation_clip": False,
-        }
-        place = (label.x, height - label.y)
-        if label.far:
-            spot = (point.ms, 100 * point.file.evaluation.accuracy)
-            line: dict[str, Any] = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.8}
-            axes.annotate("", spot, place, textcoords="figure pixels", arrowprops=line)
-        axes.annotate(
-            point.file.title,
-            place,
-            va="bottom",
-            fontsize=9,
-            weight="bold",
-            color=point.colour,
-            **style,
-        )
-        axes.annotate(told(point), place, va="top", fontsize=8, color=INK, **style)
 
 
 def _frame(axes: Axes, points: Sequence[_Point], budget: float | None) -> None:
-    """Room for the words on the right; latency from 0, or logarithmic. A budget that
+    """Room for labels on the right; latency from 0, or logarithmic. A budget that
     would squeeze the files together is left out of sight."""
     fastest, slowest = min(p.ms for p in points), max(p.ms for p in points)
     if budget is not None and slowest < budget <= 2 * slowest:
         slowest = budget
-    if slowest > svg.SPREAD * fastest:
+    if slowest > LOG_FROM * fastest:
         axes.set_xscale("log")
-        axes.set_xlim(fastest / 1.5, slowest * (slowest / fastest) ** 0.35)
+        axes.set_xlim(fastest / 1.5, slowest * (slowest / fastest) ** 0.3)
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter("")
     else:
-        axes.set_xlim(0, slowest * 1.55)
-    ends: list[Any] = [end for p in points for end in p.file.evaluation.interval]
-    margin = max(0.4, 8 * (max(ends) - min(ends)))
-    room = 100 * min(ends) - margin, 100 * max(ends) + margin
+        axes.set_xlim(0, slowest * 1.45)
+    ends = [end for p in points for end in p.ends]
+    margin = max(0.4, 0.08 * (max(ends) - min(ends)))
+    room = min(ends) - margin, max(ends) + margin
     axes.set_ylim(room)
     axes.set_yticks([tick for tick in axes.get_yticks() if tick <= 100])
     axes.set_ylim(room)  # ticks had widened it
     axes.set_xlabel("median latency, ms for one photo", fontsize=9, color=INK)
-    axes.set_ylabel("test accuracy, %", fontsize=9, color=INK)
+    axes.set_ylabel("balanced test accuracy, %", fontsize=9, color=INK)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(MUTED)
     axes.tick_params(colors=MUTED, labelsize=8)
     axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
+
+
+def _short(words: str, most: int) -> str:
+    return words if len(words) <= most else f"{words[: most - 1]}\u2026"

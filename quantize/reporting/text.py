@@ -1,118 +1,163 @@
-"""A comparison in files and lines: terminal table, JSON, CSV, the picture.
-
-It does not know: how anything was measured.
-"""
+"""A comparison as lines for a terminal: the summary, and all tables."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from edge import files
-from edge.evaluate import Evaluation
-from edge.text import columns
-from quantize.comparison import choose
-from quantize.reporting import plot
+from edge.text import columns as aligned
+from edge.text import percent, plural
+from quantize.comparison.choose import no_better_than_guessing, points
+from quantize.reporting import columns
+from quantize.reporting.columns import Column
 
 if TYPE_CHECKING:
-    from quantize.comparison.records import Comparison, Measured
-    from quantize.comparison.timing import Setting, Timing
+    from edge.evaluate import Evaluation
+    from quantize.comparison.records import (
+        Comparison,
+        Headline,
+        MeasuredFile,
+        Setting,
+    )
 
-_GIVES = (
-    *("file", "accuracy", "95 % interval", "drop", "p", "agree", "cal. error"),
-    *("refuses", "MB", "M mult-adds", "needs"),
-)
-_COSTS = ("file", "load", "first", "p50", "p95", "p99", "photos/s", "memory")
+WIDTH = 88
+MOST_LOST = 3  # labels named in a warning
+MOST_ROWS = 8  # files in the summary; the others are in the report
+_INDENT = 10  # of what stands behind a heading
 
 
-def write(comparison: Comparison) -> None:
-    """comparison.json, comparison.csv and comparison.png into its folder."""
-    folder = comparison.folder
-    text = json.dumps(comparison.to_dict(), indent=2, ensure_ascii=False) + "\n"
-    files.write_atomic(folder / "comparison.json", text)
-    write_csv(folder / "comparison.csv", comparison)
-    plot.draw(
-        folder / "comparison.png", comparison, where(comparison, comparison.judged)
+def summary(comparison: Comparison) -> list[str]:
+    """At most 25 lines: which file, how good, how fast, the files, what next."""
+    chosen = comparison.choice.file
+    if chosen is None:
+        lines = _line("ship", f"none: {comparison.choice.why}")
+    else:
+        lines = [
+            *_line("ship", str(chosen.path)),
+            *_line("accuracy", accuracy(comparison)),
+            *_line("weakest", weakest(chosen)),
+            *_line("speed", speed(comparison, chosen)),
+            *_line("why", comparison.choice.why),
+        ]
+        for warning in cautions(chosen):
+            lines += _line("warning", warning)
+    lines += ["", *_files(comparison), ""]
+    if chosen is not None:
+        lines.append(_head("next", f"edgegraft edge classify {chosen.path} PHOTO..."))
+    lines.append(_head("report", str(comparison.folder / "comparison.html")))
+    return lines
+
+
+def accuracy(comparison: Comparison) -> str:
+    """How good the chosen file is, the surest figure first."""
+    chosen, headline = comparison.choice.file, comparison.headline
+    assert chosen is not None and headline is not None
+    evaluation = chosen.evaluation
+    test = (
+        f"{percent(evaluation.accuracy)} of {plural(evaluation.photos, 'test photo')}"
+    )
+    words = f"{test} ({_ends(evaluation.interval)})"
+    if headline.source != "test part":
+        words = f"{cross_validated(headline)}; {test}"
+    if uneven(evaluation):
+        balanced = percent(evaluation.balanced_accuracy)
+        words += f"; balanced {balanced} ({_ends(evaluation.balanced_interval)})"
+    return words
+
+
+def cross_validated(headline: Headline) -> str:
+    """The figure of few photos, with where it comes from."""
+    return (
+        f"{percent(headline.accuracy)} ({_ends(headline.interval)}) cross-validated "
+        f"before export on the {headline.photos:,} photos outside the test part"
     )
 
 
-def table(comparison: Comparison) -> list[str]:
-    """The lines for a terminal: what each file gives, then what it costs where."""
+def uneven(evaluation: Evaluation) -> bool:
+    """Do accuracy and balanced accuracy differ as printed?"""
+    return percent(evaluation.accuracy) != percent(evaluation.balanced_accuracy)
+
+
+def weakest(file: MeasuredFile) -> str:
+    """The label with the lowest recall, in words."""
+    row = file.evaluation.weakest
+    return (
+        f"{row['label']}: {row['right']:,} of {row['photos']:,} test photos found "
+        f"({row['recall']:.0%})"
+    )
+
+
+def speed(comparison: Comparison, file: MeasuredFile) -> str:
+    """Latency, size and memory of a file where the choice was made."""
+    timing = file.at(comparison.judged)
+    assert timing is not None
+    return (
+        f"{timing.p50_ms:.2f} ms a photo, {file.size_bytes / 1e6:.2f} MB, "
+        f"{timing.peak_memory_mb:.0f} MiB memory on {comparison.judged}"
+    )
+
+
+def against_float(file: MeasuredFile) -> str | None:
+    """What the file loses against its float32 file; None where there is none."""
+    pair = file.paired
+    if pair is None or file.drop is None:
+        return None
+    if not pair.significant:
+        return (
+            f"no significant accuracy loss against float32 ({points(-file.drop)}, "
+            f"McNemar p = {pair.p:.2f})"
+        )
+    return f"{points(-file.drop)} against float32 (McNemar p = {pair.p:.2g})"
+
+
+def cautions(file: MeasuredFile) -> list[str]:
+    """What speaks against trusting the file's figures."""
+    lines = []
+    lost = [row for row in file.evaluation.tested if not row["right"]]
+    if lost:
+        names = ", ".join(str(row["label"]) for row in lost[:MOST_LOST])
+        more = len(lost) - MOST_LOST
+        names += f" and {plural(more, 'other label')}" if more > 0 else ""
+        lines.append(f"it finds no test photo of {names}")
+    guess = no_better_than_guessing(file.evaluation)
+    if guess:
+        lines.append(guess)
+    pair = file.paired
+    if pair and pair.significant and pair.lost > pair.gained:
+        lines.append(f"it is worse than float32: {against_float(file)}")
+    return lines
+
+
+def details(comparison: Comparison) -> list[str]:
+    """All tables: quality and facts of the files, then times in each setting."""
     files = comparison.files
-    refusing = any(file.refusal for file in files)
-    keep = [i for i, name in enumerate(_GIVES) if refusing or name != "refuses"]
-    rows = [[_gives(file)[i] for i in keep] for file in files]
-    runtimes = ", ".join(dict.fromkeys(file.runtime for file in files))
+    figures = [file.figures() for file in files]
+    runtimes = ", ".join(dict.fromkeys(file.accuracy_runtime for file in files))
     lines = [
-        *columns(rows, [_GIVES[i] for i in keep], rule=True),
-        f"{files[0].evaluation.photos:,} test photos on {runtimes}; p: McNemar's "
-        "paired test of the drop",
-        "needs: the oldest TensorFlow Lite with its operators"
-        + (_refusal_note(files) if refusing else ""),
-        *no_better_than_a_guess(max(files, key=_accuracy).evaluation),
+        *_table(columns.QUALITY, figures),
+        f"{files[0].evaluation.photos:,} test photos on {runtimes}",
+        "",
+        *_table(columns.FILES, figures),
     ]
     for setting in comparison.settings:
-        timed = [(file, file.at(setting)) for file in files]
-        rows = [[file.title, *_costs(one)] for file, one in timed if one]
         lines += [
             "",
-            *columns(rows, _COSTS, rule=True),
-            f"ms, MiB; on {where(comparison, setting)}",
+            *_table(_figures_of_times(), times(files, setting)),
+            f"on {where(comparison, setting)}",
         ]
     return lines
 
 
-def _accuracy(measured: Measured) -> float:
-    return measured.evaluation.accuracy
-
-
-def no_better_than_a_guess(evaluation: Evaluation) -> list[str]:
-    """A line where `decide.guess` finds that this may be chance; else none."""
-    guess = choose.guess(evaluation)
-    if guess is None:
-        return []
-    return [f"{guess}: this test part cannot tell the best file from that"]
-
-
-def _gives(measured: Measured) -> list[str]:
-    low, high = measured.evaluation.interval
-    drop, agreed, refusal = measured.drop, measured.agreement, measured.refusal
+def times(
+    files: Sequence[MeasuredFile], setting: Setting | None = None
+) -> list[dict[str, Any]]:
+    """Figures and times of the files, a row for each setting or for this one."""
     return [
-        measured.title,
-        f"{measured.evaluation.accuracy:.1%}",
-        f"{100 * low:.1f} to {100 * high:.1f}",
-        "-" if drop is None else f"{100 * drop:+.1f}",
-        "-" if measured.paired is None else f"{measured.paired.p:.2f}",
-        "-" if agreed is None else f"{agreed:.1%}",
-        f"{measured.calibration_error:.3f}",
-        "-" if refusal is None else f"{refusal.share:.1%}",
-        f"{measured.size_bytes / 1e6:.2f}",
-        f"{measured.multiply_adds / 1e6:.1f}",
-        measured.oldest_runtime or "newest",
-    ]
-
-
-def _refusal_note(files: Sequence[Measured]) -> str:
-    told = [file.refusal for file in files if file.refusal]
-    worst = max(refusal.known_share for refusal in told)
-    few, many = (end(refusal.photos for refusal in told) for end in (min, max))
-    photos = f"{few:,}" if few == many else f"{few:,} to {many:,}"
-    known = f"at most {worst:.1%}" if worst else "none"
-    return f"; refuses: of {photos} unknown photos, and {known} of the test photos"
-
-
-def _costs(timing: Timing) -> list[str]:
-    rate = timing.photos_per_second
-    return [
-        f"{timing.load_ms:.1f}",
-        f"{timing.first_ms:.1f}",
-        f"{timing.p50_ms:.2f}",
-        f"{timing.p95_ms:.2f}",
-        f"{timing.p99_ms:.2f}",
-        "-" if rate is None else f"{rate:.0f}" if rate >= 100 else f"{rate:.1f}",
-        f"{timing.peak_memory_mb:.0f}",
+        {**file.figures(), **timing.to_dict()}
+        for file in files
+        for timing in file.timings
+        if setting is None or timing.setting == setting
     ]
 
 
@@ -124,22 +169,49 @@ def where(comparison: Comparison, setting: Setting) -> str:
 
 
 def host_line(comparison: Comparison) -> str:
-    about = comparison.host
-    return f"{about['board']}, {about['cores']} cores, {about['machine']}"
+    host = comparison.host
+    return f"{host['board']}, {host['cores']} cores, {host['machine']}"
 
 
-def write_csv(path: Path, comparison: Comparison) -> None:
-    """comparison.csv: one row for each file, device, runtime and number of threads."""
-    rows = [
-        {"run": comparison.run, **measured.figures(), **timing.to_dict()}
-        for measured in comparison.files
-        for timing in measured.timings
-    ]
+def _figures_of_times() -> list[Column]:
+    """The columns of times without those that a heading names."""
+    said = {"device", "runtime", "threads"}
+    return [column for column in columns.TIMES if column.head not in said]
 
-    names = dict.fromkeys(name for row in rows for name in row)  # not all have all
-    cells = ([row.get(name, "") for name in names] for row in rows)
-    files.write_csv(
-        path,
-        list(names),
-        ([f"{v:.6g}" if isinstance(v, float) else v for v in row] for row in cells),
+
+def _files(comparison: Comparison) -> list[str]:
+    """The table of the summary: the chosen file first where not all have room."""
+    chosen = comparison.choice.file
+    files = sorted(comparison.files, key=lambda file: file is not chosen)
+    if len(files) <= MOST_ROWS:
+        files = list(comparison.files)
+    rows = times(files[:MOST_ROWS], comparison.judged)
+    lines = _table(columns.SUMMARY, rows)
+    more = len(files) - MOST_ROWS
+    return lines + ([f"and {plural(more, 'file')} more"] if more > 0 else [])
+
+
+def _table(wanted: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    heads = columns.filled(wanted, rows)
+    cells = [[column.text(figures) for column in heads] for figures in rows]
+    return aligned(cells, [column.head for column in heads], rule=True)
+
+
+def _ends(interval: tuple[float, float]) -> str:
+    low, high = interval
+    return f"{100 * low:.1f} to {100 * high:.1f}"
+
+
+def _head(head: str, words: str) -> str:
+    return f"{head:<{_INDENT}}{words}"
+
+
+def _line(head: str, words: str) -> list[str]:
+    """A heading and its words, wrapped under each other."""
+    return textwrap.wrap(
+        _head(head, words),
+        WIDTH,
+        subsequent_indent=" " * _INDENT,
+        break_long_words=False,
+        break_on_hyphens=False,
     )

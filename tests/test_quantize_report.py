@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,18 +11,17 @@ import pytest
 
 from edge.evaluate import score
 from finetune.run import Run
-from quantize import recipes
-from quantize.comparison import evidence
-from quantize.comparison.choose import Budget
+from quantize.comparison import choose
 from quantize.comparison.compare import compare
-from quantize.comparison.timing import Setting, Timing
+from quantize.comparison.records import Budget, Setting, Timing
 from quantize.export import export
-from quantize.reporting import svg as chart
-from quantize.reporting.svg import NARROW, WIDE, draw
+from quantize.reporting import plot, sections
+from quantize.reporting.plot import NARROW, WIDE, svg
 from tests.quantize_room import LABELS, QUICK, colour_network, write_photos, write_run
 
 pytest.importorskip("tensorflow", reason="needs the extra 'train'")
 
+BUBBLE = '[id*="-file-"]'
 LAYERS = {
     "rung": "int8",
     "noise_photos": 8,
@@ -56,10 +56,10 @@ def compared(tmp_path_factory):
     photos = write_photos(folder / "photos")
     run = write_run(folder / "run", photos, colour_network(common=-20_000.0))
     export(run, "float32,dynamic,int8", calibration_count=8, max_drop=1.0)
-    compare(run, effort=QUICK)
+    compare(run, QUICK)
     shutil.copy(run.folder / "comparison.png", run.folder / "layers.png")
     run.write_json("layers.json", LAYERS)
-    return compare(Run.open(run.folder), effort=QUICK, budget=Budget(ms=50))
+    return compare(Run.open(run.folder), replace(QUICK, budget=Budget(ms=50)))
 
 
 @pytest.fixture
@@ -108,8 +108,8 @@ def test_it_shows_all_that_was_measured(opened, compared):
     assert page.inner_text(".verdict strong") == compared.choice.file.path.name
     assert page.inner_text(".verdict .why") == f"{compared.choice.why}."
     assert page.locator("#cost tbody tr").count() == 3 * 2  # files, thread counts
-    assert page.locator("#classes tbody tr").count() == 3 * len(LABELS)
-    wrong = sum(file.paired.lost for file in compared.files)
+    assert page.locator("#labels tbody tr").count() == 3 * len(LABELS)
+    wrong = sum(file.paired.lost for file in compared.files if file.paired)
     assert wrong > 0 and page.locator("#mistakes img").count() == wrong
     loaded = page.evaluate(
         "[...document.images].every(image => image.complete && image.naturalWidth)"
@@ -117,7 +117,7 @@ def test_it_shows_all_that_was_measured(opened, compared):
     assert loaded and page.locator("#layers img").count() == 1
     first, second = page.locator("#layers tbody tr").all_inner_texts()
     assert first.split("\t")[2:] == ["conv <1>", "31.2", "1.250%", "90.0%", "100.0%"]
-    assert second.split("\t")[3:] == ["40.0", "–", "–", "–"]
+    assert second.split("\t")[3:] == ["40.0", "-", "-", "-"]
     int8 = compared.files[2]
     matrix = page.locator("#confusion .panel").nth(2)
     cells = [int(cell) for cell in matrix.locator("td").all_inner_texts()]
@@ -128,9 +128,9 @@ def test_it_shows_all_that_was_measured(opened, compared):
 
 def test_a_click_on_a_head_sorts(opened, compared):
     page, _, _ = opened
-    head = page.locator("#files th", has_text="accuracy")
+    head = page.locator("#files th", has_text="balanced accuracy")
     cells = page.locator("#files tbody tr td:nth-child(2)")
-    shares = sorted(file.evaluation.accuracy for file in compared.files)
+    shares = sorted(file.evaluation.balanced_accuracy for file in compared.files)
     head.locator("button").click()
     assert cells.all_inner_texts() == [f"{share:.1%}" for share in shares]
     assert head.get_attribute("aria-sort") == "ascending"
@@ -138,18 +138,19 @@ def test_a_click_on_a_head_sorts(opened, compared):
     assert cells.all_inner_texts() == [f"{share:.1%}" for share in shares[::-1]]
 
 
-def test_hovering_and_the_keyboard_tell_a_files_figures(opened, compared):
+def test_hovering_and_the_keyboard_show_a_files_figures(opened, compared):
     page, _, _ = opened
     tip = page.locator("#tip")
     assert not tip.is_visible()
-    bubble = page.locator("#plot-0 .broad .bubble").last
+    bubble = page.locator(f"#plot-0 .broad {BUBBLE}").last
     bubble.hover()
-    file = compared.files[int(bubble.get_attribute("data-file"))]
-    told = tip.inner_text()
-    assert told.startswith(file.title) and f"{file.evaluation.accuracy:.1%}" in told
-    assert str(compared.judged) in told
-    lit = page.locator("#files tr.lit").get_attribute("data-file")
-    assert lit == bubble.get_attribute("data-file")
+    number = bubble.get_attribute("id").split("-file-")[1]
+    file = compared.files[int(number)]
+    shown = tip.inner_text()
+    assert shown.startswith(file.title)
+    assert f"{file.evaluation.balanced_accuracy:.1%}" in shown
+    assert str(compared.judged) in shown
+    assert page.locator("#files tr.lit").get_attribute("data-file") == number
     page.mouse.move(5, 5)
     assert not tip.is_visible()
     bubble.focus()
@@ -163,7 +164,7 @@ def test_each_setting_has_its_plot(opened, compared):
     assert tabs.first.inner_text() == str(compared.judged)
     tabs.last.click()
     assert not page.locator("#plot-0").is_visible()
-    assert page.locator("#plot-1 .broad .bubble").count() == len(compared.files)
+    assert page.locator(f"#plot-1 .broad {BUBBLE}").count() == len(compared.files)
 
 
 def test_without_scripts_nothing_is_hidden(browser, compared):
@@ -176,20 +177,22 @@ def test_without_scripts_nothing_is_hidden(browser, compared):
     context.close()
 
 
-# -- the drawing ---------------------------------------------------------------------
+# -- the plot ------------------------------------------------------------------------
 
 DESK = Setting("a desk", "litert 2.3.0", 1)
 
 
-def comparison(*spots, budget=None):
-    """Of files at (name, accuracy in %, ms, MB)."""
+def comparison(*spots, budget=None, runs=()):
+    """Of files at (name, accuracy in %, ms, MB), all of one run or of `runs`."""
     files = []
-    for name, share, ms, mb in spots:
+    for number, (name, share, ms, mb) in enumerate(spots):
         guess = np.eye(2, dtype=np.float32)[[0] * share + [1] * (100 - share)]
         timing = Timing(DESK, 1.0, 1.0, ms, ms, ms, None, 50.0, 1)
         files.append(
             SimpleNamespace(
                 title=name,
+                run=runs[number] if runs else "run",
+                variant="int8",
                 evaluation=score(guess, np.zeros(100, int), LABELS),
                 rejected=False,
                 size_bytes=int(mb * 1e6),
@@ -197,8 +200,29 @@ def comparison(*spots, budget=None):
             )
         )
     return SimpleNamespace(
-        files=files, budget=Budget(ms=budget), choice=SimpleNamespace(file=files[0])
+        run="run",
+        host={"board": "a desk", "cores": 2, "machine": "x86_64"},
+        settings=(DESK,),
+        judged=DESK,
+        files=files,
+        budget=Budget(ms=budget),
+        choice=SimpleNamespace(file=files[0]),
     )
+
+
+def words_of(figure):
+    """The label and number texts in a figure's plot, with their boxes in pixels."""
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    return {
+        text.get_text().split("\n")[0]: text.get_window_extent() for text in axes.texts
+    }
+
+
+MANY = [
+    (f"run{n // 2}/{('float32', 'int8')[n % 2]}", 70 + n, 2.0 + n % 5, 1 + n)
+    for n in range(16)
+]
 
 
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
@@ -206,64 +230,76 @@ def comparison(*spots, budget=None):
     "spots",
     [
         [("one", 100, 3.0, 1.0)],
+        [("float32", 97, 4.0, 9.0), ("int8", 96, 3.9, 2.5)],
         [("same", 96, 1.0, 1.0), ("same too", 96, 1.0, 1.0), ("also", 96, 1.0, 9.0)],
         [("fast", 0, 0.01, 0.1), ("slow", 100, 900.0, 90.0)],
+        MANY,
     ],
-    ids=["alone", "on each other", "far apart"],
+    ids=["alone", "two", "on each other", "far apart", "sixteen"],
 )
-def test_every_name_has_room_in_the_drawing(browser, size, spots):
-    page = browser.new_page(viewport={"width": int(size.width), "height": 500})
-    svg = draw(comparison(*spots, budget=2.0), DESK, size)
-    page.set_content(f"<style>body{{margin:0}}</style>{svg}")
-    boxes = [box.bounding_box() for box in page.locator(".name").all()]
-    assert len(boxes) == len(spots)
-    for place, box in enumerate(boxes):
-        assert box["x"] >= 0 and box["x"] + box["width"] <= size.width
-        for other in boxes[:place]:
-            apart_x = other["x"] + other["width"] <= box["x"] + 1
-            apart_x |= box["x"] + box["width"] <= other["x"] + 1
-            assert apart_x or abs(other["y"] - box["y"]) >= 10
-    page.close()
+def test_every_file_is_named_once_and_no_label_lies_on_another(size, spots):
+    """By its name in the plot, or by a number and in the key."""
+    figure = plot.draw(comparison(*spots, budget=2.0), DESK, size)
+    boxes = words_of(figure)
+    boxes.pop("budget 2 ms", None)
+    key = [t.get_text() for one in figure.legends for t in one.get_texts()]
+    named = {name for name in boxes if not name.isdigit()}
+    assert named | {line.split("  ", 1)[1] for line in key} == {s[0] for s in spots}
+    assert {line.split("  ", 1)[0] for line in key} == set(boxes) - named
+    inside = figure.bbox
+    for name in named:
+        box = boxes[name]
+        assert box.x0 >= inside.x0 and box.x1 <= inside.x1
+        others = [boxes[other] for other in named if other != name]
+        assert not any(box.overlaps(other) for other in others)
+
+
+def test_a_run_has_one_colour_and_in_a_single_run_each_variant():
+    runs = [name.split("/")[0] for name, *_ in MANY[:6]]
+    found = comparison(*MANY[:6], runs=runs)
+    hues = [plot.hue(found, file) for file in found.files]
+    assert hues == [0, 0, 1, 1, 2, 2]
+    alone = comparison(("float32", 97, 4.0, 9.0), ("int8", 96, 3.9, 2.5))
+    alone.files[0].variant = "float32"
+    assert len({plot.hue(alone, file) for file in alone.files}) == 2
 
 
 def test_the_front_runs_through_no_file_that_another_beats():
     """`even` is as accurate as `fast`, and `late` as `best`, but each is slower."""
     spots = [("fast", 90, 1.0, 1), ("even", 90, 2.0, 1), ("best", 95, 3.0, 1)]
-    svg = draw(comparison(*spots, ("late", 95, 4.0, 1)), DESK, WIDE)
-    (line,) = (part.split('"')[0] for part in svg.split('class="front" d="')[1:])
-    ends = [tuple(map(float, end.split())) for end in line[1:].split("L")]
-    bubbles = [part.split('"')[:3:2] for part in svg.split(' cx="')[1:]]
-    places = [tuple(map(float, bubble)) for bubble in bubbles]  # in the order given
-    assert ends == [places[0], places[2]]
-    alone = draw(comparison(spots[2], ("late", 95, 4.0, 1)), DESK, WIDE)
-    assert 'class="front"' not in alone
-
-
-def test_a_variant_keeps_its_colour_however_many_there_are():
-    def file(title, variant):
-        return SimpleNamespace(title=title, variant=variant, rejected=False)
-
-    assert chart.hue(1, file("int8", "int8")) == chart.hue(3, file("int8", "int8"))
-    found = {chart.hue(0, file(name, name)) for name in recipes.VARIANTS}
-    assert len(found) == len(recipes.VARIANTS)
-    # of several runs every file has its own
-    assert chart.hue(1, file("b/int8", "int8")) != chart.hue(3, file("a/int8", "int8"))
+    found = comparison(*spots, ("late", 95, 4.0, 1))
+    (axes,) = plot.draw(found, DESK).axes
+    (line,) = [one for one in axes.lines if one.get_gid() == "plot-front"]
+    assert list(line.get_xdata()) == [1.0, 3.0]
+    best = choose.front(found.files, DESK)
+    assert [file.title for file in best] == ["fast", "best"]
 
 
 def test_a_larger_file_has_the_larger_bubble_by_area():
-    svg = draw(comparison(("s", 90, 1.0, 2.0), ("l", 95, 2.0, 8.0)), DESK, WIDE)
-    large, small = (float(part.split('"')[0]) for part in svg.split(' r="')[1:])
-    assert large / small == pytest.approx(2.0, rel=0.01)
+    found = comparison(("s", 90, 1.0, 2.0), ("l", 95, 2.0, 8.0))
+    (axes,) = plot.draw(found, DESK).axes
+    small, large = (
+        one.get_sizes()[0]
+        for one in axes.collections
+        if (one.get_gid() or "").startswith("plot-file-")
+    )
+    assert large / small == pytest.approx(4.0, rel=0.01)
 
 
-def test_many_labels_are_told_as_mix_ups():
+def test_the_svg_has_the_words_and_a_group_for_each_file():
+    found = comparison(("one <1>", 90, 1.0, 2.0), ("two", 95, 2.0, 8.0))
+    text = svg(found, DESK, WIDE)
+    assert text.startswith("<svg") and "one &lt;1&gt;" in text and ">two<" in text
+    for number in range(2):
+        assert text.count(f'id="plot-0-8-file-{number}"') == 1
+    assert svg(found, DESK, WIDE) == text  # the same bytes again
+
+
+def test_many_labels_are_listed_as_confusions():
     labels = tuple(f"label {number:03}" for number in range(80))
     truth = np.arange(80)
     guess = truth.copy()
     guess[7] = 11
-    told = evidence._matrix(
-        SimpleNamespace(
-            evaluation=score(np.eye(80, dtype=np.float32)[guess], truth, labels)
-        )
-    )
-    assert told.count("<tr>") == 1 and "label 007 called label 011" in told
+    evaluation = score(np.eye(80, dtype=np.float32)[guess], truth, labels)
+    matrix = sections._matrix(SimpleNamespace(evaluation=evaluation))
+    assert matrix.count("<tr>") == 1 and "label 007 answered label 011" in matrix
