@@ -1,7 +1,6 @@
 """Photo folders: found, audited, split without leaks, read once into batches.
 
-The files read in this order: folder (with manifest and archive), look, reading, alike,
-checks, copies, audit, report, split, batches; beside them memory, doubts, faults and
-capture.
-This room knows nothing of networks; it imports `edge` only.
+The files read in this order: photos, scan, parts, manifest, archive, source; reading,
+audit/, split, batches; beside them store, cache, augment, added, capture and sample/.
+This room imports `edge` only.
 """

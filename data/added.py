@@ -3,8 +3,6 @@
 The split of the set stays as it was, so that the runs before and after are measured on
 the same photos. An added photo that is the same file as one of the set, or looks like
 one of its val or test photos, is left out.
-
-It does not know where the added photos come from, such as the page's Review.
 """
 
 import os
@@ -16,9 +14,10 @@ from typing import Any
 from data.audit import copies
 from data.batches import Pixels
 from data.photos import Photo, PhotoFolder, clean_label
-from data.scan import Walk, shown
+from data.scan import Walk
 from data.split import Row, Split
 from edge.errors import EdgegraftError
+from edge.text import printable
 
 
 @dataclass(frozen=True)
@@ -41,15 +40,16 @@ class Added:
         """What a person should know, a line each."""
         count, offered = len(self.photos), len(self.photos) + len(self.left_out)
         lines = [
-            f"{count:,} of the {offered:,} photos in {shown(self.root)} added to train"
+            f"{count:,} of the {offered:,} photos in {printable(self.root)} added to "
+            "train"
         ]
-        lines += [f"not added, {shown(p)}: {why}" for p, why in self.left_out[:10]]
+        lines += [f"not added, {printable(p)}: {why}" for p, why in self.left_out[:10]]
         if len(self.left_out) > 10:
             lines.append(f"not added, {len(self.left_out) - 10:,} more")
         return lines
 
 
-def find(root: Path, labels: Sequence[str]) -> Added:
+def read_added(root: Path, labels: Sequence[str]) -> Added:
     """The photos in ROOT/LABEL. One label, or one photo, is enough.
 
     EdgegraftError when there is no such folder, no photo in it, or a label that the
@@ -57,29 +57,28 @@ def find(root: Path, labels: Sequence[str]) -> Added:
     """
     if not root.is_dir():
         raise EdgegraftError(
-            f"{shown(root)}: expected a folder with one folder of photos per label to "
-            "add, got none; the page's Review makes one"
+            f"{printable(root)}: expected a folder with one folder of photos per label "
+            "to add, got none; the page's Review makes one"
         )
-    walk = Walk()
     photos: list[Photo] = []
-    for folder in walk.enter(root)[0]:
-        label = clean_label(folder.name, shown(folder))
-        paths = sorted(walk.below(folder))
-        if paths and label not in labels:
+    for folder in Walk().tree(root).filled:
+        label = clean_label(folder.path.name, printable(folder.path))
+        if label not in labels:
             raise EdgegraftError(
-                f"{shown(folder)}: expected labels of the photos to be added among "
+                f"{printable(folder.path)}: expected labels of the photos to be added "
+                "among "
                 f"{', '.join(labels)}, got {label!r}; rename the folder or move it away"
             )
-        photos += [Photo(path, label, "train") for path in paths]
+        photos += [Photo(path, label, "train") for path in sorted(folder.below())]
     if not photos:
         raise EdgegraftError(
-            f"{shown(root)}: expected photos to add in {shown(root / 'LABEL')}, got "
-            "none; label some first"
+            f"{printable(root)}: expected photos to add in "
+            f"{printable(root / 'LABEL')}, got none; label some first"
         )
     return Added(root, tuple(photos))
 
 
-def join(split: Split, added: Added, pixels: Pixels) -> tuple[Split, Added]:
+def add_to_split(split: Split, added: Added, pixels: Pixels) -> tuple[Split, Added]:
     """The split with the added photos in train, and what was added in the end."""
     there = {row.sha256: row for row in split.rows}
     reasons = dict(pixels.failures)
@@ -91,7 +90,7 @@ def join(split: Split, added: Added, pixels: Pixels) -> tuple[Split, Added]:
         elif digest in there:
             known[photo.path] = (
                 f"is in the set already, as {there[digest].part} photo "
-                f"{shown(there[digest].photo.path)}"
+                f"{printable(there[digest].photo.path)}"
             )
     measured = [row.photo for row in split.rows if row.part != "train"]
     mine = [photo for photo in added.photos if photo.path not in known]
@@ -100,14 +99,14 @@ def join(split: Split, added: Added, pixels: Pixels) -> tuple[Split, Added]:
     for one, other, *_ in copies.near_pairs(groups, pixels.looks):
         for photo, twin in ((one, other), (other, one)):
             if photo.path in new and twin.path in fixed:
-                known[photo.path] = f"looks like {shown(twin.path)}, which measures"
+                known[photo.path] = f"looks like {printable(twin.path)}, which measures"
     kept = tuple(photo for photo in mine if photo.path not in known)
     rows = tuple(Row(photo, "train", pixels.digests[photo.path]) for photo in kept)
     left = tuple((p.path, known[p.path]) for p in added.photos if p.path in known)
     return Split(split.rows + rows), replace(added, photos=kept, left_out=left)
 
 
-def together(folder: PhotoFolder, added: Added) -> PhotoFolder:
+def joined(folder: PhotoFolder, added: Added) -> PhotoFolder:
     """One folder of both, whose root holds them all."""
     roots = [os.path.abspath(folder.root), os.path.abspath(added.root)]
     return replace(

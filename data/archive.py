@@ -1,12 +1,13 @@
 """ZIP and tar files of photos: unpacked once, into a folder named after their content.
 
-Only what a photo folder would show is unpacked: photos by their ending, no hidden
-files. Nothing is written outside the folder: paths that lead out of it, links and
-devices are refused, and so is what unpacks to far more than photos can.
-
-It does not know labels: the unpacked folder is scanned like any other.
+Only photos are unpacked, known by their ending or content, and no hidden files. Links,
+devices, inner archives, damaged entries and names that another file system would take
+for one are left out one by one and named. Nothing is written outside the folder: an
+archive with a path that leads out of it is refused, and so is one that unpacks to far
+more than photos can.
 """
 
+import json
 import lzma
 import os
 import shutil
@@ -20,15 +21,24 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
-from data.scan import LITTER, Walk, shown
+from data.cache import cache_folder
+from data.scan import LITTER
 from edge.errors import EdgegraftError
 from edge.files import new_folder, sha256_of_file
-from edge.preprocess import PHOTO_SUFFIXES
+from edge.preprocess import HEAD_BYTES, PHOTO_SUFFIXES, begins_like_a_photo
+from edge.text import printable
+from edge.zip_names import decoded_names
 
 SUFFIXES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz")
+INNER = (*SUFFIXES, ".7z", ".rar")  # archives inside an archive
 FOLD = 100  # times its own size that an archive of photos may unpack to
 SPARE = 1 << 28  # bytes that any archive may unpack to
+MOST_LEVELS = 64  # folders inside one another
+MOST_NAME = 255  # bytes of a file's or folder's name
+MOST_PATH = 1024  # bytes of a whole name, far below a system's limit
+NAMED = 3  # entries of a kind that a message names
 CHUNK = 1 << 20
+PHOTOS, LEFT_OUT = "photos", "left_out.json"  # inside the unpacked folder
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError)
 
 
@@ -41,140 +51,199 @@ class Entry(NamedTuple):
     open: Callable[[], IO[bytes] | None]
 
 
-def cache_folder() -> Path:
-    """Where unpacked archives and audits are remembered: $EDGEGRAFT_CACHE, or the
-    system's folder for caches."""
-    mine = os.environ.get("EDGEGRAFT_CACHE")
-    if mine:
-        return Path(mine)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "edgegraft")
+class LeftOut:
+    """Entries that were not unpacked, by the reason why."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, list[str]] = {}
+
+    def add(self, reason: str, name: str) -> None:
+        self._names.setdefault(reason, []).append(printable(name)[:120])
+
+    def messages(self) -> list[str]:
+        """A line for each reason."""
+        lines = []
+        for reason, names in self._names.items():
+            more = ", ..." if len(names) > NAMED else ""
+            first = ", ".join(names[:NAMED])
+            count = f"{len(names):,} of the archive"
+            lines.append(f"left out, {count}: {reason} ({first}{more})")
+        return lines
 
 
-def unpack(archive: str | os.PathLike[str], into: Path | None = None) -> Path:
-    """The folder with the photos of `archive`; unpacked there unless it was before.
+def unpack(archive: str | os.PathLike[str]) -> tuple[Path, tuple[str, ...]]:
+    """The folder with the photos of `archive`, unpacked there unless it was before, and
+    what was left out, a line each.
 
-    EdgegraftError when it is no whole archive, holds no photos or unsafe names, or does
-    not fit on the disk.
+    EdgegraftError when it is no whole archive, holds no photos or names that lead out
+    of it, or does not fit on the disk.
     """
     archive = Path(archive)
-    into = into or cache_folder() / "unpacked"
+    into = cache_folder() / "archives"
     try:
-        digest = sha256_of_file(archive)
         name = archive.name.split(".")[0] or "photos"
-        done = into / f"{name}-{digest[:16]}"
+        done = into / f"{name}-{sha256_of_file(archive)[:16]}"
         if not done.is_dir():
             with new_folder(done) as temporary:
-                _unpack(archive, temporary)
+                messages = _unpack(archive, temporary / PHOTOS)
+                (temporary / LEFT_OUT).write_text(json.dumps(messages), "utf-8")
+        messages = json.loads((done / LEFT_OUT).read_text("utf-8"))
     except _DAMAGED as error:
         why = str(error).partition(":")[0]  # tarfile goes on with each method it tried
         raise EdgegraftError(
-            f"{shown(archive)}: expected a whole ZIP or tar file, got a damaged one: "
-            f"{' '.join(why.split()):.100}; copy it anew"
+            f"{printable(archive)}: expected a whole ZIP or tar file, got a damaged "
+            f"one: {printable(' '.join(why.split())):.100}; copy it anew"
         ) from None
     except OSError as error:
         raise EdgegraftError(
-            f"{shown(archive)}: expected to unpack it into {shown(into)}, got: "
+            f"{printable(archive)}: expected to unpack it into {printable(into)}, got: "
             f"{error.strerror or error}"
         ) from None
-    return _innermost(done)
+    return done / PHOTOS, tuple(map(str, messages))
 
 
-def _unpack(archive: Path, folder: Path) -> None:
-    with _entries(archive) as entries:
-        wanted = _wanted(archive, entries)
+def _unpack(archive: Path, folder: Path) -> list[str]:
+    left_out = LeftOut()
+    folder.mkdir()
+    with _entries(archive) as (entries, message):
+        wanted = _wanted(archive, entries, left_out)
         total = sum(entry.size for entry in wanted.values())
         free = shutil.disk_usage(folder).free
         if total > free:
             raise EdgegraftError(
-                f"{shown(archive)}: expected {total / 1e6:,.1f} MB of free space in "
-                f"{shown(folder.parent)} to unpack it, got {free / 1e6:,.1f}; free "
-                "some, or set EDGEGRAFT_CACHE to another folder"
+                f"{printable(archive)}: expected {total / 1e6:,.1f} MB of free space "
+                "in "
+                f"{printable(folder.parents[1])} to unpack it, got {free / 1e6:,.1f}; "
+                "free some, or set EDGEGRAFT_CACHE to another folder"
             )
         if total > FOLD * archive.stat().st_size + SPARE:
             raise EdgegraftError(
-                f"{shown(archive)}: expected photos, got what unpacks to "
+                f"{printable(archive)}: expected photos, got what unpacks to "
                 f"{total / 1e9:.1f} GB, more than {FOLD} times its size"
             )
-        for name, entry in wanted.items():
-            path = folder.joinpath(*PurePosixPath(name).parts)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                source = entry.open()
-            except RuntimeError as error:  # an encrypted or oddly packed ZIP
-                raise EdgegraftError(
-                    f"{shown(archive)}: expected photos that can be unpacked, got for "
-                    f"{shown(name)}: {error}"
-                ) from None
+        written = sum(
+            _write(entry, folder.joinpath(*PurePosixPath(name).parts), left_out)
+            for name, entry in wanted.items()
+        )
+    messages = [*([printable(message)] if message else []), *left_out.messages()]
+    if not written:
+        why = f"; {messages[-1]}" if messages else ""
+        raise EdgegraftError(
+            f"{printable(archive)}: expected photos in it, got none{why}"
+        )
+    return messages
+
+
+def _write(entry: Entry, path: Path, left_out: LeftOut) -> bool:
+    """Whether the entry is unpacked now; a full disk raises OSError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        target = open(path, "xb")  # noqa: SIM115
+    except (FileExistsError, NotADirectoryError):
+        left_out.add("another entry has its place", entry.name)
+        return False
+    reason = ""
+    with target:
+        try:
+            source = entry.open()
             if source is not None:
-                with source, open(path, "xb") as target:
-                    shutil.copyfileobj(source, target, CHUNK)
+                with source:
+                    while chunk := source.read(CHUNK):
+                        target.write(chunk)
+        except RuntimeError as error:  # encrypted, or packed in a way we have not
+            reason = "encrypted" if "encrypted" in str(error) else str(error)
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError):
+            reason = "damaged"
+    if not reason:
+        return True
+    path.unlink()
+    left_out.add(reason, entry.name)
+    return False
 
 
-def _wanted(archive: Path, entries: Iterator[Entry]) -> dict[str, Entry]:
+def _wanted(
+    archive: Path, entries: Iterator[Entry], left_out: LeftOut
+) -> dict[str, Entry]:
     """Name -> entry of what is to be unpacked."""
     wanted: dict[str, Entry] = {}
-    folded: dict[str, str] = {}
+    folded: set[str] = set()
     for entry in entries:
         name = entry.name.replace("\\", "/")
         place = PurePosixPath(name)
         if place.is_absolute() or ".." in place.parts or ":" in name.split("/")[0]:
             raise EdgegraftError(
-                f"{shown(archive)}: expected names inside the archive, got one that "
-                f"leads out of it: {shown(entry.name)}; unpack it yourself, if at all"
-            )
-        if entry.kind != "file":
-            raise EdgegraftError(
-                f"{shown(archive)}: expected files and folders, got a {entry.kind}: "
-                f"{shown(entry.name)}; unpack it yourself and give the folder"
+                f"{printable(archive)}: expected names inside the archive, got one "
+                "that "
+                f"leads out of it: {printable(entry.name)}; unpack it yourself, if at "
+                "all"
             )
         parts = place.parts
-        hidden = any(p.startswith(".") or p.lower() in LITTER for p in parts)
-        if hidden or place.suffix.lower() not in PHOTO_SUFFIXES:
+        if any(part.startswith(".") or part.lower() in LITTER for part in parts):
             continue
-        twin = folded.setdefault(name.casefold(), name)
-        if twin in wanted:
-            raise EdgegraftError(
-                f"{shown(archive)}: expected each name once, got {shown(twin)} and "
-                f"{shown(name)}"
-            )
-        wanted[name] = entry
-    if not wanted:
-        raise EdgegraftError(f"{shown(archive)}: expected photos in it, got none")
+        if entry.kind != "file":
+            left_out.add(f"a {entry.kind}", name)
+        elif place.suffix.lower() in INNER:
+            left_out.add("an archive inside the archive; unpack it first", name)
+        elif len(parts) > MOST_LEVELS:
+            left_out.add(f"more than {MOST_LEVELS} folders deep", name)
+        elif any(len(os.fsencode(part)) > MOST_NAME for part in parts) or (
+            len(os.fsencode(name)) > MOST_PATH
+        ):
+            left_out.add("a name that is too long for a file", name)
+        elif "\0" in name:
+            left_out.add("a name that no file can have", name)
+        elif place.suffix.lower() not in PHOTO_SUFFIXES and not _begins_well(entry):
+            continue
+        elif name.casefold() in folded:
+            left_out.add("a name that differs from another in case only", name)
+        else:
+            folded.add(name.casefold())
+            wanted[name] = entry
     return wanted
 
 
+def _begins_well(entry: Entry) -> bool:
+    try:
+        source = entry.open()
+        if source is None:
+            return False
+        with source:
+            return begins_like_a_photo(source.read(HEAD_BYTES))
+    except (*_DAMAGED, RuntimeError, OSError):
+        return False
+
+
 @contextmanager
-def _entries(archive: Path) -> Iterator[Iterator[Entry]]:
+def _entries(archive: Path) -> Iterator[tuple[Iterator[Entry], str]]:
+    """The files of an archive, and how their names were read where that is a guess."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as file:
+            files = [info for info in file.infolist() if not info.is_dir()]
+            names, message = decoded_names(files)
             yield (
-                Entry(i.filename, i.file_size, _zip_kind(i), partial(file.open, i))
-                for i in file.infolist()
-                if not i.is_dir()
+                (
+                    Entry(name, i.file_size, _zip_kind(i), partial(file.open, i))
+                    for name, i in zip(names, files, strict=True)
+                ),
+                message,
             )
     else:
-        with tarfile.open(archive) as tar:
+        with tarfile.open(archive, errors="surrogateescape") as tar:
             yield (
-                Entry(
-                    member.name,
-                    member.size,
-                    "file" if member.isreg() else "link or device",
-                    partial(tar.extractfile, member),
-                )
-                for member in tar
-                if not member.isdir()
+                (
+                    Entry(
+                        member.name,
+                        member.size,
+                        "file" if member.isreg() else "link or device",
+                        partial(tar.extractfile, member),
+                    )
+                    for member in tar
+                    if not member.isdir()
+                ),
+                "",
             )
 
 
 def _zip_kind(info: zipfile.ZipInfo) -> str:
     mode = info.external_attr >> 16
     return "link or device" if stat.S_IFMT(mode) not in (0, stat.S_IFREG) else "file"
-
-
-def _innermost(folder: Path) -> Path:
-    """Past folders that hold one folder of folders and nothing else."""
-    while True:
-        folders, photos = Walk().enter(folder)
-        if photos or len(folders) != 1 or not Walk().enter(folders[0])[0]:
-            return folder
-        folder = folders[0]

@@ -10,8 +10,6 @@ with MobileNetV2 0.35 at 224 that also learns from such zooms, 1,000 training ph
 times 5 folds) accuracy was 96.47 instead of 96.37 % and log loss 0.0903 instead of
 0.0912: within chance, for 1.6 times the memory and a second resize, since what is
 scored stays `load_pixels` at the model's size.
-
-It does not know batches' order, augmentation or the split: those index the array.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,16 +20,15 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from data.archive import cache_folder
 from data.audit.fact_store import Looks
 from data.audit.memory import Memory
-from data.cache import PixelCache
+from data.cache import PixelCache, cache_folder
 from data.photos import Photo
 from data.reading import read
-from data.scan import shown
 from data.store import make_store
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe
+from edge.text import printable
 
 MEMORY_LIMIT = 1 << 28
 
@@ -148,11 +145,11 @@ def load_through_cache(
     looking: bool = True,
     memory_limit: int = MEMORY_LIMIT,
     progress: Callable[[int, int], None] | None = None,
-    told: Callable[[str], None] | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> Pixels:
     """`load`, with what earlier audits and runs of this user have left.
 
-    `told` is given a line where something new could not be kept.
+    `warn` is given a line where something new could not be kept.
     """
     folder = cache_folder()
     cache = PixelCache(folder / "pixels", recipe)
@@ -167,8 +164,8 @@ def load_through_cache(
             progress=progress,
         )
     for problem in dict.fromkeys((cache.problem, memory.problem)):
-        if problem and told is not None:
-            told(f"warning: not kept for the next run: {shown(problem)}")
+        if problem and warn is not None:
+            warn(f"warning: not kept for the next run: {printable(problem)}")
     return pixels
 
 

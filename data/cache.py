@@ -9,7 +9,7 @@ files appear whole, by renaming.
 The cache never grows beyond `LIMIT` bytes nor takes the last `SPARE` of a disk. The
 ways of decoding that were not used for longest make room first.
 
-It does not know paths or labels, and what it keeps can be deleted at any time.
+What it keeps can be deleted at any time.
 """
 
 import json
@@ -36,16 +36,25 @@ SUM = 4  # bytes of a CRC-32
 STAMP = ".used"  # its time says when a way of decoding was last asked for
 
 
+def cache_folder() -> Path:
+    """Where unpacked archives, decoded photos and audits are kept: $EDGEGRAFT_CACHE, or
+    the system's folder for caches."""
+    mine = os.environ.get("EDGEGRAFT_CACHE")
+    if mine:
+        return Path(mine)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "edgegraft")
+
+
 def key(recipe: InputRecipe) -> str:
     """What the pixels of a photo depend on beside its bytes, in 16 digits."""
     code = Path(preprocess.__file__).read_bytes()
-    told = {
+    facts = {
         "recipe": recipe.to_dict(),
         "pillow": PIL.__version__,
         "jpeg": features.version("libjpeg_turbo") or features.version("jpg"),
         "code": sha256(code),
     }
-    return sha256(json.dumps(told, sort_keys=True).encode())[:16]
+    return sha256(json.dumps(facts, sort_keys=True).encode())[:16]
 
 
 class PixelCache:
@@ -140,9 +149,9 @@ def _last_used(path: Path) -> float:
 def _bytes(folder: Path) -> int:
     """Bytes in a way of decoding, whose files are all of one length."""
     files, each = 0, 0
-    for shelf in folder.iterdir():
-        if shelf.is_dir():
-            with os.scandir(shelf) as entries:
+    for part in folder.iterdir():
+        if part.is_dir():
+            with os.scandir(part) as entries:
                 names = list(entries)
             files += len(names)
             if names and not each:

@@ -4,8 +4,6 @@ A frame is taken every few seconds or when a key is pressed, and kept when it is
 and looks unlike the last ones kept. All frames of one session share a group, which
 `captured.csv` beside the label folders records: give that list to `data split` or
 `build`, and a session stays on one side of the split. No file is ever replaced.
-
-It does not know labels beyond the one it is given, nor cameras (`edge.camera.sources`).
 """
 
 import csv
@@ -28,12 +26,11 @@ from data.audit import near_duplicates as alike
 from data.audit.checks import BLURRED
 from data.audit.facts import look_at
 from data.audit.thumbnails import SIDE
-from data.parts import PARTS
-from data.photos import clean_label
-from data.scan import shown
+from data.photos import PARTS, clean_label
 from edge.camera.sources import Source
 from edge.errors import EdgegraftError
 from edge.files import write_atomic
+from edge.text import printable
 
 LIST = "captured.csv"
 COLUMNS = ("path", "label", "group")
@@ -99,7 +96,7 @@ class Session:
                 writer.writerow((inside, self.label, self.group))
         except OSError as error:
             raise EdgegraftError(
-                f"{shown(self.folder)}: expected a place to write photos to, got: "
+                f"{printable(self.folder)}: expected a place to write photos to, got: "
                 f"{error.strerror}"
             ) from None
 
@@ -111,12 +108,12 @@ def collect(
     *,
     most: int | None = None,
     session: str | None = None,
-    told: Callable[[Session, str], None] | None = None,
+    report: Callable[[Session, str], None] | None = None,
 ) -> Session:
     """Take frames until there are no more, `most` are kept, or Ctrl-C ends it.
 
     `session` names the group; by default the label and the time of the start.
-    `told(session, what)` is called after each frame.
+    `report(session, outcome)` is called after each frame.
     """
     label = clean_label(label, "--label")
     if label in (".", "..") or "/" in label or "\\" in label:
@@ -125,9 +122,9 @@ def collect(
     taken = Session(Path(folder), label, group)
     with suppress(KeyboardInterrupt):
         for frame in frames:
-            what = taken.take(frame)
-            if told is not None:
-                told(taken, what)
+            outcome = taken.take(frame)
+            if report is not None:
+                report(taken, outcome)
             if most is not None and taken.kept >= most:
                 break
     return taken
@@ -153,11 +150,12 @@ def what_next(folder: str | os.PathLike[str]) -> str:
         sessions = {(row.get("label") or "", row.get("group")) for row in rows}
     each = Counter(label for label, _ in sessions)
     if len(each) > 1 and min(each.values()) >= len(PARTS):
-        return f"next: edgegraft build {shown(listed)}"
-    told = ", ".join(f"{shown(label)} {each[label]}" for label in sorted(each))
+        return f"next: edgegraft build {printable(listed)}"
+    so_far = ", ".join(f"{printable(label)} {each[label]}" for label in sorted(each))
     return (
         f"next: two labels or more, each in {len(PARTS)} sessions or more, at another "
-        f"time or place, since a session stays on one side of the split; so far {told}"
+        "time or place, since a session stays on one side of the split; so far "
+        f"{so_far}"
     )
 
 

@@ -1,23 +1,260 @@
-"""The verbs for photos: audit, split, sample, capture, and their options.
+"""The verbs for photos: audit, split, sample, capture.
 
 Every verb returns an exit code: 0 done, 1 the audit found too few photos of a label,
-or too few labels, to train on, 2 bad input (one line on stderr).
-
-It does not know what a verb does: that is `data.verbs`.
+or too few labels, to train on, 2 bad input (one line on stderr). Reports go to stdout,
+progress to stderr where a person watches.
 """
 
 import argparse
-from collections.abc import Sequence
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from data import verbs
+from data.source import PhotoOptions, Source, choose
 from edge.command import Parser, guard
+from edge.errors import EdgegraftError
+from edge.progress import Progress
+from edge.text import columns, plural, printable
+
+if TYPE_CHECKING:
+    from data.audit.audit import Audit
+    from data.capture import Session
+    from data.photos import PhotoFolder
+    from data.split import Split
+
+AddParser = Callable[..., argparse.ArgumentParser]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Which photos, and how they are read. `remember`: earlier audits count."""
+
+    photos: Path
+    options: PhotoOptions
+    exclude_from: Path | None
+    remember: bool
+    workers: int | None
+    json: bool
+
+    @classmethod
+    def from_args(cls, args: argparse.Namespace) -> "Reading":
+        return cls(
+            photos=args.photos,
+            options=PhotoOptions.from_args(args),
+            exclude_from=args.exclude_from,
+            remember=not args.no_memory,
+            workers=args.workers,
+            json=args.json,
+        )
+
+    def source(self, *, few: bool = False) -> Source:
+        return choose(self.photos, self.exclude_from, self.options, few=few)
+
+    def audit(self, folder: "PhotoFolder") -> "Audit":
+        from data.audit.audit import audit
+        from data.audit.memory import Memory
+        from data.cache import cache_folder
+
+        with Progress(title="reading photos") as bar:
+            if not self.remember:
+                return audit(folder, workers=self.workers, progress=bar.update)
+            with Memory(cache_folder() / "audits.sqlite") as memory:
+                report = audit(
+                    folder, workers=self.workers, memory=memory, progress=bar.update
+                )
+        if memory.problem:
+            print(
+                f"warning: not kept for the next audit: {printable(memory.problem)}",
+                file=sys.stderr,
+            )
+        return report
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """How photos are dealt out, and where the split is written."""
+
+    output: Path
+    seed: int
+    val: float
+    test: float
+    keep: Path | None
+    folds: int | None
+    overwrite: bool
+
+    @property
+    def outputs(self) -> list[Path]:
+        """split.csv, or split-1.csv to split-K.csv."""
+        if self.folds is None:
+            return [self.output]
+        stem, ending = self.output.stem, self.output.suffix
+        numbers = range(1, max(self.folds, 0) + 1)
+        return [self.output.with_name(f"{stem}-{k}{ending}") for k in numbers]
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m data") -> int:
     """Run a verb; the exit code."""
     args = _parser(prog).parse_args(argv)
     return guard(lambda: int(args.run(args)), debug=args.debug)
+
+
+def audit_photos(reading: Reading, output: Path | None, overwrite: bool) -> int:
+    """Print the audit and write it into the folder `output`, if that is wanted."""
+    from data.audit.report import refuse, write
+
+    if output is not None:
+        refuse(output, overwrite)  # before minutes of reading
+    started = time.perf_counter()
+    source = reading.source(few=True)
+    report = reading.audit(source.folder)
+    seconds = time.perf_counter() - started
+    if output is not None:
+        page = write(report, output, overwrite=overwrite)
+    if reading.json:
+        record = {**report.to_dict(), "seconds": round(seconds, 3)}
+        if source.exclusion is not None:
+            record["excluded"] = source.exclusion.to_dict()
+        print(json.dumps(record, indent=2))
+        return 1 if report.obstacles else 0
+    print("\n".join([*report.lines(), *source.lines(report.digests)]))
+    speed = len(report.folder.photos) / seconds
+    print(f"took {seconds:.1f} s, {speed:,.0f} photos/s")
+    if output is not None:
+        print(f"written: {printable(page)}, with audit.csv and audit.json beside it")
+    elif report.findings:
+        print("see them: add -o DIR for a page with thumbnails and an audit.csv")
+    return 1 if report.obstacles else 0
+
+
+def split_photos(reading: Reading, options: SplitOptions) -> int:
+    """Write the split, or one for each fold."""
+    from data.split import Split, make_folds, make_split, refuse_existing
+
+    if options.folds is not None and options.keep is not None:
+        raise EdgegraftError("split: expected --folds or --keep, got both")
+    for output in options.outputs:
+        refuse_existing(output, options.overwrite)  # before minutes of reading
+    source = reading.source()
+    folder, exclusion = source.folder, source.exclusion
+    keep = None if options.keep is None else Split.read(options.keep, folder.root)
+    report = reading.audit(folder)
+    splits: tuple[Split, ...]
+    if options.folds is not None:
+        splits = make_folds(
+            folder.photos,
+            report.kept,
+            options.folds,
+            seed=options.seed,
+            together=report.alike,
+        )
+    else:
+        splits = (
+            make_split(
+                folder.photos,
+                report.kept,
+                seed=options.seed,
+                val=options.val,
+                test=options.test,
+                together=report.alike,
+                keep=keep,
+            ),
+        )
+    written = list(zip(options.outputs, splits, strict=True))
+    for output, split in written:
+        split.write(output, folder.root, overwrite=options.overwrite)
+    left_out = len(folder.photos) - len(report.kept)
+    if reading.json:
+        records = [
+            {
+                "path": str(output),
+                "fingerprint": split.fingerprint,
+                "labels": split.counts(),
+                "left_out": left_out,
+                **({} if exclusion is None else {"excluded": exclusion.to_dict()}),
+            }
+            for output, split in written
+        ]
+        print(json.dumps(records[0] if options.folds is None else records, indent=2))
+        return 0
+    for output, split in written:
+        print("\n".join(_counted(split)))
+        print(f"written to {printable(output)}, fingerprint {split.fingerprint[:12]}")
+    for note in folder.messages:
+        print(f"note: {note}")
+    if left_out:
+        print(f"{plural(left_out, 'photo')} left out (see: edgegraft data audit)")
+    for line in source.lines(report.digests):
+        print(line)
+    return 0
+
+
+def _counted(split: "Split") -> list[str]:
+    from data.photos import PARTS
+
+    rows = [
+        [printable(label), *(f"{row[part]:,}" for part in PARTS)]
+        for label, row in split.counts().items()
+    ]
+    return columns(rows, ["label", *PARTS])
+
+
+def draw_sample(folder: Path, count: int, seed: int, faults: bool) -> int:
+    """Draw the sample set, with planted faults where `faults` is set."""
+    from data.sample.faults import TRUTH, write_faulty
+    from data.sample.sample_set import write_sample
+
+    with Progress(title="drawing", unit="picture") as bar:
+        if not faults:
+            sample = write_sample(folder, count=count, seed=seed, progress=bar.update)
+        else:
+            faulty = write_faulty(folder, count=count, seed=seed, progress=bar.update)
+    if not faults:
+        print(f"drawn, not photographed: {printable(sample.photos)}")
+        print(f"next: edgegraft build {printable(sample.photos)}")
+        return 0
+    planted = ", ".join(f"{len(x):,} {kind}" for kind, x in faulty.faults.items())
+    print(f"drawn, with faults on purpose: {printable(faulty.photos)}")
+    print(f"planted: {planted}; see {TRUTH}")
+    print(f"next: edgegraft data audit {printable(faulty.photos)}")
+    return 0
+
+
+def capture_photos(
+    folder: Path,
+    label: str,
+    address: str | None,
+    *,
+    every: float,
+    keys: bool,
+    most: int | None,
+) -> int:
+    """Take photos of one label from the camera or file `address`."""
+    from data.capture import collect, counts, frames, frames_on_key, what_next
+    from edge.camera.sources import find
+
+    def report(session: "Session", outcome: str) -> None:
+        print(f"{outcome}: {session.kept:,} of {session.label}", flush=True)
+
+    source = find(address, None, live=keys)
+    if keys:
+        print("press a key for each photo, q to end", flush=True)
+        taking = frames_on_key(source, sys.stdin.fileno())
+    else:
+        taking = frames(source, every)
+    taken = collect(taking, folder, label, most=most, report=report)
+    print(
+        f"kept {taken.kept:,}, refused {taken.blurred:,} blurred and "
+        f"{taken.alike:,} that look like one kept before"
+    )
+    if taken.kept:
+        for name, photos in counts(folder).items():
+            print(f"{name}: {photos:,} photos")
+        print(what_next(folder))
+    return 0
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
@@ -31,13 +268,18 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         help="folder with a folder per label, a list (.csv, .jsonl: path, label, and "
         "split, group if wanted) or an archive (.zip, .tar, .tar.gz)",
     )
+    PhotoOptions.add_to(reading)
+    reading.add_argument(
+        "--exclude-from",
+        type=Path,
+        metavar="CSV",
+        help="leave out the photos that this audit.csv or doubts.csv marks with "
+        "exclude = yes",
+    )
     reading.add_argument(
         "--no-memory",
         action="store_true",
         help="decode photos that an earlier audit knows as well",
-    )
-    reading.add_argument(
-        "--follow-links", action="store_true", help="enter linked folders too"
     )
     reading.add_argument(
         "--workers", type=int, metavar="N", help="threads (default: one per core)"
@@ -45,8 +287,15 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     reading.add_argument("--json", action="store_true", help="print one JSON document")
     parser = Parser(prog=prog, description="Look at photos, and split them.")
     commands = parser.add_subparsers(required=True, metavar="VERB")
+    _add_audit(commands.add_parser, reading)
+    _add_split(commands.add_parser, reading)
+    _add_sample(commands.add_parser, shared)
+    _add_capture(commands.add_parser, shared)
+    return parser
 
-    verb = commands.add_parser(
+
+def _add_audit(add_parser: AddParser, reading: Parser) -> None:
+    verb = add_parser(
         "audit",
         parents=[reading],
         help="say what is wrong with a folder of photos",
@@ -66,10 +315,15 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     verb.add_argument(
         "--overwrite", action="store_true", help="replace an audit that lies there"
     )
-    _add_exclusion(verb)
-    verb.set_defaults(run=verbs.audit_photos)
+    verb.set_defaults(
+        run=lambda args: audit_photos(
+            Reading.from_args(args), args.output, args.overwrite
+        )
+    )
 
-    verb = commands.add_parser(
+
+def _add_split(add_parser: AddParser, reading: Parser) -> None:
+    verb = add_parser(
         "split",
         parents=[reading],
         help="write train, val and test down as a CSV",
@@ -122,10 +376,24 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     verb.add_argument(
         "--overwrite", action="store_true", help="replace a split of that name"
     )
-    _add_exclusion(verb)
-    verb.set_defaults(run=verbs.split_photos)
+    verb.set_defaults(
+        run=lambda args: split_photos(
+            Reading.from_args(args),
+            SplitOptions(
+                output=args.output,
+                seed=args.seed,
+                val=args.val,
+                test=args.test,
+                keep=args.keep,
+                folds=args.folds,
+                overwrite=args.overwrite,
+            ),
+        )
+    )
 
-    verb = commands.add_parser(
+
+def _add_sample(add_parser: AddParser, shared: Parser) -> None:
+    verb = add_parser(
         "sample",
         parents=[shared],
         help="draw a set of cats and dogs to try things on",
@@ -150,9 +418,13 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         action="store_true",
         help="plant copies, wrong labels, damage and blur, listed in faults.json",
     )
-    verb.set_defaults(run=verbs.draw_sample)
+    verb.set_defaults(
+        run=lambda args: draw_sample(args.folder, args.count, args.seed, args.faults)
+    )
 
-    verb = commands.add_parser(
+
+def _add_capture(add_parser: AddParser, shared: Parser) -> None:
+    verb = add_parser(
         "capture",
         parents=[shared],
         help="take photos from a camera or a video file",
@@ -188,15 +460,13 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         metavar="N",
         help="stop after N photos (default: at Ctrl-C or the video's end)",
     )
-    verb.set_defaults(run=verbs.capture_photos)
-    return parser
-
-
-def _add_exclusion(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument(
-        "--exclude-from",
-        type=Path,
-        metavar="CSV",
-        help="leave out the photos that this audit.csv or doubts.csv marks with "
-        "exclude = yes",
+    verb.set_defaults(
+        run=lambda args: capture_photos(
+            args.folder,
+            args.label,
+            args.source,
+            every=args.every,
+            keys=args.keys,
+            most=args.most,
+        )
     )

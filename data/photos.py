@@ -1,28 +1,24 @@
-"""Where the photos are and what they are called: a folder of label folders.
+"""Photos, their labels and parts: what every way of giving photos ends in.
 
-Two layouts are understood: ROOT/LABEL/photo.jpg, and ROOT/train/LABEL/photo.jpg with
-val/ and test/ beside it (either may be missing). Folders inside a label folder belong
-to that label. Linked files are followed; linked folders on request. Hidden files and
-what file managers leave behind (.DS_Store, Thumbs.db, ...) are counted and left out.
-Lists and archives are handed to `data.manifest` and `data.archive`.
-
-Nothing is opened here: this module does not know whether a file holds a photo.
+A folder of label folders, a list or an archive becomes a `PhotoFolder`
+(`data.source.scan`). Nothing is opened here.
 """
 
-import os
 import re
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from data.parts import PARTS, given_parts
-from data.scan import Walk, shown
 from edge.errors import EdgegraftError
+from edge.text import printable
 
+PARTS = ("train", "val", "test")
 # Lists that `data split`, `capture` and `sample` write beside the label folders.
 OWN_LISTS = re.compile(r"(split(-\d+)?|captured|photos)\.csv")
+RESERVED = "unknown"  # edge.classifier.UNKNOWN, what a model answers by itself
 MIN_PHOTOS = 2  # of a label, to be worth calling one; a split wants more
 
 
@@ -47,11 +43,13 @@ class PhotoFolder:
     root: Path
     labels: tuple[str, ...]
     photos: tuple[Photo, ...]
-    ignored: tuple[Path, ...] = ()  # files that are not photos by their ending
+    ignored: tuple[Path, ...] = ()  # files whose content is no photo
     hidden: tuple[Path, ...] = ()  # hidden files and folders, and system litter
     linked: tuple[Path, ...] = ()  # linked folders, not entered
+    special: tuple[Path, ...] = ()  # pipes, sockets, devices and unlistable folders
     unlabelled: tuple[Path, ...] = ()  # photos outside every label folder
     nested: tuple[str, ...] = ()  # labels whose photos all lie in inner folders
+    messages: tuple[str, ...] = ()  # how the photos were read, a line each
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -60,100 +58,38 @@ class PhotoFolder:
         return tuple(part for part in PARTS if part in given)
 
     def notes(self) -> list[str]:
-        """What was left out or looks odd, a line each."""
-        lines = [
-            f"the photos of {shown(label)!r} all lie in folders inside it: is "
-            f"{shown(self.root / label)} the folder you meant?"
+        """How the photos were read and what was left out, a line each."""
+        lines = [*self.messages]
+        lines += [
+            f"the photos of {printable(label)!r} all lie in folders inside it: is "
+            f"{printable(self.root / label)} the folder you meant?"
             for label in self.nested
         ]
-        for paths, one, more in (
-            (
-                self.unlabelled,
-                "lies outside the label folders and has no label",
-                "lie outside the label folders and have no label",
-            ),
-            (
-                self.linked,
-                "is a linked folder and was not entered",
-                "are linked folders and were not entered",
-            ),
-            (
-                self.ignored,
-                "is not a photo by its ending",
-                "are not photos by their ending",
-            ),
-            (self.hidden, "is a hidden or system file", "are hidden or system files"),
+        for paths, what in (
+            (self.unlabelled, "outside the label folders"),
+            (self.linked, "in linked folders (--follow-links enters them)"),
+            (self.special, "that cannot be opened as files or folders"),
+            (self.ignored, f"that are no photos: {self._kinds()}"),
+            (self.hidden, "hidden or of the system"),
         ):
             if paths:
-                first = shown(paths[0].relative_to(self.root))
-                what = one if len(paths) == 1 else more
-                which = first if len(paths) == 1 else f"first: {first}"
-                lines.append(f"left out, {len(paths):,} that {what} ({which})")
+                first = paths[0]
+                if first.is_relative_to(self.root):
+                    first = first.relative_to(self.root)
+                lines.append(
+                    f"left out, {len(paths):,} {what} (first: {printable(first)})"
+                )
         return lines
 
-
-def scan(
-    root: str | os.PathLike[str], *, follow_links: bool = False, few: bool = False
-) -> PhotoFolder:
-    """Find the photos and labels under `root`.
-
-    `root` may also be a manifest (CSV or JSON lines) or an archive (ZIP or tar), which
-    is unpacked first. `follow_links` enters linked folders too, each once. `few` also
-    takes photos that are too few to train on, which an audit can look at.
-
-    Raises EdgegraftError when there is no such folder, it may not be read, it has
-    fewer than two labels, a label has fewer than two photos, or two label folders
-    differ only in case, spaces or Unicode form.
-    """
-    root = Path(root)
-    if root.is_file():
-        from data import archive, manifest
-
-        if root.suffix.lower() in manifest.SUFFIXES:
-            return manifest.read_manifest(root, few=few)
-        if root.suffix.lower() in archive.SUFFIXES:
-            root = archive.unpack(root)
-    _expect_folder(root)
-    walk = Walk(follow_links=follow_links)
-    tops, unlabelled = walk.enter(root)
-    parts = given_parts(root, tops)
-    photos: list[Photo] = []
-    labelled: list[Path] = []  # the label folders
-    nested: set[str] = set()
-    for part, top in parts.items() if parts else [(None, root)]:
-        if part is not None:
-            tops, loose = walk.enter(top)
-            unlabelled += loose
-        before = len(photos)
-        for folder in tops:
-            label = _label(folder)
-            paths = walk.below(folder)
-            if paths and all(path.parent != folder for path in paths):
-                nested.add(label)
-            photos += [Photo(path, label, part) for path in paths]
-        labelled += tops
-        if part is not None and len(photos) == before:
-            raise EdgegraftError(
-                f"{shown(top)}: expected photos in {shown(top / 'LABEL')}, got none; "
-                "fill it, or remove it and the part is made from train"
-            )
-    refuse_twins((folder.name, folder) for folder in labelled)
-    found = PhotoFolder(
-        root=root,
-        labels=tuple(sorted({_label(folder) for folder in labelled})),
-        photos=tuple(sorted(photos, key=lambda photo: photo.path.as_posix())),
-        ignored=tuple(
-            path
-            for path in walk.ignored
-            if path.parent != root or not OWN_LISTS.fullmatch(path.name)
-        ),
-        hidden=tuple(walk.hidden),
-        linked=tuple(walk.linked),
-        unlabelled=tuple(unlabelled),
-        nested=tuple(sorted(nested)),
-    )
-    refuse_too_few(found, shown(root), few=few)
-    return found
+    def _kinds(self) -> str:
+        """ "10 .txt, 2 .mp4": the other files by their endings, the most common "
+        "first."""
+        endings = Counter(path.suffix.lower() for path in self.ignored)
+        kinds = [
+            f"{number:,} {printable(ending) or 'without ending'}"
+            for ending, number in endings.most_common(5)
+        ]
+        return ", ".join([*kinds, "..."] if len(endings) > 5 else kinds)
 
 
 def count(photos: Iterable[Photo], labels: Sequence[str]) -> dict[str, int]:
@@ -162,20 +98,6 @@ def count(photos: Iterable[Photo], labels: Sequence[str]) -> dict[str, int]:
     for photo in photos:
         counts[photo.label] += 1
     return counts
-
-
-def _expect_folder(root: Path) -> None:
-    if os.path.isdir(root):
-        return
-    got = "another file" if os.path.exists(root) else "nothing there"
-    raise EdgegraftError(
-        f"{shown(root)}: expected a folder with one folder of photos per label, a list "
-        f"(.csv, .jsonl) or an archive (.zip, .tar, .tar.gz), got {got}"
-    )
-
-
-def _label(folder: Path) -> str:
-    return clean_label(folder.name, shown(folder))
 
 
 def clean_label(name: str, where: str) -> str:
@@ -197,7 +119,7 @@ def refuse_twins(names: Iterable[tuple[str, Path]]) -> None:
         other = first.setdefault(label.casefold(), name)
         if other != name:
             raise EdgegraftError(
-                f"{shown(path)}: expected labels that differ in more than case, "
+                f"{printable(path)}: expected labels that differ in more than case, "
                 f"spaces or Unicode form, got {other!a} and {name!a}; "
                 "rename one or put their photos together"
             )
@@ -207,17 +129,16 @@ def refuse_too_few(folder: PhotoFolder, root: str, *, few: bool = False) -> None
     """EdgegraftError without two labels of `MIN_PHOTOS` photos, with `few` only where
     there is no photo at all; `root` is what to call the place they came from."""
     labels = folder.labels
+    linked = ""
     if folder.linked:
-        linked = f" (linked folders are not entered: {shown(folder.linked[0])})"
-    else:
-        linked = ""
+        linked = f" (linked folders are not entered: {printable(folder.linked[0])})"
     if not folder.photos:
         got = "no photos"
         if folder.unlabelled:
             got = f"{len(folder.unlabelled):,} photos outside any label folder"
         elif folder.ignored:
             ending = folder.ignored[0].suffix or "no ending"
-            got = f"{len(folder.ignored):,} other files ({shown(ending)}, ...)"
+            got = f"{len(folder.ignored):,} other files ({printable(ending)}, ...)"
         raise EdgegraftError(
             f"{root}: expected photos in {root}/LABEL, got {got}{linked}; put them "
             f"into one folder per label, for example {root}/cat and {root}/dog"
@@ -229,10 +150,36 @@ def refuse_too_few(folder: PhotoFolder, root: str, *, few: bool = False) -> None
             f"{root}: expected two labels or more, got only {labels[0]!r}{linked}; "
             "add a second folder with photos of something else"
         )
-    counts = count(folder.photos, labels)
-    for label, photos in counts.items():
+    for label, photos in count(folder.photos, labels).items():
         if photos < MIN_PHOTOS:
             raise EdgegraftError(
                 f"{root}: expected at least {MIN_PHOTOS} photos of {label!r}, got "
                 f"{photos}{linked}; add some, or move its folder away"
             )
+
+
+def renamed(
+    photos: Iterable[Photo], names: Mapping[str, str], where: str
+) -> tuple[Photo, ...]:
+    """The photos under their new labels: `names` says old -> new (``--rename``).
+
+    EdgegraftError for a label that is not there, and for one that is called `unknown`
+    in the end, which is what a model answers when no label fits.
+    """
+    photos = tuple(photos)
+    labels = {photo.label for photo in photos}
+    for old in names:
+        if old not in labels:
+            raise EdgegraftError(
+                f"--rename {old}={names[old]}: expected a label of {where}, got "
+                f"{old!r}; there are {', '.join(sorted(labels)):.200}"
+            )
+    if names:
+        photos = tuple(replace(p, label=names.get(p.label, p.label)) for p in photos)
+    for label in {photo.label for photo in photos}:
+        if label.casefold() == RESERVED:
+            raise EdgegraftError(
+                f"{where}: expected labels other than {label!r}, which a model answers "
+                f"when no label fits; rename it, or add: --rename {label}=other"
+            )
+    return photos

@@ -6,8 +6,6 @@ that nobody has, hands its pixels on itself and reports a few times a second: a 
 each photo, with the caller's thread woken for each, took a tenth longer. Readings come
 back in the order asked for. Pixels never wait, so memory stays bounded however many
 there are; photos of more than `LARGE_PIXELS` are decoded one at a time.
-
-It does not know labels, and it keeps nothing.
 """
 
 import hashlib
@@ -39,7 +37,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 1 << 30  # beyond what edge's limit of pixels takes uncompressed, 16 bits
 LARGE_PIXELS = 24_000_000  # about 100 MB while it is decoded
 SMALL_BYTES = 1 << 16  # a file that holds so many pixels in less is all but blank
-SPELL = 0.05  # seconds that a worker reads on before it reports
+TIME_SLICE = 0.05  # seconds that a worker reads on before it reports
 
 Keep = Callable[[int, npt.NDArray[np.uint8]], None]
 
@@ -93,8 +91,8 @@ def read(
     warnings.filterwarnings("ignore", module=r"PIL\.")
     numbers, taking = iter(range(len(paths))), Lock()
 
-    def spell() -> list[tuple[int, Reading]]:
-        ends = monotonic() + SPELL
+    def read_on() -> list[tuple[int, Reading]]:
+        ends = monotonic() + TIME_SLICE
         found: list[tuple[int, Reading]] = []
         while True:
             with taking:
@@ -111,13 +109,13 @@ def read(
     ready: dict[int, Reading] = {}
     done = 0
     try:
-        running = {pool.submit(spell) for _ in range(workers)}
+        running = {pool.submit(read_on) for _ in range(workers)}
         while done < len(paths):
             reported, running = wait(running, return_when=FIRST_COMPLETED)
             for found in [one.result() for one in reported]:
                 ready.update(found)
                 if found:
-                    running.add(pool.submit(spell))
+                    running.add(pool.submit(read_on))
             while done in ready:
                 reading = ready.pop(done)
                 news = reading.look or reading.reason

@@ -1,19 +1,22 @@
-"""Listing folders: what is a photo by its ending, a folder, or left out.
+"""Listing folders: what is a photo by its content, a folder, or left out.
 
-Linked files are followed; linked folders only on request, and then none is entered
-twice, since they can loop. Hidden files and what file managers leave behind are
-remembered apart. Nothing is opened.
-
-It does not know what a folder's name means.
+A file with the ending of a photo is one until it is read; any other is one if it begins
+like one, so that a photo without an ending is found. Linked files are followed; linked
+folders only on request, and then none is entered twice, since they can loop. Hidden
+files and what file managers leave behind are kept apart. Nothing recurses, however deep
+the folders.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge.errors import EdgegraftError
-from edge.preprocess import PHOTO_SUFFIXES
+from edge.preprocess import HEAD_BYTES, PHOTO_SUFFIXES, begins_like_a_photo
 from edge.text import printable
+
+shown = printable
 
 # What systems put beside photos without being asked, in lower case.
 LITTER = frozenset(
@@ -28,7 +31,29 @@ LITTER = frozenset(
         "lost+found",
     }
 )
-shown = printable  # a path as it can be printed anywhere
+
+
+@dataclass
+class Folder:
+    """A folder with its photos; `total` counts those in the folders inside, too."""
+
+    path: Path
+    photos: list[Path] = field(default_factory=list)
+    folders: list["Folder"] = field(default_factory=list)
+    total: int = 0
+
+    @property
+    def filled(self) -> list["Folder"]:
+        """The folders directly inside that hold photos, at whatever depth."""
+        return [folder for folder in self.folders if folder.total]
+
+    def below(self) -> Iterator[Path]:
+        """Every photo in it and in the folders inside it."""
+        waiting = [self]
+        while waiting:
+            folder = waiting.pop()
+            yield from folder.photos
+            waiting += folder.folders
 
 
 class Walk:
@@ -43,26 +68,42 @@ class Walk:
         self.ignored: list[Path] = []
         self.hidden: list[Path] = []
         self.linked: list[Path] = []
+        self.special: list[Path] = []  # pipes, sockets, devices, unlistable folders
 
-    def enter(self, folder: Path) -> tuple[list[Path], list[Path]]:
+    def tree(self, top: Path) -> Folder:
+        """`top` with all that is below it."""
+        root = Folder(top)
+        every = [root]
+        for folder in every:  # grows while it is read
+            paths, folder.photos = self._enter(folder.path)
+            folder.folders = [Folder(path) for path in paths]
+            every += folder.folders
+        for folder in reversed(every):
+            inside = sum(inner.total for inner in folder.folders)
+            folder.total = len(folder.photos) + inside
+        return root
+
+    def _enter(self, folder: Path) -> tuple[list[Path], list[Path]]:
         """The folders and the photos directly in `folder`, each by name."""
         folders: list[Path] = []
         photos: list[Path] = []
         if self._follow:
             self._entered.add(os.path.realpath(folder))
-        for entry in _listed(folder):
+        for entry in self._listed(folder):
             path = folder / entry.name
             if entry.name.startswith(".") or entry.name.lower() in LITTER:
                 self.hidden.append(path)
             elif _is(entry.is_dir):
                 (folders if self._enters(entry) else self.linked).append(path)
-            elif path.suffix.lower() not in PHOTO_SUFFIXES:
-                self.ignored.append(path)
-            elif _is(entry.is_file) or entry.is_symlink():
+            elif _is(entry.is_file):
+                known = path.suffix.lower() in PHOTO_SUFFIXES or _begins_well(path)
+                (photos if known else self.ignored).append(path)
+            elif entry.is_symlink() and not os.path.exists(path):
                 # A link that leads nowhere stays in: reading it will say so.
-                photos.append(path)
+                if path.suffix.lower() in PHOTO_SUFFIXES:
+                    photos.append(path)
             else:  # a pipe, socket or device: opening it could hang
-                self.ignored.append(path)
+                self.special.append(path)
         return folders, photos
 
     def _enters(self, entry: os.DirEntry[str]) -> bool:
@@ -73,14 +114,18 @@ class Walk:
         self._entered.add(real)
         return new
 
-    def below(self, folder: Path) -> list[Path]:
-        """Every photo in `folder` and the folders inside it."""
-        waiting, found = [folder], []
-        while waiting:
-            folders, photos = self.enter(waiting.pop())
-            waiting += folders
-            found += photos
-        return found
+    def _listed(self, folder: Path) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(folder) as entries:
+                return sorted(entries, key=lambda entry: entry.name)
+        except PermissionError:
+            raise EdgegraftError(
+                f"{printable(folder)}: expected a folder that may be read, got no "
+                f"permission; mend it with: chmod u+rx {printable(folder)}"
+            ) from None
+        except OSError:  # its path is too long, or it is gone by now
+            self.special.append(folder)
+            return []
 
 
 def _is(kind: Callable[[], bool]) -> bool:
@@ -91,17 +136,9 @@ def _is(kind: Callable[[], bool]) -> bool:
         return False
 
 
-def _listed(folder: Path) -> list[os.DirEntry[str]]:
+def _begins_well(path: Path) -> bool:
     try:
-        with os.scandir(folder) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
-    except PermissionError:
-        raise EdgegraftError(
-            f"{shown(folder)}: expected a folder that may be read, got no permission; "
-            f"mend it with: chmod u+rx {shown(folder)}"
-        ) from None
-    except OSError as error:
-        raise EdgegraftError(
-            f"{shown(folder)}: expected a folder that can be listed, got: "
-            f"{error.strerror}"
-        ) from None
+        with open(path, "rb", buffering=0) as file:
+            return begins_like_a_photo(file.read(HEAD_BYTES))
+    except OSError:
+        return False

@@ -1,17 +1,210 @@
-"""The photos a command was pointed at: a folder, a list or an archive, less what an
-audit.csv leaves out.
-
-It does not know what is done with them.
+"""The photos a command is pointed at: a folder, a list or an archive, less what an
+audit.csv leaves out. Every command that takes PHOTOS reads them here.
 """
 
+import argparse
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from data import archive, manifest
 from data.audit.report import Exclusion, read_exclusion
-from data.photos import PhotoFolder, scan
-from data.scan import shown
-from edge.text import plural
+from data.parts import LAYOUTS, read_layout
+from data.photos import (
+    OWN_LISTS,
+    PARTS,
+    Photo,
+    PhotoFolder,
+    clean_label,
+    refuse_too_few,
+    refuse_twins,
+    renamed,
+)
+from data.scan import Walk
+from edge.errors import EdgegraftError
+from edge.text import plural, printable
+
+
+@dataclass(frozen=True)
+class PhotoOptions:
+    """How PHOTOS are read where they can be read in more than one way.
+
+    layout: what the folders are, see `data.parts.read_layout`. columns: of a list,
+    what we call them -> what they are called. rename: label -> label.
+    """
+
+    layout: str = "auto"
+    columns: Mapping[str, str] = field(default_factory=dict)
+    rename: Mapping[str, str] = field(default_factory=dict)
+    follow_links: bool = False
+
+    @staticmethod
+    def add_to(parser: argparse.ArgumentParser) -> None:
+        """The options of every command that takes PHOTOS."""
+        parser.add_argument(
+            "--layout",
+            choices=LAYOUTS,
+            default="auto",
+            help="whether the folders in PHOTOS are labels or parts (train, val, "
+            "test), where that is unclear (default: auto)",
+        )
+        parser.add_argument(
+            "--columns",
+            metavar="path=A,label=B",
+            help="columns of a list, where their names do not say it; split and group, "
+            "too",
+        )
+        parser.add_argument(
+            "--rename",
+            action="append",
+            default=[],
+            metavar="OLD=NEW",
+            help="another name for a label; may be given again",
+        )
+        parser.add_argument(
+            "--follow-links", action="store_true", help="enter linked folders, too"
+        )
+
+    @classmethod
+    def from_args(cls, args: argparse.Namespace) -> "PhotoOptions":
+        """EdgegraftError for what is not NAME=NAME."""
+        columns = args.columns.split(",") if args.columns else []
+        options = cls(
+            args.layout,
+            _pairs("--columns", columns),
+            _pairs("--rename", args.rename),
+            args.follow_links,
+        )
+        for name in options.columns:
+            if name not in manifest.COLUMNS:
+                raise EdgegraftError(
+                    f"--columns: expected {', '.join(manifest.COLUMNS)}, got {name!r}"
+                )
+        return options
+
+    def to_dict(self) -> dict[str, object]:
+        """What differs from the default, for JSON."""
+        record = {
+            "layout": self.layout,
+            "columns": dict(self.columns),
+            "rename": dict(self.rename),
+            "follow_links": self.follow_links,
+        }
+        return {k: v for k, v in record.items() if v not in ("auto", {}, False)}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, object]) -> "PhotoOptions":
+        return cls(**record)  # type: ignore[arg-type]
+
+
+def _pairs(option: str, texts: list[str]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for text in texts:
+        old, equals, new = text.partition("=")
+        if not (equals and old.strip() and new.strip()):
+            raise EdgegraftError(f"{option}: expected NAME=NAME, got {text!r}")
+        pairs[old.strip()] = new.strip()
+    return pairs
+
+
+def scan(
+    root: str | os.PathLike[str],
+    options: PhotoOptions | None = None,
+    *,
+    few: bool = False,
+) -> PhotoFolder:
+    """The photos and labels in `root`: a folder, a list (CSV, JSON lines) or an archive
+    (ZIP, tar), which is unpacked first. No photo is decoded.
+
+    `few` also takes photos that are too few to train on, which an audit can look at.
+
+    EdgegraftError when there is no such folder or it may not be read, when it can be
+    read in two ways, has fewer than two labels or a label has fewer than two photos,
+    and when two labels differ only in case, spaces or Unicode form.
+    """
+    root, options = Path(root), options or PhotoOptions()
+    where = printable(root)
+    kind = root.suffix.lower()
+    messages: tuple[str, ...] = ()
+    if root.is_file() and kind in manifest.SUFFIXES:
+        found = manifest.read_manifest(root, options.columns)
+    else:
+        if root.is_file() and kind in archive.SUFFIXES:
+            root, messages = archive.unpack(root)
+        found = _scan_folder(root, options, messages)
+    photos = renamed(found.photos, options.rename, where)
+    labels = tuple(sorted({photo.label for photo in photos}))
+    found = replace(found, photos=photos, labels=labels)
+    refuse_too_few(found, where, few=few)
+    return found
+
+
+def _scan_folder(
+    root: Path, options: PhotoOptions, messages: tuple[str, ...]
+) -> PhotoFolder:
+    if not root.is_dir():
+        got = "another file" if os.path.exists(root) else "nothing there"
+        raise EdgegraftError(
+            f"{printable(root)}: expected a folder with one folder of photos per "
+            "label, "
+            f"a list (.csv, .jsonl) or an archive (.zip, .tar, .tar.gz), got {got}"
+        )
+    walk = Walk(follow_links=options.follow_links)
+    layout = read_layout(walk.tree(root), options.layout)
+    messages += tuple(layout.messages)
+    refuse_twins((name, folder.path) for _, name, folder in layout.labels)
+    photos: list[Photo] = []
+    nested: set[str] = set()
+    for part, name, folder in layout.labels:
+        label = clean_label(name, printable(folder.path))
+        if not folder.photos:
+            nested.add(label)
+        photos += [Photo(path, label, part) for path in folder.below()]
+    messages += tuple(_gaps(photos))
+    learned = {photo.label for photo in photos if photo.part in (None, "train")}
+    photos = [photo for photo in photos if photo.label in learned]
+    place = layout.root.path
+    return PhotoFolder(
+        root=place,
+        labels=tuple(sorted(learned)),
+        photos=tuple(sorted(photos, key=lambda photo: photo.path.as_posix())),
+        ignored=tuple(
+            path
+            for path in walk.ignored
+            if path.parent not in (root, place) or not OWN_LISTS.fullmatch(path.name)
+        ),
+        hidden=tuple(walk.hidden),
+        linked=tuple(walk.linked),
+        special=tuple(walk.special),
+        unlabelled=tuple(layout.unlabelled),
+        nested=tuple(sorted(nested)),
+        messages=messages,
+    )
+
+
+def _gaps(photos: list[Photo]) -> list[str]:
+    """Labels that a part lacks, a line for each part."""
+    labels = {part: {p.label for p in photos if p.part == part} for part in PARTS}
+    lines = []
+    for part in PARTS[1:]:
+        missing = sorted(labels["train"] - labels[part])
+        if labels[part] and missing:
+            lines.append(
+                f"{part} has no photos of {_listed(missing)}: it is not measured there"
+            )
+        only = sorted(labels[part] - labels["train"])
+        if labels["train"] and only:
+            count = sum(p.part == part and p.label in only for p in photos)
+            lines.append(
+                f"left out, {plural(count, 'photo')} in {part} of {_listed(only)}: "
+                "train has none"
+            )
+    return lines
+
+
+def _listed(labels: list[str]) -> str:
+    return ", ".join(map(printable, labels[:5])) + (", ..." if labels[5:] else "")
 
 
 @dataclass(frozen=True)
@@ -28,7 +221,7 @@ class Source:
         """
         if self.exclusion is None:
             return []
-        source = shown(self.exclusion.source)
+        source = printable(self.exclusion.source)
         lines = [f"{plural(len(self.exclusion.paths), 'photo')} left out by {source}"]
         if not self.exclusion.paths:
             lines = [
@@ -38,7 +231,7 @@ class Source:
         if changed:
             lines.append(
                 f"warning: {plural(len(changed), 'photo')} changed since that audit "
-                f"(first: {shown(changed[0])}); audit them anew"
+                f"(first: {printable(changed[0])}); audit them anew"
             )
         return lines
 
@@ -46,15 +239,15 @@ class Source:
 def choose(
     photos: Path,
     exclude_from: Path | None = None,
+    options: PhotoOptions | None = None,
     *,
-    follow_links: bool = False,
     few: bool = False,
 ) -> Source:
     """Scan `photos` and leave out what `exclude_from`, an audit.csv, marks.
 
-    EdgegraftError as `data.photos.scan` and `data.audit.report.read_exclusion`.
+    EdgegraftError as `scan` and `data.audit.report.read_exclusion`.
     """
-    folder = scan(photos, follow_links=follow_links, few=few)
+    folder = scan(photos, options, few=few)
     if exclude_from is None:
         return Source(folder)
     exclusion = read_exclusion(exclude_from, folder)

@@ -9,8 +9,6 @@ are kept exactly; missing ones come out of train.
 
 `split.csv` has a line for each photo: path (from the root, with slashes), label,
 split, sha256.
-
-It does not know how near-duplicates are found.
 """
 
 import csv
@@ -24,11 +22,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.audit.near_duplicates import clusters
-from data.parts import PARTS, parts_to_make, shortages
-from data.photos import Photo
-from data.scan import shown
+from data.parts import parts_to_make, shortages
+from data.photos import PARTS, Photo
 from edge.errors import EdgegraftError
 from edge.files import write_csv
+from edge.text import printable
 
 COLUMNS = ("path", "label", "split", "sha256")
 
@@ -100,19 +98,19 @@ class Split:
         except (OSError, csv.Error) as error:
             got = getattr(error, "strerror", None) or str(error)
             raise EdgegraftError(
-                f"{shown(path)}: expected a split.csv, got: {got}"
+                f"{printable(path)}: expected a split.csv, got: {got}"
             ) from None
         if not lines or tuple(lines[0]) != COLUMNS:
             got = ",".join(lines[0]) if lines else ""
             raise EdgegraftError(
-                f"{shown(path)}: expected the first line {','.join(COLUMNS)!r}, got "
-                f"{got!r:.80}"
+                f"{printable(path)}: expected the first line {','.join(COLUMNS)!r}, "
+                f"got {got!r:.80}"
             )
         rows = []
         for number, line in enumerate(lines[1:], 2):
             if len(line) != 4 or line[2] not in PARTS or len(line[3]) != 64:
                 raise EdgegraftError(
-                    f"{shown(path)}, line {number}: expected path, label, one of "
+                    f"{printable(path)}, line {number}: expected path, label, one of "
                     f"{'/'.join(PARTS)} and a sha256, got {','.join(line)!r:.80}"
                 )
             rows.append(Row(Photo(root / line[0], line[1]), line[2], line[3]))
@@ -164,7 +162,8 @@ def make_split(
     ]
     split = Split(tuple(rows))
     for label, counts in split.counts().items():
-        if not all(counts.values()):  # its own photos were enough, but went elsewhere
+        # its own photos were enough, but went to others' parts
+        if not all(counts[part] for part in ("train", *wanted)):
             raise EdgegraftError(
                 f"label {label!r}: expected photos of it in every part, got too many "
                 "that are the same files under another label, look alike, or belong to "
@@ -305,6 +304,6 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
     """EdgegraftError when there is such a file and it may not be replaced."""
     if os.path.lexists(path) and not overwrite:
         raise EdgegraftError(
-            f"{shown(path)}: expected a new file, got one that is there already; "
+            f"{printable(path)}: expected a new file, got one that is there already; "
             "choose another name or add --overwrite"
         )

@@ -2,8 +2,6 @@
 
 Rows are put in any order, from many threads. `finish` closes the gaps that photos
 without pixels have left, so the array holds what is there and nothing else.
-
-It does not know photos, only the numbers of their rows.
 """
 
 import mmap
@@ -19,8 +17,8 @@ from typing import IO, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from data.scan import shown
 from edge.errors import EdgegraftError
+from edge.text import printable
 
 Rows = npt.NDArray[np.uint8]
 
@@ -28,7 +26,7 @@ Rows = npt.NDArray[np.uint8]
 class Store(Protocol):
     @property
     def file(self) -> IO[bytes] | None:
-        """What has to be closed when the array is no longer wanted, if anything."""
+        """What has to be closed when the array is no longer used, if anything."""
 
     def put(self, row: int, pixels: Rows) -> None:
         """Row `row` of the array: uint8, of the shape of one row."""
@@ -132,7 +130,8 @@ class _File:
 
     def _full(self, error: OSError) -> EdgegraftError:
         return EdgegraftError(
-            f"{shown(os.fspath(self._folder))}: expected {self._size / 1e6:,.0f} MB "
+            f"{printable(os.fspath(self._folder))}: expected {self._size / 1e6:,.0f} "
+            "MB "
             f"of free space for the decoded photos, got: {error.strerror}; free some, "
             "or set TMPDIR to a folder on another disk"
         )

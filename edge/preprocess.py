@@ -61,6 +61,9 @@ _COMMON = ("JPEG", "PNG", "BMP", "GIF", "PPM")  # multi-picture MPO opens as JPE
 _RARER = {"WEBP": "WebP", "TIFF": "Tiff", "AVIF": "Avif"}
 _AVIF_BRANDS = (b"avif", b"avis")  # Pillow reads it since 11.3
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
+HEAD_BYTES = 32  # that say what a file holds
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # and BigTIFF
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", *_TIFF)
 _EXIF_ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -142,6 +145,17 @@ class InputRecipe:
             record.get("filter", "bilinear"),
             record.get("margin", OLD_MARGIN),
         )
+
+
+def begins_like_a_photo(head: bytes) -> bool:
+    """Whether a file's first `HEAD_BYTES` are those of a photo, whatever its name."""
+    if head.startswith(_MAGIC):
+        return True
+    if head[:4] == b"RIFF":
+        return head[8:12] == b"WEBP"
+    if head[:2] == b"BM":  # two letters are too few: the length of its header, too
+        return int.from_bytes(head[14:18], "little") in (12, 40, 52, 56, 64, 108, 124)
+    return head[4:8] == b"ftyp" and head[8:12] in (*_HEIF_BRANDS, *_AVIF_BRANDS)
 
 
 def load_pixels(source: Source, recipe: InputRecipe) -> Pixels:

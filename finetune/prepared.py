@@ -72,7 +72,7 @@ def prepare(
     `unlabelled` are decoded with the others and take no further part.
     """
     folder = source.folder
-    added = None if add is None else additions.find(add, folder.labels)
+    added = None if add is None else additions.read_added(add, folder.labels)
     everything = folder.photos + (added.photos if added else ())
     told = f"{len(folder.photos):,} photos of {', '.join(folder.labels)}"
     if added is not None:
@@ -86,7 +86,7 @@ def prepare(
             settings.recipe,
             memory_limit=memory_limit,
             progress=bar,
-            told=console.say,
+            warn=console.say,
         )
     if pixels.recalled:
         console.stage(f"{pixels.recalled:,} of them decoded by an earlier run")
@@ -106,10 +106,10 @@ def prepare(
         together=audit.alike,
     )
     if added is not None:
-        split, added = additions.join(split, added, pixels)
+        split, added = additions.add_to_split(split, added, pixels)
         for line in added.lines():
             console.say("  " + line)
-        source = replace(source, folder=additions.together(folder, added))
+        source = replace(source, folder=additions.joined(folder, added))
     if known is not None and known.fingerprint != split.fingerprint:
         raise EdgegraftError(
             f"expected the photos this run was started with, got a changed set in "

@@ -83,7 +83,7 @@ def write_photos(folder: Path, per_label: int = PER_LABEL) -> Path:
 def write_run(folder: Path, photos: Path, network: Any) -> Any:
     """A finished run, as finetune leaves it, holding `network`."""
     from data import batches
-    from data.photos import scan
+    from data.source import scan
     from data.split import make_split
     from finetune.run import Run
     from finetune.settings import Settings

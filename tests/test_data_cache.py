@@ -13,7 +13,8 @@ from PIL import Image
 
 from data import batches, cache, reading
 from data.cache import PixelCache
-from data.photos import Photo, scan
+from data.photos import Photo
+from data.source import scan
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe, load_pixels
 
@@ -53,7 +54,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def loaded(photos: tuple[Photo, ...], recipe: InputRecipe = RECIPE) -> Any:
     said: list[str] = []
-    with batches.load_through_cache(photos, recipe, told=said.append) as pixels:
+    with batches.load_through_cache(photos, recipe, warn=said.append) as pixels:
         return np.array(pixels.array), pixels.recalled, said, dict(pixels.looks)
 
 
@@ -143,7 +144,7 @@ def test_a_full_disk_costs_the_cache_not_the_run(
     assert files(kept) == []
 
 
-def test_a_folder_that_cannot_be_made_is_told(
+def test_a_folder_that_cannot_be_made_is_reported(
     photos: tuple[Photo, ...], kept: Path
 ) -> None:
     kept.parent.mkdir()

@@ -10,7 +10,7 @@ from PIL import Image, ImageFilter
 
 from data import capture
 from data.cli import main
-from data.photos import scan
+from data.source import scan
 from edge.errors import EdgegraftError
 
 
@@ -47,7 +47,7 @@ def test_blurred_and_repeated_frames_are_refused(tmp_path: Path) -> None:
         tmp_path,
         "cat",
         session="s1",
-        told=lambda session, what: seen.append(what),
+        report=lambda session, outcome: seen.append(outcome),
     )
     assert seen == ["kept", "alike", "blurred", "kept", "alike"]
     assert (session.kept, session.blurred, session.alike) == (2, 1, 2)
@@ -93,7 +93,7 @@ def test_labels_that_are_no_folders(tmp_path: Path, label: str) -> None:
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(EdgegraftError, match="expected a place to write photos"):
+    with pytest.raises(EdgegraftError, match="cannot be written: Not a directory"):
         capture.collect([frame(0)], tmp_path / "file", "cat")
 
 

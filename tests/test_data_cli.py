@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from data.cli import _parser, main
-from data.photos import scan
+from data.source import scan
 from data.split import Split
 
 ROOT = Path(__file__).parents[1]
@@ -65,7 +65,7 @@ def test_audit_of_photos_that_cannot_be_trained_on(
     [
         ((6, None), "expected two labels or more, got only 'cat'"),
         ((6, 1), "label 'dog': expected at least 3 that can be read and differ"),
-        ((6, 0), "label 'dog': expected at least 3 that can be read and differ"),
+        ((6, 0), "expected two labels or more, got only 'cat'"),
     ],
 )
 def test_too_few_photos_are_audited_all_the_same(

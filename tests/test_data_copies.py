@@ -15,7 +15,8 @@ from data.audit.facts import Look
 from data.audit.findings import KINDS
 from data.audit.report import excluded, write
 from data.audit.thumbnails import SIDE
-from data.photos import Photo, PhotoFolder, scan
+from data.photos import Photo, PhotoFolder
+from data.source import scan
 from data.split import chained
 
 SHARP, SOFT = 0.1, 0.9

@@ -8,7 +8,8 @@ import pytest
 from data.audit.audit import audit
 from data.audit.html import page
 from data.audit.label_issues import Doubts, cross_validated, find, findings
-from data.photos import Photo, scan
+from data.photos import Photo
+from data.source import scan
 from edge.errors import EdgegraftError
 
 

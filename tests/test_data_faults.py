@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from data.audit.audit import Audit, audit
-from data.photos import scan
 from data.sample.faults import NEAR, SHARES, FaultySet, write_faulty
+from data.source import scan
 from edge.errors import EdgegraftError
 
 

@@ -1,6 +1,7 @@
-"""`data.photos`: what is found, what is left out, what is refused."""
+"""`data.source.scan` of a folder: what is found, left out, refused."""
 
 import os
+import subprocess
 import tempfile
 import unicodedata
 from collections.abc import Iterator
@@ -9,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from data.photos import Photo, scan
+from data.photos import Photo
 from data.scan import shown
+from data.source import PhotoOptions, scan
 from edge.errors import EdgegraftError
 
 
 def fill(folder: Path, *names: str) -> Path:
-    """Empty files: `scan` opens nothing."""
+    """Empty files: `scan` decodes nothing."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         (folder / name).touch()
@@ -98,9 +100,9 @@ def test_litter_is_counted_and_left_out(root: Path) -> None:
     assert found.ignored == (root / "cat" / "notes.txt",)
     assert found.unlabelled == (root / "stray.jpg",)
     assert [line.split(":")[0] for line in found.notes()] == [
-        "left out, 1 that lies outside the label folders and has no label (stray.jpg)",
-        "left out, 1 that is not a photo by its ending (cat/notes.txt)",
-        "left out, 6 that are hidden or system files (first",
+        "left out, 1 outside the label folders (first",
+        "left out, 1 that are no photos",
+        "left out, 6 hidden or of the system (first",
     ]
 
 
@@ -139,7 +141,9 @@ def test_linked_files_are_followed_and_linked_folders_are_not(
 
 def test_a_pipe_is_not_opened(root: Path) -> None:
     os.mkfifo(root / "cat" / "pipe.jpg")
-    assert scan(root).ignored == (root / "cat" / "pipe.jpg",)
+    found = scan(root)
+    assert found.special == (root / "cat" / "pipe.jpg",)
+    assert "1 that cannot be opened as files or folders" in found.notes()[0]
 
 
 def test_odd_file_names_are_taken_and_shown_safely(root: Path) -> None:
@@ -220,16 +224,17 @@ def test_parts_without_label_folders(tmp_path: Path) -> None:
 def test_parts_beside_labels(tmp_path: Path) -> None:
     fill(tmp_path / "train" / "cat", "1.jpg", "2.jpg")
     fill(tmp_path / "dog", "1.jpg", "2.jpg")
-    with pytest.raises(EdgegraftError, match="got dog, train; move the others away"):
+    with pytest.raises(EdgegraftError, match="got dog, train; take all as labels with"):
         scan(tmp_path)
 
 
-def test_an_empty_part(tmp_path: Path) -> None:
+def test_an_empty_part_is_made_from_train(tmp_path: Path) -> None:
     fill(tmp_path / "train" / "cat", "1.jpg", "2.jpg")
     fill(tmp_path / "train" / "dog", "1.jpg", "2.jpg")
     fill(tmp_path / "test" / "dog")
-    with pytest.raises(EdgegraftError, match="remove it and the part is made from"):
-        scan(tmp_path)
+    found = scan(tmp_path)
+    assert found.parts == () and found.root == tmp_path / "train"
+    assert found.notes() == ["the label folders are those in train"]
 
 
 def test_one_label(tmp_path: Path) -> None:
@@ -238,13 +243,64 @@ def test_one_label(tmp_path: Path) -> None:
         scan(tmp_path)
 
 
-@pytest.mark.parametrize(("names", "got"), [((), "got 0"), (("1.jpg",), "got 1")])
-def test_a_label_with_too_few_photos(
-    root: Path, names: tuple[str, ...], got: str
-) -> None:
-    fill(root / "fox", *names)
-    with pytest.raises(EdgegraftError, match=f"at least 2 photos of 'fox', {got}"):
+def test_a_label_with_too_few_photos(root: Path) -> None:
+    fill(root / "fox")
+    found = scan(root)
+    assert found.labels == ("cat", "dog")
+    assert found.notes() == ["left out, 1 folder without photos: fox"]
+    fill(root / "fox", "1.jpg")
+    with pytest.raises(EdgegraftError, match="at least 2 photos of 'fox', got 1"):
         scan(root)
+
+
+def test_unknown_is_no_label(root: Path) -> None:
+    fill(root / "Unknown", "1.jpg", "2.jpg")
+    with pytest.raises(EdgegraftError, match="add: --rename Unknown=other"):
+        scan(root)
+    found = scan(root, PhotoOptions(rename={"Unknown": "other"}))
+    assert found.labels == ("cat", "dog", "other")
+    with pytest.raises(EdgegraftError, match=r"expected a label of .*, got 'fox'"):
+        scan(root, PhotoOptions(rename={"fox": "other"}))
+
+
+def test_content_decides_what_a_photo_is(root: Path) -> None:
+    for name, head in (
+        ("png", b"\x89PNG\r\n\x1a\n"),
+        ("photo.jpeg~", b"\xff\xd8\xff\xe0"),
+        ("phone.heics", b"\0\0\0\x18ftypheic"),
+        ("web.download", b"RIFF\0\0\0\0WEBPVP8 "),
+        ("notes.txt", b"no photo"),
+        ("film.mp4", b"\0\0\0\x18ftypisom"),
+    ):
+        (root / "cat" / name).write_bytes(head)
+    found = scan(root)
+    names = {p.path.name for p in found.photos if p.label == "cat"}
+    assert names >= {"png", "photo.jpeg~", "phone.heics", "web.download"}
+    assert [path.name for path in found.ignored] == ["film.mp4", "notes.txt"]
+    (note,) = found.notes()
+    assert note.startswith("left out, 2 that are no photos: 1 .mp4, 1 .txt (first: ")
+
+
+@pytest.mark.parametrize("levels", [1500, 2100])
+def test_deep_folders_are_walked_or_left_out(tmp_path: Path, levels: int) -> None:
+    """1,500 levels fit into the longest path; beyond it the folder is named."""
+    fill(tmp_path / "cat", "1.jpg", "2.jpg")
+    fill(tmp_path / "dog", "1.jpg", "2.jpg")
+    before = os.getcwd()
+    os.chdir(tmp_path / "cat")
+    try:
+        for _ in range(levels):
+            os.mkdir("d")
+            os.chdir("d")
+        Path("deep.jpg").touch()
+    finally:
+        os.chdir(before)
+    try:
+        found = scan(tmp_path)
+        assert (len(found.photos) == 5) == (levels == 1500)
+        assert bool(found.special) == (levels != 1500)
+    finally:  # pytest's own removal recurses
+        subprocess.run(["rm", "-rf", tmp_path / "cat"], check=True)
 
 
 def test_no_permission() -> None:
@@ -272,7 +328,7 @@ def test_linked_folders_are_entered_on_request_and_each_once(tmp_path: Path) -> 
     (root / "cat" / "again").symlink_to(elsewhere)
     (root / "cat" / "loop").symlink_to(root)
     before = {p.path for p in scan(root).photos}
-    found = scan(root, follow_links=True)
+    found = scan(root, PhotoOptions(follow_links=True))
     assert {p.path for p in found.photos} - before == {
         root / "cat" / "again" / "far.jpg"
     }

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from data.audit.audit import audit
-from data.photos import scan
+from data.source import scan
 from edge.errors import PhotoError
 from edge.preprocess import PHOTO_SUFFIXES, open_photo
 

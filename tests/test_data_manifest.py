@@ -1,6 +1,7 @@
-"""`data.manifest`: photos listed in a CSV or JSON lines file."""
+"""`data.manifest`: photos listed in a CSV or JSON lines file, as people have them."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from data.cli import main
-from data.photos import scan
+from data.source import PhotoOptions, scan
 from data.split import Split, make_split
 from edge.errors import EdgegraftError
 
@@ -116,9 +117,14 @@ def test_a_given_test_part_is_kept(place: Path) -> None:
     ("text", "message"),
     [
         ("", "expected the columns path and label .*, got 'nothing'"),
-        ("file,label\n", "got 'file, label'"),
-        ("path,label\n" + rows(12) + "flat/no.jpg,cat\n", "1 that are not .*line 14"),
-        ("path,label\n" + rows(12) + "flat/00.jpg,cat\n", "each photo once.* line 2;"),
+        ("where,what\n", "got 'where, what'; say which"),
+        ("path,class,breed\n", "unclear which column is the label: class, breed"),
+        ("path,label,label\n", "expected one column 'label', got two"),
+        (
+            "path,label\n" + rows(12) + "flat/no.jpg,cat\n",
+            "1 of 13 .*line 14: .*no.jpg",
+        ),
+        ("path,label\n" + rows(12) + "flat/00.jpg,dog\n", "each photo once.* line 2"),
         ("path,label\n" + rows(12) + "flat/x.jpg\n", "line 14: expected a label"),
         ("path,label,split\n" + rows(12, ",exam"), "line 2: .* got 'exam'"),
         ("path,label,split\n" + rows(12, ",test"), "every line is val or test"),
@@ -137,3 +143,89 @@ def test_what_cannot_be_right_is_refused(place: Path, text: str, message: str) -
 def test_what_is_no_json_line_is_refused(place: Path, line: str) -> None:
     with pytest.raises(EdgegraftError, match="line 1: expected an object such as"):
         scan(listed(place, line, "list.jsonl"))
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_separators_and_encodings(place: Path, separator: str, encoding: str) -> None:
+    lines = ["path,label", rows(12).replace("cat", "Käfer").replace("dog", "Blüte")]
+    text = "\r\n".join(lines).replace(",", separator)
+    path = place / "list.csv"
+    path.write_bytes(text.encode(encoding))
+    found = scan(path)
+    assert found.labels == ("Blüte", "Käfer") and len(found.photos) == 12
+    guessed = ["the list is not UTF-8; read as Windows-1252"]
+    assert found.notes() == (guessed if encoding == "cp1252" else [])
+
+
+def test_file_names_that_are_no_text_are_found(place: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.jpg")
+    draw(place / "flat" / name, 50)
+    text = "path,label\n" + rows(12) + f"flat/{name},cat\n"
+    (place / "list.csv").write_bytes(text.encode("utf-8", "surrogateescape"))
+    found = scan(place / "list.csv")
+    assert place / "flat" / name in [photo.path for photo in found.photos]
+
+
+@pytest.mark.parametrize(
+    "header", ["filename,class", "Image Name,Label", "id,breed", "IMAGE,category"]
+)
+def test_usual_names_of_columns(place: Path, header: str) -> None:
+    text = f"{header}\n" + rows(12).replace("flat/", "").replace(".jpg", "")
+    found = scan(listed(place, text))
+    assert found.labels == ("cat", "dog") and len(found.photos) == 12
+    columns, by_name = found.notes()
+    assert columns.startswith("columns of the list: path is ")
+    assert by_name == "12 photos found by name, such as flat/00.jpg"
+
+
+def test_columns_settle_what_is_unclear(place: Path) -> None:
+    text = "where,what,class\n" + rows(12, ",x")
+    with pytest.raises(EdgegraftError, match="--columns path="):
+        scan(listed(place, text))
+    options = PhotoOptions(columns={"path": "where", "label": "what"})
+    assert scan(listed(place, text), options).labels == ("cat", "dog")
+
+
+def test_one_column_for_each_label(place: Path) -> None:
+    lines = [f"flat/{i:02}.jpg,{1 - i % 2}.0,{i % 2}.0" for i in range(12)]
+    found = scan(listed(place, "\n".join(["image,cat,dog", *lines])))
+    assert [p.label for p in found.photos] == ["cat", "dog"] * 6
+    assert found.notes() == ["labels from 2 columns of 0 and 1"]
+    two = [*lines[:-1], "flat/11.jpg,1,1"]
+    with pytest.raises(EdgegraftError, match="1 of 12 that are wrong: line 13: exp"):
+        scan(listed(place, "\n".join(["image,cat,dog", *two])))
+
+
+def test_a_list_without_header(place: Path) -> None:
+    found = scan(listed(place, rows(12)))
+    assert found.labels == ("cat", "dog") and len(found.photos) == 12
+
+
+def test_paths_from_windows_and_blank_rows(place: Path) -> None:
+    text = "path,label,\n" + rows(12, ",").replace("flat/", "flat\\") + ",,\n,,\n\n"
+    assert len(scan(listed(place, text)).photos) == 12
+    far = rows(12).replace("flat/", "C:\\Users\\me\\photos\\")
+    assert len(scan(listed(place, "path,label\n" + far)).photos) == 12
+
+
+def test_few_wrong_rows_are_named_and_left_out(place: Path) -> None:
+    for i in range(12, 60):
+        draw(place / "flat" / f"{i:02}.jpg", i)
+    wrong = "flat/gone.jpg,cat\nflat/03.jpg,\n"
+    found = scan(listed(place, "path,label\n" + rows(60) + wrong + rows(1)))
+    assert len(found.photos) == 60
+    assert found.notes() == [
+        "left out, 2 wrong rows: line 62: expected a file that is there, got "
+        f"flat/gone.jpg; paths start from {place}; line 63: expected a label, got none",
+        "1 row repeated, taken once",
+    ]
+
+
+def test_a_name_that_two_files_have_is_not_guessed(place: Path) -> None:
+    draw(place / "other" / "00.jpg", 70)
+    text = "path,label\n" + rows(12).replace("flat/", "")
+    with pytest.raises(
+        EdgegraftError, match=r"expected one file called 00\.jpg, got 2"
+    ):
+        scan(listed(place, text))

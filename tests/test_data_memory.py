@@ -16,7 +16,7 @@ from data.audit.audit import audit
 from data.audit.facts import look_at
 from data.audit.memory import Memory, _table
 from data.cli import main
-from data.photos import scan
+from data.source import scan
 
 ROOT = Path(__file__).resolve().parents[1]
 

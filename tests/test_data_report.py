@@ -15,7 +15,7 @@ from PIL import Image, ImageFilter
 from data.audit.audit import Audit, audit
 from data.audit.report import COLUMNS, NAMES, excluded, read_exclusion, write
 from data.cli import main
-from data.photos import scan
+from data.source import scan
 from edge.errors import EdgegraftError
 
 

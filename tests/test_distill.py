@@ -13,7 +13,7 @@ from PIL import Image
 from backbones import network
 from data import batches
 from data.augment import preset
-from data.photos import scan
+from data.source import scan
 from data.split import make_split
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe

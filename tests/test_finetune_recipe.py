@@ -10,8 +10,7 @@ from PIL import Image
 
 from backbones import network, registry
 from backbones.keras import tensorflow
-from data.augment import GREY, Augmentation, augment, preset
-from data.mix import mix
+from data.augment import GREY, Augmentation, augment, mix, preset
 from edge.errors import EdgegraftError
 from finetune.figures import augmentation
 from finetune.loop import examples, schedule

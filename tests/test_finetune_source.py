@@ -13,8 +13,7 @@ from PIL import Image
 
 import edgegraft
 from data import batches
-from data.photos import scan
-from data.source import Source, choose
+from data.source import Source, choose, scan
 from data.split import make_split
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe
@@ -67,7 +66,7 @@ def test_a_linked_part_is_not_entered_and_the_run_says_so(
     source = Source(scan(folder), None)
     prepare(source, TINY_RUN, Console(json=True)).pixels.close()
     told = capsys.readouterr()
-    assert "left out, 1 that is a linked folder" in told.out + told.err
+    assert "left out, 1 in linked folders" in told.out + told.err
 
 
 def test_an_archive_is_trained_on(

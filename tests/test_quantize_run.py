@@ -153,7 +153,7 @@ def test_one_photo_may_change_unless_none_is_allowed():
 def test_pixels_decoded_earlier_are_found_by_content(trained, photos, tmp_path):
     """`build` has them under the paths that the user typed, the run under others."""
     from data import batches
-    from data.photos import scan
+    from data.source import scan
 
     link = tmp_path / "same"
     link.symlink_to(photos)

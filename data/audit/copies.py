@@ -19,8 +19,7 @@ from typing import NamedTuple
 from data.audit import near_duplicates as alike
 from data.audit.fact_store import Looks
 from data.audit.findings import KINDS, Finding
-from data.parts import PARTS
-from data.photos import Photo
+from data.photos import PARTS, Photo
 
 NEAR = {"leak": "near-leak", "two-labels": "near-two-labels"}
 GRAVEST = ("near-leak", "near-two-labels", "near-duplicate")

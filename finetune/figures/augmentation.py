@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from backbones.keras import tensorflow
-from data.augment import augment, preset
-from data.mix import mix
+from data.augment import augment, mix, preset
 from edge.files import write_atomic
 from finetune.loop.examples import Examples
 

@@ -19,8 +19,7 @@ import numpy.typing as npt
 
 from backbones import folded
 from backbones.keras import keras, tensorflow
-from data.augment import Augmentation, augment
-from data.mix import mix
+from data.augment import Augmentation, augment, mix
 from finetune.distill.hints import Follower
 from finetune.loop.ema import Average
 from finetune.loop.examples import Batch

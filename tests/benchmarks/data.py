@@ -45,7 +45,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from data.batches import load, load_through_cache  # noqa: E402
-from data.photos import scan  # noqa: E402
+from data.source import scan  # noqa: E402
 from edge.preprocess import InputRecipe  # noqa: E402
 from edge.runtime import cores  # noqa: E402
 from tests.legs.peers import in_peers  # noqa: E402

@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT))
 
 from backbones import network, registry, weights  # noqa: E402
 from data import batches  # noqa: E402
-from data.photos import scan  # noqa: E402
+from data.source import scan  # noqa: E402
 from edge.classify.sources import photos as photos_in  # noqa: E402
 from edge.preprocess import load_pixels  # noqa: E402
 from edge.runtime import open_interpreter  # noqa: E402

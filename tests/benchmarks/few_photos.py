@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT))
 
 from backbones.keras import keras, tensorflow  # noqa: E402
 from data import batches  # noqa: E402
-from data.photos import scan  # noqa: E402
+from data.source import scan  # noqa: E402
 from edge.classifier import Classifier  # noqa: E402
 from edge.evaluate import Evaluation, score  # noqa: E402
 from finetune.console import Console  # noqa: E402

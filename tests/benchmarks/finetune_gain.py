@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT))
 
 from backbones import registry, weights  # noqa: E402
 from data import batches  # noqa: E402
-from data.photos import scan  # noqa: E402
+from data.source import scan  # noqa: E402
 from edge.classifier import Classifier  # noqa: E402
 from finetune.console import Console  # noqa: E402
 from finetune.defaults import defaults  # noqa: E402
