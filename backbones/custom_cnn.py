@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from backbones.keras import keras
-from backbones.registry import Backbone
+from backbones.record import Backbone
 from edge.errors import EdgegraftError
 
 _POOLINGS = ("max", "average", "stride")

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from backbones.keras import keras
-from backbones.registry import Backbone, Channels, Published
+from backbones.record import Backbone, Channels, Published
 from edge.errors import EdgegraftError
 
 MEAN: Channels = (0.485, 0.456, 0.406)

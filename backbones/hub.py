@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from backbones.keras import keras, tensorflow, tensorflow_hub
-from backbones.registry import HUB, Backbone
+from backbones.record import HUB, Backbone
 from edge.errors import EdgegraftError
 
 DEFAULT_SIZE = 224  # of a module that takes any size and names none

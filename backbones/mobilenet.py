@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from backbones.keras import keras
-from backbones.registry import Backbone, Published
+from backbones.record import Backbone, Published
 
 _KERAS_ADDRESS = "https://storage.googleapis.com/tensorflow/keras-applications/"
 _SLIM = "tensorflow/models, research/slim/nets/mobilenet"

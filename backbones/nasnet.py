@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from backbones.keras import keras
-from backbones.registry import Backbone, Published
+from backbones.record import Backbone, Published
 
 
 def _build(size: int, _: Any) -> Any:

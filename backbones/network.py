@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backbones.keras import keras
-from backbones.registry import HUB, Backbone
+from backbones.record import HUB, Backbone
 from edge.errors import EdgegraftError
 
 INPUT, SCALING, BACKBONE = "image", "scaling", "backbone"

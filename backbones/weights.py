@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from backbones.keras import keras
-from backbones.registry import Backbone, Published
+from backbones.record import Backbone, Published
 from edge.errors import EdgegraftError
 
 
