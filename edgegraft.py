@@ -111,10 +111,10 @@ def _try(model: Path, pictures: Sequence[Path], console: Any) -> None:
 
 def _build(args: argparse.Namespace) -> int:
     """Every step; Ctrl-C says how to go on."""
-    from backbones import extra
+    from backbones.keras import require_packages
     from finetune.cli import going_on
 
-    extra.refuse_missing("build")
+    require_packages("build")
     with going_on(args, "build"):
         return _steps(args)
 

@@ -1,7 +1,4 @@
-"""`edgegraft backbones`: the table of networks, and whether weights are here.
-
-Does not know: photos, training.
-"""
+"""`edgegraft backbones`: the table of networks, and whether weights are here."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from backbones import hub, registry, weights
+from backbones.record import HUB
 from edge.command import run_command
 
 BACKBONES = (
@@ -124,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
         print(line)
     print(f"weights folder: {folder}")
     print(
-        f"or {registry.HUB}HANDLE: a module of TF-Hub, its address or a local folder; "
+        f"or {HUB}HANDLE: a module of TF-Hub, its address or a local folder; "
         f"cache folder: {hub.cache_folder()}"
     )
     return 0

@@ -4,8 +4,6 @@ Configured by a TOML file or by `--set name=value`; every field has a default th
 makes a small, int8-friendly network. Batch norm folds into the convolutions on
 export; a global pooling keeps the head small. Its maximum learned faster than its
 average on few photos (drawn and real ones, judged on validation parts).
-
-Does not know: labels, heads, training.
 """
 
 from __future__ import annotations

@@ -10,8 +10,6 @@ itself: tensorflow/tensorflow issue 49930), so they are compared on loading.
 Sources: EfficientNet, Tan and Le 2019, arXiv:1905.11946; EfficientNetV2, Tan and Le
 2021, arXiv:2104.00298. Accuracies: the table of keras.io/api/applications. Plain int8:
 EfficientNet-B0 fell from 75 % to 46 % (TensorFlow blog, March 2020, EfficientNet-Lite).
-
-Does not know: where weights lie, heads, training.
 """
 
 from __future__ import annotations

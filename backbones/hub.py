@@ -9,8 +9,6 @@ common convention for image modules (tensorflow.org/hub/common_signatures/images
 
 Modules are cached where TF-Hub itself does: `$TFHUB_CACHE_DIR`, else `tfhub_modules`
 in the system's temporary folder, each in a folder named by the sha1 of its handle.
-
-Does not know: what a module was trained on, its accuracy, its licence.
 """
 
 from __future__ import annotations

@@ -1,14 +1,13 @@
-"""Which Keras: tf-keras, chosen before TensorFlow loads. Nobody else imports one.
+"""Which Keras: tf-keras, chosen before TensorFlow loads. No other module imports one.
 
 tf-keras is Keras 2. TensorFlow's own `tf.keras` and TF-Hub follow it only when
 `TF_USE_LEGACY_KERAS=1` is in the environment before TensorFlow is imported.
-
-Does not know: any network, any weights.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import logging
 import os
 import sys
@@ -25,6 +24,30 @@ from edge.quiet import native_stderr_hidden
 _importing = threading.RLock()  # two threads must not move descriptor 2 at once
 # edgegraft is on no package index: its extras are those of a checkout
 INSTALL = "install the training extra: in the checkout, pip install '.[train]'"
+# The modules of the extra `train`, by the names they are imported under
+MODULES = (
+    "tensorflow",
+    "tf_keras",
+    "flatbuffers",
+    "matplotlib",
+    "scipy",
+    "sklearn",
+    "threadpoolctl",
+    "tqdm",
+)
+
+
+def require_packages(command: str) -> None:
+    """EdgegraftError that names all that `command` needs and is not installed.
+
+    Nothing is imported; called before a photo is decoded.
+    """
+    missing = [name for name in MODULES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise EdgegraftError(
+            f"expected what {command} needs to be installed, got no "
+            f"{', '.join(missing)}; {INSTALL}"
+        )
 
 
 def _quiet() -> None:

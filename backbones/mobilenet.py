@@ -1,12 +1,14 @@
-"""MobileNet v1, v2 and v3 of Keras Applications, in every published width.
+"""MobileNet v1 to v3, in every published width, and NASNet-Mobile.
+
+The networks are those of Keras Applications, the weights are loaded by
+`backbones.weights`, so that a read-only or hand-filled cache folder works too.
 
 Sources: MobileNet, Howard et al. 2017, arXiv:1704.04861; MobileNetV2, Sandler et al.
 2018, arXiv:1801.04381; MobileNetV3, Howard et al. 2019, arXiv:1905.02244. Accuracies:
 TensorFlow's own tables of the published checkpoints (tensorflow/models,
 research/slim/nets/mobilenet), ImageNet top-1 at 224. `minimalistic` is MobileNetV3
-without hard-swish, squeeze-and-excite and 5x5 kernels.
-
-Does not know: where weights lie, heads, training.
+without hard-swish, squeeze-and-excite and 5x5 kernels. NASNet-Mobile (4 @ 1056): Zoph
+et al. 2018, arXiv:1707.07012; accuracy: the table of keras.io/api/applications.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ from typing import Any
 from backbones.keras import keras
 from backbones.record import Backbone, Published
 
-_KERAS_ADDRESS = "https://storage.googleapis.com/tensorflow/keras-applications/"
+_ADDRESS = "https://storage.googleapis.com/tensorflow/keras-applications/"
 _SLIM = "tensorflow/models, research/slim/nets/mobilenet"
+_KERAS_IO = "keras.io/api/applications"
 
 # alpha -> published ImageNet top-1 at 224, parameters, multiply-adds
 _V1 = {
@@ -51,7 +54,7 @@ _V2_ONLY_224 = (1.3, 1.4)
 _V1_FILE_PART = {0.25: "2_5", 0.5: "5_0", 0.75: "7_5", 1.0: "1_0"}
 
 
-def _mobilenet(
+def _record(
     network: str,
     name: str,
     family: str,
@@ -59,6 +62,7 @@ def _mobilenet(
     top: str,
     weights: Published,
     int8: tuple[str, str],
+    accuracy_source: str = _SLIM,
     **options: Any,
 ) -> Backbone:
     """`network` is the function of Keras Applications, `options` are given to it."""
@@ -84,7 +88,7 @@ def _mobilenet(
         top=top,
         imagenet=weights,
         accuracy=accuracy,
-        accuracy_source=_SLIM,
+        accuracy_source=accuracy_source,
         parameters=parameters,
         multiply_adds=multiply_adds,
         int8=int8[0],
@@ -92,10 +96,13 @@ def _mobilenet(
     )
 
 
-def _published(folder: str, file: str, sizes: tuple[int, ...]) -> Published:
+def _published(
+    folder: str, file: str, sizes: tuple[int, ...], remote: str = ""
+) -> Published:
     return Published(
         file=file,
-        address=_KERAS_ADDRESS + folder,
+        remote=remote,
+        address=_ADDRESS + folder,
         sizes=sizes,
         source="Keras Applications",
         licence="Apache-2.0",
@@ -104,7 +111,7 @@ def _published(folder: str, file: str, sizes: tuple[int, ...]) -> Published:
 
 def _v1(alpha: float) -> Backbone:
     file = f"mobilenet_{_V1_FILE_PART[alpha]}" + "_{size}_tf_no_top.h5"
-    return _mobilenet(
+    return _record(
         "MobileNet",
         f"mobilenet_v1_{alpha}",
         "mobilenet_v1",
@@ -120,7 +127,7 @@ def _v2(alpha: float) -> Backbone:
     kernels = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_"
     file = kernels + f"{alpha}_{{size}}_no_top.h5"
     sizes = (224,) if alpha in _V2_ONLY_224 else _V2_SIZES
-    return _mobilenet(
+    return _record(
         "MobileNetV2",
         f"mobilenet_v2_{alpha}",
         "mobilenet_v2",
@@ -136,7 +143,7 @@ def _v3(model: str, alpha: float, minimalistic: bool) -> Backbone:
     """Keras's own scaling layer is left out: `network.SCALING` does it, once."""
     part = "_minimalistic" if minimalistic else ""
     file = f"weights_mobilenet_v3_{model}{part}_224_{alpha}_float_no_top_v2.h5"
-    return _mobilenet(
+    return _record(
         f"MobileNetV3{model.title()}",
         f"mobilenet_v3_{model}_{'minimalistic' if minimalistic else alpha}",
         "mobilenet_v3",
@@ -152,8 +159,24 @@ def _v3(model: str, alpha: float, minimalistic: bool) -> Backbone:
     )
 
 
+def _nasnet() -> Backbone:
+    return _record(
+        "NASNetMobile",
+        "nasnet_mobile",
+        "nasnet",
+        (74.4, 4_269_716, 562_582_816),
+        "reduction_conv_1_reduce_8",
+        _published(
+            "nasnet/", "nasnet_mobile_no_top.h5", (224,), "NASNet-mobile-no-top.h5"
+        ),
+        ("fair", "ReLU, but many additions and concatenations of unlike ranges"),
+        _KERAS_IO,
+    )
+
+
 RECORDS = (
     *map(_v1, _V1),
     *map(_v2, _V2),
     *(_v3(*key) for key in _V3),
+    _nasnet(),
 )

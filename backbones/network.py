@@ -3,8 +3,6 @@
     image float32 [N, S, S, 3], 0..255 -> scaling -> backbone -> logits -> probabilities
 
 Every room that needs a part of it asks here, by the layer names below.
-
-Does not know: photos, training, TFLite.
 """
 
 from __future__ import annotations

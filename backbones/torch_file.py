@@ -177,7 +177,8 @@ def _interpret(stream: io.BytesIO, storages: dict[str, _Storage] | None = None) 
     """
     stack: list[Any] = []
     memo: dict[int, Any] = {}
-    for number, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+    for number, (opcode, given, _) in enumerate(pickletools.genops(stream)):
+        argument: Any = given
         _expect(number < _MOST_OPCODES, "a pickle that is too long")
         name = opcode.name
         if name in _VALUES:
@@ -229,7 +230,7 @@ def _interpret(stream: io.BytesIO, storages: dict[str, _Storage] | None = None) 
 
 
 def _tensors(state: object) -> dict[str, _Tensor]:
-    """The tensors by name; those of a training checkpoint's state dict, if it is one."""
+    """The tensors by name; of a training checkpoint, those of its state dict."""
     if isinstance(state, dict) and isinstance(state.get(_STATE_DICT), dict):
         state = state[_STATE_DICT]
     _expect(isinstance(state, dict), "no state dict")

@@ -1,23 +1,28 @@
-"""Where weights come from: the Keras cache, a download, a file; never random unasked.
+"""Where weights come from: a Python package, the Keras cache, a download, a file.
 
-The cache folder is Keras's own (`$KERAS_HOME/models`, else `~/.keras/models`), looked
-at directly: Keras would leave a read-only cache aside and download again.
-
-Does not know: what the weights are trained into.
+Random weights are never taken unasked. Of a package only the weights file is read: none
+of its code runs. The cache folder is Keras's own (`$KERAS_HOME/models`, else
+`~/.keras/models`), looked at directly: Keras would leave a read-only cache aside and
+download again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import importlib.util
 import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from backbones import torch_file
 from backbones.keras import keras
-from backbones.record import Backbone, Published
+from backbones.record import Backbone, Packaged, Published
 from edge.errors import EdgegraftError
+
+_CHECKPOINTS = (".pth", ".pt")  # PyTorch's; anything else is Keras's HDF5
 
 
 def cache_folder() -> Path:
@@ -26,27 +31,64 @@ def cache_folder() -> Path:
     return (Path(home) if home else Path.home() / ".keras") / "models"
 
 
-def _published(backbone: Backbone, size: int) -> Published:
-    published = backbone.imagenet
-    if published is None:
+def _imagenet(backbone: Backbone, size: int) -> Published | Packaged:
+    """What the record says of ImageNet weights, if they serve this size."""
+    imagenet = backbone.imagenet
+    if imagenet is None:
+        if backbone.from_torch is not None:
+            raise EdgegraftError(
+                f"expected --weights FILE (.pth or .h5) for {backbone.name}, of which "
+                "no package carries weights, got --weights imagenet"
+            )
         raise EdgegraftError(
             f"expected a backbone with ImageNet weights, got {backbone.name}, which "
             "has none; train it from scratch with --weights none"
         )
-    if size not in published.sizes and not published.any_size:
-        sizes = ", ".join(map(str, published.sizes))
+    if size not in imagenet.sizes and not imagenet.any_size:
+        sizes = ", ".join(map(str, imagenet.sizes))
         raise EdgegraftError(
             f"expected a size that {backbone.name} has ImageNet weights for ({sizes}), "
             f"got --size {size}; take one of these, or load another size's file on "
             "purpose with --weights FILE"
         )
-    return published
+    return imagenet
+
+
+def _in_package(packaged: Packaged) -> Path | None:
+    """The file among the installed packages, none of which is imported."""
+    module, _, file = packaged.file.partition("/")
+    spec = importlib.util.find_spec(module)
+    folders = spec.submodule_search_locations if spec is not None else None
+    paths = (Path(folder, file) for folder in folders or ())
+    return next((path for path in paths if path.is_file()), None)
 
 
 def locate(backbone: Backbone, size: int) -> Path | None:
-    """The ImageNet weights file in the cache, or None when it isn't there."""
-    path = cache_folder() / _published(backbone, size).file_for(size)
+    """The ImageNet weights on this machine, or None where there are none.
+
+    EdgegraftError for a size, or a network, without ImageNet weights.
+    """
+    imagenet = _imagenet(backbone, size)
+    if isinstance(imagenet, Packaged):
+        return _in_package(imagenet)
+    path = cache_folder() / imagenet.file_for(size)
     return path if path.is_file() else None
+
+
+def _packaged(backbone: Backbone, packaged: Packaged) -> Path:
+    path = _in_package(packaged)
+    if path is None:
+        raise EdgegraftError(
+            f"expected the ImageNet weights of {backbone.name}, which the package "
+            f"{packaged.package} carries, got no such package; {packaged.install}"
+        )
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != packaged.sha256:
+        raise EdgegraftError(
+            f"expected {path} with sha256 {packaged.sha256}, got {digest}; install it "
+            f"anew: {packaged.install} --force-reinstall"
+        )
+    return path
 
 
 def _of_other_size(backbone: Backbone) -> Path | None:
@@ -56,8 +98,7 @@ def _of_other_size(backbone: Backbone) -> Path | None:
     return next(filter(None, (locate(backbone, size) for size in sizes)), None)
 
 
-def _download(backbone: Backbone, size: int) -> Path:
-    published = _published(backbone, size)
+def _download(backbone: Backbone, published: Published, size: int) -> Path:
     file, address = published.file_for(size), published.address_for(size)
     folder = cache_folder()
     temporary = f"{file}.download-{os.getpid()}"
@@ -112,8 +153,9 @@ class Origin:
 def find(backbone: Backbone, size: int, weights: str) -> Origin:
     """Get hold of weights before any work is done; downloads what is missing.
 
-    weights: "imagenet" (from the cache, else downloaded), "none" (random, asked for),
-    or the path of an .h5 file of this very architecture without its top.
+    weights: "imagenet" (from a package or the cache, else downloaded), "none" (random,
+    asked for), or the path of a file for this very architecture: .h5 without its top,
+    or a PyTorch checkpoint (.pth) for an EfficientNet-Lite.
     EdgegraftError, with what to put where, when they can't be had.
     """
     if backbone.own_weights:
@@ -127,9 +169,12 @@ def find(backbone: Backbone, size: int, weights: str) -> Origin:
     if weights == "none":
         return Origin(None, "none", "random initialisation", "none")
     if weights == "imagenet":
-        published = _published(backbone, size)
-        path = locate(backbone, size) or _download(backbone, size)
-        return Origin(path, "imagenet", published.source, published.licence)
+        imagenet = _imagenet(backbone, size)
+        if isinstance(imagenet, Packaged):
+            path = _packaged(backbone, imagenet)
+        else:
+            path = locate(backbone, size) or _download(backbone, imagenet, size)
+        return Origin(path, "imagenet", imagenet.source, imagenet.licence)
     if not Path(weights).is_file():
         raise EdgegraftError(
             f"expected --weights imagenet, none or a file, got {weights!r}, "
@@ -146,7 +191,12 @@ def load(model: Any, backbone: Backbone, origin: Origin) -> None:
     if backbone.in_file is not None:
         whole = backbone.in_file(model.input_shape[1])
     try:
+        if origin.path.suffix in _CHECKPOINTS:
+            _load_torch(model, backbone, origin.path)
+            return
         whole.load_weights(str(origin.path))
+    except EdgegraftError:
+        raise
     except Exception as error:  # h5py and Keras raise many kinds here
         reason = " ".join(str(error).split())[:160]
         raise EdgegraftError(
@@ -160,3 +210,12 @@ def load(model: Any, backbone: Backbone, origin: Origin) -> None:
         for layer in model.layers:
             if layer.weights:
                 layer.set_weights(whole.get_layer(layer.name).get_weights())
+
+
+def _load_torch(model: Any, backbone: Backbone, path: Path) -> None:
+    if backbone.from_torch is None:
+        raise EdgegraftError(
+            f"expected a Keras weights file (.h5) for {backbone.name}, got {path}, a "
+            "PyTorch checkpoint; only EfficientNet-Lite is read from these"
+        )
+    backbone.from_torch(model, torch_file.read(path))

@@ -207,10 +207,10 @@ def _repeat(
 
 
 def run(args: argparse.Namespace) -> int:
-    from backbones import extra
+    from backbones.keras import require_packages
     from finetune.console import Console
 
-    extra.refuse_missing("finetune")
+    require_packages("finetune")
     console = Console(json=args.json)
     if args.repeats > 1 and os.environ.get(VARIABLE):
         raise EdgegraftError(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from backbones.registry import Backbone
+from backbones.record import Backbone
 
 SMALL = 1_000_000  # parameters; below them a network takes, and needs, longer steps
 SMALL_RATE, LARGE_RATE = 2e-4, 5e-5

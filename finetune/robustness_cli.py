@@ -42,14 +42,14 @@ def add_parser(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from backbones import extra
+    from backbones.keras import require_packages
     from finetune import robustness
     from finetune.console import Console
     from finetune.run import Run
 
     if args.photos < 1:
         raise EdgegraftError(f"expected --photos to be 1 or more, got {args.photos}")
-    extra.refuse_missing("robustness")
+    require_packages("robustness")
     opened = Run.open(args.run)
     if not opened.trained:
         raise opened.unfinished()

@@ -143,12 +143,12 @@ def add_parser(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export; 3 when a file was rejected."""
-    from backbones import extra
+    from backbones.keras import require_packages
     from finetune.console import Console
     from finetune.run import Run
     from quantize.export import EXIT_REJECTED, export
 
-    extra.refuse_missing("quantize")
+    require_packages("quantize")
     console = Console(json=args.json)
     opened = Run.open(args.run)
     results = export(
@@ -273,10 +273,10 @@ def add_compare_parser(parser: argparse.ArgumentParser) -> None:
 
 def run_compare(args: argparse.Namespace) -> int:
     """Measure and choose; 3 when no file is within the budget."""
-    from backbones import extra
+    from backbones.keras import require_packages
     from finetune.console import Console
 
-    extra.refuse_missing("compare")
+    require_packages("compare")
 
     from quantize.comparison.compare import compare
     from quantize.export import EXIT_REJECTED

