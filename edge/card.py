@@ -1,15 +1,11 @@
 """The model card: what a `.tflite` file says about itself.
 
-A card lies as ``card.json`` in the zip that TFLite Metadata appends to the file.
-`read_card` returns it, or None for a file without one.
-
-It does not know: how a card is written into a file (quantize/tflite/metadata.py), or
-whether what it says is true.
+A card lies as ``card.json`` in the zip that TFLite Metadata appends to the file;
+`ModelFile.card` reads it, quantize/tflite/metadata.py writes it.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
@@ -78,7 +74,7 @@ class ModelCard:
 
         try:
             record = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ModelError(f"model card: expected JSON, got {error}") from None
         if not isinstance(record, dict):
             raise ModelError(f"model card: expected an object, got {record!r:.40}")
@@ -107,78 +103,31 @@ class ModelCard:
             ) from None
 
 
-def read_card(model: str | os.PathLike[str] | bytes) -> ModelCard | None:
-    """The card inside a model file, or None when the file has none.
-
-    ModelError when there is a card that cannot be read, or no such file.
-    """
-    text = read_attached(model, CARD_NAME)
-    return None if text is None else ModelCard.from_json(text)
-
-
-def read_labels(model: str | os.PathLike[str] | bytes) -> tuple[str, ...] | None:
-    """The labels of a file with TFLite Metadata, or None when it has none."""
-    text = read_attached(model, LABELS_NAME)
-    if text is None:
-        return None
-    return tuple(text.decode("utf-8", "replace").splitlines())
-
-
-def check_digest(model: bytes, card: ModelCard, where: str) -> None:
-    """ModelError when the model's bytes are not those the card was written for."""
-    if card.model_sha256 is None:
-        return
-    import hashlib
-
-    with _attached(model) as attached:
-        end = min(entry.header_offset for entry in attached.infolist())
-    found = hashlib.sha256(memoryview(model)[:end]).hexdigest()
-    if found != card.model_sha256:
-        raise ModelError(
-            f"{where}: damaged model, its digest is {found[:12]} and its card says "
-            f"{card.model_sha256[:12]}; copy or export it again"
-        )
-
-
-def digest(model: bytes) -> str:
-    """What a model is known by: sha256 of its flatbuffer, as its card says (figures
-    may be added to the card), of the whole file where it has no card."""
-    card = read_card(model)
-    if card is not None and card.model_sha256 is not None:
-        return card.model_sha256
-    import hashlib
-
-    return hashlib.sha256(model).hexdigest()
-
-
-def read_attached(model: str | os.PathLike[str] | bytes, name: str) -> bytes | None:
-    """One file of the zip behind the flatbuffer, or None when it isn't there."""
-    import zipfile
-
-    try:
-        with _attached(model) as attached:
-            return attached.read(name)
-    except KeyError:
-        return None
-    except OSError as error:
-        raise ModelError(f"{model!s:.200}: {error.strerror or error}") from None
-    except zipfile.BadZipFile as error:
-        if "not a zip file" in str(error):
-            return None
-        raise ModelError(
-            f"damaged {name} in the model file ({error}); copy or export it again"
-        ) from None
-    except (RuntimeError, NotImplementedError, ValueError, EOFError) as error:
-        raise ModelError(
-            f"cannot read {name} in the model file ({error}); export it again"
-        ) from None
-
-
-def _attached(model: str | os.PathLike[str] | bytes) -> zipfile.ZipFile:
+def attached(model: bytes) -> zipfile.ZipFile | None:
+    """The zip behind a flatbuffer; None where there is none that can be read."""
     import io
     import zipfile
 
-    return zipfile.ZipFile(io.BytesIO(model) if isinstance(model, bytes) else model)
+    try:
+        found = zipfile.ZipFile(io.BytesIO(model))
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
+        return None
+    return found if found.infolist() else None
+
+
+def flatbuffer_of(model: bytes, behind: zipfile.ZipFile | None) -> bytes:
+    """The file without the zip `behind` it: what interpreters get."""
+    starts = [entry.header_offset for entry in behind.infolist()] if behind else []
+    start = min(starts, default=0)
+    return model[:start] if 0 < start < len(model) else model
+
+
+def digest(model: bytes) -> str:
+    """What a model is known by: sha256 of its flatbuffer. Figures may be added to the
+    card behind it."""
+    from edge.files import sha256
+
+    return sha256(flatbuffer_of(model, attached(model)))
 
 
 def _strings(value: Any) -> tuple[str, ...]:

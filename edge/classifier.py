@@ -3,31 +3,33 @@
 `Classifier` takes everything it needs from the file: labels, input size, the
 outputs' meaning, and the numbers to dequantize with. A classifier serves one
 thread at a time, as its interpreter does.
-
-It does not know: command lines, folders of photos, how the file was made.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
-from edge import runtime as runtimes
-from edge.card import ModelCard, check_digest, read_card, read_labels
-from edge.errors import ModelError
-from edge.labels import read_label_file
+from edge.card import ModelCard
+from edge.errors import ModelError, PhotoError
+from edge.model_file import ModelFile
 from edge.preprocess import InputRecipe, Source, load_pixels
+
+if TYPE_CHECKING:
+    from edge.foreign import ForeignOptions
 
 UNKNOWN = "unknown"
 PROBABILITIES = "probabilities"
 FAMILIARITY = "familiarity"
 
 Floats = npt.NDArray[np.float32]
+Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -49,60 +51,75 @@ class Prediction:
 class Classifier:
     """A `.tflite` image classifier, ready to run.
 
-    `labels` (names, or a file of them) is for a foreign file without a card;
-    `recipe` likewise overrides how photos are resized. `normalize` is the (mean,
-    std) a foreign float model expects its pixels scaled by. `xnnpack` and `delegate`
+    `labels` (names, or a file of them) is for a foreign file without a card, and so is
+    `foreign`: how its pixels are made. `runtime`, `threads`, `xnnpack` and `delegate`
     as in `edge.runtime.open_interpreter`. ModelError when something does not fit.
     """
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | bytes,
+        model: ModelFile | str | os.PathLike[str] | bytes,
         *,
         labels: Sequence[str] | str | os.PathLike[str] | None = None,
         runtime: str = "auto",
         threads: int | None = None,
-        recipe: InputRecipe | None = None,
-        normalize: tuple[float, float] | None = None,
         xnnpack: bool = True,
         delegate: str | None = None,
+        foreign: ForeignOptions | None = None,
     ) -> None:
-        self._where = "model" if isinstance(model, bytes) else os.fspath(model)
-        content = runtimes.read_model(model)
-        self.card: ModelCard | None = read_card(content)
-        if self.card is not None:
-            check_digest(content, self.card, self._where)
-        if self.card is None or self.card.model_sha256 is None:
-            from edge import (
-                subprocess_run,  # starts a process: only for files from elsewhere
-            )
+        self.file = ModelFile.read(model)
+        self.card: ModelCard | None = self.file.card
+        self._where = self.file.where
+        size = None
+        if self.card is None:
+            from edge.foreign import ForeignOptions, check_size
 
-            subprocess_run.survive(content, runtime=runtime, where=self._where)
-        self.runtime, self._interpreter = runtimes.open_interpreter(
-            content,
+            foreign = foreign or ForeignOptions()
+            size = check_size(self.file, foreign)
+        elif foreign is not None and foreign.given:
+            raise ModelError(
+                f"{self._where}: its card says how photos are fed; leave out "
+                f"{', '.join(foreign.given)}, for files without a card"
+            )
+        self.runtime, self._interpreter = self.file.open(
             runtime=runtime,
             threads=threads,
             xnnpack=xnnpack,
             delegate=delegate,
-            where=self._where,
+            size=size,
         )
         entry = self._only_input()
         self._input_index: int = entry["index"]
         self.input_dtype = np.dtype(entry["dtype"])
-        self._normalize = self._scaling(normalize)
-        self.recipe = self._fitting_recipe(entry["shape"], recipe)
-        self._outputs = self._find_outputs()
-        self.labels = self._fitting_labels(labels, content)
+        self.note = ""  # what is done to the output of a foreign file, if anything
+        self._as_input: Callable[[Pixels], npt.NDArray[Any]]
+        self._as_probabilities: Callable[[Floats], Floats] | None = None
+        if self.card is not None:
+            self.recipe = self._card_recipe(self.card, entry["shape"])
+            self._as_input = self._card_input
+            self._outputs = self._card_outputs(self.card)
+            self.labels = self._card_labels(labels, self.card)
+        else:
+            assert foreign is not None
+            self._open_foreign(entry, labels, foreign)
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.labels[:3]) + (", ..." if len(self.labels) > 3 else "")
+        size = f"{self.recipe.width} x {self.recipe.height}"
+        return (
+            f"Classifier({self._where!r}: {len(self.labels)} labels ({names}), "
+            f"{size} pixels, {self.input_dtype}, {self.runtime})"
+        )
 
     @property
     def roles(self) -> tuple[str, ...]:
         """What the file answers: probabilities, and familiarity if it has it."""
         return tuple(self._outputs)
 
-    def run(self, pixels: npt.NDArray[np.uint8]) -> dict[str, Floats]:
+    def run(self, pixels: Pixels) -> dict[str, Floats]:
         """Role to float32: probabilities [N, L], familiarity [N] if the file has it.
 
-        `pixels` is uint8 [N, H, W, 3] in the size of `recipe`.
+        `pixels` is uint8 RGB [N, H, W, 3] in the size of `recipe`.
         """
         want = (self.recipe.height, self.recipe.width, 3)
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != want:
@@ -111,22 +128,16 @@ class Classifier:
                 f"got {pixels.dtype} {list(pixels.shape)}"
             )
         rows: dict[str, list[Floats]] = {role: [] for role in self._outputs}
-        for photo in range(len(pixels)):
-            one = self._as_input(pixels[photo : photo + 1])
-            self._interpreter.set_tensor(self._input_index, one)
-            try:
-                self._interpreter.invoke()
-            except RuntimeError as error:
-                reason = " ".join(str(error).split())
-                raise ModelError(
-                    f"{self._where}: {self.runtime} failed on it: {reason:.300}"
-                ) from error
-            for role, entry in self._outputs.items():
-                value = self._interpreter.get_tensor(entry["index"])
-                rows[role].append(_dequantized(value, entry).reshape(-1))
+        for number in range(len(pixels)):
+            outputs = self._invoke(pixels[number : number + 1])
+            if self._as_probabilities is not None:
+                scores = self._as_probabilities(outputs[PROBABILITIES])
+                outputs[PROBABILITIES] = scores
+            for role, value in outputs.items():
+                rows[role].append(value)
         out = {
-            role: np.stack(found) if found else np.zeros((0, 1), np.float32)
-            for role, found in rows.items()
+            role: np.stack(values) if values else np.zeros((0, 1), np.float32)
+            for role, values in rows.items()
         }
         if not len(pixels):
             out[PROBABILITIES] = np.zeros((0, len(self.labels)), np.float32)
@@ -134,32 +145,69 @@ class Classifier:
             out[FAMILIARITY] = out[FAMILIARITY][:, 0]
         return out
 
-    def probabilities(self, pixels: npt.NDArray[np.uint8]) -> Floats:
-        """float32 [N, L] for uint8 pixels [N, H, W, 3]."""
+    def _invoke(self, pixels: Pixels) -> dict[str, Floats]:
+        """The numbers of each output, dequantized, for pixels [1, H, W, 3]."""
+        self._interpreter.set_tensor(self._input_index, self._as_input(pixels))
+        try:
+            self._interpreter.invoke()
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise ModelError(
+                f"{self._where}: {self.runtime} failed on it: {reason:.300}"
+            ) from error
+        return {
+            role: _dequantized(
+                self._interpreter.get_tensor(entry["index"]), entry
+            ).reshape(-1)
+            for role, entry in self._outputs.items()
+        }
+
+    def probabilities(self, pixels: Pixels) -> Floats:
+        """float32 [N, L] for uint8 RGB pixels [N, H, W, 3]."""
         return self.run(pixels)[PROBABILITIES]
 
-    def classify(self, source: Source, top_k: int = 5) -> Prediction:
-        """One photo (a path, its bytes, an open file or a PIL image)."""
-        return self.predict(load_pixels(source, self.recipe), top_k)
+    def classify(self, photo: Source | Pixels, top_k: int = 5) -> Prediction:
+        """One photo: a path, its bytes, an open file, a PIL image, or uint8 RGB
+        pixels [H, W, 3] of any size. PhotoError for one that cannot be used."""
+        return self.predict(self.pixels(photo), top_k)
 
-    def predict(self, pixels: npt.NDArray[np.uint8], top_k: int = 5) -> Prediction:
+    def classify_many(
+        self, photos: Iterable[Source | Pixels], top_k: int = 5
+    ) -> Iterator[Prediction]:
+        """One prediction after another, in the order of the photos."""
+        for photo in photos:
+            yield self.classify(photo, top_k)
+
+    def pixels(self, photo: Source | Pixels) -> Pixels:
+        """A photo as uint8 RGB [H, W, 3] in the size of `recipe`."""
+        if isinstance(photo, np.ndarray):
+            if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
+                raise PhotoError(
+                    "array",
+                    f"expected uint8 [height, width, 3], got {photo.dtype} "
+                    f"{list(photo.shape)}",
+                )
+            photo = Image.fromarray(photo)
+        return load_pixels(photo, self.recipe)
+
+    def predict(self, pixels: Pixels, top_k: int = 5) -> Prediction:
         """One photo's pixels, uint8 [H, W, 3] in the size of `recipe`."""
         out = self.run(pixels[None])
         familiarity = float(out[FAMILIARITY][0]) if FAMILIARITY in out else None
-        return self.answer(out[PROBABILITIES][0], familiarity, top_k)
+        return self.prediction(out[PROBABILITIES][0], familiarity, top_k)
 
-    def answer(
-        self, chances: Floats, familiarity: float | None, top_k: int = 5
+    def prediction(
+        self, probabilities: Floats, familiarity: float | None, top_k: int = 5
     ) -> Prediction:
         """What probabilities [L] and a familiarity mean: the labels, known or not."""
-        if not (chances.min() >= -1e-3 and chances.max() <= 1.001):
+        if not (probabilities.min() >= -1e-3 and probabilities.max() <= 1.001):
             raise ModelError(
                 f"{self._where}: expected outputs from 0 to 1, got "
-                f"{chances.min():.3g} to {chances.max():.3g}; "
+                f"{probabilities.min():.3g} to {probabilities.max():.3g}; "
                 "export the model with its softmax layer"
             )
-        order = np.argsort(-chances, kind="stable")[: max(top_k, 1)]
-        ranking = tuple((self.labels[i], float(chances[i])) for i in order)
+        order = np.argsort(-probabilities, kind="stable")[: max(top_k, 1)]
+        ranking = tuple((self.labels[i], float(probabilities[i])) for i in order)
         threshold = self.card.familiarity_threshold if self.card else None
         known = familiarity is None or threshold is None or familiarity >= threshold
         label, probability = ranking[0]
@@ -168,78 +216,46 @@ class Classifier:
         )
 
     def _only_input(self) -> dict[str, Any]:
-        entries = self._interpreter.get_input_details()
-        shape = [int(side) for side in entries[0]["shape"]] if entries else []
-        if len(entries) != 1 or len(shape) != 4 or shape[0] != 1 or shape[3] != 3:
-            shapes = [[int(side) for side in entry["shape"]] for entry in entries]
+        entries: list[dict[str, Any]] = self._interpreter.get_input_details()
+        if len(entries) != 1:
             raise ModelError(
                 f"{self._where}: expected an image classifier with one input "
-                f"[1, height, width, 3], got {shapes}"
+                f"[1, height, width, 3], got {len(entries)} inputs: "
+                f"{[[int(side) for side in entry['shape']] for entry in entries]}"
             )
-        entry: dict[str, Any] = entries[0]
-        if np.dtype(entry["dtype"]) not in (np.uint8, np.int8, np.float32):
-            raise ModelError(
-                f"{self._where}: expected an input of uint8, int8 or float32, "
-                f"got {np.dtype(entry['dtype'])}"
-            )
-        return entry
+        return entries[0]
 
-    def _scaling(self, normalize: tuple[float, float] | None) -> tuple[float, float]:
-        if self.input_dtype != np.float32:
-            return (0.0, 1.0)
-        if normalize is None:
-            if self.card is not None:
-                return (0.0, 1.0)  # the scaling is inside the graph
+    def _card_recipe(self, card: ModelCard, shape: Any) -> InputRecipe:
+        sides = [int(side) for side in shape]
+        want = [1, card.input.height, card.input.width, 3]
+        if sides != want or self.input_dtype not in (np.uint8, np.int8, np.float32):
             raise ModelError(
-                f"{self._where}: a float model without a card does not say how its "
-                "pixels are scaled; give mean and std (often 127.5 and 127.5)"
+                f"{self._where}: the network takes {self.input_dtype} {sides}, its "
+                f"card says {want} of uint8, int8 or float32; export it again"
             )
-        if not normalize[1]:
-            raise ModelError("expected std other than 0")
-        return normalize
+        return card.input
 
-    def _as_input(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+    def _card_input(self, pixels: Pixels) -> npt.NDArray[Any]:
+        """The scaling is inside the graph."""
         if self.input_dtype == np.uint8:
             return pixels
         if self.input_dtype == np.int8:  # 0..255 laid over -128..127
             return (pixels ^ 0x80).view(np.int8)
-        mean, std = self._normalize
-        values = pixels.astype(np.float32)
-        return values if (mean, std) == (0.0, 1.0) else (values - mean) / std
+        return pixels.astype(np.float32)
 
-    def _fitting_recipe(self, shape: Any, asked: InputRecipe | None) -> InputRecipe:
-        height, width = int(shape[1]), int(shape[2])
-        recipe = asked or (self.card.input if self.card else None)
-        if recipe is None:
-            return InputRecipe(width, height)
-        if (recipe.width, recipe.height) != (width, height):
-            raise ModelError(
-                f"{self._where}: the network takes {width} x {height} pixels, "
-                f"the recipe says {recipe.width} x {recipe.height}"
-            )
-        return recipe
-
-    def _find_outputs(self) -> dict[str, dict[str, Any]]:
-        """Role to output tensor: by signature name through the card, else by shape."""
+    def _card_outputs(self, card: ModelCard) -> dict[str, dict[str, Any]]:
+        """Role to output tensor, by the signature's names, which the card has."""
         entries: list[dict[str, Any]] = self._interpreter.get_output_details()
-        if self.card is not None:
-            named = self._signature_outputs()
-            missing = [n for n in self.card.outputs.values() if n not in named]
-            if not missing:
-                return {role: named[n] for role, n in self.card.outputs.items()}
-            if len(entries) > 1:
-                raise ModelError(
-                    f"{self._where}: the card names the output {missing[0]!r}, the "
-                    f"file has {', '.join(named) or 'no signature'}; export again"
-                )
-        wide = [entry for entry in entries if int(np.prod(entry["shape"])) > 1]
-        if len(wide) != 1:
-            shapes = [[int(side) for side in entry["shape"]] for entry in entries]
+        named = self._signature_outputs()
+        missing = [n for n in card.outputs.values() if n not in named]
+        if not missing:
+            return {role: named[n] for role, n in card.outputs.items()}
+        if len(entries) > 1:
             raise ModelError(
-                f"{self._where}: expected one output of probabilities [1, labels], "
-                f"got {shapes}"
+                f"{self._where}: the card names the output {missing[0]!r}, the "
+                f"file has {', '.join(named) or 'no signature'}; export again"
             )
-        return {PROBABILITIES: wide[0]}
+        return {PROBABILITIES: entries[0]}
 
     def _signature_outputs(self) -> dict[str, dict[str, Any]]:
         signatures = self._interpreter.get_signature_list()
@@ -249,33 +265,60 @@ class Classifier:
         details: dict[str, dict[str, Any]] = runner.get_output_details()
         return details
 
-    def _fitting_labels(
+    def _card_labels(
         self,
-        asked: Sequence[str] | str | os.PathLike[str] | None,
-        content: bytes,
+        given: Sequence[str] | str | os.PathLike[str] | None,
+        card: ModelCard,
     ) -> tuple[str, ...]:
-        labels: Sequence[str] | None
-        if isinstance(asked, (str, os.PathLike)):
-            labels, source = read_label_file(asked), os.fspath(asked)
-        elif asked is not None:
-            labels, source = asked, "the labels given"
-        elif self.card is not None:
-            labels, source = self.card.labels, "its card"
-        else:
-            labels, source = read_labels(content), "its metadata"
-        if labels is None:
-            raise ModelError(
-                f"{self._where}: no labels inside; give a file with one label on "
-                "each line (--labels FILE)"
-            )
+        labels, source = card.labels, "its card"
+        if given is not None:
+            labels, source = _given_labels(given)
         count = int(np.prod(self._outputs[PROBABILITIES]["shape"]))
         if len(labels) != count:
-            hint = " (a 'background' line first?)" if count - len(labels) == 1 else ""
             raise ModelError(
-                f"{self._where}: expected {count} labels, got {len(labels)} "
-                f"from {source}{hint}"
+                f"{self._where}: expected {count} labels, got {len(labels)} from "
+                f"{source}"
             )
-        return tuple(labels)
+        return labels
+
+    def _open_foreign(
+        self,
+        entry: dict[str, Any],
+        given: Sequence[str] | str | os.PathLike[str] | None,
+        options: ForeignOptions,
+    ) -> None:
+        from edge.foreign import ForeignInput, ForeignOutput
+
+        self.foreign_input = ForeignInput(self.file, entry, options)
+        self.recipe, self._as_input = self.foreign_input.recipe, self.foreign_input
+        labels, source = _given_labels(given) if given is not None else (None, "")
+        output = ForeignOutput(
+            self.file,
+            self._interpreter.get_output_details(),
+            labels,
+            source,
+            options.output,
+            self._signature_outputs(),
+        )
+        self._outputs = {PROBABILITIES: output.entry}
+        self.labels = output.labels
+        if output.made_by is None:
+            shape = (2, self.recipe.height, self.recipe.width, 3)
+            noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+            noise[0] = 128
+            output.look([self._invoke(one[None])[PROBABILITIES] for one in noise])
+        self._as_probabilities, self.note = output, output.note
+
+
+def _given_labels(
+    given: Sequence[str] | str | os.PathLike[str],
+) -> tuple[tuple[str, ...], str]:
+    """Labels, and where they come from."""
+    if isinstance(given, (str, os.PathLike)):
+        from edge.tflite import read_label_file
+
+        return read_label_file(given), os.fspath(given)
+    return tuple(given), "the labels given"
 
 
 def _dequantized(value: npt.NDArray[Any], entry: dict[str, Any]) -> Floats:

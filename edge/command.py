@@ -1,9 +1,7 @@
-"""How every verb of edgegraft ends: an exit code, and one line when input was bad.
+"""What the command lines of all rooms share: how they end, and how a model is named.
 
-0 done, 2 bad input (one line on stderr, the traceback only with --debug), 130 stopped
-by Ctrl-C; verbs may have codes of their own.
-
-It does not know any verb.
+Exit codes: 0 done, 2 bad input (one line on stderr, the traceback only with --debug),
+130 stopped by Ctrl-C; verbs may have codes of their own.
 """
 
 from __future__ import annotations
@@ -11,11 +9,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
 
 from edge.errors import EdgegraftError
 
+if TYPE_CHECKING:
+    from edge.foreign import ForeignOptions
+
 BAD_INPUT, INTERRUPTED = 2, 130
+RUNTIMES = ("auto", "litert", "tflite-runtime", "tf.lite")
 _MOMENT = 0.01  # seconds
 
 
@@ -44,6 +47,181 @@ class Parser(argparse.ArgumentParser):
         return f"; did you mean: {meant}?" if meant else ""
 
 
+@dataclass(frozen=True)
+class ModelOptions:
+    """A model file and how it is run, as a command line gives it.
+
+    `labels`: a file of names. The others as `edge.classifier.Classifier`.
+    """
+
+    model: str
+    labels: str | None = None
+    runtime: str = "auto"
+    threads: int | None = None
+    xnnpack: bool = True
+    delegate: str | None = None
+    foreign: ForeignOptions | None = None
+
+    @classmethod
+    def of(cls, args: argparse.Namespace, model: str | None = None) -> ModelOptions:
+        """From parsed arguments; `model` in place of that of the command line."""
+        threads = getattr(args, "threads", None)
+        return cls(
+            args.model if model is None else model,
+            getattr(args, "labels", None),
+            args.runtime,
+            threads if isinstance(threads, int) else None,
+            args.xnnpack,
+            args.delegate,
+            foreign_options(args),
+        )
+
+
+def add_running(verb: argparse.ArgumentParser, *, threads: bool = True) -> None:
+    """Options that say which interpreter runs a model, and how."""
+    verb.add_argument(
+        "--runtime", choices=RUNTIMES, default="auto", help="which interpreter runs it"
+    )
+    if threads:
+        verb.add_argument(
+            "--threads",
+            type=thread_count,
+            metavar="N",
+            help="threads for one photo (all cores, at most 4)",
+        )
+    verb.add_argument(
+        "--no-xnnpack",
+        dest="xnnpack",
+        action="store_false",
+        help="TensorFlow Lite's own kernels: slow, the same bits in every runtime",
+    )
+    verb.add_argument(
+        "--delegate",
+        metavar="LIB",
+        help="an accelerator's library, options after it: libedgetpu.so.1,device=usb",
+    )
+
+
+def add_foreign(verb: argparse.ArgumentParser) -> None:
+    """Options for a file without a card: how its photos are made, its labels."""
+    group = verb.add_argument_group(
+        "for models without a card",
+        "In place of what the file's TFLite Metadata says, or of the default for "
+        "published classifiers; edge info shows what is in force.",
+    )
+    group.add_argument(
+        "--labels", metavar="FILE", help="labels, one on each line (labels.txt beside)"
+    )
+    group.add_argument(
+        "--resize",
+        choices=("stretch", "crop", "pad"),
+        help="to the shape of the input: both sides alone, the middle, or with black "
+        "beside (crop)",
+    )
+    group.add_argument(
+        "--crop",
+        type=_fraction,
+        metavar="SHARE",
+        help="the middle share of the photo that is used (0.875)",
+    )
+    group.add_argument(
+        "--filter",
+        choices=("bilinear", "bicubic", "lanczos", "box", "nearest", "bilinear-plain"),
+        help="of resizing; bilinear-plain is without antialiasing (bilinear-plain)",
+    )
+    group.add_argument(
+        "--mean",
+        type=_numbers,
+        metavar="M",
+        help="pixels are scaled to (pixel - M) / S: one number, or R,G,B",
+    )
+    group.add_argument("--std", type=_numbers, metavar="S", help="see --mean")
+    group.add_argument(
+        "--input-size",
+        type=_size,
+        metavar="WxH",
+        help="of a network that leaves height and width open",
+    )
+    group.add_argument(
+        "--output-name", metavar="NAME", help="the output that holds the scores"
+    )
+
+
+def foreign_options(args: argparse.Namespace) -> ForeignOptions | None:
+    """The options of `add_foreign` that were given; None where none was."""
+    values = {
+        "size": getattr(args, "input_size", None),
+        "output": getattr(args, "output_name", None),
+        **{
+            name: getattr(args, name, None)
+            for name in ("resize", "crop", "filter", "mean", "std")
+        },
+    }
+    if all(value is None for value in values.values()):
+        return None
+    from edge.foreign import ForeignOptions
+
+    return ForeignOptions(**values)
+
+
+def count(text: str) -> int:
+    """A whole number of 1 or more."""
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text!r}")
+    return number
+
+
+def thread_count(text: str) -> int:
+    """A number of threads that an interpreter can take."""
+    from edge.runtime import THREADS_LIMIT
+
+    number = count(text)
+    if number > THREADS_LIMIT:
+        raise argparse.ArgumentTypeError(
+            f"expected {THREADS_LIMIT} threads at most, got {text!r}"
+        )
+    return number
+
+
+def rate(text: str) -> float:
+    """A number above 0."""
+    number = _number(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected more than 0, got {text!r}")
+    return number
+
+
+def _fraction(text: str) -> float:
+    number = _number(text)
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(
+            f"expected a share above 0, at most 1, got {text!r}"
+        )
+    return number
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    numbers = tuple(_number(part) for part in text.split(","))
+    if len(numbers) not in (1, 3) or not all(abs(n) < float("inf") for n in numbers):
+        raise argparse.ArgumentTypeError(
+            f"expected one number, or three with commas between, got {text!r}"
+        )
+    return numbers
+
+
+def _size(text: str) -> tuple[int, int]:
+    wide, _, high = text.lower().partition("x")
+    return count(wide), count(high)
+
+
 def guard(verb: Callable[[], int], *, debug: bool = False) -> int:
     """Run a verb; its exit code, or that of the error it ended with."""
     for stream in (sys.stdout, sys.stderr):
@@ -55,7 +233,7 @@ def guard(verb: Callable[[], int], *, debug: bool = False) -> int:
     except EdgegraftError as error:
         if debug:
             raise
-        print(f"edgegraft: error: {error}", file=sys.stderr)
+        print(f"edgegraft: error: {_one_line(error)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as stopped:
         hint = "".join(f"; {more}" for more in stopped.args)
@@ -69,8 +247,8 @@ def guard(verb: Callable[[], int], *, debug: bool = False) -> int:
     except ImportError as error:  # a package is missing, or one of its libraries is
         if debug:
             raise
-        told = [line for line in str(error).splitlines() if line.strip()]
-        reason = told[-1].strip() if told else type(error).__name__
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        reason = lines[-1].strip() if lines else type(error).__name__
         print(
             f"edgegraft: error: a package cannot be loaded ({reason:.300}); install "
             "what it names, or: pip install --force-reinstall numpy pillow",
@@ -87,6 +265,16 @@ def guard(verb: Callable[[], int], *, debug: bool = False) -> int:
         return BAD_INPUT
     finally:
         sys.unraisablehook = before
+
+
+def _one_line(error: EdgegraftError) -> str:
+    """The message, in which a file's name cannot move the cursor."""
+    text = str(error)
+    if text.isprintable():
+        return text
+    from edge.text import printable
+
+    return printable(text)
 
 
 def _not_swallowed(found: sys.UnraisableHookArgs) -> None:

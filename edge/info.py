@@ -1,7 +1,4 @@
-"""The verbs ``info`` and ``doctor``, told as tables or JSON.
-
-It does not know: how anything is measured.
-"""
+"""The verb ``info``: what a model file says about itself, as a table or JSON."""
 
 from __future__ import annotations
 
@@ -9,36 +6,49 @@ import argparse
 import json
 import os
 import sys
-from importlib.util import find_spec
 from typing import Any
 
+from edge.command import ModelOptions
 from edge.errors import EdgegraftError
+from edge.model_file import ModelFile
 from edge.quiet import without_chatter
+from edge.text import interval, print_rows, printable
 
 
-def info(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """What a model file says about itself."""
-    from edge.card import check_digest, read_card, read_labels
-    from edge.runtime import open_interpreter, read_model
-
-    content = read_model(args.model)
-    card = read_card(content)
-    if card is not None:
-        check_digest(content, card, args.model)
-    labels = card.labels if card else read_labels(content)
-    tensors: dict[str, Any] = {"inputs": None, "outputs": None}
+    options = ModelOptions.of(args)
+    file = ModelFile.read(options.model)
+    tensors: dict[str, Any] = {"inputs": None, "outputs": None, "feeding": None}
     try:
+        size = None
+        if file.card is None:
+            from edge.foreign import ForeignOptions
+
+            size = (options.foreign or ForeignOptions()).size
         with without_chatter():
-            _, interpreter = open_interpreter(content, threads=1, where=args.model)
-        tensors["inputs"] = _tensors(interpreter.get_input_details())
+            _, interpreter = file.open(
+                runtime=options.runtime,
+                threads=1,
+                xnnpack=options.xnnpack,
+                delegate=options.delegate,
+                size=size,
+            )
+        inputs = interpreter.get_input_details()
+        tensors["inputs"] = _tensors(inputs)
         tensors["outputs"] = _tensors(interpreter.get_output_details())
+        if file.card is None and inputs:
+            from edge.foreign import ForeignInput
+
+            foreign = options.foreign or ForeignOptions()
+            tensors["feeding"] = ForeignInput(file, inputs[0], foreign).describe()
     except EdgegraftError as error:  # the card is worth reading all the same
-        print(f"edgegraft: warning: {error}", file=sys.stderr)
+        print(f"edgegraft: warning: {printable(str(error))}", file=sys.stderr)
     record = {
-        "model": args.model,
-        "size_bytes": len(content),
-        "card": json.loads(card.to_json()) if card else None,
-        "labels": list(labels) if labels is not None else None,
+        "model": options.model,
+        "size_bytes": len(file.content),
+        "card": json.loads(file.card.to_json()) if file.card else None,
+        "labels": list(file.labels) if file.labels is not None else None,
         **tensors,
     }
     if args.json:
@@ -46,58 +56,6 @@ def info(args: argparse.Namespace) -> int:
     else:
         _print_info(record)
     return 0
-
-
-def doctor(args: argparse.Namespace) -> int:
-    """Is this machine ready? 2 when no interpreter works."""
-    missing = [name for name in ("numpy", "PIL") if find_spec(name) is None]
-    if missing:
-        names = ["Pillow" if name == "PIL" else name for name in missing]
-        raise EdgegraftError(
-            f"expected numpy, Pillow and a TFLite interpreter, {' and '.join(names)} "
-            f"not installed for {sys.executable}; run: pip install numpy pillow "
-            "ai-edge-litert"
-        )
-    import numpy
-    import PIL
-
-    from edge.bench import machine
-    from edge.runtime import diagnose
-
-    with without_chatter():
-        runtimes = diagnose()
-    working = [name for name, _, problem, _ in runtimes if problem is None]
-    record = {
-        **machine.describe(),
-        "numpy": numpy.__version__,
-        "pillow": PIL.__version__,
-        "runtimes": [
-            {"name": name, "version": version, "problem": problem, "advice": advice}
-            for name, version, problem, advice in runtimes
-        ],
-        "used": working[0] if working else None,
-    }
-    if args.json:
-        print(json.dumps(record, indent=1))
-        return 0 if working else 2
-    rows = [
-        ("board", f"{record['board']}, {record['cores']} cores"),
-        ("system", f"{record['system']} {record['machine']}, {record['bits']} bit"),
-        ("Python", record["python"]),
-        ("numpy", record["numpy"]),
-        ("Pillow", record["pillow"]),
-    ]
-    for name, version, problem, advice in runtimes:
-        state = "works" if problem is None else problem
-        if working and name == working[0]:
-            state += " (used)"
-        rows.append((name, f"{version}: {state}" if version else state))
-        if advice and advice != problem:
-            rows.append(("", advice))
-    _print_rows(rows)
-    if not working:
-        print("edgegraft: error: no TFLite interpreter works here", file=sys.stderr)
-    return 0 if working else 2
 
 
 def _tensors(details: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -108,6 +66,11 @@ def _tensors(details: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "name": entry["name"],
             "dtype": str(np.dtype(entry["dtype"])),
             "shape": [int(side) for side in entry["shape"]],
+            "open": [
+                place
+                for place, side in enumerate(entry["shape_signature"])
+                if int(side) == -1
+            ],
             "scale": float(entry["quantization"][0]),
             "zero_point": int(entry["quantization"][1]),
         }
@@ -136,9 +99,15 @@ def _print_info(record: dict[str, Any]) -> None:
         recipe = card["input"]
         size = f"{recipe['width']} x {recipe['height']}"
         rows.append(("photo", f"{size}, {recipe['resize']}, {recipe['filter']}"))
+    elif record["feeding"]:
+        rows += _feeding(record["feeding"])
     for kind in ("inputs", "outputs"):
         for entry in record[kind] or []:
-            shape = f"{entry['dtype']} {entry['shape']}"
+            sides = [
+                "any" if place in entry["open"] else str(side)
+                for place, side in enumerate(entry["shape"])
+            ]
+            shape = f"{entry['dtype']} [{', '.join(sides)}]"
             if entry["scale"]:
                 shape += f" scale {entry['scale']:g} zero {entry['zero_point']}"
             rows.append((kind[:-1], shape))
@@ -147,7 +116,24 @@ def _print_info(record: dict[str, Any]) -> None:
     for name, value in (card.get("provenance") or {}).items():
         if text := _plain(value):
             rows.append((name.replace("_", " "), text))
-    _print_rows(rows)
+    print_rows(rows)
+
+
+def _feeding(feeding: dict[str, Any]) -> list[tuple[str, str]]:
+    """How photos are fed to a file without a card, and where that comes from."""
+    sources = feeding["sources"]
+    size = f"{feeding['width']} x {feeding['height']}, {feeding['layout']}"
+    scaling = sources["scaling"]
+    if feeding["mean"]:
+        numbers = [", ".join(f"{n:g}" for n in feeding[k]) for k in ("mean", "std")]
+        scaling = f"mean {numbers[0]}, std {numbers[1]} (from {scaling})"
+    return [
+        ("photo", size),
+        ("resize", f"{feeding['resize']} ({sources['resize']})"),
+        ("crop", f"{feeding['crop']:g} of the middle ({sources['crop']})"),
+        ("filter", f"{feeding['filter']} ({sources['filter']})"),
+        ("scaling", scaling),
+    ]
 
 
 def _plain(value: Any) -> str:
@@ -171,7 +157,7 @@ def _measured(measured: Any) -> str:
     text = f"accuracy {measured['accuracy']:.1%}"
     if "interval" in measured:
         low, high = measured["interval"]
-        text += f" (95 % interval {low:.1%} to {high:.1%})"
+        text += f" ({interval(low, high)})"
     if "photos" in measured:
         text += f" on {measured['photos']} photos"
     return text
@@ -188,9 +174,3 @@ def _refusals(measured: dict[str, Any]) -> str:
     if measured.get("auroc") is not None:
         text += f"; AUROC {measured['auroc']:.3f}"
     return text
-
-
-def _print_rows(rows: list[tuple[str, Any]]) -> None:
-    width = max(len(name) for name, _ in rows)
-    for name, value in rows:
-        print(f"{name:{width}}  {value}")

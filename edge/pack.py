@@ -1,9 +1,9 @@
 """A folder to copy to a device: model, program, requirements, service, README.
 
 The program is this very package as one file (a zipapp, PEP 441), so the device runs
-the code that measured the model. The same sources and model give the same bytes.
-
-It does not know: how anything gets to the device, or which device it is.
+the code that measured the model. The same sources and model give the same bytes. A
+file without a card is packed with its labels and with the options that it needs in the
+command. The packed command is run once before anything is written.
 """
 
 from __future__ import annotations
@@ -11,23 +11,28 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import shlex
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from edge.card import read_card, read_labels
+from edge.command import foreign_options
 from edge.errors import EdgegraftError, ModelError
 from edge.files import write_atomic
+from edge.model_file import ModelFile
 from edge.run_folder import find_model
-from edge.runtime import read_model
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-MODEL, PROGRAM = "model.tflite", "edge.pyz"
+    from edge.foreign import ForeignOptions
+
+MODEL, PROGRAM, LABELS = "model.tflite", "edge.pyz", "labels.txt"
 REQUIREMENTS, README = "requirements.txt", "README.md"
 UNIT = "edgegraft.service"
+_NOT_PACKED = ("edge/classify/ray.py",)  # a cluster has the checkout
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # a zip's first day: equal sources, equal bytes
 _MAIN = """import sys
 from edge.cli import main
@@ -41,16 +46,16 @@ ai-edge-litert>=1.3; platform_machine != "armv7l" and platform_machine != "armv6
 tflite-runtime==2.14.0; platform_machine == "armv7l" or platform_machine == "armv6l"
 numpy<2; platform_machine == "armv7l" or platform_machine == "armv6l"
 """
-_TOLD = """# {name} ({variant}, {size:.1f} MB): {labels}
+_GUIDE = """# {name} ({variant}, {size:.1f} MB): {labels}
 Copy this folder to the device (Python 3.10 to 3.13), then in it:
 
     python3 -m venv venv && venv/bin/pip install -r requirements.txt
     venv/bin/python edge.pyz doctor                      # is everything there?
-    venv/bin/python edge.pyz classify model.tflite photo.jpg
+    venv/bin/python edge.pyz classify {command} photo.jpg
 
 A 32-bit system (`getconf LONG_BIT`) needs Python 3.11 or older; if `uname -m` says
 aarch64 there: venv/bin/pip install pillow 'numpy<2' tflite-runtime==2.14.0
-Also: `camera model.tflite` (pip install opencv-python-headless), `evaluate`, `bench`,
+Also: `camera {command}` (pip install opencv-python-headless), `evaluate`, `bench`,
 `info`, `--help`. As a service, from /opt/edgegraft: see edgegraft.service.
 """
 # Type=notify and the watchdog: edge/camera/service.py tells systemd that frames are
@@ -65,11 +70,12 @@ After=multi-user.target
 [Service]
 Type=notify
 WorkingDirectory=/opt/edgegraft
-ExecStart=/opt/edgegraft/venv/bin/python edge.pyz camera model.tflite --json --events \
+ExecStart=/opt/edgegraft/venv/bin/python edge.pyz camera $command --json --events \
   --fps 5 --hold 1 --wait
 Restart=always
 RestartSec=5
 WatchdogSec=60
+CacheDirectory=edgegraft
 DynamicUser=yes
 SupplementaryGroups=video
 
@@ -78,16 +84,51 @@ WantedBy=multi-user.target
 """
 
 
+@dataclass(frozen=True)
+class PackOptions:
+    """What to pack and where to.
+
+    `model`: a run's folder or a `.tflite` file; `variant`: which file of the run.
+    `labels` and `foreign` are for a file without a card.
+    """
+
+    model: str
+    output: str
+    variant: str | None = None
+    overwrite: bool = False
+    labels: str | None = None
+    foreign: ForeignOptions | None = None
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> PackOptions:
+        """From parsed arguments."""
+        return cls(
+            args.model,
+            args.output,
+            args.variant,
+            args.overwrite,
+            args.labels,
+            foreign_options(args),
+        )
+
+
 def run(args: argparse.Namespace) -> int:
     """The verb ``pack``."""
-    model, why = find_model(args.model, args.variant)
-    written = pack(model, args.output, overwrite=args.overwrite)
+    options = PackOptions.of(args)
+    model, why = find_model(options.model, options.variant)
+    written = pack(
+        model,
+        options.output,
+        overwrite=options.overwrite,
+        labels=options.labels,
+        foreign=options.foreign,
+    )
     if why:
         print(why)
     for path in written:
         print(f"{os.path.getsize(path):10,}  {path}")
-    target = os.path.basename(os.path.abspath(args.output))
-    print(f"next: scp -r {args.output} pi@raspberrypi: and read {target}/{README}")
+    target = os.path.basename(os.path.abspath(options.output))
+    print(f"next: scp -r {options.output} pi@raspberrypi: and read {target}/{README}")
     return 0
 
 
@@ -96,13 +137,15 @@ def pack(
     folder: str | os.PathLike[str],
     *,
     overwrite: bool = False,
+    labels: str | None = None,
+    foreign: ForeignOptions | None = None,
 ) -> list[str]:
     """Write the folder; the paths written.
 
-    ModelError as `contents`; EdgegraftError when one of the files is there already and
-    `overwrite` is not given.
+    ModelError as `contents`, and when the packed command does not run here;
+    EdgegraftError when one of the files is there already and `overwrite` is not given.
     """
-    parts = contents(model)
+    parts = contents(model, labels=labels, foreign=foreign)
     folder = os.fspath(folder)
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise EdgegraftError(f"{folder}: expected a folder to write to, got a file")
@@ -112,37 +155,87 @@ def pack(
             f"{os.path.join(folder, there[0])}: is there already; give --overwrite or "
             "another -o DIR"
         )
+    _try_out(os.fspath(model), parts, foreign)
     paths = {name: os.path.join(folder, name) for name in parts}
     for name, path in paths.items():
         write_atomic(path, parts[name])
     return list(paths.values())
 
 
-def contents(model: str | os.PathLike[str]) -> dict[str, bytes]:
+def _try_out(
+    model: str, parts: dict[str, bytes], foreign: ForeignOptions | None
+) -> None:
+    """Run the packed command on a grey photo; ModelError with what it says."""
+    import subprocess
+    import sys
+    import tempfile
+
+    from PIL import Image
+
+    with tempfile.TemporaryDirectory() as folder:
+        for name in (MODEL, PROGRAM, LABELS):
+            if name in parts:
+                write_atomic(os.path.join(folder, name), parts[name])
+        Image.new("RGB", (64, 64), (128, 128, 128)).save(os.path.join(folder, "p.png"))
+        words = foreign.arguments() if foreign else []
+        done = subprocess.run(
+            [sys.executable, PROGRAM, "classify", MODEL, *words, "p.png"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit {done.returncode}"]
+        reason = lines[-1].removeprefix("edgegraft: error: ")
+        raise ModelError(
+            f"{model}: cannot be packed: {reason.removeprefix(f'{MODEL}: ')}"
+        )
+
+
+def contents(
+    model: str | os.PathLike[str],
+    *,
+    labels: str | None = None,
+    foreign: ForeignOptions | None = None,
+) -> dict[str, bytes]:
     """Name and bytes of every file in the folder.
 
-    ModelError for a model that is damaged or has no labels inside.
+    ModelError for a model that is damaged, or without labels inside, beside or given.
     """
-    content = read_model(model)
-    card = read_card(content)
-    labels = card.labels if card else read_labels(content)
-    if not labels:
+    file = ModelFile.read(model).checked()
+    names, labels_file = file.labels, {}
+    beside = os.path.join(os.path.dirname(os.fspath(model)), LABELS)
+    if labels is None and names is None and os.path.isfile(beside):
+        labels = beside
+    if labels is not None:
+        from edge.tflite import read_label_file
+
+        names = read_label_file(labels)
+        labels_file = {LABELS: ("\n".join(names) + "\n").encode()}
+    if not names:
         raise ModelError(
-            f"{os.fspath(model)}: expected a model with labels inside, got one without;"
-            " copy it with its label file by hand"
+            f"{file.where}: expected a model with labels inside, got one without; "
+            "give them with --labels FILE"
         )
-    readme = _TOLD.format(
+    card = file.card
+    words = foreign.arguments() if foreign else []
+    words += [f"--labels={LABELS}"] if labels_file and file.labels else []
+    command = shlex.join([MODEL, *words])
+    guide = _GUIDE.format(
         name=card.name if card else os.path.basename(model),
         variant=card.variant if card else "foreign file",
-        size=len(content) / 1e6,
-        labels=", ".join(labels[:6]) + (", ..." if len(labels) > 6 else ""),
+        size=len(file.content) / 1e6,
+        labels=", ".join(names[:6]) + (", ..." if len(names) > 6 else ""),
+        command=command,
     )
     return {
-        MODEL: content,
+        MODEL: file.content,
+        **labels_file,
         PROGRAM: program(),
         REQUIREMENTS: _NEEDS.encode(),
-        UNIT: _SERVICE.encode(),
-        README: readme.encode(),
+        UNIT: _SERVICE.replace("$command", command).encode(),
+        README: guide.encode(),
     }
 
 
@@ -152,7 +245,7 @@ def zipped(model: str | os.PathLike[str], folder: str) -> bytes:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in contents(model).items():
             entry = _entry(f"{folder}/{name}")
-            entry.external_attr = 0o644 << 16  # unzip would make it readable to nobody
+            entry.external_attr = 0o644 << 16  # unzip would let no user read it
             archive.writestr(entry, content)
     return file.getvalue()
 
@@ -164,6 +257,8 @@ def program() -> bytes:
     with zipfile.ZipFile(file, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(_entry("__main__.py"), _MAIN)
         for name, source in sorted(_sources(files("edge"), "edge")):
+            if name in _NOT_PACKED:
+                continue
             archive.writestr(_entry(name), source)
     return file.getvalue()
 

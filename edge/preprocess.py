@@ -24,6 +24,7 @@ graph), colour profiles (the numbers in the file are taken as sRGB).
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 import warnings
@@ -53,7 +54,8 @@ PHOTO_SUFFIXES = frozenset(
 )
 _KINDS = "JPEG, PNG, WebP, BMP, GIF, TIFF, PPM, PGM, MPO, AVIF, HEIC or HEIF"
 RESIZES = ("stretch", "crop", "pad")
-FILTERS = ("bilinear", "bicubic", "lanczos", "box", "nearest")
+PLAIN = "bilinear-plain"  # without antialiasing: TensorFlow's resize_bilinear
+FILTERS = ("bilinear", "bicubic", "lanczos", "box", "nearest", PLAIN)
 
 # Only these are opened: Pillow's list also holds formats that start programs (EPS).
 # The first group is loaded by Pillow on every start, the second only when needed.
@@ -85,7 +87,8 @@ class InputRecipe:
     the photo; what MediaPipe and ML Kit do), ``crop`` (the middle, in the asked
     shape) or ``pad`` (the whole photo with black beside it). `filter` is a
     Pillow filter's name in lower case. `margin` is how many source pixels, in width
-    and in height, reduced decoding leaves for each target pixel.
+    and in height, reduced decoding leaves for each target pixel. `central_fraction` is
+    the middle share of both sides that is used (tf.image.central_crop).
     """
 
     width: int
@@ -93,6 +96,7 @@ class InputRecipe:
     resize: str = "stretch"
     filter: str = "bilinear"
     margin: int = MARGIN
+    central_fraction: float = 1.0
 
     def __post_init__(self) -> None:
         for side in (self.width, self.height):
@@ -105,6 +109,12 @@ class InputRecipe:
             raise EdgegraftError(
                 f"input recipe: expected margin to be 1 to {MOST_MARGIN}, "
                 f"got {self.margin!r}"
+            )
+        share = self.central_fraction
+        if not isinstance(share, (int, float)) or not 0 < share <= 1:
+            raise EdgegraftError(
+                f"input recipe: expected central_fraction above 0, at most 1, "
+                f"got {share!r}"
             )
         for name, value, known in (
             ("resize", self.resize, RESIZES),
@@ -119,16 +129,20 @@ class InputRecipe:
     @property
     def least(self) -> tuple[int, int]:
         """Width and height that reduced decoding may not go below."""
-        return (self.width * self.margin, self.height * self.margin)
+        scale = self.margin / self.central_fraction
+        return (math.ceil(self.width * scale), math.ceil(self.height * scale))
 
     def to_dict(self) -> dict[str, Any]:
-        return {
+        record: dict[str, Any] = {
             "width": self.width,
             "height": self.height,
             "resize": self.resize,
             "filter": self.filter,
             "margin": self.margin,
         }
+        if self.central_fraction != 1.0:
+            record["central_fraction"] = self.central_fraction
+        return record
 
     @classmethod
     def from_dict(cls, record: Any) -> InputRecipe:
@@ -144,6 +158,7 @@ class InputRecipe:
             record.get("resize", "stretch"),
             record.get("filter", "bilinear"),
             record.get("margin", OLD_MARGIN),
+            record.get("central_fraction", 1.0),
         )
 
 
@@ -205,6 +220,8 @@ def open_photo(source: Source, *, least: tuple[int, int] | None = None) -> Image
 def fit(image: Image.Image, recipe: InputRecipe) -> Pixels:
     """Resize an RGB image by the recipe: uint8 [height, width, 3]."""
     size = (recipe.width, recipe.height)
+    if recipe.central_fraction != 1.0 or recipe.filter == PLAIN:
+        return _fit_middle(image, recipe)
     how = Image.Resampling[recipe.filter.upper()]
     if recipe.resize == "stretch":
         out = image.resize(size, how)
@@ -215,6 +232,32 @@ def fit(image: Image.Image, recipe: InputRecipe) -> Pixels:
         out = Image.new("RGB", size)
         corner = ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2)
         out.paste(image.resize(inner, how), corner)
+    return np.array(out, dtype=np.uint8)
+
+
+def _fit_middle(image: Image.Image, recipe: InputRecipe) -> Pixels:
+    """`fit` from the middle of the photo, also without antialiasing."""
+    size = (recipe.width, recipe.height)
+    have = image.size
+    shape = size if recipe.resize == "crop" else have
+    box = _middle(have, shape)
+    share = recipe.central_fraction
+    wide, high = (box[2] - box[0]) * share, (box[3] - box[1]) * share
+    left, top = (have[0] - wide) / 2, (have[1] - high) / 2
+    box = (max(left, 0.0), max(top, 0.0), left + wide, top + high)
+    inner = size
+    if recipe.resize == "pad":
+        inner = _inside((round(wide) or 1, round(high) or 1), size)
+    if recipe.filter == PLAIN:
+        extent, bilinear = Image.Transform.EXTENT, Image.Resampling.BILINEAR
+        out = image.transform(inner, extent, box, bilinear)
+    else:
+        box = (*box[:2], min(box[2], have[0]), min(box[3], have[1]))
+        out = image.resize(inner, Image.Resampling[recipe.filter.upper()], box=box)
+    if inner != size:
+        padded = Image.new("RGB", size)
+        padded.paste(out, ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2))
+        out = padded
     return np.array(out, dtype=np.uint8)
 
 

@@ -7,8 +7,6 @@ for int8). An interpreter serves one thread at a time; open one for each thread.
 XNNPACK's weight cache is not used: none of the three interpreters takes one (LiteRT
 2.3 has it in its CompiledModel alone), and loading MobileNetV2 1.0 int8 without takes
 5 ms of the 220 ms that one photo's process lives.
-
-It does not know: photos, labels, cards.
 """
 
 from __future__ import annotations
@@ -18,7 +16,6 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from edge import tflite_check
 from edge.errors import ModelError, RuntimeMissing
 
 NAMES = ("litert", "tflite-runtime", "tf.lite")
@@ -29,6 +26,8 @@ MOST_THREADS = 4
 THREADS_LIMIT = 256
 
 _EDGE_TPU = "edgetpu-custom-op"
+_FLEX = "Flex"  # begins the names of TensorFlow Select's operators
+_UNRESOLVED = ("custom op", "select tensorflow", "flex delegate", "regular tensorflow")
 _DELEGATE_SYMBOL = "tflite_plugin_create_delegate"
 
 _PACKAGES = {
@@ -124,30 +123,29 @@ def diagnose() -> list[tuple[str, str | None, str | None, str | None]]:
 
 
 def open_interpreter(
-    model: str | os.PathLike[str] | bytes,
+    model: bytes,
     *,
     runtime: str = "auto",
     threads: int | None = None,
     xnnpack: bool = True,
     delegate: str | None = None,
+    size: tuple[int, int] | None = None,
     where: str = "model",
 ) -> tuple[Runtime, Any]:
-    """An interpreter for a model file (or its bytes), tensors allocated.
+    """An interpreter for a model's bytes, tensors allocated; `ModelFile.open` for a
+    file that is not known to be sound.
 
     Without `xnnpack`, TensorFlow Lite's own kernels run: several times slower, and
     to the last bit the same in LiteRT as in tflite-runtime 2.14, which uses them for
     int8 in any case. XNNPACK rounds otherwise (a step of an output here and there).
     `delegate` is the path of a delegate's library (an Edge TPU's, a GPU's), with its
     options after it: ``libedgetpu.so.1,device=usb``.
-    `where` names a model given as bytes in messages. ModelError for a file that is
-    missing, empty, not TFLite, damaged, or not for this runtime; RuntimeMissing when
-    there is no interpreter.
+    `size`: width and height for an input that leaves them open. `where` names the
+    model in messages. ModelError for a file that this runtime refuses; RuntimeMissing
+    when there is no interpreter.
     """
     if threads is not None and not 1 <= threads <= THREADS_LIMIT:
         raise ModelError(f"expected threads from 1 to {THREADS_LIMIT}, got {threads}")
-    if not isinstance(model, bytes):
-        where = os.fspath(model)
-    content = read_model(model, where)
     found, interpreter_class = find(runtime)
     options: dict[str, Any] = {}
     module = sys.modules[interpreter_class.__module__]
@@ -158,15 +156,47 @@ def open_interpreter(
         options["experimental_delegates"] = [_delegate(module, delegate)]
     try:
         interpreter = interpreter_class(
-            model_content=content, num_threads=threads or default_threads(), **options
+            model_content=model, num_threads=threads or default_threads(), **options
         )
+        if size is not None:
+            _resize(interpreter, size)
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
-        if _EDGE_TPU in reason and delegate is None:
-            reason = "it is compiled for an Edge TPU; give --delegate libedgetpu.so.1"
+        if not delegate:
+            reason = _missing_operator(model, reason, where)
         raise ModelError(f"{where}: {found} cannot run it: {reason:.300}") from error
     return found, interpreter
+
+
+def _resize(interpreter: Any, size: tuple[int, int]) -> None:
+    """Give an open height and width their numbers, channels first or last."""
+    entry = interpreter.get_input_details()[0]
+    shape = [int(side) for side in entry["shape_signature"]]
+    free = [place for place, side in enumerate(shape) if place and side == -1]
+    if len(shape) != 4 or len(free) != 2:
+        raise ValueError(f"--size cannot be applied to an input {shape}")
+    shape[0] = 1
+    shape[free[0]], shape[free[1]] = size[1], size[0]
+    interpreter.resize_tensor_input(entry["index"], shape)
+
+
+def _missing_operator(model: bytes, reason: str, where: str) -> str:
+    """The reason, or in its place the operators that the runtime does not have."""
+    if not any(word in reason.lower() for word in _UNRESOLVED):
+        return reason
+    from edge.tflite import check, custom_operators
+
+    names = custom_operators(check(model, where))
+    if _EDGE_TPU in (*names, reason.split()[-1].rstrip(".")):
+        return "it is compiled for an Edge TPU; give --delegate libedgetpu.so.1"
+    flex = [name.removeprefix(_FLEX) for name in names if name.startswith(_FLEX)]
+    if flex:
+        return (
+            f"it needs {', '.join(flex)} of TensorFlow Select; convert it with "
+            "TFLITE_BUILTINS alone, or run it with --runtime tf.lite"
+        )
+    return f"it needs the custom operator {', '.join(names)}" if names else reason
 
 
 def _delegate(module: Any, text: str) -> Any:
@@ -195,29 +225,6 @@ def _delegate(module: Any, text: str) -> Any:
         raise ModelError(
             f"--delegate {library}: cannot be loaded ({reason:.200}){hint}"
         ) from None
-
-
-def read_model(model: str | os.PathLike[str] | bytes, where: str = "model") -> bytes:
-    """The bytes of a model, checked to be a whole TFLite file."""
-    if isinstance(model, bytes):
-        tflite_check.check(model, where)
-        return model
-    where = os.fspath(model)
-    try:
-        with open(model, "rb") as file:
-            content = file.read()
-    except IsADirectoryError:
-        from edge.run_folder import file_inside
-
-        raise ModelError(
-            f"{where}: expected a .tflite file, got a folder{file_inside(where)}"
-        ) from None
-    except FileNotFoundError:
-        raise ModelError(f"{where}: no such model file") from None
-    except OSError as error:
-        raise ModelError(f"{where}: {error.strerror or error}") from None
-    tflite_check.check(content, where)
-    return content
 
 
 def _load(name: str) -> tuple[Runtime, Any]:

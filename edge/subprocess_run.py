@@ -1,106 +1,148 @@
-"""A file from elsewhere is run in another process first: damage must not end this one.
+"""A model file runs in a child process first, so that it cannot end this one.
 
-TensorFlow Lite's interpreters trust a model file. `structure` refuses what is plainly
-torn, but a number can be wrong in more ways than can be checked (the options of an
-operator, a shape that its weights do not have), and native code then reads where
-nothing is. Files made by edgegraft carry a digest of themselves and need no trial;
-another is loaded and run once on a grey picture by a child, for about 0.3 s, and
-refused when the child does not come back.
-
-It does not know: whether the answers are right.
+TensorFlow Lite's interpreters trust a model file: a wrong number in it makes native
+code read where nothing is, or loop for ever. The child loads the file, runs it once on
+a grey picture, and is bounded in time and memory. This proves that a file runs, not
+that its answers are right.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from edge.errors import EdgegraftError, ModelError
 
-TOO_LONG = 120.0  # seconds; a large network on a Pi Zero needs ten
 GREY = 128
+MEMORY = 1 << 30  # bytes that a file may take beside those of the interpreter's code
+# Seconds to load and run. The start of the interpreter, measured by the child itself,
+# says how slow the machine is: a Pi Zero needs twenty times as long as a laptop.
+SECONDS, STARTS = 8.0, 20.0
+_START_SECONDS = 120.0  # for Python and the interpreter to load, on any machine
+_REFUSED = 2
 
 
-# (digest, runtime, Python) of files that came through
-_passed: set[tuple[str, str, str]] = set()
-
-
-def survive(
+def run_in_subprocess(
     model: bytes,
     *,
     runtime: str = "auto",
+    xnnpack: bool = True,
+    delegate: str | None = None,
+    size: tuple[int, int] | None = None,
     where: str = "model",
     python: str = sys.executable,
 ) -> None:
-    """ModelError when `model` ends, hangs or fails an interpreter of its own.
+    """ModelError when `model` ends, hangs or fails an interpreter in a child process.
 
-    `runtime` as in `open_interpreter`; `where` names the model in the message;
-    `python` runs the interpreter. A file that came through once is not tried again by
-    this process.
+    Options as `edge.runtime.open_interpreter`; `where` names the model in messages;
+    `python` is the Python that runs it.
     """
-    known = (hashlib.sha256(model).hexdigest(), runtime, python)
-    if known in _passed:
-        return
     parent = str(Path(__file__).resolve().parents[1])
     inherited = os.environ.get("PYTHONPATH")
     search = parent + (os.pathsep + inherited if inherited else "")
+    options = [runtime, str(int(xnnpack)), delegate or "", _text_of(size), where]
     try:
         done = subprocess.run(
-            [python, "-m", "edge.subprocess_run", runtime, where],
+            [python, "-m", "edge.subprocess_run", *options],
             input=model,
             env={**os.environ, "PYTHONPATH": search},
             capture_output=True,
-            timeout=TOO_LONG,
+            timeout=2 * _START_SECONDS,
             check=False,
         )
     except subprocess.TimeoutExpired:
+        done = None
+    if done is None or done.returncode == -_alarm():
         raise ModelError(
-            f"{where}: damaged .tflite model: it did not answer a grey picture within "
-            f"{TOO_LONG:g} s; copy or export it again"
-        ) from None
-    if done.returncode < 0 or done.returncode > 2:
+            f"{where}: damaged .tflite model: it did not finish one grey picture in "
+            "time; copy or export it again"
+        )
+    if done.returncode not in (0, _REFUSED):
         raise ModelError(
-            f"{where}: damaged .tflite model: it ends the interpreter "
-            f"(exit {done.returncode}); copy or export it again"
+            f"{where}: damaged .tflite model: the interpreter crashes on it or runs "
+            f"out of memory ({MEMORY >> 20} MiB); copy or export it again"
         )
     if done.returncode:
         lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
         raise ModelError(lines[-1] if lines else f"{where}: cannot be run")
-    _passed.add(known)
 
 
-def _main(runtime: str, where: str) -> int:
+def _text_of(size: tuple[int, int] | None) -> str:
+    return "" if size is None else f"{size[0]}x{size[1]}"
+
+
+def _alarm() -> int:
+    import signal
+
+    return int(getattr(signal, "SIGALRM", 0))
+
+
+def _main(runtime: str, xnnpack: str, delegate: str, size: str, where: str) -> int:
     """The child: one run of the model on standard input; 2 when it is refused."""
-    import numpy as np
+    import time
 
-    from edge.runtime import open_interpreter
+    started = time.perf_counter()
+    from edge.runtime import find, open_interpreter
 
     try:
+        find(runtime)
         model = sys.stdin.buffer.read()
+        _bound(time.perf_counter() - started)
         _, interpreter = open_interpreter(
-            model, runtime=runtime, threads=1, where=where
+            model,
+            runtime=runtime,
+            threads=1,
+            xnnpack=xnnpack == "1",
+            delegate=delegate or None,
+            size=(int(size.split("x")[0]), int(size.split("x")[1])) if size else None,
+            where=where,
         )
-        for entry in interpreter.get_input_details():
-            grey = np.full(entry["shape"], GREY).astype(entry["dtype"])
-            interpreter.set_tensor(entry["index"], grey)
-        interpreter.invoke()
-        for entry in interpreter.get_output_details():
-            interpreter.get_tensor(entry["index"])
-        signatures = interpreter.get_signature_list()
-        if signatures:
-            interpreter.get_signature_runner(next(iter(signatures)))
+        _run_once(interpreter)
     except EdgegraftError as error:
         print(error, file=sys.stderr)
-        return 2
+        return _REFUSED
     except (RuntimeError, ValueError, TypeError, MemoryError) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()) or type(error).__name__
         print(f"{where}: cannot be run: {reason:.300}", file=sys.stderr)
-        return 2
+        return _REFUSED
     return 0
 
 
+def _bound(start: float) -> None:
+    """Limit the time and memory of what follows; `start`: seconds of loading code."""
+    import signal
+
+    if hasattr(signal, "setitimer"):  # not on Windows; the parent's limit holds there
+        signal.setitimer(signal.ITIMER_REAL, max(SECONDS, STARTS * start))
+    try:
+        import resource
+
+        with open("/proc/self/statm", "rb") as file:
+            pages = int(file.read().split()[0])
+        limit = pages * resource.getpagesize() + MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    except (ImportError, OSError, ValueError):  # no Linux: bounded in time only
+        return
+
+
+def _run_once(run: Any) -> None:
+    import numpy as np
+
+    for entry in run.get_input_details():
+        run.set_tensor(
+            entry["index"], np.full(entry["shape"], GREY).astype(entry["dtype"])
+        )
+    run.invoke()
+    for entry in run.get_output_details():
+        run.get_tensor(entry["index"])
+    signatures = run.get_signature_list()
+    if signatures:
+        run.get_signature_runner(next(iter(signatures)))
+
+
 if __name__ == "__main__":
-    raise SystemExit(_main(*sys.argv[1:3]))
+    raise SystemExit(_main(*sys.argv[1:6]))

@@ -52,6 +52,13 @@ def columns(
     return lines
 
 
+def print_rows(rows: Sequence[tuple[str, object]]) -> None:
+    """Names and values in two columns on standard output, safe for a terminal."""
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:{width}}  {printable(str(value))}")
+
+
 def printable(text: str | os.PathLike[str]) -> str:
     """Text from a file or a file name as one line that no terminal acts on.
 

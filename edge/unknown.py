@@ -2,8 +2,6 @@
 
 A file may have a second output, `familiarity`; below the threshold in its card the
 answer is `unknown`. Here that is counted on photos of nothing it knows.
-
-It does not know: how familiarity is computed, where photos come from.
 """
 
 from __future__ import annotations

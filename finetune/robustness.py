@@ -134,7 +134,7 @@ def measure(
                     source = Image.fromarray(spoiled)  # upright: without its EXIF
                 out = classifier.run(load_pixels(source, classifier.recipe)[None])
                 familiar = out.get("familiarity", [None])[0]
-                answer = classifier.answer(out["probabilities"][0], familiar)
+                answer = classifier.prediction(out["probabilities"][0], familiar)
                 unknown[place] += not answer.known
                 found[place].append(out["probabilities"][0])
             bar(number + 1, len(chosen))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.command import run_command
+from edge.model_file import ModelFile
 
 if TYPE_CHECKING:
     from quantize.comparison.compare import CompareOptions
@@ -67,7 +68,8 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
 
 def add_compare_options(parser: argparse.ArgumentParser) -> None:
     """The options of a comparison that `build` has, too; see `compare_options`."""
-    from edge.cli import RUNTIMES, counts
+    from edge.cli import counts
+    from edge.command import RUNTIMES
     from edge.runtime import default_threads
 
     add = parser.add_argument
@@ -186,13 +188,12 @@ def add_check_parser(parser: argparse.ArgumentParser) -> None:
 
 def run_check(args: argparse.Namespace) -> int:
     """One line for each file and target; 3 when --target does not run one of them."""
-    from edge.runtime import read_model
     from quantize.tflite import flatbuffer, metadata, targets
 
     names = [args.target] if args.target else list(targets.TARGETS)
     records: dict[str, dict[str, Any]] = {}
     for path in args.models:
-        flat, _ = metadata.split(read_model(path))
+        flat, _ = metadata.split(ModelFile.read(path).checked().content)
         tree = flatbuffer.parse(flat)
         records[str(path)] = {
             "oldest_runtime": targets.oldest_runtime(tree),

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from edge.command import Parser, guard
 from edge.errors import EdgegraftError, ModelError
-from edge.labels import read_label_file
 from edge.run_folder import ARTIFACTS, file_inside
+from edge.tflite import read_label_file
 
 HERE = Path(__file__).resolve().parent
 # Streamlit's own settings. The same stand in .streamlit/config.toml, which an

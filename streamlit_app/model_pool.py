@@ -15,11 +15,11 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
-from edge.card import read_card, read_labels
 from edge.classifier import Classifier
 from edge.files import sha256
+from edge.model_file import ModelFile
 from edge.quiet import without_chatter
-from edge.runtime import default_threads, read_model
+from edge.runtime import default_threads
 
 MOST_MODELS = 8  # open at once; the least recently used is closed
 Stamp = tuple[int, int]  # modification time in ns and size in bytes
@@ -37,9 +37,7 @@ class ClassifierPool:
         self, content: bytes, size: int | None = None, labels: Path | None = None
     ) -> None:
         self._content = content
-        self.labelled = (
-            read_card(content) is not None or read_labels(content) is not None
-        )
+        self.labelled = ModelFile(content).checked().labels is not None
         self._labels = None if self.labelled else labels
         self.size = size or default_threads()
         self.digest = sha256(content)
@@ -118,7 +116,7 @@ class ModelPool:
         return result.result()
 
     def _load(self, path: Path) -> ClassifierPool:
-        content = read_model(path)
+        content = ModelFile.read(path).content
         digest = sha256(content)
         with self._lock:
             same = self._opened().get(digest)

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge import runtime
+from edge import classifier, runtime
 from edge.camera import preview, sources
 from edge.classifier import Classifier
-from edge.classify import cli
 from edge.cli import main
 from edge.command import guard
 from edge.errors import EdgegraftError, ModelError
+from edge.model_file import ModelFile
 from edge.preprocess import load_pixels
 from tests.edge_models import network, photo, save, with_card
 
@@ -65,7 +65,7 @@ def test_a_photo_that_vanishes_while_the_folder_is_read(
         lost.unlink(missing_ok=True)
         return load_pixels(path, recipe)
 
-    monkeypatch.setattr(cli, "load_pixels", reading)
+    monkeypatch.setattr(classifier, "load_pixels", reading)
     assert main(["classify", model, str(folder)]) == 2
     out, err = told(capsys)
     assert len(out) == 5 and err == [f"edgegraft: error: {lost}: no such file"]
@@ -258,6 +258,7 @@ def test_a_delegate_gets_its_options_and_the_model(
     Watching.__module__ = "watching"
     monkeypatch.setitem(sys.modules, "watching", module)
     monkeypatch.setattr(runtime, "find", lambda name: (found, Watching))
+    monkeypatch.setattr(ModelFile, "prove", lambda self, **options: None)
     Classifier(with_card(network()), delegate="lib.so,device=usb,speed=max")
     assert seen["delegates"] == [("lib.so", {"device": "usb", "speed": "max"})]
     Classifier(with_card(network()))
@@ -273,6 +274,7 @@ def test_an_edge_tpu_file_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) ->
 
     Refusing.__module__ = interpreter.__module__
     monkeypatch.setattr(runtime, "find", lambda name: (found, Refusing))
+    monkeypatch.setattr(ModelFile, "prove", lambda self, **options: None)
     with pytest.raises(ModelError, match=r"give --delegate libedgetpu\.so\.1"):
         Classifier(with_card(network()))
 

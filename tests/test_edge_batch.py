@@ -174,14 +174,14 @@ def test_resume_goes_on_where_it_stopped(
     table = tmp_path / "out.csv"
     argv = ["classify", model, str(folder), "--csv", "-o", str(table)]
     assert main(argv) == 0
-    assert capsys.readouterr() == ("", f"{table}: 24 photos answered\n")
+    assert capsys.readouterr() == ("", f"{table}: 24 photos classified\n")
     whole = table.read_text()
     lines = whole.splitlines(keepends=True)
     table.write_text("".join(lines[:9]) + lines[9][:20])  # the power went
     assert main(argv) == 2
     assert "is there already; --resume goes on with it" in capsys.readouterr().err
     assert main([*argv, "--resume"]) == 0
-    assert capsys.readouterr().err == f"{table}: 16 photos answered, 8 before\n"
+    assert capsys.readouterr().err == f"{table}: 16 photos classified, 8 before\n"
     resumed = table.read_text()
     assert resumed.splitlines()[:9] == whole.splitlines()[:9]  # not done again
     assert answers(resumed) == answers(whole)
@@ -225,7 +225,7 @@ def test_a_photo_named_twice_is_answered_once(
     out, err = capsys.readouterr()
     photos = [row["photo"] for row in csv.DictReader(out.splitlines())]
     assert photos[0] == str(one) and len(photos) == len(set(photos)) == 24
-    assert err == "25 repeats left out: each photo has one answer\n"
+    assert err == "25 repeats left out: each photo is classified once\n"
 
 
 def test_a_document_is_written_whole(
@@ -235,7 +235,7 @@ def test_a_document_is_written_whole(
     argv = ["classify", model, str(folder), "--json", "-o", str(target)]
     assert main(argv) == 0
     assert len(json.loads(target.read_text())["photos"]) == 24
-    assert capsys.readouterr() == ("", f"{target}: 24 photos answered\n")
+    assert capsys.readouterr() == ("", f"{target}: 24 photos classified\n")
     assert main(argv) == 2
     assert "is there already; remove it" in capsys.readouterr().err
     assert capsys.readouterr().out == ""
@@ -249,7 +249,7 @@ def test_a_document_is_written_whole(
     assert main(told) == 2
     error, last = capsys.readouterr().err.splitlines()
     assert error.startswith(f"edgegraft: error: {bad}: expected a photo")
-    assert last == f"{tmp_path / 'x.txt'}: 0 photos answered, 1 not (named above)"
+    assert last == f"{tmp_path / 'x.txt'}: 0 photos classified, 1 not (named above)"
     assert not list(tmp_path.glob("*.part"))
 
 
@@ -292,19 +292,19 @@ def test_a_worker_of_the_cluster_answers_as_this_machine(
     from functools import partial
 
     from edge.classifier import Classifier
-    from edge.classify.cli import _one
+    from edge.classify.cli import classify_item
     from edge.classify.ray import Worker
 
     monkeypatch.chdir(tmp_path)
     model = with_card(network())
     shots = [photo(tmp_path / f"{n}.png", (0, 40 * n, 90)) for n in range(5)]
     items = [*shots, PhotoError("gone.png", "no such file"), str(tmp_path / "no.png")]
-    packed = pickle.dumps((partial(Classifier, model), partial(_one, top_k=2)))
+    packed = pickle.dumps((partial(Classifier, model), partial(classify_item, top_k=2)))
     batch = np.empty(len(items), dtype=object)
     batch[:] = [pickle.dumps(item) for item in items]
     told = Worker(packed, str(tmp_path))({"item": batch})["answer"]
     answers = [pickle.loads(answer) for answer in told]
-    here = [_one(Classifier(model), item, top_k=2) for item in items]
+    here = [classify_item(Classifier(model), item, top_k=2) for item in items]
     for there, mine in zip(answers, here, strict=True):
         if isinstance(mine, PhotoError):
             assert isinstance(there, PhotoError) and str(there) == str(mine)

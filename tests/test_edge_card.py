@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from edge.card import ModelCard, check_digest, read_card, read_labels
+from edge.card import ModelCard
 from edge.errors import ModelError
+from edge.model_file import ModelFile
 from edge.preprocess import InputRecipe
 from tests.edge_models import LABELS, card, network, with_card, with_files
 
@@ -34,22 +36,23 @@ def test_json_round_trip() -> None:
 
 
 def test_a_card_is_read_from_path_and_bytes(tmp_path: Path) -> None:
-    model = with_files(network(), card_json=full_card().to_json())
+    digest = hashlib.sha256(network()).hexdigest()
+    whole = replace(full_card(), model_sha256=digest)
+    model = with_files(network(), card_json=whole.to_json())
     path = tmp_path / "m.tflite"
     path.write_bytes(model)
-    assert read_card(model) == read_card(path) == read_card(str(path)) == full_card()
+    for source in (model, path, str(path)):
+        assert ModelFile.read(source).card == whole
 
 
 def test_files_without_a_card() -> None:
-    assert read_card(network()) is None
-    assert read_labels(network()) is None
+    assert ModelFile.read(network()).card is None
+    assert ModelFile.read(network()).labels is None
     other = with_files(network(), labels_txt="red\ngreen\nblue\n")
-    assert read_card(other) is None
-    assert read_labels(other) == LABELS
-    assert read_labels(with_files(network(), labels_txt="rot\r\ngrün\r\n")) == (
-        "rot",
-        "grün",
-    )
+    assert ModelFile.read(other).card is None
+    assert ModelFile.read(other).labels == LABELS
+    windows = with_files(network(), labels_txt="rot\r\ngrün\r\n")
+    assert ModelFile.read(windows).labels == ("rot", "grün")
 
 
 def test_unknown_keys_are_left_out() -> None:
@@ -94,20 +97,22 @@ def test_a_damaged_zip_is_told() -> None:
     model = bytearray(with_card(network()))
     model[model.index(b'"labels"')] ^= 0xFF
     with pytest.raises(ModelError, match=r"damaged card\.json.*again"):
-        read_card(bytes(model))
+        _ = ModelFile.read(bytes(model)).card
 
 
 def test_no_such_file(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="No such file"):
-        read_card(tmp_path / "none.tflite")
+    with pytest.raises(ModelError, match="no such model file"):
+        ModelFile.read(tmp_path / "none.tflite")
 
 
 def test_the_digest_is_of_the_part_before_the_zip() -> None:
     flat = network()
     digest = hashlib.sha256(flat).hexdigest()
     model = with_card(flat, model_sha256=digest)
-    check_digest(model, card(model_sha256=digest), "m")
-    check_digest(flat, card(), "m")  # a card without a digest promises nothing
+    file = ModelFile(model, "m")
+    assert file.flatbuffer == flat and file.digest == digest
+    assert file.card == card(model_sha256=digest)
+    assert ModelFile(with_card(flat)).card == card()  # promises nothing
     flipped = bytes([*model[:100], model[100] ^ 1, *model[101:]])
     with pytest.raises(ModelError, match=r"m: damaged model, its digest is .*again"):
-        check_digest(flipped, card(model_sha256=digest), "m")
+        _ = ModelFile(flipped, "m").card

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from edge.classifier import UNKNOWN, Classifier
-from edge.errors import ModelError
-from edge.labels import read_label_file
+from edge.errors import ModelError, PhotoError
+from edge.foreign import ForeignOptions
 from edge.preprocess import InputRecipe
+from edge.tflite import read_label_file
 from tests.edge_models import (
     FLOAT32,
     INT8,
@@ -134,17 +135,30 @@ def test_a_file_without_signature_still_runs() -> None:
     ("model", "options", "message"),
     [
         (network(), {}, r"no labels inside.*--labels FILE"),
-        (network(), {"labels": ["a", "b"]}, r"expected 3 labels, got 2.*background"),
+        (network(), {"labels": ["a", "b"]}, r"expected 3 labels, got 2"),
         (network(), {"labels": list("abcdef")}, r"expected 3 labels, got 6"),
         (with_card(network(), labels=("a", "b")), {}, "got 2 from its card"),
-        (with_card(network(), input=InputRecipe(9, 9)), {}, "8 x 8 .* says 9 x 9"),
-        (with_card(network()), {"recipe": InputRecipe(4, 8)}, "recipe says 4 x 8"),
-        (network(FLOAT32), {"labels": LABELS}, "does not say how.*mean and std"),
         (
-            network(FLOAT32),
-            {"labels": LABELS, "normalize": (0.0, 0.0)},
-            "std other than 0",
+            with_card(network(), input=InputRecipe(9, 9)),
+            {},
+            r"8, 3\], its card says \[1, 9",
         ),
+        (
+            with_card(network()),
+            {"foreign": ForeignOptions(crop=0.5, mean=(0.0,), std=(1.0,))},
+            "its card says how.*leave out --crop, --mean, --std",
+        ),
+        (
+            network(),
+            {"labels": LABELS, "foreign": ForeignOptions(size=(9, 8))},
+            "takes 8 x 8 pixels and nothing else",
+        ),
+        (
+            network(),
+            {"labels": LABELS, "foreign": ForeignOptions(output="odd")},
+            "no such output; it has probabilities",
+        ),
+        (network(FLOAT32), {"labels": LABELS}, "does not say how.*--mean and --std"),
         (
             with_card(network(familiarity=True), outputs={"probabilities": "odd"}),
             {},
@@ -174,10 +188,37 @@ def test_a_network_without_softmax_is_refused() -> None:
 
 def test_foreign_float_models_are_scaled_as_told() -> None:
     model = network(FLOAT32)
-    found = Classifier(model, labels=LABELS, normalize=(100.0, 0.5))
-    seen = dict(found.classify(plain((110, 120, 100))).ranking)
-    want = expected((20, 40, 0))
-    assert [seen[label] for label in LABELS] == pytest.approx(want.tolist(), abs=1e-5)
+    one = ForeignOptions(mean=(100.0,), std=(0.5,))
+    three = ForeignOptions(mean=(100.0, 100.0, 50.0), std=(0.5, 0.5, 2.5))
+    for options in (one, three):
+        found = Classifier(model, labels=LABELS, foreign=options)
+        by_label = dict(found.classify(plain((110, 120, 100))).ranking)
+        want = expected((20, 40, 0 if options is one else 20))
+        got = [by_label[label] for label in LABELS]
+        assert got == pytest.approx(want.tolist(), abs=1e-5)
+
+
+def test_options_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(ModelError, match="std other than 0"):
+        ForeignOptions(mean=(0.0,), std=(0.0,))
+    with pytest.raises(ModelError, match="--mean and --std together"):
+        ForeignOptions(mean=(0.0,))
+    with pytest.raises(ModelError, match="one number or three"):
+        ForeignOptions(mean=(0.0, 0.0), std=(1.0,))
+
+
+def test_every_kind_of_photo_gives_the_same_label(tmp_path: Path) -> None:
+    classifier = Classifier(with_card(network()))
+    pixels = np.full((20, 30, 3), (0, 0, 200), np.uint8)
+    image = Image.fromarray(pixels)
+    path = tmp_path / "blue.png"
+    image.save(path)
+    kinds = [path, str(path), path.read_bytes(), image, pixels]
+    found = list(classifier.classify_many(kinds))
+    assert [p.label for p in found] == ["blue"] * 5 and len(set(found)) == 1
+    with pytest.raises(PhotoError, match=r"expected uint8 \[height, width, 3\]"):
+        classifier.classify(pixels.astype(np.float32))
+    assert repr(classifier).startswith("Classifier('model': 3 labels (red, green")
 
 
 def test_wrong_pixels_are_refused() -> None:
@@ -237,5 +278,5 @@ def test_unusable_label_files(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="got none"):
         read_label_file(path)
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ModelError, match="UTF-8"):
+    with pytest.raises(ModelError, match="text file"):
         read_label_file(path)

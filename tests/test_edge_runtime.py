@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import struct
@@ -11,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from edge import cli, runtime, tflite_check
+from edge import cli, model_file, runtime, subprocess_run, tflite
 from edge.errors import ModelError, RuntimeMissing
+from edge.model_file import ModelFile
 from edge.run_folder import going_on
-from tests.edge_models import network, photo, with_card
+from tests.edge_models import network, photo, save, with_card
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -128,11 +130,11 @@ def test_open_from_path_and_bytes(tmp_path: Path) -> None:
     path = tmp_path / "m.tflite"
     path.write_bytes(network())
     for model in (path, str(path), path.read_bytes()):
-        found, interpreter = runtime.open_interpreter(model, threads=1)
+        found, interpreter = ModelFile.read(model).open(threads=1)
         assert found == runtime.find()[0]
         assert list(interpreter.get_input_details()[0]["shape"]) == [1, 8, 8, 3]
     with pytest.raises(ModelError, match="threads from 1 to 256, got 0"):
-        runtime.open_interpreter(path, threads=0)
+        ModelFile.read(path).open(threads=0)
     assert 1 <= runtime.default_threads() <= runtime.MOST_THREADS
 
 
@@ -154,16 +156,16 @@ def test_what_is_no_model_is_told(content: bytes, message: str, tmp_path: Path) 
     path = tmp_path / "m.tflite"
     path.write_bytes(content)
     with pytest.raises(ModelError, match=message) as caught:
-        runtime.open_interpreter(path)
+        ModelFile.read(path).open()
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
 
 
 def test_unusable_paths(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such model file"):
-        runtime.open_interpreter(tmp_path / "none.tflite")
+        ModelFile.read(tmp_path / "none.tflite")
     with pytest.raises(ModelError, match=r"got a folder$"):
-        runtime.open_interpreter(tmp_path)
+        ModelFile.read(tmp_path)
 
 
 def test_the_command_that_goes_on_is_told_from_where_one_is(
@@ -228,11 +230,11 @@ def test_more_threads_than_cores_are_remarked_on(
 
 def test_every_truncation_is_caught_before_native_code() -> None:
     model = network(familiarity=True)
-    tflite_check.check(model, "m")
-    tflite_check.check(with_card(model), "m")
+    tflite.check(model, "m")
+    tflite.check(with_card(model), "m")
     for length in range(len(model) - 8):
         with pytest.raises(ModelError):
-            tflite_check.check(model[:length], "m")
+            tflite.check(model[:length], "m")
 
 
 def test_every_offset_out_of_range_is_caught() -> None:
@@ -243,7 +245,7 @@ def test_every_offset_out_of_range_is_caught() -> None:
         broken = bytearray(model)
         struct.pack_into("<I", broken, at, 0x7FFF_FF00)
         try:
-            tflite_check.check(bytes(broken), "m")
+            tflite.check(bytes(broken), "m")
         except ModelError:
             refused += 1
     assert refused > 200
@@ -260,39 +262,74 @@ def test_indices_out_of_range_are_caught() -> None:
         assert plain in model
         broken = model.replace(plain, struct.pack(f"<I{len(new)}i", len(new), *new))
         with pytest.raises(ModelError, match="tensor that is not there"):
-            tflite_check.check(broken, "m")
+            tflite.check(broken, "m")
 
 
-def test_damage_ends_no_process(tmp_path: Path) -> None:
-    """Random damage to structure and content: an answer or one line, never a crash."""
-    path = tmp_path / "m.tflite"
-    code = (
-        "import random, sys, numpy\n"
-        "from edge import subprocess_run\n"
-        "from edge.classifier import Classifier\n"
-        "from edge.errors import ModelError\n"
-        "subprocess_run.survive = lambda *a, **k: None  # by the structure alone\n"
-        "from tests.edge_models import network\n"
-        "model, chance, refused = network(), random.Random(7), 0\n"
-        "for turn in range(150):\n"
-        "    broken = bytearray(model)\n"
-        "    for _ in range(chance.choice([1, 2, 8])):\n"
-        "        broken[chance.randrange(8, len(broken))] = chance.randrange(256)\n"
-        "    try:\n"
-        "        found = Classifier(bytes(broken), labels=['a', 'b', 'c'], threads=1)\n"
-        "        if found.recipe.width < 100:\n"
-        "            found.predict(numpy.zeros((found.recipe.height,\n"
-        "                found.recipe.width, 3), numpy.uint8))\n"
-        "    except ModelError: refused += 1\n"
-        "print(refused)"
+def killer() -> bytes:
+    """A whole flatbuffer that ends an interpreter: RESHAPE's second input, its new
+    shape, is left out."""
+    model = bytearray(network())
+    inputs = struct.pack("<Iii", 2, 1, 2)
+    struct.pack_into("<i", model, model.index(inputs) + 8, -1)
+    return bytes(model)
+
+
+def test_a_file_that_ends_the_interpreter_ends_no_verb(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether a card vouches for it or not: what the file says proves nothing."""
+    shot = photo(tmp_path / "x.png", (0, 90, 0))
+    flat = killer()
+    digest = hashlib.sha256(flat).hexdigest()
+    for content in (flat, with_card(flat, model_sha256=digest)):
+        path = save(tmp_path / "m.tflite", content)
+        labels = ["--labels", str(tmp_path / "labels.txt")]
+        (tmp_path / "labels.txt").write_text("red\ngreen\nblue\n")
+        for argv in (
+            ["classify", path, shot, *labels],
+            ["bench", path, "--runs", "1"],
+            ["pack", path, "-o", str(tmp_path / "out"), *labels],
+        ):
+            assert cli.main(argv) == 2
+            error = capsys.readouterr().err
+            assert "m.tflite" in error and "crashes on it" in error
+            assert error.count("\n") == 1
+        assert cli.main(["info", path]) == 0  # its card and labels are worth reading
+        assert "crashes on it" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_ran_once_is_remembered_by_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[str] = []
+    monkeypatch.setattr(model_file, "_proven", set())
+    monkeypatch.setenv("EDGEGRAFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(
+        subprocess_run, "run_in_subprocess", lambda *a, **k: runs.append(k["where"])
     )
-    assert not path.exists()
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert int(done.stdout) > 50
+    first, other = with_card(network()), with_card(network(familiarity=True))
+    for turn in range(2):  # the second has the record alone
+        monkeypatch.setattr(model_file, "_proven", set())
+        ModelFile(first, "first").open(threads=1)
+        ModelFile(first, "same").open(threads=2)
+        assert runs == ["first"], turn
+    ModelFile(other, "other").open(threads=1)
+    ModelFile(first, "plain").open(threads=1, xnnpack=False)  # other native code
+    assert runs == ["first", "other", "plain"]
+    os.chmod(tmp_path / "cache" / "proven", 0o777)  # now it proves nothing
+    monkeypatch.setattr(model_file, "_proven", set())
+    ModelFile(first, "again").open(threads=1)
+    assert runs[-1] == "again"
+
+
+def test_where_nothing_can_be_kept_a_file_is_proven_for_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("EDGEGRAFT_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(model_file, "_proven", set())
+    model = ModelFile(network())
+    model.prove()
+    monkeypatch.setattr(subprocess_run, "run_in_subprocess", None)  # not needed again
+    model.prove()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edge import info
+from edge import doctor
 from edge.cli import main
 from tests.edge_models import (
     BOTH,
@@ -97,7 +97,7 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
 def test_doctor_names_what_is_missing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(info, "find_spec", lambda name: None)
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
     assert main(["doctor"]) == 2
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 1

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge.card import read_card
 from edge.classifier import UNKNOWN, Classifier
 from edge.errors import EdgegraftError
+from edge.model_file import ModelFile
 from edge.unknown import auroc
 from finetune import familiarity, negatives
 from finetune.console import Console
@@ -130,7 +130,7 @@ def test_every_variant_has_it_and_refuses_what_it_was_not_shown(exported, varian
     assert classifier.predict(strange[0]).label == UNKNOWN
     # the toy's eight features hardly differ, which is hard on eight bits
     assert auroc(known["familiarity"], classifier.run(strange)["familiarity"]) > 0.9
-    limit = read_card(model).familiarity_threshold
+    limit = ModelFile.read(model).card.familiarity_threshold
     assert limit == pytest.approx(0.5, abs=0.3)
     assert (known["familiarity"] >= limit).mean() > 0.75
     labels = [classifier.labels[row.argmax()] for row in known["probabilities"]]
@@ -144,7 +144,7 @@ def test_the_probabilities_are_the_first_output_others_meet(exported, variant):
     graph = tree.subgraphs[0]
     names = [flatbuffer.text(graph.tensors[place].name) for place in graph.outputs]
     assert names == ["probabilities", "familiarity"]
-    assert read_card(model).outputs == {name: name for name in names}
+    assert ModelFile.read(model).card.outputs == {name: name for name in names}
 
 
 def photos_of(folder: Path, colours: dict[str, tuple[int, int, int]]) -> Path:
@@ -191,7 +191,7 @@ def test_finetune_leaves_it_by_default_and_not_with_none(tmp_path):
     with prepared.pixels as pixels:
         results = export(run, ("float32",), model=model, pixels=pixels)
     assert familiarity.load(run) is None
-    card = read_card(results["float32"].path)
+    card = ModelFile.read(results["float32"].path).card
     assert card.familiarity_threshold is None and "familiarity" not in card.outputs
 
 

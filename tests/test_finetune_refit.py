@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from backbones import network, registry
-from edge.card import read_card
 from edge.errors import EdgegraftError
+from edge.model_file import ModelFile
 from finetune import cli
 from finetune.distill.teacher import open_teacher, refuse_leaks
 from finetune.head import cross_fit, features, probe
@@ -254,7 +254,7 @@ def test_what_is_trained_and_nothing_else_is_told(run: Run) -> None:
 
 
 def test_the_file_does_not_call_what_it_learnt_from_validation(run: Run) -> None:
-    card = read_card(run.exports / "int8.tflite")
+    card = ModelFile.read(run.exports / "int8.tflite").card
     assert card is not None
     assert list(card.measured) == ["photos it learnt from"]
     exports = json.loads((run.exports / "exports.json").read_text(encoding="utf-8"))

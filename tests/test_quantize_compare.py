@@ -7,13 +7,14 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
 from edge.bench.timing import bench_apart
-from edge.card import read_card
 from edge.errors import EdgegraftError
+from edge.model_file import ModelFile
 from finetune.run import Run
 from quantize.cli import compare_main
 from quantize.comparison import candidates, timing
@@ -55,7 +56,7 @@ def second(first):
 @pytest.fixture(scope="module")
 def together(first, second):
     foreign = first.folder.parent / "elsewhere.tflite"
-    card = read_card(first.exports / "int8.tflite")
+    card = ModelFile.read(first.exports / "int8.tflite").card
     foreign.write_bytes((first.exports / "int8.tflite").read_bytes())
     assert card is not None
     before = foreign.read_bytes()
@@ -211,7 +212,7 @@ def test_files_are_known_by_their_digest_not_their_name(first, pi, tmp_path):
     path.write_text(json.dumps({"models": renamed}))
     read = timing.read_devices(path)
     digests = {
-        read_card(first.exports / f"{n}.tflite").model_sha256
+        ModelFile.read(first.exports / f"{n}.tflite").card.model_sha256
         for n in ("float32", "int8")
     }
     assert set(read) == digests
@@ -281,7 +282,7 @@ def test_bad_input_is_one_line(first, tmp_path, capsys, monkeypatch):
     cut = tmp_path / "cut.tflite"
     cut.write_bytes((first.exports / "int8.tflite").read_bytes()[:500])
     model = first.exports / "float32.tflite"
-    card = read_card(model)
+    card = ModelFile.read(model).card
     renamed = tmp_path / "renamed.tflite"
     renamed.write_bytes(
         metadata.embed(
@@ -315,8 +316,8 @@ def test_bad_input_is_one_line(first, tmp_path, capsys, monkeypatch):
 def test_each_file_is_read_from_disk_once(first, monkeypatch):
     """But for the processes that time it."""
     opened = []
-    real = candidates.read_model
-    monkeypatch.setattr(candidates, "read_model", lambda p: opened.append(p) or real(p))
+    reader = SimpleNamespace(read=lambda p: opened.append(p) or ModelFile.read(p))
+    monkeypatch.setattr(candidates, "ModelFile", reader)
     reads = []
     path_reads = Path.read_bytes
     monkeypatch.setattr(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge import subprocess_run, tflite_check
-from edge.card import ModelCard, read_card
+from edge import tflite
+from edge.card import ModelCard
 from edge.classifier import Classifier
 from edge.errors import EdgegraftError, ModelError
+from edge.model_file import ModelFile
 from edge.preprocess import InputRecipe
 from quantize.cli import main
 from quantize.conversion.convert import Conversion
@@ -62,7 +63,7 @@ def test_random_damage_is_told_or_harmless(files, name):
     for seed in range(300):
         broken = damaged(whole, seed)
         try:
-            tflite_check.check(broken, "m")
+            tflite.check(broken, "m")
         except ModelError as error:
             assert "\n" not in str(error)
             refused += 1
@@ -81,49 +82,48 @@ def test_random_damage_is_told_or_harmless(files, name):
 
 def test_a_file_that_ends_the_interpreter_does_not_end_us(files):
     killer = without_scale(files["int8"])
-    tflite_check.check(killer, "m")
-    with pytest.raises(ModelError, match=r"damaged \.tflite model") as output:
+    tflite.check(killer, "m")
+    with pytest.raises(ModelError, match=r"damaged \.tflite model") as told:
         Classifier(killer, labels=LABELS)
-    assert "ends the interpreter" in str(output.value)
-    subprocess_run.survive(files["int8"])
+    assert "crashes on it" in str(told.value)
 
 
-def test_a_scale_out_of_bounds_is_seen(files):
-    for broken_scale in (-1.0, 0.0, float("nan"), float("inf"), 1e30):
-        tree = flatbuffer.parse(files["int8"])
-        tree.subgraphs[0].tensors[0].quantization.scale = [broken_scale]
-        with pytest.raises(ModelError, match="damaged or truncated"):
-            tflite_check.check(flatbuffer.pack(tree), "m")
+@pytest.mark.parametrize("scale", [-1.0, 0.0, float("nan"), 1e-30])
+def test_an_odd_scale_ends_no_process(files, scale):
+    tree = flatbuffer.parse(files["int8"])
+    tree.subgraphs[0].tensors[0].quantization.scale = [scale]
+    try:
+        Classifier(flatbuffer.pack(tree), labels=LABELS).predict(pixels(1)[0])
+    except ModelError as error:
+        assert "\n" not in str(error)
 
 
-def test_a_constant_of_another_length_is_seen(files):
+def test_a_constant_of_another_length_ends_no_process(files):
     tree = flatbuffer.parse(files["float32"])
     graph = tree.subgraphs[0]
     conv = next(o for o in graph.operators if flatbuffer.op(tree, o)[0] == "CONV_2D")
     graph.tensors[conv.inputs[1]].shape = [8, 3, 3, 300]
-    with pytest.raises(
-        ModelError, match=r"bytes for a tensor of shape \[8, 3, 3, 300\]"
-    ):
-        tflite_check.check(flatbuffer.pack(tree), "m")
+    with pytest.raises(ModelError, match="model: "):
+        Classifier(flatbuffer.pack(tree), labels=LABELS)
 
 
 def test_damage_to_a_file_with_a_card_is_told_by_its_digest(files):
     card = ModelCard(labels=LABELS, input=InputRecipe(SIZE, SIZE), variant="int8")
     whole = metadata.embed(files["int8"], card)
     want = Classifier(whole).predict(pixels(1)[0])
-    output = 0
+    told = 0
     for seed in range(120):
         broken = damaged(whole, seed)
         try:
-            if read_card(broken) is None:
+            if ModelFile.read(broken).card is None:
                 continue  # its end is gone: a file without a card, as above
             found = Classifier(broken, threads=1)
         except EdgegraftError as error:
             assert "\n" not in str(error)
-            output += 1
+            told += 1
         else:  # what was hit was neither network nor card: alignment, dates in the zip
             assert found.predict(pixels(1)[0]) == want
-    assert output > 60
+    assert told > 60
 
 
 def test_check_command_survives(files, tmp_path, capsys):
@@ -131,5 +131,5 @@ def test_check_command_survives(files, tmp_path, capsys):
     for seed in range(60):
         path.write_bytes(damaged(files["int8"], seed))
         assert main(["check", str(path)]) in (0, 2)
-        output = capsys.readouterr().err
-        assert output.count("\n") <= 1 and "Traceback" not in output
+        told = capsys.readouterr().err
+        assert told.count("\n") <= 1 and "Traceback" not in told

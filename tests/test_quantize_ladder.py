@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge.card import read_card
 from edge.classifier import Classifier
 from edge.errors import EdgegraftError
+from edge.model_file import ModelFile
 from finetune.run import Run
 from quantize.cli import main
 from quantize.conversion.convert import Conversion, quantize
@@ -76,7 +76,7 @@ def test_a_damaged_layer_is_brought_back(run, capsys):
     assert abs(equalized["drop"]) <= 0.01 and equalized["passed"]
     assert record["rung"] == "equalized" and not record["rejected"]
     assert "trying repairs" in output and "equalized: 100.0%" in output
-    card = read_card(run.exports / "int8.tflite")
+    card = ModelFile.read(run.exports / "int8.tflite").card
     assert card is not None and card.provenance["rung"] == "equalized"
     # the very file that was written, photo by photo
     rows = [row for row in run.split().rows if row.part == "val"]
@@ -105,7 +105,7 @@ def test_layers_kept_float_are_named_and_no_others_are_float(run, monkeypatch):
     result = export(run, "int8", calibration_count=20)["int8"]
     assert result.rung == "kept-float" and not result.rejected
     kept = result.rungs[-1].kept_float
-    card = read_card(result.path)
+    card = ModelFile.read(result.path).card
     assert card is not None and card.provenance["layers_kept_float"] == list(kept)
     tree = flatbuffer.parse(result.path.read_bytes())
     graph = tree.subgraphs[0]

@@ -11,9 +11,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edge.card import ModelCard, read_card, read_labels
+from edge.card import ModelCard
 from edge.classifier import Classifier
 from edge.errors import ModelError
+from edge.model_file import ModelFile
 from edge.preprocess import InputRecipe
 from quantize.tflite import flatbuffer, metadata
 from tests import edge_models
@@ -39,9 +40,9 @@ def bare() -> bytes:
 def test_embedded_card_is_read_back(bare):
     model = metadata.embed(bare, CARD)
     flat, attached = metadata.split(model)
-    card = read_card(model)
+    card = ModelFile.read(model).card
     assert card == replace(CARD, model_sha256=hashlib.sha256(flat).hexdigest())
-    assert read_labels(model) == LABELS
+    assert ModelFile.read(model).labels == LABELS
     assert flat + attached == model and attached.startswith(b"PK")
 
 
@@ -69,7 +70,8 @@ def test_embedding_again_changes_nothing_or_replaces(bare):
 def test_strip_gives_a_model_without_a_trace(bare):
     model = metadata.embed(bare, CARD)
     stripped = metadata.strip(model)
-    assert read_card(stripped) is None and read_labels(stripped) is None
+    file = ModelFile(stripped)
+    assert file.card is None and file.labels is None
     assert metadata.NAME.encode() not in stripped
     assert metadata.strip(stripped) == stripped == metadata.strip(bare)
     assert metadata.embed(stripped, CARD) == model
@@ -125,7 +127,7 @@ def test_bytes_that_look_like_the_end_of_a_zip_are_left_alone(bare):
 def test_unicode_labels(bare):
     labels = ("Kätzchen", "собака", "犬")
     model = metadata.embed(bare, replace(CARD, labels=labels))
-    assert Classifier(model).labels == labels == read_labels(model)
+    assert Classifier(model).labels == labels == ModelFile.read(model).labels
 
 
 # -- what TFLite Metadata says, read slot by slot as the public schema has it ----

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 import edgegraft
-from edge.card import read_card
 from edge.evaluate import score
+from edge.model_file import ModelFile
 from edge.preprocess import InputRecipe
 from edge.unknown import Refusal
 from finetune import negatives
@@ -124,7 +124,7 @@ def test_a_later_comparison_keeps_what_was_found_of_unknown_photos(first, tmp_pa
     found = compare(run, QUICK)
     assert all(file.refusal is None for file in found.files)
     path = run.exports / "int8.tflite"
-    flat, card = metadata.split(path.read_bytes())[0], read_card(path)
+    flat, card = metadata.split(path.read_bytes())[0], ModelFile.read(path).card
     assert card is not None
     measured = refusal_figures(Refusal(60, 59, known=10, known_refused=1, auroc=0.97))
     card = replace(
@@ -138,7 +138,7 @@ def test_a_later_comparison_keeps_what_was_found_of_unknown_photos(first, tmp_pa
     assert before.refusal is None and after.refusal is not None
     assert (after.refusal.photos, after.refusal.refused) == (60, 59)
     assert after.refusal.known_refused == 1 and after.refusal.auroc == 0.97
-    assert read_card(path).measured["unknown"] == measured
+    assert ModelFile.read(path).card.measured["unknown"] == measured
     assert "98.3%" in (run.folder / "README.md").read_text()
     lines = text.details(found)
     assert "refuses unknown" in lines[0] and "98.3%" in lines[3]

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge.card import read_card
 from edge.classifier import Classifier
 from edge.errors import EdgegraftError
+from edge.model_file import ModelFile
 from finetune.run import Run
 from quantize.cli import compare_main, main
 from quantize.comparison.candidates import exported
@@ -71,7 +71,7 @@ def test_both_files_are_there_and_describe_themselves(done):
     }
     for name, result in results.items():
         assert not result.rejected and result.path == run.exports / f"{name}.tflite"
-        card = read_card(result.path)
+        card = ModelFile.read(result.path).card
         assert card is not None
         assert (card.variant, card.labels, card.input) == (name, LABELS, run.recipe)
         assert card.temperature == 1.25
@@ -206,7 +206,7 @@ def test_copies_and_blank_photos_do_not_calibrate(tmp_path, capsys):
     }
     for end in ("byte for byte", "pixel for pixel"):
         assert any(why.endswith(end) for why in reasons.values()), end
-    card = read_card(run.exports / "int8.tflite")
+    card = ModelFile.read(run.exports / "int8.tflite").card
     assert card is not None and card.provenance["calibration_photos"] == len(used)
 
 
@@ -255,7 +255,7 @@ def test_comparison_is_written_whole(done):
 def test_test_figures_go_into_the_cards(done):
     comparison = done[2]
     for measured in comparison.files:
-        card = read_card(measured.path)
+        card = ModelFile.read(measured.path).card
         assert card is not None
         assert card.measured["test"]["accuracy"] == measured.evaluation.accuracy
         assert card.measured["test"]["photos"] == 10

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from edge.card import read_card
 from edge.errors import EdgegraftError
+from edge.model_file import ModelFile
 from finetune.run import Run
 from quantize.cli import main
 from quantize.conversion.convert import Conversion
@@ -128,7 +128,7 @@ def test_a_file_is_run_on_the_old_runtime_too(trained, tmp_path, capsys):
     assert (
         "and tflite-runtime 2.14.0; its operators need TensorFlow Lite 1.14" in output
     )
-    card = read_card(run.exports / "int8.tflite")
+    card = ModelFile.read(run.exports / "int8.tflite").card
     assert card is not None and card.provenance["ran_on"][1] == "tflite-runtime 2.14.0"
     # known operators are not enough when it does not run
     target = ["--overwrite", "--target", "tflite-runtime-2.14"]

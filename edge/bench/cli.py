@@ -1,6 +1,6 @@
 """The verb ``bench``: each model with each number of threads, as a table or JSON.
 
-Every combination but a single one runs in a process of its own, so that load time
+Each of several combinations runs in a process of its own, so that load time
 and peak memory are its own.
 
 `--json` is one document, which `edgegraft compare --with` reads; its keys stay:
@@ -12,9 +12,8 @@ A record has `model` (as given), `model_sha256`, `variant`, `runtime`,
 many; `decode`, `resize`, `inference`, `rest`, `total`, each with p50_ms, p95_ms,
 p99_ms; `batched` with workers, photos_per_second). With ``--fps``: `paced` (asked_fps,
 fps, late, p50_ms ...). With ``--minutes``: `sustained` (minutes, slower, `samples`
-with seconds, p50_ms ..., temperature_c, clock_mhz, throttled; null: not told).
-
-It does not know: how anything is measured.
+with seconds, p50_ms ..., temperature_c, clock_mhz, throttled; null: the machine does
+not say).
 """
 
 from __future__ import annotations
@@ -22,26 +21,61 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edge.bench import conditions
-from edge.bench.timing import Probe, bench, bench_apart
-from edge.card import digest, read_card
-from edge.classifier import Classifier
+from edge.bench.timing import RUNS, Probe, bench, bench_apart
+from edge.classify.cli import opened
+from edge.command import ModelOptions
+from edge.model_file import ModelFile
 from edge.quiet import without_chatter
-from edge.runtime import read_model, too_many
+from edge.runtime import too_many
 
 _SLOWER = 1.1  # of the first sample's time, before a sustained run is remarked on
 
 
+@dataclass(frozen=True)
+class BenchOptions:
+    """What to time: each model with each number of threads, `runs` timed runs.
+
+    `photos`: a folder, to time decoding and resizing too; `fps`: a camera's pace;
+    `minutes`: without a pause for that long.
+    """
+
+    models: tuple[ModelOptions, ...]
+    threads: tuple[int, ...] = (1,)
+    runs: int = RUNS
+    photos: str | None = None
+    fps: float | None = None
+    minutes: float | None = None
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> BenchOptions:
+        """From parsed arguments."""
+        return cls(
+            tuple(ModelOptions.of(args, model) for model in args.models),
+            tuple(args.threads),
+            args.runs,
+            args.photos,
+            args.fps,
+            args.minutes,
+        )
+
+
 def run(args: argparse.Namespace) -> int:
     """The verb."""
-    pairs = [(model, threads) for model in args.models for threads in args.threads]
+    options = BenchOptions.of(args)
+    pairs = [
+        replace(model, threads=threads)
+        for model in options.models
+        for threads in options.threads
+    ]
     if len(pairs) == 1:
         with without_chatter():
-            records = [_here(args, *pairs[0])]
+            records = [_here(options, pairs[0])]
     else:
-        records = [_apart(args, *pair) for pair in pairs]
+        records = [_apart(options, pair) for pair in pairs]
     notes = _all_warnings(records)
     if args.json:
         print(json.dumps({"models": records, "warnings": notes}, indent=1))
@@ -59,43 +93,51 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _here(args: argparse.Namespace, model: str, threads: int) -> dict[str, Any]:
-    options = {"runtime": args.runtime, "threads": threads, "xnnpack": args.xnnpack}
-    options["delegate"] = args.delegate
-    spoiled = conditions.warnings()  # while our own work is not the load
-    record = bench(model, runs=args.runs, **options)
-    card = read_card(model)
-    record["variant"] = card.variant if card else None
-    record["model_sha256"] = digest(read_model(model))
-    record["warnings"] = spoiled
-    if args.photos or args.fps or args.minutes:
+def _here(options: BenchOptions, model: ModelOptions) -> dict[str, Any]:
+    file = ModelFile.read(model.model)
+    size = model.foreign.size if model.foreign and file.card is None else None
+    how: dict[str, Any] = {
+        "runtime": model.runtime,
+        "threads": model.threads,
+        "xnnpack": model.xnnpack,
+        "delegate": model.delegate,
+    }
+    warnings = conditions.warnings()  # while our own work is not the load
+    record = bench(file, runs=options.runs, size=size, **how)
+    record["variant"] = file.card.variant if file.card else None
+    record["model_sha256"] = file.digest
+    record["warnings"] = warnings
+    if options.photos or options.fps or options.minutes:
         from edge.bench import workload
-    if args.photos:
-        paths = workload.paths_of(args.photos, args.runs)
+    if options.photos:
+        paths = workload.paths_of(options.photos, options.runs)
         record["photos"] = workload.photos(
-            Classifier(model, **options),
-            paths,
-            lambda: Classifier(model, **{**options, "threads": 1}),
+            opened(model), paths, lambda: opened(replace(model, threads=1))
         )
-    if args.fps:
-        record["paced"] = workload.paced(Probe(model, **options), args.fps)
-    if args.minutes:
-        record["sustained"] = workload.sustained(Probe(model, **options), args.minutes)
+    if options.fps:
+        record["paced"] = workload.paced(Probe(file, size=size, **how), options.fps)
+    if options.minutes:
+        probe = Probe(file, size=size, **how)
+        record["sustained"] = workload.sustained(probe, options.minutes)
     return record
 
 
-def _apart(args: argparse.Namespace, model: str, threads: int) -> dict[str, Any]:
-    more = []
-    for name in ("photos", "fps", "minutes", "delegate"):
-        if (value := getattr(args, name)) is not None:
-            more += [f"--{name}", str(value)]
+def _apart(options: BenchOptions, model: ModelOptions) -> dict[str, Any]:
+    given = {
+        "photos": options.photos,
+        "fps": options.fps,
+        "minutes": options.minutes,
+        "delegate": model.delegate,
+        "labels": model.labels,
+    }
+    more = [f"--{name}={value}" for name, value in given.items() if value is not None]
     return bench_apart(
-        model,
-        runtime=args.runtime,
-        threads=threads,
-        runs=args.runs,
-        xnnpack=args.xnnpack,
-        more=more,
+        model.model,
+        runtime=model.runtime,
+        threads=model.threads or 1,
+        runs=options.runs,
+        xnnpack=model.xnnpack,
+        more=[*more, *(model.foreign.arguments() if model.foreign else ())],
     )
 
 
@@ -103,8 +145,8 @@ def _all_warnings(records: list[dict[str, Any]]) -> list[str]:
     """Those of each model, each once; then what the comparison shows."""
     # The load is that of our own processes after the first: only its own counts.
     notes = list(records[0]["warnings"])
-    asked = sorted({record["threads"] for record in records})
-    notes += [remark for threads in asked if (remark := too_many(threads))]
+    counts = sorted({record["threads"] for record in records})
+    notes += [warning for count in counts if (warning := too_many(count))]
     for record in records:
         work = record.get("sustained")
         if work and work["slower"] > _SLOWER:
@@ -158,10 +200,10 @@ def _print_work(record: dict[str, Any]) -> None:
     if work := record.get("sustained"):
         for sample in work["samples"]:
             heat, clock = sample["temperature_c"], sample["clock_mhz"]
-            told = f"{heat:.0f} C" if heat is not None else "no temperature reading"
-            told += f", {clock:.0f} MHz" if clock is not None else ", no clock reading"
-            told += "".join(f", {reason}" for reason in sample["throttled"] or ())
+            state = f"{heat:.0f} C" if heat is not None else "no temperature reading"
+            state += f", {clock:.0f} MHz" if clock is not None else ", no clock reading"
+            state += "".join(f", {reason}" for reason in sample["throttled"] or ())
             print(
                 f"{where}: {sample['seconds']:6.0f} s  p50 {sample['p50_ms']:.2f} ms, "
-                f"p99 {sample['p99_ms']:.2f} ms, {told}"
+                f"p99 {sample['p99_ms']:.2f} ms, {state}"
             )

@@ -1,7 +1,7 @@
 """What else decides a time on this machine: clock, heat, throttling, other programs.
 
-Read where the machine tells: the kernel's files, and ``vcgencmd`` on a Raspberry Pi.
-It does not know: models, or whether a virtual machine's neighbours are busy.
+Read from the kernel's files, and from ``vcgencmd`` on a Raspberry Pi. Whether a
+virtual machine's neighbours are busy cannot be read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _INT8_ARM = {"asimddp", "i8mm"}
 
 
 def now() -> dict[str, Any]:
-    """Temperature (degrees Celsius), clock (MHz) and throttling; None: not told."""
+    """Temperature (degrees Celsius), clock (MHz) and throttling; None: unknown."""
     warmest = [
         float(value) / 1000
         for path in glob.glob(f"{_THERMAL}/thermal_zone*/temp")
@@ -94,7 +94,7 @@ def warnings() -> list[str]:
 
 
 def _busy() -> float:
-    """Share of all cores that work now, while this program waits; 0: not told.
+    """Share of all cores that work now, while this program waits; 0: unknown.
 
     The load average would not do: for a minute it still holds what has ended.
     """
@@ -112,7 +112,7 @@ def _ticks() -> list[int]:
 
 
 def fast_int8() -> bool | None:
-    """Has this processor dot products of 8-bit integers? None: not told."""
+    """Has this processor dot products of 8-bit integers? None: unknown."""
     for line in _lines("/proc/cpuinfo"):
         name, _, value = line.partition(":")
         if name.strip() in ("flags", "Features"):

@@ -1,7 +1,4 @@
-"""This machine: its name, its cores, the memory this process has taken.
-
-It does not know: models or photos.
-"""
+"""This machine: its name, its cores, the memory this process has taken."""
 
 from __future__ import annotations
 
@@ -41,7 +38,7 @@ def describe() -> dict[str, str | int]:
 
 
 def peak_memory_mb() -> float:
-    """The most memory (MiB) this process has held so far; 0.0 where not told."""
+    """The most memory (MiB) this process has held so far; 0.0 where unknown."""
     # Linux's ru_maxrss starts from the parent's peak; VmHWM is this process alone.
     for line in _read("/proc/self/status").splitlines():
         if line.startswith("VmHWM:"):

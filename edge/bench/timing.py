@@ -1,7 +1,7 @@
 """How fast is a model file on this machine?
 
 Times are wall-clock milliseconds of the interpreter alone (pixels in, result out),
-after one first run that is given apart. It does not know: decoding, accuracy.
+after one first run that is given apart.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from edge.bench import machine
 from edge.errors import EdgegraftError, ModelError
+from edge.model_file import ModelFile
 from edge.runtime import find, open_interpreter
 
 RUNS = 50
@@ -24,7 +25,7 @@ WARM_SECONDS = 0.2  # clocks and caches settle before the timed runs
 
 
 def bench(
-    model: str | os.PathLike[str] | bytes,
+    model: ModelFile | str | os.PathLike[str] | bytes,
     *,
     runtime: str = "auto",
     threads: int = 1,
@@ -32,6 +33,7 @@ def bench(
     pixels: npt.NDArray[Any] | None = None,
     xnnpack: bool = True,
     delegate: str | None = None,
+    size: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """Load time, first run, then p50, p95, p99 and mean of `runs`, in milliseconds.
 
@@ -42,22 +44,23 @@ def bench(
     """
     if runs < 1:
         raise EdgegraftError(f"expected runs to be 1 or more, got {runs}")
+    file = ModelFile.read(model)
     probe = Probe(
-        model,
+        file,
         runtime=runtime,
         threads=threads,
         xnnpack=xnnpack,
         delegate=delegate,
         pixels=pixels,
+        size=size,
     )
     first = probe.once()
     warm_until = time.perf_counter() + WARM_SECONDS
     while time.perf_counter() < warm_until:
         probe.once()
     times = np.array([probe.once() for _ in range(runs)])
-    size = len(model) if isinstance(model, bytes) else os.path.getsize(model)
     return {
-        "model": "model" if isinstance(model, bytes) else os.fspath(model),
+        "model": file.where,
         "import_ms": probe.import_ms,
         "load_ms": probe.load_ms,
         "first_ms": first,
@@ -70,36 +73,41 @@ def bench(
         "runtime": probe.runtime.name,
         "runtime_version": probe.runtime.version,
         "host": machine.board(),
-        "size_bytes": size,
+        "size_bytes": len(file.content),
         "peak_memory_mb": machine.peak_memory_mb(),
     }
 
 
 class Probe:
-    """An interpreter with an input: `once` runs it and tells the milliseconds."""
+    """An interpreter with an input: `once` runs it and gives the milliseconds."""
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | bytes,
+        model: ModelFile | str | os.PathLike[str] | bytes,
         *,
         runtime: str = "auto",
         threads: int = 1,
         xnnpack: bool = True,
         delegate: str | None = None,
         pixels: npt.NDArray[Any] | None = None,
+        size: tuple[int, int] | None = None,
     ) -> None:
+        file = ModelFile.read(model)
         start = time.perf_counter()
         find(runtime)
-        imported = time.perf_counter()
+        self.import_ms = (time.perf_counter() - start) * 1e3
+        file.prove(runtime=runtime, xnnpack=xnnpack, delegate=delegate, size=size)
+        start = time.perf_counter()
         self.runtime, self._interpreter = open_interpreter(
-            model,
+            ModelFile.read(model).flatbuffer,
             runtime=runtime,
             threads=threads,
             xnnpack=xnnpack,
             delegate=delegate,
+            size=size,
+            where=file.where,
         )
-        self.import_ms = (imported - start) * 1e3
-        self.load_ms = (time.perf_counter() - imported) * 1e3
+        self.load_ms = (time.perf_counter() - start) * 1e3
         entry = self._interpreter.get_input_details()[0]
         self._index = entry["index"]
         self._value = _noise(entry) if pixels is None else _fitting(pixels, entry)

@@ -1,7 +1,4 @@
-"""Times under the work a device really does: photos, a camera's pace, hours.
-
-It does not know: how times are told.
-"""
+"""Times under the work a device really does: photos, a camera's pace, hours."""
 
 from __future__ import annotations
 
@@ -41,7 +38,7 @@ def photos(
         marks.append(time.perf_counter())
         out = classifier.run(pixels[None])
         marks.append(time.perf_counter())
-        classifier.answer(out["probabilities"][0], None)
+        classifier.prediction(out["probabilities"][0], None)
         marks.append(time.perf_counter())
         rows.append(np.diff(marks) * 1e3)
     if not rows:

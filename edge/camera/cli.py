@@ -25,6 +25,7 @@ from edge.camera.sources import Picture, Source, SourceError, Video, cameras, fi
 from edge.camera.uncertain import UncertainFrames
 from edge.classifier import Prediction
 from edge.classify.cli import open_classifier
+from edge.command import ModelOptions
 from edge.errors import EdgegraftError
 from edge.preprocess import load_pixels
 
@@ -166,7 +167,7 @@ def run(args: argparse.Namespace) -> int:
         return _list(args.json)
     if args.model is None:
         raise EdgegraftError("expected a MODEL (or --list)")
-    classifier = open_classifier(args)
+    classifier = open_classifier(ModelOptions.of(args))
     frames = Frames.of(args)
     uncertain = None
     if args.save_uncertain:
@@ -175,7 +176,7 @@ def run(args: argparse.Namespace) -> int:
             args.save_uncertain, args.uncertain_below, limit, _note
         )
     smoother = TemporalSmoother(
-        lambda probabilities, familiarity: classifier.answer(
+        lambda probabilities, familiarity: classifier.prediction(
             probabilities, familiarity, args.top_k
         ),
         args.smooth,

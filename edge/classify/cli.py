@@ -1,9 +1,7 @@
-"""The verb ``classify``: photo after photo, told as text, JSON or CSV.
+"""The verb ``classify``: photo after photo, written as text, JSON or CSV.
 
 Nothing is collected, so a folder of any size takes the same memory. A few photos are
 done one after another, many by `edge.classify.workers` over all cores.
-
-It does not know: how a photo is classified.
 """
 
 from __future__ import annotations
@@ -12,233 +10,340 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from edge.classifier import Classifier, Prediction
-from edge.classify.formats import Csv, Json, Text, header
-from edge.classify.sources import Item, Once, photos
+from edge.command import ModelOptions
 from edge.errors import EdgegraftError, PhotoError
-from edge.preprocess import load_pixels
 from edge.quiet import without_chatter
 from edge.runtime import too_many
 
-_Answer = PhotoError | tuple[str, tuple[Prediction, float, float]]
+if TYPE_CHECKING:
+    from edge.classify.sources import Item
+
+Answer = PhotoError | tuple[str, tuple[Prediction, float, float]]
 
 FEW = 4  # as many photos at most are done one after another, with all threads
+_WIDEST_LABEL = 24  # characters of the label column
+_WORTH_PRINTING = 0.0005  # less would print as 0.0%
+_PIPE = "-"
 
 
-def classify(args: argparse.Namespace) -> int:
+@dataclass(frozen=True)
+class ClassifyOptions:
+    """What to classify, and where the predictions go.
+
+    `photos`: paths, folders, patterns, or "-" for a list on standard input. `form`:
+    text, json or csv. `output`: a file, None for standard output; `resume` goes on
+    with a CSV that is half done. `engine`: local or ray.
+    """
+
+    model: ModelOptions
+    photos: Sequence[str]
+    top_k: int = 3
+    form: str = "text"
+    output: str | None = None
+    resume: bool = False
+    workers: int | None = None
+    engine: str = "local"
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> ClassifyOptions:
+        """From parsed arguments; EdgegraftError for some that do not go together."""
+        form = "json" if args.json else "csv" if args.csv else "text"
+        ending = os.path.splitext(args.output or "")[1].lower().removeprefix(".")
+        if ending in ("csv", "json"):
+            if form not in ("text", ending):
+                raise EdgegraftError(
+                    f"-o {args.output}: expected a name that ends in .{form} with "
+                    f"--{form}, got .{ending}"
+                )
+            form = ending
+        if args.resume and not (form == "csv" and args.output):
+            raise EdgegraftError("expected --resume with --csv and -o FILE")
+        return cls(
+            ModelOptions.of(args),
+            tuple(args.photos),
+            args.top_k,
+            form,
+            args.output,
+            args.resume,
+            args.workers,
+            args.engine,
+        )
+
+
+def run(args: argparse.Namespace) -> int:
     """Label every photo; 2 when one of them could not be."""
-    _format_by_ending(args)
-    if args.resume and not (args.csv and args.output):
-        raise EdgegraftError("expected --resume with --csv and -o FILE")
-    once = Once()
-    items = _items(args.photos)
-    if len(args.photos) > 1 and "-" not in args.photos:  # a pipe asks as it likes
-        items = once(items)
-    first = [] if "-" in args.photos else list(islice(items, FEW + 1))
-    few = "-" not in args.photos and len(first) <= FEW
-    alone = args.engine == "local" and (args.workers == 1 or few)
-    start = time.perf_counter()
-    classifier = open_classifier(args, None if alone else 1)
-    load_ms = (time.perf_counter() - start) * 1e3
-    kind = Json if args.json else Csv if args.csv else Text
-    if args.output is None:
-        answers = kind(sys.stdout, args.model, classifier, args.top_k, load_ms)
-        _, failed = _tell(args, classifier, chain(first, items), alone, answers)
-        _remark(once)
-        return 2 if failed else 0
-    from edge.classify.output import output, summary
+    options = ClassifyOptions.of(args)
+    unique = None
+    items = _items(options.photos)
+    piped = _PIPE in options.photos
+    if len(options.photos) > 1 and not piped:  # a pipe may repeat what it likes
+        from edge.classify.sources import Unique
 
-    columns = header(classifier, args.top_k) if args.csv else None
-    with output(args.output, columns, resume=args.resume) as (file, done):
-        answers = kind(file, args.model, classifier, args.top_k, load_ms)
-        answers.headed = done.headed
-        left = (item for item in chain(first, items) if item not in done)
-        earlier = len(done)
-        answered, failed = _tell(args, classifier, left, alone, answers, earlier)
-    print(summary(args.output, answered, failed, earlier), file=sys.stderr)
-    _remark(once)
+        unique = Unique()
+        items = unique(items)
+    first = [] if piped else list(islice(items, FEW + 1))
+    few = not piped and len(first) <= FEW
+    alone = options.engine == "local" and (options.workers == 1 or few)
+    start = time.perf_counter()
+    classifier = open_classifier(options.model, None if alone else 1)
+    load_ms = (time.perf_counter() - start) * 1e3
+    if classifier.note:
+        print(f"{options.model.model}: {classifier.note}", file=sys.stderr)
+    items = chain(first, items)
+    if options.output is None:
+        writer = _writer(options, sys.stdout, classifier, load_ms)
+        _, failed = _write_all(options, classifier, items, alone, writer)
+    else:
+        failed = _write_file(options, classifier, items, alone, load_ms)
+    if unique is not None and unique.repeated:
+        from edge.text import plural
+
+        repeats = plural(unique.repeated, "repeat")
+        print(f"{repeats} left out: each photo is classified once", file=sys.stderr)
     return 2 if failed else 0
 
 
-def _format_by_ending(args: argparse.Namespace) -> None:
-    """A file called .csv or .json holds that; EdgegraftError where another is asked."""
-    ending = os.path.splitext(args.output or "")[1].lower().removeprefix(".")
-    if ending not in ("csv", "json"):
-        return
-    other = "json" if ending == "csv" else "csv"
-    if getattr(args, other):
-        raise EdgegraftError(
-            f"-o {args.output}: expected a name that ends in .{other} with --{other}, "
-            f"got .{ending}"
-        )
-    setattr(args, ending, True)
+def open_classifier(options: ModelOptions, threads: int | None = None) -> Classifier:
+    """The classifier of a command line, with a warning for too many threads.
+
+    `threads` is for the case that --threads is not given.
+    """
+    if options.threads and (warning := too_many(options.threads)):
+        print(f"edgegraft: warning: {warning}", file=sys.stderr)
+    with without_chatter():
+        return opened(options, threads)
 
 
-def _remark(once: Once) -> None:
-    if once.repeated:
-        from edge.text import plural
+def opened(
+    options: ModelOptions,
+    threads: int | None = None,
+    content: bytes | None = None,
+    labels: tuple[str, ...] | None = None,
+) -> Classifier:
+    """The classifier of the options; `content` and `labels` in place of files."""
+    return Classifier(
+        options.model if content is None else content,
+        labels=labels or options.labels,
+        runtime=options.runtime,
+        threads=options.threads or threads,
+        xnnpack=options.xnnpack,
+        delegate=options.delegate,
+        foreign=options.foreign,
+    )
 
-        told = f"{plural(once.repeated, 'repeat')} left out: each photo has one answer"
-        print(told, file=sys.stderr)
+
+class TextWriter:
+    """One line for a person: label, probability, photo, the runners-up."""
+
+    def __init__(self, out: TextIO, classifier: Classifier) -> None:
+        self.out, self.headed = out, False
+        longest = max(len(label) for label in classifier.labels)
+        self.width = min(max(longest, len("unknown")), _WIDEST_LABEL)
+
+    def begin(self) -> None:
+        """Nothing: there is no header."""
+
+    def photo(
+        self, path: str, prediction: Prediction, decode_ms: float, inference_ms: float
+    ) -> None:
+        known, ranking = prediction.known, prediction.ranking
+        percent = f"{prediction.probability:7.1%}" if known else "      -"
+        notes = [
+            f"{label} {probability:.1%}"
+            for label, probability in (ranking[1:] if known else ranking)
+            if probability >= _WORTH_PRINTING
+        ]
+        if not known:
+            notes.insert(0, f"familiarity {prediction.familiarity:.3g}")
+        more = f"  ({'; '.join(notes)})" if notes else ""
+        line = f"{prediction.label:{self.width}}{percent}  {path}{more}"
+        if not line.isprintable():
+            from edge.text import printable
+
+            line = printable(line)
+        print(line, file=self.out)
+
+    def failure(self, path: str, reason: str) -> None:
+        """Nothing: standard error has it."""
+
+    def end(self) -> None:
+        """Nothing: every line is whole."""
 
 
-def _tell(
-    args: argparse.Namespace,
+class Writer(Protocol):
+    """What becomes of predictions, in the order of the photos."""
+
+    out: TextIO
+    headed: bool  # the file has its header from an earlier run
+
+    def begin(self) -> None: ...
+
+    def photo(
+        self, path: str, prediction: Prediction, decode_ms: float, inference_ms: float
+    ) -> None: ...
+
+    def failure(self, path: str, reason: str) -> None: ...
+
+    def end(self) -> None: ...
+
+
+def _writer(
+    options: ClassifyOptions, out: TextIO, classifier: Classifier, load_ms: float
+) -> Writer:
+    if options.form == "text":
+        return TextWriter(out, classifier)
+    from edge.classify.formats import CsvWriter, JsonWriter
+
+    if options.form == "json":
+        return JsonWriter(out, options.model.model, classifier, load_ms)
+    return CsvWriter(out, classifier, options.top_k)
+
+
+def _write_file(
+    options: ClassifyOptions,
     classifier: Classifier,
-    items: Iterator[Item],
+    items: Iterable[Item],
     alone: bool,
-    answers: Text,
+    load_ms: float,
+) -> int:
+    from edge.classify.formats import header
+    from edge.classify.output import output, summary
+
+    assert options.output is not None
+    columns = header(classifier, options.top_k) if options.form == "csv" else None
+    with output(options.output, columns, resume=options.resume) as (file, done):
+        writer = _writer(options, file, classifier, load_ms)
+        writer.headed = done.headed
+        left = (item for item in items if item not in done)
+        earlier = len(done)
+        answered, failed = _write_all(
+            options, classifier, left, alone, writer, earlier=earlier
+        )
+    print(summary(options.output, answered, failed, earlier), file=sys.stderr)
+    return failed
+
+
+def _write_all(
+    options: ClassifyOptions,
+    classifier: Classifier,
+    items: Iterable[Item],
+    alone: bool,
+    writer: Writer,
+    *,
     earlier: int = 0,
 ) -> tuple[int, int]:
-    """Every answer, in order, as soon as it is there; how many, and how many not."""
-
-    work = partial(_one, top_k=args.top_k)
-    answers.begin()
+    """Every prediction in order, as soon as it is there; how many, and how many not."""
+    work = partial(classify_item, top_k=options.top_k)
+    writer.begin()
     answered = failed = 0
     progress = None
-    told: Iterable[_Answer]
+    answers: Iterable[Answer]
     if alone:
-        told = (work(classifier, item) for item in items)
+        answers = (work(classifier, item) for item in items)
     else:
-        from edge.classify import workers
-
-        if args.engine == "ray":
-            told = _on_cluster(args, classifier, items, work)
-        else:
-            told = workers.in_order(items, work, _workers(args, classifier))
-        live = sys.stderr.isatty() and not answers.out.isatty()
-        total = _count(args.photos) if live else None
         from edge.progress import Progress
 
+        answers = _in_order(options, classifier, items, work)
+        live = sys.stderr.isatty() and not writer.out.isatty()
+        total = _count(options.photos) if live else None
         progress = Progress(total, earlier=earlier, live=live)
-    for answer in told:
+    for answer in answers:
         if isinstance(answer, tuple):
             answered += 1
-            answers.photo(answer[0], *answer[1])
+            writer.photo(answer[0], *answer[1])
         else:
             failed += 1
             if progress:
                 progress.clear()
             _report(answer)
-            answers.failure(answer.path, answer.reason)
+            writer.failure(answer.path, answer.reason)
         if progress:
             progress.step()
     if progress:
         progress.clear()
-    answers.end()
+    writer.end()
     return answered, failed
 
 
 def _items(arguments: Iterable[str]) -> Iterator[Item]:
     """Photo paths; in their place, what is wrong with a folder or a pattern."""
     for argument in arguments:
-        if argument == "-":
+        if argument == _PIPE:
             from edge.classify.workers import lines
 
             yield from _items(lines())
-            continue
-        wrong: list[PhotoError] = []
-        try:
-            for path in photos([argument], wrong.append):
-                yield from wrong
-                wrong.clear()
-                yield path
-        except PhotoError as error:
-            wrong.append(error)
-        yield from wrong
+        elif os.path.isfile(argument):
+            yield argument
+        else:
+            from edge.classify.sources import photos_or_errors
+
+            yield from photos_or_errors(argument)
 
 
 def _count(arguments: Sequence[str]) -> int | None:
-    """How many photos the progress bar waits for; None when a pipe tells them."""
-    if "-" in arguments:
+    """How many photos the progress bar waits for; None for a pipe."""
+    if _PIPE in arguments:
         return None
+    from edge.classify.sources import Unique
+
     items = _items(arguments)
-    return sum(1 for _ in (Once()(items) if len(arguments) > 1 else items))
+    return sum(1 for _ in (Unique()(items) if len(arguments) > 1 else items))
 
 
-def _workers(args: argparse.Namespace, first: Classifier) -> list[Classifier]:
-    """One classifier for each worker, each with `--threads` threads (1)."""
+def _in_order(
+    options: ClassifyOptions,
+    classifier: Classifier,
+    items: Iterable[Item],
+    work: partial[Answer],
+) -> Iterator[Answer]:
+    """Over all cores, or over a Ray cluster."""
+    threads = options.model.threads or 1
+    if options.engine == "ray":
+        try:
+            from edge.classify import ray
+        except ImportError:
+            raise EdgegraftError(
+                "--engine ray: expected a checkout or an installed edgegraft, got the "
+                "packed program, which leaves Ray out"
+            ) from None
+        # The model and its labels travel with the job, their paths do not
+        labels = classifier.labels if options.model.labels else None
+        make = partial(opened, options.model, 1, classifier.file.content, labels)
+        return ray.in_order(items, work, make, workers=options.workers, threads=threads)
+    from edge.classify import workers
     from edge.runtime import cores
 
-    count = args.workers or max(cores() // (args.threads or 1), 1)
-    with without_chatter():
-        return [first, *(_opened(args, 1) for _ in range(count - 1))]
+    count = options.workers or max(cores() // threads, 1)
+    with without_chatter():  # each worker has `threads` threads
+        tools = [classifier, *(opened(options.model, 1) for _ in range(count - 1))]
+    return workers.in_order(items, work, tools)
 
 
-def _on_cluster(
-    args: argparse.Namespace,
-    classifier: Classifier,
-    items: Iterator[Item],
-    work: Callable[[Classifier, Item], _Answer],
-) -> Iterator[_Answer]:
-    """The same over a Ray cluster; the model and its labels travel with the job."""
-    from edge.classify import ray
-    from edge.runtime import read_model
-
-    there = argparse.Namespace(**vars(args))
-    there.model = read_model(args.model)
-    there.labels = list(classifier.labels) if args.labels else None
-    return ray.in_order(
-        items,
-        work,
-        partial(_opened, there, 1),
-        workers=args.workers,
-        threads=args.threads or 1,
-    )
-
-
-def open_classifier(args: argparse.Namespace, threads: int | None = None) -> Classifier:
-    """The classifier that the options of a verb ask for.
-
-    `threads` is for the case that --threads is not given.
-    """
-    if args.threads and (remark := too_many(args.threads)):
-        print(f"edgegraft: warning: {remark}", file=sys.stderr)
-    with without_chatter():
-        return _opened(args, threads)
-
-
-def _opened(args: argparse.Namespace, threads: int | None) -> Classifier:
-    if (args.mean is None) != (args.std is None):
-        raise EdgegraftError("expected --mean and --std together, got one of them")
-    normalize = None if args.mean is None else (args.mean, args.std)
-    return Classifier(
-        args.model,
-        labels=args.labels,
-        runtime=args.runtime,
-        threads=args.threads or threads,
-        xnnpack=args.xnnpack,
-        delegate=args.delegate,
-        normalize=normalize,
-    )
-
-
-def _one(classifier: Classifier, item: Item, *, top_k: int) -> _Answer:
-    """One photo's answer; what is wrong with it instead."""
+def classify_item(classifier: Classifier, item: Item, *, top_k: int) -> Answer:
+    """One photo's prediction, with the milliseconds of decoding and of inference; what
+    is wrong with it instead."""
     if isinstance(item, PhotoError):
         return item
     try:
-        return item, _timed(classifier, item, top_k)
+        start = time.perf_counter()
+        pixels = classifier.pixels(item)
+        decoded = time.perf_counter()
+        prediction = classifier.predict(pixels, top_k)
+        done = time.perf_counter()
     except PhotoError as error:
         return error
-
-
-def _timed(
-    classifier: Classifier, path: str, top_k: int
-) -> tuple[Prediction, float, float]:
-    """The prediction, and the milliseconds of decoding and of inference."""
-    start = time.perf_counter()
-    pixels = load_pixels(path, classifier.recipe)
-    decoded = time.perf_counter()
-    prediction = classifier.predict(pixels, top_k)
-    done = time.perf_counter()
-    return prediction, (decoded - start) * 1e3, (done - decoded) * 1e3
+    return item, (prediction, (decoded - start) * 1e3, (done - decoded) * 1e3)
 
 
 def _report(error: EdgegraftError) -> None:
+    from edge.text import printable
+
     sys.stdout.flush()
-    print(f"edgegraft: error: {error}", file=sys.stderr)
+    print(f"edgegraft: error: {printable(str(error))}", file=sys.stderr)

@@ -1,7 +1,4 @@
-"""The file that answers are written to: whole or not at all, or a CSV that grows.
-
-It does not know: how a photo is classified, how an answer looks.
-"""
+"""The file that answers are written to: whole or not at all, or a CSV that grows."""
 
 from __future__ import annotations
 
@@ -24,24 +21,24 @@ class Done:
 
     def __init__(self) -> None:
         self.headed = False
-        self._seen: set[int] = set()
+        self._hashes: set[int] = set()
 
     def add(self, photo: str) -> None:
-        self._seen.add(hash(photo))
+        self._hashes.add(hash(photo))
 
     def __contains__(self, photo: object) -> bool:
-        return isinstance(photo, str) and hash(photo) in self._seen
+        return isinstance(photo, str) and hash(photo) in self._hashes
 
     def __len__(self) -> int:
-        return len(self._seen)
+        return len(self._hashes)
 
 
 def summary(path: str, answered: int, failed: int, earlier: int = 0) -> str:
-    """What a person is told when the file is whole; `earlier` photos were in it."""
-    told = f"{path}: {plural(answered, 'photo')} answered"
+    """The last line, when the file is whole; `earlier` photos were in it."""
+    text = f"{path}: {plural(answered, 'photo')} classified"
     if earlier:
-        told += f", {earlier} before"
-    return f"{told}, {failed} not (named above)" if failed else told
+        text += f", {earlier} before"
+    return f"{text}, {failed} not (named above)" if failed else text
 
 
 @contextmanager
@@ -68,8 +65,9 @@ def output(
     except OSError as error:
         if error.errno not in _FULL:
             if str(error.filename).startswith(path):
-                told = f"-o {path}: cannot be written: {error.strerror}"
-                raise EdgegraftError(told) from None
+                raise EdgegraftError(
+                    f"-o {path}: cannot be written: {error.strerror}"
+                ) from None
             raise
         then = "; make room, and go on with --resume" if header else "; make room"
         raise EdgegraftError(f"{path}: {error.strerror}{then}") from None

@@ -5,8 +5,6 @@ the answers come back in the order of the photos. The model travels with the job
 so does this package; the photos do not: every machine must see them under the same
 path, and must have numpy, Pillow and an interpreter. The cluster is the one in
 $RAY_ADDRESS, else the one running on this machine, else one made of its cores.
-
-It does not know: how answers are told, how a cluster is started.
 """
 
 from __future__ import annotations
@@ -43,9 +41,9 @@ class Worker:
         """Pickled items in, pickled answers out, in the same order."""
         import numpy as np
 
-        told = [self._work(self._tool, pickle.loads(item)) for item in batch["item"]]
-        answers = np.empty(len(told), dtype=object)
-        answers[:] = [pickle.dumps(answer) for answer in told]
+        done = [self._work(self._tool, pickle.loads(item)) for item in batch["item"]]
+        answers = np.empty(len(done), dtype=object)
+        answers[:] = [pickle.dumps(answer) for answer in done]
         return {"answer": answers}
 
 

@@ -1,7 +1,7 @@
 """From what was typed to photo files: paths, folders, globs.
 
 Nothing is opened here and nothing is kept: a folder of any size is walked while
-it is read. It does not know: what is in a photo, or models.
+it is read.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from edge.preprocess import PHOTO_SUFFIXES
 
 _MAGIC = frozenset("*?[")
 Item = str | PhotoError  # a path, or what is wrong with a folder or a pattern
-Report = Callable[[PhotoError], None]  # told of a folder that cannot be read
+Report = Callable[[PhotoError], None]  # called for a folder that cannot be read
 
 
 def photos(arguments: Iterable[str], report: Report | None = None) -> Iterator[str]:
@@ -24,7 +24,7 @@ def photos(arguments: Iterable[str], report: Report | None = None) -> Iterator[s
     with a photo's suffix count and hidden ones are left out. A path that does not
     exist is passed on as well: opening it says so, and the other photos go on.
     PhotoError for a folder without a photo or a pattern that matches none, and
-    for a folder that cannot be read; `report` is told of one inside another instead.
+    for a folder that cannot be read; `report` is called for one inside another instead.
     """
     for argument in arguments:
         if os.path.isdir(argument):
@@ -49,7 +49,20 @@ def _matching(found: list[str], deep: bool, report: Report | None) -> Iterator[s
             yield from walk(match, report)
 
 
-class Once:
+def photos_or_errors(argument: str) -> Iterator[Item]:
+    """Photos of one argument; in place of one, what is wrong with a folder."""
+    wrong: list[PhotoError] = []
+    try:
+        for path in photos([argument], wrong.append):
+            yield from wrong
+            wrong.clear()
+            yield path
+    except PhotoError as error:
+        wrong.append(error)
+    yield from wrong
+
+
+class Unique:
     """Items as they come, each photo once: a file named itself, by its folder and by
     a pattern is one photo. `repeated` counts what was left out; a set of hashes is
     kept, not the paths."""
@@ -77,7 +90,7 @@ def is_photo(name: str) -> bool:
 def walk(folder: str, report: Report | None = None) -> Iterator[str]:
     """Photos below a folder, sorted; links to folders are not followed.
 
-    With `report` a folder inside that cannot be read is told, and the others go on.
+    With `report`, that is called for a folder inside that cannot be read.
     """
     try:
         names = sorted(os.listdir(folder))

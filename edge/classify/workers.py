@@ -5,8 +5,6 @@ Threads, not processes: Pillow's decoders and the interpreters let go of Python'
 while they work, and a thread costs neither a start nor a second copy of the photos.
 At most `AHEAD` photos a worker are under way, so memory does not grow with the
 folder.
-
-It does not know: where photos come from, how answers are told.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ Work = TypeVar("Work")
 Answer = TypeVar("Answer")
 Tool = TypeVar("Tool")
 
-AHEAD = 4  # photos under way for each worker: a slow one holds nobody up
+AHEAD = 4  # photos under way for each worker: a slow one does not hold the others up
 _BLOCK = 65536
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from data.split import Split
 from edge.errors import EdgegraftError
-from edge.runtime import read_model
+from edge.model_file import ModelFile
 from finetune.run import Run
 from quantize import recipes
 
@@ -65,7 +65,8 @@ def candidates(run: Run, things: Sequence[Run | Path]) -> tuple[Candidate, ...]:
     if twice:
         raise EdgegraftError(f"expected each file once, got {twice[0]} twice")
     return tuple(
-        Candidate(path, title, owner, read_model(path)) for path, title, owner in listed
+        Candidate(path, title, owner, ModelFile.read(path).checked().content)
+        for path, title, owner in listed
     )
 
 

@@ -18,10 +18,11 @@ import numpy as np
 from data import batches
 from data.split import Row
 from edge.bench import conditions, machine
-from edge.card import digest, read_card
+from edge.card import digest
 from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation
 from edge.files import write_atomic
+from edge.model_file import ModelFile
 from edge.preprocess import InputRecipe, load_pixels
 from edge.unknown import Refusal
 from finetune import negatives
@@ -296,7 +297,7 @@ def _with_figures(
     entry: Candidate, scored: Scored, refusal: Refusal | None
 ) -> Candidate:
     """The file with its test figures in its card, written where they have changed."""
-    card = read_card(entry.model)
+    card = ModelFile.read(entry.model).card
     if card is None:
         return entry
     figures = {**card.measured, "test": scored.to_card()}
@@ -329,7 +330,7 @@ def _measured(
         flat, _ = metadata.split(entry.model)
         tree = flatbuffer.parse(flat)
         refused = {n: targets.refusals(tree, len(flat), n) for n in targets.TARGETS}
-        card = read_card(entry.model)
+        card = ModelFile.read(entry.model).card
         target = str(entry.run.config.get("target")) if entry.run else ""
         against = None if reference is one.evaluation else reference
         files.append(

@@ -16,10 +16,10 @@ import numpy as np
 from data import batches
 from data.photos import Photo
 from data.split import Row
-from edge.card import read_card
 from edge.classifier import FAMILIARITY, UNKNOWN, Classifier
 from edge.classify.sources import photos
 from edge.errors import EdgegraftError
+from edge.model_file import ModelFile
 from edge.preprocess import InputRecipe
 from edge.quiet import without_chatter
 from edge.unknown import Refusal, count
@@ -32,7 +32,7 @@ CHUNK = 20  # photos between two steps of the progress bar
 
 def earlier(model: bytes, scored: Scored) -> Refusal | None:
     """The figures an earlier comparison wrote into the file's card; None without."""
-    card = read_card(model)
+    card = ModelFile.read(model).card
     figures = card.measured.get("unknown") if card else None
     if card is None or not figures:
         return None
@@ -106,7 +106,7 @@ class UnknownPhotos:
         with without_chatter():
             classifier = Classifier(model, runtime=runtime)
         pixels = self._pixels(classifier.recipe)
-        card = read_card(model)
+        card = ModelFile.read(model).card
         threshold = card.familiarity_threshold if card else None
         total = len(pixels.array)
         if threshold is None or scored.familiarity is None:

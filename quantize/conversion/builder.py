@@ -19,6 +19,7 @@ from data import batches
 from data.split import Row
 from edge.card import ModelCard
 from edge.evaluate import Evaluation
+from edge.model_file import ModelFile
 from edge.quiet import without_chatter
 from finetune import familiarity
 from finetune.console import Console
@@ -163,6 +164,7 @@ class Builder:
         return self._score(metadata.embed(self.quantize(candidate), card)).evaluation
 
     def _score(self, model: bytes, title: str | None = None) -> scoring.Scored:
+        ModelFile(model).trust()  # made and run by this program, not found somewhere
         console = self.console if title else scoring.Silent()
         with console.bar(title or "") as bar:
             return scoring.score_file(

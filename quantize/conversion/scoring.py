@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from data import batches
 from data.split import Row
-from edge.card import read_card, read_labels
 from edge.classifier import Classifier
 from edge.errors import EdgegraftError, ModelError
 from edge.evaluate import Evaluation, score
+from edge.model_file import ModelFile
 from edge.preprocess import InputRecipe
 from edge.quiet import without_chatter
 from finetune import originals
@@ -69,8 +69,8 @@ def recipe_of(
 ) -> InputRecipe:
     """How a file wants its photos; EdgegraftError, naming it, when it cannot be run or
     has other labels."""
-    card = read_card(model)
-    inside = card.labels if card else read_labels(model)
+    file = ModelFile.read(model)
+    card, inside = file.card, file.labels
     if inside is not None and tuple(inside) != tuple(labels):
         raise EdgegraftError(
             f"{path}: expected a file with the labels {', '.join(labels)}, "

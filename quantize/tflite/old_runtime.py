@@ -13,9 +13,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge import subprocess_run
 from edge.errors import EdgegraftError, ModelError
 from edge.runtime import Runtime
+from edge.subprocess_run import run_in_subprocess
 
 RUNTIME = "tflite-runtime"
 _PRINT_VERSION = f"import importlib.metadata as m; print(m.version('{RUNTIME}'))"
@@ -35,7 +35,7 @@ class OldRuntime:
     def refusal(self, model: bytes) -> str | None:
         """Why a file does not run there; None if it does."""
         try:
-            subprocess_run.survive(
+            run_in_subprocess(
                 model, runtime=RUNTIME, python=self.python, where="the file"
             )
         except ModelError as error:

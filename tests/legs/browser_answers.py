@@ -57,12 +57,12 @@ run().then((answers) => { window.done = { answers }; })
 
 def main(package: str, model: str, folder: str, count: str) -> int:
     sys.path.insert(0, str(ROOT))
-    from edge.card import read_card
     from edge.classify.sources import photos
+    from edge.model_file import ModelFile
     from edge.preprocess import fit, open_photo
     from tests import browser as chromium
 
-    card = read_card(model)
+    card = ModelFile.read(model).card
     assert card is not None
     every = list(photos([folder]))
     paths = every[:: max(1, len(every) // int(count))][: int(count)]
