@@ -75,12 +75,10 @@ class Classifier:
             from edge.foreign import ForeignOptions, check_size
 
             foreign = foreign or ForeignOptions()
+            foreign.check(self.file)
             size = check_size(self.file, foreign)
-        elif foreign is not None and foreign.given:
-            raise ModelError(
-                f"{self._where}: its card says how photos are fed; leave out "
-                f"{', '.join(foreign.given)}, for files without a card"
-            )
+        elif foreign is not None:
+            foreign.check(self.file)
         self.runtime, self._interpreter = self.file.open(
             runtime=runtime,
             threads=threads,

@@ -64,10 +64,18 @@ class ForeignOptions:
                     f"expected {name} as one number or three, got {len(numbers)}"
                 )
 
-    @property
-    def given(self) -> list[str]:
-        """The options that are set, as they are spelled on the command line."""
-        return [word.partition("=")[0] for word in self.arguments()]
+    def check(self, file: ModelFile) -> None:
+        """ModelError for options that cannot apply to a file."""
+        given = [word.partition("=")[0] for word in self.arguments()]
+        if given and file.card is not None:
+            raise ModelError(
+                f"{file.where}: its card says how photos are fed; leave out "
+                f"{', '.join(given)}, for files without a card"
+            )
+        if self.size is not None and not open_size(file.structure):
+            raise ModelError(
+                f"{file.where}: the size of its input is fixed; leave out --input-size"
+            )
 
     def arguments(self) -> list[str]:
         """The words of a command line that give these options."""
@@ -97,11 +105,6 @@ class ForeignInput:
         self._where = file.where
         self.dtype: np.dtype[Any] = np.dtype(entry["dtype"])
         width, height = self._layout([int(side) for side in entry["shape"]])
-        if options.size not in (None, (width, height)):
-            raise ModelError(
-                f"{self._where}: the network takes {width} x {height} pixels and "
-                "nothing else; leave --input-size out"
-            )
         self.recipe = InputRecipe(
             width,
             height,
@@ -354,8 +357,8 @@ def check_size(file: ModelFile, options: ForeignOptions) -> tuple[int, int] | No
         return None
     if options.size is None:
         raise ModelError(
-            f"{file.where}: the network leaves the size of its input open; give the "
-            "one it was trained with: --input-size WIDTHxHEIGHT"
+            f"{file.where}: the size of its input is open; give the one it was "
+            "trained with: --input-size WIDTHxHEIGHT"
         )
     return options.size
 

@@ -20,12 +20,10 @@ def run(args: argparse.Namespace) -> int:
     options = ModelOptions.of(args)
     file = ModelFile.read(options.model)
     tensors: dict[str, Any] = {"inputs": None, "outputs": None, "feeding": None}
+    if options.foreign is not None:
+        options.foreign.check(file)
     try:
-        size = None
-        if file.card is None:
-            from edge.foreign import ForeignOptions
-
-            size = (options.foreign or ForeignOptions()).size
+        size = options.foreign.size if options.foreign else None
         with without_chatter():
             _, interpreter = file.open(
                 runtime=options.runtime,
@@ -38,9 +36,10 @@ def run(args: argparse.Namespace) -> int:
         tensors["inputs"] = _tensors(inputs)
         tensors["outputs"] = _tensors(interpreter.get_output_details())
         if file.card is None and inputs:
-            from edge.foreign import ForeignInput
+            from edge.foreign import ForeignInput, ForeignOptions, check_size
 
             foreign = options.foreign or ForeignOptions()
+            check_size(file, foreign)
             tensors["feeding"] = ForeignInput(file, inputs[0], foreign).describe()
     except EdgegraftError as error:  # the card is worth reading all the same
         print(f"edgegraft: warning: {printable(str(error))}", file=sys.stderr)

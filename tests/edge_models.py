@@ -110,8 +110,13 @@ def network(
     softmax: bool = True,
     side: int = SIDE,
     signature: bool = True,
+    metadata: bytes = b"",
+    open_size: bool = False,
 ) -> bytes:
-    """The flatbuffer: input [1, side, side, 3] and outputs of one tensor type."""
+    """The flatbuffer: input [1, side, side, 3] and outputs of one tensor type.
+
+    `open_size`: the input's height and width are said to be open.
+    """
     zero = -128 if kind == INT8 else 0
     scale = 0.0 if kind == FLOAT32 else 1.0
 
@@ -132,6 +137,8 @@ def network(
         tensor("axis", [1], 0, INT32, 2),
         tensor("seen", [1], scale, kind),
     ]
+    if open_size:
+        tensors[0].fields[7] = [1, -1, -1, 3]
     pool = Table(
         {0: ("b", 1), 1: ("i", 1), 2: ("i", 1), 3: ("i", side), 4: ("i", side)}
     )
@@ -159,6 +166,9 @@ def network(
         3: "tiny",
         4: [Table({}), buffer_of(1, 3), buffer_of(1)],
     }
+    if metadata:
+        model[4].append(Table({0: metadata}))
+        model[6] = [Table({0: "TFLITE_METADATA", 1: ("I", 3)})]
     if signature:
         model[7] = [
             Table(
@@ -172,6 +182,28 @@ def network(
         ]
     writer = Writer()
     struct.pack_into("<I", writer.data, 0, writer.table(Table(model)))
+    return bytes(writer.data)
+
+
+def tflite_metadata(
+    label_files: list[tuple[str, int, str]],
+    mean: list[float] | None = None,
+    std: list[float] | None = None,
+) -> bytes:
+    """TFLite Metadata: label files (name, kind, locale) of the only output, and
+    NormalizationOptions of the input."""
+    image: dict[int, Any] = {0: "image"}
+    if mean and std:
+        image[4] = [Table({0: ("B", 1), 1: Table({0: mean, 1: std})})]
+    files = [
+        Table({0: name, 2: ("b", kind), **({3: locale} if locale else {})})
+        for name, kind, locale in label_files
+    ]
+    output = Table({0: "probability", **({6: files} if files else {})})
+    graph = Table({0: "main", 2: [Table(image)], 3: [output]})
+    writer = Writer(bytearray(b"\0\0\0\0M001"))
+    root = writer.table(Table({0: "colours", 3: [graph]}))
+    struct.pack_into("<I", writer.data, 0, root)
     return bytes(writer.data)
 
 

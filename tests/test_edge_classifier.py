@@ -151,7 +151,7 @@ def test_a_file_without_signature_still_runs() -> None:
         (
             network(),
             {"labels": LABELS, "foreign": ForeignOptions(size=(9, 8))},
-            "takes 8 x 8 pixels and nothing else",
+            "size of its input is fixed",
         ),
         (
             network(),

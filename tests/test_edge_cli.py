@@ -40,6 +40,28 @@ def run(*argv: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_one_photo_loads_few_modules_of_ours(tmp_path: Path) -> None:
+    """Each costs a device a file to read and run before the first label."""
+    model = save(tmp_path / "m.tflite", with_card(network()))
+    shot = photo(tmp_path / "x.png", (0, 90, 0))
+    code = (
+        "import sys, edge.cli\n"
+        "code = edge.cli.main(sys.argv[1:])\n"
+        "ours = [m for m in sys.modules if m.partition('.')[0] == 'edge']\n"
+        "print(code, len(ours), sorted(ours))"
+    )
+    for _ in range(2):  # the first time the file is tried in a child process
+        done = subprocess.run(
+            [sys.executable, "-c", code, "classify", model, shot],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    exit_code, count, names = done.stdout.splitlines()[-1].split(maxsplit=2)
+    assert exit_code == "0" and int(count) <= 12, names
+
+
 def test_a_person_reads_one_line(model: str, tmp_path: Path) -> None:
     done = run("classify", model, photo(tmp_path / "x.png", (20, 80, 60)))
     assert done.returncode == 0

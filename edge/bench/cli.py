@@ -95,7 +95,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _here(options: BenchOptions, model: ModelOptions) -> dict[str, Any]:
     file = ModelFile.read(model.model)
-    size = model.foreign.size if model.foreign and file.card is None else None
+    size = None
+    if model.foreign is not None:
+        model.foreign.check(file)
+        size = model.foreign.size
     how: dict[str, Any] = {
         "runtime": model.runtime,
         "threads": model.threads,

@@ -10,6 +10,8 @@
 4. The same in a browser: MediaPipe's tasks-vision (npm) in a headless Chromium, with
    no request to another machine. Both clients find the second output, familiarity, too.
 5. A Ray cluster of two workers gives the answers and the errors of one machine.
+6. Google's own quantized classifiers, files without our card, say what they are
+   published to say, and the default recipe for such files is the best one.
 
 The file is built by `edgegraft build`: on real photos with pretrained weights where
 EDGEGRAFT_ASSETS is set, else on the drawn sample set. A network trained from scratch
@@ -252,12 +254,26 @@ def leg_ray(bench: Bench) -> str:
     )
 
 
+def leg_published(bench: Bench) -> str:
+    """Google's quantized classifiers, by the pictures and figures of tests/legs."""
+    assets = os.environ.get("EDGEGRAFT_ASSETS")
+    if not assets or not Path(assets, "reference_tflite").is_dir():
+        raise Skipped("EDGEGRAFT_ASSETS names no folder with reference_tflite")
+    done = _run([sys.executable, "-m", "tests.legs.published", assets])
+    lines = done.stdout.strip().splitlines()
+    if done.returncode:
+        raise Failed(f"{done.stdout}{_last_line(done.stderr)}")
+    met = sum(line.startswith("met") for line in lines)
+    return f"{met} expectations met; {lines[-1]}"
+
+
 LEG: dict[str, Callable[[Bench], str]] = {
     "edge": leg_edge,
     "tflite-runtime": leg_tflite_runtime,
     "mediapipe": leg_mediapipe,
     "browser": leg_browser,
     "ray": leg_ray,
+    "published": leg_published,
 }
 HERE = {"PYTHONPATH": str(ROOT)}
 
