@@ -105,7 +105,7 @@ def command(options: Options) -> list[str]:
         "browser.serverAddress": shown,
     }
     return [
-        *(sys.executable, "-m", "streamlit", "run", str(HERE / "app.py")),
+        *(sys.executable, "-m", "streamlit_app.server", "run", str(HERE / "app.py")),
         *(f"--{name}={value}" for name, value in settings.items()),
         *("--", "--artifacts", str(options.artifacts or ARTIFACTS)),
         *(("--labels", str(options.labels)) if options.labels else ()),

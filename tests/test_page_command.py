@@ -104,7 +104,7 @@ def test_the_command_keeps_to_this_machine(
     called, port = started, str(_any_free())
     here = ["--artifacts", str(tmp_path), "--port", port]
     assert cli.main([*here, "--no-browser"]) == 130
-    assert called[0][:4] == [sys.executable, "-m", "streamlit", "run"]
+    assert called[0][:4] == [sys.executable, "-m", "streamlit_app.server", "run"]
     assert "--server.address=localhost" in called[0]
     assert "--browser.gatherUsageStats=false" in called[0]
     assert called[0][-3:] == ["--", "--artifacts", str(tmp_path)]
