@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -82,6 +84,36 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_regular(
+    path: str | os.PathLike[str], *, inside: str | os.PathLike[str] | None = None
+) -> bytes:
+    """The bytes of a regular file; never of a link, pipe or device, which could lead
+    out of a stranger's folder or block for ever.
+
+    With `inside`, no folder on the way may lead out of that one either. OSError.
+    """
+    if inside is not None:
+        root = os.path.realpath(inside)
+        parent = os.path.realpath(os.path.dirname(path) or ".")
+        if os.path.commonpath([root, parent]) != root:
+            raise OSError(errno.EPERM, f"leads out of {inside}", os.fspath(path))
+    # O_NONBLOCK: opening a pipe without a writer would wait
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        descriptor = os.open(path, flags | getattr(os, "O_BINARY", 0))
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(
+                error.errno, "expected a file, got a link", os.fspath(path)
+            ) from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "expected a regular file", os.fspath(path))
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read()
 
 
 def sha256(data: bytes | bytearray | memoryview) -> str:

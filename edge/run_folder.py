@@ -14,6 +14,7 @@ from typing import Any
 
 from edge.card import digest
 from edge.errors import EdgegraftError
+from edge.files import read_regular
 
 ARTIFACTS = "artifacts"  # where runs lie unless --artifacts says otherwise
 USUAL = ("int8", "float32")  # taken where no comparison says which, in this order
@@ -73,8 +74,7 @@ def recommended(run: str) -> str | None:
         title = record["ship"]["file"]
         (entry,) = [one for one in record["files"] if one["title"] == title]
         name = str(entry["file"]).removesuffix(".tflite")
-        with open(_export(run, name), "rb") as file:
-            content = file.read()
+        content = read_regular(_export(run, name), inside=run)
         return name if digest(content) == entry["model_sha256"] else None
     except (KeyError, TypeError, ValueError, OSError, EdgegraftError):
         return None
@@ -104,8 +104,7 @@ def _export(run: str, variant: str) -> str:
 def _record(run: str, name: str) -> dict[str, Any]:
     """A JSON object of the folder; empty where there is none that can be read."""
     try:
-        with open(os.path.join(run, name), encoding="utf-8") as file:
-            found = json.load(file)
-    except (OSError, ValueError):
+        found = json.loads(read_regular(os.path.join(run, name)))
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

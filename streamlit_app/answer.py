@@ -83,6 +83,16 @@ def model_input(pixels: Pixels) -> bytes:
     return _encoded(Image.fromarray(pixels), "PNG", compress_level=1)
 
 
+def is_png(content: bytes) -> bool:
+    """Whether these bytes are a PNG that can be decoded."""
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            image.load()
+    except Exception:  # Pillow raises many kinds for a damaged file
+        return False
+    return True
+
+
 def thumbnail(source: Path | bytes, side: int = 240) -> bytes:
     """A JPEG of a photo (a path, or its bytes), its longer side `side`; PhotoError."""
     photo = open_photo(source, least=(side, side))

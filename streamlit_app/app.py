@@ -15,7 +15,7 @@ from edge.card import ModelCard
 from edge.errors import EdgegraftError
 from edge.run_folder import recommended
 from edge.text import printable
-from streamlit_app import session, style
+from streamlit_app import server, session, style
 from streamlit_app.answer import MOST_LABELS
 from streamlit_app.model_pool import ClassifierPool
 from streamlit_app.models import ListedModel, choose
@@ -52,6 +52,10 @@ def main() -> None:
         position="top",
     )
     style.style(page.title)
+    if server.is_full():
+        st.warning("The server is busy. Please reload this page in a minute.")
+        return
+    session.remember_visitor()
     config = session.config()
     models = config.models()
     if not models:
@@ -99,7 +103,7 @@ def choose_model(models: list[ListedModel]) -> ListedModel:
 def settings(entry: ListedModel) -> None:
     """The confidence threshold, the number of labels, and the file's facts."""
     try:
-        pool = session.models().open(entry.path, entry.stamp)
+        pool = session.models().open(entry.path, entry.stamp, entry.folder)
     except EdgegraftError:
         return  # the page shows the error
     labels = len(pool.facts.labels)

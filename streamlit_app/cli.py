@@ -51,6 +51,7 @@ class Options:
     host: str = "localhost"
     port: int = PORT
     browser: bool = True
+    shared: bool = False
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "edgegraft app") -> int:
@@ -78,6 +79,12 @@ def main(argv: Sequence[str] | None = None, prog: str = "edgegraft app") -> int:
         help="default: localhost; 0.0.0.0 accepts other machines of your network",
     )
     parser.add_argument(
+        "--shared",
+        action="store_true",
+        help="let all visitors see the photos and runs of each other; without it they "
+        "belong to the browser they came from",
+    )
+    parser.add_argument(
         "--no-browser", action="store_true", help="do not open a browser window"
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback")
@@ -89,6 +96,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "edgegraft app") -> int:
         args.host,
         args.port,
         not args.no_browser,
+        args.shared,
     )
     return guard(lambda: _serve(options), debug=args.debug)
 
@@ -109,6 +117,7 @@ def command(options: Options) -> list[str]:
         *(f"--{name}={value}" for name, value in settings.items()),
         *("--", "--artifacts", str(options.artifacts or ARTIFACTS)),
         *(("--labels", str(options.labels)) if options.labels else ()),
+        *(("--shared",) if options.shared else ()),
         *(str(model) for model in options.models),
     ]
 

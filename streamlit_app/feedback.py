@@ -1,17 +1,17 @@
 """The review queue on disk: photos to be labelled, and those that were.
 
-    artifacts/feedback/
+    FOLDER/
         .queue/<digest>.jpg, .json    waiting, with the prediction and the reason
         <label>/<digest>.jpg          labelled: a photo folder to train with
         .labelled/<digest>.json       where a labelled photo came from
 
 A file is the visitor's own, byte by byte (its EXIF too), named after its content, so
 the same photo is kept once. Only files of this module are ever moved or removed.
+Files have mode 0600, folders 0700: a photo is for the account of the server alone.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -25,7 +25,7 @@ from PIL import Image
 
 from edge.classifier import Prediction
 from edge.errors import EdgegraftError
-from edge.files import write_atomic
+from edge.files import sha256, write_atomic
 from edge.preprocess import open_photo
 
 MOST_WAITING = 2000
@@ -100,7 +100,7 @@ class Feedback:
         PhotoError when it cannot be read, EdgegraftError when the queue is full or the
         folder cannot be written.
         """
-        digest = hashlib.sha256(content).hexdigest()[:24]
+        digest = sha256(content)[:24]
         if self._is_kept(digest, why):
             return None
         open_photo(content, least=(128, 128))  # keep only what training can read
@@ -122,15 +122,15 @@ class Feedback:
             time.time(),
         )
         try:
-            self._queue.mkdir(parents=True, exist_ok=True)
+            private_folder(self._queue)
             if _size(self._queue) + len(content) > MOST_BYTES:
                 raise EdgegraftError(
                     f"{self.folder}: the queue is full ({MOST_BYTES >> 30} GB); label "
                     "some first"
                 )
-            write_atomic(self.path(record), content)
+            write_private(self.path(record), content)
             text = json.dumps(asdict(record), ensure_ascii=False)
-            write_atomic(self._queue / f"{digest}.json", text.encode())
+            write_private(self._queue / f"{digest}.json", text.encode())
         except OSError as error:
             raise EdgegraftError(f"{self.folder}: {error.strerror or error}") from None
         return digest
@@ -142,8 +142,8 @@ class Feedback:
         try:
             if not self.path(waiting).is_file():
                 raise FileNotFoundError
-            folder.mkdir(parents=True, exist_ok=True)
-            self._labelled.mkdir(parents=True, exist_ok=True)
+            private_folder(folder)
+            private_folder(self._labelled)
             os.replace(self.path(waiting), target)
             record = self._queue / f"{waiting.digest}.json"
             os.replace(record, self._labelled / record.name)
@@ -217,3 +217,21 @@ def _ending(content: bytes) -> str:
 
 def _size(folder: Path) -> int:
     return sum(entry.stat().st_size for entry in os.scandir(folder) if entry.is_file())
+
+
+def private_folder(path: Path) -> None:
+    """Create a folder, and those above it that do not exist, for this account alone."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file whole, for this account alone."""
+
+    def write(temporary: Path) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
+            file.write(content)
+
+    write_atomic(path, write)

@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edge.classifier import Classifier
-from edge.files import sha256
+from edge.errors import ModelError
+from edge.files import read_regular, sha256
 from edge.model_file import ModelFile
 from edge.quiet import without_chatter
 from edge.runtime import default_threads
@@ -93,9 +94,11 @@ class ModelPool:
             OrderedDict()
         )
 
-    def open(self, path: Path, stamp: Stamp) -> ClassifierPool:
+    def open(
+        self, path: Path, stamp: Stamp, inside: Path | None = None
+    ) -> ClassifierPool:
         """The classifiers of a file as it was at `stamp`; ModelError if it cannot be
-        opened."""
+        opened. With `inside`, only a regular file in that folder is read."""
         key = (path, stamp)
         with self._lock:
             result = self._files.get(key)
@@ -105,7 +108,7 @@ class ModelPool:
             self._files.move_to_end(key)
         if first:
             try:
-                result.set_result(self._load(path))
+                result.set_result(self._load(path, inside))
             except BaseException as error:
                 with self._lock:
                     self._files.pop(key, None)
@@ -115,8 +118,14 @@ class ModelPool:
                     self._close_oldest()
         return result.result()
 
-    def _load(self, path: Path) -> ClassifierPool:
-        content = ModelFile.read(path).content
+    def _load(self, path: Path, inside: Path | None) -> ClassifierPool:
+        if inside is None:
+            content = ModelFile.read(path).content
+        else:
+            try:
+                content = read_regular(path, inside=inside)
+            except OSError as error:
+                raise ModelError(f"{path}: {error.strerror or error}") from None
         digest = sha256(content)
         with self._lock:
             same = self._opened().get(digest)

@@ -35,19 +35,23 @@ class ListedModel:
         return None if self.given else self.path.parent.parent
 
 
-def find_models(artifacts: Path, given: Iterable[Path] = ()) -> list[ListedModel]:
-    """The given files, then those of the runs, newest run first, int8 first in a run.
+def find_models(
+    folders: Sequence[Path], given: Iterable[Path] = ()
+) -> list[ListedModel]:
+    """The given files, then those of the runs in `folders`, newest run first, int8
+    first in a run.
 
     A run's file that disappears meanwhile is left out. A given file is always listed:
     opening it says what is wrong.
     """
     models = [
-        ListedModel(path, str(path), path.stem, _stamp(path), given=True)
+        ListedModel(path, str(path), path.stem, _stamp(path, follow=True), given=True)
         for path in given
     ]
     listed = {entry.path.resolve() for entry in models}
     exports = [
         path
+        for artifacts in folders
         for path in artifacts.glob(EXPORTS)
         if not path.name.endswith(REJECTED) and path.resolve() not in listed
     ]
@@ -80,9 +84,9 @@ def choose(
     return (exact or of_run or list(models))[0]
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def _stamp(path: Path, follow: bool = False) -> tuple[int, int]:
     try:
-        stat = path.stat()
+        stat = path.stat() if follow else path.lstat()
     except OSError:
         return (0, 0)
     return (stat.st_mtime_ns, stat.st_size)

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from collections import OrderedDict
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -54,6 +55,16 @@ def open_descriptors() -> int:
         return len(os.listdir("/proc/self/fd"))
     except OSError:
         return 0
+
+
+def is_full() -> bool:
+    """Whether few open files are left: new visitors should come back later."""
+    try:
+        import resource
+    except ImportError:
+        return False
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return open_descriptors() > limit - RESERVED_DESCRIPTORS // 2
 
 
 class BoundedSessions:
@@ -100,7 +111,7 @@ def prepare() -> None:
     from streamlit.web.server.starlette import starlette_server
 
     limit = most_connections(raise_descriptor_limit())
-    server.MemorySessionStorage = BoundedSessions  # type: ignore[assignment,misc]
+    vars(server)["MemorySessionStorage"] = BoundedSessions
     options = starlette_server._get_uvicorn_config_kwargs
     starlette_server._get_uvicorn_config_kwargs = lambda: {
         **options(),
@@ -109,14 +120,10 @@ def prepare() -> None:
     }
     install = bootstrap._set_up_signal_handler
 
-    def with_deadline(streamlit_server: Any) -> None:
-        install(streamlit_server)
+    def with_deadline(server: server.Server) -> None:
+        install(server)
         for number in (signal.SIGTERM, signal.SIGINT):
-            before = signal.getsignal(number)
-            signal.signal(
-                number,
-                lambda number, frame, before=before: _end_soon(number, frame, before),
-            )
+            signal.signal(number, partial(_end_soon, before=signal.getsignal(number)))
 
     bootstrap._set_up_signal_handler = with_deadline
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+import secrets
 import sys
 import time
 from collections import OrderedDict
@@ -16,6 +18,7 @@ import streamlit as st
 from starlette.formparsers import MultiPartParser
 
 from edge.errors import EdgegraftError
+from edge.files import sha256
 from edge.preprocess import InputRecipe, load_pixels
 from edge.run_folder import ARTIFACTS
 from streamlit_app.feedback import Feedback
@@ -28,6 +31,10 @@ from streamlit_app.widgets.dropzone import DRAWN
 Value = TypeVar("Value")
 THRESHOLD = 60  # percent; the confidence threshold a session begins with
 TOP_K = 3  # labels shown at first
+VISITORS = "visitors"  # folder of artifacts/ with one folder per browser
+COOKIE = "edgegraft_visitor"
+COOKIE_SECONDS = 31_536_000  # a year
+_SECRET = re.compile(r"[0-9a-f]{32}")
 CACHED = 24  # answers and heat maps a session keeps, about 0.1 MB each
 
 
@@ -38,13 +45,25 @@ class AppConfig:
     artifacts: Path
     given: tuple[Path, ...]
     labels: Path | None = None
+    shared: bool = False
 
     def models(self) -> list[ListedModel]:
-        return find_models(self.artifacts, self.given)
+        """The files to choose from, this visitor's own runs first."""
+        return find_models(self.run_folders(), self.given)
+
+    def run_folders(self) -> list[Path]:
+        """The folders that hold runs which this visitor may see."""
+        own = self.own_folder() / "runs"
+        return [self.artifacts] if self.shared else [own, self.artifacts]
+
+    def own_folder(self) -> Path:
+        """Where this visitor's photos and runs are: of the browser alone, or of all
+        visitors with --shared."""
+        return self.artifacts if self.shared else self.artifacts / VISITORS / visitor()
 
     @property
     def feedback(self) -> Feedback:
-        return Feedback(self.artifacts / "feedback")
+        return Feedback(self.own_folder() / "feedback")
 
 
 def config() -> AppConfig:
@@ -58,8 +77,9 @@ def _config(*arguments: str) -> AppConfig:
     parser.add_argument("models", nargs="*", type=Path)
     parser.add_argument("--artifacts", type=Path, default=Path(ARTIFACTS))
     parser.add_argument("--labels", type=Path)
+    parser.add_argument("--shared", action="store_true")
     args = parser.parse_args(arguments)
-    return AppConfig(args.artifacts, tuple(args.models), args.labels)
+    return AppConfig(args.artifacts, tuple(args.models), args.labels, args.shared)
 
 
 def models() -> ModelPool:
@@ -85,6 +105,30 @@ def begin() -> None:
     MultiPartParser.spool_max_size = MOST_ZIP_BYTES
 
 
+def visitor() -> str:
+    """A name for this visitor's browser, from a random cookie; the same after a reload.
+
+    It is the cookie's digest, so that the names of folders reveal no cookie.
+    """
+    secret = st.session_state.get(COOKIE) or st.context.cookies.get(COOKIE)
+    if not isinstance(secret, str) or not _SECRET.fullmatch(secret):
+        secret = secrets.token_hex(16)
+    st.session_state[COOKIE] = secret
+    return sha256(secret.encode())[:16]
+
+
+def remember_visitor() -> None:
+    """Give the browser its cookie, where it has none yet."""
+    visitor()
+    secret = st.session_state[COOKIE]
+    if not config().shared and st.context.cookies.get(COOKIE) != secret:
+        st.html(
+            f"<script>document.cookie = '{COOKIE}={secret}; path=/; SameSite=Strict; "
+            f"max-age={COOKIE_SECONDS}';</script>",
+            unsafe_allow_javascript=True,
+        )
+
+
 def elapsed_ms() -> float:
     """Milliseconds since the server began with this visitor's request."""
     began: float = st.session_state.get("began", time.perf_counter())
@@ -102,7 +146,7 @@ def pool(of: ListedModel | None = None) -> ClassifierPool | None:
     shown."""
     of = of or entry()
     try:
-        return models().open(of.path, of.stamp)
+        return models().open(of.path, of.stamp, of.folder)
     except EdgegraftError as error:
         reason = str(error).removeprefix("model: ")
         if "no labels inside" in reason:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from edge.files import sha256
 from tests.edge_models import FLOAT32, LABELS, network, with_card
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,7 +99,8 @@ def write_run(
         "epoch,train_accuracy,val_accuracy\n0,,0.5\n1,0.7,0.6\n"
     )
     (run / "split.csv").write_text(
-        "path,label,split,sha256\n" + "".join(f"{n}.png,red,train,0\n" for n in "abc")
+        "path,label,split,sha256\n"
+        + "".join(f"{n}.png,red,train,{sha256(photo('red'))}\n" for n in "abc")
     )
     return run
 

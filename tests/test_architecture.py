@@ -40,7 +40,7 @@ HEAVY |= {"pandas", "streamlit", "cv2", "tensorflow_hub"}
 ROOMS = set(MAY_IMPORT)
 # The parts of the page that show nothing; `edgegraft app --help` starts at once.
 WITHOUT_STREAMLIT = {"cli", "models", "model_pool", "answer", "uploads", "occlusion"}
-WITHOUT_STREAMLIT |= {"feedback", "exports", "runs"}
+WITHOUT_STREAMLIT |= {"feedback", "exports", "runs", "server"}
 AT_IMPORT = (
     ast.Import,
     ast.ImportFrom,

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 
@@ -199,8 +199,33 @@ def test_from_an_unsure_photo_to_a_label_by_key(visit: Visit, place: Path) -> No
     visit.rest()
     page.keyboard.press("2")
     visit.see("The queue is empty")
-    labelled = list((place / "artifacts" / "feedback" / "green").iterdir())
+    labelled = list((place / "artifacts").glob("visitors/*/feedback/green/*"))
     assert [path.read_bytes() for path in labelled] == [DIM]
+
+
+def test_names_of_files_and_labels_are_text_on_every_page(
+    visit: Visit, place: Path
+) -> None:
+    """Markdown, HTML, links and pictures in names: shown, and nothing is fetched (the
+    fixture counts the requests to other hosts: none)."""
+    evil = "http://127.0.0.1:9/x.png"
+    labels = (f"![a]({evil})", f"<img src={evil}>", f"[b]({evil}) :red[c] $d$")
+    write_run(place / "artifacts", "*run* ![r](http:x)", labels=labels)
+    run = quote("*run* ![r](http:x)")
+    for path in ("/", "/batch", "/compare", "/model", "/review"):
+        page = visit.go(f"{path}?run={run}")
+        if path in ("/", "/batch"):
+            visit.drop((f"<img src={evil}> ![n]({evil}).png", photo("red")))
+            page.locator("h2").first.wait_for()
+        visit.rest()
+        app = page.locator('[data-testid="stApp"]')
+        assert app.locator(f'img[src*="127.0.0.1:9"], a[href*="{evil}"]').count() == 0
+        markdown = app.locator('[data-testid="stMarkdownContainer"]')
+        assert markdown.locator("em, .katex").count() == 0
+        if path == "/":
+            visit.see(labels[0])
+            page.get_by_text("Why?").click()
+            page.locator('img[alt^="What matters for"]').wait_for()
 
 
 @pytest.mark.parametrize(
@@ -213,7 +238,7 @@ def test_from_an_unsure_photo_to_a_label_by_key(visit: Visit, place: Path) -> No
     ids=["dark", "phone"],
 )
 def test_the_dark_theme_and_a_phone(visit: Visit, request: Any) -> None:
-    page = visit.go()
+    page = visit.go("/?run=pets")
     visit.drop(("red.png", photo("red")))
     page.locator("h2", has_text="red").wait_for()
     if request.node.callspec.id == "dark":

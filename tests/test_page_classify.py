@@ -266,8 +266,8 @@ def test_newest_run_first_and_rejected_files_left_out(tmp_path: Path) -> None:
             os.utime(exports / name, (1e9 - age, 1e9 - age))
     given = tmp_path / "old" / "exports" / "int8.tflite"
     names = ["new / int8", "new / float32", "old / int8", "old / float32"]
-    assert [found.name for found in find_models(tmp_path)] == names
-    assert [found.name for found in find_models(tmp_path, [given])] == [
+    assert [found.name for found in find_models([tmp_path])] == names
+    assert [found.name for found in find_models([tmp_path], [given])] == [
         str(given),
         "new / int8",
         "new / float32",

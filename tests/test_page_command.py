@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 pytest.importorskip("streamlit", reason="the page needs streamlit")
 
-from streamlit_app import cli
+from streamlit_app import cli, server
+from tests import page_server
+from tests.page_client import Client
 from tests.page_helpers import INT8, ROOT
 
 
@@ -110,6 +114,46 @@ def test_the_command_keeps_to_this_machine(
     assert called[0][-3:] == ["--", "--artifacts", str(tmp_path)]
     assert cli.main(["--port", port]) == 130  # the default one comes with a first run
     assert called[1][-3:] == ["--", "--artifacts", "artifacts"]
+
+
+def test_the_server_shuts_down_the_sessions_that_it_forgets() -> None:
+    class Session:
+        def __init__(self, number: int) -> None:
+            self.id, self.open = str(number), True
+
+        def shutdown(self) -> None:
+            self.open = False
+
+    sessions = [Session(number) for number in range(20)]
+    kept = server.BoundedSessions(most=3)
+    for session in sessions:
+        kept.save(SimpleNamespace(session=session))
+    assert [session.open for session in sessions] == [False] * 17 + [True] * 3
+    assert kept.get("0") is None and kept.get("19") is not None
+    assert server.most_connections(256) * server.DESCRIPTORS_PER_VISITOR < 256
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts open files in /proc")
+def test_visits_leave_no_open_files_and_one_signal_ends_the_server(
+    tmp_path: Path,
+) -> None:
+    """With 120 open files allowed, 40 visits: each took three for minutes before."""
+    limited = ["sh", "-c", 'ulimit -n 120; exec "$@"', "sh"]
+    command = [*limited, *page_server.page("--artifacts", tmp_path)]
+    with page_server.serve(command, tmp_path / "log.txt") as served:
+        files = Path(f"/proc/{served.process.pid}/fd")
+        before = len(list(files.iterdir()))
+        for _ in range(40):
+            Client(served.address).close()
+        time.sleep(1)
+        after = len(list(files.iterdir()))
+        assert after - before <= 3 * server.KEPT_SESSIONS + 6
+        visitor = Client(served.address)
+        start = time.monotonic()
+        served.process.terminate()
+        served.process.wait(10)
+        assert time.monotonic() - start < 5
+        visitor.close()
 
 
 def test_settings_are_the_same_in_the_file_and_the_command() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,9 @@ def test_models_side_by_side_and_runs_by_what_was_measured(
     app.selectbox(key="timed on").set_value("a Pi, litert 2.3.0, 1 thread").run()
     assert list(app.dataframe[0].value["ms"]) == [9.0, 5.0]
     assert "red, answered blue" in text
-    assert "secret" in text and "photo not here" in text  # never outside the photos
+    assert (
+        "secret" in text and "photo not available" in text
+    )  # never outside the photos
 
 
 @pytest.mark.parametrize(
@@ -163,7 +166,7 @@ def test_runs_that_differ_or_are_half_written_are_named_and_others_shown(
     assert shown(app).count("median of 15") == 2
     problems = [unescaped(info.value) for info in app.info]
     assert any("half" in p and "--resume" in p for p in problems)
-    assert any("cut" in p and "half written" in p for p in problems)
+    assert "**cut** is unreadable: run.json is damaged or half written" in warned
     assert set(app.dataframe[0].value["run"]) == {"pets", "fish"}
 
 
@@ -249,10 +252,10 @@ def consent(app: Any) -> Any:
     return app.switch_page("views/review.py").run().toggle[0].set_value(True).run()
 
 
-def test_nothing_is_written_without_consent_and_unsure_photos_with_it(
+def test_nothing_is_saved_without_consent_and_uncertain_photos_with_it(
     monkeypatch: pytest.MonkeyPatch, artifacts: Path
 ) -> None:
-    app = page(monkeypatch, "--artifacts", artifacts)
+    app = page(monkeypatch, "--shared", "--artifacts", artifacts)
     drop(app, ("dim.png", DIM))
     assert "nothing is saved" in shown(app)
     assert MultiPartParser.spool_max_size >= MOST_ZIP_BYTES  # nor while it arrives
@@ -267,7 +270,7 @@ def test_nothing_is_written_without_consent_and_unsure_photos_with_it(
 def test_a_wrong_answer_is_marked_labelled_and_taken_back(
     monkeypatch: pytest.MonkeyPatch, artifacts: Path
 ) -> None:
-    app = consent(page(monkeypatch, "--artifacts", artifacts))
+    app = consent(page(monkeypatch, "--shared", "--artifacts", artifacts))
     app.switch_page("views/classify.py").run()
     drop(app, ("r.png", COLOURS["r.png"]))
     next(s for s in app.selectbox if s.label == "What is it?").set_value("blue").run()
@@ -291,7 +294,7 @@ def test_a_wrong_answer_is_marked_labelled_and_taken_back(
 def test_frames_of_a_device_join_the_queue_once(
     monkeypatch: pytest.MonkeyPatch, artifacts: Path
 ) -> None:
-    app = consent(page(monkeypatch, "--artifacts", artifacts))
+    app = consent(page(monkeypatch, "--shared", "--artifacts", artifacts))
     frames = [("frame-1.jpg", photo("red", kind="JPEG")), ("bad.jpg", b"no")]
     drop(app, *frames, *frames[:1], key="frames")
     assert not app.exception
@@ -302,7 +305,7 @@ def test_frames_of_a_device_join_the_queue_once(
 def test_a_folder_that_cannot_be_written_is_named_and_the_answer_stays(
     monkeypatch: pytest.MonkeyPatch, artifacts: Path
 ) -> None:
-    app = consent(page(monkeypatch, "--artifacts", artifacts))
+    app = consent(page(monkeypatch, "--shared", "--artifacts", artifacts))
     (artifacts / "feedback").write_text("in the way")
     app.switch_page("views/classify.py").run()
     drop(app, ("dim.png", DIM))
@@ -310,6 +313,59 @@ def test_a_folder_that_cannot_be_written_is_named_and_the_answer_stays(
     assert "Not saved" in app.warning[0].value
     assert "dim.png" in shown(app)
     os.unlink(artifacts / "feedback")
+
+
+def test_kept_photos_belong_to_the_browser_that_kept_them(
+    monkeypatch: pytest.MonkeyPatch, artifacts: Path
+) -> None:
+    first = consent(page(monkeypatch, "--artifacts", artifacts))
+    first.switch_page("views/classify.py").run()
+    drop(first, ("dim.png", DIM))
+    first.switch_page("views/review.py").run()
+    assert "1 waiting" in shown(first)
+    other = consent(page(monkeypatch, "--artifacts", artifacts))
+    assert "The queue is empty" in shown(other) and "dim.png" not in shown(other)
+    (folder,) = (artifacts / "visitors").iterdir()
+    for path in (artifacts / "visitors", *artifacts.glob("visitors/**/*")):
+        assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
+    assert any(path.read_bytes() == DIM for path in folder.rglob("*.png"))
+
+
+def test_hostile_runs_are_listed_and_the_good_one_is_shown(
+    monkeypatch: pytest.MonkeyPatch, artifacts: Path
+) -> None:
+    """Wrong types, deep JSON, links and pipes; none stops the page or is followed."""
+    good = artifacts / "pets"
+    record = json.loads((good / "comparison.json").read_text())
+    deep = "[" * 100_000 + "]" * 100_000
+    changes: dict[str, Any] = {
+        "accuracy": 1e400, "p50_ms": "x", "size_bytes": -1,
+        "timings": [{"threads": {}}], "variant": {},
+        "evaluation": {"confusion": "x"}, "mcnemar_p": [1],
+    }  # fmt: skip
+    texts = {
+        key: json.dumps({**record, "files": [{**record["files"][0], key: value}]})
+        for key, value in changes.items()
+    }
+    for name, text in {**texts, "deep": deep}.items():
+        shutil.copytree(good, artifacts / name)
+        (artifacts / name / "comparison.json").write_text(text)
+    shutil.copytree(good, artifacts / "linked")
+    secret = artifacts.parent / "secret.tflite"
+    secret.write_bytes((good / "exports" / "int8.tflite").read_bytes())
+    (artifacts / "linked" / "exports" / "secret.tflite").symlink_to(secret)
+    (artifacts / "linked" / "metrics.json").unlink()
+    os.mkfifo(artifacts / "linked" / "metrics.json")
+    os.mkfifo(artifacts / "linked" / "exports" / "pipe.tflite")
+    app = page(monkeypatch, "--artifacts", artifacts, at="views/compare.py")
+    assert not app.exception
+    warnings = [unescaped(warning.value) for warning in app.warning]
+    for name in (*changes, "deep", "linked"):
+        assert any(f"**{name}** is unreadable" in text for text in warnings), name
+    assert "pets" in set(app.dataframe[0].value["run"])
+    for variant in ("secret", "pipe"):
+        app = page(monkeypatch, "--artifacts", artifacts, run="linked", variant=variant)
+        assert not app.exception and "Cannot open" in app.error[0].value
 
 
 def test_the_page_answers_as_the_command_does_to_the_digit(

@@ -137,12 +137,16 @@ def median_ms(pool: ClassifierPool, content: bytes) -> float:
 
 def all_runs() -> None:
     """The plot, the table, and the photos that quantization got wrong."""
-    runs = find_runs(session.config().artifacts)
+    runs = find_runs(session.config().run_folders())
     for run in runs:
         for problem in run.problems:
-            st.info(
-                f"**{literal(run.name)}**: {literal(problem)}",
-                icon=":material/pending:",
+            if run.readable:
+                show, state, icon = st.info, "", "pending"
+            else:
+                show, state, icon = st.warning, " is unreadable", "error"
+            show(
+                f"**{literal(run.name)}**{state}: {literal(problem)}",
+                icon=f":material/{icon}:",
             )
     measured = [run for run in runs if run.files]
     if not measured:
@@ -244,15 +248,15 @@ def quantization_mistakes(runs: Sequence[Run]) -> None:
         format_func=printable,
     )
     run, record = choices[name]
-    photos = disagreements(run, record)
+    photos = disagreements(run, record, MISTAKES_SHOWN)
     pictures = []
-    for file, truth, answer, path in photos[:MISTAKES_SHOWN]:
+    for file, truth, answer, content in photos[:MISTAKES_SHOWN]:
         text = f"{truth}, answered {answer}" if truth else file
-        if path is None:
-            st.caption(f"{literal(file)}: {literal(text)} (photo not here)")
+        if content is None:
+            st.caption(f"{literal(file)}: {literal(text)} (photo not available)")
             continue
         try:
-            pictures.append((answers.thumbnail(path), text))
+            pictures.append((answers.thumbnail(content), text))
         except PhotoError as error:
             st.caption(f"{literal(file)}: {literal(error.reason)}")
     style.gallery(pictures)

@@ -8,10 +8,12 @@ from typing import Any
 
 import streamlit as st
 
+from edge.files import read_regular
 from edge.pack import MODEL, PROGRAM, REQUIREMENTS, zipped
 from edge.run_folder import USUAL, recommended
 from edge.text import printable
 from streamlit_app import app, charts, session, style
+from streamlit_app.answer import is_png
 from streamlit_app.model_pool import ClassifierPool
 from streamlit_app.models import ListedModel
 from streamlit_app.runs import Record, Run, read_run
@@ -94,11 +96,16 @@ def about(pool: ClassifierPool, run: Run | None) -> None:
             ("Weights", settings.get("weights")),
             ("Fine-tuned", settings.get("unfreeze")),
             ("Trained", str(run.config.get("created", ""))[:10]),
-            ("Photos", ", ".join(f"{n:,} {part}" for part, n in parts.items())),
+            ("Photos", _listed(parts)),
         ):
             if value:
                 rows.append((name, str(value)))
     style.facts(rows)
+
+
+def _listed(parts: Record) -> str:
+    """Photos in each part, of those that are numbers."""
+    return ", ".join(f"{n:,} {part}" for part, n in parts.items() if type(n) is int)
 
 
 def device(entry: ListedModel, pool: ClassifierPool) -> None:
@@ -146,7 +153,7 @@ def device(entry: ListedModel, pool: ClassifierPool) -> None:
     for file in (entry, *others):
         st.download_button(
             f"{literal(file.path.name)}, {file.stamp[1] / 1e6:.2f} MB",
-            lambda file=file: file.path.read_bytes(),  # type: ignore[misc]
+            lambda file=file: _content(file),  # type: ignore[misc]
             file.path.name,
             "application/octet-stream",
             key=f"download {file.path}",
@@ -253,10 +260,18 @@ def _evaluation(run: Run, entry: ListedModel) -> Record:
     return {**(whole if isinstance(whole, dict) and not record else {}), **record}
 
 
+def _content(file: ListedModel) -> bytes:
+    if file.folder is None:  # given on the command line: links are allowed
+        return file.path.read_bytes()
+    return read_regular(file.path, inside=file.folder)
+
+
 def _picture(path: Path) -> bytes | None:
+    """A PNG of the run; None where there is none that can be decoded."""
     try:
-        if 0 < path.stat().st_size <= MOST_PICTURE_BYTES:
-            return path.read_bytes()
+        if 0 < path.lstat().st_size <= MOST_PICTURE_BYTES:
+            content = read_regular(path, inside=path.parent)
+            return content if is_png(content) else None
     except OSError:
         pass
     return None
