@@ -7,6 +7,7 @@ Markdown. Pictures are embedded, so an answer arrives whole, in one message.
 from __future__ import annotations
 
 import base64
+import re
 import string
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -22,6 +23,8 @@ SMALLEST = 0.0005  # a smaller share is shown as <0.1 %
 # An int8 or uint8 softmax has steps of 1/256 (TFLite's quantization specification):
 # its 0 means anything below one step, its largest value is 255/256.
 STEP = 1 / 256
+# What begins an address: "http:", "www", or an e-mail address before its "@"
+_ADDRESS = re.compile(r"https?:|www(?=\.)|\S(?=@)", re.IGNORECASE)
 _MARKDOWN = str.maketrans({sign: "\\" + sign for sign in string.punctuation})
 
 _STYLE = """<style>
@@ -94,8 +97,13 @@ def text(value: str) -> str:
 
 
 def literal(value: str) -> str:
-    """`value` as text inside Markdown: no markup, link, picture or icon comes of it."""
-    return printable(value).translate(_MARKDOWN)
+    """`value` as text inside Markdown: no markup, link, picture or icon comes of it.
+
+    Addresses get a word joiner (invisible, no width): Streamlit's Markdown makes links
+    of them after it removed the backslashes.
+    """
+    unlinked = _ADDRESS.sub("\\g<0>\u2060", printable(value))
+    return unlinked.translate(_MARKDOWN)
 
 
 def percent(share: float) -> str:
