@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from data.audit.facts import LOOKED_AT, Look, header, look_at
 from edge.errors import EdgegraftError, PhotoError
-from edge.preprocess import InputRecipe, fit, load_pixels, open_photo
+from edge.preprocess import InputRecipe, fit, load_pixels, open_for
 from edge.runtime import cores
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def _decoded(
         return None, look_at(data)
     if not looking:
         return load_pixels(data, recipe), None
-    image = open_photo(data, least=recipe.least)
+    image = open_for(data, recipe)
     enough = min(recipe.least) >= LOOKED_AT
     return fit(image, recipe), look_at(data, image if enough else None)
 

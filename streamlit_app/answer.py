@@ -15,7 +15,8 @@ from pathlib import Path
 from PIL import Image
 
 from edge.classifier import Prediction
-from edge.preprocess import Pixels, fit, open_photo
+from edge.decode import open_photo
+from edge.preprocess import Pixels, fit, open_for
 from streamlit_app.model_pool import ClassifierPool
 
 MOST_LABELS = 10  # in a ranking
@@ -105,7 +106,7 @@ def _classify(
 ) -> tuple[Image.Image, Prediction, float, float]:
     recipe = pool.facts.recipe
     start = time.perf_counter()
-    photo = open_photo(content, least=recipe.least)
+    photo = open_for(content, recipe)
     pixels = fit(photo, recipe)
     decoded = time.perf_counter()
     with pool.borrow() as classifier:

@@ -10,8 +10,8 @@ from PIL import Image
 
 from data.audit.audit import audit
 from data.source import scan
+from edge.decode import PHOTO_SUFFIXES, open_photo
 from edge.errors import PhotoError
-from edge.preprocess import PHOTO_SUFFIXES, open_photo
 
 ROOT = Path(__file__).parents[1]
 # The first bytes of every HEIC file: a box of 24 bytes that names its kind.
@@ -20,7 +20,7 @@ HEAD = b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic"
 WITHOUT = """
 import sys
 sys.modules["pillow_heif"] = None
-from edge.preprocess import open_photo
+from edge.decode import open_photo
 from edge.errors import PhotoError
 try:
     open_photo(sys.argv[1])
@@ -39,7 +39,7 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    assert done.stdout.endswith("got HEIC; pip install pillow-heif\n")
+    assert done.stdout.endswith("not installed: pip install pillow-heif\n")
 
 
 def test_the_error_names_every_kind_that_is_taken(tmp_path: Path) -> None:

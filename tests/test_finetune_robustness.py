@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from edge.classifier import Classifier
-from edge.preprocess import fit, load_pixels, open_photo
+from edge.decode import open_photo
+from edge.preprocess import fit, load_pixels
 from edgegraft import main
 from finetune import repeats, robustness
 from finetune.robustness import CORRUPTIONS

@@ -13,7 +13,7 @@ from edge.bench.timing import Probe, percentiles
 from edge.classifier import Classifier
 from edge.classify import workers as batch
 from edge.errors import EdgegraftError, PhotoError
-from edge.preprocess import fit, open_photo
+from edge.preprocess import fit, open_for
 from edge.runtime import cores
 
 _SAMPLE_SECONDS = 10.0  # between two readings of clock and temperature
@@ -30,7 +30,7 @@ def photos(
     for path in paths:
         marks = [time.perf_counter()]
         try:
-            image = open_photo(path, least=recipe.least)
+            image = open_for(path, recipe)
         except PhotoError:
             continue  # `classify` names them; here only whole photos count
         marks.append(time.perf_counter())
