@@ -132,6 +132,9 @@ class Classifier:
             if self._as_probabilities is not None:
                 scores = self._as_probabilities(outputs[PROBABILITIES])
                 outputs[PROBABILITIES] = scores
+            else:
+                entry = self._outputs[PROBABILITIES]
+                outputs[PROBABILITIES] = _adding_up(outputs[PROBABILITIES], entry)
             for role, value in outputs.items():
                 rows[role].append(value)
         out = {
@@ -328,3 +331,20 @@ def _dequantized(value: npt.NDArray[Any], entry: dict[str, Any]) -> Floats:
         raise ModelError(f"output {entry['name']!r} of {value.dtype} has no scale")
     real: Floats = (value.astype(np.float32) - zero) * np.float32(scale)
     return real
+
+
+def _adding_up(shares: Floats, entry: dict[str, Any]) -> Floats:
+    """Probabilities [L] of an integer output, so that they add up to 1.
+
+    Each is rounded to a step of 1/256, and so is their sum. What is missing goes to
+    the labels at 0, which may have up to half a step each; what is too much is taken
+    from all. Outputs further from 1 than rounding explains are no softmax and stay.
+    """
+    scale = float(entry["quantization"][0])
+    total = float(shares.sum())
+    if not scale or not 0 < abs(1 - total) <= len(shares) * scale / 2 + 1e-6:
+        return shares
+    empty = shares <= 0
+    if total < 1 and empty.any():
+        return np.where(empty, np.float32((1 - total) / empty.sum()), shares)
+    return np.asarray(shares / np.float32(total), np.float32)

@@ -90,6 +90,17 @@ class Evaluation:
         return _mean([row["f1"] for row in self.tested])
 
     @property
+    def balanced_probability(self) -> float:
+        """The mean probability given to the true label, each label counting the same.
+
+        On few photos it ranks models better than counting right answers does.
+        """
+        if not self.photos:
+            return 0.0
+        given = self.probabilities[np.arange(self.photos), self.truth]
+        return float(np.mean([given[self.truth == k].mean() for k in set(self.truth)]))
+
+    @property
     def weakest(self) -> dict[str, Any]:
         """The row of `per_class` with the lowest recall, of equals the most photos."""
         rows = self.tested or self.per_class
@@ -104,6 +115,7 @@ class Evaluation:
             "interval": list(self.interval),
             "balanced_accuracy": self.balanced_accuracy,
             "balanced_interval": list(self.balanced_interval),
+            "balanced_probability": self.balanced_probability,
             "macro_f1": self.macro_f1,
             "weakest_label": self.weakest["label"],
             "calibration_error": self.calibration_error,

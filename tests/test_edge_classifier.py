@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge.classifier import UNKNOWN, Classifier
+from edge.classifier import UNKNOWN, Classifier, _adding_up
 from edge.errors import ModelError, PhotoError
 from edge.foreign import ForeignOptions
 from edge.preprocess import InputRecipe
@@ -48,9 +48,26 @@ def test_numbers_are_those_of_the_network(kind: int) -> None:
         step = 1e-5 if kind == FLOAT32 else 1.5 / 256  # the output's quantization
         for label, chance in zip(LABELS, expected(colour), strict=True):
             assert chances[label] == pytest.approx(chance, abs=step)
+        assert sum(chances.values()) == pytest.approx(1, abs=1e-5)
         assert found.label == found.ranking[0][0]
         assert found.probability == found.ranking[0][1]
         assert found.familiarity is None and found.known
+
+
+def test_probabilities_of_integers_add_up_to_1() -> None:
+    """As printed: 99.6 % and 0.4 %, not 99.6 % and 0.0 %."""
+    entry = {"quantization": (1 / 256, 0)}
+
+    def shares(*steps: int) -> np.ndarray:
+        return _adding_up(np.array(steps, np.float32) / 256, entry)
+
+    assert shares(255, 0).tolist() == [255 / 256, 1 / 256]
+    assert shares(250, 4, 0, 0).tolist() == [250 / 256, 4 / 256, 1 / 256, 1 / 256]
+    assert shares(129, 128).sum() == pytest.approx(1)
+    assert shares(100, 156).tolist() == [100 / 256, 156 / 256]
+    assert shares(200, 200).tolist() == [200 / 256, 200 / 256]  # two sigmoids
+    floats = np.array([0.3, 0.3], np.float32)
+    assert _adding_up(floats, {"quantization": (0.0, 0)}) is floats
 
 
 @KINDS

@@ -113,6 +113,8 @@ def test_balanced_accuracy_counts_each_label_the_same() -> None:
     assert (lost.weakest["label"], lost.weakest["right"]) == ("trash", 0)
     assert (kept.weakest["label"], kept.weakest["photos"]) == ("paper", 100)
     assert lost.to_dict()["weakest_label"] == "trash"
+    soft = score(np.full((3, 2), [0.75, 0.25]), [0, 0, 1], ("a", "b"))
+    assert soft.balanced_probability == pytest.approx((0.75 + 0.25) / 2)
     assert kept.macro_f1 == pytest.approx((2 * 0.9 / 1.9 + 8 / 18) / 2)
 
 

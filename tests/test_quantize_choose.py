@@ -144,6 +144,18 @@ def test_the_most_accurate_ships_where_the_photos_cannot_tell():
     assert choice.to_dict()["differences"]["tiny"]["low"] > 0
 
 
+def test_of_files_that_the_photos_cannot_tell_apart_the_more_certain_ships():
+    """`sure` has one answer less right, and gives right labels far more."""
+    right, sure = evaluated(18, 2), evaluated(18, 2, turned=1)
+    table = np.where(right.probabilities == 1, 0.55, 0.45).astype(np.float32)
+    unsure = score(table, right.truth, LABELS)
+    choice = choose([measured("unsure", unsure, 1, 1), measured("sure", sure, 3, 3)])
+    assert choice.file.title == "sure"
+    assert choice.why.startswith(
+        "most probability on right labels of 2 files; cannot tell it apart from unsure"
+    )
+
+
 def test_a_faster_file_ships_where_it_is_shown_to_be_as_accurate():
     many = evaluated(19_000, 1_000), evaluated(19_000, 1_000, turned=8)
     large, small = measured("large", many[0], 14, 9), measured("small", many[1], 3, 2)

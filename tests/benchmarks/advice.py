@@ -124,7 +124,7 @@ def link(labels: dict[str, list[Path]], folder: Path) -> Path:
     return folder
 
 
-# -- files and their answers ------------------------------------------------------------
+# -- files and their answers ---------------------------------------------------------
 
 
 @dataclass(frozen=True)
