@@ -19,12 +19,12 @@ RunOrFile = Run | str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A file to measure and its bytes; `run` is None for a file outside of runs."""
+    """A file to measure, read once; `run` is None for a file outside of runs."""
 
     path: Path
     title: str
     run: Run | None
-    model: bytes
+    model: ModelFile
 
 
 def opened(things: Sequence[RunOrFile]) -> list[Run | Path]:
@@ -65,7 +65,7 @@ def candidates(run: Run, things: Sequence[Run | Path]) -> tuple[Candidate, ...]:
     if twice:
         raise EdgegraftError(f"expected each file once, got {twice[0]} twice")
     return tuple(
-        Candidate(path, title, owner, ModelFile.read(path).checked().content)
+        Candidate(path, title, owner, ModelFile.read(path).checked())
         for path, title, owner in listed
     )
 

@@ -18,7 +18,6 @@ import numpy as np
 from data import batches
 from data.split import Row
 from edge.bench import conditions, machine
-from edge.card import digest
 from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation
 from edge.files import write_atomic
@@ -197,7 +196,7 @@ def _times_elsewhere(
 ) -> dict[Path, tuple[Timing, ...]]:
     """Each file's timings on other devices; EdgegraftError where a document has none
     of the files."""
-    digests = {entry.path: digest(entry.model) for entry in entries}
+    digests = {entry.path: entry.model.digest for entry in entries}
     for path, timings in devices:
         others = len(timings.keys() - set(digests.values()))
         if others == len(timings):
@@ -239,8 +238,7 @@ def _score(
     """Each file on the test photos, resized as it asks for, and on unknown photos."""
     rows = scoring.rows_of(run, "test")
     wants = {  # of all of them, before the first is measured
-        e.path: scoring.recipe_of(e.model, e.path, options.runtime, run.labels)
-        for e in entries
+        e.path: scoring.recipe_of(e.model, options.runtime, run.labels) for e in entries
     }
     scored: dict[Path, Scored] = {}
     refusals: dict[Path, Refusal] = {}
@@ -297,7 +295,7 @@ def _with_figures(
     entry: Candidate, scored: Scored, refusal: Refusal | None
 ) -> Candidate:
     """The file with its test figures in its card, written where they have changed."""
-    card = ModelFile.read(entry.model).card
+    card = entry.model.card
     if card is None:
         return entry
     figures = {**card.measured, "test": scored.to_card()}
@@ -305,9 +303,10 @@ def _with_figures(
         figures["unknown"] = refusal_figures(refusal)
     if card.measured == figures:
         return entry
-    model = metadata.replace_card(entry.model, replace(card, measured=figures))
-    write_atomic(entry.path, model)
-    return replace(entry, model=model)
+    card = replace(card, measured=figures)
+    content = metadata.replace_card(entry.model.content, card)
+    write_atomic(entry.path, content)
+    return replace(entry, model=ModelFile(content, entry.model.where))
 
 
 def _measured(
@@ -327,10 +326,9 @@ def _measured(
     files = []
     for entry in entries:
         one, reference = scored[entry.path], references.get(entry.run or run)
-        flat, _ = metadata.split(entry.model)
+        flat, card = entry.model.flatbuffer, entry.model.card
         tree = flatbuffer.parse(flat)
         refused = {n: targets.refusals(tree, len(flat), n) for n in targets.TARGETS}
-        card = ModelFile.read(entry.model).card
         target = str(entry.run.config.get("target")) if entry.run else ""
         against = None if reference is one.evaluation else reference
         files.append(
@@ -339,7 +337,7 @@ def _measured(
                 run=entry.run.name if entry.run else "",
                 variant=card.variant if card else entry.path.name.split(".")[0],
                 path=entry.path,
-                digest=digest(entry.model),
+                digest=entry.model.digest,
                 rejected=rejected(entry.path) or bool(refused.get(target)),
                 accuracy_runtime=one.runtime,
                 recipe=one.recipe,
@@ -349,12 +347,12 @@ def _measured(
                 paired=paired(against, one.evaluation) if against else None,
                 refusal=refusals.get(entry.path),
                 flips=_flips(run, rows, one, against) if against else (),
-                size_bytes=len(entry.model),
+                size_bytes=len(entry.model.content),
                 multiply_adds=operators.multiply_adds(tree),
                 timings=times[entry.path],
                 oldest_runtime=targets.oldest_runtime(tree),
                 refused_by=tuple(name for name, why in refused.items() if why),
-                card=card.to_json() if card else None,
+                card=card,
             )
         )
     return tuple(files)

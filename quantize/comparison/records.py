@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edge.card import ModelCard
 from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation
 from edge.preprocess import InputRecipe
@@ -103,7 +104,7 @@ class MeasuredFile:
     timings: tuple[Timing, ...] = field(repr=False)
     oldest_runtime: str | None
     refused_by: tuple[str, ...]
-    card: str | None = field(default=None, repr=False)  # the JSON inside the file
+    card: ModelCard | None = field(default=None, repr=False)
 
     def at(self, setting: Setting) -> Timing | None:
         """Its timing in a setting; None where it was not measured there."""

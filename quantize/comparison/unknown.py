@@ -30,9 +30,9 @@ from quantize.conversion.scoring import Scored
 CHUNK = 20  # photos between two steps of the progress bar
 
 
-def earlier(model: bytes, scored: Scored) -> Refusal | None:
+def earlier(model: ModelFile, scored: Scored) -> Refusal | None:
     """The figures an earlier comparison wrote into the file's card; None without."""
-    card = ModelFile.read(model).card
+    card = model.card
     figures = card.measured.get("unknown") if card else None
     if card is None or not figures:
         return None
@@ -101,12 +101,12 @@ class UnknownPhotos:
                 raise EdgegraftError(f"--unknown: {path}: {reason}; take it out")
         return self._decoded[recipe]
 
-    def judge(self, model: bytes, scored: Scored, runtime: str) -> Refusal:
+    def judge(self, model: ModelFile, scored: Scored, runtime: str) -> Refusal:
         """How many a file refuses; `scored`: the same file on the test photos."""
         with without_chatter():
             classifier = Classifier(model, runtime=runtime)
         pixels = self._pixels(classifier.recipe)
-        card = ModelFile.read(model).card
+        card = model.card
         threshold = card.familiarity_threshold if card else None
         total = len(pixels.array)
         if threshold is None or scored.familiarity is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,31 +63,25 @@ class Scored:
         }
 
 
-def recipe_of(
-    model: bytes, path: Path, runtime: str, labels: Sequence[str]
-) -> InputRecipe:
+def recipe_of(model: ModelFile, runtime: str, labels: Sequence[str]) -> InputRecipe:
     """How a file wants its photos; EdgegraftError, naming it, when it cannot be run or
     has other labels."""
-    file = ModelFile.read(model)
-    card, inside = file.card, file.labels
+    inside = model.labels
     if inside is not None and tuple(inside) != tuple(labels):
         raise EdgegraftError(
-            f"{path}: expected a file with the labels {', '.join(labels)}, "
+            f"{model.where}: expected a file with the labels {', '.join(labels)}, "
             f"got one with {', '.join(inside)}"
         )
-    if card is not None:
-        return card.input
+    if model.card is not None:
+        return model.card.input
     if inside is None:
         raise ModelError(
-            f"{path}: expected a file with its labels inside (TFLite Metadata), got "
-            "one without; measure it alone with: edgegraft edge evaluate FILE PHOTOS "
-            "--labels FILE"
+            f"{model.where}: expected a file with its labels inside (TFLite "
+            "Metadata), got one without; measure it alone with: edgegraft edge "
+            "evaluate FILE PHOTOS --labels FILE"
         )
     with without_chatter():
-        try:
-            return Classifier(model, runtime=runtime).recipe
-        except ModelError as error:
-            raise ModelError(f"{path}: {error}") from None
+        return Classifier(model, runtime=runtime).recipe
 
 
 def decode(
@@ -121,7 +114,7 @@ def decode(
 
 
 def score_file(
-    model: bytes,
+    model: ModelFile | bytes,
     rows: Sequence[Row],
     pixels: batches.Pixels,
     labels: Sequence[str],

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edge.files import write_atomic
-from edge.model_file import ModelFile
 from edge.text import plural
 from finetune import negatives as unwanted
 from finetune.run import Run
@@ -91,7 +90,7 @@ def _lines(comparison: Comparison, run: Run) -> list[str]:
 
 
 def _details(run: Run, best: MeasuredFile) -> list[str]:
-    card = ModelFile.read(best.path).card
+    card = best.card
     refuses = card is not None and card.familiarity_threshold is not None
     return [
         f"- network: {run.config['settings'].get('backbone')}, "
@@ -226,7 +225,7 @@ def _limits(comparison: Comparison, run: Run, best: MeasuredFile) -> list[str]:
 
 def _unknown(run: Run, best: MeasuredFile) -> str:
     """What it answers to a photo that shows none of the labels."""
-    card = ModelFile.read(best.path).card
+    card = best.card
     if card is None or card.familiarity_threshold is None:
         return f"Any photo gets one of the labels {_words(run.labels)}."
     if best.refusal is None:

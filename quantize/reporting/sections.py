@@ -24,6 +24,7 @@ MOST_LABELS = 60  # beyond, only the most frequent confusions
 CONFUSIONS = 20
 DARK = 0.55  # of full colour: numbers on it are light
 FAINTEST = 0.1
+NO_CARD = "no card: another tool made the file"
 LAYER_COLUMNS = (
     Column("layer", "from the photo to the answer", ("number",)),
     Column("operator", "of TensorFlow Lite", ("operator",)),
@@ -284,7 +285,7 @@ def cards(files: Sequence[MeasuredFile]) -> str:
     """The card inside each file."""
     return "".join(
         f'<details class="panel"><summary>{escape(file.title)}</summary>'
-        f"<pre>{escape(file.card or 'no card: another tool made the file')}</pre>"
+        f"<pre>{escape(file.card.to_json() if file.card else NO_CARD)}</pre>"
         "</details>"
         for file in files
     )
