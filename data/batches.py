@@ -12,7 +12,7 @@ times 5 folds) accuracy was 96.47 instead of 96.37 % and log loss 0.0903 instead
 scored stays `load_pixels` at the model's size.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import IO
@@ -39,7 +39,8 @@ class Pixels:
     `array` is uint8 [N, H, W, 3], read only: an ndarray or an np.memmap. `rows` says
     which row a path has and `digests` its sha256; `failures` are the photos that could
     not be decoded, with the reason, which have neither. `looks`: what an audit wants.
-    `recalled`: how many were taken from the cache of an earlier run.
+    `missing`: the share of rows that cut off JPEGs lack. `recalled`: how many were
+    taken from the cache of an earlier run.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Pixels:
         file: IO[bytes] | None = None,
         looks: Looks | None = None,
         recalled: int = 0,
+        missing: Mapping[Path, float] | None = None,
     ) -> None:
         self._array: npt.NDArray[np.uint8] | None = array
         self._file = file
@@ -58,6 +60,7 @@ class Pixels:
         self.failures = failures
         self.looks = Looks() if looks is None else looks
         self.recalled = recalled
+        self.missing = dict(missing or {})
 
     @property
     def array(self) -> npt.NDArray[np.uint8]:
@@ -108,6 +111,7 @@ def load(
     digests: dict[Path, str] = {}
     looks = Looks(len(paths) if looking else 0)
     failures: list[tuple[Path, str]] = []
+    missing: dict[Path, float] = {}
     try:
         with closing(
             read(
@@ -127,6 +131,8 @@ def load(
                     continue
                 filled.append(row)
                 digests[reading.path] = reading.sha256
+                if reading.missing is not None:
+                    missing[reading.path] = reading.missing
                 if reading.look is not None:
                     looks.add(reading.path, reading.look)
         array = store.finish(filled)
@@ -135,7 +141,7 @@ def load(
         raise
     array.flags.writeable = False
     recalled = cache.recalled if cache is not None else 0
-    return Pixels(array, digests, tuple(failures), store.file, looks, recalled)
+    return Pixels(array, digests, tuple(failures), store.file, looks, recalled, missing)
 
 
 def load_through_cache(

@@ -133,13 +133,14 @@ class Layout:
     messages: list[str] = field(default_factory=list)
 
 
-def read_layout(top: Folder, layout: str = "auto") -> Layout:
+def read_layout(top: Folder, layout: str = "auto", *, alone: bool = False) -> Layout:
     """The label folders below `top`, each with its part and its name.
 
     layout: "labels" takes the folders directly inside for labels, whatever they are
-    called, "parts" for parts. EdgegraftError where "auto" can be read in two ways.
+    called, "parts" for parts. `alone`: a test part may stand alone, for those that only
+    look at photos. EdgegraftError where "auto" can be read in two ways.
     """
-    found = Layout(top if layout == "labels" else _inner(top))
+    found = Layout(top if layout == "labels" else _inner(top, alone))
     root = found.root
     if root is not top:
         found.messages.append(
@@ -172,12 +173,12 @@ def read_layout(top: Folder, layout: str = "auto") -> Layout:
     return found
 
 
-def _inner(top: Folder) -> Folder:
+def _inner(top: Folder, alone: bool) -> Folder:
     """Past folders that hold one folder of folders and nothing else."""
     inner = top
     while not inner.photos and len(inner.filled) == 1:
         inner = inner.filled[0]
-        if part_of(inner.path.name) not in (None, "train"):
+        if not alone and part_of(inner.path.name) not in (None, "train"):
             return top  # a test part alone: there is nothing to train on
     return inner if len(inner.filled) > 1 else top
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edge.decode import FULL
 from edge.errors import EdgegraftError
 from edge.text import printable
 
@@ -50,6 +51,7 @@ class PhotoFolder:
     unlabelled: tuple[Path, ...] = ()  # photos outside every label folder
     nested: tuple[str, ...] = ()  # labels whose photos all lie in inner folders
     messages: tuple[str, ...] = ()  # how the photos were read, a line each
+    white: int = FULL  # the level of 16-bit greys that is white
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data.audit.facts import LOOKED_AT, Look, header, look_at
+from edge.decode import FULL, deep_white, open_photo
 from edge.errors import EdgegraftError, PhotoError
 from edge.preprocess import InputRecipe, fit, load_pixels, open_for
 from edge.runtime import cores
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 MAX_BYTES = 1 << 30  # beyond what edge's limit of pixels takes uncompressed, 16 bits
 LARGE_PIXELS = 24_000_000  # about 100 MB while it is decoded
 SMALL_BYTES = 1 << 16  # a file that holds so many pixels in less is all but blank
+JPEG_TAIL = 1 << 16  # bytes in which a JPEG's end is looked for; cameras add to it
+DEEP = (".png", ".tif", ".tiff")  # files that may hold 16-bit greys
+DEPTH_BATCH = 64  # photos between two looks at what was found
 TIME_SLICE = 0.05  # seconds that a worker reads on before it reports
 
 Keep = Callable[[int, npt.NDArray[np.uint8]], None]
@@ -49,7 +53,7 @@ class Reading:
     """One file: what was asked for of it, or the `reason` why not.
 
     `sha256` is empty where the file could not be read at all. `look` where one was
-    wanted.
+    wanted. `missing`: the share of its rows that a cut off JPEG lacks.
     """
 
     path: Path
@@ -57,6 +61,7 @@ class Reading:
     reason: str = ""
     look: Look | None = None
     remembered: bool = False
+    missing: float | None = None
 
     @property
     def lasting(self) -> bool:
@@ -70,6 +75,7 @@ def read(
     keep: Keep | None = None,
     *,
     looking: bool = False,
+    white: int = FULL,
     memory: "Memory | None" = None,
     cache: "PixelCache | None" = None,
     workers: int | None = None,
@@ -79,14 +85,17 @@ def read(
 
     With a `recipe`, `keep(index in paths, uint8 [H, W, 3])` is given each photo's
     pixels, in any order and from many threads; what it raises ends the pass. `looking`
-    gives the facts as well. Facts that `memory` knows and pixels that `cache` has are
-    not decoded again, and what they do not have they are given.
+    gives the facts as well, with `white` as the white of 16-bit greys. Facts that
+    `memory` knows and pixels that `cache` has are not decoded again, and what they do
+    not have they are given.
 
     `progress(done, total)` is called in the caller's thread.
     """
     workers = cores() if workers is None else workers
     if workers < 1:
         raise EdgegraftError(f"workers: expected 1 or more, got {workers}")
+    if (white if recipe is None else recipe.white) != FULL:
+        memory = None  # its facts are those of the usual white
     # Pillow warns of damaged tags and of sizes well within edge's own limit.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     numbers, taking = iter(range(len(paths))), Lock()
@@ -100,7 +109,9 @@ def read(
             if number is None:
                 return found
             put = None if keep is None else partial(keep, number)
-            reading = _read_one(paths[number], recipe, put, looking, memory, cache)
+            reading = _read_one(
+                paths[number], recipe, put, looking, white, memory, cache
+            )
             found.append((number, reading))
             if monotonic() > ends:
                 return found
@@ -134,6 +145,7 @@ def _read_one(
     recipe: InputRecipe | None,
     put: Callable[[npt.NDArray[np.uint8]], None] | None,
     looking: bool,
+    white: int,
     memory: "Memory | None",
     cache: "PixelCache | None",
 ) -> Reading:
@@ -142,6 +154,7 @@ def _read_one(
         data = _bytes(path)
         digest = hashlib.sha256(data).hexdigest()
         known = None if memory is None else memory.recall(digest)
+        missing = _missing(data)
         if isinstance(known, str):
             return Reading(path, digest, reason=known, remembered=True)
         kept = None
@@ -151,13 +164,13 @@ def _read_one(
             if kept is not None and put is not None:
                 put(kept)
             look = known if looking else None
-            return Reading(path, digest, look=look, remembered=True)
+            return Reading(path, digest, "", look, True, missing)
         large = False
         if len(data) > SMALL_BYTES:
             facts = header(data)
             large = facts.width * facts.height > LARGE_PIXELS
         with _large if large else nullcontext():
-            pixels, look = _decoded(data, recipe, looking)
+            pixels, look = _decoded(data, recipe, looking, white)
         if pixels is not None:
             if cache is not None:
                 cache.remember(digest, pixels)
@@ -174,20 +187,43 @@ def _read_one(
         return Reading(path, reason=error.strerror or str(error))
     except MemoryError:
         return Reading(path, reason="not enough memory to decode it")
-    return Reading(path, digest, look=look)
+    return Reading(path, digest, look=look, missing=missing)
 
 
 def _decoded(
-    data: bytes, recipe: InputRecipe | None, looking: bool
+    data: bytes, recipe: InputRecipe | None, looking: bool, white: int
 ) -> tuple[npt.NDArray[np.uint8] | None, Look | None]:
     """Decoded once where one decoding serves both: `load_pixels` is `fit` of it."""
+    side = (LOOKED_AT, LOOKED_AT)
     if recipe is None:
-        return None, look_at(data)
+        return None, look_at(data, open_photo(data, least=side, white=white))
     if not looking:
         return load_pixels(data, recipe), None
     image = open_for(data, recipe)
     enough = min(recipe.least) >= LOOKED_AT
-    return fit(image, recipe), look_at(data, image if enough else None)
+    looked_at = image if enough else open_photo(data, least=side, white=recipe.white)
+    return fit(image, recipe), look_at(data, looked_at)
+
+
+def _missing(data: bytes) -> float | None:
+    """The share of a JPEG's rows that is cut off; None of a whole photo."""
+    if not data.startswith(b"\xff\xd8") or b"\xff\xd9" in data[-JPEG_TAIL:]:
+        return None
+    missing: float | None = open_photo(data, least=(1, 1)).info.get("missing")
+    return missing
+
+
+def white_level(paths: Sequence[Path]) -> int:
+    """The white of the 16-bit greys among `paths`: the least level of 10, 12, 14 or 16
+    bits that none of them passes, as cameras leave the upper bits empty."""
+    deep = [path for path in paths if path.suffix.lower() in DEEP or not path.suffix]
+    levels = [0]
+    with ThreadPoolExecutor(cores(), thread_name_prefix="depth") as pool:
+        for start in range(0, len(deep), DEPTH_BATCH):
+            levels += pool.map(deep_white, deep[start : start + DEPTH_BATCH])
+            if max(levels) == FULL:
+                break
+    return max(levels) or FULL
 
 
 def _bytes(path: Path) -> bytes:

@@ -3,6 +3,7 @@ audit.csv leaves out. Every command that takes PHOTOS reads them here.
 """
 
 import argparse
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -21,9 +22,14 @@ from data.photos import (
     refuse_twins,
     renamed,
 )
+from data.reading import white_level
 from data.scan import Walk
+from data.split import Split
+from edge.decode import FULL
 from edge.errors import EdgegraftError
 from edge.text import plural, printable
+
+RUN_FILE = "run.json"  # of a run's folder
 
 
 @dataclass(frozen=True)
@@ -115,7 +121,8 @@ def scan(
     few: bool = False,
 ) -> PhotoFolder:
     """The photos and labels in `root`: a folder, a list (CSV, JSON lines) or an archive
-    (ZIP, tar), which is unpacked first. No photo is decoded.
+    (ZIP, tar), which is unpacked first. Nothing is decoded but
+    16-bit greys, to find their white.
 
     `few` also takes photos that are too few to train on, which an audit can look at.
 
@@ -132,16 +139,20 @@ def scan(
     else:
         if root.is_file() and kind in archive.SUFFIXES:
             root, messages = archive.unpack(root)
-        found = _scan_folder(root, options, messages)
+        found = _scan_folder(root, options, messages, few)
     photos = renamed(found.photos, options.rename, where)
     labels = tuple(sorted({photo.label for photo in photos}))
-    found = replace(found, photos=photos, labels=labels)
+    white = white_level([photo.path for photo in photos])
+    if white != FULL:
+        line = f"16-bit photos use {white.bit_length()} bits only: {white:,} is white"
+        found = replace(found, messages=(*found.messages, line))
+    found = replace(found, photos=photos, labels=labels, white=white)
     refuse_too_few(found, where, few=few)
     return found
 
 
 def _scan_folder(
-    root: Path, options: PhotoOptions, messages: tuple[str, ...]
+    root: Path, options: PhotoOptions, messages: tuple[str, ...], few: bool
 ) -> PhotoFolder:
     if not root.is_dir():
         got = "another file" if os.path.exists(root) else "nothing there"
@@ -151,7 +162,7 @@ def _scan_folder(
             f"a list (.csv, .jsonl) or an archive (.zip, .tar, .tar.gz), got {got}"
         )
     walk = Walk(follow_links=options.follow_links)
-    layout = read_layout(walk.tree(root), options.layout)
+    layout = read_layout(walk.tree(root), options.layout, alone=few)
     messages += tuple(layout.messages)
     refuse_twins((name, folder.path) for _, name, folder in layout.labels)
     photos: list[Photo] = []
@@ -252,3 +263,34 @@ def choose(
         return Source(folder)
     exclusion = read_exclusion(exclude_from, folder)
     return Source(exclusion.apply(folder), exclusion)
+
+
+def labelled(
+    photos: Path, options: PhotoOptions | None = None
+) -> tuple[tuple[Photo, ...], str]:
+    """Photos to measure on, and what they are in a line: whatever `scan` takes, or a
+    run's folder, whose own split is used. Where there is a test part, it alone.
+
+    EdgegraftError as `scan`, and for a run without photos.
+    """
+    if (photos / RUN_FILE).is_file():
+        split = Split.read(photos / "split.csv", _photos_of(photos))
+        tests = split.part("test")
+        return tests, f"the {plural(len(tests), 'test photo')} of {printable(photos)}"
+    folder = scan(photos, options, few=True)
+    tests = tuple(photo for photo in folder.photos if photo.part == "test")
+    if tests:
+        return tests, f"the {plural(len(tests), 'photo')} of its test part"
+    count = plural(len(folder.photos), "photo")
+    return folder.photos, f"all {count} in {printable(photos)}"
+
+
+def _photos_of(run: Path) -> Path:
+    """Where the paths of a run's split start."""
+    try:
+        return Path(json.loads((run / RUN_FILE).read_text("utf-8"))["photos"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise EdgegraftError(
+            f"{printable(run)}: expected a run that names its photos in {RUN_FILE}, "
+            "got none"
+        ) from None

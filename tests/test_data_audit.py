@@ -149,3 +149,33 @@ def test_odd_names_can_be_printed(root: Path) -> None:
     report = audit(scan(root))
     assert "  cat/caf\\udce9\\n.jpg: " in "\n".join(report.lines())
     json.dumps(report.to_dict(), ensure_ascii=False).encode("utf-8")
+
+
+def test_a_cut_off_jpeg_is_used_and_named(root: Path) -> None:
+    path = root / "cat" / "0.jpg"
+    path.write_bytes(path.read_bytes()[:-2])
+    report = audit(scan(root))
+    (finding,) = report.of_kind("cut-off")
+    assert (finding.path, finding.reason) == (path, "last 0% missing")
+    assert path in report.kept and report.obstacles == []
+    with load(scan(root).photos, InputRecipe(32, 32)) as pixels:
+        assert pixels.missing == {path: 0.0}
+
+
+def test_twelve_bits_are_white_for_the_whole_folder(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        top = 4000 if number == 5 else 900  # one bright photo says how deep they are
+        path = tmp_path / ("cat", "dog")[number % 2] / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        grey = rng.integers(0, top, (40, 40), np.uint16)
+        grey[0, 0] = top
+        Image.fromarray(grey).save(path)
+    folder = scan(tmp_path)
+    assert folder.white == 4095
+    assert folder.notes() == ["16-bit photos use 12 bits only: 4,095 is white"]
+    looks = audit(folder).looks
+    assert looks[tmp_path / "dog" / "5.png"].high > 200
+    assert 40 < looks[tmp_path / "cat" / "0.png"].high < 60
+    with load(folder.photos, InputRecipe(40, 40, white=4095)) as pixels:
+        assert pixels.array.max() >= 248

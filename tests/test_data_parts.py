@@ -1,11 +1,12 @@
 """`data.parts`: which folders are parts, which are labels, under whatever names."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from data.parts import part_of
-from data.source import PhotoOptions, scan
+from data.source import PhotoOptions, labelled, scan
 from edge.errors import EdgegraftError
 
 LABELS, PARTS = PhotoOptions(layout="labels"), PhotoOptions(layout="parts")
@@ -136,3 +137,28 @@ def test_a_part_may_lack_a_label(tmp_path: Path) -> None:
         "left out, 2 photos in val of fox: train has none",
         "test has no photos of dog: it is not measured there",
     ]
+
+
+def test_what_to_measure_on(tmp_path: Path) -> None:
+    fill(tmp_path / "parts", *both("train", "test"))
+    photos, what = labelled(tmp_path / "parts")
+    assert len(photos) == 4 and what == "the 4 photos of its test part"
+    photos, what = labelled(tmp_path / "parts" / "test")
+    assert {photo.label for photo in photos} == {"cat", "dog"}
+    fill(tmp_path / "alone", *both("test"))
+    assert len(labelled(tmp_path / "alone")[0]) == 4
+    rows = [f"cat/{i}.jpg,cat,test,{i:064}" for i in (1, 2)]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "split.csv").write_text(
+        "\n".join(["path,label,split,sha256", *rows, f"dog/1.jpg,dog,train,{3:064}"])
+    )
+    with pytest.raises(EdgegraftError, match="expected photos in"):
+        labelled(tmp_path / "run")
+    (tmp_path / "run" / "run.json").write_text("{}")
+    with pytest.raises(EdgegraftError, match="expected a run that names its photos"):
+        labelled(tmp_path / "run")
+    record = json.dumps({"photos": str(tmp_path / "parts" / "train")})
+    (tmp_path / "run" / "run.json").write_text(record)
+    photos, what = labelled(tmp_path / "run")
+    assert [photo.path.parent for photo in photos] == [tmp_path / "parts/train/cat"] * 2
+    assert what == f"the 2 test photos of {tmp_path / 'run'}"

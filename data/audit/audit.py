@@ -46,7 +46,9 @@ class Audit:
     @classmethod
     def from_pixels(cls, folder: PhotoFolder, pixels: Pixels) -> "Audit":
         """From the pass that has decoded the photos anyway."""
-        return cls.from_pass(folder, pixels.digests, pixels.failures, pixels.looks)
+        return cls.from_pass(
+            folder, pixels.digests, pixels.failures, pixels.looks, pixels.missing
+        )
 
     @classmethod
     def from_pass(
@@ -55,13 +57,19 @@ class Audit:
         digests: Mapping[Path, str],
         failures: Sequence[tuple[Path, str]],
         looks: Looks | None = None,
+        missing: Mapping[Path, float] | None = None,
     ) -> "Audit":
-        """From what `data.reading` gave: digest or reason for each photo."""
+        """From what `data.reading` gave: digest or reason for each photo, and the
+        share that is `missing` from those that are cut off."""
         looks = Looks() if looks is None else looks
         faults = list(checks.by_themselves(folder.photos, looks))
         groups = copies.same_files(folder.photos, digests, faults)
         pairs = copies.near_pairs(groups, looks, faults)
         found = [Finding("unreadable", path, reason) for path, reason in failures]
+        found += [
+            Finding("cut-off", path, f"last {share:.0%} missing")
+            for path, share in (missing or {}).items()
+        ]
         found += copies.shared_files(groups)
         found += copies.near_duplicates(pairs)
         found += faults
@@ -199,15 +207,23 @@ def audit(
     failures: list[tuple[Path, str]] = []
     paths = list(dict.fromkeys(photo.path for photo in folder.photos))
     looks = Looks(len(paths))
+    missing: dict[Path, float] = {}
     for reading in read(
-        paths, looking=True, memory=memory, workers=workers, progress=progress
+        paths,
+        looking=True,
+        white=folder.white,
+        memory=memory,
+        workers=workers,
+        progress=progress,
     ):
+        if reading.missing is not None:
+            missing[reading.path] = reading.missing
         if reading.look is None:
             failures.append((reading.path, reading.reason))
         else:
             digests[reading.path] = reading.sha256
             looks.add(reading.path, reading.look)
-    return Audit.from_pass(folder, digests, failures, looks)
+    return Audit.from_pass(folder, digests, failures, looks, missing)
 
 
 def _lines(audit: Audit) -> Iterator[str]:

@@ -87,6 +87,12 @@ KINDS = (
         exclude=False,
     ),
     Kind(
+        "cut-off",
+        "is cut off at its end, and used",
+        "are cut off at their end, and used",
+        exclude=False,
+    ),
+    Kind(
         "wrong-ending",
         "has an ending that is not its format's",
         "have an ending that is not their format's",
