@@ -23,9 +23,9 @@ from typing import IO, NamedTuple
 
 from data.cache import cache_folder
 from data.scan import LITTER
-from edge.decode import HEAD_BYTES, PHOTO_SUFFIXES, begins_like_a_photo
 from edge.errors import EdgegraftError
 from edge.files import new_folder, sha256_of_file
+from edge.photo_kinds import HEAD_BYTES, PHOTO_SUFFIXES, begins_like_a_photo
 from edge.text import printable
 from edge.zip_names import decoded_names
 

@@ -25,7 +25,7 @@ import numpy.typing as npt
 import PIL
 from PIL import features
 
-from edge import decode, preprocess
+from edge import photo_kinds, preprocess
 from edge.errors import EdgegraftError
 from edge.files import sha256, write_atomic
 from edge.preprocess import InputRecipe
@@ -47,7 +47,9 @@ def cache_folder() -> Path:
 
 def key(recipe: InputRecipe) -> str:
     """What the pixels of a photo depend on beside its bytes, in 16 digits."""
-    code = b"".join(Path(str(m.__file__)).read_bytes() for m in (decode, preprocess))
+    code = b"".join(
+        Path(str(m.__file__)).read_bytes() for m in (photo_kinds, preprocess)
+    )
     facts = {
         "recipe": recipe.to_dict(),
         "pillow": PIL.__version__,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.source import PhotoOptions, Source, choose
-from edge.command import Parser, guard
+from edge.command import Parser, add_megapixels, guard
 from edge.errors import EdgegraftError
 from edge.progress import Progress
 from edge.text import columns, plural, printable
@@ -269,6 +269,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "split, group if wanted) or an archive (.zip, .tar, .tar.gz)",
     )
     PhotoOptions.add_to(reading)
+    add_megapixels(reading)
     reading.add_argument(
         "--exclude-from",
         type=Path,

@@ -21,8 +21,8 @@ from typing import Any
 from data.parts import PREDICT, part_of
 from data.photos import PARTS, Photo, PhotoFolder, clean_label, refuse_twins
 from data.scan import Walk
-from edge.decode import PHOTO_SUFFIXES
 from edge.errors import EdgegraftError
+from edge.photo_kinds import PHOTO_SUFFIXES
 from edge.text import plural, printable
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")

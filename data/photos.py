@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edge.decode import FULL
 from edge.errors import EdgegraftError
+from edge.preprocess import FULL
 from edge.text import printable
 
 PARTS = ("train", "val", "test")

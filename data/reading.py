@@ -26,9 +26,16 @@ import numpy as np
 import numpy.typing as npt
 
 from data.audit.facts import LOOKED_AT, Look, header, look_at
-from edge.decode import FULL, deep_white, open_photo
 from edge.errors import EdgegraftError, PhotoError
-from edge.preprocess import InputRecipe, fit, load_pixels, open_for
+from edge.preprocess import (
+    FULL,
+    InputRecipe,
+    deep_white,
+    fit,
+    load_pixels,
+    open_for,
+    open_photo,
+)
 from edge.runtime import cores
 
 if TYPE_CHECKING:

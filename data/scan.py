@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge.decode import HEAD_BYTES, PHOTO_SUFFIXES, begins_like_a_photo
 from edge.errors import EdgegraftError
+from edge.photo_kinds import HEAD_BYTES, PHOTO_SUFFIXES, begins_like_a_photo
 from edge.text import printable
 
 shown = printable

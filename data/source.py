@@ -25,8 +25,8 @@ from data.photos import (
 from data.reading import white_level
 from data.scan import Walk
 from data.split import Split
-from edge.decode import FULL
 from edge.errors import EdgegraftError
+from edge.preprocess import FULL
 from edge.text import plural, printable
 
 RUN_FILE = "run.json"  # of a run's folder

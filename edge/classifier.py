@@ -17,10 +17,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from edge.card import ModelCard
-from edge.decode import Source
 from edge.errors import ModelError, PhotoError
 from edge.model_file import ModelFile
-from edge.preprocess import InputRecipe, load_pixels
+from edge.preprocess import InputRecipe, Source, load_pixels
 
 if TYPE_CHECKING:
     from edge.foreign import ForeignOptions

@@ -14,6 +14,7 @@ from importlib import import_module
 from edge.command import (
     Parser,
     add_foreign,
+    add_megapixels,
     add_running,
     count,
     guard,
@@ -109,6 +110,7 @@ def _add_classify(verb: argparse.ArgumentParser) -> None:
         default="local",
         help="this machine's cores, or a Ray cluster that sees the same photos (local)",
     )
+    add_megapixels(verb)
     add_running(verb)
     add_foreign(verb)
 
@@ -165,6 +167,7 @@ def _add_evaluate(verb: argparse.ArgumentParser) -> None:
         help="photos of none of the labels: how many are called unknown?",
     )
     verb.add_argument("--json", action="store_true", help="one JSON document")
+    add_megapixels(verb)
     add_running(verb)
     add_foreign(verb)
 

@@ -7,10 +7,11 @@ Exit codes: 0 done, 2 bad input (one line on stderr, the traceback only with --d
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from edge.errors import EdgegraftError
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 BAD_INPUT, INTERRUPTED = 2, 130
 RUNTIMES = ("auto", "litert", "tflite-runtime", "tf.lite")
+MOST_MEGAPIXELS = 2000  # of --max-megapixels
 _MOMENT = 0.01  # seconds
 
 
@@ -75,6 +77,40 @@ class ModelOptions:
             args.delegate,
             foreign_options(args),
         )
+
+
+class _AllowMegapixels(argparse.Action):
+    """Raises the limit for this process and for those it starts."""
+
+    def __call__(self, *given: Any, **_: Any) -> None:
+        from edge.preprocess import MEGAPIXELS
+
+        os.environ[MEGAPIXELS] = str(given[2])
+
+
+def add_megapixels(verb: argparse.ArgumentParser) -> None:
+    """The option for photos that take more memory than is allowed by itself."""
+    verb.add_argument(
+        "--max-megapixels",
+        type=_megapixels,
+        action=_AllowMegapixels,
+        default=argparse.SUPPRESS,
+        metavar="N",
+        help="decode photos up to this size, whatever memory it takes (default: what "
+        "takes 360 MB and half of the free memory: a JPEG of 128, a PNG of 85)",
+    )
+
+
+def _megapixels(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= MOST_MEGAPIXELS:
+        raise argparse.ArgumentTypeError(
+            f"expected a number above 0, at most {MOST_MEGAPIXELS}, got {text!r:.40}"
+        )
+    return number
 
 
 def add_running(verb: argparse.ArgumentParser, *, threads: bool = True) -> None:

@@ -1,8 +1,8 @@
 """Photo to uint8 RGB pixels: the one preprocessing of the whole project.
 
 Training, calibration, scoring and the device call `load_pixels`; nothing else decodes
-or resizes. So whatever is decided here and in `edge.decode` (how a photo is turned,
-what lies behind a transparent pixel, which filter shrinks it) is decided once.
+or resizes. So whatever is decided here and in `edge.photo_kinds` (how a photo is
+turned, what lies behind a transparent pixel, which filter shrinks it) is decided once.
 
 The shrinking is done in two steps. A photo that is large enough is
 first reduced by a power of two: a JPEG by up to 8 inside the decoder (libjpeg's DCT
@@ -18,24 +18,40 @@ probe): margins 1, 2 and 8 score 94.9, 94.8 and 94.8 % with MobileNetV2 0.35 at 
 12-megapixel photos 0.81 at 224. No other filter is better beyond chance; box takes
 0.88 of bilinear's time and has 94.6 %, nearest lost 1.5 points.
 
-Scaling to floats is inside the model's graph.
+What decoding would cost is estimated from the header, and refused above `MEMORY` bytes
+or what $EDGEGRAFT_MAX_MEGAPIXELS allows. Large photos are reduced while they are
+converted, band by band. Scaling to floats is inside the model's graph.
 """
 
 from __future__ import annotations
 
+import io
 import math
+import os
+import re
+import warnings
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from edge.decode import FULL, WHITES, Source, open_photo
-from edge.errors import EdgegraftError
+from edge.errors import EdgegraftError, PhotoError
 
+Source = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
 Pixels = npt.NDArray[np.uint8]
 
+MAX_PIXELS = 128_000_000  # a 108-megapixel phone passes; a bomb does not
+MEMORY = 360_000_000  # bytes that decoding one photo may take; with Python 400 MB
+SMALL = 64_000_000  # bytes that need no look at the free memory
+MEGAPIXELS = "EDGEGRAFT_MAX_MEGAPIXELS"  # the environment variable that raises both
+ORDINARY = 4_000_000  # pixels that cost little, whatever their format
+_JPEG = ("JPEG", "MPO")
+BAND = 1 << 21  # pixels that are converted at a time
+FULL = 65535  # the white of 16 bits
+WHITES = (1023, 4095, 16383, FULL)  # of 10, 12, 14 and 16 bits
 MAX_SIDE = 4096  # of a model's input
 MARGIN = 1  # of new recipes; measured, see above
 OLD_MARGIN = 2  # of cards that name none: they were written when it was fixed
@@ -43,6 +59,21 @@ MOST_MARGIN = 8
 RESIZES = ("stretch", "crop", "pad")
 PLAIN = "bilinear-plain"  # without antialiasing: TensorFlow's resize_bilinear
 FILTERS = ("bilinear", "bicubic", "lanczos", "box", "nearest", PLAIN)
+# Only these are opened: Pillow's list also holds formats that start programs (EPS).
+# The first group is loaded by Pillow on every start, the second only when needed.
+_COMMON = ("JPEG", "PNG", "BMP", "GIF", "PPM")  # multi-picture MPO opens as JPEG
+_RARER = {"WEBP": "WebP", "TIFF": "Tiff", "AVIF": "Avif"}
+_EXIF_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = (5, 6, 7, 8)
 
 
 @dataclass(frozen=True)
@@ -162,6 +193,71 @@ def open_for(source: Source, recipe: InputRecipe) -> Image.Image:
     )
 
 
+def open_photo(
+    source: Source,
+    *,
+    least: tuple[int, int] | None = None,
+    white: int = FULL,
+    to_srgb: bool = True,
+) -> Image.Image:
+    """A photo, decoded, upright, as an RGB image.
+
+    With `least` (width and height) the image may come out smaller by a power of two,
+    but not under these. Transparent parts become white; of a GIF or a multi-picture
+    file the first picture is taken. `white`: the level of 16-bit greys that is white.
+    `to_srgb`: wide colour spaces are converted. Where its end is cut off,
+    `info["missing"]` is the share of rows that is lost.
+
+    PhotoError for anything that is not a whole photo, or too large.
+    """
+    name = _name_of(source)
+    reading = _Reading(name, least, white, to_srgb)
+    try:
+        if isinstance(source, Image.Image):
+            return reading.upright(source.copy())
+        if isinstance(source, bytes):
+            source = io.BytesIO(source)
+        _quiet_pillow()
+        with _opened(source) as image:
+            reading.refuse_costly(image)
+            return reading.upright(image)
+    except PhotoError:
+        raise
+    except FileNotFoundError:
+        raise PhotoError(name, "no such file") from None
+    except IsADirectoryError:
+        raise PhotoError(name, "expected a photo, got a folder") from None
+    except PermissionError:
+        raise PhotoError(name, "permission denied (chmod +r the file)") from None
+    except MemoryError:
+        raise PhotoError(name, "not enough memory to decode this photo") from None
+    except UnidentifiedImageError:
+        raise PhotoError(name, _why(source)) from None
+    except Image.DecompressionBombError:
+        raise PhotoError(name, f"more than {MAX_PIXELS:,} pixels") from None
+    except Exception as error:  # Pillow's plugins raise whatever they trip over
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise PhotoError(name, f"damaged photo: {text:.120}") from error
+
+
+def deep_white(source: str | os.PathLike[str]) -> int:
+    """The least of `WHITES` that a 16-bit grey PNG or TIFF stays within; 0 for other
+    photos, and for those that say their own range or cannot be read."""
+    from edge import photo_kinds
+
+    with suppress(Exception):  # what is wrong with it shows when it is decoded
+        with open(source, "rb") as file:
+            if not photo_kinds.may_be_deep(file.read(photo_kinds.HEAD_BYTES)):
+                return 0
+        _quiet_pillow()
+        with _opened(source) as image:
+            if photo_kinds.says_no_range(image):
+                _Reading("", None, FULL, False).refuse_costly(image)
+                most = float(image.getextrema()[1])  # type: ignore[arg-type]
+                return next((level for level in WHITES if most <= level), FULL)
+    return 0
+
+
 def fit(image: Image.Image, recipe: InputRecipe) -> Pixels:
     """Resize an RGB image by the recipe: uint8 [height, width, 3]."""
     size = (recipe.width, recipe.height)
@@ -224,3 +320,163 @@ def _inside(have: tuple[int, int], want: tuple[int, int]) -> tuple[int, int]:
         min(max(round(have[0] * scale), 1), want[0]),
         min(max(round(have[1] * scale), 1), want[1]),
     )
+
+
+class _Reading:
+    """How one photo is opened."""
+
+    def __init__(
+        self, name: str, least: tuple[int, int] | None, white: int, to_srgb: bool
+    ) -> None:
+        self.name = name
+        self.least = least
+        self.white = white
+        self.to_srgb = to_srgb
+
+    def refuse_costly(self, image: Image.Image) -> None:
+        """PhotoError for what would take too much memory or time."""
+        wide, high = image.size
+        pixels, allowed = wide * high, _megapixels()
+        if pixels > (allowed or MAX_PIXELS):
+            raise PhotoError(
+                self.name,
+                f"expected at most {allowed or MAX_PIXELS:,} pixels, got {wide} x "
+                f"{high} (--max-megapixels allows more)",
+            )
+        progressive = "progressive" in image.info
+        plain = image.format in _JPEG and self.least is not None and not progressive
+        if plain or (pixels < ORDINARY and not progressive):
+            return
+        from edge import photo_kinds
+
+        cost = pixels * photo_kinds.cost(image, reduced=self.least is not None)
+        free = photo_kinds.free_memory() if cost > SMALL else MEMORY * 2
+        if not allowed and cost > min(MEMORY, free // 2):
+            raise PhotoError(
+                self.name,
+                f"{wide} x {high} pixels take about {cost / 1e6:,.0f} MB to decode as "
+                f"{image.format}, more than is allowed; save it smaller, or allow "
+                f"more: --max-megapixels {-(-pixels // 1_000_000)}",
+            )
+        if progressive and image.format in _JPEG:
+            photo_kinds.refuse_scans(image, self.name)
+
+    def upright(self, image: Image.Image) -> Image.Image:
+        """The photo as RGB, reduced, in sRGB, turned as EXIF says."""
+        wide, high = image.size
+        if not wide or not high:
+            raise PhotoError(self.name, f"expected a photo, got {wide} x {high} pixels")
+        turn = _orientation(image)
+        least = self.least
+        if least is not None and turn in _SIDEWAYS:
+            least = (least[1], least[0])
+        image = self._loaded(image, least)
+        missing = image.info.get("missing")
+        rgb = self._rgb(image, least)
+        if self.to_srgb and image.info.get("icc_profile"):
+            from edge import photo_kinds
+
+            rgb = photo_kinds.in_srgb(rgb, image)
+        rgb = rgb.transpose(_TURNS[turn]) if turn in _TURNS else rgb
+        rgb.info = {} if missing is None else {"missing": missing}
+        return rgb
+
+    def _loaded(self, image: Image.Image, least: tuple[int, int] | None) -> Image.Image:
+        if image.format not in _JPEG:
+            image.load()
+            return image
+        if least is not None:
+            image.draft(None, least)
+        try:
+            image.load()
+            return image
+        except OSError as error:
+            if "truncated" not in str(error):
+                raise
+        from edge import photo_kinds
+
+        return photo_kinds.cut_off(image, self.name, least)
+
+    def _rgb(self, image: Image.Image, least: tuple[int, int] | None) -> Image.Image:
+        """RGB on white, reduced to a power of two not under `least`, in bands."""
+        factor = 1
+        if least is not None:
+            spare = min(image.width // least[0], image.height // least[1])
+            factor = 1 << max(spare.bit_length() - 1, 0)
+        if image.mode in ("RGB", "L") and "transparency" not in image.info:
+            image = image.reduce(factor) if factor > 1 else image
+            return image if image.mode == "RGB" else image.convert("RGB")
+        from edge import photo_kinds
+
+        convert = photo_kinds.converter(image, self.white)
+        if factor == 1:
+            return convert(image)
+        wide, high = image.size
+        out = Image.new("RGB", (-(-wide // factor), -(-high // factor)))
+        rows = max(BAND // wide // factor, 1) * factor
+        for top in range(0, high, rows):
+            band = image.crop((0, top, wide, min(top + rows, high)))
+            out.paste(convert(band).reduce(factor), (0, top // factor))
+        return out
+
+
+def _megapixels() -> int:
+    """Pixels that $EDGEGRAFT_MAX_MEGAPIXELS allows; 0 where it is not set."""
+    try:
+        return int(float(os.environ.get(MEGAPIXELS, "")) * 1_000_000)
+    except (ValueError, OverflowError):
+        return 0
+
+
+def _name_of(source: Source) -> str:
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source)
+    return str(
+        getattr(source, "name", "") or getattr(source, "filename", "") or "photo"
+    )
+
+
+def _quiet_pillow() -> None:
+    """Silence Pillow's warnings: our own limit and errors say what matters.
+
+    Done once, and for the whole process: `warnings.catch_warnings` is not safe
+    when several threads decode.
+    """
+    mine = re.compile(r"PIL\.")
+    if not any(entry[3] == mine for entry in warnings.filters):
+        warnings.filterwarnings("ignore", module=mine.pattern)
+
+
+def _opened(source: str | os.PathLike[str] | BinaryIO) -> Image.Image:
+    try:
+        return Image.open(source, formats=_COMMON)
+    except UnidentifiedImageError:
+        from importlib import import_module
+
+        for plugin in _RARER.values():
+            # a Pillow built without a library has the plugin but not the format
+            with suppress(ImportError):
+                import_module(f"PIL.{plugin}ImagePlugin")
+        with suppress(ImportError):  # an extra; it turns its photos upright itself
+            import_module("pillow_heif").register_heif_opener()
+        rarer = [name for name in (*_RARER, "HEIF") if name in Image.OPEN]
+        return Image.open(source, formats=rarer)
+
+
+def _why(source: Source) -> str:
+    from edge import photo_kinds
+
+    return photo_kinds.why_unreadable(source)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF turn, 1 to 8; 1 when there is none (or none that can be read)."""
+    if image.format == "TIFF":
+        return 1  # Pillow turns these while it loads them
+    if image.format in ("JPEG", "PNG", "WEBP") and "exif" not in image.info:
+        return 1  # the usual case, without loading Pillow's EXIF code
+    try:
+        turn = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:  # damaged EXIF must not cost us a whole photo
+        return 1
+    return turn if isinstance(turn, int) else 1

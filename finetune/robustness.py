@@ -22,10 +22,9 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from data.split import Row
 from edge.classifier import Classifier
-from edge.decode import Source, open_photo
 from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation, score
-from edge.preprocess import load_pixels
+from edge.preprocess import Source, load_pixels, open_photo
 from edge.quiet import without_chatter
 from finetune import originals
 from finetune.console import Console

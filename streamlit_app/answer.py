@@ -15,8 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from edge.classifier import Prediction
-from edge.decode import open_photo
-from edge.preprocess import Pixels, fit, open_for
+from edge.preprocess import Pixels, fit, open_for, open_photo
 from streamlit_app.model_pool import ClassifierPool
 
 MOST_LABELS = 10  # in a ranking

@@ -24,9 +24,9 @@ from pathlib import Path
 from PIL import Image
 
 from edge.classifier import Prediction
-from edge.decode import open_photo
 from edge.errors import EdgegraftError
 from edge.files import sha256, write_atomic
+from edge.preprocess import open_photo
 
 MOST_WAITING = 2000
 MOST_BYTES = 2 << 30

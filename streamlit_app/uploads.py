@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Protocol
 
-from edge.decode import PHOTO_SUFFIXES
+from edge.photo_kinds import PHOTO_SUFFIXES
 
 MEGABYTE = 1 << 20
 MOST_PHOTO_BYTES = 64 * MEGABYTE  # a 100-megapixel photo has about 50

@@ -13,6 +13,7 @@ from PIL import Image
 from data.cli import _parser, main
 from data.source import scan
 from data.split import Split
+from edge import preprocess
 
 ROOT = Path(__file__).parents[1]
 
@@ -196,3 +197,30 @@ def test_near_duplicates_are_not_split(
         assert len(parts) == 20
         for small in photos.glob("*/*_small.jpg"):
             assert parts[small] == parts[small.with_name(small.name[0] + ".png")]
+
+
+def test_the_limit_of_a_photos_size_can_be_raised(
+    photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEGRAFT_MAX_MEGAPIXELS", "")  # taken back afterwards
+    monkeypatch.setattr(preprocess, "MAX_PIXELS", 1000)
+    assert main(["audit", str(photos), "--no-memory"]) == 1
+    assert "at most 1,000 pixels, got 40 x 30 (--max-m" in capsys.readouterr().out
+    arguments = ["audit", str(photos), "--no-memory", "--max-megapixels"]
+    assert main([*arguments, "0.0012"]) == 0
+    with pytest.raises(SystemExit):
+        main([*arguments, "-1"])
+
+
+def test_options_of_a_list_and_of_labels(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f"{p.relative_to(photos)};{p.parent.name}" for p in photos.glob("*/*")]
+    listed = photos / "list.csv"
+    listed.write_text("\n".join(["where;what", *lines]))
+    columns = ["--columns", "path=where,label=what", "--rename", "cat=fox"]
+    assert main(["audit", str(listed), *columns]) == 0
+    assert "12 photos, 12 usable, 2 labels" in capsys.readouterr().out
+    for wrong in (["--columns", "name=where"], ["--rename", "cat"]):
+        assert main(["audit", str(listed), *wrong]) == 2
+        assert capsys.readouterr().err.count("\n") == 1

@@ -10,8 +10,9 @@ from PIL import Image
 
 from data.audit.audit import audit
 from data.source import scan
-from edge.decode import PHOTO_SUFFIXES, open_photo
 from edge.errors import PhotoError
+from edge.photo_kinds import PHOTO_SUFFIXES
+from edge.preprocess import open_photo
 
 ROOT = Path(__file__).parents[1]
 # The first bytes of every HEIC file: a box of 24 bytes that names its kind.
@@ -20,7 +21,7 @@ HEAD = b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic"
 WITHOUT = """
 import sys
 sys.modules["pillow_heif"] = None
-from edge.decode import open_photo
+from edge.preprocess import open_photo
 from edge.errors import PhotoError
 try:
     open_photo(sys.argv[1])

@@ -17,9 +17,8 @@ from PIL import Image
 from data.sample import picture_files, sample_set
 from data.sample.picture import draw_picture
 from data.sample.sample_set import SampleSet, write_sample
-from edge.decode import open_photo
 from edge.errors import EdgegraftError
-from edge.preprocess import InputRecipe, load_pixels
+from edge.preprocess import InputRecipe, load_pixels, open_photo
 
 PER_LABEL = 100
 

@@ -12,9 +12,17 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, TiffImagePlugin
 
-from edge.decode import MAX_PIXELS, deep_white, open_photo
 from edge.errors import EdgegraftError, PhotoError
-from edge.preprocess import FILTERS, PLAIN, InputRecipe, fit, load_pixels
+from edge.preprocess import (
+    FILTERS,
+    MAX_PIXELS,
+    PLAIN,
+    InputRecipe,
+    deep_white,
+    fit,
+    load_pixels,
+    open_photo,
+)
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 ORIENTATION = 0x0112

@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 
 from edge.classifier import Classifier
-from edge.decode import open_photo
-from edge.preprocess import fit, load_pixels
+from edge.preprocess import fit, load_pixels, open_photo
 from edgegraft import main
 from finetune import repeats, robustness
 from finetune.robustness import CORRUPTIONS

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from data.audit.thumbnails import SIDE
-from edge.decode import open_photo
+from edge.preprocess import open_photo
 
 LOOKED_AT = 224  # pixels a side that the decoder must give; an input of 224 shares it
 MEASURED = 256  # pixels of the longer side

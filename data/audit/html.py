@@ -16,8 +16,8 @@ from data.audit.audit import Audit
 from data.audit.findings import Finding, Kind
 from data.photos import count
 from data.scan import shown
-from edge.decode import open_photo
 from edge.errors import EdgegraftError
+from edge.preprocess import open_photo
 
 SHOWN = 48  # findings of a kind
 NAMED = 200  # the same where there is no picture

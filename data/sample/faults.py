@@ -20,8 +20,8 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from data.sample.sample_set import write_sample
 from data.scan import shown
-from edge.decode import open_photo
 from edge.errors import EdgegraftError
+from edge.preprocess import open_photo
 
 TRUTH = "faults.json"
 # kind -> share of the drawn photos; every kind is planted once at least

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from edge.decode import PHOTO_SUFFIXES
 from edge.errors import EdgegraftError, PhotoError
+from edge.photo_kinds import PHOTO_SUFFIXES
 
 _MAGIC = frozenset("*?[")
 Item = str | PhotoError  # a path, or what is wrong with a folder or a pattern

@@ -58,9 +58,8 @@ run().then((answers) => { window.done = { answers }; })
 def main(package: str, model: str, folder: str, count: str) -> int:
     sys.path.insert(0, str(ROOT))
     from edge.classify.sources import photos
-    from edge.decode import open_photo
     from edge.model_file import ModelFile
-    from edge.preprocess import fit
+    from edge.preprocess import fit, open_photo
     from tests import browser as chromium
 
     card = ModelFile.read(model).card

@@ -1,0 +1,270 @@
+"""Photo files beside the ordinary JPEG or PNG: which there are, and what they mean.
+
+Loaded when such a file comes: deep greys keep their range, transparent parts become
+white, wide colour spaces (Display P3, Adobe RGB, ProPhoto) become sRGB by their profile
+(any other profile is taken as sRGB), and a JPEG that is cut off at its end is used
+while at most `MOST_MISSING` of it is missing, as browsers do.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from edge.errors import PhotoError
+
+PHOTO_SUFFIXES = frozenset(
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".gif"),
+        *(".tif", ".tiff", ".ppm", ".pgm", ".avif", ".heic", ".heif"),
+    )
+)
+_KINDS = "JPEG, PNG, WebP, BMP, GIF, TIFF, PPM, PGM, MPO, AVIF, HEIC or HEIF"
+HEAD_BYTES = 32  # that say what a file holds
+_AVIF_BRANDS = (b"avif", b"avis")  # Pillow reads it since 11.3
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # and BigTIFF
+_PNG = b"\x89PNG\r\n\x1a\n"
+_MAGIC = (b"\xff\xd8\xff", _PNG, b"GIF87a", b"GIF89a", *_TIFF)
+_DEEP_GREY = b"\x10\0"  # in a PNG's header: 16 bits, no colour
+FULL = 65535  # the white of 16 bits
+MOST_SCANS = 100  # of a JPEG; cameras write 1, progressive files about 10
+MOST_MISSING = 0.1  # of a photo's rows, cut off at its end
+REFINED = 4.0  # levels; by less a late scan of a progressive JPEG changes its rows
+# Bytes a pixel that Pillow and the codec take at their peak (measured, rounded up).
+_COST = {"WEBP": 15.8, "HEIF": 7.35, "AVIF": 9.2, "GIF": 5.0, "TIFF": 6.0}
+_MODE_COST = {"1": 1.1, "L": 1.1, "P": 1.1, "I;16": 2.1}
+_USUAL_COST = 4.2  # RGB takes four bytes in Pillow
+_WIDE_RED = 0.46  # X of a profile's red; sRGB has 0.436, Display P3 0.515
+_FILLER = b"\x55" * 4096  # stands for lost data: rows that change with it are lost
+
+
+def begins_like_a_photo(head: bytes) -> bool:
+    """Whether a file's first `HEAD_BYTES` are those of a photo, whatever its name."""
+    if head.startswith(_MAGIC):
+        return True
+    if head[:4] == b"RIFF":
+        return head[8:12] == b"WEBP"
+    if head[:2] == b"BM":  # two letters are too few: the length of its header, too
+        return int.from_bytes(head[14:18], "little") in (12, 40, 52, 56, 64, 108, 124)
+    return head[4:8] == b"ftyp" and head[8:12] in (*_HEIF_BRANDS, *_AVIF_BRANDS)
+
+
+def may_be_deep(head: bytes) -> bool:
+    """Whether a file that begins so may hold 16-bit greys that do not say their "
+    "range."""
+    return head.startswith(_TIFF) or (
+        head.startswith(_PNG) and head[24:26] == _DEEP_GREY
+    )
+
+
+def says_no_range(image: Image.Image) -> bool:
+    """Whether an image holds 16-bit greys whose white the file does not say."""
+    return image.mode.startswith("I") and _range(image, -1)[1] == -1
+
+
+def why_unreadable(source: Any) -> str:
+    try:
+        if isinstance(source, (str, os.PathLike)):
+            with open(source, "rb") as file:
+                head = file.read(12)
+        elif isinstance(source, Image.Image):
+            head = b"?"
+        else:
+            source.seek(0)
+            head = source.read(12)
+    except (OSError, ValueError):
+        head = b"?"
+    if not head:
+        return f"expected a photo ({_KINDS}), got an empty file"
+    brand = head[8:12] if head[4:8] == b"ftyp" else b""
+    if brand in _HEIF_BRANDS and "HEIF" not in Image.OPEN:
+        return "HEIC needs a package that is not installed: pip install pillow-heif"
+    if brand in _AVIF_BRANDS and "AVIF" not in Image.OPEN:
+        return "AVIF needs a newer package: pip install 'pillow>=11.3'"
+    return f"expected a photo ({_KINDS}), got something else or a damaged header"
+
+
+def refuse_scans(image: Image.Image, name: str) -> None:
+    """PhotoError for a progressive JPEG of so many scans that it takes minutes."""
+    scans = sum(part.count(b"\xff\xda") for part in _parts(image))
+    if scans > MOST_SCANS:
+        raise PhotoError(name, f"expected at most {MOST_SCANS} scans, got {scans:,}")
+
+
+def cut_off(
+    image: Image.Image, name: str, least: tuple[int, int] | None
+) -> Image.Image:
+    """A JPEG without its end, and how much of it is missing.
+
+    It is decoded twice, with nothing and with filler for what is lost: rows that
+    differ are not in the file.
+    """
+    data = b"".join(_parts(image)).rstrip(b"\xff")
+
+    def decoded(end: bytes) -> Image.Image:
+        again = Image.open(io.BytesIO(data + end), formats=("JPEG",))
+        if least is not None:
+            again.draft(None, least)
+        again.load()
+        return again
+
+    whole, filled = decoded(b"\xff\xd9"), decoded(_FILLER + b"\xff\xd9")
+    apart = np.abs(np.asarray(whole, np.int16) - np.asarray(filled, np.int16))
+    change = apart.reshape(whole.height, -1).mean(axis=1)
+    least_change = REFINED if image.info.get("progressive") else 0.0
+    rows = np.flatnonzero(change > least_change)
+    missing = 1 - rows[0] / whole.height if len(rows) else 0.0
+    if missing > MOST_MISSING:
+        raise PhotoError(name, f"damaged photo: the last {missing:.0%} is missing")
+    whole.info["missing"] = float(missing)
+    return whole
+
+
+def converter(image: Image.Image, white: int) -> Callable[[Image.Image], Image.Image]:
+    """What turns the image, or a band of it, into RGB."""
+    mode = image.mode
+    if mode.startswith("I") or mode == "F":
+        low, high = _range(image, white)
+
+        def from_deep(part: Image.Image) -> Image.Image:
+            grey = np.asarray(part)
+            if (low, high) == (0, FULL):
+                grey = grey.clip(0, FULL).astype(np.uint16) >> 8
+            else:
+                scale = 255 / (high - low) if high > low else 0.0
+                grey = ((grey.astype(np.float32) - low) * scale).clip(0, 255) + 0.5
+            return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+
+        return from_deep
+    clear = mode in ("RGBA", "LA", "PA", "RGBa", "La")
+    if clear or ("transparency" in image.info and mode != "CMYK"):
+
+        def on_white(part: Image.Image) -> Image.Image:
+            part = part.convert("RGBA")
+            ground = Image.new("RGB", part.size, (255, 255, 255))
+            ground.paste(part, mask=part.getchannel("A"))
+            return ground
+
+        return on_white
+    return lambda part: part.convert("RGB")
+
+
+def _range(image: Image.Image, white: int) -> tuple[float, float]:
+    """Black and white of deep greys: as the file says, else `white`, else its own."""
+    if image.format == "TIFF":
+        tags = getattr(image, "tag_v2", {})
+        low, high = (_number(tags.get(tag)) for tag in (340, 341))  # S(Min|Max)Sample
+        if low is not None and high is not None and high > low:
+            return low, high
+    if image.mode.startswith("I;16"):
+        return 0, white
+    extrema = image.getextrema()
+    least, most = float(extrema[0]), float(extrema[1])  # type: ignore[arg-type]
+    if not np.isfinite([least, most]).all():
+        raise ValueError("expected numbers, got infinity or not a number")
+    if image.mode == "F":
+        usual = next((top for top in (1.0, 255.0, FULL) if most <= top), most)
+        return min(least, 0.0), usual
+    return (0, white) if least >= 0 and most <= FULL else (min(least, 0.0), most)
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, tuple):
+        value = value[0] if value else None
+    try:
+        return None if value is None else float(value)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+
+
+def in_srgb(rgb: Image.Image, source: Image.Image) -> Image.Image:
+    profile = source.info.get("icc_profile")
+    if not profile or source.mode not in ("RGB", "RGBA", "P", "PA"):
+        return rgb
+    transform = _to_srgb(bytes(profile)) if _is_wide(bytes(profile)) else None
+    if transform is None:
+        return rgb
+    from PIL import ImageCms
+
+    return ImageCms.applyTransform(rgb, transform) or rgb
+
+
+def _is_wide(profile: bytes) -> bool:
+    """Whether the red of an ICC profile lies outside sRGB (ICC.1, tag rXYZ)."""
+    count = int.from_bytes(profile[128:132], "big")
+    for at in range(132, 132 + 12 * min(count, 100), 12):
+        if profile[at : at + 4] == b"rXYZ":
+            start = int.from_bytes(profile[at + 4 : at + 8], "big")
+            red = int.from_bytes(profile[start + 8 : start + 12], "big", signed=True)
+            return red / 65536 > _WIDE_RED
+    return False
+
+
+@lru_cache(maxsize=8)
+def _to_srgb(profile: bytes) -> Any:
+    """The transform of a profile; None where Pillow has no colour management or the
+    profile is damaged."""
+    try:
+        from PIL import ImageCms
+
+        return ImageCms.buildTransform(
+            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+            ImageCms.createProfile("sRGB"),
+            "RGB",
+            "RGB",
+        )
+    except Exception:  # a missing library, or whatever a damaged profile trips over
+        return None
+
+
+def cost(image: Image.Image, *, reduced: bool) -> float:
+    """Bytes a pixel at the peak of decoding, as the header says."""
+    if image.format not in ("JPEG", "MPO"):
+        usual = _MODE_COST.get(image.mode, _USUAL_COST)
+        return _COST.get(str(image.format), usual)
+    decoded = 0.1 if reduced else _MODE_COST.get(image.mode, _USUAL_COST)
+    if not image.info.get("progressive"):
+        return decoded
+    # all coefficients are kept until the last scan, 2 bytes each
+    layers: list[tuple[int, ...]] = getattr(image, "layer", [])
+    sampling = [(layer[1], layer[2]) for layer in layers] or [(1, 1)] * 3
+    most = max(h for h, _ in sampling) * max(v for _, v in sampling)
+    return decoded + 2 * sum(h * v for h, v in sampling) / most
+
+
+def free_memory() -> int:
+    """Bytes that can be had without swapping; plenty where the system does not say."""
+    with (
+        suppress(OSError, ValueError, IndexError),
+        open("/proc/meminfo", encoding="ascii") as file,
+    ):
+        for line in file:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return 1 << 40
+
+
+def _parts(image: Image.Image) -> Iterator[bytes]:
+    """The file behind an image, from its start, in parts that overlap by none; a
+    marker is never cut in two."""
+    file: Any = getattr(image, "fp", None)
+    if file is None:
+        return
+    place = file.tell()
+    file.seek(0)
+    rest = b""
+    while part := file.read(1 << 20):
+        part = rest + part
+        rest = part[-1:] if part.endswith(b"\xff") else b""
+        yield part[: len(part) - len(rest)]
+    if rest:
+        yield rest
+    file.seek(place)
