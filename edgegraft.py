@@ -61,7 +61,7 @@ BELOW = {
 
 
 def _add_build(parser: argparse.ArgumentParser) -> None:
-    from finetune.options import add_options
+    from finetune.cli import add_options
     from quantize.cli import add_compare_options, add_export_options
 
     parser.add_argument(
@@ -110,42 +110,49 @@ def _try(model: Path, pictures: Sequence[Path], console: Any) -> None:
 
 
 def _build(args: argparse.Namespace) -> int:
-    """Every step; Ctrl-C says how to go on."""
+    """Every step; Ctrl-C prints the command that resumes it."""
     from backbones.keras import require_packages
-    from finetune.cli import going_on
-
-    require_packages("build")
-    with going_on(args, "build"):
-        return _steps(args)
-
-
-def _steps(args: argparse.Namespace) -> int:
-    """Photos decoded once, the network in memory from the first step to the last."""
     from finetune import negatives
-    from finetune.cli import train
+    from finetune.cli import job_from, resumable
     from finetune.console import Console
     from quantize import recipes
     from quantize.cli import compare_options
     from quantize.comparison import unknown
-    from quantize.comparison.compare import compare
-    from quantize.export import EXIT_REJECTED, export
-    from quantize.reporting import text
 
-    variants = recipes.variants(args.variants.split(","))  # refused before any work
-    options = compare_options(args)
-    if args.unknown:  # told before training, not after
+    require_packages("build")
+    recipes.variants(args.variants.split(","))  # refused before any work
+    compare_options(args)
+    if args.unknown:  # refused before training, not after
         negatives.refuse_missing(args.negatives)
-        taught = negatives.digests(args.negatives) if args.negatives else ()
-        unknown.unknown_photos(args.unknown, {}, taught)
+        seen = negatives.digests(args.negatives) if args.negatives else ()
+        unknown.unknown_photos(args.unknown, {}, seen)
     console = Console(json=args.json)
     pictures = []
     if args.photos is None and not args.resume:
         pictures = _draw_sample(args, console)
-    run, prepared, model = train(args, console)
+    job = job_from(args)
+    with resumable(job, "build"):
+        return _steps(args, job, pictures, console)
+
+
+def _steps(
+    args: argparse.Namespace, job: Any, pictures: Sequence[Path], console: Any
+) -> int:
+    """Photos decoded once, the network in memory from the first step to the last."""
+    from finetune.job import run_job
+    from finetune.run import locked
+    from quantize import recipes
+    from quantize.comparison.compare import compare
+    from quantize.export import EXIT_REJECTED, export
+    from quantize.reporting import text
+
+    variants = recipes.variants(args.variants.split(","))
+    trained = run_job(job, console)
+    run, model = trained.run, trained.network
     if model is None:
-        prepared.pixels.close()
+        trained.prepared.pixels.close()
         return 0  # one of several workers: the chief has the run
-    with prepared.pixels as pixels:
+    with locked(run.folder), trained.prepared.pixels as pixels:
         results = export(
             run,
             [variant.name for variant in variants],
@@ -158,7 +165,7 @@ def _steps(args: argparse.Namespace) -> int:
             pixels=pixels,
             console=console,
         )
-        comparison = compare(run, options, pixels=pixels, console=console)
+        comparison = compare(run, compare_options(args), pixels=pixels, console=console)
     if args.json:
         json.dump({"run": str(run.folder), **comparison.to_dict()}, sys.stdout)
         print()

@@ -171,11 +171,6 @@ def full_name(name: str) -> str:
     return name if handle.startswith(_WEB) else HUB + str(Path(handle).resolve())
 
 
-def custom_objects() -> dict[str, Any]:
-    """What Keras must be told of to read a saved network with a module in it."""
-    return {"KerasLayer": tensorflow_hub().KerasLayer}
-
-
 def record(name: str) -> Backbone:
     """The record of `hub:HANDLE`; loads the module to see what it wants."""
     handle = name[len(HUB) :]

@@ -7,14 +7,13 @@ Every room that needs a part of it asks here, by the layer names below.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from backbones.keras import keras
-from backbones.record import HUB, Backbone
+from backbones.record import Backbone
 from edge.errors import EdgegraftError
 
 INPUT, SCALING, BACKBONE = "image", "scaling", "backbone"
@@ -68,16 +67,6 @@ def scaling(backbone: Backbone) -> Any:
         for numbers in (backbone.scale, backbone.offset)
     )
     return keras().layers.Rescaling(scale, offset, name=SCALING)
-
-
-def read(path: Path, name: str) -> Any:
-    """A network that was saved with the backbone `name` in it."""
-    custom = None
-    if name.startswith(HUB):
-        from backbones import hub
-
-        custom = hub.custom_objects()
-    return keras().models.load_model(str(path), custom_objects=custom, compile=False)
 
 
 def feature_model(model: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The training run: features, probe, fine-tuning, calibration, figures.
+"""The training run: settings, features, head, training loop, calibration, metrics.
 
-Read it in this order: settings, run, features, probe, train, calibrate, report, job.
+Start reading in job.py: `train` calls every stage in order.
 """

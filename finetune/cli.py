@@ -1,28 +1,29 @@
 """`edgegraft finetune PHOTOS`: its options, and what it prints.
 
-Options that are not given take the value that suits the kind of network: a pretrained
-backbone is fine-tuned gently for a few epochs, a network from scratch is trained for
-many. The values in force are printed into run.json.
-
-Does not know: how training works.
+The options are made from the fields of `Settings` and `Job`; an option that is not
+given takes the value that suits the network (`Settings.for_network`).
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge.errors import EdgegraftError
-from finetune.defaults import defaults
-from finetune.distributed import VARIABLE
-from finetune.options import add_options
-from finetune.settings import Settings
+from edge.run_folder import ARTIFACTS
+
+if TYPE_CHECKING:
+    from finetune.console import Console
+    from finetune.job import Job, Trained
+    from finetune.run import Run
 
 FINETUNE = (
     "Train a network on labelled photos: the training alone. It leaves a run, a folder "
@@ -30,40 +31,83 @@ FINETUNE = (
 )
 
 
-def settings_from(args: argparse.Namespace) -> Settings:
-    """The settings that the options ask for."""
-    from backbones import custom_cnn, registry
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of a training run; `build` has them too."""
+    from finetune.job import Job
+    from finetune.settings import Settings
 
-    names = Settings.__dataclass_fields__
+    add = parser.add_argument
+    add("--run", metavar="NAME", help="run folder's name (default: made from PHOTOS)")
+    add(
+        "--artifacts",
+        type=Path,
+        default=Path(ARTIFACTS),
+        metavar="DIR",
+        help=f"folder of all runs (default: {ARTIFACTS})",
+    )
+    add("--cnn", metavar="TOML", help="options of custom_cnn from a TOML file")
+    add("--set", action="append", metavar="NAME=VALUE", help="one custom_cnn option")
+    for record in (Settings, Job):
+        for field in dataclasses.fields(record):
+            if "option" in field.metadata:
+                _add_option(parser, field)
+
+
+def _add_option(parser: argparse.ArgumentParser, field: dataclasses.Field[Any]) -> None:
+    known = field.metadata["option"]
+    name = "--" + field.name.replace("_", "-")
+    if field.default is False:
+        parser.add_argument(name, action="store_true", help=known.help)
+        return
+    kinds = {"int": int, "float": float, "float | None": float, "Path | None": Path}
+    parser.add_argument(
+        name,
+        type=kinds.get(str(field.type), str),
+        choices=known.choices or None,
+        metavar=known.metavar,
+        help=known.help.replace("%", "%%"),
+    )
+
+
+def job_from(args: argparse.Namespace) -> Job:
+    """The job that the options describe; EdgegraftError for bad ones."""
+    from finetune.job import Job
+    from finetune.settings import Settings
+
+    names = [f.name for f in dataclasses.fields(Job) if "option" in f.metadata]
+    options = {name: getattr(args, name) for name in names}
+    given = {name: value for name, value in options.items() if value is not None}
+    if not args.resume:
+        settings = _settings(args)
+        return Job(args.photos, settings, _folder(args, settings), **given)
+    if args.run is None:
+        raise EdgegraftError("expected --run NAME with --resume")
+    _refuse_settings(args)
+    return Job(args.photos, Settings(), _folder(args, Settings()), **given)
+
+
+def _settings(args: argparse.Namespace) -> Any:
+    from backbones import custom_cnn, registry
+    from finetune.settings import Settings
+
     given = {
-        name: value
-        for name, value in vars(args).items()
-        if name in names and name != "cnn" and value is not None
+        name: getattr(args, name)
+        for name in Settings.__dataclass_fields__
+        if name != "cnn" and getattr(args, name, None) is not None
     }
-    cnn: dict[str, Any] = {}
     backbone = registry.full_name(given.get("backbone", Settings.backbone))
     if backbone == "custom_cnn":
         config = custom_cnn.read_config(args.cnn, args.set or ())
-        cnn = {"cnn": config.to_dict()}
+        given["cnn"] = config.to_dict()
     elif args.cnn or args.set:
         raise EdgegraftError(
             f"expected --cnn and --set with --backbone custom_cnn, got {backbone}"
         )
-    scratch = backbone == "custom_cnn" or given.get("weights") == "none"
-    unsaid = defaults(registry.get(backbone), scratch=scratch)
-    given["backbone"] = backbone
-    for name in (
-        "teacher",
-        "unlabelled",
-        "negatives",
-    ):  # found from any folder, for --resume
-        if name in given:
-            given[name] = str(Path(given[name]).resolve())
-    return Settings(**{**unsaid, **cnn, **given})
+    return Settings.for_network(**given)
 
 
-def run_folder(args: argparse.Namespace, settings: Settings) -> Path:
-    """artifacts/<run>: the name that was given, or one made from photos and network."""
+def _folder(args: argparse.Namespace, settings: Any) -> Path:
+    """artifacts/<run>: the given name, or one made from photos and network."""
     from backbones import registry
 
     name: str | None = args.run
@@ -80,9 +124,10 @@ def run_folder(args: argparse.Namespace, settings: Settings) -> Path:
 
 
 def _refuse_settings(args: argparse.Namespace) -> None:
-    """--resume goes on with the run's own settings; others would be a lie."""
-    names = [*Settings.__dataclass_fields__, "set", "exclude_from", "add"]
-    for name in names:
+    """A resumed run keeps its own settings."""
+    from finetune.settings import Settings
+
+    for name in [*Settings.__dataclass_fields__, "set", "exclude_from", "add"]:
         if getattr(args, name, None) is not None:
             raise EdgegraftError(
                 f"expected --resume without settings (a run keeps its own), got "
@@ -90,68 +135,31 @@ def _refuse_settings(args: argparse.Namespace) -> None:
             )
 
 
-def train(args: argparse.Namespace, console: Any) -> Any:
-    """Run the job that the options ask for: (run, prepared photos, network).
-
-    The network is None on a worker that only helps the chief (`finetune.distributed`).
-    """
-    from finetune.job import finetune
-
-    if args.resume:
-        if args.run is None:
-            raise EdgegraftError("expected --run NAME with --resume")
-        _refuse_settings(args)
-        settings = Settings()
-    else:
-        settings = settings_from(args)
-    if not 0 < args.memory_limit < 10_000:
-        raise EdgegraftError(
-            f"expected --memory-limit in GB above 0, got {args.memory_limit}"
-        )
-    if args.time_limit is not None and not 0 < args.time_limit < 1e6:
-        raise EdgegraftError(
-            f"expected --time-limit in minutes above 0, got {args.time_limit}"
-        )
-    return finetune(
-        args.photos,
-        settings,
-        run_folder(args, settings),
-        console,
-        overwrite=args.overwrite,
-        resume=args.resume,
-        memory_limit=int(args.memory_limit * 2**30),
-        exclude_from=args.exclude_from,
-        add=args.add,
-        time_limit=args.time_limit and args.time_limit * 60,
-    )
-
-
 @contextmanager
-def going_on(args: argparse.Namespace, verb: str) -> Iterator[None]:
-    """Ctrl-C within says how to go on with the run of the options, if one was begun.
+def resumable(job: Job, verb: str) -> Iterator[None]:
+    """Ctrl-C within prints the command that resumes the job's run, if it has begun.
 
     verb: finetune or build.
     """
     from finetune.run import RUN_FILE, Run
 
-    def written() -> tuple[Path, int] | None:
+    def written() -> int | None:
         try:
-            path = run_folder(args, Settings() if args.resume else settings_from(args))
-            return path, (path / RUN_FILE).stat().st_mtime_ns
-        except (EdgegraftError, OSError):
+            return (job.folder / RUN_FILE).stat().st_mtime_ns
+        except OSError:
             return None
 
-    before = None if args.resume else written()
+    before = None if job.resume else written()
     try:
         yield
     except KeyboardInterrupt:
         now = written()
         if now is None or now == before:  # nothing yet, or an older run only
             raise
-        run = Run.open(now[0])
+        run = Run.open(job.folder)
         if verb == "finetune" and run.trained:
             raise
-        raise KeyboardInterrupt(f"go on with: {run.going_on(verb)}") from None
+        raise KeyboardInterrupt(f"resume with: {run.going_on(verb)}") from None
 
 
 def add_parser(parser: argparse.ArgumentParser) -> None:
@@ -174,41 +182,11 @@ def add_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
-def _later_runs(args: argparse.Namespace) -> list[tuple[int, str]]:
-    """(seed, name) of each run of --repeats but the first; none may be taken.
-
-    EdgegraftError now, not after the first has been trained.
-    """
-    from finetune.run import Run
-
-    settings = settings_from(args)
-    first = run_folder(args, settings)
-    seeds = range(settings.seed + 1, settings.seed + args.repeats)
-    found = [(seed, f"{first.name}-seed{seed}") for seed in seeds]
-    for _, name in found:
-        Run.refuse_taken(first.with_name(name), overwrite=args.overwrite)
-    return found
-
-
-def _repeat(
-    args: argparse.Namespace, first: Any, later: list[tuple[int, str]], console: Any
-) -> dict[str, Any]:
-    """Train the later runs, too; the summary of all."""
-    from finetune import repeats
-
-    runs = [first]
-    for number, (seed, name) in enumerate(later, 2):
-        console.stage(f"repeat {number} of {args.repeats}: seed {seed}")
-        args.seed, args.run = seed, name
-        run, prepared, _ = train(args, console)
-        prepared.pixels.close()
-        runs.append(run)
-    return repeats.write(runs)
-
-
 def run(args: argparse.Namespace) -> int:
+    """`edgegraft finetune` of these arguments; the exit code."""
     from backbones.keras import require_packages
     from finetune.console import Console
+    from finetune.distributed import VARIABLE
 
     require_packages("finetune")
     console = Console(json=args.json)
@@ -222,43 +200,84 @@ def run(args: argparse.Namespace) -> int:
             f"expected --repeats to be 1 or more, and 1 with --resume, got "
             f"{args.repeats}"
         )
-    with going_on(args, "finetune"):
-        return _run(args, console)
+    job = job_from(args)
+    with resumable(job, "finetune"):
+        return _run(job, args.repeats, console, as_json=args.json)
 
 
-def _run(args: argparse.Namespace, console: Any) -> int:
-    later = _later_runs(args) if args.repeats > 1 else []
-    run, prepared, model = train(args, console)
-    prepared.pixels.close()
-    if model is None:
+def _run(job: Job, repeats: int, console: Console, *, as_json: bool) -> int:
+    from finetune.evaluate import summarize_seeds
+
+    later = _later_jobs(job, repeats)
+    trained = _train(job, console)
+    if trained.network is None:
         return 0  # one of several workers: the chief has the run
-    repeated = _repeat(args, run, later, console) if later else None
+    run, summary = trained.run, None
+    if later:
+        runs = [run]
+        for number, one in enumerate(later, 2):
+            console.stage(f"repeat {number} of {repeats}: seed {one.settings.seed}")
+            runs.append(_train(one, console).run)
+        summary = summarize_seeds(runs)
     metrics = json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))
-    if args.json:
-        json.dump(
-            {"run": str(run.folder), **run.config, "metrics": metrics}, sys.stdout
-        )
+    if as_json:
+        record = {"run": str(run.folder), **run.config, "metrics": metrics}
+        json.dump(record, sys.stdout)
         print()
         return 0
-    # Of a head that learnt from the validation photos, too, they tell nothing
+    for line in _summary(run, metrics, summary):
+        console.say(line)
+    return 0
+
+
+def _later_jobs(first: Job, repeats: int) -> list[Job]:
+    """The jobs of --repeats after the first, a seed each.
+
+    EdgegraftError now, not after the first has been trained, when a folder is taken.
+    """
+    from finetune.run import Run
+
+    seed, jobs = first.settings.seed, []
+    for number in range(seed + 1, seed + repeats):
+        folder = first.folder.with_name(f"{first.folder.name}-seed{number}")
+        Run.refuse_taken(folder, overwrite=first.overwrite)
+        settings = replace(first.settings, seed=number)
+        jobs.append(replace(first, settings=settings, folder=folder))
+    return jobs
+
+
+def _train(job: Job, console: Console) -> Trained:
+    from finetune.job import run_job
+
+    trained = run_job(job, console)
+    trained.prepared.pixels.close()
+    return trained
+
+
+def _summary(
+    run: Run, metrics: dict[str, Any], seeds: dict[str, Any] | None
+) -> list[str]:
+    """What the command prints at its end."""
+    # validation photos that the head has learned from say nothing
     judged = "cross_validated" if metrics["cross_validated"] else "validation"
+    lines = []
     for part in (judged, "test"):
         found = metrics[part]
         low, high = found["interval"]
-        console.say(
+        lines.append(
             f"{part.replace('_', '-')}: {found['accuracy']:.1%} of {found['photos']} "
             f"photos right (95 % interval {low:.1%} to {high:.1%}), Keras before export"
         )
-    if repeated is not None:
-        found = repeated["accuracy"]
+    if seeds is not None:
+        found = seeds["accuracy"]
         low, high = found["interval"]
-        console.say(
-            f"test, {args.repeats} seeds: mean {found['mean']:.1%} "
+        lines.append(
+            f"test, {len(seeds['runs'])} seeds: mean {found['mean']:.1%} "
             f"(95 % interval {low:.1%} to {high:.1%})"
         )
-    console.say(f"run folder: {run.folder}")
-    console.say(f"next: edgegraft quantize {run.folder}")
-    return 0
+    lines.append(f"run folder: {run.folder}")
+    lines.append(f"next: edgegraft quantize {run.folder}")
+    return lines
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m finetune") -> int:

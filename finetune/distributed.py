@@ -12,8 +12,6 @@ gradients of its share of every batch, and all add them up
 the first worker) is the only one to write the run; what the others write goes to a
 temporary folder. They begin with the chief's weights and follow its decisions. Several
 GPUs of one machine need no setting (`tf.distribute.MirroredStrategy`).
-
-Does not know: networks, photos, what is shared.
 """
 
 from __future__ import annotations
@@ -23,29 +21,34 @@ import json
 import os
 import re
 import socket
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from backbones.keras import tensorflow
 from edge.errors import EdgegraftError
+from finetune.run import RUN_FILE
+from finetune.settings import Settings
 
 VARIABLE = "TF_CONFIG"
-SOME_CLUSTER = '{"cluster": {"worker": ["HOST:PORT", ...]}, "task": {...}}'
-PATIENCE = 120.0  # seconds until all are there: people start them by hand
+_EXAMPLE = '{"cluster": {"worker": ["HOST:PORT", ...]}, "task": {...}}'
+PATIENCE = 120.0  # seconds until all workers are up: people start them by hand
 PATIENCE_VARIABLE = "EDGEGRAFT_WORKERS_TIMEOUT"
-_PAUSE = 0.2  # between two calls at a door
-_CALL = 2.0  # seconds until a door that does not answer counts as closed
+_PAUSE = 0.2  # seconds between two attempts to reach a worker
+_RESUMED = (RUN_FILE, "split.csv", "excluded.csv")  # what a resumed run starts from
+_CALL = 2.0  # seconds until a port that does not answer counts as closed
 
 
 @dataclass(frozen=True)
 class Workers:
-    """Who trains. Every method is called by all of them, in the same order.
+    """The workers of a training. All of them call every method, in the same order.
 
-    number: this one's, 0 is the chief; count: how many there are. strategy: the
+    number: of this worker, 0 is the chief; count: of all workers. strategy: the
     `tf.distribute` strategy, None for one device.
     """
 
@@ -67,7 +70,7 @@ class Workers:
         return 1 if self.strategy is None else int(self.strategy.num_replicas_in_sync)
 
     def _chiefs(self, values: Any) -> Any:
-        """The chief's array: everybody's sum, where the others give zeros."""
+        """The chief's array: the sum over all, where the others give zeros."""
         tf = tensorflow()
 
         def own(context: Any) -> Any:
@@ -81,11 +84,11 @@ class Workers:
         """The chief's numbers, for a decision that all must take alike."""
         if not self.several:
             return list(numbers)
-        found = self._chiefs(np.array(numbers, np.float64))
-        return [float(number) for number in found.numpy()]
+        shared = self._chiefs(np.array(numbers, np.float64))
+        return [float(number) for number in shared.numpy()]
 
     def share(self, content: bytes) -> bytes:
-        """The chief's bytes; what the others give is not looked at."""
+        """The chief's bytes; those of the others are ignored."""
         if not self.several:
             return content
         count = int(self.agree([len(content)])[0])
@@ -114,8 +117,8 @@ class Workers:
         try:
             yield
         except lost as error:
-            told = re.sub(r"\{\{.*?\}\}", "", error.message)  # node names
-            reason = " ".join(told.split())[:120]
+            message = re.sub(r"\{\{.*?\}\}", "", error.message)  # node names
+            reason = " ".join(message.split())[:120]
             raise EdgegraftError(
                 f"expected all {self.count} workers until training ended, lost one "
                 f"({reason}); the chief's run has its last whole epoch: start all of "
@@ -145,8 +148,7 @@ def _cluster(text: str) -> tuple[list[str], int]:
             raise ValueError(f"{kind} {index} is not among {', '.join(addresses)}")
     except (ValueError, TypeError, AttributeError) as error:
         raise EdgegraftError(
-            f"expected {VARIABLE} to be like {SOME_CLUSTER}, got {text!r:.200} "
-            f"({error})"
+            f"expected {VARIABLE} to be like {_EXAMPLE}, got {text!r:.200} ({error})"
         ) from error
     return addresses, number
 
@@ -164,21 +166,21 @@ def _patience() -> float:
     return seconds
 
 
-def _door(address: str) -> socket.socket:
+def _listen(address: str) -> socket.socket:
     """A listening socket at this worker's own port, so that the others can see it."""
     port = int(address.rpartition(":")[2])
-    door = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        door.bind(("", port))
-        door.listen()
+        listener.bind(("", port))
+        listener.listen()
     except OSError as error:
-        door.close()
+        listener.close()
         raise EdgegraftError(
             f"expected port {port} of {VARIABLE} to be free on this machine, got: "
             f"{error.strerror}; end what uses it, or choose another port"
         ) from error
-    return door
+    return listener
 
 
 def _answers(address: str) -> bool:
@@ -191,13 +193,13 @@ def _answers(address: str) -> bool:
 
 
 def _wait_for_all(addresses: Sequence[str], number: int, seconds: float) -> None:
-    """Until every other worker's port answers; EdgegraftError after `seconds`.
+    """Wait until every other worker's port answers; EdgegraftError after `seconds`.
 
     TensorFlow would wait for ever, or end the process.
     """
     end = time.monotonic() + seconds
     missing = {n: a for n, a in enumerate(addresses) if n != number}
-    with _door(addresses[number]):
+    with _listen(addresses[number]):
         while missing:
             for other, address in list(missing.items()):
                 if _answers(address):
@@ -232,3 +234,41 @@ def on_all_gpus(workers: Workers) -> Workers:
     if workers.strategy is not None or len(tf.config.list_physical_devices("GPU")) < 2:
         return workers
     return replace(workers, strategy=tf.distribute.MirroredStrategy())
+
+
+@contextlib.contextmanager
+def run_folder(workers: Workers, folder: Path) -> Iterator[Path]:
+    """The folder this worker writes: the chief the run, the others a temporary one."""
+    if workers.is_chief:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="edgegraft-worker-") as temporary:
+        yield Path(temporary) / folder.name
+
+
+def share_run(workers: Workers, folder: Path) -> None:
+    """Copy the files of a resumed run from the chief to the other workers."""
+    for name in _RESUMED:
+        path = folder / name
+        there = workers.is_chief and path.is_file()
+        content = workers.share(path.read_bytes() if there else b"")
+        if content and not workers.is_chief:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+
+def refuse_differences(workers: Workers, settings: Settings, fingerprint: str) -> None:
+    """EdgegraftError on a worker with other photos or settings than the chief's."""
+    own = json.dumps([settings.to_dict(), fingerprint], sort_keys=True).encode()
+    chiefs = workers.share(own)
+    if chiefs == own:
+        return
+    theirs, photos = json.loads(chiefs)
+    mine = json.loads(own)[0]
+    names = [name for name in mine if mine[name] != theirs.get(name)]
+    what = f"settings ({', '.join(names)})" if names else "photos"
+    raise EdgegraftError(
+        f"expected the chief's {what} on every worker, got others on worker "
+        f"{workers.number} (data fingerprint {fingerprint[:12]}, the chief's "
+        f"{photos[:12]}); give all workers the same command and the same photos"
+    )

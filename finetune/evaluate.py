@@ -1,205 +1,139 @@
-"""A trained network and the photos it was trained on: what becomes of it then.
+"""metrics.json: how good the trained network is, before export.
 
-Taught what is familiar, judged, shown. The features of each part are
-computed once; whatever is asked afterwards is a product of matrices.
-
-Does not know: how it was trained, TFLite.
+Numbers only; the pictures are drawn from the same evaluations by `finetune.figures`.
+The figures of the exported files, which are what runs on a device, are in
+comparison.json. The test part is evaluated here and nowhere else in training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from backbones import network
-from edge.evaluate import Evaluation, score, wilson
-from finetune import familiarity
-from finetune import negatives as unwanted
-from finetune.console import Console
+from edge.evaluate import Evaluation, wilson
+from finetune import familiarity, negatives
 from finetune.familiarity import Familiarity
-from finetune.figures import mistakes, reliability, training
-from finetune.head import cross_fit as refit
+from finetune.figures import mistakes, reliability
 from finetune.head import features, probe
-from finetune.head.cross_validation import Crossed
-from finetune.loop.epochs import Epoch
-from finetune.loop.examples import Examples
+from finetune.head.cross_fit import CrossValidated
 from finetune.run import Run
+from finetune.trained import TrainedNetwork
+
+SEED_FIGURES = ("accuracy", "calibration_error")
 
 Floats = npt.NDArray[np.float32]
 
 
-class Finished:
-    """The network of `run`, and its features of each part of the photos.
+@dataclass(frozen=True)
+class Evaluated:
+    """Evaluations of validation and test part, and the probabilities of each before
+    calibration, float32 [N, L]."""
 
-    seen: those that are known already, float32 [N, D].
+    val: Evaluation
+    test: Evaluation
+    before: dict[str, Floats]
+
+
+def evaluate(trained: TrainedNetwork, temperature: float) -> Evaluated:
+    """Evaluate the calibrated network on validation and test photos.
+
+    temperature: what its logits were divided by.
     """
-
-    def __init__(
-        self,
-        run: Run,
-        model: Any,
-        parts: Mapping[str, Examples],
-        seen: Mapping[str, Floats],
-        console: Console,
-    ) -> None:
-        self.run, self.model, self.parts = run, model, parts
-        self.console = console
-        self._seen = dict(seen)
-        self._out_of_fold: Floats | None = None
-
-    def features(self, part: str) -> Floats:
-        """float32 [N, D], in the split's order."""
-        if part not in self._seen:
-            examples = self.parts[part]
-            with self.console.bar(f"features of {part}") as bar:
-                self._seen[part] = features.compute(
-                    network.feature_model(self.model),
-                    examples.array,
-                    examples.rows,
-                    progress=bar,
-                )
-        return self._seen[part]
-
-    def logits(self, part: str) -> Floats:
-        """float32 [N, L], with the head as it is now; of the validation part those of
-        heads that did not see the photo, where the head has learnt from it."""
-        if part == "val" and self._out_of_fold is not None:
-            return self._out_of_fold
-        kernel, bias = network.get_head(self.model)
-        return np.asarray(self.features(part) @ kernel + bias, np.float32)
-
-    def evaluation(self, part: str) -> Evaluation:
-        """How the network answers the photos of a part."""
-        found = probe.softmax(self.logits(part))
-        return score(found, self.parts[part].truth, self.run.labels)
-
-    def refit(self, found: refit.Refit) -> None:
-        """Take a head that learnt from train and val, in this order."""
-        network.set_head(
-            self.model,
-            found.kernel / np.float32(found.temperature),
-            found.bias / np.float32(found.temperature),
-        )
-        cooled = found.logits / np.float32(found.temperature)
-        self._out_of_fold = cooled[len(self.parts["train"]) :]
+    warm = np.float32(temperature)
+    return Evaluated(
+        trained.evaluation("val"),
+        trained.evaluation("test"),
+        {p: probe.softmax(trained.logits(p) * warm) for p in ("val", "test")},
+    )
 
 
-def taught(finished: Finished) -> Familiarity | None:
-    """Fit the second output and leave it in the run; None where it isn't wanted."""
-    run, settings = finished.run, finished.run.settings
+def fit_familiarity(run: Run, trained: TrainedNetwork) -> Familiarity | None:
+    """Fit the second output and write it into the run; None where it is off."""
+    settings = run.settings
     if settings.familiarity == "none":
         return None
-    negatives = None
+    unlike = None
     if settings.negatives is not None:
-        unwanted.remember(run, settings.negatives)
-        pixels = unwanted.load(settings.negatives, settings.recipe, finished.console)
-        extractor = network.feature_model(finished.model)
-        negatives = features.compute(extractor, pixels, range(len(pixels)))
+        negatives.remember(run, settings.negatives)
+        pixels = negatives.load(settings.negatives, settings.recipe, trained.console)
+        extractor = network.feature_model(trained.model)
+        unlike = features.compute(extractor, pixels, range(len(pixels)))
     found = familiarity.fit(
-        finished.features("train"),
-        finished.parts["train"].truth,
-        finished.features("val"),
-        negatives=negatives,
+        trained.features("train"),
+        trained.parts["train"].truth,
+        trained.features("val"),
+        negatives=unlike,
         seed=settings.seed,
     )
     familiarity.save(run, found)
-    finished.console.stage(
-        f"familiarity: {found.kernel.shape[1]} prototypes of what the labels look like"
-    )
     return found
 
 
-def reported(
-    finished: Finished, history: list[Epoch], kept: Epoch, known: Familiarity | None
-) -> Evaluation:
-    """metrics.json and the pictures; what the network answers to the validation part.
-
-    The test part is looked at here, and only here.
-    """
-    run = finished.run
-    val, test = finished.evaluation("val"), finished.evaluation("test")
+def metrics(
+    run: Run,
+    trained: TrainedNetwork,
+    evaluated: Evaluated,
+    known: Familiarity | None,
+) -> dict[str, Any]:
+    """The content of metrics.json."""
+    val, test = evaluated.val, evaluated.test
     photos = [photo.path for photo in run.part("test")]
-    worst, unsure = mistakes.mistakes(test), mistakes.least_sure(test)
-    crossed = Crossed.of(run)
+    cross_validated = CrossValidated.of(run.config)
     calibration = run.config["calibration"]
-    warm = np.float32(calibration["temperature"])
-    before = {
-        part: probe.softmax(finished.logits(part) * warm) for part in ("val", "test")
-    }
-    run.write_json(
-        "metrics.json",
-        {
-            "measured_on": "the trained network in Keras, before export; the figures "
-            "of the exported files are in comparison.json",
-            "validation": val.to_dict(),
-            "validation_answered_by": "heads that did not see the photo, out of fold"
-            if run.refitted
-            else "the network, which did not learn from these photos",
-            "cross_validated": None if crossed is None else crossed.to_dict(),
-            "test": test.to_dict(),
-            "calibration": {
-                "temperature": float(warm),
-                "platt_target": calibration["platt_target"],
-                **{
-                    name: reliability.measured(before[part], e.probabilities, e.truth)
-                    for name, part, e in (
-                        ("validation", "val", val),
-                        ("test", "test", test),
-                    )
-                },
+    return {
+        "measured_on": "the trained network in Keras, before export; the figures "
+        "of the exported files are in comparison.json",
+        "validation": val.to_dict(),
+        "validation_answered_by": "heads that did not see the photo, out of fold"
+        if run.cross_fitted
+        else "the network, which did not learn from these photos",
+        "cross_validated": None
+        if cross_validated is None
+        else cross_validated.to_dict(),
+        "test": test.to_dict(),
+        "calibration": {
+            "temperature": float(np.float32(calibration["temperature"])),
+            "platt_target": calibration["platt_target"],
+            **{
+                name: reliability.measured(
+                    evaluated.before[part], one.probabilities, one.truth
+                )
+                for name, part, one in (
+                    ("validation", "val", val),
+                    ("test", "test", test),
+                )
             },
-            "familiarity": _passed(finished, known),
-            "learning_curve": run.config.get("learning_curve"),
-            "mistakes": mistakes.listed(worst, test, photos, run.photos_root),
-            "least_sure": mistakes.listed(unsure, test, photos, run.photos_root),
         },
-    )
-    training.write_history(run.folder / "history.csv", history)
-    training.draw_training(
-        run.folder / "training.png",
-        history,
-        kept,
-        run.config.get("probe"),
-        augmented=run.settings.augment != "none",
-        share=(run.config.get("best") or {}).get("share"),
-        refit=calibration.get("refit"),
-    )
-    training.draw_confusion(run.folder / "confusion.png", test, "test part, Keras")
-    reliability.draw(
-        run.folder / "calibration.png",
-        (
-            ("Before calibration", before["test"]),
-            ("After", test.probabilities),
+        "familiarity": _passed(run, trained, known),
+        "learning_curve": run.config.get("learning_curve"),
+        "mistakes": mistakes.listed(
+            mistakes.mistakes(test), test, photos, run.photos_root
         ),
-        test.truth,
-        "test part",
-        f"Temperature {warm:.2f}, set by {calibration['photos']} other photos with the "
-        f"target {calibration['platt_target']:.1%} for the right label (Platt)",
-    )
-    examples = finished.parts["test"]
-    for name, rows, heading in (
-        ("mistakes", worst, "Surest mistakes, test part"),
-        ("unsure", unsure, "Least sure answers, test part"),
-    ):
-        seen = [examples.array[examples.rows[row]] for row in rows]
-        mistakes.draw(run.folder / f"{name}.png", rows, test, photos, seen, heading)
-    return val
+        "uncertain": mistakes.listed(
+            mistakes.least_certain(test), test, photos, run.photos_root
+        ),
+    }
 
 
-def _passed(finished: Finished, known: Familiarity | None) -> dict[str, Any] | None:
+def _passed(
+    run: Run, trained: TrainedNetwork, known: Familiarity | None
+) -> dict[str, Any] | None:
     """How many of the known photos are not called unknown, with 95 % intervals."""
     if known is None:
         return None
     found: dict[str, Any] = {
         "prototypes": known.kernel.shape[1],
         "threshold": familiarity.LIMIT,
-        "negatives": finished.run.settings.negatives,
+        "negatives": run.settings.negatives,
     }
     for name, part in (("validation", "val"), ("test", "test")):
-        scores = known.of(finished.features(part))
+        scores = known.of(trained.features(part))
         passed = int((scores >= familiarity.LIMIT - 1e-6).sum())
         found[name] = {
             "photos": len(scores),
@@ -207,4 +141,38 @@ def _passed(finished: Finished, known: Familiarity | None) -> dict[str, Any] | N
             "share": passed / len(scores),
             "interval": wilson(passed, len(scores)),
         }
+    return found
+
+
+# -- several seeds --------------------------------------------------------------------
+def summarize_seeds(runs: Sequence[Run]) -> dict[str, Any]:
+    """How much of a figure is chance: the same training with several seeds.
+
+    A seed decides the split (unless the photos come in parts), the order of the photos,
+    augmentation and dropout. Each figure of the test part: run by run, mean, and
+    Student's 95 % interval of the mean, cut to 0 to 1. Written into metrics.json of the
+    first run.
+    """
+    from scipy.stats import t
+
+    records = [
+        json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))
+        for run in runs
+    ]
+    found: dict[str, Any] = {
+        "runs": [run.name for run in runs],
+        "seeds": [run.settings.seed for run in runs],
+        "of": "the test part, Keras before export",
+    }
+    for name in SEED_FIGURES:
+        values = np.array([record["test"][name] for record in records])
+        mean, deviation = float(values.mean()), float(values.std(ddof=1))
+        half = float(t.ppf(0.975, len(values) - 1)) * deviation / len(values) ** 0.5
+        found[name] = {
+            "each": values.tolist(),
+            "mean": mean,
+            "deviation": deviation,
+            "interval": [max(0.0, mean - half), min(1.0, mean + half)],
+        }
+    runs[0].write_json("metrics.json", {**records[0], "repeats": found})
     return found

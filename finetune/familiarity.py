@@ -3,20 +3,17 @@
 A second output of the graph, so that every runner has it, int8 too: the features,
 scaled to length 1, go through one dense layer whose columns are prototypes (k-means
 centres of the training features, label by label, or those features themselves where
-they are few), and the largest value is the answer. That is the cosine to the nearest
-prototype, stretched so that the threshold lies at 0.5 and the most familiar photo near
-1: over the eight bits of an int8 file the steps are then finest where they decide. A
-softmax is sure of photos it never saw anything like (Hendrycks and Gimpel 2017,
-arXiv:1610.02136); the distance to the nearest training features tells them apart (Sun
-et al. 2022, "Out-of-Distribution Detection with Deep Nearest Neighbors",
-arXiv:2204.06507). tests/benchmarks/familiarity.py compares the candidates.
+they are few), and the largest value is the output. That is the cosine to the nearest
+prototype, stretched so that the threshold is at 0.5 and the most familiar photo near 1:
+the steps of an int8 file are then finest where they decide. A softmax is confident
+about photos unlike any it has seen (Hendrycks and Gimpel 2017, arXiv:1610.02136); the
+distance to the nearest training features separates them (Sun et al. 2022,
+"Out-of-Distribution Detection with Deep Nearest Neighbors", arXiv:2204.06507).
+tests/benchmarks/familiarity.py compares the candidates.
 
 The threshold keeps 95 % of known photos: the validation photos and, where these are
-few, training photos scored against prototypes made without them. Examples of what is
-not wanted (`negatives`) tilt the prototypes by a logistic regression; they do not move
-the threshold's rule.
-
-Does not know: TFLite, files of photos; which classes a photo might belong to.
+few, training photos scored against prototypes made without them. Negatives tilt the
+prototypes by a logistic regression; they do not move the threshold's rule.
 """
 
 from __future__ import annotations
@@ -35,7 +32,7 @@ from edge.files import write_atomic
 from finetune.run import Run
 
 OUTPUT = "familiarity"
-PASS = 0.95  # of the known photos are to be answered, the rest is called unknown
+PASS = 0.95  # of the known photos get a label, the rest is answered unknown
 LIMIT = 0.5  # where the stretched values put the threshold
 PROTOTYPES = 128  # over all labels: AUROC grew up to there, and 1280 x 128 is cheap
 LEAST_PROTOTYPES = 2  # of a label, where there are many labels
@@ -117,7 +114,7 @@ def fit(
 ) -> Familiarity:
     """From training features [N, D] with labels [N], and those of validation photos.
 
-    negatives: features [M, D] of photos that are not wanted.
+    negatives: features [M, D] of photos that show none of the labels.
     """
     if len(features) > MOST_PHOTOS:
         chosen = np.random.default_rng(seed).permutation(len(features))[:MOST_PHOTOS]
@@ -165,23 +162,23 @@ def _tilt(
 ) -> tuple[Floats, np.float32]:
     """What to add to every prototype, [D], and to its bias.
 
-    A logistic regression of known against unwanted on the cosine and the direction of
-    the features: its line, in units of the cosine.
+    A logistic regression of known photos against negatives on the cosine and the
+    direction of the features: its line, in units of the cosine.
     """
     from sklearn.linear_model import LogisticRegression
 
     both = np.concatenate([features, negatives])
     table = np.hstack([_LIGHTLY * _nearest(both, centres)[:, None], unit(both)])
-    wanted = np.arange(len(both)) < len(features)
+    known = np.arange(len(both)) < len(features)
     model = LogisticRegression(class_weight="balanced", max_iter=1000)
-    model.fit(table, wanted)
+    model.fit(table, known)
     weights = model.coef_[0].astype(np.float32)
     slope = weights[0] * _LIGHTLY
     if slope <= 0:
         raise EdgegraftError(
-            "expected --negatives to look less like the training photos than these "
-            "like each other, got photos that look more so; take out those that show "
-            "a label"
+            "expected --negatives that look unlike the training photos, got photos "
+            "that look more like them than they like each other; remove those that "
+            "show a label"
         )
     return weights[1:] / slope, np.float32(model.intercept_[0] / slope)
 

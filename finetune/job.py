@@ -1,42 +1,228 @@
-"""One training run from photos to a calibrated network in a run folder.
+"""One training run, from photos to a calibrated network in a run folder.
 
-    prepare (scan, pixels, audit, split) -> features -> probe -> train -> calibrate
+    prepare -> features -> head -> loop -> calibrate -> evaluate
 
-Does not know: the command line, TFLite.
+`run_job` prepares the photos and the run folder, `train` does the rest in this order.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from backbones import registry, weights
 from backbones.keras import preload
-from data import batches
-from data.source import choose
+from backbones.record import HUB
+from data.source import Source, choose
 from edge.errors import EdgegraftError
-from finetune import chief, label_issues, negatives
+from finetune import distributed, label_issues, model, negatives
+from finetune import evaluate as evaluation
 from finetune.console import Console
-from finetune.distill import lesson as distill
-from finetune.distributed import ALONE, Workers, join, on_all_gpus
-from finetune.evaluate import Finished, reported, taught
+from finetune.distill.lesson import Lesson
+from finetune.distributed import ALONE, Workers
 from finetune.figures import augmentation
+from finetune.figures import evaluation as pictures
+from finetune.figures import training as training_figure
 from finetune.head import learning_curve
-from finetune.head.calibration import calibrated
-from finetune.loop.fit import build, fit, unfrozen
+from finetune.head.calibration import calibrate, higher_loss
+from finetune.loop import fit
+from finetune.loop.examples import Examples, Floats
+from finetune.loop.history import write_history
+from finetune.loop.trainer import Trainer
 from finetune.prepared import PARTS, Prepared, describe, prepare, write_unreadable
-from finetune.run import Run
-from finetune.settings import Settings
+from finetune.run import Run, locked
+from finetune.settings import Settings, option, refuse_out_of_bounds
+from finetune.trained import TrainedNetwork
 
-Floats = npt.NDArray[np.float32]
+
+@dataclass(frozen=True)
+class Job:
+    """What to train on, with which settings, into which folder.
+
+    photos: a folder, a list or an archive; None with `resume`, which goes on with the
+    run in `folder` after its last whole epoch, with its own settings. The fields with
+    an `Option` are options of the command line (`finetune.cli`).
+    """
+
+    photos: Path | None
+    settings: Settings
+    folder: Path
+    time_limit: float | None = option(
+        None,
+        "end training after this many minutes with the weights it has; the learning "
+        "rate falls in time",
+        metavar="MINUTES",
+        above=0,
+        below=1e6,
+        expected="in minutes above 0",
+    )
+    memory_limit: float = option(
+        0.25,
+        "decoded photos beyond this go to a temporary file (default: 0.25)",
+        metavar="GB",
+        above=0,
+        below=10_000,
+        expected="in GB above 0",
+    )
+    exclude_from: Path | None = option(
+        None,
+        "leave out the photos that this audit.csv or label_issues.csv marks with "
+        "exclude = yes",
+        metavar="CSV",
+    )
+    add: Path | None = option(
+        None,
+        "more photos to train on, in DIR/LABEL, such as those labelled on the page's "
+        "Review; validation and test stay the same",
+        metavar="DIR",
+    )
+    overwrite: bool = option(False, "replace a run of that name")
+    resume: bool = option(False, "resume an interrupted run")
+
+    def __post_init__(self) -> None:
+        refuse_out_of_bounds(self)
+        if self.photos is None and not self.resume:
+            raise EdgegraftError("expected a folder of photos, got none")
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A finished job: the run, its decoded photos, the network in memory.
+
+    `network` is None on a worker that is not the chief (`finetune.distributed`), whose
+    run vanishes. Close `prepared.pixels` when the photos are no longer needed.
+    """
+
+    run: Run
+    prepared: Prepared
+    network: Any
+
+
+def finetune(
+    photos: Path | str | None,
+    settings: Settings,
+    folder: Path | str,
+    *,
+    console: Console | None = None,
+    **options: Any,
+) -> Run:
+    """Train on `photos` into the run `folder`; returns the run.
+
+    options: fields of `Job`. EdgegraftError for bad input; an interrupt leaves a run
+    that can be resumed.
+    """
+    source = None if photos is None else Path(photos)
+    job = Job(source, settings, Path(folder), **options)
+    trained = run_job(job, console or Console())
+    trained.prepared.pixels.close()
+    return trained.run
+
+
+def run_job(job: Job, console: Console) -> Trained:
+    """Do a job. Errors as `finetune`; the photos stay open for what comes after."""
+    preload()
+    workers = distributed.join()
+    with distributed.run_folder(workers, job.folder) as own, workers.together():
+        if workers.several:
+            console.stage(f"worker {workers.number} of {workers.count}, 0 is the chief")
+        if not job.resume:
+            Run.refuse_taken(own, overwrite=job.overwrite)
+        elif workers.is_chief:
+            Run.open(own)  # no lock where there is no run
+        with locked(own):
+            return _locked(job, own, console, workers)
+
+
+def _locked(job: Job, folder: Path, console: Console, workers: Workers) -> Trained:
+    left = None if job.time_limit is None else _countdown(60 * job.time_limit)
+    settings, photos, exclude_from, add = _inputs(job, folder, workers)
+    negatives.refuse_missing(settings.negatives)
+    if settings.backbone.startswith(HUB):
+        console.say(
+            f"  {settings.backbone}: a TF-Hub module is a program and runs with your "
+            "rights; use only those whose author you trust"
+        )
+    record = registry.get(settings.backbone)
+    source = choose(photos, exclude_from)
+    lesson = Lesson.of(settings, source.folder.labels)
+    origin = weights.find(record, settings.size, settings.weights)
+    if origin.of_user:  # weights that do not fit must leave no run behind
+        model.build(settings, len(source.folder.labels), origin)
+    prepared = prepare(
+        source,
+        settings,
+        console,
+        known=Run.open(folder).split() if job.resume else None,
+        unlabelled=lesson.unlabelled if lesson else (),
+        memory_limit=int(job.memory_limit * 2**30),
+        add=add,
+    )
+    distributed.refuse_differences(workers, settings, prepared.split.fingerprint)
+    if job.resume:
+        run = Run.open(folder)
+        if run.trained:
+            console.stage(f"{folder} is trained already")
+            return Trained(run, prepared, model.load(run) if workers.is_chief else None)
+    else:
+        run = _new_run(folder, prepared, settings, photos, overwrite=job.overwrite)
+    network = train(
+        run,
+        prepared,
+        origin,
+        console,
+        resume=job.resume,
+        time_left=left,
+        lesson=lesson,
+        workers=workers,
+    )
+    return Trained(run, prepared, network)
+
+
+def _inputs(
+    job: Job, folder: Path, workers: Workers
+) -> tuple[Settings, Path, Path | None, Path | None]:
+    """(settings, photos, exclude_from, add) of the job, or of the run it resumes."""
+    if job.resume:
+        distributed.share_run(workers, folder)
+        run = Run.open(folder)
+        return run.settings, run.source, run.excluded, run.added
+    assert job.photos is not None
+    if job.add is None:
+        return job.settings, job.photos, job.exclude_from, None
+    # photos of two folders need one root, however the folders were typed
+    return job.settings, job.photos.resolve(), job.exclude_from, job.add.resolve()
+
+
+def _new_run(
+    folder: Path,
+    prepared: Prepared,
+    settings: Settings,
+    photos: Path,
+    *,
+    overwrite: bool,
+) -> Run:
+    """The run folder with what is known before training."""
+    config = describe(prepared, settings, photos)
+    run = Run.create(folder, config, overwrite=overwrite)
+    prepared.split.write(run.folder / "split.csv", prepared.folder.root)
+    write_unreadable(run, prepared)
+    source: Source = prepared.source
+    if source.exclusion is not None:
+        run.write_bytes("excluded.csv", source.exclusion.content)
+    return run
+
+
+def _countdown(seconds: float) -> Callable[[], float]:
+    end = time.monotonic() + seconds
+    return lambda: end - time.monotonic()
+
+
+# -- features -> head -> loop -> calibrate -> evaluate ---------------------------------
 def train(
     run: Run,
     prepared: Prepared,
@@ -45,183 +231,165 @@ def train(
     *,
     resume: bool,
     time_left: Callable[[], float] | None = None,
-    lesson: distill.Lesson | None = None,
+    lesson: Lesson | None = None,
     workers: Workers = ALONE,
 ) -> Any:
-    """Train, calibrate and report into `run`; returns the network.
+    """Train, calibrate and evaluate into `run`; returns the network.
 
     None on a worker that is not the chief.
     """
     settings, labels = run.settings, run.labels
     parts = {part: prepared.examples(part, settings.balance) for part in PARTS}
-    learnt = dict(parts)
+    targets = parts["train"]  # with the teacher's predictions, where there is one
     if lesson is not None:
-        learnt["train"], record = lesson.teach(
+        targets, taught = lesson.teach(
             parts["train"], prepared.split, prepared.pixels, settings, console
         )
-        run.update(distillation=record)
-    count, pretrained = len(learnt["train"]), origin.path is not None
-    probed = unfrozen(settings, pretrained=pretrained, count=count) == "none"
-    if settings.teacher_views > 1 or not probed:  # else no photo is varied
-        augmentation.draw(
-            run.folder / "augmentation.png",
-            parts["train"],
-            labels,
-            settings.augment,
-            settings.seed,
-        )
-    seen: list[Floats] = []  # features of train, then val, that the probe was fitted on
+        run.update(distillation=taught)
+    plan = fit.Plan.of(settings, len(targets), pretrained=origin.path is not None)
+    if settings.teacher_views > 1 or not plan.probe_only:  # else nothing is augmented
+        _draw_augmentation(run, parts["train"])
 
-    def look(found: Floats) -> None:
-        count, judged = len(parts["train"]), len(parts["val"])
-        own = np.concatenate([found[:count], found[-judged:]])  # of labelled photos
-        seen.append(own)
-        learning_curve.record(run, own, parts["train"], parts["val"], console)
-        photos = [*prepared.split.part("train"), *prepared.split.part("val")]
-        label_issues.by_cross_validation(
-            run, prepared.pixels, photos, own, prepared.together, console
-        )
-
-    model, trainer = fit(
-        run,
-        learnt,
-        origin,
-        console,
-        resume=resume,
-        time_left=time_left,
-        workers=on_all_gpus(workers),
-        on_features=look,
+    workers = distributed.on_all_gpus(workers)
+    networks = fit.build_networks(settings, len(labels), origin, plan, workers)
+    mixed = ", trained in bfloat16" if plan.mixed else ""
+    console.stage(
+        f"{registry.get(settings.backbone).name} at {settings.size}, weights: "
+        f"{origin.weights}{mixed}"
     )
+    limited = time_left is not None
+    for line in fit.notes(settings, labels, targets, plan, time_limit=limited):
+        console.say("  " + line)
+    trainer = Trainer(
+        networks.model,
+        settings,
+        targets,
+        parts["val"],
+        from_probe=plan.pretrained,
+        checkpoint=run.folder / "checkpoint",
+        workers=workers,
+        mirrored=networks.trained,
+        time_left=time_left,
+    )
+    resumed = resume and trainer.resume()
+
+    # features and head
+    known: dict[str, Floats] = {}
+    if resumed:
+        console.stage(f"resumed after epoch {len(trainer.history) - 1}")
+    else:
+        if plan.pretrained and workers.is_chief:  # the others begin with its weights
+            known = _fit_head(run, prepared, networks.model, parts, targets, console)
+        trainer.start()
+        if plan.pretrained:
+            accuracy = trainer.history[0].val_accuracy
+            console.stage(f"linear probe: validation {accuracy:.1%}")
+
+    # loop
+    fit.train_epochs(trainer, run.folder, plan, console, resumed=resumed)
+    kept_in = "; trained in bfloat16, kept in float32" if plan.mixed else ""
+    console.stage(fit.verdict(trainer, pretrained=plan.pretrained) + kept_in)
+    run.update(**fit.record(trainer, plan))
+    network = networks.model
+    if plan.mixed:
+        network = fit.in_float32(network, settings, len(labels), origin)
     if not workers.is_chief:
         return None
+
+    # calibrate and evaluate
     assert trainer.best is not None
-    known = {}
-    if seen and trainer.best.epoch == 0:  # else the features have changed
-        count = len(parts["train"])
-        known = {"train": seen[0][:count], "val": seen[0][count:]}
-    finished = Finished(run, model, parts, known, console)
-    run.update(calibration=calibrated(finished, prepared.together))
-    val = reported(finished, trainer.history, trainer.best, taught(finished))
+    if trainer.best.epoch != 0:
+        known = {}  # the features have changed
+    trained = TrainedNetwork(network, labels, parts, console, known=known)
+    run.update(calibration=calibrate(run, trained, prepared.together))
+    if line := higher_loss(run.config["calibration"]):
+        console.say("  " + line)
+    _evaluate(run, prepared, trained, trainer, origin)
+    model.save(run, network)
+    run.update(status="trained", weights=origin.to_dict())
+    trainer.clear()
+    return network
+
+
+def _draw_augmentation(run: Run, train: Examples) -> None:
+    settings = run.settings
+    path = run.folder / "augmentation.png"
+    augmentation.draw(path, train, run.labels, settings.augment, settings.seed)
+
+
+def _fit_head(
+    run: Run,
+    prepared: Prepared,
+    network: Any,
+    parts: Mapping[str, Examples],
+    targets: Examples,
+    console: Console,
+) -> dict[str, Floats]:
+    """Fit the probe, and look at the photos with its features: would more help, which
+    labels may be wrong? Returns the features of train and val."""
+    record, found = fit.fit_probe(
+        network, targets, parts["val"], len(run.labels), console
+    )
+    run.update(probe=record)
+    known = {"train": found[: len(parts["train"])], "val": found[len(targets) :]}
+    own = np.concatenate([known["train"], known["val"]])
+    learning_curve.record(run, own, parts["train"], parts["val"], console)
+    label_issues.by_cross_validation(
+        run,
+        prepared.pixels,
+        [*prepared.split.part("train"), *prepared.split.part("val")],
+        own,
+        prepared.together,
+        console,
+    )
+    return known
+
+
+def _evaluate(
+    run: Run,
+    prepared: Prepared,
+    trained: TrainedNetwork,
+    trainer: Trainer,
+    origin: weights.Origin,
+) -> None:
+    """metrics.json, history.csv and the pictures of the run."""
+    calibration, console = run.config["calibration"], trained.console
+    familiar = evaluation.fit_familiarity(run, trained)
+    if familiar is not None:
+        console.stage(f"familiarity: {familiar.kernel.shape[1]} prototypes")
+    found = evaluation.evaluate(trained, calibration["temperature"])
+    run.write_json("metrics.json", evaluation.metrics(run, trained, found, familiar))
+    write_history(run.folder / "history.csv", trainer.history)
+    assert trainer.best is not None
+    training_figure.draw(
+        run.folder / "training.png",
+        trainer.history,
+        trainer.best,
+        run.config.get("probe"),
+        augmented=run.settings.augment != "none",
+        alpha=run.config["best"]["alpha"],
+        cross_fit=calibration.get("cross_fit"),
+    )
+    test = trained.parts["test"]
+    pictures.draw(
+        run.folder,
+        found.test,
+        [photo.path for photo in run.part("test")],
+        lambda row: test.array[test.rows[row]],
+        "test part, Keras",
+        (
+            ("Before calibration", found.before["test"]),
+            ("After", found.test.probabilities),
+        ),
+        f"Temperature {calibration['temperature']:.2f}, set by "
+        f"{calibration['photos']} other photos with the target "
+        f"{calibration['platt_target']:.1%} for the right label (Platt)",
+    )
     if origin.path is None:
         label_issues.by_validation(
-            run, prepared.pixels, prepared.split.part("val"), val.probabilities, console
+            run,
+            prepared.pixels,
+            prepared.split.part("val"),
+            found.val.probabilities,
+            console,
         )
-    run.save_model(model)
-    run.update(
-        status="trained",
-        weights=origin.to_dict(),
-    )
-    trainer.clear()
-    return model
-
-
-def _countdown(seconds: float) -> Callable[[], float]:
-    end = time.monotonic() + seconds
-    return lambda: end - time.monotonic()
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to go about a run, as `finetune` explains; none of it is kept."""
-
-    overwrite: bool
-    resume: bool
-    memory_limit: int
-    exclude_from: Path | None
-    add: Path | None
-    time_limit: float | None
-
-
-def finetune(
-    photos: Path | None,
-    settings: Settings,
-    folder: Path,
-    console: Console,
-    *,
-    overwrite: bool = False,
-    resume: bool = False,
-    memory_limit: int = batches.MEMORY_LIMIT,
-    exclude_from: Path | None = None,
-    add: Path | None = None,
-    time_limit: float | None = None,
-) -> tuple[Run, Prepared, Any]:
-    """Train on `photos` into the run `folder`: (run, its photos, the network).
-
-    photos: a folder, a list or an archive. exclude_from: an audit.csv or doubts.csv;
-    the run keeps a copy of it. add: a folder of more photos to train on, by label.
-    resume: go on with the run in `folder` after its last whole epoch, with its own
-    settings; `photos` may then be None. time_limit: seconds from now after which
-    training ends with what it has. EdgegraftError for bad input; an interrupt
-    leaves a run that can be resumed. Where `TF_CONFIG` names several workers, those
-    that are not the chief get None for the network, and their run vanishes.
-    """
-    preload()
-    workers = join()
-    options = Options(overwrite, resume, memory_limit, exclude_from, add, time_limit)
-    with chief.place(workers, folder) as own, workers.together():
-        if workers.several:
-            console.stage(f"worker {workers.number} of {workers.count}, 0 is the chief")
-        return _finetune(photos, settings, own, console, options, workers)
-
-
-def _finetune(
-    photos: Path | None,
-    settings: Settings,
-    folder: Path,
-    console: Console,
-    options: Options,
-    workers: Workers,
-) -> tuple[Run, Prepared, Any]:
-    resume, exclude_from, add = options.resume, options.exclude_from, options.add
-    time_limit = options.time_limit
-    left = None if time_limit is None else _countdown(time_limit)
-    if resume:
-        chief.hand_over(workers, folder)
-        run = Run.open(folder)
-        settings, photos, exclude_from = run.settings, run.source, run.excluded
-        add = run.added
-    elif photos is None:
-        raise EdgegraftError("expected a folder of photos, got none")
-    else:
-        Run.refuse_taken(folder, overwrite=options.overwrite)
-    negatives.refuse_missing(settings.negatives)
-    record = registry.get(settings.backbone)
-    if add is not None:  # two folders are told from one root, however they were typed
-        photos, add = photos.resolve(), add.resolve()
-    found = choose(photos, exclude_from)
-    lesson = distill.Lesson.of(settings, found.folder.labels)
-    origin = weights.find(record, settings.size, settings.weights)
-    if origin.of_user:  # weights that do not fit must leave no run behind
-        build(settings, len(found.folder.labels), origin)
-    known = run.split() if resume else None
-    prepared = prepare(
-        found,
-        settings,
-        console,
-        known=known,
-        unlabelled=lesson.unlabelled if lesson else (),
-        memory_limit=options.memory_limit,
-        add=add,
-    )
-    chief.refuse_others(workers, settings, prepared.split.fingerprint)
-    if not resume:
-        config = describe(prepared, settings, photos)
-        run = Run.create(folder, config, overwrite=options.overwrite)
-        prepared.split.write(run.folder / "split.csv", prepared.folder.root)
-        write_unreadable(run, prepared)
-        if found.exclusion is not None:
-            run.write_bytes("excluded.csv", found.exclusion.content)
-    elif run.trained:
-        console.stage(f"{folder} is trained already")
-        return run, prepared, run.model() if workers.is_chief else None
-    model = train(
-        run,
-        prepared,
-        origin,
-        console,
-        resume=resume,
-        time_left=left,
-        lesson=lesson,
-        workers=workers,
-    )
-    return run, prepared, model

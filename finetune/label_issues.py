@@ -1,16 +1,13 @@
-"""Which labels the first training doubts: doubts.csv and doubts.png in the run.
+"""Photos whose label may be wrong: label_issues.csv and label_issues.png in the run.
 
-With a pretrained backbone every photo of train and val is asked about by a probe that
-did not see it (cross-validation on the features that the run's own probe was fitted
-to). A network from scratch has no features that did not learn the labels, wrong ones
-included, so there only the validation photos are asked about, with its own answers.
-The test part stays out: what is measured on photos that a network has helped to choose
-would be another measurement.
+With a pretrained backbone every photo of train and validation is predicted by a probe
+that did not see it (cross-validation on the features of the run's own probe). The
+features of a network from scratch have learned the labels, wrong ones included, so
+there only the validation photos are checked, with its own predictions. The test part
+stays out: a test on photos that a network helped to choose measures something else.
 
-doubts.csv can be passed to --exclude-from once a person has written yes into its column
-`exclude`; the run leaves it empty, since most doubts of a poor network are wrong.
-
-Does not know: how doubt is measured (`data.audit.label_issues`).
+label_issues.csv can be passed to --exclude-from once a person has written yes into its
+column `exclude`; the run leaves it empty, since a poor network lists many right labels.
 """
 
 from __future__ import annotations
@@ -38,11 +35,12 @@ COLUMNS = (
     "part",
     "suggested",
     "score",
-    "doubted",
+    "issue",
     "exclude",
     "sha256",
 )
 SHEET = 24  # photos on the contact sheet
+TABLE, PICTURE = "label_issues.csv", "label_issues.png"
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -56,15 +54,15 @@ def by_cross_validation(
     together: Sequence[tuple[Path, Path]],
     console: Console,
 ) -> None:
-    """Doubt labels by `features` [N, D] of `photos` [N]; near-copies share a fold."""
+    """Check labels by `features` [N, D] of `photos` [N]; near-copies share a fold."""
     truth = _truth(run, photos)
     if np.bincount(truth, minlength=len(run.labels)).min() < FOLDS:
-        console.stage(f"labels not doubted: one has fewer than {FOLDS} photos")
+        console.stage(f"labels not checked: one has fewer than {FOLDS} photos")
         return
     chains = chained(photos, pixels.digests, together)
     chain = {photo.path: k for k, unit in enumerate(chains) for photo in unit}
     groups = [chain[photo.path] for photo in photos]
-    with console.bar("doubting labels", unit="fold") as bar:
+    with console.bar("checking labels", unit="fold") as bar:
         found = cross_validated(
             features, truth, groups=groups, seed=run.settings.seed, progress=bar
         )
@@ -78,7 +76,7 @@ def by_validation(
     probabilities: Floats,
     console: Console,
 ) -> None:
-    """Doubt the labels of the validation `photos` by the network's answers [N, L]."""
+    """Check the labels of the validation `photos` by predictions [N, L]."""
     doubts = find(probabilities, _truth(run, photos))
     _write(run, pixels, photos, doubts, "network, validation part only", console)
 
@@ -100,20 +98,20 @@ def _write(
     parts = {row.photo.path: row.part for row in run.split().rows}
     _write_csv(run, pixels.digests, photos, doubts, parts)
     order = [int(row) for row in doubts.order if doubts.doubted[row]][:SHEET]
-    few = f", the {len(order)} most doubtful" if count > len(order) else ""
-    none = f"No label of {len(photos):,} photos is doubted"
+    first = f", the first {len(order)}" if count > len(order) else ""
+    none = f"No label issues in {len(photos):,} photos"
     draw_sheet(
-        run.folder / "doubts.png",
+        run.folder / PICTURE,
         [pixels.array[pixels.rows[photos[row].path]] for row in order],
         [_caption(run, photos[row], doubts, row) for row in order],
-        f"{plural(count, 'label')} doubted{few}" if count else none,
-        f"asked: {how}; a doubt is a reason to look, not a verdict",
+        f"{plural(count, 'possible label issue')}{first}" if count else none,
+        f"found by: {how}; look before you act",
     )
-    run.update(doubts={"asked": how, "photos": len(photos), "doubted": count})
+    run.update(label_issues={"by": how, "photos": len(photos), "issues": count})
     if count:
         console.stage(
-            f"{count} of {len(photos):,} labels {'is' if count == 1 else 'are'} "
-            f"doubted: look at {run.folder / 'doubts.png'}"
+            f"{plural(count, 'possible label issue')} in {len(photos):,} photos: see "
+            f"{run.folder / PICTURE}"
         )
 
 
@@ -121,7 +119,7 @@ def _caption(run: Run, photo: Photo, doubts: Doubts, row: int) -> str:
     name = photo.path.name
     name = name if len(name) <= 22 else f"{name[:10]}...{name[-9:]}"
     other = run.labels[int(doubts.suggested[row])]
-    return f"{photo.label}? rather {other}\n{name}"
+    return f"{photo.label}, or {other}?\n{name}"
 
 
 def _placed(photo: Photo) -> Path:
@@ -150,4 +148,4 @@ def _write_csv(
         )
         for row in doubts.order
     )
-    write_csv(run.folder / "doubts.csv", COLUMNS, rows)
+    write_csv(run.folder / TABLE, COLUMNS, rows)

@@ -1,17 +1,13 @@
-"""Photos that show none of the labels: a folder of them, decoded.
+"""Negatives: photos that show none of the labels, in a folder of their own.
 
-The user's own examples of what is not wanted (`--negatives`). Folders inside do not
-matter, unreadable photos are named and left out. The run keeps the sha256 of each, so
-that nobody counts how many of the very photos it was taught with are refused.
-
-Does not know: what becomes of them, or near-copies of them.
+The user's own examples of what should be answered unknown (`--negatives`). Folders
+inside do not matter, unreadable photos are named and left out. The run keeps the sha256
+of each, so that the refusal rate is never measured on photos it was trained with.
 """
 
 from __future__ import annotations
 
 import csv
-import hashlib
-import io
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +17,7 @@ import numpy.typing as npt
 
 from edge.classify.sources import photos
 from edge.errors import EdgegraftError, PhotoError
+from edge.files import sha256, write_csv
 from edge.preprocess import InputRecipe, load_pixels
 from edge.text import plural
 from finetune.console import Console
@@ -30,7 +27,7 @@ RECORD = "negatives.csv"  # in the run
 
 
 def refuse_missing(folder: str | None) -> None:
-    """EdgegraftError when the folder of examples is none, before any training."""
+    """EdgegraftError when the folder is missing, before any training."""
     if folder is not None and not os.path.isdir(folder):
         raise EdgegraftError(
             f"expected --negatives to be a folder of photos, got {folder}"
@@ -44,7 +41,7 @@ def load(folder: str, recipe: InputRecipe, console: Console) -> npt.NDArray[np.u
     """
     found, unreadable = [], 0
     paths = list(photos([folder]))
-    with console.bar("decoding examples of what is not wanted") as bar:
+    with console.bar("decoding negatives") as bar:
         for done, path in enumerate(paths, 1):
             try:
                 found.append(load_pixels(path, recipe))
@@ -57,7 +54,7 @@ def load(folder: str, recipe: InputRecipe, console: Console) -> npt.NDArray[np.u
             f"expected photos in {folder}, got none that can be read "
             f"({unreadable} unreadable)"
         )
-    console.stage(f"taught not to want: {plural(len(found), 'photo')} of {folder}")
+    console.stage(f"negatives: {plural(len(found), 'photo')} of {folder}")
     return np.stack(found)
 
 
@@ -68,24 +65,21 @@ def digests(folder: str | os.PathLike[str]) -> dict[str, str]:
         try:
             content = Path(path).read_bytes()
         except OSError:
-            continue  # whoever decodes it names it
-        found[hashlib.sha256(content).hexdigest()] = str(path)
+            continue  # the decoder names it
+        found[sha256(content)] = str(path)
     return found
 
 
 def remember(run: Run, folder: str) -> None:
-    """Write down in the run which photos it was taught with."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("path", "sha256"))
-    writer.writerows((path, sha256) for sha256, path in digests(folder).items())
-    run.write_bytes(RECORD, text.getvalue().encode("utf-8", "surrogateescape"))
+    """Keep in the run which negatives it was trained with."""
+    rows = ((path, sha) for sha, path in digests(folder).items())
+    write_csv(run.folder / RECORD, ("path", "sha256"), rows)
 
 
-def taught_with(run: Run) -> frozenset[str]:
-    """sha256 of the photos a run was taught not to want.
+def trained_with(run: Run) -> frozenset[str]:
+    """sha256 of the negatives a run was trained with.
 
-    Those of the record; of an older run those that now lie in its folder.
+    Those of its record; of an older run those that are in its folder now.
     """
     path, folder = run.folder / RECORD, run.settings.negatives
     if path.is_file():
@@ -96,12 +90,12 @@ def taught_with(run: Run) -> frozenset[str]:
     return frozenset(digests(folder))
 
 
-def refuse_taught(unknown: dict[str, str], taught: Iterable[str], where: str) -> None:
-    """EdgegraftError when photos to be measured (path by sha256) were taught with."""
-    both = sorted(unknown[sha256] for sha256 in unknown.keys() & set(taught))
+def refuse_seen(unknown: dict[str, str], seen: Iterable[str], where: str) -> None:
+    """EdgegraftError when photos to be measured (path by sha256) were trained with."""
+    both = sorted(unknown[sha256] for sha256 in unknown.keys() & set(seen))
     if both:
         raise EdgegraftError(
-            f"--unknown: expected photos that {where} was not taught with, got "
+            f"--unknown: expected photos that {where} was not trained with, got "
             f"{both[0]}, which is among its --negatives ({len(both):,} of "
             f"{len(unknown):,} are); measure with other photos"
         )

@@ -1,7 +1,4 @@
-"""The photos of a run: decoded, audited, split; and what run.json says of them.
-
-Does not know: networks, training.
-"""
+"""The photos of a run: decoded, audited, split; and what run.json says of them."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ from edge.errors import EdgegraftError
 from edge.files import write_csv
 from finetune.console import Console
 from finetune.loop.examples import Examples, class_weights
-from finetune.run import Run
+from finetune.run import SCHEMA, Run
 from finetune.settings import Settings
 
 PARTS = ("train", "val", "test")
@@ -74,12 +71,12 @@ def prepare(
     folder = source.folder
     added = None if add is None else additions.read_added(add, folder.labels)
     everything = folder.photos + (added.photos if added else ())
-    told = f"{len(folder.photos):,} photos of {', '.join(folder.labels)}"
+    summary = f"{len(folder.photos):,} photos of {', '.join(folder.labels)}"
     if added is not None:
-        told += f", {len(added.photos):,} to add"
+        summary += f", {len(added.photos):,} to add"
     if unlabelled:
-        told += f", {len(unlabelled):,} without labels"
-    console.stage(told)
+        summary += f", {len(unlabelled):,} without labels"
+    console.stage(summary)
     with console.bar("decoding photos") as bar:
         pixels = batches.load_through_cache(
             [*everything, *unlabelled],
@@ -89,7 +86,7 @@ def prepare(
             warn=console.say,
         )
     if pixels.recalled:
-        console.stage(f"{pixels.recalled:,} of them decoded by an earlier run")
+        console.stage(f"{pixels.recalled:,} of them from the cache")
     audit = _audited(folder, pixels)
     for line in audit.brief():
         console.say("  " + line)
@@ -143,7 +140,7 @@ def describe(prepared: Prepared, settings: Settings, given: Path) -> dict[str, A
     split, exclusion = prepared.split, prepared.source.exclusion
     added = prepared.added
     return {
-        "edgegraft_run": 1,
+        "edgegraft_run": SCHEMA,
         "status": "training",
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(
             timespec="seconds"

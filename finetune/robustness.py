@@ -1,12 +1,11 @@
-"""How an exported file stands up to worse photos than it was tested on.
+"""Accuracy of an exported file on corrupted test photos.
 
-Each test photo is spoiled at full size, before it is resized, as a bad lens, a dim
-room or a messenger would, and goes through the runner that ships. Kinds and the idea
-of several strengths: Hendrycks and Dietterich 2019, "Benchmarking Neural Network
-Robustness to Common Corruptions and Perturbations", arXiv:1903.12261; sizes here go by
-the photo's shorter side, so that photos of every size are spoiled alike.
-
-Does not know: how the file was made; corruptions that come together.
+Each test photo is corrupted at full size, before it is resized, as a bad lens, a dim
+room or a messenger would, and goes through the runner that ships. Kinds and severities:
+Hendrycks and Dietterich 2019, "Benchmarking Neural Network Robustness to Common
+Corruptions and Perturbations", arXiv:1903.12261; sizes here are relative to the photo's
+shorter side, so that photos of every size are corrupted alike. Corruptions that come
+together are not measured.
 """
 
 from __future__ import annotations
@@ -26,13 +25,12 @@ from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation, score
 from edge.preprocess import Source, load_pixels, open_photo
 from edge.quiet import without_chatter
-from finetune import originals
 from finetune.console import Console
-from finetune.figures.training import INK, MUTED, VAL, new_figure, percent, plain, save
+from finetune.figures.style import INK, MUTED, VAL, new_figure, percent, plain, save
 from finetune.run import Run
 
 PHOTOS = 200  # of the test part, as many of each label as can be
-Spoil = Callable[[Image.Image, float, int], Image.Image]
+Corrupt = Callable[[Image.Image, float, int], Image.Image]
 
 
 def _side(photo: Image.Image) -> int:
@@ -75,15 +73,15 @@ def _small(photo: Image.Image, amount: float, seed: int) -> Image.Image:
 
 @dataclass(frozen=True)
 class Corruption:
-    """One way of spoiling a photo; `amounts` in `unit`, from mild to severe.
+    """One way to corrupt a photo; `amounts` in `unit`, from mild to severe.
 
-    mark: what stands over a photo spoiled so, with a place for the amount.
+    mark: what stands over a photo corrupted so, with a place for the amount.
     """
 
     name: str
     unit: str
     amounts: tuple[float, ...]
-    spoil: Spoil
+    apply: Corrupt
     mark: str
 
 
@@ -102,7 +100,7 @@ CORRUPTIONS = (
 def measure(
     run: Run, model: Path, console: Console, *, count: int = PHOTOS
 ) -> dict[str, Any]:
-    """Accuracy of a file of `run` on spoiled test photos, for JSON.
+    """Accuracy of a file of `run` on corrupted test photos, for JSON.
 
     Each entry: accuracy, its 95 % interval, and how many were called unknown. The
     first, ``clean``, is of the same photos as they are. EdgegraftError before any
@@ -116,22 +114,22 @@ def measure(
             f"{model} with {', '.join(classifier.labels)}"
         )
     rows_chosen = _choose(run, count)
-    originals.check(run, rows_chosen)
+    run.check_photos(rows_chosen)
     numbers = {label: number for number, label in enumerate(run.labels)}
     chosen = [(row.photo.path, numbers[row.photo.label]) for row in rows_chosen]
     rows: list[dict[str, Any]] = []
     cases = [(c, a) for c in CORRUPTIONS for a in c.amounts]
     found: list[list[Any]] = [[] for _ in range(len(cases) + 1)]
     unknown = [0] * len(found)
-    with console.bar("spoiling photos") as bar:
+    with console.bar("corrupting photos") as bar:
         for number, (path, _) in enumerate(chosen):
             photo = open_photo(path)
             for place in range(len(found)):
                 source: Source = path
                 if place:
                     corruption, amount = cases[place - 1]
-                    spoiled = np.asarray(corruption.spoil(photo, amount, number))
-                    source = Image.fromarray(spoiled)  # upright: without its EXIF
+                    corrupted = np.asarray(corruption.apply(photo, amount, number))
+                    source = Image.fromarray(corrupted)  # upright: without its EXIF
                 out = classifier.run(load_pixels(source, classifier.recipe)[None])
                 familiar = out.get("familiarity", [None])[0]
                 answer = classifier.prediction(out["probabilities"][0], familiar)
@@ -141,15 +139,15 @@ def measure(
     truth = [number for _, number in chosen]
     for place, table in enumerate(found):
         result = score(np.stack(table), truth, run.labels)
-        told: dict[str, Any] = {"corruption": "clean", "amount": None, "unit": None}
+        row: dict[str, Any] = {"corruption": "clean", "amount": None, "unit": None}
         if place:
             corruption, amount = cases[place - 1]
-            told = {
+            row = {
                 "corruption": corruption.name,
                 "amount": amount,
                 "unit": corruption.unit,
             }
-        rows.append({**told, **_figures(result, unknown[place])})
+        rows.append({**row, **_figures(result, unknown[place])})
     return {
         "model": model.name,
         "runtime": str(classifier.runtime),
@@ -183,21 +181,21 @@ def _choose(run: Run, count: int) -> list[Row]:
 def lines(found: dict[str, Any]) -> list[str]:
     """A table for people: a row a corruption, its strengths from mild to severe."""
     clean, *rest = found["results"]
-    told = [
+    table = [
         f"{found['model']} on {found['photos']} test photos: "
         f"{clean['accuracy']:.1%} as they are"
     ]
     for corruption in CORRUPTIONS:
         rows = [row for row in rest if row["corruption"] == corruption.name]
         cells = "  ".join(f"{r['amount']:>4g}: {r['accuracy']:6.1%}" for r in rows)
-        told.append(f"  {corruption.name:9} {cells}  ({corruption.unit})")
-    return told
+        table.append(f"  {corruption.name:9} {cells}  ({corruption.unit})")
+    return table
 
 
 def draw(path: Path, found: dict[str, Any], photos: Sequence[Path]) -> None:
     """robustness.png: accuracy over strength, with what the strengths look like.
 
-    photos: one to spoil is enough; the first is shown at the severest strengths.
+    photos: one to corrupt is enough; the first is shown at the severest strengths.
     """
     clean, *rest = found["results"]
     figure = new_figure(11, 6.4)
@@ -211,7 +209,7 @@ def draw(path: Path, found: dict[str, Any], photos: Sequence[Path]) -> None:
             (mild, corruption.amounts[0]),
             (severe, corruption.amounts[-1]),
         ):
-            axis.imshow(_square(corruption.spoil(photo, amount, 1)))
+            axis.imshow(_square(corruption.apply(photo, amount, 1)))
             axis.set_title(corruption.mark.format(amount), fontsize=8, color=MUTED)
             axis.axis("off")
         rows = [row for row in rest if row["corruption"] == corruption.name]
@@ -233,7 +231,7 @@ def draw(path: Path, found: dict[str, Any], photos: Sequence[Path]) -> None:
         if column:
             axes.set_yticklabels([])
     figure.suptitle(
-        f"{found['model']}: accuracy on {found['photos']} spoiled test photos, with "
+        f"{found['model']}: accuracy on {found['photos']} corrupted test photos, with "
         "95 % intervals",
         x=0.01,
         ha="left",

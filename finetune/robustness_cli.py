@@ -1,10 +1,8 @@
-"""`edgegraft robustness RUN`: a run's file on spoiled test photos.
+"""`edgegraft robustness RUN`: a run's file on corrupted test photos.
 
 Blur, noise, darkness, JPEG, rotation and small size, each at three strengths, through
 the runner that ships. Writes robustness.json and robustness.png into the run, and
 `robustness` into its metrics.json.
-
-Does not know: how a photo is spoiled.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from edge.command import run_command
 from edge.errors import EdgegraftError
 
 ROBUSTNESS = (
-    "Measure a run's file on spoiled test photos: blur, noise, darkness, JPEG, "
+    "Measure a run's file on corrupted test photos: blur, noise, darkness, JPEG, "
     "rotation and small size, each at three strengths, through the runner that "
     "ships. Writes robustness.json and robustness.png into the run."
 )
@@ -36,7 +34,7 @@ def add_parser(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=PHOTOS,
         metavar="N",
-        help=f"test photos that are spoiled (default: {PHOTOS})",
+        help=f"test photos to corrupt (default: {PHOTOS})",
     )
     add("--json", action="store_true", help="print one JSON document")
 

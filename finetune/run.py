@@ -1,42 +1,50 @@
-"""The run folder: everything one training run leaves, written whole or not at all.
+"""The run folder: everything a training run leaves, written whole or not at all.
 
     artifacts/<run>/
         run.json       settings, labels, versions, data fingerprint, status
-        split.csv      which photo went where, with sha256
+        split.csv      which photo is in which part, with sha256
         history.csv    one row an epoch         training.png  the same as a picture
-        metrics.json   accuracy, per class, calibration
-        confusion.png  mistakes.png  unsure.png  calibration.png  learning.png
+        metrics.json   accuracy, per label, calibration
+        confusion.png  mistakes.png  uncertain.png  calibration.png  learning.png
+        augmentation.png
         excluded.csv   the audit.csv that left photos out, if one did
-        negatives.csv  photos it was taught not to want, if any
-        doubts.csv     photos whose label the network doubts     doubts.png
-        confusion.png  mistakes.png  augmentation.png
+        negatives.csv  photos of `--negatives`, if any
+        label_issues.csv   photos whose label may be wrong     label_issues.png
         logs/          the history for TensorBoard
         checkpoint/    the state after the last epoch, for --resume
-        model/         the trained network (tf-keras), and its familiarity
+        model/         weights of the trained network and of its familiarity
         exports/       <variant>.tflite
+        run.lock       while a process writes into the run
 
-Does not know: how any of it is made.
+run.json has the schema version `edgegraft_run`; records of version 1 are read as well.
+What it says is checked when it is read, since a run may come from somebody else.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from data.photos import Photo
-from data.split import Split
+from data.split import Row, Split
 from edge import run_folder
 from edge.errors import EdgegraftError
-from edge.files import write_atomic
+from edge.files import sha256, write_atomic
 from edge.preprocess import InputRecipe
 from finetune.settings import Settings
 
 RUN_FILE = "run.json"
+SCHEMA = 2
+OLD_NETWORK = "model/model.keras"  # of runs of schema 1
+LOCK = "run.lock"
+LARGEST = 64 << 20  # bytes of a run.json that is read
 # Made by a run; --overwrite removes exactly these and nothing else.
 _OURS = (
     RUN_FILE,
@@ -47,7 +55,7 @@ _OURS = (
     "metrics.json",
     "confusion.png",
     "mistakes.png",
-    "unsure.png",
+    "uncertain.png",
     "calibration.png",
     "learning.png",
     "robustness.json",
@@ -55,8 +63,8 @@ _OURS = (
     "unreadable.csv",
     "excluded.csv",
     "negatives.csv",
-    "doubts.csv",
-    "doubts.png",
+    "label_issues.csv",
+    "label_issues.png",
     "calibration.csv",
     "layers.json",
     "layers.png",
@@ -69,13 +77,17 @@ _OURS = (
     "checkpoint",
     "model",
     "exports",
+    # of schema 1
+    "unsure.png",
+    "doubts.csv",
+    "doubts.png",
 )
 
 
-def _meant(path: Path) -> Path | None:
-    """The run that was meant by a path without one: its name alone, or nearly it."""
+def _similar(path: Path) -> Path | None:
+    """An existing run with a name like that of `path`."""
     folder = path.parent if path.parent != Path() else Path(run_folder.ARTIFACTS)
-    names = [found.parent.name for found in folder.glob(f"*/{RUN_FILE}")]
+    names = [record.parent.name for record in folder.glob(f"*/{RUN_FILE}")]
     close = difflib.get_close_matches(path.name, names, n=1)
     return folder / close[0] if close else None
 
@@ -92,9 +104,8 @@ class Run:
         """EdgegraftError when a new run may not be written into `folder`."""
         if not folder.exists():
             return
-        if not folder.is_dir() or (
-            any(folder.iterdir()) and not (folder / RUN_FILE).is_file()
-        ):
+        others = folder.is_dir() and {path.name for path in folder.iterdir()} - {LOCK}
+        if not folder.is_dir() or (others and not (folder / RUN_FILE).is_file()):
             raise EdgegraftError(
                 f"expected an empty folder or a run at {folder}, got something else "
                 "there; choose another --run name"
@@ -102,7 +113,7 @@ class Run:
         if (folder / RUN_FILE).is_file() and not overwrite:
             raise EdgegraftError(
                 f"expected a new run, got {folder}, which exists; choose another "
-                "--run name, go on with --resume, or replace it with --overwrite"
+                "--run name, resume it with --resume, or replace it with --overwrite"
             )
 
     @classmethod
@@ -124,16 +135,14 @@ class Run:
         """Read a run; EdgegraftError if there is none or run.json is damaged."""
         path = Path(folder)
         try:
-            config = json.loads((path / RUN_FILE).read_text(encoding="utf-8"))
-            labels, settings = config["labels"], config["settings"]
-            assert isinstance(labels, list) and isinstance(settings, dict)
+            config = _read(path / RUN_FILE)
         except FileNotFoundError:
-            meant = _meant(path)
+            similar = _similar(path)
             raise EdgegraftError(
                 f"expected a run folder with {RUN_FILE}, got {path}, which has none; "
                 + (
-                    f"did you mean {meant}?"
-                    if meant
+                    f"did you mean {similar}?"
+                    if similar
                     else "make one with: edgegraft finetune PHOTOS"
                 )
             ) from None
@@ -141,14 +150,14 @@ class Run:
             raise EdgegraftError(
                 f"expected a run folder, got {path}: {error.strerror}"
             ) from error
-        except (ValueError, KeyError, TypeError, AssertionError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise EdgegraftError(
                 f"expected {path / RUN_FILE} to be the record of a run, "
-                f"got a damaged file ({error})"
+                f"got a damaged file ({str(error)[:120]})"
             ) from error
         return cls(path, config)
 
-    # -- what everybody asks -------------------------------------------------
+    # -- what run.json says ----------------------------------------------------
     @property
     def name(self) -> str:
         return self.folder.name
@@ -187,14 +196,14 @@ class Run:
         return Path(record["from"]) if record else None
 
     @property
-    def refitted(self) -> bool:
-        """Whether the head is cross-fit on validation photos (`head.cross_fit`)."""
-        return bool((self.config.get("calibration") or {}).get("refit"))
+    def cross_fitted(self) -> bool:
+        """Whether the head learned from validation photos, too (`head.cross_fit`)."""
+        return bool((self.config.get("calibration") or {}).get("cross_fit"))
 
     @property
     def judged_on(self) -> str:
-        """What the validation part is called where the head has learnt from it."""
-        return "photos it learnt from" if self.refitted else "validation"
+        """What the validation part is called where the head has learned from it."""
+        return "photos it learned from" if self.cross_fitted else "validation"
 
     @property
     def exports(self) -> Path:
@@ -218,37 +227,53 @@ class Run:
 
     @property
     def network_file(self) -> Path:
-        return self.folder / "model" / "model.keras"
+        """The trained weights (`finetune.model`)."""
+        return self.folder / "model" / "weights.npz"
+
+    @property
+    def has_network(self) -> bool:
+        return self.network_file.is_file() or (self.folder / OLD_NETWORK).is_file()
 
     def unfinished(self) -> EdgegraftError:
-        """What is told of a run whose training was interrupted, and how to go on."""
+        """The error for a run whose training was interrupted: how to resume it."""
         return EdgegraftError(
             f"expected a finished run, got {self.folder}, whose training did not end; "
-            f"go on with: {self.going_on('finetune')}"
+            f"resume it with: {self.going_on('finetune')}"
         )
 
-    def model(self) -> Any:
-        """The trained tf-keras model; EdgegraftError if the run did not finish."""
-        from backbones import network
+    # -- its photos -------------------------------------------------------------
+    def refuse_unreadable(self, path: Path, reason: str) -> None:
+        """EdgegraftError: this photo of the run cannot be read."""
+        raise EdgegraftError(
+            f"expected the photos of {self.folder / 'split.csv'}, got {path}: "
+            f"{reason}; put it back, or train again"
+        )
 
-        path = self.network_file
-        if self.trained and not path.is_file():
-            raise EdgegraftError(
-                f"expected a run with its network, got {self.folder} without "
-                f"{path.relative_to(self.folder).as_posix()}; train it again with: "
-                f"edgegraft finetune PHOTOS --run {self.name} --overwrite"
-            )
-        if not self.trained:
-            raise self.unfinished()
-        try:
-            return network.read(path, self.settings.backbone)
-        except EdgegraftError:
-            raise
-        except Exception as error:  # Keras raises many kinds for a damaged file
-            reason = " ".join(str(error).split())[:160]
-            raise EdgegraftError(
-                f"expected a tf-keras model at {path}, got: {reason}"
-            ) from error
+    def refuse_changed(self, rows: Sequence[Row], digests: Mapping[Path, str]) -> None:
+        """EdgegraftError for the first photo that changed since the split.
+
+        digests: sha256 of the files as they are now, for each photo of `rows`.
+        """
+        for photo, _, digest in rows:
+            if digests[photo.path] != digest:
+                raise EdgegraftError(
+                    f"expected the photos of {self.folder / 'split.csv'}, got another "
+                    f"file at {photo.path} (sha256 differs); put the old one back, or "
+                    "train again"
+                )
+
+    def check_photos(self, rows: Sequence[Row]) -> None:
+        """Read the files of `rows`: EdgegraftError when one is missing or changed."""
+        digests = {}
+        for photo, *_ in rows:
+            try:
+                content = photo.path.read_bytes()
+            except FileNotFoundError:
+                self.refuse_unreadable(photo.path, "no such file")
+            except OSError as error:
+                self.refuse_unreadable(photo.path, error.strerror or str(error))
+            digests[photo.path] = sha256(content)
+        self.refuse_changed(rows, digests)
 
     # -- writing ---------------------------------------------------------------
     def save(self) -> None:
@@ -266,6 +291,134 @@ class Run:
     def write_bytes(self, name: str, content: bytes) -> None:
         write_atomic(self.folder / name, content)
 
-    def save_model(self, model: Any) -> None:
-        path = self.network_file
-        write_atomic(path, lambda to: model.save(str(to), save_format="keras_v3"))
+
+# -- run.json --------------------------------------------------------------------------
+_FIELDS: dict[str, tuple[type, ...]] = {
+    "labels": (list,),
+    "settings": (dict,),
+    "photos": (str,),
+    "source": (str,),
+    "status": (str,),
+    "created": (str,),
+    "data": (dict,),
+    "versions": (dict,),
+    "host": (dict,),
+    "calibration": (dict,),
+    "best": (dict,),
+    "probe": (dict,),
+    "weights": (dict,),
+    "learning_curve": (dict,),
+    "label_issues": (dict,),
+    "distillation": (dict,),
+    "unfrozen": (str,),
+    "trained_in": (str,),
+}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """run.json, checked and in today's schema; ValueError says what is wrong."""
+    with path.open("rb") as file:
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise ValueError(f"larger than {LARGEST >> 20} MB")
+    config = json.loads(content.decode("utf-8"))
+    if not isinstance(config, dict):
+        raise ValueError(f"{type(config).__name__} instead of an object")
+    version = config.get("edgegraft_run", 1)
+    if not isinstance(version, int) or version > SCHEMA:
+        raise ValueError(f"schema version {version!r:.20}; update edgegraft")
+    config = _upgraded(config)
+    for name, kinds in _FIELDS.items():
+        value = config.get(name)
+        if value is not None and not isinstance(value, kinds):
+            raise ValueError(
+                f"{name}: {type(value).__name__} instead of {kinds[0].__name__}"
+            )
+    for name in ("labels", "settings", "photos"):
+        if config.get(name) is None:
+            raise KeyError(name)
+    if not all(isinstance(label, str) for label in config["labels"]):
+        raise ValueError("labels: expected texts")
+    try:
+        Settings.from_dict(config["settings"])
+    except EdgegraftError as error:
+        raise ValueError(f"settings: {error}") from error
+    return config
+
+
+def _upgraded(config: dict[str, Any]) -> dict[str, Any]:
+    """A record of schema 1 under today's names."""
+    found = dict(config)
+    if "doubts" in found:
+        found["label_issues"] = found.pop("doubts")
+    found["calibration"] = _renamed(found.get("calibration"), {"refit": "cross_fit"})
+    best = _renamed(
+        found.get("best"),
+        {"share": "alpha", "way": "wise_ft", "way_loss": "wise_ft_loss"},
+    )
+    if isinstance(best, dict) and isinstance(best.get("wise_ft"), list):
+        points = [_renamed(point, {"share": "alpha"}) for point in best["wise_ft"]]
+        best["wise_ft"] = points
+    found["best"] = best
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _renamed(record: Any, names: Mapping[str, str]) -> Any:
+    if not isinstance(record, dict):
+        return record
+    return {names.get(name, name): value for name, value in record.items()}
+
+
+# -- one writer at a time --------------------------------------------------------------
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the run folder: EdgegraftError while another process writes into it.
+
+    The lock is the system's, on the file run.lock, so a killed process leaves none
+    behind; the file says which process holds it since when. A process that holds the
+    folder already may take it again. Where the system has no such locks (Windows),
+    nothing is held.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK
+    file = None
+    while file is None:
+        file = path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            holder = file.read(200).split()
+            file.close()
+            if holder[:1] == [str(os.getpid())]:
+                yield
+                return
+            raise EdgegraftError(
+                f"expected a run that no other process writes to, got {folder}, which "
+                f"process {' since '.join(holder[:2]) or '(unknown)'} writes to; wait "
+                "for it, or choose another --run name"
+            ) from None
+        try:
+            current = path.stat().st_ino == os.fstat(file.fileno()).st_ino
+        except FileNotFoundError:
+            current = False
+        if not current:  # its last holder has removed it meanwhile
+            file.close()
+            file = None
+    try:
+        file.truncate(0)
+        file.write(f"{os.getpid()} {time.strftime('%Y-%m-%dT%H:%M:%S')}\n")
+        file.flush()
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        file.close()
+        for made in missing:  # leave no empty folder behind a refusal
+            with contextlib.suppress(OSError):
+                made.rmdir()

@@ -21,6 +21,7 @@ from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation
 from edge.files import write_atomic
 from finetune.console import Console
+from finetune.model import load as load_network
 from finetune.run import Run
 from quantize import recipes
 from quantize.conversion import calibration, scoring
@@ -113,7 +114,7 @@ def export(
         )
     _refuse_existing(run, wanted, overwrite)
     console = console or scoring.Silent()
-    model = run.model() if model is None else model
+    model = load_network(run) if model is None else model
     pool: tuple[Row, ...] = ()
     if any(variant.calibrated for variant in wanted):
         pool = calibration.pool(run.split(), calibration_count, seed=run.settings.seed)

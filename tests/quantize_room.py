@@ -19,6 +19,7 @@ from quantize.comparison.timing import Effort
 
 SIZE = 24
 LABELS = ("blue", "red")
+COLOURS = "colours"  # the backbone of colour_network
 PER_LABEL = 20
 QUICK = CompareOptions(effort=Effort(threads=(1, 2), rounds=1, runs=2, seconds=0.02))
 
@@ -70,6 +71,21 @@ def colour_network(*, common: float = 0.0, softmax: bool = True) -> Any:
     return model
 
 
+def colour_backbone() -> Any:
+    """The record of colour_network without its head, for a run to be rebuilt from."""
+    from backbones.keras import keras
+    from backbones.record import Backbone
+
+    def build(size: int, options: Any) -> Any:
+        layers = keras().layers
+        image = keras().Input((size, size, 3))
+        x = layers.Conv2D(8, 3, padding="same", activation="relu6", name="conv")(image)
+        x = layers.DepthwiseConv2D(3, padding="same", name="depthwise")(x)
+        return keras().Model(image, layers.GlobalAveragePooling2D()(x))
+
+    return Backbone(COLOURS, "tests", build, 1 / 127.5, -1.0, SIZE, 8)
+
+
 def write_photos(folder: Path, per_label: int = PER_LABEL) -> Path:
     """folder/{blue,red}/NN.png: each photo different."""
     photos = pixels(2 * per_label, seed=7)
@@ -85,10 +101,11 @@ def write_run(folder: Path, photos: Path, network: Any) -> Any:
     from data import batches
     from data.source import scan
     from data.split import make_split
+    from finetune.model import save
     from finetune.run import Run
     from finetune.settings import Settings
 
-    settings = Settings(backbone="custom_cnn", size=SIZE, weights="none")
+    settings = Settings(backbone=COLOURS, size=SIZE, weights="none")
     found = scan(photos)
     with batches.load(found.photos, settings.recipe) as decoded:
         split = make_split(found.photos, decoded.digests, val=0.25, test=0.25)
@@ -103,7 +120,7 @@ def write_run(folder: Path, photos: Path, network: Any) -> Any:
     }
     run = Run.create(folder, config, overwrite=True)
     split.write(run.folder / "split.csv", photos)
-    run.save_model(network)
+    save(run, network)
     return run
 
 

@@ -21,10 +21,10 @@ from finetune.distill import lesson as distill
 from finetune.distill.hints import MOST, Directions
 from finetune.distill.teacher import Teacher, open_teacher, refuse_leaks
 from finetune.head.features import compute
-from finetune.loop import views
 from finetune.loop.examples import Examples
+from finetune.model import load
 from finetune.settings import Settings
-from tests import finetune_room as tiny
+from tests import finetune_helpers as tiny
 from tests import quantize_room as room
 
 RECIPE = InputRecipe(room.SIZE, room.SIZE)
@@ -160,12 +160,12 @@ def test_a_view_is_the_same_at_any_size() -> None:
     small = np.stack([_resized(photo, 48) for photo in smooth])
     large = np.stack([_resized(photo, 96) for photo in smooth])
     rows, how = np.arange(3), preset("strong")
-    one = np.concatenate(list(views.batches(small, rows, how, 5, 2)))
-    other = np.concatenate(list(views.batches(large, rows, how, 5, 2)))
+    one = np.concatenate(list(distill.view_batches(small, rows, how, 5, 2)))
+    other = np.concatenate(list(distill.view_batches(large, rows, how, 5, 2)))
     halved = other.reshape(3, 48, 2, 48, 2, 3).mean(axis=(2, 4))
     # the same crop, turn, light and hole: what is left is resampling at the edges
     assert np.abs(halved - one).mean() < 4
-    third = np.concatenate(list(views.batches(small, rows, how, 5, 3)))
+    third = np.concatenate(list(distill.view_batches(small, rows, how, 5, 3)))
     assert np.abs(third.astype(float) - one).mean() > 15
 
 
@@ -199,7 +199,7 @@ def test_a_teacher_that_is_a_run_gives_hints_for_every_view(photos: Any) -> None
 
     settings = replace(SETTINGS, teacher_views=2, teacher_hints=2.0)
     settings = replace(settings, augment="standard")
-    seeing = replace(TEACHER, see=see)
+    seeing = replace(TEACHER, with_features=see)
     learnt, record = distill.Lesson(seeing).teach(
         train, split, pixels, settings, Quiet()
     )
@@ -260,14 +260,14 @@ def test_teachers_that_do_not_fit(tmp_path: Path) -> None:
     teacher = open_teacher(run.folder, room.LABELS)
     assert teacher.trained_on and len(teacher.trained_on) > 5
     pixels = room.pixels(4)
-    assert teacher.answer(pixels).argmax(axis=1).tolist() == [0, 1, 0, 1]
-    seeing = open_teacher(run.folder, room.LABELS, seeing=True)
-    assert seeing.see is not None
-    answers, features = seeing.see(pixels)
-    np.testing.assert_allclose(answers, teacher.answer(pixels), atol=1e-5)
+    assert teacher.predict(pixels).argmax(axis=1).tolist() == [0, 1, 0, 1]
+    seeing = open_teacher(run.folder, room.LABELS, features=True)
+    assert seeing.with_features is not None
+    answers, features = seeing.with_features(pixels)
+    np.testing.assert_allclose(answers, teacher.predict(pixels), atol=1e-5)
     np.testing.assert_allclose(
         features,
-        compute(network.feature_model(run.model()), pixels, np.arange(4)),
+        compute(network.feature_model(load(run)), pixels, np.arange(4)),
         atol=1e-5,
     )
     for labels, path, says in [
@@ -297,7 +297,7 @@ def test_folders_are_found_from_any_folder_later() -> None:
     parser = argparse.ArgumentParser()
     cli.add_parser(parser)
     given = "p --teacher t --unlabelled u --negatives n --backbone custom_cnn"
-    settings = cli.settings_from(parser.parse_args(given.split()))
+    settings = cli._settings(parser.parse_args(given.split()))
     for folder, name in (
         (settings.teacher, "t"),
         (settings.unlabelled, "u"),
@@ -308,7 +308,6 @@ def test_folders_are_found_from_any_folder_later() -> None:
 
 def test_a_student_follows_its_teacher_rather_than_the_labels(tmp_path: Path) -> None:
     """Every training photo lies in the wrong folder; at share 1 that is no matter."""
-    from finetune.job import finetune
     from quantize.conversion.scoring import Silent
 
     others = room.write_photos(tmp_path / "others")
@@ -334,10 +333,10 @@ def test_a_student_follows_its_teacher_rather_than_the_labels(tmp_path: Path) ->
         teacher=str(teacher.folder),
         teacher_share=1.0,
     )
-    run, _, _ = finetune(root, settings, tmp_path / "student", Silent())
+    run, _, _ = tiny.finetune(root, settings, tmp_path / "student", Silent())
     assert run.config["distillation"]["agrees_with_labels"] == 0.0
     assert run.config["distillation"]["temperature"] == settings.teacher_temperature
-    network = run.model()
+    network = load(run)
     pixels = room.pixels(20, seed=5)
     answers = network.predict(pixels.astype("float32"), verbose=0).argmax(axis=1)
     assert (answers == np.arange(20) % 2).mean() >= 0.9

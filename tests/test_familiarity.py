@@ -15,7 +15,6 @@ from edge.model_file import ModelFile
 from edge.unknown import auroc
 from finetune import familiarity, negatives
 from finetune.console import Console
-from finetune.job import finetune
 from finetune.run import Run
 from finetune.settings import Settings
 from quantize.conversion import scoring
@@ -25,6 +24,7 @@ from quantize.recipes import VARIANTS
 from quantize.reporting import model_card
 from quantize.tflite import flatbuffer, metadata
 from tests import quantize_room as room
+from tests.finetune_helpers import finetune
 
 DIMENSIONS = 32
 
@@ -76,9 +76,9 @@ def test_every_label_has_prototypes_however_rare_it_is():
 def test_negatives_teach_what_is_not_wanted():
     near = features(300, 0) + 0.2 * features(300, 6, around=1)  # hard to tell
     plain, taught = fitted(600, 200), fitted(600, 200, negatives=near[:150])
-    known, unwanted_ones = features(1000, 2), near[150:]  # neither was seen
-    before = auroc(plain.of(known), plain.of(unwanted_ones))
-    after = auroc(taught.of(known), taught.of(unwanted_ones))
+    known, unlike = features(1000, 2), near[150:]  # neither was seen
+    before = auroc(plain.of(known), plain.of(unlike))
+    after = auroc(taught.of(known), taught.of(unlike))
     assert before < 0.9 and after > before + 0.1
     assert (taught.of(known) >= familiarity.LIMIT).mean() > 0.9
 
@@ -178,14 +178,14 @@ def test_finetune_leaves_it_by_default_and_not_with_none(tmp_path):
     taught = replace(TINY, negatives=str(aside))
     run, prepared, model = finetune(photos, taught, tmp_path / "with", console)
     count = len(list(aside.rglob("*.png")))
-    assert f"taught not to want: {count} photos of {aside}" in said
-    assert f"- taught not to want: {count} photos" in model_card._training(run)
+    assert f"negatives: {count} photos of {aside}" in said
+    assert f"- negatives: {count} photos" in model_card._training(run)
     prepared.pixels.close()
     assert familiarity.load(run).kernel.shape[0] == 8
     assert json.loads((run.folder / "run.json").read_text())["settings"][
         "negatives"
     ] == str(aside)
-    assert negatives.taught_with(run) == set(negatives.digests(aside)) != set()
+    assert negatives.trained_with(run) == set(negatives.digests(aside)) != set()
     none = replace(TINY, familiarity="none")
     run, prepared, model = finetune(photos, none, tmp_path / "without", console)
     with prepared.pixels as pixels:

@@ -12,7 +12,7 @@ from PIL import Image
 import edgegraft
 from quantize.comparison.candidates import candidates
 from tests.edge_models import network
-from tests.finetune_room import draw, drawn, run_on
+from tests.finetune_helpers import draw, drawn, run_on
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,10 @@ import pytest
 import edgegraft
 from edge.errors import EdgegraftError
 from finetune.loop import fit
-from finetune.loop.epochs import Epoch
+from finetune.loop.history import Epoch
 from finetune.run import Run
 from tests.edge_models import network, save, with_card
-from tests.finetune_room import draw, drawn
+from tests.finetune_helpers import draw, drawn
 
 TINY = ("--backbone", "custom_cnn", "--size", "16", "--augment", "none")
 # Sixteen convolutions without batch norm: at a rate of 1 their products overflow
@@ -191,5 +191,6 @@ def test_a_module_that_is_not_there(
 @pytest.mark.parametrize("pretrained", [False, True])
 def test_a_training_that_led_nowhere_is_said(pretrained: bool) -> None:
     start = Epoch(0, None, None, 0.7, 0.5, 0.0, 1.0)
-    told = fit._verdict(SimpleNamespace(best=start, share=1.0, way=()), pretrained)
-    assert ("training made it no better" in told) != pretrained  # a probe is fitted
+    trainer = SimpleNamespace(best=start, alpha=1.0, tried=())
+    told = fit.verdict(trainer, pretrained=pretrained)
+    assert ("training did not improve it" in told) != pretrained  # a probe is fitted

@@ -13,14 +13,14 @@ from PIL import Image
 
 from backbones import registry
 from backbones.keras import seed_everything
+from data import batches
 from edge.errors import EdgegraftError
-from finetune import job
 from finetune.console import Console
 from finetune.head.features import compute
-from finetune.job import finetune
+from finetune.model import load
 from finetune.run import Run
 from finetune.settings import Settings
-from tests.finetune_room import BASE, SIZE, examples
+from tests.finetune_helpers import BASE, SIZE, examples, finetune
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,8 @@ def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_a_run_leaves_everything_the_readme_says(trained: Run) -> None:
     files = {path.name for path in trained.folder.iterdir()}
-    # so few photos leave the network in doubt of some
-    assert files - {"doubts.csv", "doubts.png"} == {
+    # so few photos have possible label issues
+    assert files - {"label_issues.csv", "label_issues.png"} == {
         "run.json",
         "split.csv",
         "history.csv",
@@ -56,7 +56,7 @@ def test_a_run_leaves_everything_the_readme_says(trained: Run) -> None:
         "mistakes.png",
         "augmentation.png",
         "logs",
-        "unsure.png",
+        "uncertain.png",
         "calibration.png",
         "unreadable.csv",
         "model",
@@ -74,8 +74,8 @@ def test_a_run_leaves_everything_the_readme_says(trained: Run) -> None:
 
 def test_metrics_and_history_agree_with_the_saved_network(trained: Run) -> None:
     metrics = json.loads((trained.folder / "metrics.json").read_text())
-    model = trained.model()
-    with job.batches.load(trained.part("test"), trained.recipe) as pixels:
+    model = load(trained)
+    with batches.load(trained.part("test"), trained.recipe) as pixels:
         answers = compute(model, pixels.array, range(len(pixels.array)))
     truth = [trained.labels.index(p.label) for p in trained.part("test")]
     accuracy = float((answers.argmax(1) == truth).mean())
@@ -131,7 +131,7 @@ def test_a_finished_run_resumes_to_itself(trained: Run) -> None:
     prepared.pixels.close()
     assert run.trained
     for mine, theirs in zip(
-        model.get_weights(), trained.model().get_weights(), strict=True
+        model.get_weights(), load(trained).get_weights(), strict=True
     ):
         np.testing.assert_array_equal(mine, theirs)
 
@@ -155,10 +155,10 @@ def test_the_probe_is_the_floor_of_a_pretrained_run(
     )
     run, prepared, _ = finetune(photos, settings, tmp_path / "run", Console())
     prepared.pixels.close()
-    best, way = run.config["best"], run.config["best"]["way"]
-    assert best["share"] == min(way, key=lambda point: point["val_loss"])["share"]
-    assert way[0]["share"] == 0
-    assert min(point["val_loss"] for point in way) <= way[0]["val_loss"]
+    best, tried = run.config["best"], run.config["best"]["wise_ft"]
+    assert best["alpha"] == min(tried, key=lambda point: point["val_loss"])["alpha"]
+    assert tried[0]["alpha"] == 0
+    assert min(point["val_loss"] for point in tried) <= tried[0]["val_loss"]
     assert run.config["weights"]["source"] == "a file of the user's"
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from backbones.keras import tensorflow
 tensorflow().config.experimental.enable_op_determinism()
 from finetune.settings import Settings
-from tests.finetune_room import BASE, trainer
+from tests.finetune_helpers import BASE, trainer
 
 settings = Settings.from_dict({{
     **BASE.to_dict(), "augment": "strong", "epochs": {epochs},

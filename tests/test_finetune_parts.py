@@ -12,6 +12,7 @@ from data.augment import PRESETS, Augmentation, augment, preset
 from edge.errors import EdgegraftError
 from edge.evaluate import calibration_error
 from finetune.head import calibration, probe, temperature
+from finetune.model import load
 from finetune.run import Run
 from finetune.settings import Settings
 
@@ -100,12 +101,10 @@ def test_no_mistake_on_few_photos_does_not_make_endlessly_sure() -> None:
 def test_a_temperature_that_makes_the_loss_worse_is_explained() -> None:
     truth = np.arange(20) % 2
     logits = np.where(truth[:, None] == np.arange(2), 3.0, -3.0).astype("float32")
-    found = calibration._certainty(
-        logits, truth, temperature.temperature(logits, truth)
-    )
+    found = temperature.effect(logits, truth, temperature.temperature(logits, truth))
     assert found["val_loss_after"] > found["val_loss_before"]
-    told = calibration.less_sure(found)
-    assert told.startswith("20 validation photos cannot show that more than 95.5% are")
+    line = calibration.higher_loss(found)
+    assert "20 validation photos cannot show an accuracy above 95.5%" in line
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
@@ -202,7 +201,7 @@ def test_no_run_and_an_unfinished_run(tmp_path: Path) -> None:
         Run.open(tmp_path)
     run = Run.create(tmp_path / "r", config(), overwrite=False)
     with pytest.raises(EdgegraftError, match="--resume"):
-        run.model()
+        load(run)
 
 
 def test_seeding_repeats_initial_weights() -> None:

@@ -15,9 +15,8 @@ from edge.errors import EdgegraftError
 from finetune.figures import augmentation
 from finetune.loop import examples, schedule
 from finetune.loop.ema import Average, decay_for
-from finetune.loop.epochs import Epoch
 from finetune.loop.examples import Examples
-from finetune.loop.tensorboard import Logs
+from finetune.loop.history import Epoch, Logs
 
 # -- balance ---------------------------------------------------------------------------
 

@@ -13,7 +13,8 @@ from PIL import Image
 from edge.classifier import Classifier
 from edge.preprocess import fit, load_pixels, open_photo
 from edgegraft import main
-from finetune import repeats, robustness
+from finetune import robustness
+from finetune.evaluate import summarize_seeds
 from finetune.robustness import CORRUPTIONS
 from finetune.run import Run
 from finetune.settings import Settings
@@ -40,9 +41,9 @@ def test_each_corruption_moves_the_photo_further_the_stronger_it_is(corruption):
     want = np.asarray(photo, np.float32)
     moved = []
     for amount in corruption.amounts:
-        spoiled = corruption.spoil(photo, amount, 1)
-        assert spoiled.mode == "RGB"
-        back = spoiled.resize(photo.size, Image.Resampling.BILINEAR)
+        corrupted = corruption.apply(photo, amount, 1)
+        assert corrupted.mode == "RGB"
+        back = corrupted.resize(photo.size, Image.Resampling.BILINEAR)
         moved.append(np.abs(np.asarray(back, np.float32) - want).mean())
     assert 0 < moved[0] < moved[1] < moved[2]
 
@@ -64,7 +65,7 @@ def test_the_verb_measures_the_file_and_leaves_json_picture_and_metrics(run, cap
 
 
 def test_photos_take_the_way_they_take_on_the_device(run, tmp_path, monkeypatch):
-    """Reduced decoding, upright, as `load_pixels` does; spoiled ones turn once only."""
+    """Reduced decoding, upright, as `load_pixels` does; corrupted ones turn once."""
     random = np.random.default_rng(0)
     rough = random.integers(0, 255, (40, 60, 3)).astype(np.uint8)
     large = Image.fromarray(rough).resize((400, 300), Image.Resampling.NEAREST)
@@ -84,11 +85,11 @@ def test_photos_take_the_way_they_take_on_the_device(run, tmp_path, monkeypatch)
         lambda self, batch: seen.append(batch) or answers(self, batch),
     )
     robustness.measure(run, run.exports / "int8.tflite", Silent())
-    clean, *spoiled = seen
+    clean, *corrupted = seen
     wanted = load_pixels(photo, run.recipe)
     assert np.array_equal(clean[0], wanted)
     assert not np.array_equal(clean[0], fit(open_photo(photo), run.recipe))
-    mildest = spoiled[0][0].astype(float)  # a little blur
+    mildest = corrupted[0][0].astype(float)  # a little blur
     here, turned = (
         np.abs(mildest - other).mean() for other in (wanted, wanted[:, ::-1])
     )
@@ -143,7 +144,7 @@ def test_repeats_sum_up_their_runs(tmp_path: Path):
         test = {"accuracy": accuracy, "calibration_error": 0.01}
         made.write_json("metrics.json", {"test": test})
         runs.append(made)
-    found = repeats.write(runs)
+    found = summarize_seeds(runs)
     accuracy = found["accuracy"]
     assert accuracy["each"] == [0.9, 0.92, 0.97] and found["seeds"] == [0, 1, 2]
     assert accuracy["mean"] == pytest.approx(0.93)

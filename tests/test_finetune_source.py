@@ -1,4 +1,4 @@
-"""Runs on lists and archives, photos left out, and labels that a run doubts."""
+"""Runs on lists and archives, photos left out, and labels that may be wrong."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from finetune import label_issues
 from finetune.console import Console
 from finetune.prepared import PARTS, prepare
 from finetune.run import Run
-from tests.finetune_room import LABELS, TINY_RUN, drawn, run_on
+from tests.finetune_helpers import LABELS, TINY_RUN, drawn, run_on
 
 
 @pytest.fixture(scope="module")
@@ -126,18 +126,18 @@ def test_the_command_refuses_a_wrong_list_in_one_line(
     assert "got --exclude-from" in capsys.readouterr().err
 
 
-def test_a_network_from_scratch_doubts_validation_labels_only(
+def test_a_network_from_scratch_checks_validation_labels_only(
     photos: Path, tmp_path: Path
 ) -> None:
     run = run_on(photos, tmp_path / "run")
-    with open(run.folder / "doubts.csv", newline="") as file:
+    with open(run.folder / "label_issues.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["part"] for row in rows} == {"val"}
     assert len(rows) == run.config["data"]["parts"]["val"]
-    assert run.config["doubts"]["photos"] == len(rows)
+    assert run.config["label_issues"]["photos"] == len(rows)
     scores = [float(row["score"]) for row in rows]
     assert scores == sorted(scores) and all(-1 <= score <= 1 for score in scores)
-    assert Image.open(run.folder / "doubts.png").width > 300
+    assert Image.open(run.folder / "label_issues.png").width > 300
 
 
 def test_wrong_labels_are_named_by_the_probe_and_can_be_left_out(
@@ -161,20 +161,20 @@ def test_wrong_labels_are_named_by_the_probe_and_can_be_left_out(
         label_issues.by_cross_validation(
             run, pixels, asked, seen, (), Console(json=True)
         )
-    listed = run.folder / "doubts.csv"
+    listed = run.folder / "label_issues.csv"
     with open(listed, newline="") as file:
         rows = list(csv.DictReader(file))
     asked_names = {photo.path.name for photo in asked}
     planted = {path.name for path in moved} & asked_names
     assert planted  # the test part is not asked about
-    doubted = {Path(row["path"]).name for row in rows if row["doubted"] == "yes"}
+    doubted = {Path(row["path"]).name for row in rows if row["issue"] == "yes"}
     assert doubted == planted
     assert {row["exclude"] for row in rows} == {""}  # a doubt leaves nothing out
     unmarked = choose(mine, listed)
     assert unmarked.folder.photos == folder.photos
-    assert "no photo left out by doubts.csv" in unmarked.lines({})[0]
+    assert "no photo left out by label_issues.csv" in unmarked.lines({})[0]
     for row in rows:
-        row["exclude"] = row["doubted"]
+        row["exclude"] = row["issue"]
     with open(listed, "w", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys())
         writer.writeheader()

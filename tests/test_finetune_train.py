@@ -10,12 +10,12 @@ import pytest
 from backbones import network, registry
 from edge.errors import EdgegraftError
 from finetune.loop import fit, wise_ft
-from finetune.loop.epochs import Epoch
 from finetune.loop.examples import Examples
+from finetune.loop.history import Epoch
 from finetune.loop.schedule import set_trainable
 from finetune.loop.trainer import Trainer
 from finetune.settings import Settings
-from tests.finetune_room import BASE, examples, quiet, trainer, weights_of
+from tests.finetune_helpers import BASE, examples, quiet, trainer, weights_of
 
 
 def test_it_learns_and_loads_its_best_epoch(tmp_path: Path) -> None:
@@ -84,9 +84,9 @@ def test_what_is_kept_lies_between_probe_and_end(tmp_path: Path) -> None:
     it.start()
     start = weights_of(it.model)
     it.run(quiet)
-    assert [point.share for point in it.way] == list(wise_ft.SHARES)
-    lowest = min(it.way, key=lambda point: point.val_loss)
-    assert it.share == lowest.share > 0  # an untrained start is far behind
+    assert [point.alpha for point in it.tried] == list(wise_ft.ALPHAS)
+    lowest = min(it.tried, key=lambda point: point.val_loss)
+    assert it.alpha == lowest.alpha > 0  # an untrained start is far behind
     assert it.best is not None and it.best.epoch == 4
     assert it.evaluate() == pytest.approx((it.best.val_loss, it.best.val_accuracy))
     ruin = Settings.from_dict({**BASE.to_dict(), "rate": 1.0, "epochs": 1})
@@ -96,8 +96,8 @@ def test_what_is_kept_lies_between_probe_and_end(tmp_path: Path) -> None:
     worse.start()
     start = weights_of(worse.model)
     worse.run(quiet)
-    assert worse.share < 1
-    if worse.share == 0:
+    assert worse.alpha < 1
+    if worse.alpha == 0:
         assert worse.best is not None and worse.best.epoch == 0
         for mine, theirs in zip(weights_of(worse.model), start, strict=True):
             np.testing.assert_array_equal(mine, theirs)
@@ -113,17 +113,17 @@ def test_between_two_networks() -> None:
     noise = np.random.default_rng(0).normal(0, 1, (40, 2)).astype(np.float32)
     for wanted in (0.75, 0.25, 0.0):  # the others are plainly worse
         kept, tried = wise_ft.choose(
-            lambda share, best=wanted: signs - 3 * noise * abs(share - best), truth
+            lambda alpha, best=wanted: signs - 3 * noise * abs(alpha - best), truth
         )
-        assert kept.share == wanted and kept.val_accuracy == 1.0
-        assert [point.share for point in tried] == list(wise_ft.SHARES)
-    alike = wise_ft.choose(lambda share: signs, truth)
-    assert alike[0].share == wise_ft.USUAL
+        assert kept.alpha == wanted and kept.val_accuracy == 1.0
+        assert [point.alpha for point in tried] == list(wise_ft.ALPHAS)
+    alike = wise_ft.choose(lambda alpha: signs, truth)
+    assert alike[0].alpha == wise_ft.USUAL
     slip, end = signs.copy(), signs.copy()
     slip[3] *= -1
     end[5] *= -0.9  # another mistake, a little less sure: better by chance
-    kept, tried = wise_ft.choose(lambda share: end if share == 1 else slip, truth)
-    assert kept.share == wise_ft.USUAL and kept.val_loss > tried[-1].val_loss
+    kept, tried = wise_ft.choose(lambda alpha: end if alpha == 1 else slip, truth)
+    assert kept.alpha == wise_ft.USUAL and kept.val_loss > tried[-1].val_loss
 
 
 def test_patience_ends_a_hopeless_run(tmp_path: Path) -> None:
@@ -132,14 +132,13 @@ def test_patience_ends_a_hopeless_run(tmp_path: Path) -> None:
     it.start()
     it.run(quiet)
     assert len(it.history) < 1 + settings.epochs
-    assert it.ended == "no better one for 1 epochs (--patience)"
+    assert it.ended == "no improvement for 1 epochs (--patience)"
     near = trainer(tmp_path / "d", settings)  # the end of the schedule is what counts
     near._from_probe = True
     near.start()
     near.run(quiet)
     assert len(near.history) == 1 + settings.epochs and not near.ended
-    told = fit._verdict(near, pretrained=True)
-    assert "chosen by log loss; accuracies of " in told
+    assert fit.verdict(near, pretrained=True).endswith(", chosen by log loss")
 
 
 def test_time_that_runs_out_ends_training_with_what_it_has(tmp_path: Path) -> None:

@@ -17,10 +17,11 @@ import pytest
 
 import edgegraft
 from edge.errors import EdgegraftError
-from finetune import chief, distributed
+from finetune import distributed
 from finetune.distributed import ALONE, Workers, join
+from finetune.model import load
 from finetune.run import Run
-from tests.finetune_room import TINY_RUN, drawn
+from tests.finetune_helpers import TINY_RUN, drawn
 
 ROOT = Path(__file__).resolve().parents[1]
 EPOCHS = 40  # a tenth of a second each: time to be killed in
@@ -107,7 +108,7 @@ def test_a_lost_chief_is_told_and_two_workers_end_where_one_does(
         assert process.returncode == 0, error
         assert "resumed after epoch " in out
     mine, single = (
-        Run.open(tmp_path / where / "r").model().get_weights()
+        load(Run.open(tmp_path / where / "r")).get_weights()
         for where in ("runs0", "alone")
     )
     for got, wanted in zip(mine, single, strict=True):
@@ -193,7 +194,7 @@ def test_a_worker_that_never_comes_up_is_named(
     assert "expected --repeats 1 with TF_CONFIG" in capsys.readouterr().err
 
 
-def test_everybody_is_waited_for_at_the_door() -> None:
+def test_everybody_is_waited_for_at_the_listen() -> None:
     ports = free_ports(3)
     addresses = [f"127.0.0.1:{port}" for port in ports]
     failed = []
@@ -202,7 +203,7 @@ def test_everybody_is_waited_for_at_the_door() -> None:
         try:
             # as TensorFlow, whoever has seen all the others keeps his port open
             distributed._wait_for_all(addresses, number, 20)
-            with distributed._door(addresses[number]):
+            with distributed._listen(addresses[number]):
                 everybody.wait(20)
         except Exception as error:
             failed.append(error)
@@ -258,19 +259,19 @@ def test_other_photos_or_settings_than_the_chiefs_are_refused(
 ) -> None:
     told: dict[str, Any] = {}
     monkeypatch.setattr(Workers, "share", lambda self, own: told.setdefault("all", own))
-    chief.refuse_others(Workers(0, 2), TINY_RUN, "a" * 64)
-    chief.refuse_others(Workers(1, 2), TINY_RUN, "a" * 64)
+    distributed.refuse_differences(Workers(0, 2), TINY_RUN, "a" * 64)
+    distributed.refuse_differences(Workers(1, 2), TINY_RUN, "a" * 64)
     with pytest.raises(EdgegraftError, match=r"chief's photos on every .* on worker 1"):
-        chief.refuse_others(Workers(1, 2), TINY_RUN, "b" * 64)
+        distributed.refuse_differences(Workers(1, 2), TINY_RUN, "b" * 64)
     other = type(TINY_RUN).from_dict({**TINY_RUN.to_dict(), "seed": 9})
     with pytest.raises(EdgegraftError, match=r"settings \(seed\)"):
-        chief.refuse_others(Workers(1, 2), other, "a" * 64)
+        distributed.refuse_differences(Workers(1, 2), other, "a" * 64)
 
 
 def test_what_the_others_write_vanishes(tmp_path: Path) -> None:
-    with chief.place(ALONE, tmp_path / "r") as own:
+    with distributed.run_folder(ALONE, tmp_path / "r") as own:
         assert own == tmp_path / "r"
-    with chief.place(Workers(1, 2), tmp_path / "r") as other:
+    with distributed.run_folder(Workers(1, 2), tmp_path / "r") as other:
         assert other.name == "r" and Path(tempfile.gettempdir()) in other.parents
         other.mkdir()
     assert not other.parent.exists()

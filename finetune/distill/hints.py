@@ -1,20 +1,17 @@
-"""Hints: the student also learns what its teacher sees, not only what it answers.
+"""Hints: the student also learns its teacher's features, not only its predictions.
 
-Soft answers to a few labels carry little more than the labels; the features they come
-from tell photos of one label apart, and a pretrained teacher has them from a million
-other pictures. So the student's features, through a linear map that is trained with it
-and thrown away afterwards, are drawn towards the teacher's (FitNets: Romero et al.
-2015, arXiv:1412.6550, here for the last features, along with the answers):
+Soft predictions of a few labels carry little more than the labels; the features they
+come from differ between photos of one label, and a pretrained teacher has them from a
+million other pictures. So the student's features, through a linear map that is trained
+with it and dropped afterwards, are drawn towards the teacher's (FitNets: Romero et al.
+2015, arXiv:1412.6550, here for the last features, along with the predictions):
 
     loss + weight * mean(1 - cosine(map(student's features), hint))
 
 A hint is the teacher's features in their `MOST` widest directions over the training
 photos, each at unit variance (PCA, whitened), at length 1. What it gains a network from
-scratch is measured by tests/benchmarks/distillation.py; a pretrained one, which has
-seen a million pictures itself, gained nothing (the same with --set teacher_hints=2),
-so for these it is off by default.
-
-Does not know: photos, answers, how the student is trained.
+scratch is measured by tests/benchmarks/distillation.py; a pretrained one gained nothing
+(the same with --set teacher_hints=2), so for these it is off by default.
 """
 
 from __future__ import annotations
@@ -37,11 +34,11 @@ class Directions:
         from sklearn.decomposition import PCA
 
         kept = min(MOST, features.shape[1], len(features) - 1)
-        self._found = PCA(kept, whiten=True, random_state=seed).fit(features)
+        self._pca = PCA(kept, whiten=True, random_state=seed).fit(features)
 
     def hints(self, features: Floats) -> Floats:
         """float32 [n, D] -> float32 [n, at most MOST], each row of length 1."""
-        along = self._found.transform(features)
+        along = self._pca.transform(features)
         length = np.sqrt((along**2).sum(axis=1, keepdims=True))
         return np.asarray(along / np.maximum(length, 1e-12), np.float32)
 
@@ -65,6 +62,6 @@ class Follower:
         Hints need not be of length 1 (mixed photos have mixed ones).
         """
         tf = tensorflow()
-        seen = tf.math.l2_normalize(self.map(tf.cast(features, tf.float32)), axis=1)
-        wanted = tf.math.l2_normalize(hints, axis=1)
-        return self._weight * (1.0 - tf.reduce_sum(seen * wanted, axis=1))
+        mapped = tf.math.l2_normalize(self.map(tf.cast(features, tf.float32)), axis=1)
+        targets = tf.math.l2_normalize(hints, axis=1)
+        return self._weight * (1.0 - tf.reduce_sum(mapped * targets, axis=1))

@@ -1,37 +1,36 @@
-"""Distillation: a small network learns from the soft answers of a bigger one.
+"""Distillation: a small network learns from the soft predictions of a bigger one.
 
-The teacher answers every training photo once, through its own input recipe. With its
+The teacher predicts every training photo once, through its own input recipe. With its
 probabilities p = softmax(z) and a temperature T, q = softmax(z / T), the student's
 target is
 
-    share * q + (1 - share) * one-hot label
+    weight * q + (1 - weight) * one-hot label
 
-so its cross-entropy is share * KL(q, student) + (1 - share) * CE(label, student), up to
-a constant (Hinton et al. 2015, arXiv:1503.02531, with the student at temperature 1:
+so its cross-entropy is weight * KL(q, student) + (1 - weight) * CE(label, student), up
+to a constant (Hinton et al. 2015, arXiv:1503.02531, with the student at temperature 1:
 its own is fitted afterwards, `finetune.head.temperature`). A photo without a label has
-share 1. z need not be known: q is p ** (1 / T), normalised.
+weight 1. z need not be known: q is p ** (1 / T), normalised.
 
-`teacher_views` shows the teacher each photo in several fixed variations
-(`finetune.loop.views`), which the student learns as well. A teacher that is a run also
-shows what it sees (`finetune.distill.hints`). A copy of a validation or test photo
-among the unlabelled ones is left out.
-
-Does not know: how the student is trained; whether an unlabelled photo shows any of
-the labels at all.
+`teacher_views` shows the teacher each photo in several fixed augmented views, which the
+student learns as well: a photo that the teacher has learned by heart teaches nothing
+but its label. The features of a teacher that is a run are learned, too
+(`finetune.distill.hints`). A copy of a validation or test photo among the unlabelled
+ones is left out; whether an unlabelled photo shows any of the labels is not checked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from backbones.keras import tensorflow
 from data import batches
-from data.augment import preset
+from data.augment import Augmentation, augment, preset
 from data.photos import Photo
 from data.split import Split
 from edge.classify import sources
@@ -40,12 +39,13 @@ from edge.text import plural
 from finetune.console import Console
 from finetune.distill.hints import Directions
 from finetune.distill.teacher import Teacher, open_teacher, refuse_leaks
-from finetune.loop import views
 from finetune.loop.examples import Examples, Floats, Ints, class_weights
 from finetune.settings import Settings
 
 _LEAST = 1e-7  # a probability; int8 files answer 0 for what is below 1/512
 _MOST_BYTES = 3 << 30  # of pixels with all their variations in memory
+_BATCH = 64  # of views; a part of what is drawn, so the same at every size
+_VIEW_APART = 1_000_003  # between the seeds of two views
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -70,7 +70,7 @@ def soften(probabilities: Floats, temperature: float) -> Floats:
 
 @dataclass(frozen=True)
 class Lesson:
-    """A teacher and the unlabelled photos it is to answer as well."""
+    """A teacher and the unlabelled photos it predicts as well."""
 
     teacher: Teacher
     unlabelled: tuple[Photo, ...] = ()
@@ -81,8 +81,8 @@ class Lesson:
         `open_teacher` and `unlabelled_photos`."""
         if settings.teacher is None:
             return None
-        hinting = settings.teacher_hints > 0
-        teacher = open_teacher(Path(settings.teacher), labels, seeing=hinting)
+        hints = settings.teacher_hints > 0
+        teacher = open_teacher(Path(settings.teacher), labels, features=hints)
         if settings.unlabelled is None:
             return cls(teacher)
         return cls(teacher, unlabelled_photos(Path(settings.unlabelled)))
@@ -99,7 +99,7 @@ class Lesson:
 
         `train` are the examples of the split's training part, in its order, and come
         first in the result; unlabelled photos that could be read come behind them,
-        their class being the teacher's best answer; then the variations of all, in the
+        their class being the teacher's prediction; then the views of all, in the
         same order. `pixels`, made by the settings' recipe, holds the photos.
         """
         refuse_leaks(self.teacher, split)
@@ -112,9 +112,9 @@ class Lesson:
         best = answers[: len(photos)].argmax(axis=1)
         truth = np.concatenate([train.truth, best[len(train) :]])
         agrees = float((best[: len(train)] == train.truth).mean())
-        also = f", answers {len(more):,} photos without one" if self.unlabelled else ""
+        also = f", predicts {len(more):,} unlabelled photos" if self.unlabelled else ""
         if hints is None and settings.teacher_hints:
-            console.say("  the teacher is a file: it answers, but gives no hints")
+            console.say("  the teacher is a file, so it has no features to match")
         console.stage(
             f"teacher {self.teacher.name}: agrees with {agrees:.1%} of "
             f"{len(train):,} labels{also}"
@@ -165,27 +165,27 @@ class Lesson:
         """The teacher's probabilities, float32 [views * n, L], and its hints, float32
         [views * n, width], or None; through its recipe. The first `labelled` photos
         say which directions are wide."""
-        seen = pixels
+        own = pixels
         if self.teacher.recipe != settings.recipe:
             with console.bar("decoding photos for the teacher") as bar:
-                seen = batches.load_through_cache(
+                own = batches.load_through_cache(
                     photos, self.teacher.recipe, looking=False, progress=bar
                 )
         try:
-            lost = [photo for photo in photos if photo.path not in seen.rows]
+            lost = [photo for photo in photos if photo.path not in own.rows]
             if lost:
                 raise EdgegraftError(
                     f"expected photos that can still be read, got {lost[0].path}, "
                     "which changed meanwhile; start again"
                 )
-            rows = np.array([seen.rows[photo.path] for photo in photos], np.int64)
-            with console.bar("asking the teacher") as bar:
-                return self._ask(seen.array, rows, labelled, settings, bar)
+            rows = np.array([own.rows[photo.path] for photo in photos], np.int64)
+            with console.bar("predictions of the teacher") as bar:
+                return self._predict(own.array, rows, labelled, settings, bar)
         finally:
-            if seen is not pixels:
-                seen.close()
+            if own is not pixels:
+                own.close()
 
-    def _ask(
+    def _predict(
         self,
         array: Pixels,
         rows: Ints,
@@ -193,7 +193,7 @@ class Lesson:
         settings: Settings,
         progress: Callable[[int, int], None],
     ) -> tuple[Floats, Floats | None]:
-        see = self.teacher.see if settings.teacher_hints else None
+        both = self.teacher.with_features if settings.teacher_hints else None
         answers: list[Floats] = []
         hints: list[Floats] = []
         directions: Directions | None = None
@@ -201,10 +201,10 @@ class Lesson:
         for view in range(settings.teacher_views):
             features: list[Floats] = []
             for some in _view(array, rows, settings, view):
-                if see is None:
-                    answers.append(self.teacher.answer(some))
+                if both is None:
+                    answers.append(self.teacher.predict(some))
                 else:
-                    answer, feature = see(some)
+                    answer, feature = both(some)
                     answers.append(answer)
                     features.append(feature)
                 done += len(some)
@@ -219,17 +219,17 @@ class Lesson:
 
 def _targets(answers: Floats, truth: Ints, labelled: int, settings: Settings) -> Floats:
     """Answers [views * n, L] and classes [n] -> targets [views * n, L]."""
-    share = np.full((len(truth), 1), settings.teacher_share, np.float32)
-    share[labelled:] = 1.0  # nobody labelled these
+    weight = np.full((len(truth), 1), settings.teacher_share, np.float32)
+    weight[labelled:] = 1.0  # these have no label
     hard = np.eye(answers.shape[1], dtype=np.float32)[truth]
     times = (settings.teacher_views, 1)
     soft = soften(answers, settings.teacher_temperature)
-    return np.tile(share, times) * soft + np.tile((1 - share) * hard, times)
+    return np.tile(weight, times) * soft + np.tile((1 - weight) * hard, times)
 
 
 def _view(array: Pixels, rows: Ints, settings: Settings, view: int) -> Iterator[Pixels]:
     how = preset(settings.augment)
-    return views.batches(array, rows, how, settings.seed, view)
+    return view_batches(array, rows, how, settings.seed, view)
 
 
 def _with_views(array: Pixels, rows: Ints, settings: Settings) -> tuple[Pixels, Ints]:
@@ -250,7 +250,7 @@ def _apart(
 ) -> list[Photo]:
     """The unlabelled photos that are no copy of a photo of the split, nor each other's.
 
-    What is left out is told.
+    Prints how many are left out.
     """
     known = {row.sha256: row.part for row in split.rows}
     kept, judged, copies = [], 0, 0
@@ -268,11 +268,34 @@ def _apart(
             copies += 1
     if judged:
         console.say(
-            f"  {plural(judged, 'unlabelled photo')} left out, copied from validation "
-            "or test"
+            f"  {plural(judged, 'unlabelled photo')} left out: copies of validation "
+            "or test photos"
         )
     if copies:
         console.say(
-            f"  {plural(copies, 'unlabelled photo')} left out, copied from others"
+            f"  {plural(copies, 'unlabelled photo')} left out: copies of others"
         )
     return kept
+
+
+def view_batches(
+    array: Pixels, rows: Ints, how: Augmentation, seed: int, view: int
+) -> Iterator[Pixels]:
+    """One variation of each row of uint8 [N, S, S, 3], in order, uint8 [n, S, S, 3].
+
+    View 0 is the photo itself. Every random number of a view is drawn from (seed, view,
+    place in the list) and none from the size, so a teacher at 224 and a student at 96
+    pixels see the same crop, turn and light. Photos are not mixed with one another.
+    """
+    tf = tensorflow()
+    single = replace(how, mixup=0.0, cutmix=0.0)
+    varied = tf.function(
+        lambda images, drawn: augment(tf.cast(images, tf.float32), single, drawn),
+        reduce_retracing=True,
+    )
+    for first in range(0, len(rows), _BATCH):
+        some = array[rows[first : first + _BATCH]]
+        if view:
+            drawn = tf.constant([seed, view * _VIEW_APART + first], tf.int32)
+            some = np.rint(varied(tf.constant(some), drawn).numpy()).astype(np.uint8)
+        yield some

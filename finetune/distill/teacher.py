@@ -1,7 +1,4 @@
-"""A teacher: a run or a `.tflite` file that answers photos for a smaller network.
-
-Does not know: what is done with its answers.
-"""
+"""A teacher: a run or a `.tflite` file whose predictions a smaller network learns."""
 
 from __future__ import annotations
 
@@ -22,38 +19,41 @@ from edge.preprocess import InputRecipe
 from edge.quiet import without_chatter
 from finetune.head.probe import softmax
 from finetune.loop.examples import Floats
+from finetune.model import load
 from finetune.run import Run
 
 _FILE = "exports/float32.tflite"
 
-See = Callable[[npt.NDArray[np.uint8]], tuple[Floats, Floats]]
+WithFeatures = Callable[[npt.NDArray[np.uint8]], tuple[Floats, Floats]]
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """Who answers. `answer(pixels)` gives probabilities [n, L] in the order of
-    `labels`, for uint8 pixels [n, H, W, 3] made by `recipe`. `see(pixels)` gives these
-    and the features [n, D] they come from; None for a file, which shows answers only.
+    """`predict(pixels)` gives probabilities [n, L] in the order of `labels`, for uint8
+    pixels [n, H, W, 3] made by `recipe`. `with_features(pixels)` gives these and the
+    features [n, D] they come from; None for a file, which has probabilities only.
 
-    `trained_on`: sha256 of its training photos, None where nobody wrote them down.
-    `fitted_to`: of its validation photos, where its head learnt from them at the end
+    `trained_on`: sha256 of its training photos, None where they are not recorded.
+    `fitted_to`: of its validation photos, where its head learned from them at the end
     (`finetune.head.cross_fit`).
     """
 
     name: str
     labels: tuple[str, ...]
     recipe: InputRecipe
-    answer: Callable[[npt.NDArray[np.uint8]], Floats]
+    predict: Callable[[npt.NDArray[np.uint8]], Floats]
     trained_on: frozenset[str] | None = None
     fitted_to: frozenset[str] = frozenset()
-    see: See | None = None
+    with_features: WithFeatures | None = None
 
 
-def open_teacher(path: Path, labels: Sequence[str], *, seeing: bool = False) -> Teacher:
+def open_teacher(
+    path: Path, labels: Sequence[str], *, features: bool = False
+) -> Teacher:
     """A run folder or a `.tflite` file that knows exactly these labels.
 
-    A run answers through its float32 file, or through its network where it has no file
-    or is to show its features, too (`seeing`, where the network is still there).
+    A run predicts through its float32 file, or through its network where it has no file
+    or `features` are wanted and the network is still there.
     EdgegraftError for another thing, or other labels.
     """
     if not path.exists():
@@ -63,13 +63,13 @@ def open_teacher(path: Path, labels: Sequence[str], *, seeing: bool = False) -> 
         )
     if path.is_dir():
         run, file = Run.open(path), path / _FILE
-        by_file = file.is_file() and not (seeing and run.network_file.is_file())
-        found = _of_file(file) if by_file else _of_network(run, run.model())
+        by_file = file.is_file() and not (features and run.has_network)
+        found = _of_file(file) if by_file else _of_network(run, load(run))
         teacher = replace(
             found,
             name=str(path),
             trained_on=_digests(run.split(), "train"),
-            fitted_to=_digests(run.split(), "val") if run.refitted else frozenset(),
+            fitted_to=_digests(run.split(), "val") if run.cross_fitted else frozenset(),
         )
     else:
         teacher = _of_file(path)
@@ -98,12 +98,16 @@ def _of_network(run: Run, model: Any) -> Teacher:
         reduce_retracing=True,
     )
 
-    def see(pixels: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
+    def with_features(pixels: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
         features, logits = forward(tf.constant(pixels))
         return softmax(logits.numpy()), tf.cast(features, tf.float32).numpy()
 
     return Teacher(
-        run.name, run.labels, run.recipe, lambda pixels: see(pixels)[0], see=see
+        run.name,
+        run.labels,
+        run.recipe,
+        lambda pixels: with_features(pixels)[0],
+        with_features=with_features,
     )
 
 
@@ -112,16 +116,19 @@ def _digests(split: Split, part: str) -> frozenset[str]:
 
 
 def refuse_leaks(teacher: Teacher, split: Split) -> None:
-    """EdgegraftError when the teacher has learnt photos the student is judged on.
+    """EdgegraftError when the teacher has learned photos that judge the student.
 
-    What it remembers of them would be measured as the student's skill. A head that was
-    fitted to validation photos spoils a test part, but not the choice of an epoch: the
-    student is never shown its answers to these.
+    What it remembers of them would be measured as the student's accuracy. A head that
+    was fitted to validation photos spoils a test part, but not the choice of an epoch:
+    the student never learns its predictions for these.
     """
     if teacher.trained_on is None:
         return
-    seen = {"test": teacher.trained_on | teacher.fitted_to, "val": teacher.trained_on}
-    for part, photos in seen.items():
+    learned = {
+        "test": teacher.trained_on | teacher.fitted_to,
+        "val": teacher.trained_on,
+    }
+    for part, photos in learned.items():
         known = _digests(split, part) & photos
         if known:
             raise EdgegraftError(

@@ -1,1 +1,1 @@
-"""The pictures of a run."""
+"""The pictures of a run: training curves, confusion, calibration, mistakes."""

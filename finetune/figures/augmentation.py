@@ -2,8 +2,6 @@
 
 A row a photo, the photo itself first, then what augmentation makes of it in several
 steps, with the answer that the network is to learn where photos are mixed.
-
-Does not know: training.
 """
 
 from __future__ import annotations
@@ -16,12 +14,11 @@ import numpy as np
 
 from backbones.keras import tensorflow
 from data.augment import augment, mix, preset
-from edge.files import write_atomic
+from finetune.figures.style import INK, MUTED, save
 from finetune.loop.examples import Examples
 
 ROWS, VARIANTS = 4, 7
 CELL = 1.25  # inches
-INK, MUTED = "#1f2933", "#6b7785"
 
 
 def _chosen(examples: Examples, classes: int) -> Any:
@@ -88,4 +85,4 @@ def draw(
             )
     for axes in grid.ravel():
         axes.axis("off")
-    write_atomic(path, lambda to: figure.savefig(to, format="png", facecolor="white"))
+    save(figure, path)

@@ -1,7 +1,4 @@
-"""A contact sheet: photos in rows, each with a line or two above it.
-
-Does not know: why these photos.
-"""
+"""A contact sheet: photos in rows, each with a line or two above it."""
 
 from __future__ import annotations
 
@@ -11,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edge.files import write_atomic
+from finetune.figures.style import INK, MUTED, save
 
-INK, MUTED = "#1f2933", "#6b7785"
 ACROSS = 6
 TILE, TALL = 1.7, 2.05  # inches of a photo, and with its caption
 BARE = 0.7  # inches of the heading and the note
@@ -46,4 +42,4 @@ def draw_sheet(
         axes.set_title(caption, fontsize=8, color=INK)
     if note:
         figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color=MUTED)
-    write_atomic(path, lambda to: figure.savefig(to, format="png", facecolor="white"))
+    save(figure, path)

@@ -1,8 +1,7 @@
-"""Photos that say most about a network: its surest mistakes, its least sure answers.
+"""The photos that say most about a network: confident mistakes, uncertain predictions.
 
-Contact sheets for looking, and the same photos with their paths for metrics.json.
-
-Does not know: why the network errs.
+Contact sheets to look at, and the same photos with their paths for JSON. They are drawn
+for any evaluation.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ Order = npt.NDArray[np.int64]
 
 
 def mistakes(evaluation: Evaluation) -> Order:
-    """Rows that are answered wrongly, the surest first."""
+    """Rows with a wrong prediction, the most confident first."""
     guess = evaluation.probabilities.argmax(axis=1)
     wrong = np.flatnonzero(guess != evaluation.truth)
-    sure = evaluation.probabilities.max(axis=1)
-    return wrong[np.argsort(-sure[wrong], kind="stable")][:SHOWN]
+    confidence = evaluation.probabilities.max(axis=1)
+    return wrong[np.argsort(-confidence[wrong], kind="stable")][:SHOWN]
 
 
-def least_sure(evaluation: Evaluation) -> Order:
+def least_certain(evaluation: Evaluation) -> Order:
     """Rows by the distance between the best two labels, the smallest first."""
     best = np.sort(evaluation.probabilities, axis=1)
     return np.argsort(best[:, -1] - best[:, -2], kind="stable")[:SHOWN]
@@ -67,18 +66,20 @@ def draw(
     captions = []
     for row in rows:
         answer = int(evaluation.probabilities[row].argmax())
-        sure = evaluation.probabilities[row, answer]
-        said, truth = evaluation.labels[answer], evaluation.truth[row]
+        confidence = evaluation.probabilities[row, answer]
+        label, truth = evaluation.labels[answer], evaluation.truth[row]
         verdict = "right" if answer == truth else f"is {evaluation.labels[truth]}"
         name = paths[row].name
         if len(name) > _NAME:
             name = f"{name[: _NAME // 2 - 2]}...{name[-_NAME // 2 :]}"
-        captions.append(f"{said} {sure:.0%}, {verdict}\n{name}")
-    none = f"all {len(evaluation.truth):,} photos are answered rightly"
+        captions.append(f"{label} {confidence:.0%}, {verdict}\n{name}")
+    none = f"all {len(evaluation.truth):,} photos are right"
     draw_sheet(
         path,
         pixels,
         captions,
         heading if len(rows) else f"{heading}: none",
-        "as the network saw them; the paths are in metrics.json" if len(rows) else none,
+        "as the network sees them; the paths are in metrics.json"
+        if len(rows)
+        else none,
     )

@@ -1,10 +1,8 @@
-"""How sure a trained network may be: the temperature, folded into its last layer.
+"""Calibrate a trained network: its temperature, folded into the last layer.
 
-Where the probe of few photos was kept, its head is fitted again first, to the
-validation photos as well, and the temperature comes from out-of-fold answers
+Where the probe of few photos was kept, its head is first fitted again, to the
+validation photos as well, and the temperature comes from out-of-fold predictions
 (`finetune.head.cross_fit`).
-
-Does not know: how the network was trained, TFLite.
 """
 
 from __future__ import annotations
@@ -14,108 +12,85 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from data.split import chained
-from edge.evaluate import calibration_error
-from finetune.evaluate import Finished
-from finetune.head import cross_fit, probe, temperature
-from finetune.head.cross_validation import Crossed
-from finetune.loop.examples import Floats, class_weights
+from finetune.head import cross_fit, temperature
+from finetune.head.cross_fit import CrossFit, CrossValidated
+from finetune.loop.examples import class_weights
+from finetune.run import Run
+from finetune.trained import TrainedNetwork
 
 
-def calibrated(
-    finished: Finished, together: Sequence[tuple[Path, Path]] = ()
+def calibrate(
+    run: Run, trained: TrainedNetwork, together: Sequence[tuple[Path, Path]] = ()
 ) -> dict[str, Any]:
-    """Fold the temperature into the network; what run.json says of it.
+    """Fold the temperature into the network; returns the record for run.json.
 
-    A probe with few validation photos is fitted again, to them as well
-    (`finetune.head.cross_fit`); photos that are `together` share a fold.
+    Photos that are `together` share a fold of the cross-validation.
     """
-    found = _refit(finished, together)
-    if found is not None:
-        finished.refit(found)
-        truth = _learnt(finished)
-        right = int((found.logits.argmax(axis=1) == truth).sum())
-        crossed = Crossed(len(truth), right)
-        finished.console.stage(
-            f"fitted again to all {len(truth)} photos but the test part: {crossed}"
-        )
-        finished.console.say(
-            "  believe this figure and the test part's, not validation's: "
-            f"{len(finished.parts['val'])} photos are few, and the network has now "
-            "learnt from them"
-        )
-        return {
-            **_certainty(found.logits, truth, found.temperature),
-            "refit": {"strength": found.strength, "right": right},
-        }
-    logits, truth = finished.logits("val"), finished.parts["val"].truth
-    degrees = temperature.temperature(logits, truth)
-    temperature.fold(finished.model, degrees)
-    told = _certainty(logits, truth, degrees)
-    if told["val_loss_after"] > told["val_loss_before"]:
-        finished.console.say(f"  {less_sure(told)}")
-    return told
-
-
-def less_sure(found: Mapping[str, Any]) -> str:
-    """Why the temperature of this record makes the loss worse, which looks wrong."""
-    return (
-        f"{found['photos']} validation photos cannot show that more than "
-        f"{found['platt_target']:.1%} are right in the long run: its answers are made "
-        f"less sure, by temperature {found['temperature']:.2f} (validation loss "
-        f"{found['val_loss_before']:.3f} before, {found['val_loss_after']:.3f} after)"
+    found = _cross_fit(run, trained, together)
+    if found is None:
+        logits, truth = trained.logits("val"), trained.parts["val"].truth
+        degrees = temperature.temperature(logits, truth)
+        temperature.fold(trained.model, degrees)
+        return temperature.effect(logits, truth, degrees)
+    trained.take_head(found)
+    truth = trained.learned_truth
+    right = int((found.logits.argmax(axis=1) == truth).sum())
+    trained.console.stage(
+        f"head fitted to all {len(truth)} training and validation photos: "
+        f"{CrossValidated(len(truth), right)}"
     )
-
-
-def _learnt(finished: Finished) -> npt.NDArray[np.int64]:
-    return np.concatenate([finished.parts[part].truth for part in ("train", "val")])
-
-
-def _certainty(
-    logits: Floats, truth: npt.NDArray[np.int64], degrees: float
-) -> dict[str, Any]:
-    cooled = logits / np.float32(degrees)
     return {
-        "temperature": degrees,
-        "photos": len(truth),
-        "platt_target": temperature.platt_target(len(truth)),
-        "val_loss_before": probe.log_loss(logits, truth),
-        "val_loss_after": probe.log_loss(cooled, truth),
-        "val_error_before": calibration_error(probe.softmax(logits), truth),
-        "val_error_after": calibration_error(probe.softmax(cooled), truth),
+        **temperature.effect(found.logits, truth, found.temperature),
+        "cross_fit": {"strength": found.strength, "right": right},
     }
 
 
-def _refit(
-    finished: Finished, together: Sequence[tuple[Path, Path]]
-) -> cross_fit.Refit | None:
+def higher_loss(record: Mapping[str, Any]) -> str:
+    """Why calibration raised the validation loss of this record; "" if it did not."""
+    if record.get("cross_fit") or record["val_loss_after"] <= record["val_loss_before"]:
+        return ""
+    return (
+        f"calibration: temperature {record['temperature']:.2f} lowers the confidence, "
+        f"since {record['photos']} validation photos cannot show an accuracy above "
+        f"{record['platt_target']:.1%} (validation loss "
+        f"{record['val_loss_before']:.3f} -> {record['val_loss_after']:.3f})"
+    )
+
+
+def _cross_fit(
+    run: Run, trained: TrainedNetwork, together: Sequence[tuple[Path, Path]]
+) -> CrossFit | None:
     """The head fitted to train and val; None unless the probe of few photos was kept.
 
-    Fine-tuned features have learnt the training photos, and a teacher's pupil more
-    than their labels.
+    Fine-tuned features have seen the training photos, and a distilled network has
+    learned more than their labels.
     """
-    run, parts = finished.run, finished.parts
-    config = run.config
-    probed = config.get("probe") is not None and config["best"]["epoch"] == 0
+    config, parts = run.config, trained.parts
+    is_probe = config.get("probe") is not None and config["best"]["epoch"] == 0
     count, judged = len(parts["train"]), len(parts["val"])
     enough = judged >= cross_fit.FEW or count + judged > cross_fit.MOST
-    if not probed or enough or config.get("distillation") is not None:
+    if not is_probe or enough or config.get("distillation") is not None:
         return None
+    truth, weights = trained.learned_truth, None
+    if run.settings.balance == "weights":
+        weights = class_weights(truth, len(run.labels))[truth]
+    return cross_fit.fit(
+        np.concatenate([trained.features("train"), trained.features("val")]),
+        truth,
+        len(run.labels),
+        groups=_groups(run, together),
+        weights=weights,
+        seed=run.settings.seed,
+    )
+
+
+def _groups(run: Run, together: Sequence[tuple[Path, Path]]) -> list[int]:
+    """A number for each photo of train, then val; copies have the same one."""
     split = run.split()
     photos = [*split.part("train"), *split.part("val")]
     digests = {row.photo.path: row.sha256 for row in split.rows}
     chains = chained(photos, digests, together)
-    chain = {photo.path: k for k, unit in enumerate(chains) for photo in unit}
-    truth, weights = _learnt(finished), None
-    if run.settings.balance == "weights":
-        weights = class_weights(truth, len(run.labels))[truth]
-    return cross_fit.fit(
-        np.concatenate([finished.features("train"), finished.features("val")]),
-        truth,
-        len(run.labels),
-        groups=[chain[photo.path] for photo in photos],
-        weights=weights,
-        seed=run.settings.seed,
-    )
+    number = {photo.path: k for k, unit in enumerate(chains) for photo in unit}
+    return [number[photo.path] for photo in photos]

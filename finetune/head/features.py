@@ -1,7 +1,4 @@
-"""Outputs of a network over many photos, computed once, in batches.
-
-Does not know: what the outputs are for.
-"""
+"""Outputs of a network over many photos, computed once, in batches."""
 
 from __future__ import annotations
 

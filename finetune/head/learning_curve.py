@@ -1,14 +1,9 @@
 """Would more photos help? Accuracy of the probe on 10, 25, 50 and 100 % of them.
 
 The features are those of the frozen backbone, computed already, so the curve costs
-seconds. Parts are drawn label by label, several times; all are judged on the same
-validation photos, which makes the gain of the second half a paired difference. Its
-interval is that of Agresti and Min 2005 ("Simple improved confidence intervals for
-comparing matched proportions"): two photos are added, on one of which the half is
-better, on the other the whole. So a handful of photos that are all answered alike is
-not taken for certainty.
-
-Does not know: what fine-tuning would make of the photos, or photos unlike these.
+seconds. Subsets are drawn label by label, several times; all are judged on the same
+validation photos, which makes the gain of the second half a paired difference
+(`finetune.paired.interval`). Fine-tuning, or photos of other kinds, may gain more.
 """
 
 from __future__ import annotations
@@ -20,16 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.evaluate import CONFIDENCE_95, wilson
+from finetune import paired
 from finetune.console import Console
-from finetune.figures.training import MUTED, VAL, new_figure, percent, plain, save
+from finetune.figures.style import MUTED, VAL, new_figure, percent, plain, save
 from finetune.head import probe
 from finetune.loop.examples import Examples
 from finetune.run import Run
 
 SHARES = (0.1, 0.25, 0.5, 1.0)
 DRAWS = 3  # of each share below 100 %
-WORTH = 0.01  # of accuracy: a gain that is surely smaller is called none
-ADDED = 2.0  # photos that the interval of Agresti and Min adds
+WORTH = 0.01  # of accuracy: a gain that is shown to be smaller does not matter
 
 Floats = npt.NDArray[np.float32]
 Truth = npt.NDArray[np.int64]
@@ -77,28 +72,30 @@ def curve(
             }
         )
     gains = whole - np.mean(halves, axis=0)
-    low, high, needed = interval(gains)
+    low, high = paired.interval(gains)
+    gain, each = float(gains.mean()), len(truth) / classes
     return {
         "judged_on": f"{len(val_truth)} validation photos, probe on frozen features",
         "points": points,
-        "gain_of_second_half": float(gains.mean()),
+        "gain_of_second_half": gain,
         "interval": (low, high),
-        "photos_needed": needed,
-        "verdict": _verdict(low, high, len(val_truth), needed),
+        "photos_needed": _needed(gains),
+        "more_photos_help": low > 0,
+        "verdict": _verdict(gain, low, high, each, len(val_truth)),
     }
 
 
 def record(
-    run: Run, seen: Floats, train: Examples, val: Examples, console: Console
+    run: Run, features: Floats, train: Examples, val: Examples, console: Console
 ) -> None:
     """The curve of a run's probe into run.json and learning.png.
 
-    seen: the features of train, then val, that the probe was fitted on.
+    features: of train, then val, float32 [N, D], that the probe was fitted on.
     """
     found = curve(
-        seen[: len(train)],
+        features[: len(train)],
         train.truth,
-        seen[len(train) :],
+        features[len(train) :],
         val.truth,
         len(run.labels),
         run.config["probe"]["strength"],
@@ -118,26 +115,22 @@ def _draw(truth: Truth, share: float, random: np.random.Generator) -> Truth:
     return np.concatenate(parts)
 
 
-def interval(gains: npt.NDArray[np.floating]) -> tuple[float, float, int]:
-    """The 95 % interval of the mean gain, and the photos that it takes to tell `WORTH`
-    from nothing. gains [M]: of each photo, from -1 to 1."""
-    photos = len(gains) + ADDED
-    mean = float(gains.sum()) / photos
-    variance = (float((gains**2).sum()) + ADDED / 2) / photos - mean**2
-    half = CONFIDENCE_95 * (variance / photos) ** 0.5
-    needed = CONFIDENCE_95**2 * variance / WORTH**2
-    return mean - half, mean + half, int(float(f"{needed:.1g}"))
+def _needed(gains: npt.NDArray[np.floating]) -> int:
+    """Validation photos it takes to tell a gain of `WORTH` from none, one digit."""
+    needed = CONFIDENCE_95**2 * paired.variance(gains) / WORTH**2
+    return int(float(f"{needed:.1g}"))
 
 
-def _verdict(low: float, high: float, photos: int, needed: int) -> str:
+def _verdict(gain: float, low: float, high: float, each: float, judged: int) -> str:
+    """each: training photos of a label; judged: validation photos."""
     if low > 0:
-        return "more photos would help: the second half of them did"
+        return (
+            f"more photos would help: from {each / 2:.0f} to {each:.0f} photos a label "
+            f"accuracy rose by {100 * gain:.1f} points"
+        )
     if high < WORTH:
         return "more photos of the same kind would hardly help"
-    told = f"{photos} validation photos cannot tell whether more photos would help"
-    if needed > photos:
-        told += f" (it would take about {needed:,})"
-    return told
+    return f"{judged} validation photos cannot tell whether more photos would help"
 
 
 def draw(path: Path, found: dict[str, Any]) -> None:

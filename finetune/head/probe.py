@@ -5,8 +5,6 @@ once; the strength of the L2 penalty is the one with the lowest log loss on the
 validation part. Takes seconds, needs no learning rate, and is where fine-tuning
 starts: a head at its optimum does not shake the backbone (Kumar et al. 2022,
 "Fine-Tuning can Distort Pretrained Features", arXiv:2202.10054).
-
-Does not know: photos, networks.
 """
 
 from __future__ import annotations

@@ -3,13 +3,11 @@
     checkpoint/
         state.json          history, plan, which of the files below belong to it
         epoch-<n>.*         weights, optimisers' slots, averages after epoch n
-        kept-<n>.npz        the weights that answer best so far
+        kept-<n>.npz        the best weights so far
 
 state.json is renamed into place last and names the other files, so a kill at any
 moment leaves the state of the last whole epoch. What is random is drawn from (seed,
 epoch, step) and needs no state of its own.
-
-Does not know: what the variables mean.
 """
 
 from __future__ import annotations
@@ -45,7 +43,7 @@ class Checkpoint:
         return self.folder / f"kept-{epoch}.npz"
 
     def keep(self, epoch: int, weights: list[Any]) -> None:
-        """Write the weights that answer best, those of `epoch`."""
+        """Write the best weights, those of `epoch`."""
 
         def write(to: Path) -> None:
             with to.open("wb") as file:
@@ -57,8 +55,8 @@ class Checkpoint:
         """The weights that `keep` wrote; EdgegraftError when they can't be read."""
         path = self.kept_file(epoch)
         try:
-            with np.load(path) as found:
-                return [found[name] for name in found.files]
+            with np.load(path, allow_pickle=False) as stored:
+                return [stored[name] for name in stored.files]
         except Exception as error:  # numpy and zipfile raise many kinds
             raise self._damaged(error) from error
 
@@ -69,18 +67,18 @@ class Checkpoint:
         self._tracked.write(str(self.folder / prefix))
         text = json.dumps({"variables": prefix, **state}, indent=1)
         write_atomic(self.folder / STATE, text + "\n")
-        wanted = {self.kept_file(number).name for number in needed}
+        kept = {self.kept_file(number).name for number in needed}
         for old in [*self.folder.glob("epoch-*"), *self.folder.glob("kept-*.npz")]:
-            if not (old.name.startswith(prefix + ".") or old.name in wanted):
+            if not (old.name.startswith(prefix + ".") or old.name in kept):
                 old.unlink()
 
     def load(self) -> dict[str, Any]:
         """Fill the variables; returns the state. EdgegraftError for a damaged one."""
         try:
             state = json.loads((self.folder / STATE).read_text())
-            found = self._tracked.read(str(self.folder / state["variables"]))
-            found.assert_existing_objects_matched()
-            found.assert_consumed()
+            status = self._tracked.read(str(self.folder / state["variables"]))
+            status.assert_existing_objects_matched()
+            status.assert_consumed()
         except Exception as error:  # TensorFlow raises many kinds for a damaged file
             raise self._damaged(error) from error
         return dict(state)
@@ -108,5 +106,5 @@ class Checkpoint:
         )
 
     def clear(self) -> None:
-        """Remove the folder, once the result is safe elsewhere."""
+        """Remove the folder, once the result is written."""
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,10 +1,8 @@
-"""The moving average of a network's weights, which answers better than the last ones.
+"""The moving average of a network's weights, which does better than the last weights.
 
 Polyak and Juditsky 1992; as an exponential moving average, with a start that forgets
 the untrained weights quickly, as TensorFlow's own `ExponentialMovingAverage` does.
 Batch norm's statistics are averaged with the weights, since they belong to them.
-
-Does not know: losses, photos.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
-"""What is trained on: rows of decoded photos, their answers, how much each counts.
+"""Training examples: rows of decoded photos, their targets, their weights.
 
-A photo's answer is its class, or, from a teacher, a probability for every class.
-Unbalanced classes are met by weights (each photo counts inversely to how often its
-class occurs; King and Zeng 2001, "Logistic Regression in Rare Events Data") or by
-sampling (every class is drawn equally often).
-
-Does not know: files of photos, networks.
+A target is a class, or, from a teacher, a probability for every class. Unbalanced
+classes are met by weights (each photo counts inversely to how often its class occurs;
+King and Zeng 2001, "Logistic Regression in Rare Events Data") or by sampling (every
+class is drawn equally often).
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ BALANCES = ("none", "weights", "sampling")
 
 
 class Batch(NamedTuple):
-    """What a step learns: images uint8 [n, S, S, 3], targets float32 [n, L], weights
+    """The input of a step: images uint8 [n, S, S, 3], targets float32 [n, L], weights
     float32 [n], hints float32 [n, width], of width 0 where there are none."""
 
     images: npt.NDArray[np.uint8]
@@ -36,12 +34,12 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows of a pixel array and what the network should say to them.
+    """Rows of a pixel array and their targets.
 
     array: uint8 [N, S, S, 3], maybe memory-mapped. rows, truth: int64 [n].
     soft: float32 [n, L], a teacher's probabilities, which replace the one-hot truth
-    and its smoothing; None without a teacher. hints: float32 [n, width], what a
-    teacher sees in them (`finetune.distill.hints`), or None. weights: float32 [n], how
+    and its smoothing; None without a teacher. hints: float32 [n, width], the
+    teacher's features (`finetune.distill.hints`), or None. weights: float32 [n], how
     much each photo counts in the loss; None means all alike.
     """
 
@@ -62,20 +60,20 @@ class Examples:
         return copied
 
     def targets(self, chosen: Ints, classes: int, smoothing: float) -> Floats:
-        """What the network should say, float32 [len(chosen), classes]."""
+        """Target probabilities, float32 [len(chosen), classes]."""
         if self.soft is not None:
             return self.soft[chosen]
         one_hot = np.eye(classes, dtype=np.float32)[self.truth[chosen]]
         return np.asarray(one_hot * (1 - smoothing) + smoothing / classes, np.float32)
 
     def importance(self, chosen: Ints) -> Floats:
-        """How much these examples count, float32 [len(chosen)]."""
+        """The weights of these examples, float32 [len(chosen)]."""
         if self.weights is None:
             return np.ones(len(chosen), np.float32)
         return self.weights[chosen]
 
     def batch(self, chosen: Ints, classes: int, smoothing: float) -> Batch:
-        """All of these examples that a step learns."""
+        """These examples as a step takes them."""
         hints = self.hints
         return Batch(
             self.pixels(chosen),

@@ -4,8 +4,6 @@ The rate rises linearly over the first tenth of the steps and falls as a cosine
 (Loshchilov and Hutter 2017, arXiv:1608.03983). Layers near the photo hold what every
 picture shares, so they may be given smaller rates than those near the answer
 (discriminative rates: Howard and Ruder 2018, arXiv:1801.06146).
-
-Does not know: photos, losses.
 """
 
 from __future__ import annotations
@@ -26,9 +24,9 @@ GROUPS = 4  # of layers, where the rate falls towards the photo
 
 @dataclass(frozen=True)
 class Group:
-    """Variables that are trained at `pace` times the rate."""
+    """Variables that are trained at `multiplier` times the learning rate."""
 
-    pace: float
+    multiplier: float
     variables: tuple[Any, ...]
 
 
@@ -81,10 +79,10 @@ def set_trainable(model: Any, backbone: Backbone, unfreeze: str) -> int:
 
 
 def groups(model: Any, decay: float) -> tuple[Group, ...]:
-    """The trained variables by pace: the head at 1, the lowest layers at `decay`.
+    """Trained variables by learning-rate multiplier: the head 1, the lowest `decay`.
 
-    The backbone's trained layers are cut into `GROUPS` equal runs, whose pace falls
-    geometrically; at a decay of 1 all are one group.
+    The backbone's trained layers are cut into `GROUPS` equal runs, whose multiplier
+    falls geometrically; at a decay of 1 all are one group.
     """
     if decay == 1:
         return (Group(1.0, tuple(model.trainable_variables)),)

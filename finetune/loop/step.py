@@ -5,8 +5,6 @@
 Everything random in it is drawn from the seed it is given, so a step can be repeated.
 It runs on every replica of a `tf.distribute` strategy; each takes its share of the
 batch, and the losses are sums over the whole batch's weight, so the shares add up.
-
-Does not know: which photos a batch holds, epochs, files.
 """
 
 from __future__ import annotations
@@ -68,7 +66,7 @@ class Step:
         and the share of the photos whose likeliest answer is the target's."""
         tf = tensorflow()
         for optimizer, group in zip(self.optimizers, self._groups, strict=True):
-            optimizer.learning_rate.assign(rate * group.pace)
+            optimizer.learning_rate.assign(rate * group.multiplier)
         total = max(float(batch.weights.sum()), 1e-12)
         scale = np.array([1 / total, 1 / len(batch.images)], np.float32)
         shares = Batch(*(self._share(part) for part in batch))
@@ -91,20 +89,20 @@ class Step:
 
     def _on_all_replicas(self, batch: Batch, scale: Any, seed: Any) -> Any:
         tf, strategy = tensorflow(), self._strategy
-        found = strategy.run(self._on_one_replica, args=(batch, scale, seed))
+        results = strategy.run(self._on_one_replica, args=(batch, scale, seed))
         self._average.update()
         add = tf.distribute.ReduceOp.SUM
-        return tuple(strategy.reduce(add, value, axis=None) for value in found)
+        return tuple(strategy.reduce(add, value, axis=None) for value in results)
 
     def _on_one_replica(self, batch: Any, scale: Any, seed: Any) -> Any:
         tf = tensorflow()
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         seed = seed + tf.stack([0, replica])
         pixels = augment(tf.cast(batch.images, tf.float32), self._how, seed)
-        wanted = tf.concat([batch.targets, batch.hints], axis=1)
-        pixels, wanted = mix(pixels, wanted, self._how, seed)
+        both = tf.concat([batch.targets, batch.hints], axis=1)
+        pixels, both = mix(pixels, both, self._how, seed)
         widths = [batch.targets.shape[1], batch.hints.shape[1]]
-        targets, hints = tf.split(wanted, widths, axis=1)
+        targets, hints = tf.split(both, widths, axis=1)
         variables = [v for group in self._groups for v in group.variables]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)

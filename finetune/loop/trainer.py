@@ -1,18 +1,16 @@
 """The training loop: epochs, what is kept of them, exact resume.
 
 One loop for both kinds of network. From scratch the best epoch on validation is kept,
-and without a better one training ends early. A pretrained one starts from its probe, is
-trained to the end of its schedule, where the rate has fallen, and what
-is kept lies on the way from the probe to there (`finetune.loop.wise_ft`): the best of
-several epochs on a few hundred photos nearly always looks better than where it
-started, whether it is or not. After every epoch the state is on disk
-(`finetune.loop.checkpoint`), so an interrupted run goes on from its last epoch.
-Shuffling, augmentation and dropout are drawn from (seed, epoch, step), which makes a
-resumed run see what an undisturbed one sees.
+and without improvement training ends early. A pretrained network starts from its
+probe, is trained to the end of its schedule, where the rate has fallen, and what is
+kept is an average of the two (`finetune.loop.wise_ft`): the best of several epochs on a
+few hundred photos nearly always looks better than the start, whether it is or not.
+
+After every epoch the state is on disk (`finetune.loop.checkpoint`), so an interrupted
+run resumes after its last epoch. Shuffling, augmentation and dropout are drawn from
+(seed, epoch, step), so a resumed run is the same as an undisturbed one.
 
 Judged and kept are the moving averages of the weights (`finetune.loop.ema`).
-
-Does not know: files of photos, plots, calibration.
 """
 
 from __future__ import annotations
@@ -38,8 +36,8 @@ from finetune.head.probe import log_loss
 from finetune.loop import examples, wise_ft
 from finetune.loop.checkpoint import Checkpoint
 from finetune.loop.ema import Average, decay_for
-from finetune.loop.epochs import Epoch
 from finetune.loop.examples import Examples
+from finetune.loop.history import Epoch
 from finetune.loop.schedule import Group, groups, rate_at
 from finetune.loop.step import Step
 from finetune.loop.wise_ft import Point
@@ -51,11 +49,11 @@ Advance = Callable[[int, int, Epoch | None], None]  # epoch, step, finished epoc
 class Trainer:
     """Trains `model` in place; `checkpoint` is a folder of its own.
 
-    from_probe: the network that `start` finds is a fitted one, worth staying near.
-    After `run`, `best` tells of the network as it is then.
-    time_left: seconds that training may still take; None without a limit. workers: who
-    trains; `mirrored` is then the same network, made in their strategy's scope, and
-    trained in place of `model`, which is judged and kept on this worker alone.
+    from_probe: `model` has a fitted head at `start`. After `run`, `best` describes the
+    network as it is then. time_left: seconds that training may still take; None without
+    a limit. workers: the workers that train; `mirrored` is then the same network, built
+    in the scope of their strategy, and trained in place of `model`, which is judged and
+    kept on this worker alone.
     """
 
     def __init__(
@@ -78,9 +76,9 @@ class Trainer:
         self.history: list[Epoch] = []
         self.best: Epoch | None = None
         self.planned = settings.epochs
-        self.way: tuple[Point, ...] = ()  # from the probe to the end, as tried
-        self.share = 1.0  # of that way, in what is kept
-        self.ended = ""  # why before the last of the epochs that were asked for
+        self.tried: tuple[Point, ...] = ()  # alphas between probe and end
+        self.alpha = 1.0  # the alpha that is kept
+        self.ended = ""  # why training stopped before the last epoch
         self._from_probe, self._time_left = from_probe, time_left
         self.batch = min(settings.batch, len(train))
         if self.batch < workers.replicas:
@@ -94,14 +92,14 @@ class Trainer:
         self._classes = int(self._logits.output_shape[-1])
         decay = decay_for(settings.average, self.steps) if settings.average else 0.0
         self.average = Average(self._trained.weights, decay)
-        paces, more = groups(self._trained, settings.rate_decay), {}
+        rates, more = groups(self._trained, settings.rate_decay), {}
         self.follower = self._follower()
         if self.follower is not None:
-            paces = (*paces, Group(1.0, tuple(self.follower.variables)))
+            rates = (*rates, Group(1.0, tuple(self.follower.variables)))
             more["hints"] = self.follower.map
         self._step = Step(
             self._trained,
-            paces,
+            rates,
             self.average,
             preset(settings.augment),
             follower=self.follower,
@@ -135,7 +133,7 @@ class Trainer:
         return True
 
     def _follow(self) -> None:
-        """Everybody goes on from where the chief stands."""
+        """Bring the other workers to the chief's state."""
         if not self.workers.several:
             return
         chief = self.workers.is_chief
@@ -221,22 +219,22 @@ class Trainer:
         drawn = examples.order(
             self.train.truth, self._classes, settings.balance, random
         )
-        found = []
+        results = []
         for step in range(self.steps):
             chosen = drawn[step * self.batch : (step + 1) * self.batch]
-            found.append(self._one_step(number, step, chosen))
+            results.append(self._one_step(number, step, chosen))
             advance(number, step + 1, None)
             if self._out_of_time():
                 break
         self.average.swap()
         self._mirror()
         val_loss, val_accuracy = self.evaluate()
-        loss, accuracy = np.mean(found, axis=0)
+        loss, accuracy = np.mean(results, axis=0)
         seconds = time.perf_counter() - started
         val_loss, val_accuracy, seconds = self.workers.agree(
             [val_loss, val_accuracy, seconds]
         )
-        position = (number - 1) * self.steps + len(found) - 1
+        position = (number - 1) * self.steps + len(results) - 1
         return Epoch(
             number,
             float(loss),
@@ -260,8 +258,8 @@ class Trainer:
             more = int(max(0.0, self._seconds_left()) / max(seconds, 1e-6))
             self.planned = min(self.planned, number + more)
 
-    def _hopeless(self) -> bool:
-        """Patience is at its end; never for a probe, which few epochs surpass."""
+    def _out_of_patience(self) -> bool:
+        """Patience has run out; never from a probe, which few epochs surpass."""
         assert self.best is not None
         waited = len(self.history) - 1 - self.best.epoch
         return not self._from_probe and waited >= self.settings.patience
@@ -275,9 +273,9 @@ class Trainer:
         after every epoch.
         """
         for number in range(len(self.history), self.settings.epochs + 1):
-            if self._hopeless():
+            if self._out_of_patience():
                 patience = self.settings.patience
-                self.ended = f"no better one for {patience} epochs (--patience)"
+                self.ended = f"no improvement for {patience} epochs (--patience)"
                 break
             if number > self.planned:
                 self.ended = "--time-limit"
@@ -289,13 +287,13 @@ class Trainer:
             self._save()
             advance(number, self.steps, epoch)
         if self._from_probe:
-            self._stay_near_the_probe()
+            self._average_with_probe()
         assert self.best is not None
-        if not self.way:
+        if not self.tried:
             self.model.set_weights(self.checkpoint.kept(self.best.epoch))
 
-    def _stay_near_the_probe(self) -> None:
-        """Load the best point of the way from the probe to the last averages."""
+    def _average_with_probe(self) -> None:
+        """Load the best average of the probe and the last weights."""
         if len(self.history) == 1:
             return  # no time to train
         start = self.checkpoint.kept(0)
@@ -303,16 +301,16 @@ class Trainer:
         self._mirror()
         end = self.model.get_weights()
 
-        def logits_at(share: float) -> npt.NDArray[np.float32]:
-            self.model.set_weights(wise_ft.between(start, end, share))
+        def logits_at(alpha: float) -> npt.NDArray[np.float32]:
+            self.model.set_weights(wise_ft.between(start, end, alpha))
             return self._val_logits()
 
-        chosen, self.way = wise_ft.choose(logits_at, self.val.truth)
-        self.model.set_weights(wise_ft.between(start, end, chosen.share))
-        last = self.history[-1] if chosen.share else self.history[0]
+        chosen, self.tried = wise_ft.choose(logits_at, self.val.truth)
+        self.model.set_weights(wise_ft.between(start, end, chosen.alpha))
+        last = self.history[-1] if chosen.alpha else self.history[0]
         loss, accuracy = self.evaluate()
         self.best = replace(last, val_loss=loss, val_accuracy=accuracy)
-        self.share = chosen.share
+        self.alpha = chosen.alpha
 
     def clear(self) -> None:
         """Remove the checkpoint, once the result is safe elsewhere."""

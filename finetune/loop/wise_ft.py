@@ -1,15 +1,13 @@
-"""How far to go from the probe to the fine-tuned weights: validation says.
+"""How far to go from the probe to the fine-tuned weights: validation decides.
 
-Points on the straight line between the two answer better than either end, and lose
-less on photos that differ from the training ones (WiSE-FT: Wortsman et al. 2022,
-arXiv:2109.01903). Each is judged by its log loss on the validation part, at its own
-best temperature: accuracies of a few hundred photos differ by chance alone. So do
-losses, if less, so `USUAL` of the way is kept unless validation says otherwise: of the
-shares whose loss is within one standard error of the lowest (`finetune.paired`) the
-nearest to it. 0 keeps the probe. What a run gains over its probe, in accuracy and in
-log loss, is measured by tests/benchmarks/finetune_gain.py.
-
-Does not know: how the weights came about.
+Weights on the straight line between the two, (1 - alpha) * probe + alpha * fine-tuned,
+do better than either end, and lose less on photos that differ from the training ones
+(WiSE-FT: Wortsman et al. 2022, arXiv:2109.01903). Each alpha is judged by its log loss
+on the validation part, at its own best temperature: accuracies of a few hundred photos
+differ by chance alone. So do losses, if less, so `USUAL` is kept unless validation says
+otherwise: of the alphas whose loss is within one standard error of the lowest
+(`finetune.paired`) the nearest to it. 0 keeps the probe. The gain over the probe is
+measured by tests/benchmarks/finetune_gain.py.
 """
 
 from __future__ import annotations
@@ -21,31 +19,31 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from finetune.head import temperature
 from finetune.head.probe import log_losses
-from finetune.paired import as_good
+from finetune.head.temperature import temperature
+from finetune.paired import within_one_error
 
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 USUAL = 0.75
 
 
 @dataclass(frozen=True)
 class Point:
-    """A share of the way, 0..1, and what it does on the validation part."""
+    """One alpha, 0..1, and what it reaches on the validation part."""
 
-    share: float
+    alpha: float
     val_loss: float  # nats, at its best temperature
     val_accuracy: float
 
 
 def between(
-    start: Sequence[npt.NDArray[Any]], end: Sequence[npt.NDArray[Any]], share: float
+    start: Sequence[npt.NDArray[Any]], end: Sequence[npt.NDArray[Any]], alpha: float
 ) -> list[npt.NDArray[Any]]:
-    """Weights at `share` of the way; the ends are given back to the bit."""
-    if share in (0.0, 1.0):
-        return list(end if share else start)
+    """(1 - alpha) * start + alpha * end; the ends are returned to the bit."""
+    if alpha in (0.0, 1.0):
+        return list(end if alpha else start)
     return [
-        np.asarray(a + (b - a) * share, a.dtype)
+        np.asarray(a + (b - a) * alpha, a.dtype)
         for a, b in zip(start, end, strict=True)
     ]
 
@@ -53,18 +51,20 @@ def between(
 def choose(
     logits_at: Callable[[float], npt.NDArray[np.float32]], truth: npt.NDArray[np.int64]
 ) -> tuple[Point, tuple[Point, ...]]:
-    """The point that is kept and all that were tried, in the order of `SHARES`.
+    """The point to keep and all that were tried, in the order of `ALPHAS`.
 
-    logits_at: share -> the validation part's logits [N, L]. Of two as near to `USUAL`
+    logits_at: alpha -> the validation part's logits [N, L]. Of two as near to `USUAL`
     the one nearer the probe is kept.
     """
     tried, losses = [], []
-    for share in SHARES:
-        logits = logits_at(share)
-        degrees = np.float32(temperature.temperature(logits, truth))
+    for alpha in ALPHAS:
+        logits = logits_at(alpha)
+        degrees = np.float32(temperature(logits, truth))
         losses.append(log_losses(logits / degrees, truth))
         right = logits.argmax(axis=1) == truth
-        tried.append(Point(share, float(losses[-1].mean()), float(right.mean())))
-    best = min(losses, key=lambda one: float(one.mean()))
-    good = [p for p, one in zip(tried, losses, strict=True) if as_good(one, best)]
-    return min(good, key=lambda point: abs(point.share - USUAL)), tuple(tried)
+        tried.append(Point(alpha, float(losses[-1].mean()), float(right.mean())))
+    best = min(losses, key=lambda each: float(each.mean()))
+    good = [
+        p for p, each in zip(tried, losses, strict=True) if within_one_error(each, best)
+    ]
+    return min(good, key=lambda point: abs(point.alpha - USUAL)), tuple(tried)

@@ -26,7 +26,7 @@ from edge.preprocess import InputRecipe, load_pixels
 from edge.unknown import Refusal
 from finetune import negatives
 from finetune.console import Console
-from finetune.head.cross_validation import Crossed
+from finetune.head.cross_fit import CrossValidated
 from finetune.run import Run
 from quantize import recipes
 from quantize.comparison import choose, timing, unknown
@@ -180,7 +180,7 @@ def _headline(
         return None
     evaluation = chosen.evaluation
     owner = next(entry.run for entry in entries if entry.path == chosen.path)
-    crossed = Crossed.of(owner) if owner else None
+    crossed = CrossValidated.of(owner.config) if owner else None
     if crossed is not None and evaluation.photos < FEW_TEST_PHOTOS:
         share = crossed.right / crossed.photos
         return Headline(share, crossed.interval, crossed.photos, "cross-validated")
@@ -287,7 +287,7 @@ def _unknown_photos(
     if options.unknown is None:
         return None
     runs = {entry.run.folder: entry.run for entry in entries if entry.run}
-    trained = frozenset().union(*(negatives.taught_with(one) for one in runs.values()))
+    trained = frozenset().union(*(negatives.trained_with(one) for one in runs.values()))
     return unknown.UnknownPhotos(options.unknown, run.split().rows, console, trained)
 
 

@@ -68,7 +68,7 @@ def unknown_photos(
                 f"--unknown: expected photos that are not the run's, got "
                 f"{path}, which is its {own[sha256]}; take it out"
             )
-    negatives.refuse_taught(digests, trained_negatives, "the run")
+    negatives.refuse_seen(digests, trained_negatives, "the run")
     return listed
 
 

@@ -24,6 +24,7 @@ from edge.quiet import without_chatter
 from finetune import familiarity
 from finetune.console import Console
 from finetune.head import features
+from finetune.model import load as load_network
 from finetune.run import Run
 from quantize import recipes
 from quantize.conversion import calibration, scoring
@@ -90,7 +91,7 @@ class Builder:
     ) -> None:
         self.run, self.console, self.pixels = run, console, pixels
         self._old_runtime = old_runtime
-        served = run.model() if model is None else model
+        served = load_network(run) if model is None else model
         self._familiarity = familiarity.load(run)
         self._outputs = {PROBABILITIES: PROBABILITIES}
         if self._familiarity is not None:

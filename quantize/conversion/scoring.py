@@ -18,7 +18,6 @@ from edge.evaluate import Evaluation, score
 from edge.model_file import ModelFile
 from edge.preprocess import InputRecipe
 from edge.quiet import without_chatter
-from finetune import originals
 from finetune.console import Console
 from finetune.run import Run
 
@@ -105,8 +104,8 @@ def decode(
         )
     try:
         if pixels.failures:
-            originals.refuse_unreadable(run, *pixels.failures[0])
-        originals.refuse_changed(run, rows, pixels.digests)
+            run.refuse_unreadable(*pixels.failures[0])
+        run.refuse_changed(rows, pixels.digests)
     except EdgegraftError:
         pixels.close()
         raise

@@ -16,7 +16,7 @@ from typing import Any
 from edge.evaluate import Evaluation
 from edge.files import write_atomic
 from finetune.console import Console
-from finetune.figures.training import GRID, INK, MARK, MUTED
+from finetune.figures.style import GRID, INK, MARK, MUTED
 from quantize.conversion.builder import Builder, Candidate
 from quantize.recovery import noise
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge.files import write_atomic
 from edge.text import plural
-from finetune import negatives as unwanted
+from finetune import negatives
 from finetune.run import Run
 from quantize import recipes
 from quantize.reporting import columns
@@ -174,9 +174,9 @@ def _trained(run: Run) -> tuple[str, bool]:
         return "a linear probe, no fine-tuning", False
     if run.config.get("probe") and best.get("epoch") == 0:
         return f"{unfrozen}, but validation kept the linear probe", False
-    share = best.get("share", 1)
-    if share < 1:  # weights that no epoch had
-        return f"{unfrozen}, kept {share:.0%} of the way from the linear probe", True
+    alpha = best.get("alpha", 1)
+    if alpha < 1:  # weights that no epoch had
+        return f"{unfrozen}, {alpha:.0%} of it and {1 - alpha:.0%} probe kept", True
     return unfrozen, True
 
 
@@ -185,14 +185,14 @@ def _training(run: Run) -> list[str]:
     origin = (run.config.get("weights") or {}).get("weights", settings.get("weights"))
     trained, fine = _trained(run)
     varied = fine or settings.get("teacher_views", 1) > 1
-    negatives = len(unwanted.taught_with(run))
+    excluded = len(negatives.trained_with(run))
     facts = {
         "backbone": settings.get("backbone"),
         "started from": origin,
         "input": f"{run.recipe.width} x {run.recipe.height}, {run.recipe.resize}",
         "trained": trained,
         "augmentation": settings.get("augment") if varied else "none",
-        "taught not to want": plural(negatives, "photo") if negatives else "",
+        "negatives": plural(excluded, "photo") if excluded else "",
         "seed": settings.get("seed"),
         "made": run.config.get("created"),
         "versions": ", ".join(

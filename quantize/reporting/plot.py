@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.files import write_atomic
-from finetune.figures.training import GRID, INK, MUTED
+from finetune.figures.style import GRID, INK, MUTED
 from quantize import recipes
 from quantize.comparison import choose
 from quantize.reporting import text

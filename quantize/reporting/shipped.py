@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.errors import EdgegraftError
 from edge.preprocess import load_pixels
-from finetune.figures import mistakes, reliability, training
+from finetune.figures import evaluation as pictures
+from finetune.figures import mistakes, reliability
 from finetune.run import Run
 from quantize import recipes
 
@@ -21,14 +23,14 @@ if TYPE_CHECKING:
 
 METRICS = "metrics.json"
 KERAS = "keras"  # figures of the trained network, before export
-_MOVED = ("measured_on", "test", "mistakes", "least_sure")
+_MOVED = ("measured_on", "test", "mistakes", "uncertain")
 
 
 def write(comparison: Comparison, run: Run, file: MeasuredFile) -> None:
     """Replace the figures of the test part and their pictures by those of `file`."""
     evaluation = file.evaluation
     photos = [photo.path for photo in run.part("test")]
-    worst, unsure = mistakes.mistakes(evaluation), mistakes.least_sure(evaluation)
+    worst, uncertain = mistakes.mistakes(evaluation), mistakes.least_certain(evaluation)
     metrics = _read(run)
     calibration = dict(metrics.get("calibration") or {})
     before = dict(calibration.get("test") or {})
@@ -51,24 +53,18 @@ def write(comparison: Comparison, run: Run, file: MeasuredFile) -> None:
         "headline": comparison.headline.to_dict() if comparison.headline else None,
         "calibration": calibration,
         "mistakes": mistakes.listed(worst, evaluation, photos, run.photos_root),
-        "least_sure": mistakes.listed(unsure, evaluation, photos, run.photos_root),
+        "uncertain": mistakes.listed(uncertain, evaluation, photos, run.photos_root),
     }
+    metrics.pop("least_sure", None)  # its name in runs of schema 1
     run.write_json(METRICS, metrics)
-    _draw(comparison, run, file)
-    for name, rows, heading in (
-        ("mistakes", worst, f"Most confident mistakes of {file.path.name}, test part"),
-        ("unsure", unsure, f"Least certain answers of {file.path.name}, test part"),
-    ):
-        pixels = [load_pixels(photos[row], file.recipe) for row in rows]
-        path = run.folder / f"{name}.png"
-        mistakes.draw(path, rows, evaluation, photos, pixels, heading)
+    _draw(comparison, run, file, photos)
 
 
-def _draw(comparison: Comparison, run: Run, file: MeasuredFile) -> None:
-    """confusion.png and calibration.png, the second beside the float32 file."""
+def _draw(
+    comparison: Comparison, run: Run, file: MeasuredFile, photos: list[Path]
+) -> None:
+    """The pictures; calibration.png shows the float32 file beside this one."""
     evaluation = file.evaluation
-    title = f"test part, {file.path.name}"
-    training.draw_confusion(run.folder / "confusion.png", evaluation, title)
     panels = [(file.path.name, evaluation.probabilities)]
     reference = next(
         (f for f in comparison.files if f.variant == recipes.REFERENCE), None
@@ -76,9 +72,14 @@ def _draw(comparison: Comparison, run: Run, file: MeasuredFile) -> None:
     if reference is not None and reference is not file:
         panels.insert(0, (reference.path.name, reference.evaluation.probabilities))
     temperature = (run.config.get("calibration") or {}).get("temperature")
-    note = f"Temperature {temperature:.2f} in every file" if temperature else ""
-    reliability.draw(
-        run.folder / "calibration.png", panels, evaluation.truth, "test part", note
+    pictures.draw(
+        run.folder,
+        evaluation,
+        photos,
+        lambda row: load_pixels(photos[row], file.recipe),
+        f"test part, {file.path.name}",
+        panels,
+        f"Temperature {temperature:.2f} in every file" if temperature else "",
     )
 
 

@@ -30,10 +30,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from backbones import registry  # noqa: E402
 from finetune.console import Console  # noqa: E402
-from finetune.defaults import defaults  # noqa: E402
-from finetune.job import finetune  # noqa: E402
+from finetune.job import Job, run_job  # noqa: E402
 from finetune.settings import Settings  # noqa: E402
 from tests.bench_room import assets  # noqa: E402
 from tests.benchmarks.finetune_gain import add_options, answered, fields, interval  # noqa: E402
@@ -59,10 +57,9 @@ TAUGHT: dict[str, dict[str, Any]] = {
 def trained(photos: Path, folder: Path, part: str, values: dict[str, Any]) -> Any:
     """(which photos of the part the float32 file answers rightly, seconds)."""
     started = time.perf_counter()
-    record = registry.get(values["backbone"])
-    unsaid = defaults(record, scratch=record.name == "custom_cnn")
-    settings = Settings.from_dict({**unsaid, **values})
-    _, prepared, model = finetune(photos, settings, folder, Console(json=True))
+    job = Job(photos, Settings.for_network(**values), folder)
+    done = run_job(job, Console(json=True))
+    prepared, model = done.prepared, done.network
     seconds = time.perf_counter() - started
     with prepared.pixels:
         out = prepared.examples(part)

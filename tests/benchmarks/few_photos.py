@@ -35,7 +35,7 @@ from data.source import scan  # noqa: E402
 from edge.classifier import Classifier  # noqa: E402
 from edge.evaluate import Evaluation, score  # noqa: E402
 from finetune.console import Console  # noqa: E402
-from finetune.job import finetune  # noqa: E402
+from finetune.job import Job, run_job  # noqa: E402
 from finetune.settings import Settings  # noqa: E402
 from quantize.export import export  # noqa: E402
 from tests.bench_room import assets  # noqa: E402
@@ -67,9 +67,11 @@ def ours(photos: Path, weights: Path, folder: Path, seed: int) -> tuple[float, b
     os.environ["EDGEGRAFT_CACHE"] = str(folder / "cache")
     started = time.perf_counter()
     console = Console(json=True)
-    run, prepared, model = finetune(photos, settings, folder / "run", console)
-    with prepared.pixels as pixels:
-        files = export(run, ("int8",), model=model, pixels=pixels, console=console)
+    done = run_job(Job(photos, settings, folder / "run"), console)
+    with done.prepared.pixels as pixels:
+        files = export(
+            done.run, ("int8",), model=done.network, pixels=pixels, console=console
+        )
     seconds = time.perf_counter() - started
     return seconds, files["int8"].path.read_bytes()
 

@@ -35,13 +35,13 @@ from data import batches  # noqa: E402
 from data.source import scan  # noqa: E402
 from edge.classifier import Classifier  # noqa: E402
 from finetune.console import Console  # noqa: E402
-from finetune.defaults import defaults  # noqa: E402
 from finetune.head import (  # noqa: E402
     probe,
     temperature,
 )
+from finetune.loop import fit  # noqa: E402
 from finetune.loop.examples import Examples  # noqa: E402
-from finetune.loop.fit import fit  # noqa: E402
+from finetune.loop.trainer import Trainer  # noqa: E402
 from finetune.run import Run  # noqa: E402
 from finetune.settings import Settings  # noqa: E402
 from quantize.conversion.convert import Conversion  # noqa: E402
@@ -107,7 +107,7 @@ def one_seed(
         config = {"labels": labels, "settings": settings.to_dict(), "photos": "."}
         run = Run.create(Path(folder) / "run", config, overwrite=False)
         started = time.perf_counter()
-        model, trainer = fit(run, parts, origin, Console(json=True), resume=False)
+        model, trainer = trained(run, parts, origin)
         seconds = time.perf_counter() - started
         photos = out.pixels(np.arange(len(out)))
         tuned = answered(model, photos)
@@ -117,12 +117,33 @@ def one_seed(
         "tuned": tuned.argmax(axis=1) == out.truth,
         "probe": start.argmax(axis=1) == out.truth,
         "log_losses": [loss_of(start, out.truth), loss_of(tuned, out.truth)],
-        "share": trainer.share,
+        "alpha": trainer.alpha,
         "seconds": round(seconds, 1),
     }
     line = f"{found['probe'].mean():.4f} -> {found['tuned'].mean():.4f}"
-    print(f"seed {settings.seed}: {line}, {trainer.share}", file=sys.stderr)
+    print(f"seed {settings.seed}: {line}, {trainer.alpha}", file=sys.stderr)
     return found
+
+
+def trained(run: Run, parts: dict[str, Examples], origin: Any) -> tuple[Any, Trainer]:
+    """(network, its trainer): the stages of `finetune.job.train` up to the loop."""
+    settings, console, classes = run.settings, Console(json=True), len(run.labels)
+    pretrained = origin.path is not None
+    plan = fit.Plan.of(settings, len(parts["train"]), pretrained=pretrained)
+    networks = fit.build_networks(settings, classes, origin, plan)
+    trainer = Trainer(
+        networks.model,
+        settings,
+        parts["train"],
+        parts["val"],
+        from_probe=pretrained,
+        checkpoint=run.folder / "checkpoint",
+    )
+    if pretrained:
+        fit.fit_probe(networks.model, parts["train"], parts["val"], classes, console)
+    trainer.start()
+    fit.train_epochs(trainer, run.folder, plan, console, resumed=False)
+    return networks.model, trainer
 
 
 def interval(differences: Any) -> tuple[float, float]:
@@ -141,9 +162,7 @@ def main() -> int:
     args = parser.parse_args()
     if (real := assets("finetune_gain")) is None:
         return 0
-    scratch = args.backbone == "custom_cnn"
-    unsaid = defaults(registry.get(args.backbone), scratch=scratch)
-    settings = Settings(**{**unsaid, **fields(args), "backbone": args.backbone})
+    settings = Settings.for_network(**fields(args), backbone=args.backbone)
     root = real / "photos" / "cats_dogs"
     sources = [scan(root / part) for part in ("train", "test")[: 1 + args.test]]
     found = []
@@ -195,7 +214,7 @@ def main() -> int:
                 .tolist(),
                 "gain_points": round(100 * float(gains.mean()), 2),
                 "gain_interval": interval(gains),
-                "shares": [f["share"] for f in found],
+                "alphas": [f["alpha"] for f in found],
                 "seconds": [f["seconds"] for f in found],
                 "cores": os.cpu_count(),
             }

@@ -36,6 +36,7 @@ from backbones.network import BACKBONE  # noqa: E402
 from edge.bench.machine import describe  # noqa: E402
 from finetune.console import Console  # noqa: E402
 from finetune.job import finetune  # noqa: E402
+from finetune.model import load  # noqa: E402
 from finetune.paired import mcnemar  # noqa: E402
 from finetune.run import Run  # noqa: E402
 from finetune.settings import Settings  # noqa: E402
@@ -139,8 +140,8 @@ def main() -> int:
         results = []
         with closing(scoring.decode(run, rows, console)) as pixels:
             if args.healthy:
-                results.append(climb(run, run.model(), pixels, console, "as trained"))
-            model = run.model()
+                results.append(climb(run, load(run), pixels, console, "as trained"))
+            model = load(run)
             damage(model, run.settings.backbone, args.most)
             results.append(
                 climb(run, model, pixels, console, "one layer scaled", args.rungs)
@@ -163,9 +164,7 @@ def _train(args: argparse.Namespace, folder: Path, console: Console) -> Run:
     settings = Settings(
         backbone=args.backbone, size=args.size, weights=args.weights, unfreeze="none"
     )
-    run, prepared, _ = finetune(photos, settings, folder / "run", console)
-    prepared.pixels.close()
-    return run
+    return finetune(photos, settings, folder / "run", console=console)
 
 
 if __name__ == "__main__":

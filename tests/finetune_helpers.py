@@ -15,6 +15,7 @@ from finetune.console import Console
 from finetune.loop.examples import Examples
 from finetune.loop.schedule import set_trainable
 from finetune.loop.trainer import Trainer
+from finetune.prepared import Prepared
 from finetune.run import Run
 from finetune.settings import Settings
 
@@ -103,10 +104,15 @@ def drawn(folder: Path, count: int = 24) -> Path:
     return folder
 
 
+def finetune(
+    photos: Path | None, settings: Settings, folder: Path, console: Any, **options: Any
+) -> tuple[Run, Prepared, Any]:
+    """(the run, its photos, the network); the photos are left open."""
+    done = job.run_job(job.Job(photos, settings, folder, **options), console)
+    return done.run, done.prepared, done.network
+
+
 def run_on(source: Path | None, folder: Path, **options: Any) -> Run:
     """The least run on these photos, without a word on stdout."""
-    run, prepared, _ = job.finetune(
-        source, TINY_RUN, folder, Console(json=True), **options
-    )
-    prepared.pixels.close()
-    return run
+    console = Console(json=True)
+    return job.finetune(source, TINY_RUN, folder, console=console, **options)

@@ -15,15 +15,15 @@ from edge.model_file import ModelFile
 from finetune import cli
 from finetune.distill.teacher import open_teacher, refuse_leaks
 from finetune.head import cross_fit, features, probe
-from finetune.job import finetune
 from finetune.loop import fit
 from finetune.loop.examples import Examples
-from finetune.loop.unused import without_epochs
+from finetune.model import load
 from finetune.run import Run
-from finetune.settings import Settings
+from finetune.settings import Settings, without_effect
 from quantize.conversion.scoring import Silent
 from quantize.export import export
 from quantize.reporting import model_card
+from tests.finetune_helpers import finetune
 
 SIZE = 32
 
@@ -117,7 +117,7 @@ def heard() -> Heard:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, heard: Heard) -> Run:
     """A probe on 2 x 24 photos of reddish and bluish noise, backbone at random."""
-    folder = tmp_path_factory.mktemp("refit")
+    folder = tmp_path_factory.mktemp("cross-fit")
     random = np.random.default_rng(0)
     for number in range(48):
         photo = random.integers(0, 200, (SIZE, SIZE, 3))
@@ -152,12 +152,12 @@ def run(tmp_path_factory: pytest.TempPathFactory, heard: Heard) -> Run:
 
 def test_the_head_of_a_run_is_the_one_that_learnt_from_all(run: Run) -> None:
     """And its validation figures are those of heads that had not seen the photos."""
-    assert run.refitted
+    assert run.cross_fitted
     parts = {part: run.part(part) for part in ("train", "val")}
     photos = [photo for part in parts.values() for photo in part]
     truth = np.array([run.labels.index(photo.label) for photo in photos])
     pixels = np.stack([np.asarray(Image.open(photo.path)) for photo in photos])
-    model = run.model()
+    model = load(run)
     x = features.compute(network.feature_model(model), pixels, range(len(pixels)))
     found = cross_fit.fit(x, truth, 2, groups=range(len(truth)))
     assert found is not None
@@ -172,7 +172,7 @@ def test_the_head_of_a_run_is_the_one_that_learnt_from_all(run: Run) -> None:
     told = run.config["calibration"]
     assert told["photos"] == len(truth)
     right = int((found.logits.argmax(axis=1) == truth).sum())
-    assert told["refit"]["right"] == right
+    assert told["cross_fit"]["right"] == right
     crossed = metrics["cross_validated"]
     assert (crossed["photos"], crossed["right"]) == (len(truth), right)
     low, high = crossed["interval"]
@@ -187,20 +187,18 @@ def test_it_says_which_accuracy_to_believe(
 ) -> None:
     """In training, in what `finetune` prints at the end, of the files, in the card."""
     count = len(run.part("train")) + len(run.part("val"))
-    right = run.config["calibration"]["refit"]["right"]
+    right = run.config["calibration"]["cross_fit"]["right"]
     share = f"{right / count:.1%}"
-    at = next(k for k, x in enumerate(heard.lines) if "fitted again" in x)
-    first, second = heard.lines[at : at + 2]
-    assert f"all {count} photos but the test part: {share} right (" in first
-    assert f"not validation's: {len(run.part('val'))} photos are few" in second
+    at = next(k for k, x in enumerate(heard.lines) if "head fitted to all" in x)
+    assert f"cross-validated {share} (95 % interval" in heard.lines[at]
     told = next(x for x in heard.lines if "int8: " in x and " MB, " in x)
     photos = len(run.part("val"))
-    assert f"of {photos} photos it learnt from: tells what a file loses" in told
-    assert model_card.crossed(run)[0].startswith(
-        f"- Of the {count} photos that are not"
+    assert f"of {photos} photos it learned from: tells what a file loses" in told
+    assert model_card.cross_validated(run)[0].startswith(
+        f"- On the {count} training and validation photos"
     )
-    prepared = SimpleNamespace(pixels=SimpleNamespace(close=lambda: None))
-    monkeypatch.setattr(cli, "train", lambda args, console: (run, prepared, object()))
+    done = SimpleNamespace(run=run, network=object())
+    monkeypatch.setattr(cli, "_train", lambda job, console: done)
     assert cli.main(["photos"]) == 0
     judged, test = capsys.readouterr().out.splitlines()[:2]
     assert judged.startswith(f"cross-validated: {share} of {count} photos right (95 %")
@@ -211,43 +209,44 @@ def test_options_that_do_nothing_without_fine_tuning_are_named(
     run: Run, heard: Heard
 ) -> None:
     told = "  without fine-tuning --epochs 3, --balance sampling have no effect"
-    assert f"{told} (--unfreeze none leaves it out)" in heard.lines
-    assert without_epochs(Settings(seed=3, size=96, balance="weights")) == []
+    assert f"{told} (--unfreeze none)" in heard.lines
+    assert without_effect(Settings(seed=3, size=96, balance="weights")) == []
     large = Settings(backbone="mobilenet_v2_1.0", rate=5e-5)  # its own default
-    assert without_epochs(large) == []
+    assert without_effect(large) == []
     varied = Settings(teacher="run", teacher_views=2, augment="light", rate=1e-3)
-    assert without_epochs(varied, time_limit=True) == ["--rate 0.001", "--time-limit"]
+    assert without_effect(varied, time_limit=True) == ["--rate 0.001", "--time-limit"]
     alone = Settings(teacher="run", teacher_share=0.5)
-    assert without_epochs(alone) == ["--teacher-share 0.5", "--teacher"]
+    assert without_effect(alone) == ["--teacher-share 0.5", "--teacher"]
 
 
 def test_patience_is_for_networks_from_scratch() -> None:
     rows = np.arange(fit.AUTO_LEAST)
     many = Examples(np.zeros((len(rows), 8, 8, 3), np.uint8), rows, rows % 2)
-    for patience, told in ((Settings.patience, 0), (3, 1)):
-        heard, settings = Heard(), Settings(patience=patience)
-        fit._tell_unused(settings, many, heard, fine=True, time_limit=False)
-        assert len(heard.lines) == told
-        assert all("--patience 3 has no effect" in line for line in heard.lines)
+    plan = fit.Plan.of(Settings(), len(rows), pretrained=True)
+    for patience, count in ((Settings.patience, 0), (3, 1)):
+        settings = Settings(patience=patience)
+        lines = fit.notes(settings, ("a", "b"), many, plan, time_limit=False)
+        assert len(lines) == count
+        assert all("--patience 3 has no effect" in line for line in lines)
 
 
 def test_what_is_trained_and_nothing_else_is_told(run: Run) -> None:
     auto, least = Settings(), fit.AUTO_LEAST
-    assert fit.unfrozen(auto, pretrained=True, count=least) == "auto"
-    assert fit.unfrozen(auto, pretrained=True, count=least - 1) == "none"
-    assert fit.unfrozen(auto, pretrained=False, count=9) == "all"
+    assert fit.Plan.of(auto, least, pretrained=True).unfreeze == "auto"
+    assert fit.Plan.of(auto, least - 1, pretrained=True).unfreeze == "none"
+    assert fit.Plan.of(auto, 9, pretrained=False).unfreeze == "all"
     assert run.config["unfrozen"] == "none"
     lines = model_card._training(run)
     assert "- trained: a linear probe, no fine-tuning" in lines
     assert "- augmentation: none" in lines
     assert not (run.folder / "augmentation.png").exists()
     for best, told in (
-        ({"epoch": 0, "share": 1.0}, "auto, but validation kept the linear probe"),
+        ({"epoch": 0, "alpha": 1.0}, "auto, but validation kept the linear probe"),
         (
-            {"epoch": 3, "share": 0.75},
-            "auto, kept 75% of the way from the linear probe",
+            {"epoch": 3, "alpha": 0.75},
+            "auto, 75% of it and 25% probe kept",
         ),
-        ({"epoch": 3, "share": 1.0}, "auto"),
+        ({"epoch": 3, "alpha": 1.0}, "auto"),
     ):
         tuned = Run(run.folder, {**run.config, "unfrozen": "auto", "best": best})
         assert f"- trained: {told}" in model_card._training(tuned)
@@ -256,9 +255,9 @@ def test_what_is_trained_and_nothing_else_is_told(run: Run) -> None:
 def test_the_file_does_not_call_what_it_learnt_from_validation(run: Run) -> None:
     card = ModelFile.read(run.exports / "int8.tflite").card
     assert card is not None
-    assert list(card.measured) == ["photos it learnt from"]
+    assert list(card.measured) == ["photos it learned from"]
     exports = json.loads((run.exports / "exports.json").read_text(encoding="utf-8"))
-    assert exports["int8"]["judged_on"] == "photos it learnt from"
+    assert exports["int8"]["judged_on"] == "photos it learned from"
 
 
 def test_as_a_teacher_it_may_not_see_a_test_part_it_learnt_from(run: Run) -> None:

@@ -1,0 +1,52 @@
+"""confusion.png: rows are true labels, columns predictions, cells photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from edge.evaluate import Evaluation
+from finetune.figures.style import INK, MUTED, new_figure, save
+
+MOST_LABELS = 30  # a confusion matrix with more is drawn without numbers
+
+
+def draw(path: Path, evaluation: Evaluation, where: str) -> None:
+    """Draw it for any evaluation; `where` says of which photos and which file."""
+    labels = evaluation.labels
+    table = np.asarray(evaluation.confusion)
+    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    side = min(12.0, max(3.6, 1.6 + 0.55 * len(labels)))
+    figure = new_figure(side + 0.8, side)
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="GnBu", vmin=0, vmax=1)
+    axes.set_title(
+        f"{evaluation.accuracy:.1%} of {evaluation.photos} photos right ({where})",
+        loc="left",
+        fontsize=10,
+        color=INK,
+        weight="bold",
+    )
+    axes.set_xlabel("prediction", fontsize=9, color=MUTED)
+    axes.set_ylabel("true label", fontsize=9, color=MUTED)
+    ticks = range(len(labels))
+    short = [label if len(label) <= 18 else label[:17] + "…" for label in labels]
+    axes.set_xticks(ticks, short, rotation=0 if len(labels) <= 5 else 60, fontsize=8)
+    axes.set_yticks(ticks, short, fontsize=8)
+    axes.tick_params(length=0, colors=INK)
+    axes.spines[:].set_visible(False)
+    if len(labels) <= MOST_LABELS:
+        for row in ticks:
+            for column in ticks:
+                if table[row, column]:
+                    axes.text(
+                        column,
+                        row,
+                        f"{table[row, column]:,}",
+                        ha="center",
+                        va="center",
+                        fontsize=11 if len(labels) <= 6 else 7,
+                        color="white" if shares[row, column] > 0.6 else INK,
+                    )
+    save(figure, path)

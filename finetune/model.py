@@ -1,0 +1,166 @@
+"""The network of a run: built from its settings, stored and read as weights alone.
+
+A run never brings its own architecture: the network is rebuilt from run.json through
+`backbones`, and only arrays are read from the run, after their shapes have been
+compared. So a run from somewhere else can hold wrong numbers, but no program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backbones import custom_cnn, network, registry, weights
+from backbones.keras import keras, tensorflow
+from edge.errors import EdgegraftError
+from edge.files import write_atomic
+from finetune.run import OLD_NETWORK, Run
+from finetune.settings import Settings
+
+BFLOAT16_FROM = 8, 0  # compute capability of GPUs with bfloat16 units
+_SLACK = 4096  # bytes of an array's header in a .npz
+_OLD_PARTS = {"metadata.json", "config.json", "model.weights.h5"}
+
+
+def build(settings: Settings, classes: int, origin: weights.Origin) -> Any:
+    """The network with its initial weights.
+
+    A backbone with random weights trains with batch norm in training mode.
+    """
+    model = _assemble(settings, classes, frozen=origin.path is not None)
+    record = registry.get(settings.backbone)
+    weights.load(model.get_layer(network.BACKBONE), record, origin)
+    return model
+
+
+def _assemble(settings: Settings, classes: int, *, frozen: bool) -> Any:
+    record, options = registry.get(settings.backbone), None
+    if record.options is not None:
+        options = custom_cnn.from_mapping(settings.cnn or {}, "run.json")
+    return network.assemble(record, settings.size, classes, options, frozen=frozen)
+
+
+# -- numbers to train in ---------------------------------------------------------------
+def policy_for(precision: str) -> str:
+    """The Keras policy of `--precision`: float32 or mixed_bfloat16.
+
+    Mixed precision (Micikevicius et al. 2018, arXiv:1710.03740): weights and losses in
+    float32, the layers between in bfloat16, whose range needs no loss scaling. "auto"
+    takes it on GPUs with bfloat16 units (NVIDIA's compute capability 8 and later). On
+    CPUs a step of MobileNetV2 took up to three times as long.
+    """
+    mixed = precision == "bfloat16" or (precision == "auto" and _gpus_gain())
+    return "mixed_bfloat16" if mixed else "float32"
+
+
+def _gpus_gain() -> bool:
+    config = tensorflow().config
+    gpus = config.list_physical_devices("GPU")
+    details = [config.experimental.get_device_details(gpu) for gpu in gpus]
+    return bool(gpus) and all(
+        tuple(one.get("compute_capability", (0, 0))) >= BFLOAT16_FROM for one in details
+    )
+
+
+@contextlib.contextmanager
+def policy(name: str) -> Iterator[None]:
+    """Layers built inside compute as this Keras policy says."""
+    mixed = keras().mixed_precision
+    before = mixed.global_policy()
+    mixed.set_global_policy(name)
+    try:
+        yield
+    finally:
+        mixed.set_global_policy(before)
+
+
+# -- the run's weights -----------------------------------------------------------------
+def save(run: Run, model: Any) -> None:
+    """Write the weights of `model` into the run, in the network's own order."""
+    arrays = {
+        f"{number:04d}": array for number, array in enumerate(model.get_weights())
+    }
+
+    def write(to: Path) -> None:
+        with to.open("wb") as file:
+            np.savez(file, **arrays)
+
+    write_atomic(run.network_file, write)
+
+
+def load(run: Run) -> Any:
+    """The trained tf-keras network of a run.
+
+    EdgegraftError if the run did not finish, or its weights are missing, damaged or
+    those of another network.
+    """
+    if not run.trained:
+        raise run.unfinished()
+    path = run.network_file
+    if not path.is_file():
+        path = run.folder / OLD_NETWORK
+    if not path.is_file():
+        raise EdgegraftError(
+            f"expected a run with its network, got {run.folder} without "
+            f"{run.network_file.relative_to(run.folder).as_posix()}; train it again "
+            f"with: edgegraft finetune PHOTOS --run {run.name} --overwrite"
+        )
+    origin = run.config.get("weights") or {}
+    frozen = isinstance(origin, dict) and origin.get("file") is not None
+    model = _assemble(run.settings, len(run.labels), frozen=frozen)
+    try:
+        if path == run.network_file:
+            _read_arrays(path, model)
+        else:
+            _read_old(path, model)
+    except EdgegraftError:
+        raise
+    except Exception as error:  # numpy, zipfile and h5py raise many kinds
+        raise _damaged(path, " ".join(str(error).split())[:120]) from error
+    return model
+
+
+def _damaged(path: Path, reason: str) -> EdgegraftError:
+    return EdgegraftError(
+        f"expected the weights of the network that run.json describes in {path}, got: "
+        f"{reason}; train it again with --overwrite"
+    )
+
+
+def _read_arrays(path: Path, model: Any) -> None:
+    own = model.weights
+    room = sum(int(np.prod(w.shape)) * w.dtype.size + _SLACK for w in own)
+    with zipfile.ZipFile(path) as file:
+        entries = file.infolist()
+        names = sorted(entry.filename for entry in entries)
+        if names != [f"{number:04d}.npy" for number in range(len(own))]:
+            raise _damaged(path, f"{len(names)} arrays instead of {len(own)}")
+        if sum(entry.file_size for entry in entries) > room:
+            raise _damaged(path, "larger arrays than the network has")
+    with np.load(path, allow_pickle=False) as stored:
+        arrays = [stored[f"{number:04d}"] for number in range(len(own))]
+    for array, variable in zip(arrays, own, strict=True):
+        if array.shape != tuple(variable.shape) or array.dtype.kind not in "fiu":
+            raise _damaged(
+                path, f"{array.dtype} {list(array.shape)} for {variable.name}"
+            )
+    model.set_weights(arrays)
+
+
+def _read_old(path: Path, model: Any) -> None:
+    """Fill `model` from a .keras file of the first edition: its weights, no config."""
+    if not zipfile.is_zipfile(path):
+        raise _damaged(path, "no .keras file that edgegraft wrote (not a ZIP)")
+    room = 2 * sum(int(np.prod(w.shape)) * w.dtype.size + _SLACK for w in model.weights)
+    with zipfile.ZipFile(path) as file:
+        entries = {entry.filename: entry.file_size for entry in file.infolist()}
+        if not set(entries) <= _OLD_PARTS or "model.weights.h5" not in entries:
+            raise _damaged(path, "no .keras file that edgegraft wrote (other parts)")
+        if sum(entries.values()) > room + (64 << 20):
+            raise _damaged(path, "larger weights than the network has")
+    model.load_weights(str(path))  # of a .keras file: arrays alone, by layer

@@ -1,0 +1,80 @@
+"""A trained network with the photos of its run: features, logits, evaluations.
+
+The features of each part are computed once; whatever is asked afterwards is a product
+of matrices with the head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from backbones import network
+from edge.evaluate import Evaluation, score
+from finetune.console import Console
+from finetune.head import features, probe
+from finetune.head.cross_fit import CrossFit
+from finetune.loop.examples import Examples
+
+Floats = npt.NDArray[np.float32]
+
+
+class TrainedNetwork:
+    """`model` and its features of each part of the photos.
+
+    known: features that were computed before, float32 [N, D] a part.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        labels: Sequence[str],
+        parts: Mapping[str, Examples],
+        console: Console,
+        *,
+        known: Mapping[str, Floats] | None = None,
+    ) -> None:
+        self.model, self.labels, self.parts = model, tuple(labels), parts
+        self.console = console
+        self._features = dict(known or {})
+        self._out_of_fold: Floats | None = None
+
+    def features(self, part: str) -> Floats:
+        """float32 [N, D], in the split's order."""
+        if part not in self._features:
+            examples = self.parts[part]
+            with self.console.bar(f"features of {part}") as bar:
+                self._features[part] = features.compute(
+                    network.feature_model(self.model),
+                    examples.array,
+                    examples.rows,
+                    progress=bar,
+                )
+        return self._features[part]
+
+    def logits(self, part: str) -> Floats:
+        """float32 [N, L] of the head as it is now; of the validation part, where the
+        head has learned from it, those of cross-validated heads."""
+        if part == "val" and self._out_of_fold is not None:
+            return self._out_of_fold
+        kernel, bias = network.get_head(self.model)
+        return np.asarray(self.features(part) @ kernel + bias, np.float32)
+
+    def evaluation(self, part: str) -> Evaluation:
+        """Metrics of the predictions for a part."""
+        probabilities = probe.softmax(self.logits(part))
+        return score(probabilities, self.parts[part].truth, self.labels)
+
+    @property
+    def learned_truth(self) -> npt.NDArray[np.int64]:
+        """Class numbers of train, then validation, int64 [N]."""
+        return np.concatenate([self.parts[part].truth for part in ("train", "val")])
+
+    def take_head(self, found: CrossFit) -> None:
+        """Use a head that learned from train and validation, with its temperature."""
+        degrees = np.float32(found.temperature)
+        network.set_head(self.model, found.kernel / degrees, found.bias / degrees)
+        self._out_of_fold = found.logits[len(self.parts["train"]) :] / degrees
