@@ -142,6 +142,7 @@ def _steps(
     from finetune.job import run_job
     from finetune.run import locked
     from quantize import recipes
+    from quantize.cli import compare_options
     from quantize.comparison.compare import compare
     from quantize.export import EXIT_REJECTED, export
     from quantize.reporting import text

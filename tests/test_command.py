@@ -47,7 +47,7 @@ def test_build_leaves_a_whole_run(built: Path) -> None:
         "comparison.png",
         "exports/float32.tflite",
         "exports/int8.tflite",
-        "model/model.keras",
+        "model/weights.npz",
     } <= files
     assert not [name for name in files if Path(name).name.startswith(".")]
 
