@@ -1,46 +1,76 @@
 """edgegraft: your photos in, a measured model file (.tflite) for a Raspberry Pi out.
 
 To begin:
-    edgegraft build                       try it on drawn cats and dogs, in a minute
+    edgegraft build                       try it on drawn cats and dogs
     edgegraft build PHOTOS --run first    with your photos: a folder for each label
-    edgegraft edge classify FILE PHOTO    what does a model file say of a photo?
+    edgegraft edge classify FILE PHOTO    classify a photo with a model file
     edgegraft app                         the same in the browser
 
-All commands (edgegraft COMMAND -h tells the options of one):
-    edgegraft build PHOTOS      everything in one go: look at the photos, train, write
-                                the model files, measure them, say which one to ship
+All commands (edgegraft COMMAND -h lists the options of one):
+    edgegraft build PHOTOS      everything in one go: check the photos, train, write the
+                                model files, measure them, recommend one
     edgegraft data              photos: find bad ones (audit), split, capture, draw some
     edgegraft backbones         the pretrained networks to start from
-    edgegraft finetune PHOTOS   the training alone; leaves a run: a folder in artifacts/
+    edgegraft finetune PHOTOS   the training alone; writes a run, a folder in artifacts/
     edgegraft quantize RUN      the model files of a run alone: float32 and int8, which
                                 is a quarter of the size and faster on small processors
     edgegraft compare RUN...    accuracy, speed and size of files; which one to ship
     edgegraft robustness RUN    accuracy on blurred, dark, noisy and turned photos
     edgegraft edge              on the device: classify, camera, info, doctor, bench,
                                 evaluate, pack
-    edgegraft app               the page: drop photos, see answers
+    edgegraft app               the page: drop photos, see labels
 
 Exit codes: 0 done; 1 an audit found too few photos to train on; 2 bad input, or
 a photo that cannot be read (one line on stderr says what and where, --debug shows the
-traceback); 3 a file lost more accuracy than --max-drop allows, --target refuses it, or
-none fits the budget; 130 stopped by Ctrl-C.
+traceback); 3 a file misses its accuracy target, --target refuses it, or none fits the
+budget; 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import difflib
+import importlib.util
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from data.audit.audit import Audit
+    from edge.classifier import Classifier, Prediction
+    from edge.errors import EdgegraftError
+    from finetune.console import Console
+    from finetune.job import Job
+    from finetune.run import Run
+    from quantize.comparison.compare import CompareOptions
+    from quantize.comparison.records import Comparison
+    from quantize.export import ExportResult
+
+__version__ = "0.2.0"
+__all__ = [
+    "Classifier",
+    "EdgegraftError",
+    "Prediction",
+    "Run",
+    "audit",
+    "build",
+    "compare",
+    "finetune",
+    "load",
+    "main",
+    "quantize",
+]
 
 BUILD = "Photos in, a verified int8 .tflite out: every step in one command."
 SAMPLE_COUNT = 250  # drawn photos of each label, when no photos are given
+SAMPLE_RUN, SAMPLE_BACKBONE = "quickstart", "custom_cnn"
+ARTIFACTS = Path("artifacts")
 # verb -> (module with the command's main, name of that function)
 VERBS = {
     "build": (__name__, "build_main"),
@@ -58,8 +88,305 @@ BELOW = {
     "edge": ("classify", "camera", "info", "doctor", "bench", "evaluate", "pack"),
     "data": ("audit", "split", "sample", "capture"),
 }
+# What other tools call these
+OTHER_NAMES = {"train": "finetune", "predict": "edge classify", "serve": "app"}
+ROOMS = ("edge", "data", "backbones", "finetune", "quantize", "streamlit_app")
+_CLASSES = {
+    "Classifier": "edge.classifier",
+    "Prediction": "edge.classifier",
+    "EdgegraftError": "edge.errors",
+    "Run": "finetune.run",
+}
 
 
+def __getattr__(name: str) -> Any:
+    if name not in _CLASSES:
+        raise AttributeError(f"module 'edgegraft' has no attribute {name!r}")
+    _refuse_hidden_rooms()
+    return getattr(import_module(_CLASSES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+# --- Python API -----------------------------------------------------------------------
+def build(
+    photos: str | os.PathLike[str] | None = None,
+    *,
+    run: str | None = None,
+    artifacts: str | os.PathLike[str] = ARTIFACTS,
+    variants: Sequence[str] = ("float32", "int8"),
+    unknown: str | os.PathLike[str] | None = None,
+    budget_ms: float | None = None,
+    budget_mb: float | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+    **options: Any,
+) -> Run:
+    """Check photos, train, export, measure: what `edgegraft build` does.
+
+    photos: a folder with one folder per label, a list or an archive; None draws the
+    sample set. run: the name of the run in `artifacts`. unknown: a folder of photos
+    that show none of the labels. budget_ms, budget_mb: most latency and size of the
+    file to ship. options: those of the command, such as backbone="mobilenet_v2_1.0",
+    size=160, unfreeze="none", epochs=4, time_limit=10. EdgegraftError for bad input.
+    """
+    _refuse_hidden_rooms()
+    from finetune.console import Console
+    from quantize.comparison.compare import CompareOptions
+    from quantize.comparison.records import Budget
+
+    console = Console(quiet=quiet)
+    if photos is None:
+        photos = _draw_sample(Path(artifacts), console)[0]
+        run = run or SAMPLE_RUN
+        options.setdefault("backbone", SAMPLE_BACKBONE)
+    plan = BuildOptions(
+        job=_job(photos, run, artifacts, overwrite, options),
+        export=ExportOptions(tuple(variants)),
+        compare=CompareOptions(
+            budget=Budget(budget_ms, budget_mb),
+            unknown=None if unknown is None else Path(unknown),
+        ),
+    )
+    return _build(plan, console).run
+
+
+def audit(
+    photos: str | os.PathLike[str],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Audit:
+    """What is wrong with photos: unreadable ones, copies, blur, few of a label.
+
+    out: a folder for the report (audit.html, audit.csv, audit.json).
+    """
+    _refuse_hidden_rooms()
+    from data.audit.audit import audit as examine
+    from data.audit.memory import Memory
+    from data.audit.report import refuse, write
+    from data.cache import cache_folder
+    from data.source import choose
+    from edge.progress import Progress
+
+    if out is not None:
+        refuse(Path(out), overwrite)  # before minutes of reading
+    folder = choose(Path(photos), None, few=True).folder
+    live = False if quiet else None
+    with (
+        Progress(title="reading photos", live=live) as bar,
+        Memory(cache_folder() / "audits.sqlite") as memory,
+    ):
+        report = examine(folder, memory=memory, progress=bar.update)
+    if out is not None:
+        write(report, Path(out), overwrite=overwrite)
+    return report
+
+
+def finetune(
+    photos: str | os.PathLike[str],
+    *,
+    run: str | None = None,
+    artifacts: str | os.PathLike[str] = ARTIFACTS,
+    overwrite: bool = False,
+    quiet: bool = False,
+    **options: Any,
+) -> Run:
+    """Train only; `quantize` makes the files. Arguments as for `build`."""
+    _refuse_hidden_rooms()
+    from finetune.console import Console
+    from finetune.job import run_job
+
+    job = _job(photos, run, artifacts, overwrite, options)
+    trained = run_job(job, Console(quiet=quiet))
+    trained.prepared.pixels.close()
+    return trained.run
+
+
+def quantize(
+    run: Run | str | os.PathLike[str],
+    *,
+    variants: Sequence[str] = ("float32", "int8"),
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> dict[str, ExportResult]:
+    """Convert a run's network to TFLite files; results by variant.
+
+    A file that misses its accuracy target has `.rejected` set and another name.
+    """
+    _refuse_hidden_rooms()
+    from finetune.console import Console
+    from finetune.run import Run
+    from quantize.export import export
+
+    opened = run if isinstance(run, Run) else Run.open(run)
+    return export(opened, variants, overwrite=overwrite, console=Console(quiet=quiet))
+
+
+def compare(
+    things: Iterable[Run | str | os.PathLike[str]] | Run | str | os.PathLike[str],
+    *,
+    budget_ms: float | None = None,
+    budget_mb: float | None = None,
+    quiet: bool = False,
+    **options: Any,
+) -> Comparison:
+    """Measure runs and `.tflite` files on the first run's test photos; choose one.
+
+    options: fields of `quantize.comparison.compare.CompareOptions`.
+    """
+    _refuse_hidden_rooms()
+    from finetune.console import Console
+    from finetune.run import Run
+    from quantize.comparison import compare as comparison
+    from quantize.comparison.records import Budget
+
+    one = isinstance(things, Run | str | os.PathLike)
+    return comparison.compare(
+        [things] if one else list(things),  # type: ignore[list-item, arg-type]
+        comparison.CompareOptions(budget=Budget(budget_ms, budget_mb), **options),
+        console=Console(quiet=quiet),
+    )
+
+
+def load(model: Run | str | os.PathLike[str] | bytes, **options: Any) -> Classifier:
+    """A classifier of a `.tflite` file, its bytes, or a run (its recommended file).
+
+    options: those of `Classifier`, such as labels, threads, runtime.
+    """
+    _refuse_hidden_rooms()
+    from edge.classifier import Classifier
+    from edge.quiet import without_chatter
+    from edge.run_folder import find_model
+
+    if not isinstance(model, bytes):
+        path: Any = getattr(model, "folder", model)
+        model = find_model(os.fspath(path))[0]
+    with without_chatter():
+        return Classifier(model, **options)
+
+
+def _job(
+    photos: str | os.PathLike[str],
+    run: str | None,
+    artifacts: str | os.PathLike[str],
+    overwrite: bool,
+    options: Mapping[str, Any],
+) -> Job:
+    """The job that keyword arguments describe; EdgegraftError for an unknown one."""
+    from edge.errors import EdgegraftError
+    from finetune.cli import run_folder
+    from finetune.job import Job
+    from finetune.settings import Settings
+
+    ours = {field.name for field in dataclasses.fields(Job)}
+    theirs = {field.name for field in dataclasses.fields(Settings)}
+    for name in options:
+        if name not in ours | theirs:
+            close = difflib.get_close_matches(name, ours | theirs, n=1)
+            meant = f"; did you mean {close[0]}?" if close else ""
+            raise EdgegraftError(
+                f"expected an option of edgegraft build, got {name!r}{meant}"
+            )
+    given = {name: value for name, value in options.items() if name in theirs}
+    ours_given: dict[str, Any] = {
+        name: Path(value) if isinstance(value, str) else value
+        for name, value in options.items()
+        if name not in theirs
+    }
+    settings = Settings.for_network(**given)
+    folder = run_folder(Path(artifacts), run, Path(photos), settings)
+    return Job(Path(photos), settings, folder, overwrite=overwrite, **ours_given)
+
+
+# --- build ----------------------------------------------------------------------------
+@dataclass(frozen=True)
+class ExportOptions:
+    """Which files are made; `more`: other arguments of `quantize.export.export`."""
+
+    variants: tuple[str, ...] = ("float32", "int8")
+    more: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What `build` does: train, export, compare."""
+
+    job: Job
+    export: ExportOptions
+    compare: CompareOptions
+
+
+@dataclass(frozen=True)
+class Built:
+    """What `build` made; `comparison` is None on a worker that only helps."""
+
+    run: Run
+    results: Mapping[str, ExportResult]
+    comparison: Comparison | None
+
+
+def _build(plan: BuildOptions, console: Console) -> Built:
+    """Photos are decoded once; the network stays in memory from step to step.
+
+    Ctrl-C prints the command that resumes the run.
+    """
+    from backbones.keras import require_packages
+    from finetune import negatives
+    from finetune.cli import resumable
+    from finetune.job import run_job
+    from finetune.run import locked
+    from quantize import recipes
+    from quantize.comparison import unknown
+    from quantize.comparison.compare import compare
+    from quantize.export import export
+
+    require_packages("build")
+    recipes.variants(plan.export.variants)  # refused before any work
+    if plan.compare.unknown is not None:  # refused before training, not after
+        folder = plan.job.settings.negatives
+        negatives.refuse_missing(folder)
+        seen = negatives.digests(folder) if folder else ()
+        unknown.unknown_photos(plan.compare.unknown, {}, seen)
+    with resumable(plan.job, "build"):
+        trained = run_job(plan.job, console)
+        run = trained.run
+        if trained.network is None:
+            trained.prepared.pixels.close()
+            return Built(run, {}, None)  # one of several workers: the chief has the run
+        with locked(run.folder), trained.prepared.pixels as pixels:
+            results = export(
+                run,
+                plan.export.variants,
+                **plan.export.more,
+                overwrite=True,  # the run itself is new, or --overwrite was given
+                model=trained.network,
+                pixels=pixels,
+                console=console,
+            )
+            comparison = compare(run, plan.compare, pixels=pixels, console=console)
+    return Built(run, results, comparison)
+
+
+def _draw_sample(artifacts: Path, console: Console) -> tuple[Path, list[Path]]:
+    """The built-in set: (its photos, two more pictures to try at the end)."""
+    from data.sample.sample_set import write_sample
+
+    console.stage("no photos given: drawing the sample set of cats and dogs")
+    sample = write_sample(artifacts / "sample", count=SAMPLE_COUNT)
+    return _from_here(sample.photos), [_from_here(picture) for picture in sample.tests]
+
+
+def _from_here(path: Path) -> Path:
+    """The path as a person types it, who stands in the folder above."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+# --- the command ----------------------------------------------------------------------
 def _add_build(parser: argparse.ArgumentParser) -> None:
     from finetune.cli import add_options
     from quantize.cli import add_compare_options, add_export_options
@@ -71,7 +398,7 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         metavar="PHOTOS",
         help="a folder with one folder per label, a list (.csv, .jsonl: path, label, "
         "and split, group if wanted) or an archive (.zip, .tar, .tar.gz); without it "
-        "a sample set of cats and dogs is drawn and used (custom_cnn from scratch)",
+        "a sample set of cats and dogs is drawn and used",
     )
     add_options(parser)
     add_export_options(parser)
@@ -79,117 +406,60 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
-def _draw_sample(args: argparse.Namespace, console: Any) -> list[Path]:
-    """Make the built-in set the input; the two pictures to try at the end."""
-    from data.sample.sample_set import write_sample
-
-    console.stage("no photos given: drawing the sample set of cats and dogs")
-    sample = write_sample(args.artifacts / "sample", count=SAMPLE_COUNT)
-    args.photos = _from_here(sample.photos)
-    args.run = args.run or "quickstart"
-    if args.backbone is None:
-        args.backbone = "custom_cnn"
-    return [_from_here(picture) for picture in sample.tests]
-
-
-def _from_here(path: Path) -> Path:
-    """The path as a person types it, who stands in the folder above."""
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
-
-
-def _try(model: Path, pictures: Sequence[Path], console: Any) -> None:
-    from edge.classifier import Classifier
-    from edge.quiet import without_chatter
-
-    with without_chatter():
-        classifier = Classifier(model)
-    for picture in pictures:
-        found = classifier.classify(picture)
-        console.say(f"{picture}: {found.label} {found.probability:.1%}")
-
-
-def _build(args: argparse.Namespace) -> int:
-    """Every step; Ctrl-C prints the command that resumes it."""
-    from backbones.keras import require_packages
-    from finetune import negatives
-    from finetune.cli import job_from, resumable
+def _run_build(args: argparse.Namespace) -> int:
+    """`edgegraft build`: the exit code."""
+    from finetune.cli import job_from
     from finetune.console import Console
-    from quantize import recipes
     from quantize.cli import compare_options
-    from quantize.comparison import unknown
-
-    require_packages("build")
-    recipes.variants(args.variants.split(","))  # refused before any work
-    compare_options(args)
-    if args.unknown:  # refused before training, not after
-        negatives.refuse_missing(args.negatives)
-        seen = negatives.digests(args.negatives) if args.negatives else ()
-        unknown.unknown_photos(args.unknown, {}, seen)
-    console = Console(json=args.json)
-    pictures = []
-    if args.photos is None and not args.resume:
-        pictures = _draw_sample(args, console)
-    job = job_from(args)
-    with resumable(job, "build"):
-        return _steps(args, job, pictures, console)
-
-
-def _steps(
-    args: argparse.Namespace, job: Any, pictures: Sequence[Path], console: Any
-) -> int:
-    """Photos decoded once, the network in memory from the first step to the last."""
-    from finetune.job import run_job
-    from finetune.run import locked
-    from quantize import recipes
-    from quantize.cli import compare_options
-    from quantize.comparison.compare import compare
-    from quantize.export import EXIT_REJECTED, export
+    from quantize.export import EXIT_REJECTED
     from quantize.reporting import text
 
-    variants = recipes.variants(args.variants.split(","))
-    trained = run_job(job, console)
-    run, model = trained.run, trained.network
-    if model is None:
-        trained.prepared.pixels.close()
-        return 0  # one of several workers: the chief has the run
-    with locked(run.folder), trained.prepared.pixels as pixels:
-        results = export(
-            run,
-            [variant.name for variant in variants],
-            calibration_count=args.calibration,
-            max_drop=args.max_drop / 100,
-            target=args.target,
-            climb=args.ladder,
-            overwrite=True,  # the run itself was new, or --overwrite was given
-            model=model,
-            pixels=pixels,
-            console=console,
-        )
-        comparison = compare(run, compare_options(args), pixels=pixels, console=console)
+    console = Console(json=args.json)
+    pictures: list[Path] = []
+    if args.photos is None and not args.resume:
+        args.photos, pictures = _draw_sample(args.artifacts, console)
+        args.run = args.run or SAMPLE_RUN
+        args.backbone = args.backbone or SAMPLE_BACKBONE
+    export = ExportOptions(
+        tuple(args.variants.split(",")),
+        {
+            "calibration_count": args.calibration,
+            "max_drop": args.max_drop / 100,
+            "target": args.target,
+            "climb": args.ladder,
+        },
+    )
+    plan = BuildOptions(job_from(args), export, compare_options(args))
+    built = _build(plan, console)
+    if built.comparison is None:
+        return 0
     if args.json:
-        json.dump({"run": str(run.folder), **comparison.to_dict()}, sys.stdout)
+        document = {"run": str(built.run.folder), **built.comparison.to_dict()}
+        json.dump(document, sys.stdout)
         print()
     else:
-        for line in ("", *text.summary(comparison)):
+        for line in ("", *text.summary(built.comparison)):
             console.say(line)
-    shipped = [result for result in results.values() if not result.rejected]
-    if shipped:
-        chosen = comparison.choice.file
-        _try(chosen.path if chosen else shipped[-1].path, pictures, console)
-    return EXIT_REJECTED if len(shipped) < len(results) else 0
+    best = built.comparison.best
+    if best is not None and pictures:
+        classifier = load(best)
+        for picture in pictures:
+            prediction = classifier.classify(picture)
+            console.say(f"{picture}: {prediction.label} {prediction.probability:.1%}")
+    rejected = any(result.rejected for result in built.results.values())
+    return EXIT_REJECTED if rejected else 0
 
 
 def build_main(argv: Sequence[str] | None, prog: str) -> int:
-    """`edgegraft build`; 3 when int8 was rejected (all else is written then, too)."""
+    """`edgegraft build`; 3 when a file was rejected (all else is written then, too)."""
     from edge.command import run_command
 
-    return run_command(_add_build, _build, argv, prog, BUILD)
+    return run_command(_add_build, _run_build, argv, prog, BUILD)
 
 
 def _unknown(verb: str) -> str:
     """The one line for a verb that does not exist."""
-    full = {name: name for name in VERBS}
+    full = {name: name for name in VERBS} | OTHER_NAMES
     full |= {
         name: f"{above} {name}" for above, names in BELOW.items() for name in names
     }
@@ -199,6 +469,21 @@ def _unknown(verb: str) -> str:
         f"edgegraft: error: expected a verb out of {', '.join(VERBS)}, got {verb!r}"
         f"{meant} (see edgegraft --help)"
     )
+
+
+def _refuse_hidden_rooms() -> None:
+    """EdgegraftError (ImportError where edge is hidden) if another package of the same
+    name as one of ours comes first on the import path."""
+    home = Path(__file__).resolve().parent
+    for room in ROOMS:
+        spec = importlib.util.find_spec(room)
+        place = None if spec is None or spec.origin is None else Path(spec.origin)
+        if spec is not None and (place is None or place.resolve().parents[1] != home):
+            where = place or next(iter(spec.submodule_search_locations or ()), "?")
+            raise ImportError(
+                f"expected the package {room} of edgegraft in {home}, got another one "
+                f"of that name at {where}; start Python in another folder, or rename it"
+            )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -213,6 +498,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb, rest = words[0], words[1:]
     if verb not in VERBS:
         print(_unknown(verb), file=sys.stderr)
+        return 2
+    try:
+        _refuse_hidden_rooms()
+    except ImportError as error:
+        print(f"edgegraft: error: {error}", file=sys.stderr)
         return 2
     module, function = VERBS[verb]
     code: int = getattr(import_module(module), function)(rest, f"edgegraft {verb}")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from finetune.console import Console
     from finetune.job import Job, Trained
     from finetune.run import Run
+    from finetune.settings import Settings
 
 FINETUNE = (
     "Train a network on labelled photos: the training alone. It leaves a run, a folder "
@@ -77,16 +78,16 @@ def job_from(args: argparse.Namespace) -> Job:
     names = [f.name for f in dataclasses.fields(Job) if "option" in f.metadata]
     options = {name: getattr(args, name) for name in names}
     given = {name: value for name, value in options.items() if value is not None}
-    if not args.resume:
-        settings = _settings(args)
-        return Job(args.photos, settings, _folder(args, settings), **given)
-    if args.run is None:
+    if args.resume and args.run is None:
         raise EdgegraftError("expected --run NAME with --resume")
-    _refuse_settings(args)
-    return Job(args.photos, Settings(), _folder(args, Settings()), **given)
+    if args.resume:
+        _refuse_settings(args)
+    settings = Settings() if args.resume else _settings(args)
+    folder = run_folder(args.artifacts, args.run, args.photos, settings)
+    return Job(args.photos, settings, folder, **given)
 
 
-def _settings(args: argparse.Namespace) -> Any:
+def _settings(args: argparse.Namespace) -> Settings:
     from backbones import custom_cnn, registry
     from finetune.settings import Settings
 
@@ -106,21 +107,21 @@ def _settings(args: argparse.Namespace) -> Any:
     return Settings.for_network(**given)
 
 
-def _folder(args: argparse.Namespace, settings: Any) -> Path:
-    """artifacts/<run>: the given name, or one made from photos and network."""
+def run_folder(
+    artifacts: Path, name: str | None, photos: Path | None, settings: Settings
+) -> Path:
+    """artifacts/NAME; without a name, one made from photos and network."""
     from backbones import registry
 
-    name: str | None = args.run
     if name is None:
-        if args.photos is None:
+        if photos is None:
             raise EdgegraftError("expected --run NAME where no photos are given")
-        photos = args.photos.resolve()
+        photos = photos.resolve()
         first = photos.name.split(".")[0] if photos.is_file() else photos.name
         name = f"{first}-{registry.short_name(settings.backbone)}-{settings.size}"
     if not name or name in (".", "..") or "/" in name or "\\" in name:
         raise EdgegraftError(f"expected --run to be a plain folder name, got {name!r}")
-    folder: Path = args.artifacts / name
-    return folder
+    return artifacts / name
 
 
 def _refuse_settings(args: argparse.Namespace) -> None:

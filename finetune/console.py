@@ -17,14 +17,17 @@ Advance = Callable[[int, int], None]
 
 
 class Console:
-    """Prints for people; `json` keeps stdout for one JSON document."""
+    """Prints for people; `json` keeps stdout for one JSON document; `quiet` prints
+    nothing."""
 
-    def __init__(self, *, json: bool = False) -> None:
+    def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
         self._out = sys.stderr if json else sys.stdout
+        self._quiet, self._live = quiet, False if quiet else None
         self.started = time.perf_counter()
 
     def say(self, line: str = "") -> None:
-        print(line, file=self._out, flush=True)
+        if not self._quiet:
+            print(line, file=self._out, flush=True)
 
     def stage(self, line: str) -> None:
         """A line with the seconds since the start in front."""
@@ -33,13 +36,13 @@ class Console:
     @contextmanager
     def bar(self, title: str, unit: str = "photo") -> Iterator[Advance]:
         """A progress bar; yields advance(done, total)."""
-        with Progress(title=title, unit=unit) as progress:
+        with Progress(title=title, unit=unit, live=self._live) as progress:
             yield progress.update
 
     @contextmanager
     def epochs(self, epochs: int, steps: int) -> Iterator[Any]:
         """A bar over all steps of a training; yields advance(epoch, step, result)."""
-        with Progress(epochs * steps, unit="step") as progress:
+        with Progress(epochs * steps, unit="step", live=self._live) as progress:
 
             def advance(number: int, step: int, result: Any) -> None:
                 progress.title = f"epoch {number}/{epochs}"

@@ -157,6 +157,33 @@ class Run:
             ) from error
         return cls(path, config)
 
+    def __repr__(self) -> str:
+        best = self.best
+        what = "not measured yet" if best is None else f"best={best.name!r}"
+        return f"Run({str(self.folder)!r}, labels={list(self.labels)}, {what})"
+
+    # -- what it holds ---------------------------------------------------------
+    @property
+    def files(self) -> dict[str, Path]:
+        """The exported files by variant; those that were rejected are left out."""
+        paths = sorted(self.exports.glob("*.tflite"))
+        return {path.stem: path for path in paths if "." not in path.stem}
+
+    @property
+    def best(self) -> Path | None:
+        """The file that the comparison recommends; None before there is one."""
+        variant = run_folder.recommended(str(self.folder))
+        return None if variant is None else self.exports / f"{variant}.tflite"
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What metrics.json says; empty before the run is trained."""
+        path = self.folder / "metrics.json"
+        metrics: dict[str, Any] = {}
+        if path.is_file():
+            metrics = json.loads(path.read_text("utf-8"))
+        return metrics
+
     # -- what run.json says ----------------------------------------------------
     @property
     def name(self) -> str:

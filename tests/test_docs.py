@@ -6,6 +6,7 @@ by .ci/run.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import re
 import shlex
@@ -83,6 +84,18 @@ def test_command_parses(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert name == VARIABLE and len(_cluster(value)[0]) == 2
     else:
         assert line.startswith(NOT_OURS), f"no test checks {line!r}"
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_blocks_name_what_is_there(code: str) -> None:
+    names = {
+        node.attr
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "edgegraft"
+    }
+    assert names <= set(edgegraft.__all__)
 
 
 def test_every_verb_is_explained() -> None:

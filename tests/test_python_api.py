@@ -1,0 +1,238 @@
+"""`import edgegraft` as a library, and the examples that use it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import runpy
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import edgegraft
+from data.sample.sample_set import write_sample
+from tests.edge_models import network, with_card
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = ROOT / "examples"
+IMPORT_MS = 30  # beside numpy and Pillow
+HEAVY = ("tensorflow", "tf_keras", "sklearn", "scipy", "matplotlib", "streamlit", "cv2")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("api")
+    return write_sample(folder / "sample", count=30).photos
+
+
+@pytest.fixture(scope="module")
+def run(photos: Path) -> Any:
+    return edgegraft.build(
+        photos,
+        run="api",
+        artifacts=photos.parents[1] / "artifacts",
+        backbone="custom_cnn",
+        size=32,
+        epochs=2,
+        quiet=True,
+    )
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "colours.tflite"
+    path.write_bytes(with_card(network()))
+    return path
+
+
+def test_the_import_is_light() -> None:
+    code = (
+        "import sys, numpy, PIL.Image; before = set(sys.modules); import edgegraft;"
+        "print(sorted({m.split('.')[0] for m in set(sys.modules) - before}));"
+        "dir(edgegraft); edgegraft.Classifier"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert not set(HEAVY) & set(json.loads(done.stdout.replace("'", '"')))
+
+
+def test_build_returns_a_run(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert isinstance(run, edgegraft.Run)
+    assert set(run.files) == {"float32", "int8"}
+    assert run.best in run.files.values()
+    assert 0 <= run.metrics["test"]["accuracy"] <= 1
+    assert run.best.name in repr(run) and "cat" in repr(run)
+    assert capsys.readouterr().out == ""
+
+
+def test_load_takes_a_run_a_folder_and_a_file(run: Any, photos: Path) -> None:
+    photo = next(photos.rglob("*.jpg"))
+    predictions = [
+        edgegraft.load(source).classify(photo)
+        for source in (run, run.folder, run.best, run.best.read_bytes())
+    ]
+    assert predictions[0].label in ("cat", "dog", "unknown")
+    assert predictions == predictions[:1] * 4
+
+
+def test_classify_takes_what_people_have(model: Path, tmp_path: Path) -> None:
+    photo = Image.new("RGB", (40, 30), (200, 0, 0))
+    photo.save(tmp_path / "red.png")
+    classifier = edgegraft.load(model)
+    pixels = np.asarray(photo)
+    labels = {
+        classifier.classify(source).label
+        for source in (
+            tmp_path / "red.png",
+            str(tmp_path / "red.png"),
+            (tmp_path / "red.png").read_bytes(),
+            photo,
+            pixels,
+        )
+    }
+    assert labels == {"red"}
+    assert "red" in repr(classifier)
+    for wrong in (pixels.astype(np.float32), pixels[..., :2], pixels[0]):
+        with pytest.raises(edgegraft.EdgegraftError, match="uint8"):
+            classifier.classify(wrong)
+
+
+def test_quantize_and_compare(run: Any) -> None:
+    results = edgegraft.quantize(
+        run.folder, variants=["float16"], quiet=True, overwrite=True
+    )
+    assert results["float16"].path.is_file()
+    compared = edgegraft.compare(run.folder, quiet=True)
+    assert compared.best is not None and repr(compared)
+
+
+def test_audit(photos: Path, tmp_path: Path) -> None:
+    report = edgegraft.audit(photos, out=tmp_path / "audit", quiet=True)
+    assert len(report.digests) == 60 and repr(report)
+    assert (tmp_path / "audit" / "audit.csv").is_file()
+
+
+def test_a_wrong_option_is_one_clear_line(photos: Path) -> None:
+    with pytest.raises(edgegraft.EdgegraftError, match="did you mean epochs"):
+        edgegraft.build(photos, epoch=2)
+    with pytest.raises(AttributeError, match="no attribute 'train'"):
+        edgegraft.train  # noqa: B018
+
+
+@pytest.mark.parametrize("room", ["data", "edge"])
+def test_another_package_of_our_name_is_one_line(room: str, tmp_path: Path) -> None:
+    (tmp_path / room).mkdir()
+    (tmp_path / room / "__init__.py").write_text("")
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); sys.path.append(sys.argv[2])\n"
+        "import edgegraft; sys.exit(edgegraft.main(['backbones']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), str(ROOT)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert f"expected the package {room} of edgegraft in {ROOT}" in done.stderr
+
+
+def example(name: str, *arguments: object) -> None:
+    runpy.run_path(str(EXAMPLES / name))["main"](*map(str, arguments))
+
+
+def test_example_classify_photo(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (40, 30), (0, 0, 200)).save(tmp_path / "sky.png")
+    example("classify_photo.py", model, tmp_path / "sky.png")
+    assert "sky.png: blue " in capsys.readouterr().out
+
+
+def test_example_batch_to_csv(model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, colour in (("a", (200, 0, 0)), ("b", (0, 200, 0))):
+        Image.new("RGB", (40, 30), colour).save(folder / f"{name}.png")
+    (folder / "c.png").write_text("no picture")
+    example("batch_to_csv.py", model, folder, tmp_path / "out.csv")
+    rows = list(csv.DictReader((tmp_path / "out.csv").open()))
+    assert [row["label"] for row in rows] == ["red", "green", ""]
+    assert rows[2]["error"]
+
+
+def test_example_camera_gpio(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against stand-ins for OpenCV's camera and gpiozero's pin."""
+    switched: list[str] = []
+
+    class LED:
+        def __init__(self, pin: int) -> None:
+            switched.append(f"pin {pin}")
+
+        def on(self) -> None:
+            switched.append("on")
+
+        def off(self) -> None:
+            switched.append("off")
+
+    frames = [(0, 0, 200), (200, 0, 0)]  # BGR: red, then blue
+
+    class VideoCapture:
+        def __init__(self, number: int) -> None:
+            assert number == 0
+
+        def read(self) -> tuple[bool, Any]:
+            return True, np.full((30, 40, 3), frames.pop(0), np.uint8)
+
+        def release(self) -> None:
+            switched.append("released")
+
+    cv2, gpiozero = types.ModuleType("cv2"), types.ModuleType("gpiozero")
+    cv2.VideoCapture = VideoCapture  # type: ignore[attr-defined]
+    cv2.cvtColor = lambda frame, _: frame[..., ::-1].copy()  # type: ignore[attr-defined]
+    cv2.COLOR_BGR2RGB = 4  # type: ignore[attr-defined]
+    gpiozero.LED = LED  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "cv2", cv2)
+    monkeypatch.setitem(sys.modules, "gpiozero", gpiozero)
+    main = runpy.run_path(str(EXAMPLES / "camera_gpio.py"))["main"]
+    main(str(model), "red", "27", frames=2)
+    assert switched == ["pin 27", "on", "off", "off", "released"]
+
+
+def test_example_notebook(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its cells in order, on a few drawn photos and with a small network."""
+    shown: list[str] = []
+    ipython = types.ModuleType("IPython")
+    display = types.ModuleType("IPython.display")
+    display.Image = lambda filename: filename  # type: ignore[attr-defined]
+    display.display = shown.append  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").symlink_to(photos)
+    whole = edgegraft.build
+
+    def small(*args: Any, **options: Any) -> Any:
+        options |= {"backbone": "custom_cnn", "size": 32, "epochs": 1, "quiet": True}
+        return whole(*args, **options)
+
+    monkeypatch.setattr(edgegraft, "build", small)
+    book = json.loads((EXAMPLES / "train.ipynb").read_text("utf-8"))
+    names: dict[str, Any] = {}
+    for cell in book["cells"]:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)
+    assert names["run"].best.is_file()
+    assert any(path.endswith("confusion.png") for path in shown)
