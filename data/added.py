@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from data.audit import copies
+from data.audit.near_duplicates import COPY
 from data.batches import Pixels
 from data.photos import Photo, PhotoFolder, clean_label
 from data.scan import Walk
@@ -96,10 +97,12 @@ def add_to_split(split: Split, added: Added, pixels: Pixels) -> tuple[Split, Add
     mine = [photo for photo in added.photos if photo.path not in known]
     fixed, new = {p.path for p in measured}, {p.path for p in mine}
     groups = copies.same_files([*measured, *mine], pixels.digests)
-    for one, other, *_ in copies.near_pairs(groups, pixels.looks):
+    for one, other, pair in copies.near_pairs(groups, pixels.looks):
         for photo, twin in ((one, other), (other, one)):
-            if photo.path in new and twin.path in fixed:
-                known[photo.path] = f"looks like {printable(twin.path)}, which measures"
+            if pair.kind == COPY and photo.path in new and twin.path in fixed:
+                known[photo.path] = (
+                    f"is a near copy of {printable(twin.path)}, which measures"
+                )
     kept = tuple(photo for photo in mine if photo.path not in known)
     rows = tuple(Row(photo, "train", pixels.digests[photo.path]) for photo in kept)
     left = tuple((p.path, known[p.path]) for p in added.photos if p.path in known)

@@ -1,9 +1,10 @@
 """Photos from a webcam, Pi camera or video file, into a folder per label.
 
-A frame is taken every few seconds or when a key is pressed, and kept when it is sharp
-and looks unlike the last ones kept. All frames of one session share a group, which
-`captured.csv` beside the label folders records: give that list to `data split` or
-`build`, and a session stays on one side of the split. No file is ever replaced.
+A frame is taken every few seconds or when a key is pressed, and kept when it is sharp,
+also of a scene that does not change: what differs may be small. All frames of one
+session share a group, which `captured.csv` beside the label folders records: give that
+list to `data split` or `build`, and a session stays on one side of the split. No file
+is ever replaced.
 """
 
 import csv
@@ -11,10 +12,10 @@ import io
 import os
 import select
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -22,10 +23,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from data.audit import near_duplicates as alike
 from data.audit.checks import BLURRED
 from data.audit.facts import look_at
-from data.audit.thumbnails import SIDE
 from data.photos import PARTS, clean_label
 from edge.camera.sources import Source
 from edge.errors import EdgegraftError
@@ -34,7 +33,6 @@ from edge.text import printable
 
 LIST = "captured.csv"
 COLUMNS = ("path", "label", "group")
-REMEMBERED = 20  # kept frames that a new one must differ from
 QUALITY = 92  # of the JPEG files
 
 Frame = npt.NDArray[np.uint8]  # RGB [H, W, 3]
@@ -49,21 +47,15 @@ class Session:
     group: str
     kept: int = 0
     blurred: int = 0
-    alike: int = 0
-    last: deque[bytes] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
 
     def take(self, frame: Frame) -> str:
-        """Keep a frame, uint8 RGB [H, W, 3], or not: "kept", "blurred" or "alike"."""
+        """Keep a frame, uint8 RGB [H, W, 3], or not: "kept" or "blurred"."""
         out = io.BytesIO()
         Image.fromarray(frame).save(out, "JPEG", quality=QUALITY)
-        look = look_at(out.getvalue())
+        look = look_at(out.getvalue(), features=False)
         if look.blur > BLURRED:
             self.blurred += 1
             return "blurred"
-        if self._seen(look.thumb):
-            self.alike += 1
-            return "alike"
-        self.last.append(look.thumb)
         self.kept += 1
         self._write(out.getvalue())
         return "kept"
@@ -76,11 +68,6 @@ class Session:
             if not os.path.lexists(path):
                 return path
             number += 1
-
-    def _seen(self, thumb: bytes) -> bool:
-        side = (SIDE, SIDE)
-        thumbs = [np.frombuffer(t, np.uint8).reshape(side) for t in (thumb, *self.last)]
-        return any(pair.first == 0 for pair in alike.pairs(np.stack(thumbs)))
 
     def _write(self, data: bytes) -> None:
         listed = self.folder / LIST

@@ -246,10 +246,7 @@ def capture_photos(
     else:
         taking = frames(source, every)
     taken = collect(taking, folder, label, most=most, report=report)
-    print(
-        f"kept {taken.kept:,}, refused {taken.blurred:,} blurred and "
-        f"{taken.alike:,} that look like one kept before"
-    )
+    print(f"kept {taken.kept:,}, refused {taken.blurred:,} blurred")
     if taken.kept:
         for name, photos in counts(folder).items():
             print(f"{name}: {photos:,} photos")
@@ -301,7 +298,7 @@ def _add_audit(add_parser: AddParser, reading: Parser) -> None:
         parents=[reading],
         help="say what is wrong with a folder of photos",
         description="Says what is wrong with photos before a network learns from "
-        "them: unreadable files, copies and near-copies, two labels for one photo, "
+        "them: unreadable files, copies and near copies, two labels for one photo, "
         "blur, bad light. Nothing is changed. Of copies the one without another "
         "finding is kept, else the larger or the sharper one. Exit code 1: too few "
         "photos or labels to train on.",
@@ -329,7 +326,7 @@ def _add_split(add_parser: AddParser, reading: Parser) -> None:
         parents=[reading],
         help="write train, val and test down as a CSV",
         description="Deals photos out to train, val and test, label by label, and "
-        "writes down which went where. Copies, near-copies and photos of one group "
+        "writes down which went where. Copies, near copies and photos of one group "
         "stay on one side; a seed always gives the same split.",
     )
     verb.add_argument(

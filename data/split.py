@@ -21,7 +21,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from data.audit.near_duplicates import clusters
 from data.parts import parts_to_make, shortages
 from data.photos import PARTS, Photo
 from edge.errors import EdgegraftError
@@ -264,6 +263,22 @@ def chained(
     for photo, top in zip(photos, clusters(len(photos), links), strict=True):
         chains.setdefault(top, []).append(photo)
     return list(chains.values())
+
+
+def clusters(count: int, links: Iterable[tuple[int, int]]) -> list[int]:
+    """For each of `count` things the smallest one that links lead to."""
+    root = list(range(count))
+
+    def top(one: int) -> int:
+        while root[one] != one:
+            root[one] = root[root[one]]
+            one = root[one]
+        return one
+
+    for one, other in links:
+        low, high = sorted((top(one), top(other)))
+        root[high] = low
+    return [top(one) for one in range(count)]
 
 
 def _dealt(

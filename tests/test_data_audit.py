@@ -66,8 +66,8 @@ def test_a_run_says_in_one_line_that_nothing_was_found(tmp_path: Path) -> None:
 
 def test_one_is_one(tmp_path: Path) -> None:
     for kind in KINDS:
-        assert kind.told(1).split()[0] in {"is", "cannot", *ONE}, kind
-        assert kind.told(2).split()[0] not in {"is", *ONE}, kind
+        assert kind.sentence(1).split()[0] in {"is", "cannot", *ONE}, kind
+        assert kind.sentence(2).split()[0] not in {"is", *ONE}, kind
 
 
 def test_every_kind_of_trouble_is_found_once_and_the_gravest_comes_first(
@@ -101,7 +101,7 @@ def test_a_leak_between_given_parts(tmp_path: Path) -> None:
     leak = copied(tmp_path / "test/cat/0.png", tmp_path / "train/dog/leak.png")
     report = audit(scan(tmp_path))
     assert [(f.kind, f.path) for f in report.findings] == [("leak", leak)]
-    assert "what is measured is too good" in report.lines()[1]
+    assert "the score is too good" in report.lines()[1]
     table = [line.split() for line in report.lines() if line.startswith(("cat", "dog"))]
     assert table == [["cat", "6", "6", "3", "3"], ["dog", "7", "7", "4", "3"]]
 

@@ -7,8 +7,8 @@ import pytest
 
 import data.audit.fact_store
 from data.audit.fact_store import Looks
-from data.audit.facts import Look
-from data.audit.thumbnails import SIDE
+from data.audit.facts import THUMB, Look
+from data.audit.local_features import ROW
 
 
 def look(number: int) -> Look:
@@ -24,13 +24,14 @@ def look(number: int) -> Look:
         high=high,
         deviation=round(float(rng.uniform(0, 80)), 2),
         blur=round(float(rng.uniform()), 3),
-        thumb=rng.integers(0, 256, SIDE * SIDE, np.uint8).tobytes(),
+        thumb=rng.integers(0, 256, THUMB * THUMB, np.uint8).tobytes(),
+        features=rng.integers(0, 256, ROW, np.uint8).tobytes(),
     )
 
 
 @pytest.mark.parametrize("limit", [1 << 24, 0])
 def test_every_fact_is_the_same(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data.looks, "IN_MEMORY", limit)
+    monkeypatch.setattr(data.audit.fact_store, "IN_MEMORY", limit)
     expected = {Path(f"{number}.jpg"): look(number) for number in range(40)}
     looks = Looks(50)  # some photos could not be read
     for path, one in expected.items():
@@ -41,8 +42,11 @@ def test_every_fact_is_the_same(limit: int, monkeypatch: pytest.MonkeyPatch) -> 
     areas = [one.width * one.height for one in expected.values()]
     assert looks.areas().tolist() == areas
     paths = list(expected)[::-3]
-    found = looks.thumbs(paths)[:]
-    assert [row.tobytes() for row in found] == [expected[p].thumb for p in paths]
+    found = looks.photos(paths)
+    rows = [row.tobytes() for row in found.thumbs[:]]
+    assert rows == [expected[path].thumb for path in paths]
+    assert found.features[[1]].tobytes() == expected[paths[1]].features
+    assert found.sizes[2].tolist() == [expected[paths[2]].width, 70_000]
     with pytest.raises(ValueError, match="being read"):
         looks.add(Path("late.jpg"), look(99))
 
@@ -50,4 +54,4 @@ def test_every_fact_is_the_same(limit: int, monkeypatch: pytest.MonkeyPatch) -> 
 def test_none_at_all() -> None:
     assert len(Looks()) == 0
     assert Path("a.jpg") not in Looks()
-    assert len(Looks(3).thumbs([])) == 0
+    assert len(Looks(3).photos([]).thumbs) == 0

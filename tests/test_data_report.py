@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from data.audit.audit import Audit, audit
-from data.audit.report import COLUMNS, NAMES, excluded, read_exclusion, write
+from data.audit.report import COLUMNS, NAMES, read_exclusion, write
 from data.cli import main
 from data.source import scan
 from edge.errors import EdgegraftError
@@ -60,6 +60,7 @@ def test_the_findings_this_is_about(spoiled: Path) -> None:
     assert kinds(audit(scan(spoiled))) == [
         ("unreadable", "bad<b>.jpg"),
         ("two-labels", "x.jpg"),
+        ("near-duplicate", "night.png"),
         ("near-duplicate", "mirror.jpg"),
         ("dark", "night.png"),
     ]
@@ -111,8 +112,8 @@ def test_a_test_photo_is_never_the_one_that_is_flagged(tmp_path: Path) -> None:
     assert kinds(report).pop() == ("dark", "21.png")
     report = replace(report, findings=report.findings[:-1])
     assert kinds(report) == [("leak", "leak.png"), ("near-leak", "turned.png")]
-    assert excluded(report) == {f.path for f in report.findings}
-    assert excluded(audit(scan(tmp_path))) == excluded(report)
+    assert report.excluded == {f.path for f in report.findings}
+    assert audit(scan(tmp_path)).excluded == report.excluded
 
 
 def test_three_files_are_written(spoiled: Path, tmp_path: Path) -> None:
@@ -129,8 +130,9 @@ def test_three_files_are_written(spoiled: Path, tmp_path: Path) -> None:
     assert set(rows["cat/0.jpg"]) == set(COLUMNS)
     assert rows["cat/1.jpg"]["exclude"] == "no"
     assert rows["cat/1.jpg"]["width"] == "96"
-    assert rows["cat/0.jpg"]["exclude"] == "yes"  # one of its two labels is wrong
-    assert rows["cat/night.png"]["findings"] == "dark"
+    assert rows["cat/0.jpg"]["exclude"] == "no"  # which of its labels is wrong?
+    assert rows["dog/mirror.jpg"]["exclude"] == "yes"
+    assert rows["cat/night.png"]["findings"] == "near-duplicate dark"
     assert rows["cat/bad<b>.jpg"]["sha256"] == ""
 
 
@@ -141,7 +143,7 @@ def test_the_page_stands_alone_and_escapes_names(spoiled: Path, tmp_path: Path) 
     assert not re.search(r'(src|href)="(?!data:|#)', text)
     assert "<script" not in text
     thumbs = re.findall(r"data:image/jpeg;base64,([^\"]+)", text)
-    assert len(thumbs) == 2 * 2 + 1  # two pairs, and one that is dark by itself
+    assert len(thumbs) == 3 * 2 + 1  # three pairs, and one that is dark as well
     for thumb in thumbs:
         assert Image.open(io.BytesIO(base64.b64decode(thumb))).height == 132
 
@@ -181,12 +183,12 @@ def test_exclude_from_leaves_the_flagged_ones_out(
     arguments = [str(spoiled), "--exclude-from", str(out / "audit.csv")]
     assert main(["audit", *arguments]) == 0
     told = capsys.readouterr().out
-    assert "11 photos, 11 usable" in told
-    assert "5 photos left out by audit.csv" in told
+    assert "13 photos, 13 usable" in told
+    assert "3 photos left out by audit.csv" in told
     split = tmp_path / "split.csv"
     assert main(["split", *arguments, "-o", str(split), "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
-    assert record["excluded"]["photos"] == 5
+    assert record["excluded"]["photos"] == 3
     assert len(record["excluded"]["sha256"]) == 64
     text = split.read_text("utf-8")
     assert "night.png" not in text

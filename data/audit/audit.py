@@ -6,8 +6,6 @@ first, and a new check is one more entry there and one more function in
 `data.audit.checks` (of single photos) or `data.audit.copies` (of several). Nothing is
 changed or deleted. Only photos that cannot be decoded are left out of training, unless
 the user passes audit.csv to --exclude-from.
-
-It does not know what a network makes of the photos: that is `data.audit.label_issues`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,13 +22,14 @@ from data.batches import Pixels
 from data.parts import shortages
 from data.photos import Photo, PhotoFolder, count
 from data.reading import read
-from data.scan import shown
-from edge.text import plural
+from edge.text import plural, printable
 
 FEW = 30  # usable photos of a label
 UNEVEN = 5  # times as many photos of one label as of another
 _ORDER = [kind.name for kind in KINDS]
 LISTED = 10  # findings of a kind that the terminal shows
+NAMED = 5  # labels or obstacles that one line names
+ROWS = 20  # labels that the terminal's table shows
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,8 @@ class Audit:
     findings: tuple[Finding, ...]
     digests: Mapping[Path, str]
     looks: Looks = field(default_factory=Looks)
-    alike: tuple[tuple[Path, Path], ...] = ()  # near-duplicates, for `make_split`
+    alike: tuple[tuple[Path, Path], ...] = ()  # kept on one side by `make_split`
+    too_many: frozenset[Path] = frozenset()  # look alike, too many for one side
 
     @classmethod
     def from_pixels(cls, folder: PhotoFolder, pixels: Pixels) -> "Audit":
@@ -58,24 +58,29 @@ class Audit:
         failures: Sequence[tuple[Path, str]],
         looks: Looks | None = None,
         missing: Mapping[Path, float] | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> "Audit":
         """From what `data.reading` gave: digest or reason for each photo, and the
         share that is `missing` from those that are cut off."""
         looks = Looks() if looks is None else looks
         faults = list(checks.by_themselves(folder.photos, looks))
         groups = copies.same_files(folder.photos, digests, faults)
-        pairs = copies.near_pairs(groups, looks, faults)
+        pairs = copies.near_pairs(groups, looks, faults, progress)
+        together = copies.keep_together(folder.photos, digests, pairs)
         found = [Finding("unreadable", path, reason) for path, reason in failures]
         found += [
             Finding("cut-off", path, f"last {share:.0%} missing")
             for path, share in (missing or {}).items()
         ]
         found += copies.shared_files(groups)
-        found += copies.near_duplicates(pairs)
+        found += [
+            finding
+            for finding in copies.near_copies(pairs)
+            if finding.exclude or finding.path not in together.too_many
+        ]
         found += faults
         found.sort(key=lambda finding: (_ORDER.index(finding.kind), finding.path))
-        alike = tuple((twins.keep.path, twins.copy.path) for twins in pairs)
-        return cls(folder, tuple(found), digests, looks, alike)
+        return cls(folder, tuple(found), digests, looks, *together)
 
     def with_findings(self, found: Sequence[Finding]) -> "Audit":
         """This audit with more findings, such as those of `data.audit.label_issues`;
@@ -99,27 +104,46 @@ class Audit:
         lines = shortages(self.folder.photos, self.folder.labels, self.kept)
         if len(self.folder.labels) < 2:
             only = self.folder.labels[0]
-            lines.insert(0, f"expected two labels or more, got only {shown(only)!r}")
+            lines.insert(
+                0, f"expected two labels or more, got only {printable(only)!r}"
+            )
         return lines
 
     @cached_property
     def warnings(self) -> list[str]:
         """What is wrong with the labels as a whole, a line each."""
-        counts = count(self.usable(self.folder.photos), self.folder.labels)
-        lines = [
-            f"label {shown(label)!r} has {photos} usable photos; below {FEW} a network "
-            "learns little, and accuracy cannot be measured well"
-            for label, photos in counts.items()
-            if photos < FEW
-        ]
+        usable = self.usable(self.folder.photos)
+        counts = count(usable, self.folder.labels)
+        lines = []
+        if self.too_many:
+            lines.append(_alike(len(self.too_many), len(usable)))
+        if not self.looks.comparable:
+            lines.append(
+                "near copies were not looked for, as OpenCV is not installed; install "
+                "edgegraft[train] or opencv-python-headless"
+            )
+        few = sorted((n, label) for label, n in counts.items() if n < FEW)
+        if len(few) == 1:
+            photos, label = few[0]
+            lines.append(
+                f"label {printable(label)!r} has {plural(photos, 'usable photo')}; "
+                f"below {FEW} a network learns little, and the score is a guess"
+            )
+        elif few:
+            fewest = ", ".join(f"{printable(label)} {n}" for n, label in few[:NAMED])
+            more = ", ..." if len(few) > NAMED else ""
+            lines.append(
+                f"{len(few):,} labels have fewer than {FEW} usable photos ({fewest}"
+                f"{more}); a network learns little from them, and the score is a guess"
+            )
         least, most = (
             min(counts, key=counts.__getitem__),
             max(counts, key=counts.__getitem__),
         )
         if counts[most] >= UNEVEN * max(counts[least], 1):
             lines.append(
-                f"labels are uneven: {counts[most]:,} photos of {shown(most)!r}, "
-                f"{counts[least]:,} of {shown(least)!r}; add some of the rare one"
+                f"labels are uneven: {counts[most]:,} photos of {printable(most)!r}, "
+                f"{counts[least]:,} of {printable(least)!r}; add some of the rare one"
             )
         return lines
 
@@ -169,6 +193,7 @@ class Audit:
                     "path": _inside(finding.path, root),
                     "reason": finding.reason,
                     "others": [_inside(other, root) for other in finding.others],
+                    "exclude": finding.exclude,
                 }
                 for finding in self.findings
             ],
@@ -185,6 +210,16 @@ class Audit:
         """Usable photos of `label` in each part that the user made."""
         mine = [p.part for p in self.usable(self.folder.photos) if p.label == label]
         return {part: mine.count(part) for part in self.folder.parts}
+
+    @cached_property
+    def excluded(self) -> frozenset[Path]:
+        """The photos that audit.csv proposes to leave out: copies that can go without
+        loss, and what cannot be read. Photos of a test part that the user made are not
+        proposed: the score would be another one.
+        """
+        parts = {photo.path: photo.part for photo in self.folder.photos}
+        spare = {f.path for f in self.findings if f.exclude and parts[f.path] != "test"}
+        return self._left_out | spare
 
     @cached_property
     def _left_out(self) -> frozenset[Path]:
@@ -229,14 +264,16 @@ def audit(
 def _lines(audit: Audit) -> Iterator[str]:
     folder, usable = audit.folder, audit.usable(audit.folder.photos)
     yield (
-        f"{shown(folder.root)}: {len(folder.photos):,} photos, {len(usable):,} usable, "
-        f"{len(folder.labels)} labels"
+        f"{printable(folder.root)}: {len(folder.photos):,} photos, "
+        f"{len(usable):,} usable, {len(folder.labels):,} labels"
     )
-    for obstacle in audit.obstacles:
+    for obstacle in audit.obstacles[:NAMED]:
         yield f"cannot train: {obstacle}"
+    if len(audit.obstacles) > NAMED:
+        yield f"cannot train: {len(audit.obstacles) - NAMED:,} more lines like these"
     for kind in audit.kinds:
         found = audit.of_kind(kind.name)
-        yield f"{len(found):,} {kind.told(len(found))}"
+        yield f"{len(found):,} {kind.sentence(len(found))}"
         for finding in found[:LISTED]:
             others = ", ".join(_inside(other, folder.root) for other in finding.others)
             place = _inside(finding.path, folder.root)
@@ -260,10 +297,23 @@ def _table(audit: Audit, usable: Sequence[Photo]) -> Iterator[str]:
         columns[part] = count([p for p in usable if p.part == part], labels)
     wide = max(len("label"), *(len(label) for label in labels))
     yield "label".ljust(wide) + "".join(f"{name:>9}" for name in columns)
-    for label in labels:
+    rare = sorted(labels, key=columns["usable"].__getitem__)
+    for label in labels if len(labels) <= ROWS else rare[:ROWS]:
         cells = "".join(f"{column[label]:>9,}" for column in columns.values())
         yield label.ljust(wide) + cells
+    if len(labels) > ROWS:
+        yield f"and {len(labels) - ROWS:,} labels with as many photos or more"
+
+
+def _alike(alike: int, photos: int) -> str:
+    """Of look-alikes that are too many for one side of the split."""
+    few = "most photos" if 2 * alike > photos else "some photos"
+    return (
+        f"{few} look alike ({alike:,} of {photos:,}), as from a camera that does not "
+        "move: the split takes them in runs by name, and its test part is easier than "
+        "life; better test on photos of other days"
+    )
 
 
 def _inside(path: Path, root: Path) -> str:
-    return shown(path.relative_to(root).as_posix())
+    return printable(path.relative_to(root).as_posix())

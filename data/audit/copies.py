@@ -1,40 +1,50 @@
 """Photos that are there more than once: which to keep, and what is said of the others.
 
-Two photos are copies if their bytes are the same, or if they look alike
-(`data.audit.near_duplicates`). Of each two the one to keep is, in this order: one of a
-given test part, since what is measured must not change; one that nothing else would
-leave out; one of a given val part; the one with fewer findings of its own; the one
-with more pixels, from which the other can have been made; the sharper one; the first
-one in the folder. So of a group of copies one is always left, unless each is flagged
-for something else as well.
+Of photos with the same bytes, or near copies (`data.audit.near_duplicates`), the one to
+keep is, in this order: one of a given test part, since what is measured must not
+change; one of a given val part; the one with fewer findings of its own; the one with
+more pixels, from which the other can have been made; the sharper one; the first one in
+the folder. Sharpness comes after size, as blur is measured on small pictures.
 
-Sharpness comes after size, as blur is measured on small pictures: a thumbnail passes
-for sharp there. It does not know an enlarged copy from an original.
+A photo is proposed for exclusion only if it is a copy of one that is kept, under the
+same label: then nothing is lost. Frames of one moment and photos of one thing are kept
+on one side of the split, no more.
 """
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from data.audit import near_duplicates as alike
+from data.audit import near_duplicates
 from data.audit.fact_store import Looks
-from data.audit.findings import KINDS, Finding
+from data.audit.findings import Finding
+from data.audit.near_duplicates import BURST, COPY, Pair
 from data.photos import PARTS, Photo
+from data.split import chained, clusters
 
-NEAR = {"leak": "near-leak", "two-labels": "near-two-labels"}
-GRAVEST = ("near-leak", "near-two-labels", "near-duplicate")
-_LEAVES_OUT = frozenset(kind.name for kind in KINDS if kind.exclude or kind.leaves_out)
+FRAMES = 8  # photos from the very same view: a camera that does not move, not copies
+RUNS = 20  # of photos in a row, that a chain too long for one side is split into
+MEASURED = 0.3  # of a label, that has to be left for val and test
+GRAVEST = ("near-leak", "near-two-labels", "near-duplicate", "burst", "same-thing")
+SAYS = {
+    COPY: "a near copy of",
+    BURST: "the same moment as",
+    near_duplicates.OBJECT: "the same thing as",
+}
 
 Key = tuple[float, ...]
+Links = tuple[tuple[Path, Path], ...]
 
 
 class Twins(NamedTuple):
-    """Two photos that look alike and are not the same file."""
+    """Two photos that show the same and are not the same file."""
 
     keep: Photo
     copy: Photo
-    similarity: float  # 0..1
-    pose: str  # of alike.POSES: how `copy` looks like `keep`
+    pair: Pair
 
 
 def same_files(
@@ -46,10 +56,10 @@ def same_files(
 
     `faults` are the findings that single photos have by themselves.
     """
-    counts = _counts(faults)
+    counts = Counter(fault.path for fault in faults)
 
     def key(photo: Photo) -> Key:  # the same bytes: neither pixels nor blur differ
-        return (photo.part != "test", -_part(photo), counts.get(photo.path, 0))
+        return (-_part(photo), counts[photo.path])
 
     groups: dict[str, list[Photo]] = {}
     for photo in photos:
@@ -63,81 +73,202 @@ def shared_files(groups: Sequence[Sequence[Photo]]) -> Iterator[Finding]:
 
     Each copy after the first gets one finding, of the gravest kind that applies.
     """
-    for keep, *copies in groups:
-        for copy in copies:
-            kind = _kind(keep, copy)
-            yield Finding(kind, copy.path, "the same file as", (keep.path,))
+    for group in groups:
+        labels = {group[0].label}
+        for copy in group[1:]:
+            kind = _kind(group[0], copy)
+            spare = copy.label in labels  # another one under that label is kept
+            labels.add(copy.label)
+            why = "the same file as"
+            yield Finding(kind, copy.path, why, (group[0].path,), exclude=spare)
 
 
 def near_pairs(
-    groups: Sequence[Sequence[Photo]], looks: Looks, faults: Sequence[Finding] = ()
+    groups: Sequence[Sequence[Photo]],
+    looks: Looks,
+    faults: Sequence[Finding] = (),
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[Twins]:
-    """Photos that look alike, among the first ones of groups of the same bytes."""
+    """Near copies among the first ones of groups of the same bytes."""
     firsts = [group[0] for group in groups if group[0].path in looks]
-    if not firsts:
+    if len(firsts) < 2 or not looks.comparable:
         return []
-    pairs = alike.pairs(looks.thumbs([photo.path for photo in firsts]))
-    sides = [(firsts[pair.first], firsts[pair.second]) for pair in pairs]
-    condemned = {f.path for f in faults if f.kind in _LEAVES_OUT}
-    condemned |= {g[0].path for g in groups if len({photo.label for photo in g}) > 1}
-    for one, other in sides:
-        condemned |= _condemned(one, other)
-    key = _worth(looks, condemned, _counts(faults))
+    compared = looks.photos([photo.path for photo in firsts])
+    pairs = near_duplicates.pairs(compared, progress)
+    counts = Counter(fault.path for fault in faults)
+
+    def key(number: int) -> Key:  # equals keep the order of the folder
+        photo, look = firsts[number], looks[firsts[number].path]
+        area = look.width * look.height
+        return (-_part(photo), counts[photo.path], -area, look.blur, number)
+
+    keys = {n: key(n) for pair in pairs for n in (pair.first, pair.second)}
+    known = {(pair.first, pair.second) for pair in pairs}
+    missing = _to_the_best(len(firsts), pairs, keys) - known
+    pairs = _frames(pairs + near_duplicates.compare(compared, sorted(missing)))
     return [
-        Twins(one, other, pair.similarity, pair.pose)
-        if key(one) <= key(other)  # equals keep the order of the folder
-        else Twins(other, one, pair.similarity, alike.undone(pair.pose))
-        for (one, other), pair in zip(sides, pairs, strict=True)
+        Twins(firsts[a], firsts[b], pair)
+        for pair in pairs
+        for a, b in [sorted((pair.first, pair.second), key=keys.__getitem__)]
     ]
 
 
-def near_duplicates(pairs: Sequence[Twins]) -> Iterator[Finding]:
-    """One finding for each photo that looks like one that is rather kept."""
-    best: dict[Path, tuple[tuple[int, float], Finding]] = {}
-    for keep, copy, similarity, pose in pairs:
-        kind = NEAR.get(_kind(keep, copy), "near-duplicate")
-        turned = "" if pose == alike.POSES[0] else f", {pose},"
-        finding = Finding(kind, copy.path, f"looks{turned} like", (keep.path,))
-        key = (-GRAVEST.index(kind), similarity)
+def _to_the_best(
+    count: int, pairs: Sequence[Pair], keys: Mapping[int, Key]
+) -> set[tuple[int, int]]:
+    """Each photo of a chain of copies with the one of them that is kept."""
+    links = [(p.first, p.second) for p in pairs if p.kind == COPY]
+    chains: dict[int, list[int]] = {}
+    tops = clusters(count, links)
+    for number in keys:
+        chains.setdefault(tops[number], []).append(number)
+    wanted = set()
+    for chain in chains.values():
+        best = min(chain, key=keys.__getitem__)
+        wanted |= {(min(best, n), max(best, n)) for n in chain if n != best}
+    return wanted
+
+
+def _frames(pairs: Sequence[Pair]) -> list[Pair]:
+    """What many photos show from the very same view are frames, not copies."""
+    numbers = sorted({n for pair in pairs for n in (pair.first, pair.second)})
+    row = {number: k for k, number in enumerate(numbers)}
+    still = [(row[p.first], row[p.second]) for p in pairs if p.still]
+    tops = clusters(len(numbers), still)
+    sizes = Counter(tops)
+    return [
+        replace(pair, kind=BURST)
+        if pair.kind == COPY
+        and tops[row[pair.first]] == tops[row[pair.second]]
+        and sizes[tops[row[pair.first]]] >= FRAMES
+        else pair
+        for pair in pairs
+    ]
+
+
+def near_copies(pairs: Sequence[Twins]) -> Iterator[Finding]:
+    """One finding for each photo that shows what one that is rather kept shows."""
+    spare = _spare(pairs)
+    best: dict[Path, tuple[tuple[int, bool, float], Finding]] = {}
+    for keep, copy, pair in pairs:
+        kind = {COPY: "near-duplicate", BURST: "burst"}.get(pair.kind, "same-thing")
+        if pair.kind == COPY and keep.label != copy.label:
+            kind = "near-two-labels"
+        if pair.kind != near_duplicates.OBJECT and keep.part != copy.part:
+            kind = "near-leak"
+        poses = ["mirrored"] if pair.mirrored else []
+        poses += [f"turned by {pair.turned} degrees"] if pair.turned else []
+        reason = ", ".join([*poses, SAYS[pair.kind]])
+        out = copy.path in spare
+        finding = Finding(kind, copy.path, reason, (keep.path,), exclude=out)
+        kept = keep.path not in spare
+        key = (-GRAVEST.index(kind), kept, pair.agreement)
         if copy.path not in best or key > best[copy.path][0]:
             best[copy.path] = (key, finding)
     yield from (finding for _, finding in best.values())
 
 
-def _worth(
-    looks: Looks, condemned: set[Path], counts: Mapping[Path, int]
-) -> Callable[[Photo], Key]:
-    """The key by which photos that look alike are sorted, the one to keep first."""
+def _spare(pairs: Sequence[Twins]) -> set[Path]:
+    """Copies of photos that are kept, under the same label."""
+    copies = [t for t in pairs if t.pair.kind == COPY and t.keep.label == t.copy.label]
+    better: dict[Path, list[Path]] = {}
+    for keep, copy, _ in copies:
+        better.setdefault(copy.path, []).append(keep.path)
+    spare: set[Path] = set()
+    done: set[Path] = set()
 
-    def key(photo: Photo) -> Key:
-        look = looks[photo.path]
-        return (
-            photo.part != "test",
-            photo.path in condemned,
-            -_part(photo),
-            counts.get(photo.path, 0),
-            -look.width * look.height,
-            look.blur,
+    def settle(path: Path) -> None:
+        stack = [path]
+        while stack:
+            path = stack[-1]
+            todo = [keep for keep in better.get(path, ()) if keep not in done]
+            if todo:
+                stack += todo
+                continue
+            if any(keep not in spare for keep in better.get(path, ())):
+                spare.add(path)
+            done.add(path)
+            stack.pop()
+
+    for path in better:
+        settle(path)
+    return spare
+
+
+class Together(NamedTuple):
+    """What `make_split` keeps on one side, and the photos of chains too long for it,
+    which it gets in runs."""
+
+    links: Links
+    too_many: frozenset[Path]
+
+
+def keep_together(
+    photos: Sequence[Photo], digests: Mapping[Path, str], pairs: Sequence[Twins]
+) -> Together:
+    """Links between photos that show the same, for as long as that leaves enough of
+    each label to measure on. A longer chain, as of a fixed camera, is split in runs in
+    the order of names: neighbours in time mostly stay together, and training goes on.
+    """
+    usable = [photo for photo in photos if photo.path in digests]
+    links = [(twins.keep.path, twins.copy.path) for twins in pairs]
+    broken: set[Path] = set()
+    while True:
+        chain = _too_long(usable, digests, links, broken)
+        if chain is None:
+            return Together(tuple(links), frozenset(broken))
+        members = {photo.path for photo in chain}
+        links = [link for link in links if link[0] not in members]
+        links += _runs(chain)
+        broken |= members
+
+
+def _too_long(
+    photos: Sequence[Photo],
+    digests: Mapping[Path, str],
+    links: Sequence[tuple[Path, Path]],
+    broken: set[Path],
+) -> list[Photo] | None:
+    """A chain that leaves too little of one of its labels, the longest first."""
+    linked = {path for link in links for path in link}
+    chains = chained(photos, digests, links)
+    of_label: Counter[str] = Counter()
+    units: Counter[str] = Counter()
+    for chain in chains:
+        inside = Counter(photo.label for photo in chain)
+        of_label.update(inside)
+        units[inside.most_common(1)[0][0]] += 1
+    for chain in sorted(chains, key=len, reverse=True):
+        paths = {photo.path for photo in chain}
+        if len(chain) < 2 or not paths & linked or paths & broken:
+            continue
+        for label, mine in Counter(photo.label for photo in chain).items():
+            rest = of_label[label] - mine
+            enough = max(len(PARTS) - 1, MEASURED * of_label[label])
+            if rest < enough or units[label] < len(PARTS):
+                return chain
+    return None
+
+
+def _runs(chain: Sequence[Photo]) -> Iterator[tuple[Path, Path]]:
+    """Links between neighbours by name, label by label, in `RUNS` runs each."""
+    for label in sorted({photo.label for photo in chain}):
+        mine = sorted(
+            (photo.path for photo in chain if photo.label == label), key=_natural
         )
-
-    return key
-
-
-def _condemned(one: Photo, other: Photo) -> set[Path]:
-    """Which of two that look alike are flagged whichever of them is kept."""
-    kind = _kind(one, other)
-    if kind == "two-labels":
-        return {one.path, other.path}
-    if kind == "leak" and "test" in (one.part, other.part):
-        return {photo.path for photo in (one, other) if photo.part != "test"}
-    return set()
+        length = -(-len(mine) // RUNS)
+        for number in range(1, len(mine)):
+            if number % length:
+                yield mine[number - 1], mine[number]
 
 
-def _counts(faults: Sequence[Finding]) -> dict[Path, int]:
-    counts: dict[Path, int] = {}
-    for finding in faults:
-        counts[finding.path] = counts.get(finding.path, 0) + 1
-    return counts
+def _natural(path: Path) -> list[tuple[int, int, str]]:
+    """frame9 before frame10."""
+    parts = re.split(r"(\d+)", path.as_posix())
+    return [
+        (1, int(part), "") if part.isdecimal() else (0, 0, part.casefold())
+        for part in parts
+    ]
 
 
 def _part(photo: Photo) -> int:

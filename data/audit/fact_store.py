@@ -1,10 +1,8 @@
 """The looks of many photos, held in few bytes each: a mapping from path to `Look`.
 
-Facts lie in one array; thumbnails, the bulk of them, in another, which beyond
-`IN_MEMORY` bytes is a nameless file. So an audit of 100,000 photos holds their names
-and digests, 29 bytes of facts each, and what it compares just then.
-
-It does not know what the facts mean.
+Facts lie in one array; thumbnails and keypoints, the bulk of them, in another, which
+beyond `IN_MEMORY` bytes is a nameless file. So an audit of 100,000 photos holds their
+names and digests, 29 bytes of facts each, and what it compares just then.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,11 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data.audit.facts import Look
-from data.audit.thumbnails import SIDE, Thumbs
+from data.audit.facts import THUMB, Look
+from data.audit.local_features import ROW
+from data.audit.near_duplicates import Photos
 from data.store import Rows, make_store, release
 
-IN_MEMORY = 1 << 24  # bytes of thumbnails: those of 16,384 photos
+IN_MEMORY = 1 << 26  # bytes of thumbnails and keypoints: those of 1,500 photos
 # Look's own order; names are kept as numbers, since there are few of them
 FACTS = np.dtype(
     [
@@ -29,6 +28,9 @@ FACTS = np.dtype(
 )
 
 
+BULK = THUMB * THUMB + ROW[0] * ROW[1]  # bytes of a thumbnail and its keypoints
+
+
 class Looks(Mapping[Path, Look]):
     """Put in one after the other with `add`, `most` of them; then only read."""
 
@@ -36,8 +38,9 @@ class Looks(Mapping[Path, Look]):
         self._rows: dict[Path, int] = {}
         self._facts = np.zeros(most, FACTS)
         self._names: list[str] = []
-        self._store = make_store((most, SIDE, SIDE), IN_MEMORY, None)
+        self._store = make_store((most, BULK), IN_MEMORY, None)
         self._all: Rows | None = None
+        self.comparable = True  # every photo has keypoints, if only none of them
 
     def add(self, path: Path, look: Look) -> None:
         if self._all is not None:
@@ -46,13 +49,19 @@ class Looks(Mapping[Path, Look]):
         numbers = (self._number(look.format), self._number(look.mode))
         rest = (look.width, look.height, look.turn, look.low, look.high)
         self._facts[row] = (*numbers, *rest, look.deviation, look.blur)
-        thumb = np.frombuffer(look.thumb, np.uint8).reshape(SIDE, SIDE)
-        self._store.put(row, thumb)
+        self.comparable = self.comparable and bool(look.features)
+        bulk = look.thumb + (look.features or bytes(BULK - THUMB * THUMB))
+        self._store.put(row, np.frombuffer(bulk, np.uint8))
 
-    def thumbs(self, paths: list[Path]) -> Thumbs:
-        """The thumbnails of these photos, in this order."""
+    def photos(self, paths: list[Path]) -> Photos:
+        """What is compared of these photos, in this order."""
         rows = np.array([self._rows[path] for path in paths], np.int64)
-        return Thumbs(self._thumbs(), rows)
+        facts = self._facts[rows]
+        return Photos(
+            _Part(self._bulk(), rows, slice(THUMB * THUMB, None), ROW),
+            _Part(self._bulk(), rows, slice(THUMB * THUMB), (THUMB, THUMB)),
+            np.stack([facts["width"], facts["height"]], axis=1),
+        )
 
     def areas(self) -> npt.NDArray[Any]:
         """Pixels of each photo, int64 [N]."""
@@ -63,9 +72,11 @@ class Looks(Mapping[Path, Look]):
     def __getitem__(self, path: Path) -> Look:
         row = self._rows[path]
         kind, mode, *rest = self._facts[row].item()
-        thumb = self._thumbs()[row].tobytes()
+        bulk = self._bulk()[row].tobytes()
         release(self._all)
-        return Look(*(self._names[kind], self._names[mode], *rest, thumb))
+        thumb, features = bulk[: THUMB * THUMB], bulk[THUMB * THUMB :]
+        last = [*rest, thumb, features if self.comparable else b""]
+        return Look(self._names[kind], self._names[mode], *last)
 
     def __contains__(self, path: object) -> bool:
         return path in self._rows
@@ -81,7 +92,28 @@ class Looks(Mapping[Path, Look]):
             self._names.append(name)
         return self._names.index(name)
 
-    def _thumbs(self) -> Rows:
+    def _bulk(self) -> Rows:
         if self._all is None:
             self._all = self._store.finish(range(len(self._rows)))
         return self._all
+
+
+class _Part:
+    """A part of some rows of an array, copied as it is needed: uint8 [n, *shape]."""
+
+    def __init__(
+        self,
+        array: Rows,
+        rows: npt.NDArray[np.int64],
+        part: slice,
+        shape: tuple[int, int],
+    ) -> None:
+        self._array, self._rows, self._part, self._shape = array, rows, part, shape
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, which: Any) -> Rows:
+        taken = np.asarray(self._array[self._rows[which]][:, self._part])
+        release(self._array)
+        return np.ascontiguousarray(taken).reshape(-1, *self._shape)

@@ -2,8 +2,6 @@
 
 Light and blur are measured on the grey picture at `MEASURED` pixels a side at most,
 near the size a network sees: a photo is blurred if it would be blurred there.
-
-It does not know other photos, labels, or what is good and bad.
 """
 
 import io
@@ -12,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from data.audit.thumbnails import SIDE
+from data.audit import local_features
 from edge.preprocess import open_photo
 
+THUMB = 96  # pixels of a thumbnail, in both directions
 LOOKED_AT = 224  # pixels a side that the decoder must give; an input of 224 shares it
 MEASURED = 256  # pixels of the longer side
 REACH = 4  # pixels to each side that the second blur takes in
@@ -29,7 +28,8 @@ class Look:
     format, mode: Pillow's names, of the file as it is stored. width, height: pixels,
     upright. turn: the EXIF orientation, 1 to 8. low, high: the 5th and 95th percentile
     of grey, 0..255; deviation: the standard deviation of grey. blur: 0 sharp to 1.
-    thumb: SIDE x SIDE grey bytes, the whole photo squeezed into a square.
+    thumb: THUMB x THUMB grey bytes, the whole photo squeezed into a square. features:
+    `data.audit.local_features`, as bytes; none where OpenCV is not installed.
     """
 
     format: str
@@ -42,6 +42,7 @@ class Look:
     deviation: float
     blur: float
     thumb: bytes
+    features: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,9 @@ def header(data: bytes) -> Header:
         return Header()
 
 
-def look_at(data: bytes, image: Image.Image | None = None) -> Look:
+def look_at(
+    data: bytes, image: Image.Image | None = None, *, features: bool = True
+) -> Look:
     """The facts of a photo's bytes. `image`: the same, opened by `edge.preprocess`
     not smaller than LOOKED_AT a side. PhotoError as `open_photo`."""
     if image is None:
@@ -80,7 +83,9 @@ def look_at(data: bytes, image: Image.Image | None = None) -> Look:
     wide, high = facts.width or image.width, facts.height or image.height
     if facts.turn >= 5:
         wide, high = high, wide
-    grey = _shrunk(image.convert("L"))
+    whole = image.convert("L")
+    grey = _shrunk(whole)
+    features = features and local_features.available()
     counts = np.array(grey.histogram(), np.int64)
     share = np.cumsum(counts) / counts.sum()
     levels = np.arange(256)
@@ -96,7 +101,8 @@ def look_at(data: bytes, image: Image.Image | None = None) -> Look:
         high=int(np.searchsorted(share, 0.95)),
         deviation=round(spread**0.5, 2),
         blur=round(blur(np.asarray(grey)), 3),
-        thumb=grey.resize((SIDE, SIDE), Image.Resampling.BOX).tobytes(),
+        thumb=whole.resize((THUMB, THUMB), Image.Resampling.BOX).tobytes(),
+        features=local_features.detect(whole).tobytes() if features else b"",
     )
 
 

@@ -1,7 +1,4 @@
-"""The kinds of trouble a photo can be in, and one photo in such trouble.
-
-It does not know how trouble is found.
-"""
+"""The kinds of trouble a photo can be in, and one photo in such trouble."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +8,15 @@ from pathlib import Path
 class Kind:
     """One kind of trouble; `one` and `title` say it of one photo and of several.
 
-    leaves_out: such photos are never trained on. exclude: what audit.csv proposes for
-    them, for those who pass it to --exclude-from.
+    leaves_out: such photos are never trained on.
     """
 
     name: str
     one: str
     title: str
     leaves_out: bool = False
-    exclude: bool = True
 
-    def told(self, count: int) -> str:
+    def sentence(self, count: int) -> str:
         """What is wrong with so many photos, to follow their number."""
         return self.one if count == 1 else self.title
 
@@ -36,13 +31,13 @@ KINDS = (
     ),
     Kind(
         "leak",
-        "lies both in train and in val or test: what is measured is too good",
-        "lie both in train and in val or test: what is measured is too good",
+        "is in train and in val or test: the score is too good",
+        "are in train and in val or test: the score is too good",
     ),
     Kind(
         "near-leak",
-        "looks like a photo in another part: measured too well",
-        "look like a photo in another part: measured too well",
+        "shows the same as a photo in another part: the score is too good",
+        "show the same as a photo in another part: the score is too good",
     ),
     Kind(
         "two-labels",
@@ -51,14 +46,13 @@ KINDS = (
     ),
     Kind(
         "near-two-labels",
-        "looks like a photo with another label: one may be wrong",
-        "look like a photo with another label: one may be wrong",
+        "is a near copy of a photo with another label: one label is wrong",
+        "are near copies of photos with another label: one label is wrong",
     ),
     Kind(
-        "doubtful-label",
+        "label-issue",
         "looks like another label to the network",
         "look like another label to the network",
-        exclude=False,
     ),
     Kind("blank", "shows next to nothing", "show next to nothing"),
     Kind(
@@ -68,8 +62,18 @@ KINDS = (
     ),
     Kind(
         "near-duplicate",
-        "looks like another photo; kept on one side of the split",
-        "look like another photo; kept on one side of the split",
+        "is a near copy of another photo; kept on one side of the split",
+        "are near copies of another photo; kept on one side of the split",
+    ),
+    Kind(
+        "burst",
+        "shows the same moment as another photo; kept on one side of the split",
+        "show the same moment as another photo; kept on one side of the split",
+    ),
+    Kind(
+        "same-thing",
+        "shows the same thing as another photo; kept on one side of the split",
+        "show the same thing as another photo; kept on one side of the split",
     ),
     Kind("blurred", "is blurred", "are blurred"),
     Kind("dark", "is very dark", "are very dark"),
@@ -78,25 +82,21 @@ KINDS = (
         "small",
         "is much smaller than the others",
         "are much smaller than the others",
-        exclude=False,
     ),
     Kind(
         "odd-shape",
         "is much longer one way than the other",
         "are much longer one way than the other",
-        exclude=False,
     ),
     Kind(
         "cut-off",
         "is cut off at its end, and used",
         "are cut off at their end, and used",
-        exclude=False,
     ),
     Kind(
         "wrong-ending",
         "has an ending that is not its format's",
         "have an ending that is not their format's",
-        exclude=False,
     ),
 )
 BOTH_WRONG = ("two-labels", "near-two-labels")
@@ -106,10 +106,12 @@ BOTH_WRONG = ("two-labels", "near-two-labels")
 class Finding:
     """One photo in trouble. `kind` is the name of one of `KINDS`.
 
-    Where there are `others`, `reason` reads on into their names.
+    Where there are `others`, `reason` reads on into their names. exclude: audit.csv
+    proposes to leave the photo out, since another one that is kept shows the same.
     """
 
     kind: str
     path: Path
     reason: str
     others: tuple[Path, ...] = ()
+    exclude: bool = False

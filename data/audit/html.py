@@ -21,7 +21,7 @@ from edge.preprocess import open_photo
 
 SHOWN = 48  # findings of a kind
 NAMED = 200  # the same where there is no picture
-MISLEADING = ("leak", "near-leak", "two-labels", "near-two-labels", "doubtful-label")
+MISLEADING = ("leak", "near-leak", "two-labels", "near-two-labels", "label-issue")
 HEIGHT = 132  # pixels of a thumbnail
 WIDEST = 264
 
@@ -138,8 +138,8 @@ def facts(audit: Audit) -> list[str]:
     lines = [", ".join(f"{n:,} {name}" for name, n in formats.most_common())]
     modes = Counter(look.mode for look in looks if look.mode != "RGB")
     if modes:
-        told = ", ".join(f"{n:,} {name}" for name, n in modes.most_common())
-        lines.append(f"stored in other ways than RGB: {told}")
+        names = ", ".join(f"{n:,} {name}" for name, n in modes.most_common())
+        lines.append(f"not stored as RGB: {names}")
     turned = sum(look.turn != 1 for look in looks)
     if turned:
         lines.append(f"{turned:,} turned upright by their EXIF tag")
@@ -159,17 +159,17 @@ def _verdict(audit: Audit) -> Iterator[str]:
         yield f'<div class="verdict bad">{_text(line)}</div>'
     if audit.obstacles:
         return
-    proposed = sum(1 for kind in audit.kinds if kind.exclude or kind.leaves_out)
+    proposed = len(audit.excluded)
     if not audit.findings:
         yield '<div class="verdict">Nothing damaged, no photo twice: train on.</div>'
         return
     grave = [kind for kind in audit.kinds if kind.name in MISLEADING]
-    told = "These photos can be trained on."
+    verdict = "These photos can be trained on."
     if grave:
-        told += " First look at those that " + ", and those that ".join(
+        verdict += " First look at those that " + ", and those that ".join(
             _text(kind.title.partition(":")[0].partition(";")[0]) for kind in grave
         )
-        told += ": they mislead training or its measurement."
+        verdict += ": they mislead training or its measurement."
     after = ""
     if proposed:
         after = (
@@ -177,7 +177,7 @@ def _verdict(audit: Audit) -> Iterator[str]:
             "<code>edgegraft build PHOTOS --exclude-from audit.csv</code></p>"
         )
     bad = " bad" if grave else ""
-    yield f'<div class="verdict{bad}">{told}{after}</div>'
+    yield f'<div class="verdict{bad}">{verdict}{after}</div>'
 
 
 def _labels(audit: Audit) -> Iterator[str]:
@@ -201,7 +201,7 @@ def _section(kind: Kind, found: list[Finding], root: Path) -> str:
     note = f'<p class="more">and {more:,} more, in audit.csv</p>' if more > 0 else ""
     return (
         f'<section id="{kind.name}"><h2><b>{len(found):,}</b> '
-        f"{_text(kind.told(len(found)))}</h2>"
+        f"{_text(kind.sentence(len(found)))}</h2>"
         f'<div class="grid{paired}">{cards}</div>{note}</section>'
     )
 
@@ -216,7 +216,7 @@ def _names(kind: Kind, found: list[Finding], root: Path) -> str:
     note = f'<p class="more">and {more:,} more, in audit.csv</p>' if more > 0 else ""
     return (
         f'<section id="{kind.name}"><h2><b>{len(found):,}</b> '
-        f"{_text(kind.told(len(found)))}</h2>"
+        f"{_text(kind.sentence(len(found)))}</h2>"
         f'<ul class="names">{lines}</ul>{note}</section>'
     )
 
@@ -224,10 +224,10 @@ def _names(kind: Kind, found: list[Finding], root: Path) -> str:
 def _card(finding: Finding, root: Path) -> str:
     pictures = "".join(_thumbnail(path) for path in (finding.path, *finding.others[:1]))
     others = ", ".join(_inside(other, root) for other in finding.others)
-    told = f"<b>{_text(_inside(finding.path, root))}</b>{_text(finding.reason)} "
+    name = f"<b>{_text(_inside(finding.path, root))}</b>{_text(finding.reason)} "
     return (
         f'<figure><div class="pair">{pictures}</div>'
-        f"<figcaption>{told}{_text(others)}</figcaption></figure>"
+        f"<figcaption>{name}{_text(others)}</figcaption></figure>"
     )
 
 

@@ -138,5 +138,5 @@ def findings(
             photo, other = photos[row], labels[int(doubts.suggested[row])]
             margin = -float(doubts.score[row])
             reason = f"given {photo.label}, looks like {other} (margin {margin:.2f})"
-            found.append(Finding("doubtful-label", photo.path, reason))
+            found.append(Finding("label-issue", photo.path, reason))
     return found

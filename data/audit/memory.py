@@ -19,10 +19,12 @@ from pathlib import Path
 from threading import Lock
 from typing import TypeVar
 
+from data.audit import local_features
 from data.audit.facts import Look
 
-VERSION = 2  # of the facts: a new number when `data.audit.facts` measures anything else
+VERSION = 3  # of the facts: a new number when `data.audit.facts` measures anything else
 WRITTEN_AT = 500  # photos that wait to be written
+MOST = 50_000  # photos kept: 2 GB; of more, the ones noted first are forgotten
 PATIENCE = 10.0  # seconds for another process to finish writing; 500 rows take 0.01
 
 Found = TypeVar("Found")
@@ -42,7 +44,7 @@ class Memory:
         self.path = Path(path)
         self.problem = ""
         self._lock = Lock()
-        self._new: dict[str, tuple[str, bytes]] = {}
+        self._new: dict[str, tuple[str, bytes, bytes]] = {}
         self._file: sqlite3.Connection | None = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,24 +57,29 @@ class Memory:
 
         def found(file: sqlite3.Connection) -> Look | str | None:
             row = file.execute(
-                f"select facts, thumb from {_table()} where sha256 = ?", (sha256,)
+                f"select facts, thumb, features from {_table()} where sha256 = ?",
+                (sha256,),
             ).fetchone()
             if row is None:
                 return None
             facts = json.loads(row[0])
-            return facts if isinstance(facts, str) else Look(**facts, thumb=row[1])
+            if isinstance(facts, str):
+                return facts
+            if local_features.available() and not row[2]:
+                return None  # noted when OpenCV was not installed
+            return Look(**facts, thumb=row[1], features=row[2])
 
         with self._lock:
             return self._tried(found)
 
     def remember(self, sha256: str, known: Look | str) -> None:
         """Keep a look, or the reason why there is none."""
-        thumb = b""
+        thumb = features = b""
         facts: object = known
         if isinstance(known, Look):
-            facts, thumb = asdict(known), known.thumb
-            del facts["thumb"]
-        self._new[sha256] = (json.dumps(facts), thumb)
+            facts, thumb, features = asdict(known), known.thumb, known.features
+            del facts["thumb"], facts["features"]
+        self._new[sha256] = (json.dumps(facts), thumb, features)
         if len(self._new) >= WRITTEN_AT:
             self._write()
 
@@ -83,7 +90,11 @@ class Memory:
         def written(file: sqlite3.Connection) -> None:
             with file:
                 file.executemany(
-                    f"insert or replace into {_table()} values (?, ?, ?)", rows
+                    f"insert or replace into {_table()} values (?, ?, ?, ?)", rows
+                )
+                file.execute(
+                    f"delete from {_table()} where rowid <= "
+                    f"(select max(rowid) from {_table()}) - {MOST}"
                 )
 
         with self._lock:
@@ -130,9 +141,11 @@ class Memory:
                 file.execute(f"drop table if exists {old}")
             file.execute(
                 f"create table if not exists {_table()} "
-                "(sha256 text primary key, facts text, thumb blob) without rowid"
+                "(sha256 text primary key, facts text, thumb blob, features blob)"
             )
-            file.execute(f"select sha256, facts, thumb from {_table()}").fetchone()
+            file.execute(
+                f"select sha256, facts, thumb, features from {_table()}"
+            ).fetchone()
         except sqlite3.Error:
             file.close()
             raise

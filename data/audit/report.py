@@ -1,12 +1,9 @@
 """An audit on disk: audit.json for programs, audit.csv for people with a spreadsheet,
 audit.html for the eyes; and audit.csv read back, to leave photos out.
 
-audit.csv has a line for each photo. Its column `exclude` says yes for what `KINDS`
-proposes to leave out, and `reasons` why; edit it as you like, then pass it to
+audit.csv has a line for each photo. Its column `exclude` says yes for copies that can
+go without loss, and `reasons` why; edit it as you like, then pass it to
 --exclude-from.
-
-It does not know how the page looks (that is `data.audit.html`) or what is wrong with a
-photo.
 """
 
 import csv
@@ -18,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data.audit.audit import Audit
-from data.audit.findings import BOTH_WRONG, KINDS, Finding
+from data.audit.findings import BOTH_WRONG, Finding
 from data.photos import PhotoFolder
 from data.scan import shown
 from edge.errors import EdgegraftError
@@ -90,23 +87,6 @@ def refuse(folder: Path, overwrite: bool) -> None:
         )
 
 
-def excluded(audit: Audit) -> set[Path]:
-    """The photos that audit.csv proposes to leave out.
-
-    Photos of a test part that the user made are not proposed: what is measured on
-    fewer, better photos would be another measurement.
-    """
-    wanted = {kind.name for kind in KINDS if kind.exclude or kind.leaves_out}
-    tested = {photo.path for photo in audit.folder.photos if photo.part == "test"}
-    paths = set()
-    for finding in audit.findings:
-        if finding.kind in wanted:
-            paths.add(finding.path)
-            if finding.kind in BOTH_WRONG:
-                paths.update(finding.others)
-    return paths - (tested & audit.digests.keys())
-
-
 def read_exclusion(path: str | os.PathLike[str], folder: PhotoFolder) -> Exclusion:
     """Read audit.csv: which photos of `folder` to leave out.
 
@@ -151,10 +131,10 @@ def read_exclusion(path: str | os.PathLike[str], folder: PhotoFolder) -> Exclusi
 
 
 def _write_csv(audit: Audit, path: Path) -> None:
-    root, out = audit.folder.root, excluded(audit)
+    root, out = audit.folder.root, audit.excluded
     mine: dict[Path, list[tuple[str, str]]] = {}  # kind and reason
     for finding in audit.findings:
-        for photo_path, reason in _told(finding, root):
+        for photo_path, reason in _reasons(finding, root):
             mine.setdefault(photo_path, []).append((finding.kind, reason))
     rows = []
     for photo in audit.folder.photos:
@@ -174,7 +154,7 @@ def _write_csv(audit: Audit, path: Path) -> None:
     write_csv(path, COLUMNS, ([row.get(name, "") for name in COLUMNS] for row in rows))
 
 
-def _told(finding: Finding, root: Path) -> Iterator[tuple[Path, str]]:
+def _reasons(finding: Finding, root: Path) -> Iterator[tuple[Path, str]]:
     """Each photo that the finding is about, and what it says of that one."""
 
     def inside(path: Path) -> str:
