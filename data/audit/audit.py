@@ -119,8 +119,8 @@ class Audit:
             lines.append(_alike(len(self.too_many), len(usable)))
         if not self.looks.comparable:
             lines.append(
-                "near copies were not looked for, as OpenCV is not installed; install "
-                "edgegraft[train] or opencv-python-headless"
+                "near copies were not looked for, as OpenCV is not installed; pip "
+                "install opencv-python-headless"
             )
         few = sorted((n, label) for label, n in counts.items() if n < FEW)
         if len(few) == 1:
