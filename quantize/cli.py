@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge.command import run_command
+from edge.command import add_foreign, foreign_options, run_command
 from edge.model_file import ModelFile
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ def compare_options(args: argparse.Namespace) -> CompareOptions:
     from quantize.comparison.paired import MARGIN
     from quantize.comparison.records import Budget
     from quantize.comparison.timing import Effort
+    from quantize.conversion.scoring import Foreign
 
     given = vars(args)  # build has not all of them
     effort = {k: given[k] for k in ("rounds", "runs", "seconds") if k in given}
@@ -115,6 +116,9 @@ def compare_options(args: argparse.Namespace) -> CompareOptions:
         out=given.get("out"),
         margin=given.get("margin", 100 * MARGIN) / 100,
         any_variant=given.get("any_variant", False),
+        foreign=Foreign(given.get("labels"), foreign_options(args))
+        if "input_size" in given
+        else None,
     )
 
 
@@ -225,6 +229,7 @@ def add_compare_parser(parser: argparse.ArgumentParser) -> None:
         "judge all",
     )
     add_compare_options(parser)
+    add_foreign(parser)
     add(
         "--margin",
         type=float,

@@ -14,6 +14,7 @@ from PIL import Image
 from edge import model_file
 from edge.bench.timing import bench_apart
 from edge.errors import EdgegraftError
+from edge.foreign import ForeignOptions
 from edge.model_file import ModelFile
 from finetune.run import Run
 from quantize.cli import compare_main
@@ -300,7 +301,7 @@ def test_bad_input_is_one_line(first, tmp_path, capsys, monkeypatch):
         ([stranger.folder], "expected runs on the same photos and split"),
         ([cut], "damaged or truncated"),
         ([renamed], "got one with a, b"),
-        ([bare], "expected a file with its labels inside"),
+        ([bare], "bare.tflite: no labels inside"),
         ([model], "float32.tflite twice"),
         ([tmp_path / "nothing"], "expected a run folder"),
     ):
@@ -309,6 +310,11 @@ def test_bad_input_is_one_line(first, tmp_path, capsys, monkeypatch):
         assert words in told and told.count("\n") == 1, told
     assert compare_main([str(model)]) == 2
     assert "expected a run folder, whose test photos" in capsys.readouterr().err
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(first.labels))
+    foreign = scoring.Foreign(str(names), ForeignOptions(resize="pad", crop=1.0))
+    recipe = scoring.recipe_of(ModelFile.read(bare), "auto", first.labels, foreign)
+    assert (recipe.resize, recipe.central_fraction) == ("pad", 1.0)
     with pytest.raises(EdgegraftError, match="--margin above 0"):
         CompareOptions(margin=0.0)
 

@@ -77,6 +77,7 @@ class CompareOptions:
     comparison is written; None: into the run, or `comparison` beside it when there are
     several things. `margin`: a difference in balanced accuracy that does not matter.
     `any_variant`: float files compete with a run's int8 file that passed its gate.
+    `foreign`: for files without a card.
     """
 
     runtime: str = "auto"
@@ -87,6 +88,7 @@ class CompareOptions:
     out: Path | None = None
     margin: float = MARGIN
     any_variant: bool = False
+    foreign: scoring.Foreign | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.margin < 1:
@@ -238,7 +240,8 @@ def _score(
     """Each file on the test photos, resized as it asks for, and on unknown photos."""
     rows = scoring.rows_of(run, "test")
     wants = {  # of all of them, before the first is measured
-        e.path: scoring.recipe_of(e.model, options.runtime, run.labels) for e in entries
+        e.path: scoring.recipe_of(e.model, options.runtime, run.labels, options.foreign)
+        for e in entries
     }
     scored: dict[Path, Scored] = {}
     refusals: dict[Path, Refusal] = {}
@@ -262,6 +265,7 @@ def _score(
                     run.labels,
                     progress=bar,
                     runtime=options.runtime,
+                    foreign=options.foreign,
                 )
             scored[entry.path] = result
             share = result.evaluation.balanced_accuracy

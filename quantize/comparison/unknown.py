@@ -103,14 +103,14 @@ class UnknownPhotos:
 
     def judge(self, model: ModelFile, scored: Scored, runtime: str) -> Refusal:
         """How many a file refuses; `scored`: the same file on the test photos."""
-        with without_chatter():
-            classifier = Classifier(model, runtime=runtime)
-        pixels = self._pixels(classifier.recipe)
+        pixels = self._pixels(scored.recipe)
         card = model.card
         threshold = card.familiarity_threshold if card else None
         total = len(pixels.array)
         if threshold is None or scored.familiarity is None:
             return Refusal(total, 0, scored.evaluation.photos, 0)
+        with without_chatter():
+            classifier = Classifier(model, runtime=runtime)
         values: list[Any] = []
         with self._console.bar("unknown photos") as bar:
             for start in range(0, total, CHUNK):

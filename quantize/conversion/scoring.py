@@ -13,8 +13,9 @@ import numpy.typing as npt
 from data import batches
 from data.split import Row
 from edge.classifier import Classifier
-from edge.errors import EdgegraftError, ModelError
+from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation, score
+from edge.foreign import ForeignOptions
 from edge.model_file import ModelFile
 from edge.preprocess import InputRecipe
 from edge.quiet import without_chatter
@@ -62,25 +63,44 @@ class Scored:
         }
 
 
-def recipe_of(model: ModelFile, runtime: str, labels: Sequence[str]) -> InputRecipe:
+@dataclass(frozen=True)
+class Foreign:
+    """What the user says of the files that have no card: see `ForeignOptions`."""
+
+    labels: str | None = None  # a file of names
+    options: ForeignOptions | None = None
+
+
+def recipe_of(
+    model: ModelFile,
+    runtime: str,
+    labels: Sequence[str],
+    foreign: Foreign | None = None,
+) -> InputRecipe:
     """How a file wants its photos; EdgegraftError, naming it, when it cannot be run or
     has other labels."""
-    inside = model.labels
-    if inside is not None and tuple(inside) != tuple(labels):
+    if model.card is not None:
+        names, recipe = model.card.labels, model.card.input
+    else:
+        classifier = open_file(model, runtime, foreign)
+        names, recipe = classifier.labels, classifier.recipe
+    if tuple(names) != tuple(labels):
         raise EdgegraftError(
             f"{model.where}: expected a file with the labels {', '.join(labels)}, "
-            f"got one with {', '.join(inside)}"
+            f"got one with {', '.join(names)}"
         )
-    if model.card is not None:
-        return model.card.input
-    if inside is None:
-        raise ModelError(
-            f"{model.where}: expected a file with its labels inside (TFLite "
-            "Metadata), got one without; measure it alone with: edgegraft edge "
-            "evaluate FILE PHOTOS --labels FILE"
-        )
+    return recipe
+
+
+def open_file(
+    model: ModelFile, runtime: str, foreign: Foreign | None = None
+) -> Classifier:
+    """The classifier of a file; `foreign` counts for one without a card."""
+    given = (foreign or Foreign()) if model.card is None else Foreign()
     with without_chatter():
-        return Classifier(model, runtime=runtime).recipe
+        return Classifier(
+            model, runtime=runtime, labels=given.labels, foreign=given.options
+        )
 
 
 def decode(
@@ -120,11 +140,11 @@ def score_file(
     *,
     progress: Advance,
     runtime: str = "auto",
+    foreign: Foreign | None = None,
 ) -> Scored:
     """Run the photos through a model file, on all cores, and count."""
     numbers = {label: number for number, label in enumerate(labels)}
-    with without_chatter():
-        classifier = Classifier(model, runtime=runtime)
+    classifier = open_file(ModelFile.read(model), runtime, foreign)
     if tuple(classifier.labels) != tuple(labels):
         raise EdgegraftError(
             f"expected a file with the labels {', '.join(labels)}, "
