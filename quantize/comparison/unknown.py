@@ -103,8 +103,8 @@ class UnknownPhotos:
 
     def judge(self, model: ModelFile, scored: Scored, runtime: str) -> Refusal:
         """How many a file refuses; `scored`: the same file on the test photos."""
-        pixels = self._pixels(scored.recipe)
         card = model.card
+        pixels = self._pixels(card.input if card else scored.recipe)
         threshold = card.familiarity_threshold if card else None
         total = len(pixels.array)
         if threshold is None or scored.familiarity is None:
