@@ -1,10 +1,14 @@
 """What a person sees while it works: stage lines, and progress bars with time left.
 
-Lines go to stderr when stdout carries JSON.
+Lines go to stderr when stdout carries JSON. Where the environment names a file in
+`EDGEGRAFT_PROGRESS`, each stage, epoch and step of a bar is appended to it as a line
+of JSON, for a program that shows progress (the page does).
 """
 
 from __future__ import annotations
 
+import json as json_module
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +18,8 @@ from typing import Any
 from edge.progress import Progress
 
 Advance = Callable[[int, int], None]
+PROGRESS = "EDGEGRAFT_PROGRESS"  # environment variable: where progress is appended
+EVERY_S = 0.5  # between two lines of a bar
 
 
 class Console:
@@ -24,6 +30,8 @@ class Console:
         self._out = sys.stderr if json else sys.stdout
         self._quiet, self._live = quiet, False if quiet else None
         self.started = time.perf_counter()
+        self._progress = os.environ.get(PROGRESS)
+        self._written = 0.0
 
     def say(self, line: str = "") -> None:
         if not self._quiet:
@@ -32,12 +40,31 @@ class Console:
     def stage(self, line: str) -> None:
         """A line with the seconds since the start in front."""
         self.say(f"[{time.perf_counter() - self.started:5.1f} s] {line}")
+        self._note(stage=line)
+
+    def _note(self, **event: object) -> None:
+        """A line of the progress file, if one is wanted."""
+        if self._progress:
+            line = json_module.dumps({"time": time.time(), **event})
+            with open(self._progress, "a", encoding="utf-8") as file:
+                file.write(line + "\n")
+
+    def _note_step(self, title: str, done: int, total: int | None) -> None:
+        now = time.perf_counter()
+        if self._progress and (now - self._written >= EVERY_S or done == total):
+            self._written = now
+            self._note(bar=title, done=done, total=total)
 
     @contextmanager
     def bar(self, title: str, unit: str = "photo") -> Iterator[Advance]:
         """A progress bar; yields advance(done, total)."""
         with Progress(title=title, unit=unit, live=self._live) as progress:
-            yield progress.update
+
+            def advance(done: int, total: int) -> None:
+                progress.update(done, total)
+                self._note_step(title, done, total)
+
+            yield advance
 
     @contextmanager
     def epochs(self, epochs: int, steps: int) -> Iterator[Any]:
@@ -47,9 +74,18 @@ class Console:
             def advance(number: int, step: int, result: Any) -> None:
                 progress.title = f"epoch {number}/{epochs}"
                 if result is None:
-                    progress.update((number - 1) * steps + step)
+                    done = (number - 1) * steps + step
+                    progress.update(done)
+                    self._note_step(progress.title, done, epochs * steps)
                     return
                 progress.clear()
+                self._note(
+                    epoch=number,
+                    epochs=epochs,
+                    train_accuracy=float(result.train_accuracy),
+                    val_accuracy=float(result.val_accuracy),
+                    val_loss=float(result.val_loss),
+                )
                 self.stage(
                     f"epoch {number}/{epochs}: train {result.train_accuracy:.1%}, "
                     f"validation {result.val_accuracy:.1%} "

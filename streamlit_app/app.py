@@ -6,6 +6,7 @@ The sidebar chooses the model. Run and variant stand in the address
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TypeGuard
 
@@ -13,6 +14,7 @@ import streamlit as st
 
 from edge.card import ModelCard
 from edge.errors import EdgegraftError
+from edge.pack import zipped
 from edge.run_folder import recommended
 from edge.text import printable
 from streamlit_app import server, session, style
@@ -29,9 +31,11 @@ PAGES = (
     ("views/compare.py", "Compare", "compare_arrows"),
     ("views/model.py", "Model", "description"),
     ("views/review.py", "Review", "rate_review"),
+    ("views/train.py", "Train", "model_training"),
 )
 # Parts of a card whose accuracy is shown; that on training photos says nothing.
 MEASURED_ON = ("test", "validation")
+DEVICE_FOLDER = "device"  # in the ZIP, which is named after it
 LABELS_LISTED = 6  # in the sidebar
 
 
@@ -59,7 +63,10 @@ def main() -> None:
     config = session.config()
     models = config.models()
     if not models:
-        welcome(config.artifacts)
+        if page.title == "Train":
+            page.run()
+        else:
+            welcome(config.artifacts)
         return
     with st.sidebar:
         st.session_state["entry"] = choose_model(models)
@@ -169,14 +176,29 @@ def _is_share(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and 0 <= value <= 1
 
 
+def download_for_device(entry: ListedModel) -> None:
+    """A button: the folder for a device as a ZIP, as `edge pack` writes it."""
+    st.download_button(
+        f"Device folder with {literal(entry.path.name)}",
+        lambda: zipped(entry.path, DEVICE_FOLDER),
+        f"{DEVICE_FOLDER}.zip",
+        "application/zip",
+        icon=":material/folder_zip:",
+        type="primary",
+        on_click="ignore",
+    )
+
+
 def welcome(artifacts: Path) -> None:
     """The empty state: the commands that build a run."""
     style.html(
         "<h2>No model yet</h2>"
         '<p class="eg-soft">Runs appear here as soon as they have exported files.</p>'
     )
-    where = f" --artifacts {artifacts}"
-    st.markdown("With your photos, one folder per label:")
+    if st.button("Train one here", type="primary", icon=":material/model_training:"):
+        st.switch_page("views/train.py")
+    where = f" --artifacts {shlex.quote(str(artifacts))}"
+    st.markdown("Or on the command line, with a folder of photos per label:")
     st.code(f"edgegraft build PHOTOS{where}", language="bash")
     st.markdown("Without photos, on a drawn sample of cats and dogs:")
     st.code(f"edgegraft build{where}", language="bash")

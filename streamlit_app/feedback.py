@@ -112,7 +112,7 @@ class Feedback:
         label, probability = prediction.ranking[0]
         record = Waiting(
             digest,
-            _ending(content),
+            photo_ending(content),
             name[:200],
             why,
             model,
@@ -137,7 +137,7 @@ class Feedback:
 
     def label(self, waiting: Waiting, label: str) -> Path:
         """Move a photo to its label's folder; returns its new path."""
-        folder = self.folder / _folder_name(label)
+        folder = self.folder / folder_name(label)
         target = folder / (waiting.digest + waiting.ending)
         try:
             if not self.path(waiting).is_file():
@@ -157,7 +157,7 @@ class Feedback:
 
     def undo(self, waiting: Waiting, label: str) -> None:
         """Back into the queue, as it was."""
-        labelled = self.folder / _folder_name(label) / (waiting.digest + waiting.ending)
+        labelled = self.folder / folder_name(label) / (waiting.digest + waiting.ending)
         record = f"{waiting.digest}.json"
         try:
             os.replace(self._labelled / record, self._queue / record)
@@ -202,7 +202,7 @@ def reason(prediction: Prediction, threshold: float) -> str | None:
     return UNCERTAIN if prediction.probability < threshold else None
 
 
-def _folder_name(label: str) -> str:
+def folder_name(label: str) -> str:
     if not label.strip() or label.startswith(".") or re.search(r"[/\\:\0]", label):
         raise EdgegraftError(
             f"expected a label that can name a folder, got {label!r:.60}"
@@ -210,7 +210,7 @@ def _folder_name(label: str) -> str:
     return label
 
 
-def _ending(content: bytes) -> str:
+def photo_ending(content: bytes) -> str:
     with Image.open(io.BytesIO(content)) as image:
         return _ENDINGS.get(image.format or "", ".jpg")
 

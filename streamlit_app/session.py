@@ -35,7 +35,7 @@ VISITORS = "visitors"  # folder of artifacts/ with one folder per browser
 COOKIE = "edgegraft_visitor"
 COOKIE_SECONDS = 31_536_000  # a year
 _SECRET = re.compile(r"[0-9a-f]{32}")
-CACHED = 24  # answers and heat maps a session keeps, about 0.1 MB each
+CACHED = 96  # pictures, answers and heat maps of a session, at most 0.1 MB each
 
 
 @dataclass(frozen=True)

@@ -179,10 +179,12 @@ def facts(rows: Iterable[tuple[str, str]]) -> None:
     html(f'<dl class="eg-facts">{body}</dl>')
 
 
-def gallery(pictures: Iterable[tuple[bytes, str]]) -> None:
-    """Small pictures, each with a line of text."""
+def gallery(pictures: Iterable[tuple[bytes, str]], *, captions: bool = True) -> None:
+    """Small pictures, each with a line of text, below it or for screen readers only."""
     body = "".join(
-        f"<figure>{image(picture, line)}<figcaption>{text(line)}</figcaption></figure>"
+        f"<figure>{image(picture, line)}"
+        + (f"<figcaption>{text(line)}</figcaption>" if captions else "")
+        + "</figure>"
         for picture, line in pictures
     )
     html(f'<div class="eg-shots">{body}</div>')

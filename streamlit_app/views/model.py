@@ -9,11 +9,12 @@ from typing import Any
 import streamlit as st
 
 from edge.files import read_regular
-from edge.pack import MODEL, PROGRAM, REQUIREMENTS, zipped
+from edge.pack import MODEL, PROGRAM, REQUIREMENTS
 from edge.run_folder import USUAL, recommended
 from edge.text import printable
 from streamlit_app import app, charts, session, style
 from streamlit_app.answer import is_png
+from streamlit_app.app import DEVICE_FOLDER
 from streamlit_app.model_pool import ClassifierPool
 from streamlit_app.models import ListedModel
 from streamlit_app.runs import Record, Run, read_run
@@ -26,7 +27,6 @@ PICTURES = (
     ("learning.png", "Learning curve", "Accuracy against training photos"),
 )
 MOST_PICTURE_BYTES = 8 << 20
-DEVICE_FOLDER = "device"  # in the ZIP, which is named after it
 DEVICE_COMMANDS = f"""python3 -m zipfile -e {DEVICE_FOLDER}.zip . && cd {DEVICE_FOLDER}
 python3 -m venv venv
 venv/bin/pip install -r {REQUIREMENTS}
@@ -116,15 +116,7 @@ def device(entry: ListedModel, pool: ClassifierPool) -> None:
     if best is not None and best != entry.variant:
         st.caption(f"Recommended file of this run: **{literal(best)}**.")
     if pool.labelled:
-        st.download_button(
-            f"Device folder with {literal(path.name)}",
-            lambda: zipped(path, DEVICE_FOLDER),
-            f"{DEVICE_FOLDER}.zip",
-            "application/zip",
-            icon=":material/folder_zip:",
-            type="primary",
-            on_click="ignore",
-        )
+        app.download_for_device(entry)
         st.code(DEVICE_COMMANDS, language="bash", wrap_lines=True)
         command = f"edgegraft edge pack {shlex.quote(str(entry.folder or path))}"
         command += f" -o {DEVICE_FOLDER}"

@@ -1,0 +1,334 @@
+"""Train: photos by label, what the audit says of them, then `edgegraft build`."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import streamlit as st
+
+from edge.errors import EdgegraftError, PhotoError
+from edge.run_folder import find_model
+from edge.text import plural, printable
+from streamlit_app import answer, app, session, style, training
+from streamlit_app.model_pool import ClassifierPool
+from streamlit_app.models import ListedModel
+from streamlit_app.runs import read_run
+from streamlit_app.style import literal, percent
+from streamlit_app.training import Job, Uploads
+from streamlit_app.uploads import ENDINGS, MEGABYTE, MOST_ZIP_BYTES, unpacked
+from streamlit_app.widgets import dropzone
+
+THUMBNAILS = 8  # of each label
+FINDINGS_SHOWN = 24
+# What is usual on a Raspberry Pi; the text says what to expect
+BACKBONES = {
+    "mobilenet_v2_0.35": "MobileNetV2 0.35: small and fast",
+    "mobilenet_v2_1.0": "MobileNetV2 1.0: more accurate, 4 times slower",
+    "efficientnet_lite0": "EfficientNet-Lite0: most accurate, 5 times slower",
+    "custom_cnn": "Small CNN from scratch: needs no pretrained weights",
+}
+MINUTES = 10  # the time limit to begin with
+_FIRST_STEP: dict[str, Any] = {"done": 0, "total": 1, "bar": "starting"}
+LOCAL = ("localhost", "127.0.0.1", "::1")
+
+
+def page() -> None:
+    own, uploads = own_folder(), Uploads(own_folder() / "uploads")
+    jobs = training.jobs(own)
+    if jobs and jobs[0].state() not in training.ENDED:
+        progress(jobs[0].folder.name)
+        return
+    if jobs:
+        ended(jobs[0])
+    collect(uploads)
+    if show(uploads):
+        audit(uploads)
+        begin(uploads)
+
+
+def own_folder() -> Path:
+    return session.config().own_folder()
+
+
+def queue() -> Path:
+    """The file whose lock lets one visitor train at a time."""
+    return session.config().artifacts / ".training.lock"
+
+
+def collect(uploads: Uploads) -> None:
+    """Photos of one label, or a ZIP with a folder per label."""
+    st.markdown("**1. Photos**")
+    label = st.text_input(
+        "Label of the photos (a ZIP with a folder per label needs none)",
+        key="train label",
+        placeholder="such as: cup",
+    )
+    number = st.session_state.setdefault("train drop", 0)
+    files = st.file_uploader(
+        "Drop photos or a ZIP",
+        type=[*ENDINGS, "zip"],
+        accept_multiple_files=True,
+        max_upload_size=MOST_ZIP_BYTES // MEGABYTE,
+        key=f"train {number}",
+    )
+    with st.expander("Take photos with the camera", icon=":material/photo_camera:"):
+        taken = st.camera_input("Take a photo", key=f"train camera {number}")
+    drop = unpacked([*(files or ()), *([taken] if taken else [])])
+    if not drop.photos and not drop.refused:
+        return
+    problems = list(drop.refused)
+    added, unlabelled = 0, 0
+    bar = st.progress(0.0, text="Saving photos")
+    for place, photo in enumerate(drop.photos):
+        folder = PurePosixPath(photo.name.replace("\\", "/")).parent.name
+        name = folder or label.strip()
+        bar.progress((place + 1) / len(drop.photos), text="Saving photos")
+        if not name:
+            unlabelled += 1
+            continue
+        try:
+            added += uploads.add(name, photo.read())
+        except PhotoError as error:
+            problems.append((photo.name, error.reason))
+        except (OSError, EdgegraftError) as error:
+            problems.append((photo.name, str(error)))
+    bar.empty()
+    if unlabelled:
+        st.warning(f"Enter a label for {plural(unlabelled, 'photo')}.")
+        return
+    st.session_state["train problems"] = problems
+    st.session_state["train drop"] = number + 1  # an empty drop zone for the next
+    st.toast(f"Added {plural(added, 'photo')}", icon=":material/check:")
+    st.rerun()
+
+
+def show(uploads: Uploads) -> bool:
+    """Counts and thumbnails of each label; whether there are photos."""
+    for name, reason in st.session_state.get("train problems", ()):
+        dropzone.unreadable(name, reason)
+    labels = uploads.labels()
+    if not labels:
+        st.caption(
+            "Two labels or more, 20 photos of each are a good start. Photos are saved "
+            f"in {literal(str(uploads.folder))} until you delete them."
+        )
+        return False
+    for label, photos in labels.items():
+        with st.container(border=True):
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.markdown(f"**{literal(label)}** {plural(len(photos), 'photo')}")
+                st.button(
+                    "Delete",
+                    key=f"delete {label}",
+                    type="tertiary",
+                    on_click=uploads.delete,
+                    args=(label,),
+                    help=f"Delete the photos of {literal(label)}",
+                )
+            pictures = []
+            for path in photos[:THUMBNAILS]:
+                if picture := session.cached(
+                    ("train", path), partial(_thumbnail, path)
+                ):
+                    pictures.append((picture, label))
+            style.gallery(pictures, captions=False)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(f"Saved in {literal(str(uploads.folder))}.", width="content")
+        st.button("Delete all", on_click=uploads.delete, type="tertiary")
+    return True
+
+
+def audit(uploads: Uploads) -> None:
+    """Findings as cards, each with a switch that leaves the photo out."""
+    st.markdown("**2. Check the photos**")
+    if st.button("Check", icon=":material/fact_check:"):
+        with st.spinner("Looking for damaged, blurred and copied photos"):
+            try:
+                uploads.audit()
+            except EdgegraftError as error:
+                st.error(literal(str(error)), icon=":material/error:")
+    rows = [row for row in uploads.findings() if row.get("findings")]
+    rows = [row for row in rows if (uploads.photos / row["path"]).is_file()]
+    if not rows:
+        if uploads.findings():
+            st.caption("Nothing found.")
+        return
+    columns = st.columns(4)
+    for place, row in enumerate(rows[:FINDINGS_SHOWN]):
+        with columns[place % 4], st.container(border=True):
+            picture = _thumbnail(uploads.photos / row["path"])
+            if picture:
+                style.html(style.image(picture, row["path"]), "eg-card")
+            st.caption(literal(f"{row.get('label', '')}: {row['findings']}"))
+            st.toggle(
+                "Leave out",
+                value=row.get("exclude") == "yes",
+                key=f"leave out {row['path']}",
+            )
+    if len(rows) > FINDINGS_SHOWN:
+        st.caption(f"{len(rows) - FINDINGS_SHOWN:,} more in audit.html.")
+
+
+def begin(uploads: Uploads) -> None:
+    """Options and the button."""
+    st.markdown("**3. Train**")
+    labels = "-".join(uploads.labels())
+    fallback = re.sub(r"[^\w-]+", "-", labels)[:40].strip("-") or "model"
+    name = st.text_input("Name of the model", fallback, key="train name")
+    with st.expander("Options"):
+        backbone = st.selectbox(
+            "Network", list(BACKBONES), format_func=BACKBONES.__getitem__
+        )
+        minutes = st.number_input("Time limit of training, minutes", 1, 600, MINUTES)
+        unknown = st.text_input(
+            "Folder of photos that show none of the labels (optional)",
+            disabled=not is_local(),
+            help="On this machine; measures how many the model rejects as unknown.",
+        )
+    obstacle = uploads.obstacle()
+    if obstacle:
+        st.caption(f"Not yet: {literal(obstacle)}.")
+    if not st.button("Train", type="primary", disabled=bool(obstacle)):
+        return
+    rows = uploads.findings()
+    keys = {row["path"]: f"leave out {row['path']}" for row in rows}
+    left_out = [path for path, key in keys.items() if st.session_state.get(key)]
+    options = ["--backbone", backbone, "--time-limit", str(minutes)]
+    try:
+        excluded = uploads.exclude(left_out)
+        if excluded:
+            options += ["--exclude-from", str(excluded)]
+        if unknown:
+            options += ["--unknown", unknown]
+        training.start(own_folder(), queue(), str(uploads.photos), options, name)
+    except EdgegraftError as error:
+        st.error(literal(str(error)), icon=":material/error:")
+        return
+    st.rerun()
+
+
+def is_local() -> bool:
+    """Whether only this machine reaches the page: then it may name folders here."""
+    return st.get_option("server.address") in LOCAL
+
+
+@st.fragment(run_every=1.0)
+def progress(name: str) -> None:
+    """How far a training is; the page reruns when it ends."""
+    job = next((j for j in training.jobs(own_folder()) if j.folder.name == name), None)
+    state = job.state() if job else training.STOPPED
+    if job is None or state in training.ENDED:
+        st.rerun()
+    events = job.events()
+    stages = [str(event["stage"]) for event in events if "stage" in event]
+    epochs = [event for event in events if "epoch" in event]
+    steps = [event for event in events if event.get("total")]
+    style.html(f"<h2>{'Training' if state == training.RUNNING else 'Waiting'}</h2>")
+    if state == training.WAITING:
+        st.caption("Another training is running. Yours starts after it.")
+    else:
+        step = steps[-1] if steps else _FIRST_STEP
+        share = min(step["done"] / step["total"], 1.0)
+        text = literal(str(step["bar"]))
+        if len(steps) > 1 and 0 < share < 1:
+            first = next(s for s in steps if str(s["bar"])[:5] == str(step["bar"])[:5])
+            past = step["time"] - first["time"]
+            text += f", about {past * (1 - share) / share:.0f} s left of this step"
+        st.progress(share, text=text)
+        if stages:
+            st.caption(literal(stages[-1]))
+    if len(epochs) > 1:
+        from streamlit_app import charts  # loads Altair: only where a curve is drawn
+
+        charts.training(epochs)
+    st.caption("You can close this page: training continues.")
+    st.button("Cancel", icon=":material/cancel:", on_click=job.cancel)
+    with st.expander("Details"):
+        st.code(job.shown_command, language="bash", wrap_lines=True)
+        st.code("\n".join(map(printable, stages[-20:])) or "-", wrap_lines=True)
+
+
+def ended(job: Job) -> None:
+    """The last training's result, or why there is none."""
+    state = job.state()
+    if state == training.DONE:
+        result(job)
+    elif state == training.CANCELLED:
+        st.info("Training was cancelled; nothing of it was kept.")
+    elif state == training.STOPPED:
+        st.error("Training stopped: its process was killed. Start it again.")
+    else:
+        reason = job.reason().removeprefix("edgegraft: error: ")
+        st.error(f"Training failed: {literal(reason)}", icon=":material/error:")
+    with st.container(horizontal=True):
+        st.button("Close", on_click=job.delete, key="close job")
+    with st.expander("Command"):
+        st.code(job.shown_command, language="bash", wrap_lines=True)
+    st.divider()
+
+
+def result(job: Job) -> None:
+    """Which file, how good, the weakest label, what next."""
+    try:
+        path, why = find_model(str(job.run))
+    except EdgegraftError as error:
+        st.error(literal(str(error)))
+        return
+    models = session.config().models()
+    entry = next((m for m in models if str(m.path) == path), None)
+    pool = session.pool(entry) if entry else None
+    if entry is None or pool is None:
+        st.error(f"The file {literal(path)} is missing.")
+        return
+    style.html(f"<h2>{style.text(entry.name)} is ready</h2>")
+    st.caption(literal(why))
+    figures(job, entry, pool)
+    with st.container(horizontal=True):
+        if st.button("Try it", type="primary", icon=":material/image_search:"):
+            st.session_state["run"] = entry.run
+            st.session_state[f"variant {entry.run}"] = entry.variant
+            st.switch_page("views/classify.py")
+        app.download_for_device(entry)
+
+
+def figures(job: Job, entry: ListedModel, pool: ClassifierPool) -> None:
+    """Accuracy with its interval, the weakest label, size and time."""
+    run = read_run(job.run)
+    record = next((r for r in run.files if r.get("file") == entry.path.name), {})
+    evaluation = record.get("evaluation") or {}
+    with st.container(horizontal=True):
+        if record.get("accuracy") is not None:
+            st.metric("Accuracy, test photos", percent(record["accuracy"]))
+            st.metric("Time per photo", f"{record['p50_ms']:.2f} ms")
+        st.metric("Size", f"{pool.bytes / 1e6:.2f} MB")
+    if record.get("accuracy_low") is not None:
+        st.caption(
+            f"95 % interval {percent(record['accuracy_low'])} to "
+            f"{percent(record['accuracy_high'])} on {record.get('photos')} photos."
+        )
+    labels = [row for row in evaluation.get("per_class") or [] if row.get("photos")]
+    if labels:
+        weakest = min(labels, key=lambda row: row.get("recall") or 0)
+        st.caption(
+            f"Weakest label: {literal(weakest['label'])}, "
+            f"{percent(weakest.get('recall') or 0)} of its photos recognized."
+        )
+    if evaluation.get("confusion"):
+        from streamlit_app import charts
+
+        if len(evaluation.get("labels") or []) <= charts.MOST_CONFUSED:
+            charts.confusion(evaluation["labels"], evaluation["confusion"])
+
+
+def _thumbnail(path: Path) -> bytes | None:
+    try:
+        return answer.thumbnail(path)
+    except PhotoError:
+        return None
+
+
+if __name__ == "__main__":
+    page()
