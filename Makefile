@@ -62,7 +62,8 @@ device-test: $(VENV)/.dev
 backbones: $(VENV)/.dev
 	$(BIN)/python tests/legs/every_backbone.py --uv "$(UV)"
 
-app: $(VENV)/.dev
+# Streamlit and what training needs, without the developers' tools.
+app: $(VENV)/.app
 	$(BIN)/edgegraft app
 
 # Every page of the app, from a run on the drawn sample set; look at them.
@@ -74,6 +75,7 @@ requirements: | $(UV)
 	$(COMPILE) requirements/uv.in -o requirements/uv.txt
 	$(COMPILE) pyproject.toml requirements/build.in --extra dev -o requirements/dev.txt
 	$(COMPILE) pyproject.toml requirements/build.in --extra train -o requirements/train.txt
+	$(COMPILE) pyproject.toml requirements/build.in --extra app --extra train -c requirements/dev.txt -o requirements/app.txt
 	$(COMPILE) pyproject.toml -o requirements/device.txt
 	$(COMPILE) pyproject.toml --extra test -o requirements/device-test.txt
 	$(COMPILE) requirements/mediapipe.in -o requirements/mediapipe.txt
@@ -110,7 +112,12 @@ $(VENV)/.train: $(VENV)/.made requirements/train.txt pyproject.toml | $(UV)
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
+$(VENV)/.app: $(VENV)/.made requirements/app.txt pyproject.toml | $(UV)
+	$(INSTALL) --require-hashes -r requirements/app.txt
+	$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
 $(VENV)/.dev: $(VENV)/.made requirements/dev.txt pyproject.toml | $(UV)
 	$(INSTALL) --require-hashes -r requirements/dev.txt
 	$(INSTALL) --no-deps --no-build-isolation --editable .
-	@touch $(VENV)/.train $@
+	@touch $(VENV)/.train $(VENV)/.app $@

@@ -290,6 +290,7 @@ _COMPARISON: Schema = {
     "labels": [_TEXT],
     "host": {"board": _TEXT},
     "ship": {"file": _TEXT, "why": _TEXT},
+    "by_budget": [{"ms": _SIZE, "mb": _SIZE, "file": _TEXT}],
     "files": [
         {
             **_TIMING,

@@ -26,9 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from edge.decode import open_photo
 from edge.errors import EdgegraftError
 from edge.files import sha256, write_atomic, write_csv
-from edge.preprocess import open_photo
 from streamlit_app.feedback import (
     folder_name,
     photo_ending,
@@ -44,6 +44,8 @@ FAILED, CANCELLED, STOPPED = "failed", "cancelled", "stopped"
 ENDED = (DONE, FAILED, CANCELLED, STOPPED)
 REJECTED_FILE = 3  # exit code of `build`: done, but one file lost too much accuracy
 STOP_S = 20.0  # a cancelled training may take that long to tidy up
+# What is offered where the list cannot be had
+_CUSTOM_CNN = {"name": "custom_cnn", "parameters": 164_264, "multiply_adds": 69_672_960}
 NICE = 10  # answers of the page go before training
 
 
@@ -226,6 +228,19 @@ def start(
     except OSError as error:
         raise EdgegraftError(f"{folder}: {error.strerror or error}") from None
     return Job(folder, tuple(command), run, photos)
+
+
+def backbones() -> list[dict[str, Any]]:
+    """The networks that can be trained without a download, as `edgegraft backbones
+    --json` lists them."""
+    command = [sys.executable, "-m", "edgegraft", "backbones", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        records = json.loads(done.stdout)["backbones"]
+    except (ValueError, KeyError):
+        return [dict(_CUSTOM_CNN)]
+    ready = [r for r in records if r["weights_here"] or r["name"] == "custom_cnn"]
+    return sorted(ready, key=lambda record: int(record["multiply_adds"]))
 
 
 def jobs(own: Path) -> list[Job]:

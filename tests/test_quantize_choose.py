@@ -180,6 +180,17 @@ def test_a_budget_leaves_out_what_does_not_fit():
             Budget(ms=wrong)
 
 
+def test_the_table_of_budgets_says_what_the_rule_says():
+    files = [LARGE, SMALL, TINY]
+    table = rules.by_budget(files, HERE)
+    assert len(table) == 16  # three times and sizes, and no limit
+    for row in table:
+        chosen = choose(files, ms=row["ms"], mb=row["mb"]).file
+        assert row["file"] == (chosen.title if chosen else None)
+    assert len({row["file"] for row in table}) > 1
+    assert table[-1] == {"ms": None, "mb": None, "file": choose(files).file.title}
+
+
 def test_a_file_that_loses_a_label_does_not_ship():
     """5 of 300 photos: right of nearly all others, it is more accurate, and useless."""
     loses = measured("cnn", uneven(300, 5, 300, 0), 1.0, 0.1)

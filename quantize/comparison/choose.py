@@ -10,6 +10,7 @@ the most right answers 1.4 and 3.3 (tests/benchmarks/advice.py).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from edge.evaluate import Evaluation
 from edge.text import plural
@@ -81,6 +82,36 @@ def choose(
         failed = any(f.rejected and f.run == chosen.run for f in files)
         why += "; its int8 failed the accuracy gate" if failed else ""
     return Choice(chosen, why, tuple(gaps.items()))
+
+
+def by_budget(
+    files: Sequence[MeasuredFile],
+    setting: Setting,
+    *,
+    margin: float = MARGIN,
+    any_variant: bool = False,
+) -> list[dict[str, Any]]:
+    """The file to ship for every budget that makes a difference, so that a reader of
+    comparison.json needs no rule of its own: `ms` and `mb` are those of a file, null
+    for no limit; `file` is null where none fits.
+    """
+    timed = [file for file in files if file.at(setting)]
+    times: list[float | None] = [*sorted({_ms(file, setting) for file in timed}), None]
+    sizes: list[float | None] = [*sorted({_mb(file) for file in timed}), None]
+    known: dict[tuple[str, ...], Choice] = {}
+    table = []
+    for ms in times:
+        for mb in sizes:
+            budget = Budget(ms, mb)
+            fit = tuple(f.title for f in timed if _fits(f, budget, setting))
+            if fit not in known:
+                known[fit] = choose(
+                    files, budget, setting, margin=margin, any_variant=any_variant
+                )
+            chosen = known[fit].file
+            name = chosen.title if chosen else None
+            table.append({"ms": ms, "mb": mb, "file": name})
+    return table
 
 
 def no_better_than_guessing(evaluation: Evaluation) -> str | None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -141,13 +142,11 @@ def compare(
     for warning in warnings:
         console.say(f"edgegraft: warning: {warning}")
     judged = _deciding(home, [one for path in paths for one in there[path]])
-    choice = choose.choose(
-        files,
-        options.budget,
-        judged,
-        margin=options.margin,
-        any_variant=options.any_variant,
-    )
+    rule: dict[str, Any] = {
+        "margin": options.margin,
+        "any_variant": options.any_variant,
+    }
+    choice = choose.choose(files, options.budget, judged, **rule)
     several = len(every) > 1
     beside = run.folder.parent / "comparison" if several else run.folder
     comparison = Comparison(
@@ -162,6 +161,7 @@ def compare(
         choice=choice,
         headline=_headline(choice.file, entries),
         warnings=tuple(warnings),
+        by_budget=tuple(choose.by_budget(files, judged, **rule)),
     )
     report.write(comparison, run, alone=not several)
     return comparison

@@ -245,6 +245,7 @@ class Comparison:
     choice: Choice
     headline: Headline | None = None
     warnings: tuple[str, ...] = ()
+    by_budget: tuple[dict[str, Any], ...] = ()
 
     def __repr__(self) -> str:
         chosen = self.choice.file
@@ -285,6 +286,7 @@ class Comparison:
             "budget_ms": self.budget.ms,
             "budget_mb": self.budget.mb,
             "ship": self.choice.to_dict(),
+            "by_budget": list(self.by_budget),
             "headline": self.headline.to_dict() if self.headline else None,
             "columns": list(columns),
             "files": [measured.to_dict() for measured in self.files],

@@ -25,6 +25,8 @@ MOST_MODELS = 4  # side by side
 ON_A_PAGE = 4  # photos
 TIMED_RUNS = 15  # inferences whose median is shown
 MISTAKES_SHOWN = 12
+LABEL_COLUMNS = 12  # of recall, in the table of runs
+_LIMITS = {"ms": "ms per photo", "mb": "MB"}
 
 
 def page() -> None:
@@ -177,14 +179,52 @@ def all_runs() -> None:
         text = f"**{literal(front[0])}** is fastest, and none is more accurate. {text}"
     st.caption(f"{text} Timed on {literal(where)}.")
     table(timed)
+    st.markdown("**Recommended file**")
     for run in measured:
-        ship = run.comparison.get("ship")
-        if isinstance(ship, dict) and ship.get("file"):
-            st.caption(
-                f"**{literal(run.name)}**: recommended {literal(str(ship['file']))}, "
-                f"{literal(str(ship.get('why', '')))}"
-            )
+        recommended(run)
     quantization_mistakes(measured)
+
+
+def recommended(run: Run) -> None:
+    """The file that `edgegraft compare` ships; for a budget, as its table says."""
+    ship = run.comparison.get("ship") or {}
+    chosen, why = ship.get("file"), str(ship.get("why") or "")
+    table = run.comparison.get("by_budget") or []
+    limits = [sorted({row[key] for row in table if row.get(key)}) for key in _LIMITS]
+    if all(len(values) > 1 for values in limits):
+        picked = []
+        for column, values, (key, unit) in zip(
+            st.columns(2), limits, _LIMITS.items(), strict=True
+        ):
+            with column:
+                picked.append(
+                    st.select_slider(
+                        f"Budget of {literal(run.name)}, {unit}",
+                        [*values, None],
+                        None,
+                        format_func=lambda x: "any" if x is None else f"{x:.2f}",
+                        key=f"budget {key} {run.folder}",
+                    )
+                )
+        if picked != [None, None]:
+            chosen = next(
+                row.get("file") for row in table if [row["ms"], row["mb"]] == picked
+            )
+            why = "within this budget"
+    if chosen:
+        st.markdown(f"{literal(run.name)}: **{literal(str(chosen))}**, {literal(why)}")
+    else:
+        st.markdown(f"{literal(run.name)}: no file, {literal(why)}")
+
+
+def per_label(run: Run, record: Record) -> dict[str, float]:
+    """Recall of each label in percent, as columns of the table."""
+    rows = (record.get("evaluation") or {}).get("per_class") or []
+    return {
+        printable(str(row["label"])): 100 * row["recall"]
+        for row in rows[:LABEL_COLUMNS]
+        if row.get("label") and row.get("recall") is not None
+    }
 
 
 def table(timed: Sequence[tuple[Run, list[Record]]]) -> None:
@@ -204,6 +244,7 @@ def table(timed: Sequence[tuple[Run, list[Record]]]) -> None:
                     "MB": record["size_bytes"] / 1e6,
                     "ms": record["p50_ms"],
                     "MiB": record.get("peak_memory_mb"),
+                    **per_label(run, record),
                 }
             )
     number = st.column_config.NumberColumn
@@ -222,6 +263,12 @@ def table(timed: Sequence[tuple[Run, list[Record]]]) -> None:
             "MB": number(format="%.2f"),
             "ms": number(format="%.2f"),
             "MiB": number("memory, MiB", format="%.0f"),
+            **{
+                label: number(format="%.0f %%", help="Recall: photos recognized")
+                for run, records in timed
+                for record in records
+                for label in per_label(run, record)
+            },
         },
     )
 

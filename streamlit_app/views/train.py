@@ -23,13 +23,8 @@ from streamlit_app.widgets import dropzone
 
 THUMBNAILS = 8  # of each label
 FINDINGS_SHOWN = 24
-# What is usual on a Raspberry Pi; the text says what to expect
-BACKBONES = {
-    "mobilenet_v2_0.35": "MobileNetV2 0.35: small and fast",
-    "mobilenet_v2_1.0": "MobileNetV2 1.0: more accurate, 4 times slower",
-    "efficientnet_lite0": "EfficientNet-Lite0: most accurate, 5 times slower",
-    "custom_cnn": "Small CNN from scratch: needs no pretrained weights",
-}
+# The networks to suggest where their weights are here, the first one found
+SUGGESTED = ("mobilenet_v2_0.35", "efficientnet_lite0", "mobilenet_v2_1.0")
 MINUTES = 10  # the time limit to begin with
 _FIRST_STEP: dict[str, Any] = {"done": 0, "total": 1, "bar": "starting"}
 LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -179,8 +174,13 @@ def begin(uploads: Uploads) -> None:
     fallback = re.sub(r"[^\w-]+", "-", labels)[:40].strip("-") or "model"
     name = st.text_input("Name of the model", fallback, key="train name")
     with st.expander("Options"):
+        networks = backbones()
+        suggested = next((name for name in SUGGESTED if name in networks), None)
         backbone = st.selectbox(
-            "Network", list(BACKBONES), format_func=BACKBONES.__getitem__
+            "Network",
+            list(networks),
+            index=list(networks).index(suggested) if suggested else 0,
+            format_func=networks.__getitem__,
         )
         minutes = st.number_input("Time limit of training, minutes", 1, 600, MINUTES)
         unknown = st.text_input(
@@ -208,6 +208,17 @@ def begin(uploads: Uploads) -> None:
         st.error(literal(str(error)), icon=":material/error:")
         return
     st.rerun()
+
+
+@st.cache_data(ttl=600, show_spinner="Looking which networks are ready")
+def backbones() -> dict[str, str]:
+    """Network to a line about it, of those whose weights are on this machine."""
+    return {
+        record["name"]: f"{record['name']}: {record['parameters'] / 1e6:.1f} M "
+        f"parameters, {record['multiply_adds'] / 1e6:.0f} M multiply-adds"
+        + (f", ImageNet {top1} %" if (top1 := record.get("imagenet_top1")) else "")
+        for record in training.backbones()
+    }
 
 
 def is_local() -> bool:
@@ -262,7 +273,8 @@ def ended(job: Job) -> None:
         st.error("Training stopped: its process was killed. Start it again.")
     else:
         reason = job.reason().removeprefix("edgegraft: error: ")
-        st.error(f"Training failed: {literal(reason)}", icon=":material/error:")
+        st.error("Training failed.", icon=":material/error:")
+        st.code(printable(reason), wrap_lines=True)
     with st.container(horizontal=True):
         st.button("Close", on_click=job.delete, key="close job")
     with st.expander("Command"):
