@@ -6,6 +6,7 @@ The sidebar chooses the model. Run and variant stand in the address
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from typing import TypeGuard
@@ -14,11 +15,13 @@ import streamlit as st
 
 from edge.card import ModelCard
 from edge.errors import EdgegraftError
+from edge.model_file import ModelFile
 from edge.pack import zipped
 from edge.run_folder import recommended
 from edge.text import printable
 from streamlit_app import server, session, style
 from streamlit_app.answer import MOST_LABELS
+from streamlit_app.feedback import private_folder, write_private
 from streamlit_app.model_pool import ClassifierPool
 from streamlit_app.models import ListedModel, choose
 from streamlit_app.style import literal, percent
@@ -36,6 +39,7 @@ PAGES = (
 # Parts of a card whose accuracy is shown; that on training photos says nothing.
 MEASURED_ON = ("test", "validation")
 DEVICE_FOLDER = "device"  # in the ZIP, which is named after it
+MOST_MODEL_MB = 256  # of a model file that is dropped
 LABELS_LISTED = 6  # in the sidebar
 
 
@@ -189,6 +193,21 @@ def download_for_device(entry: ListedModel) -> None:
     )
 
 
+def open_model() -> None:
+    """Keep the dropped model file, so that it is listed; or say why not."""
+    file = st.session_state["model file"]
+    if file is None:
+        return
+    name = re.sub(r"[^\w.-]+", "_", file.name).lstrip(".") or "model.tflite"
+    path = session.config().dropped_models() / name
+    try:
+        ModelFile(file.getvalue(), file.name).checked()
+        private_folder(path.parent)
+        write_private(path, file.getvalue())
+    except (OSError, EdgegraftError) as error:
+        st.session_state["model problem"] = str(error)
+
+
 def welcome(artifacts: Path) -> None:
     """The empty state: the commands that build a run."""
     style.html(
@@ -197,6 +216,15 @@ def welcome(artifacts: Path) -> None:
     )
     if st.button("Train one here", type="primary", icon=":material/model_training:"):
         st.switch_page("views/train.py")
+    st.file_uploader(
+        "Or open a model file (.tflite)",
+        type="tflite",
+        key="model file",
+        max_upload_size=MOST_MODEL_MB,
+        on_change=open_model,
+    )
+    if problem := st.session_state.pop("model problem", None):
+        st.error(literal(problem), icon=":material/error:")
     where = f" --artifacts {shlex.quote(str(artifacts))}"
     st.markdown("Or on the command line, with a folder of photos per label:")
     st.code(f"edgegraft build PHOTOS{where}", language="bash")

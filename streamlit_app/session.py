@@ -49,7 +49,12 @@ class AppConfig:
 
     def models(self) -> list[ListedModel]:
         """The files to choose from, this visitor's own runs first."""
-        return find_models(self.run_folders(), self.given)
+        dropped = sorted(self.dropped_models().glob("*.tflite"))
+        return find_models(self.run_folders(), (*self.given, *dropped))
+
+    def dropped_models(self) -> Path:
+        """The folder of model files that this visitor opened by drop."""
+        return self.own_folder() / "models"
 
     def run_folders(self) -> list[Path]:
         """The folders that hold runs which this visitor may see."""
@@ -60,6 +65,11 @@ class AppConfig:
         """Where this visitor's photos and runs are: of the browser alone, or of all
         visitors with --shared."""
         return self.artifacts if self.shared else self.artifacts / VISITORS / visitor()
+
+    @property
+    def train_queue(self) -> Path:
+        """The file whose lock lets one visitor train at a time."""
+        return self.artifacts / ".training.lock"
 
     @property
     def feedback(self) -> Feedback:

@@ -67,7 +67,13 @@ def test_without_a_run_the_page_says_how_to_build_one(
         f"edgegraft build PHOTOS --artifacts {tmp_path}",
         f"edgegraft build --artifacts {tmp_path}",
     ]
-    assert not app.file_uploader
+    model = ("my model.tflite", INT8, "application/octet-stream")
+    bad = ("bad.tflite", b"TFL3" * 40, "application/octet-stream")
+    app.file_uploader(key="model file").set_value(bad).run()
+    assert not app.exception and "bad.tflite" in unescaped(app.error[0].value)
+    app.file_uploader(key="model file").set_value(model).run()
+    assert not app.exception and not app.error
+    assert app.selectbox(key="run").value.endswith("models/my_model.tflite")
 
 
 def test_photos_are_answered_and_bad_ones_named(

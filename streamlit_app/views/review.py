@@ -1,19 +1,26 @@
-"""Review: the queue of photos to label, one at a time, by click or key."""
+"""Review: the queue of photos to label, one by one or in a grid, by click or key."""
 
 from __future__ import annotations
+
+import shlex
+from functools import partial
+from pathlib import Path
 
 import streamlit as st
 
 from edge.errors import EdgegraftError, PhotoError
 from edge.text import plural
-from streamlit_app import answer, session, style
+from streamlit_app import answer, session, style, training
 from streamlit_app.feedback import DEVICE, Feedback, Waiting
 from streamlit_app.model_pool import ClassifierPool
+from streamlit_app.runs import read_run
 from streamlit_app.style import literal
 from streamlit_app.uploads import ENDINGS, MEGABYTE, MOST_ZIP_BYTES, unpacked
 from streamlit_app.widgets import consent, dropzone
 
 KEYS = "123456789"  # labels by number
+ONE, GRID = "One by one", "Grid"
+GRID_SIZES, GRID_COLUMNS = (12, 24, 60), 6
 MOST_BUTTONS = 12  # more labels than that are chosen from a list
 
 
@@ -27,7 +34,18 @@ def page() -> None:
         return
     waiting = feedback.waiting()
     if waiting:
-        one(feedback, pool, waiting)
+        layout = st.segmented_control(
+            "Layout",
+            [ONE, GRID],
+            default=ONE,
+            required=True,
+            label_visibility="collapsed",
+            key="review layout",
+        )
+        if layout == GRID:
+            grid(feedback, pool, waiting)
+        else:
+            one(feedback, pool, waiting)
     else:
         style.html(
             "<h3>The queue is empty</h3>"
@@ -87,6 +105,63 @@ def one(feedback: Feedback, pool: ClassifierPool, waiting: list[Waiting]) -> Non
             "<h3>What is it?</h3>" + style.bars(photo.ranking[:3], uncertain=True),
         )
         choose(feedback, pool, photo)
+
+
+def grid(feedback: Feedback, pool: ClassifierPool, waiting: list[Waiting]) -> None:
+    """Many photos at once: select some, then one label for all of them."""
+    size = st.select_slider("Photos on the page", GRID_SIZES, GRID_SIZES[1])
+    shown = waiting[:size]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(f"{len(waiting):,} waiting", width="content")
+        for title, on in (("Select all", True), ("Select none", False)):
+            st.button(title, on_click=_select, args=(shown, on), type="tertiary")
+    columns = st.columns(GRID_COLUMNS)
+    for place, photo in enumerate(shown):
+        with columns[place % GRID_COLUMNS]:
+            make = partial(answer.thumbnail, feedback.path(photo))
+            try:
+                picture = session.cached(("grid", photo.digest), make)
+                style.html(style.image(picture, photo.name), "eg-card")
+            except PhotoError as error:
+                dropzone.unreadable(photo.name, error.reason)
+            st.checkbox(literal(photo.suggested or "?"), key=f"select {photo.digest}")
+    chosen = [p for p in shown if st.session_state.get(f"select {p.digest}")]
+    st.caption(f"{plural(len(chosen), 'photo')} selected. Label for all of them:")
+    with st.container(horizontal=True):
+        for number, label in enumerate(pool.facts.labels[:MOST_BUTTONS]):
+            st.button(
+                literal(label),
+                key=f"label all {number}",
+                shortcut=KEYS[number] if number < len(KEYS) else None,
+                disabled=not chosen,
+                on_click=_label_all,
+                args=(feedback, chosen, label),
+            )
+        st.button(
+            "Leave out",
+            key="leave out all",
+            shortcut="x",
+            disabled=not chosen,
+            on_click=_discard_all,
+            args=(feedback, chosen),
+            help="Deletes the copies in the queue",
+        )
+    undo_button(feedback)
+
+
+def _select(photos: list[Waiting], on: bool) -> None:
+    for photo in photos:
+        st.session_state[f"select {photo.digest}"] = on
+
+
+def _label_all(feedback: Feedback, photos: list[Waiting], label: str) -> None:
+    for photo in photos:
+        _label(feedback, photo, label)
+
+
+def _discard_all(feedback: Feedback, photos: list[Waiting]) -> None:
+    for photo in photos:
+        feedback.discard(photo)
 
 
 def choose(feedback: Feedback, pool: ClassifierPool, photo: Waiting) -> None:
@@ -188,20 +263,51 @@ def frames(feedback: Feedback, pool: ClassifierPool) -> None:
 
 
 def labelled(feedback: Feedback) -> None:
-    """The photos labelled so far, and the command that trains with them."""
+    """The photos labelled so far, and a training with them."""
     counts = feedback.labelled()
     if not counts:
         return
     st.markdown("**Labelled so far**")
     total = sum(counts.values())
-    style.html(style.bars([(k, n / total) for k, n in counts.items()], False))
+    style.html(style.bars([(k, n / total) for k, n in counts.items()]))
     listed = ", ".join(f"{n:,} {literal(label)}" for label, n in counts.items())
-    st.caption(f"{listed}. To train with them and measure whether they help:")
+    st.caption(f"{listed}.")
+    entry = session.entry()
+    run = read_run(entry.folder) if entry.folder else None
+    photos = str(run.config.get("photos") or "") if run else ""
+    if run is None or not photos:
+        st.caption("Choose a model of a run to train again with these photos.")
+        return
+    own = session.config().own_folder()
+    name = _free_name(own / "runs", run.name)
+    options = ["--add", str(feedback.folder)]
+    backbone = (run.config.get("settings") or {}).get("backbone")
+    if isinstance(backbone, str):
+        options += ["--backbone", backbone]
+    start = st.button("Train again with these", icon=":material/model_training:")
+    if start:
+        try:
+            training.start(own, session.config().train_queue, photos, options, name)
+        except EdgegraftError as error:
+            st.error(literal(str(error)), icon=":material/error:")
+        else:
+            st.switch_page("views/train.py")
+    command = ["edgegraft", "build", photos, "--artifacts", str(own / "runs")]
+    after = ["edgegraft", "compare", str(run.folder), str(own / "runs" / name)]
+    st.caption("The same on the command line, and whether it helped:")
     st.code(
-        f"edgegraft finetune PHOTOS --add {feedback.folder}\n"
-        "edgegraft compare artifacts/OLD artifacts/NEW",
+        f"{shlex.join([*command, '--run', name, *options])}\n{shlex.join(after)}",
         language="bash",
+        wrap_lines=True,
     )
+
+
+def _free_name(runs: Path, name: str) -> str:
+    """The name with a number that no run has."""
+    number = 2
+    while (runs / f"{name}-{number}").exists():
+        number += 1
+    return f"{name}-{number}"
 
 
 if __name__ == "__main__":

@@ -48,11 +48,6 @@ def own_folder() -> Path:
     return session.config().own_folder()
 
 
-def queue() -> Path:
-    """The file whose lock lets one visitor train at a time."""
-    return session.config().artifacts / ".training.lock"
-
-
 def collect(uploads: Uploads) -> None:
     """Photos of one label, or a ZIP with a folder per label."""
     st.markdown("**1. Photos**")
@@ -203,7 +198,13 @@ def begin(uploads: Uploads) -> None:
             options += ["--exclude-from", str(excluded)]
         if unknown:
             options += ["--unknown", unknown]
-        training.start(own_folder(), queue(), str(uploads.photos), options, name)
+        training.start(
+            own_folder(),
+            session.config().train_queue,
+            str(uploads.photos),
+            options,
+            name,
+        )
     except EdgegraftError as error:
         st.error(literal(str(error)), icon=":material/error:")
         return
@@ -248,9 +249,11 @@ def progress(name: str) -> None:
             first = next(s for s in steps if str(s["bar"])[:5] == str(step["bar"])[:5])
             past = step["time"] - first["time"]
             text += f", about {past * (1 - share) / share:.0f} s left of this step"
+        last = stages[-1] if stages else "starting"
+        if share == 1 and "stage" in events[-1]:
+            text, share = "next step", 0.0  # the bar is that of an earlier one
         st.progress(share, text=text)
-        if stages:
-            st.caption(literal(stages[-1]))
+        st.caption(literal(last))
     if len(epochs) > 1:
         from streamlit_app import charts  # loads Altair: only where a curve is drawn
 
