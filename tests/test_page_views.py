@@ -315,6 +315,43 @@ def test_a_folder_that_cannot_be_written_is_named_and_the_answer_stays(
     os.unlink(artifacts / "feedback")
 
 
+def test_many_photos_get_one_label_in_the_grid(
+    monkeypatch: pytest.MonkeyPatch, artifacts: Path
+) -> None:
+    app = consent(page(monkeypatch, "--shared", "--artifacts", artifacts))
+    frames = [(f"{n}.jpg", photo((200, n, n), kind="JPEG")) for n in (10, 20, 30)]
+    drop(app, *frames, key="frames")
+    app.button_group(key="review layout").set_value("Grid").run()
+    assert not app.exception and "0 photos selected" in shown(app)
+    queue = Feedback(artifacts / "feedback")
+    for photo_ in queue.waiting()[:2]:
+        app.checkbox(key=f"select {photo_.digest}").check()
+    app.run()
+    app.button(key="label all 2").click().run()
+    assert not app.exception
+    assert queue.labelled() == {"blue": 2} and len(queue.waiting()) == 1
+    add, compare = shown(app).split("edgegraft build ")[1].splitlines()[:2]
+    assert f"--run pets-2 --add {artifacts / 'feedback'}" in add
+    new = artifacts / "runs" / "pets-2"
+    assert compare == f"edgegraft compare {artifacts / 'pets'} {new}"
+
+
+def test_a_zip_with_label_folders_is_scored(
+    monkeypatch: pytest.MonkeyPatch, artifacts: Path
+) -> None:
+    files = {"x/red/1__png": COLOURS["r.png"], "x/blue/2__png": COLOURS["b.png"]}
+    files |= {"x/blue/3__png": COLOURS["r.png"], "x/other/4__png": COLOURS["r.png"]}
+    app = page(monkeypatch, "--artifacts", artifacts, at="views/batch.py")
+    drop(app, ("all.zip", zipped(**files)))
+    assert not app.exception
+    text = shown(app)
+    assert "**Accuracy 66.7 %**" in text and "2 of 3 photos in label folders" in text
+    assert "Not scored: 1 photo" in text
+    truths = list(app.dataframe[0].value["true label"])
+    assert truths[:3] == ["red", "blue", "blue"] and truths[3] not in ("red", "blue")
+    assert len(app.get("vega_lite_chart")) == 1
+
+
 def test_kept_photos_belong_to_the_browser_that_kept_them(
     monkeypatch: pytest.MonkeyPatch, artifacts: Path
 ) -> None:

@@ -40,7 +40,7 @@ class Job:
 
 def page() -> None:
     pool = session.pool()
-    drop = dropzone.photos(camera=False, drawn=False)
+    drop = dropzone.photos(camera=False)
     if pool is None:
         return
     if not drop.photos and not drop.refused:

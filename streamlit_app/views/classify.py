@@ -25,7 +25,7 @@ SMALLEST_DROP = 0.01  # below it, no single part mattered
 
 def page() -> None:
     pool = session.pool()
-    drop = dropzone.photos()
+    drop = dropzone.photos(labels=pool.facts.labels if pool else ())
     if pool is None:
         return
     if len(drop.photos) == 1:

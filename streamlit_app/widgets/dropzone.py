@@ -5,7 +5,7 @@ What was dropped on one page stays loaded on the next, until it is cleared.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import streamlit as st
@@ -47,8 +47,11 @@ _PASTE = """<script>
 </script>"""
 
 
-def photos(key: str = "photos", *, camera: bool = True, drawn: bool = True) -> Drop:
-    """The visitor's photos, in the order they came."""
+def photos(
+    key: str = "photos", *, camera: bool = True, labels: Collection[str] = ()
+) -> Drop:
+    """The visitor's photos, in the order they came; until then the drawings of these
+    labels are offered."""
     source = "Photos"
     if camera:
         source = st.segmented_control(
@@ -78,8 +81,8 @@ def photos(key: str = "photos", *, camera: bool = True, drawn: bool = True) -> D
             st.caption(f"{len(files):,} still loaded", width="content")
             st.button("Clear", on_click=clear, type="tertiary", key=f"{key} clear")
     drop = unpacked(files)
-    if not files and drawn:
-        drop.photos += _examples(key)
+    if not files:
+        drop.photos += _examples(key, labels)
     return drop
 
 
@@ -111,9 +114,11 @@ def _keep(key: str) -> None:
     st.session_state["example"] = []
 
 
-def _examples(key: str) -> list[Photo]:
+def _examples(key: str, labels: Collection[str]) -> list[Photo]:
     """The drawn pictures, offered until something is dropped."""
-    names = sorted(path.name for path in DRAWN.glob("*.jpg"))
+    names = sorted(path.name for path in DRAWN.glob("*.jpg") if path.stem in labels)
+    if not names:
+        return []
 
     def take(name: str) -> None:
         st.session_state["example"] = [name]
