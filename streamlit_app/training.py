@@ -26,9 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from edge.decode import open_photo
 from edge.errors import EdgegraftError
 from edge.files import sha256, write_atomic, write_csv
+from edge.preprocess import open_photo
 from streamlit_app.feedback import (
     folder_name,
     photo_ending,
