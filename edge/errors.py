@@ -18,7 +18,7 @@ class PhotoError(EdgegraftError):
     """One photo that cannot be used; the others can."""
 
     def __init__(self, path: str, reason: str) -> None:
-        super().__init__(path, reason)  # both, so that it survives pickling
+        super().__init__(path, reason)  # both, for pickling
         self.path = path
         self.reason = reason
 

@@ -102,7 +102,7 @@ class ForeignInput:
     def __init__(
         self, file: ModelFile, entry: dict[str, Any], options: ForeignOptions
     ) -> None:
-        self._where = file.where
+        self._where, self._thresholds = file.where, file.metadata.thresholds
         self.dtype: np.dtype[Any] = np.dtype(entry["dtype"])
         width, height = self._layout([int(side) for side in entry["shape"]])
         self.recipe = InputRecipe(
@@ -216,6 +216,7 @@ class ForeignInput:
             "std": list(self.std),
             "layout": f"{layout}, {self.channels} channels",
             "sources": self.sources,
+            "score_thresholds": list(self._thresholds),
         }
 
 

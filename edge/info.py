@@ -126,12 +126,14 @@ def _feeding(feeding: dict[str, Any]) -> list[tuple[str, str]]:
     if feeding["mean"]:
         numbers = [", ".join(f"{n:g}" for n in feeding[k]) for k in ("mean", "std")]
         scaling = f"mean {numbers[0]}, std {numbers[1]} (from {scaling})"
+    least = [value for value in feeding["score_thresholds"] if value is not None]
     return [
         ("photo", size),
         ("resize", f"{feeding['resize']} ({sources['resize']})"),
         ("crop", f"{feeding['crop']:g} of the middle ({sources['crop']})"),
         ("filter", f"{feeding['filter']} ({sources['filter']})"),
         ("scaling", scaling),
+        *(("threshold", f"{value:g} (in the metadata, unused)") for value in least),
     ]
 
 

@@ -58,8 +58,8 @@ aarch64 there: venv/bin/pip install pillow 'numpy<2' tflite-runtime==2.14.0
 Also: `camera {command}` (pip install opencv-python-headless), `evaluate`, `bench`,
 `info`, `--help`. As a service, from /opt/edgegraft: see edgegraft.service.
 """
-# Type=notify and the watchdog: edge/camera/service.py tells systemd that frames are
-# handled.
+# Type=notify and the watchdog: edge/camera/service.py reports to systemd that
+# frames are handled.
 _SERVICE = """# sudo cp -r . /opt/edgegraft
 # sudo cp edgegraft.service /etc/systemd/system/
 # sudo systemctl enable --now edgegraft; journalctl -fu edgegraft shows the answers

@@ -72,8 +72,8 @@ class Metadata:
 
     `mean` and `std`, one number or one for each channel: the network wants
     ``(pixel - mean) / std``. `label_files`: for each output the names of its label
-    files, best first. `thresholds`: for each output the score below which its maker
-    drops a label, or None.
+    files, best first. `thresholds`: for each output the score below which a label
+    is to be left out, or None.
     """
 
     mean: tuple[float, ...] = ()

@@ -30,10 +30,10 @@ class Refusal:
     """What a model does with photos of nothing it learned: how many it calls unknown.
 
     `refused` of `photos`, and `known_refused` of the `known` ones, which do show a
-    label. `auroc` is the chance that a known photo looks more familiar than one of
-    these (0.5: it cannot tell, 1: always), `threshold` what it calls unknown below;
+    label. `auroc` is the probability that a known photo looks more familiar than one of
+    these (0.5: by chance, 1: always), `threshold` what it calls unknown below;
     both None for a model that cannot refuse. `mean_confidence` is what the best label
-    gets from the unknown, None where nobody asked.
+    gets from the unknown, None where it was not measured.
     """
 
     photos: int
@@ -92,8 +92,8 @@ def count(known: npt.ArrayLike, unknown: npt.ArrayLike, limit: float) -> Refusal
 
 
 def auroc(known: npt.ArrayLike, unknown: npt.ArrayLike) -> float:
-    """Area under the ROC curve, 0..1: the chance that a value of `known` [N] is above
-    one of `unknown` [M], ties half (Mann and Whitney 1947)."""
+    """Area under the ROC curve, 0..1: the probability that a value of `known` [N] is
+    above one of `unknown` [M], ties half (Mann and Whitney 1947)."""
     above, below = np.sort(np.asarray(known)), np.asarray(unknown)
     if not len(above) or not len(below):
         raise EdgegraftError("expected values of known and of unknown photos, got none")
@@ -126,7 +126,7 @@ def refusal(
     if known.familiarity is None:
         raise EdgegraftError(NO_FAMILIARITY)
     values: list[float] = []
-    sure: list[float] = []
+    confidences: list[float] = []
     failures: list[tuple[str, str]] = []
     for done, path in enumerate(photos, 1):
         try:
@@ -135,7 +135,7 @@ def refusal(
             failures.append((str(path), error.reason))
         else:
             values.append(float(out["familiarity"][0]))
-            sure.append(float(out["probabilities"].max()))
+            confidences.append(float(out["probabilities"].max()))
         if progress is not None:
             progress(done)
     if not values:
@@ -145,5 +145,5 @@ def refusal(
         )
     found = count(known.familiarity, np.array(values, np.float32), limit)
     return replace(
-        found, mean_confidence=float(np.mean(sure)), failures=tuple(failures)
+        found, mean_confidence=float(np.mean(confidences)), failures=tuple(failures)
     )

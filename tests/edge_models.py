@@ -189,9 +189,10 @@ def tflite_metadata(
     label_files: list[tuple[str, int, str]],
     mean: list[float] | None = None,
     std: list[float] | None = None,
+    threshold: float | None = None,
 ) -> bytes:
-    """TFLite Metadata: label files (name, kind, locale) of the only output, and
-    NormalizationOptions of the input."""
+    """TFLite Metadata: label files (name, kind, locale) and score threshold of the
+    only output, and NormalizationOptions of the input."""
     image: dict[int, Any] = {0: "image"}
     if mean and std:
         image[4] = [Table({0: ("B", 1), 1: Table({0: mean, 1: std})})]
@@ -200,6 +201,9 @@ def tflite_metadata(
         for name, kind, locale in label_files
     ]
     output = Table({0: "probability", **({6: files} if files else {})})
+    if threshold is not None:
+        options = Table({0: ("f", threshold)})
+        output.fields[4] = [Table({0: ("B", 3), 1: options})]
     graph = Table({0: "main", 2: [Table(image)], 3: [output]})
     writer = Writer(bytearray(b"\0\0\0\0M001"))
     root = writer.table(Table({0: "colours", 3: [graph]}))

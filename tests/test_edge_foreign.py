@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -64,7 +65,7 @@ def test_scaling_and_labels_come_from_tflite_metadata(
 ) -> None:
     """As TFLite Model Maker and MediaPipe Model Maker write it into float files."""
     files = [("notes.txt", VALUE, ""), ("de.txt", AXIS, "de"), ("en.txt", AXIS, "")]
-    record = tflite_metadata(files, [100.0, 100.0, 50.0], [0.5, 0.5, 2.5])
+    record = tflite_metadata(files, [100.0, 100.0, 50.0], [0.5, 0.5, 2.5], 0.3)
     model = with_files(
         network(FLOAT32, metadata=record),
         notes_txt="1\n2\n3\n",
@@ -79,7 +80,9 @@ def test_scaling_and_labels_come_from_tflite_metadata(
     assert main(["info", path]) == 0
     out = capsys.readouterr().out
     assert "mean 100, 100, 50, std 0.5, 0.5, 2.5 (from TFLite Metadata)" in out
-    assert "crop (default)" in out and "3 labels  red, green, blue" in out
+    assert "threshold  0.3 (in the metadata, unused)" in out
+    assert re.search(r"resize +crop \(default\)", out)
+    assert re.search(r"3 labels +red, green, blue", out)
     given = ["--mean=0", "--std=255", "--resize", "pad", "--crop", "1"]
     assert main(["info", path, "--json", *given]) == 0
     feeding = json.loads(capsys.readouterr().out)["feeding"]
