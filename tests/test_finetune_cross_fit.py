@@ -185,18 +185,15 @@ def test_it_says_which_accuracy_to_believe(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """In training, in what `finetune` prints at the end, of the files, in the card."""
+    """In training, in what `finetune` prints at the end, and of the files."""
     count = len(run.part("train")) + len(run.part("val"))
     right = run.config["calibration"]["cross_fit"]["right"]
     share = f"{right / count:.1%}"
     at = next(k for k, x in enumerate(heard.lines) if "head fitted to all" in x)
     assert f"cross-validated {share} (95 % interval" in heard.lines[at]
-    told = next(x for x in heard.lines if "int8: " in x and " MB, " in x)
+    line = next(x for x in heard.lines if "int8: " in x and " MB, " in x)
     photos = len(run.part("val"))
-    assert f"of {photos} photos it learned from: tells what a file loses" in told
-    assert model_card.cross_validated(run)[0].startswith(
-        f"- On the {count} training and validation photos"
-    )
+    assert f"of {photos} photos it learned from: shows what a file loses" in line
     done = SimpleNamespace(run=run, network=object())
     monkeypatch.setattr(cli, "_train", lambda job, console: done)
     assert cli.main(["photos"]) == 0
