@@ -154,6 +154,10 @@ def _write(entry: Entry, path: Path, left_out: LeftOut) -> bool:
             reason = "encrypted" if "encrypted" in str(error) else str(error)
         except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError):
             reason = "damaged"
+        except OSError as error:
+            if error.errno is not None:  # the disk's; bzip2 has none for bad data
+                raise
+            reason = "damaged"
     if not reason:
         return True
     path.unlink()

@@ -41,8 +41,10 @@ def files(above: str = "") -> dict[str, bytes]:
     }
 
 
-def zipped(path: Path, content: dict[str, bytes]) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+def zipped(
+    path: Path, content: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED
+) -> Path:
+    with zipfile.ZipFile(path, "w", method) as file:
         for name, data in content.items():
             file.writestr(name, data)
     return path
@@ -163,8 +165,9 @@ def test_entries_that_cannot_be_unpacked_are_left_out_one_by_one(
     ]
 
 
-def test_a_damaged_entry_does_not_cost_the_others(tmp_path: Path) -> None:
-    path = zipped(tmp_path / "x.zip", files())
+@pytest.mark.parametrize("method", [8, 12, 14])  # deflate, bzip2, LZMA
+def test_a_damaged_entry_does_not_cost_the_others(tmp_path: Path, method: int) -> None:
+    path = zipped(tmp_path / "x.zip", files(), method)
     data = bytearray(path.read_bytes())
     start = data.index(b"cat/1.png") + 40
     data[start : start + 30] = bytes(30)
