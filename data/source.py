@@ -101,7 +101,20 @@ class PhotoOptions:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, object]) -> "PhotoOptions":
-        return cls(**record)  # type: ignore[arg-type]
+        """Of JSON; EdgegraftError where it is no such record."""
+        layout = record.get("layout", "auto")
+        tables = [record.get(name, {}) for name in ("columns", "rename")]
+        texts = [
+            t for table in tables if isinstance(table, dict) for t in table.items()
+        ]
+        good = layout in LAYOUTS and all(isinstance(table, dict) for table in tables)
+        if not good or not all(isinstance(t, str) for pair in texts for t in pair):
+            raise EdgegraftError(
+                f"expected how photos were read, got {printable(str(record)):.80}"
+            )
+        columns, rename = (dict(table) for table in tables)  # type: ignore[call-overload]
+        follow = record.get("follow_links") is True
+        return cls(str(layout), columns, rename, follow)
 
 
 def _pairs(option: str, texts: list[str]) -> dict[str, str]:
@@ -224,6 +237,7 @@ class Source:
 
     folder: PhotoFolder
     exclusion: Exclusion | None = None
+    options: PhotoOptions = field(default_factory=PhotoOptions)
 
     def lines(self, digests: Mapping[Path, str]) -> list[str]:
         """What a person should know of the exclusion, a line each.
@@ -258,11 +272,12 @@ def choose(
 
     EdgegraftError as `scan` and `data.audit.report.read_exclusion`.
     """
+    options = options or PhotoOptions()
     folder = scan(photos, options, few=few)
     if exclude_from is None:
-        return Source(folder)
+        return Source(folder, options=options)
     exclusion = read_exclusion(exclude_from, folder)
-    return Source(exclusion.apply(folder), exclusion)
+    return Source(exclusion.apply(folder), exclusion, options)
 
 
 def labelled(

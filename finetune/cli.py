@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge.command import add_megapixels
 from edge.errors import EdgegraftError
 from edge.run_folder import ARTIFACTS
 
@@ -34,6 +35,7 @@ FINETUNE = (
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of a training run; `build` has them too."""
+    from data.source import PhotoOptions
     from finetune.job import Job
     from finetune.settings import Settings
 
@@ -52,6 +54,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         for field in dataclasses.fields(record):
             if "option" in field.metadata:
                 _add_option(parser, field)
+    PhotoOptions.add_to(parser)
+    add_megapixels(parser)
 
 
 def _add_option(parser: argparse.ArgumentParser, field: dataclasses.Field[Any]) -> None:
@@ -72,6 +76,7 @@ def _add_option(parser: argparse.ArgumentParser, field: dataclasses.Field[Any]) 
 
 def job_from(args: argparse.Namespace) -> Job:
     """The job that the options describe; EdgegraftError for bad ones."""
+    from data.source import PhotoOptions
     from finetune.job import Job
     from finetune.settings import Settings
 
@@ -84,7 +89,8 @@ def job_from(args: argparse.Namespace) -> Job:
         _refuse_settings(args)
     settings = Settings() if args.resume else _settings(args)
     folder = run_folder(args.artifacts, args.run, args.photos, settings)
-    return Job(args.photos, settings, folder, **given)
+    reading = PhotoOptions.from_args(args)
+    return Job(args.photos, settings, folder, reading=reading, **given)
 
 
 def _settings(args: argparse.Namespace) -> Settings:

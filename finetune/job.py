@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 from backbones import registry, weights
 from backbones.keras import preload
 from backbones.record import HUB
-from data.source import Source, choose
+from data.source import PhotoOptions, Source, choose
 from edge.errors import EdgegraftError
 from finetune import distributed, label_issues, model, negatives
 from finetune import evaluate as evaluation
@@ -81,6 +81,7 @@ class Job:
         "Review; validation and test stay the same",
         metavar="DIR",
     )
+    reading: PhotoOptions = field(default_factory=PhotoOptions)
     overwrite: bool = option(False, "replace a run of that name")
     resume: bool = option(False, "resume an interrupted run")
 
@@ -148,7 +149,10 @@ def _locked(job: Job, folder: Path, console: Console, workers: Workers) -> Train
             "rights; use only those whose author you trust"
         )
     record = registry.get(settings.backbone)
-    source = choose(photos, exclude_from)
+    reading = Run.open(folder).reading if job.resume else job.reading
+    source = choose(photos, exclude_from, reading)
+    if not job.resume:
+        settings = replace(settings, white=source.folder.white)
     lesson = Lesson.of(settings, source.folder.labels)
     origin = weights.find(record, settings.size, settings.weights)
     if origin.of_user:  # weights that do not fit must leave no run behind

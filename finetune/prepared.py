@@ -147,6 +147,7 @@ def describe(prepared: Prepared, settings: Settings, given: Path) -> dict[str, A
         ),
         "source": str(given.resolve()),
         "photos": str(prepared.folder.root.resolve()),
+        "reading": prepared.source.options.to_dict(),
         "labels": list(prepared.folder.labels),
         "settings": settings.to_dict(),
         "data": {

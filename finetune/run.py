@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from data.photos import Photo
+from data.source import PhotoOptions
 from data.split import Row, Split
 from edge import run_folder
 from edge.errors import EdgegraftError
@@ -209,6 +210,11 @@ class Run:
     def source(self) -> Path:
         """What the run was pointed at: a folder, a list or an archive."""
         return Path(self.config.get("source", self.config["photos"]))
+
+    @property
+    def reading(self) -> PhotoOptions:
+        """How the photos were read where there was more than one way."""
+        return PhotoOptions.from_dict(self.config.get("reading") or {})
 
     @property
     def excluded(self) -> Path | None:

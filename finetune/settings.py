@@ -22,7 +22,7 @@ from typing import Any
 
 from data.augment import PRESETS
 from edge.errors import EdgegraftError
-from edge.preprocess import FILTERS, RESIZES, InputRecipe
+from edge.preprocess import FILTERS, FULL, RESIZES, InputRecipe
 from finetune.loop.examples import BALANCES
 
 FAMILIARITY = ("prototypes", "none")
@@ -120,7 +120,8 @@ def refuse_out_of_bounds(record: Any) -> None:
 class Settings:
     """The configuration of a run, checked when it is made (EdgegraftError).
 
-    Fractions are 0..1, rates are those of Adam. `cnn` holds the options of custom_cnn.
+    Fractions are 0..1, rates are those of Adam. `cnn` holds the options of custom_cnn,
+    `white` the level of 16-bit greys that is white, found in the photos.
     """
 
     backbone: str = option(
@@ -303,6 +304,8 @@ class Settings:
         metavar="DIR",
     )
 
+    white: int = FULL
+
     def __post_init__(self) -> None:
         for name in ("backbone", "weights", "unfreeze", "filter", *_PATHS):
             value = getattr(self, name)
@@ -337,7 +340,9 @@ class Settings:
 
     @property
     def recipe(self) -> InputRecipe:
-        return InputRecipe(self.size, self.size, self.resize, self.filter)
+        return InputRecipe(
+            self.size, self.size, self.resize, self.filter, white=self.white
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
