@@ -8,19 +8,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from backbones import hub, registry, weights
-from backbones.record import HUB
+from backbones.record import HUB, Packaged
 from edge.command import run_command
 
 BACKBONES = (
-    "List the networks to start from: parameters, multiply-adds, ImageNet accuracy, "
-    "what int8 does to them, and whether their weights are on this machine."
+    "List the networks to start from, those whose weights are on this machine first: "
+    "parameters, multiply-adds, ImageNet accuracy, and how int8 suits them."
 )
 
 
 def _row(name: str) -> dict[str, Any]:
     record = registry.get(name)
-    published = record.imagenet
-    sizes = published.sizes if published else ()
+    imagenet = record.imagenet
+    sizes = imagenet.sizes if imagenet else ()
     return {
         "name": record.name,
         "family": record.family,
@@ -28,19 +28,36 @@ def _row(name: str) -> dict[str, Any]:
         "parameters": record.parameters,
         "multiply_adds": record.multiply_adds,
         "imagenet_sizes": list(sizes),
-        "any_size": published is None or published.any_size,
+        "any_size": imagenet is None or imagenet.any_size,
         "imagenet_top1": record.accuracy,
         "imagenet_top1_source": record.accuracy_source or None,
-        "licence": published.licence if published else None,
+        "licence": imagenet.licence if imagenet else None,
         "int8": record.int8,
         "int8_reason": record.int8_reason or None,
         "weights_here": [size for size in sizes if weights.locate(record, size)],
+        "install": imagenet.install if isinstance(imagenet, Packaged) else None,
         "notes": record.notes,
     }
 
 
 def add_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def _is_ready(row: dict[str, Any]) -> bool:
+    """Whether the network can be trained here and now, without a download."""
+    return bool(row["weights_here"]) or row["family"] == "custom_cnn"
+
+
+def _weights(row: dict[str, Any]) -> str:
+    if row["family"] == "custom_cnn":
+        return "from scratch"
+    if row["weights_here"]:
+        here = ", ".join(map(str, row["weights_here"]))
+        return "any size" if row["any_size"] else here
+    if row["install"]:
+        return str(row["install"])
+    return "download" if row["imagenet_sizes"] else "--weights FILE"
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -50,47 +67,36 @@ def _line(row: dict[str, Any]) -> str:
         for key in ("parameters", "multiply_adds")
     ]
     top1 = f"{row['imagenet_top1']:.1f} %" if row["imagenet_top1"] else "-"
-    if not row["imagenet_sizes"]:
-        here = "from scratch"
-    elif not row["weights_here"]:
-        here = "no"
-    elif row["any_size"]:
-        here = "yes"
-    else:
-        here = ", ".join(map(str, row["weights_here"]))
     return (
         f"{row['name']:<31} {size:>4} {millions[0]:>7} {millions[1]:>7} "
-        f"{top1:>7}  {row['int8']:<8} {here}"
+        f"{top1:>7}  {row['int8']:<8} {_weights(row)}"
     )
 
 
 def _notes(rows: Sequence[dict[str, Any]]) -> list[str]:
     """What the columns mean, with the sources of the figures."""
+
+    def families(lines: dict[str, list[str]], key: str, row: dict[str, Any]) -> None:
+        names = lines.setdefault(key, [])
+        names += [row["family"]] if row["family"] not in names else []
+
     lines = [
         "size: the default --size. M: million parameters without a head; MMAC: million",
         "multiply-adds for a photo of that size. top-1: ImageNet, published, not",
         "measured here, source:",
     ]
     sources: dict[str, list[str]] = {}
+    reasons: dict[str, list[str]] = {}
     for row in rows:
         if row["imagenet_top1_source"]:
-            found = sources.setdefault(row["imagenet_top1_source"], [])
-            found += [row["family"]] if row["family"] not in found else []
-    lines += [
-        f"  {source} ({', '.join(families)})" for source, families in sources.items()
-    ]
-    lines.append("int8: what plain int8 quantization meets in the network:")
-    reasons: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        key = (row["int8"], row["int8_reason"])
-        found = reasons.setdefault(key, [])
-        found += [row["family"]] if row["family"] not in found else []
-    lines += [
-        f"  {level}: {why} ({', '.join(f)})" for (level, why), f in reasons.items()
-    ]
+            families(sources, row["imagenet_top1_source"], row)
+        families(reasons, f"{row['int8']}: {row['int8_reason']}", row)
+    lines += [f"  {source} ({', '.join(of)})" for source, of in sources.items()]
+    lines.append("int8: how plain int8 quantization suits the network:")
+    lines += [f"  {reason} ({', '.join(of)})" for reason, of in reasons.items()]
     licences = sorted({row["licence"] for row in rows if row["licence"]})
     lines.append(
-        f"weights: on this machine, at which sizes; else fetched when asked for "
+        "weights: the input sizes that those on this machine serve, or how to get them "
         f"({', '.join(licences)})"
     )
     return lines
@@ -111,11 +117,17 @@ def run(args: argparse.Namespace) -> int:
             )
         )
         return 0
-    print(
+    heading = (
         f"{'backbone':<31} {'size':>4} {'M':>7} {'MMAC':>7} {'top-1':>7}  "
         f"{'int8':<8} weights"
     )
-    for row in rows:
+    ready = [row for row in rows if _is_ready(row)]
+    others = [row for row in rows if not _is_ready(row)]
+    print(f"ready on this machine\n{heading}")
+    for row in ready:
+        print(_line(row))
+    print("\nweights to be fetched")
+    for row in others:
         print(_line(row))
     print()
     for line in _notes(rows):
