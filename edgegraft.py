@@ -419,7 +419,8 @@ def _run_build(args: argparse.Namespace) -> int:
     if args.photos is None and not args.resume:
         args.photos, pictures = _draw_sample(args.artifacts, console)
         args.run = args.run or SAMPLE_RUN
-        args.backbone = args.backbone or SAMPLE_BACKBONE
+        if not args.small:
+            args.backbone = args.backbone or SAMPLE_BACKBONE
     export = ExportOptions(
         tuple(args.variants.split(",")),
         {

@@ -8,9 +8,11 @@ from backbones import registry, weights
 from backbones.record import Backbone, Packaged
 from edge.errors import EdgegraftError
 
-AUTO = "auto"
+AUTO, SMALL = "auto", "small"  # names that stand for a network to be chosen
 
-# (network, input size in pixels), best first
+# (network, input size in pixels), best first. Linear probes of EfficientNet-Lite0 on 120
+# photos a label, five flowers / trashnet, one run each, test accuracy in %: 87.0 / 81.1
+# at 128, 90.1 / 83.1 at 160, 90.2 / 84.5 at 192. Multiply-adds grow with the square.
 _PREFERRED = (
     ("efficientnet_lite0", 192),
     ("mobilenet_v2_1.0", 224),

@@ -12,7 +12,7 @@ from edge.errors import EdgegraftError
 _SHORT = 40  # letters of a module's handle in a folder's name
 _RECORDS = {
     record.name: record
-    for family in (custom_cnn, efficientnet_lite, mobilenet, efficientnet)
+    for family in (efficientnet_lite, mobilenet, efficientnet, custom_cnn)
     for record in family.RECORDS
 }
 

@@ -48,6 +48,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help=f"folder of all runs (default: {ARTIFACTS})",
     )
+    add(
+        "--small",
+        action="store_true",
+        help="for slow devices: --backbone auto at an input of 128 pixels",
+    )
     add("--cnn", metavar="TOML", help="options of custom_cnn from a TOML file")
     add("--set", action="append", metavar="NAME=VALUE", help="one custom_cnn option")
     for record in (Settings, Job):
@@ -94,7 +99,7 @@ def job_from(args: argparse.Namespace) -> Job:
 
 
 def _settings(args: argparse.Namespace) -> Settings:
-    from backbones import custom_cnn, registry
+    from backbones import auto, custom_cnn, registry
     from finetune.settings import Settings
 
     given = {
@@ -102,7 +107,13 @@ def _settings(args: argparse.Namespace) -> Settings:
         for name in Settings.__dataclass_fields__
         if name != "cnn" and getattr(args, name, None) is not None
     }
-    backbone = registry.full_name(given.get("backbone", Settings.backbone))
+    if args.small:
+        if given.get("backbone", auto.AUTO) != auto.AUTO:
+            raise EdgegraftError(
+                f"expected --small or --backbone {given['backbone']}, got both"
+            )
+        given["backbone"] = auto.SMALL
+    backbone = registry.full_name(given.get("backbone", auto.AUTO))
     if backbone == "custom_cnn":
         config = custom_cnn.read_config(args.cnn, args.set or ())
         given["cnn"] = config.to_dict()
@@ -134,8 +145,9 @@ def _refuse_settings(args: argparse.Namespace) -> None:
     """A resumed run keeps its own settings."""
     from finetune.settings import Settings
 
-    for name in [*Settings.__dataclass_fields__, "set", "exclude_from", "add"]:
-        if getattr(args, name, None) is not None:
+    names = [*Settings.__dataclass_fields__, "set", "small", "exclude_from", "add"]
+    for name in names:
+        if getattr(args, name, None) not in (None, False):
             raise EdgegraftError(
                 f"expected --resume without settings (a run keeps its own), got "
                 f"--{name.replace('_', '-')}"

@@ -125,21 +125,23 @@ class Settings:
     """
 
     backbone: str = option(
-        "mobilenet_v2_0.35",
+        "efficientnet_lite0",
         "pretrained network (list: edgegraft backbones), custom_cnn, or hub:HANDLE for "
-        "a TF-Hub module, its address or a folder (default: mobilenet_v2_0.35)",
+        "a TF-Hub module, its address or a folder (default: auto, EfficientNet-Lite0 "
+        "where its weights are installed, else a MobileNetV2 whose weights are here)",
         metavar="NAME",
     )
     size: int = option(
         224,
-        "input width and height in pixels (default: 224; custom_cnn 96)",
+        "input width and height in pixels (default: 192 with --backbone auto, else the "
+        "network's own, mostly 224; custom_cnn 96)",
         low=8,
         high=1024,
         expected="8 to 1024 pixels",
     )
     weights: str = option(
         "imagenet",
-        "initial weights: imagenet, none or an .h5 file (default: imagenet; "
+        "initial weights: imagenet, none or a file, .h5 or .pth (default: imagenet; "
         "custom_cnn: none)",
         metavar="W",
     )
@@ -361,9 +363,18 @@ class Settings:
         scratch is trained for many. Folders become absolute, so that `--resume` finds
         them from anywhere. EdgegraftError for an unknown backbone or a bad value.
         """
-        from backbones import registry
+        from backbones import auto, registry
 
-        given["backbone"] = registry.full_name(given.get("backbone", cls.backbone))
+        name = given.get("backbone", auto.AUTO)
+        if name in (auto.AUTO, auto.SMALL):
+            if given.get("weights", cls.weights) != "imagenet":
+                raise EdgegraftError(
+                    "expected --backbone NAME with --weights "
+                    f"{given['weights']}, got --backbone {name}"
+                )
+            choice = auto.choose(given.get("size"), small=name == auto.SMALL)
+            given |= {"backbone": choice.backbone.name, "size": choice.size}
+        given["backbone"] = registry.full_name(given["backbone"])
         for name in _PATHS:
             if given.get(name) is not None:
                 given[name] = str(Path(given[name]).resolve())

