@@ -10,7 +10,7 @@ from edge.errors import EdgegraftError
 
 AUTO, SMALL = "auto", "small"  # names that stand for a network to be chosen
 
-# (network, input size in pixels), best first. Linear probes of EfficientNet-Lite0 on 120
+# (network, input size in pixels), best first. Linear probes of Lite0 on 120
 # photos a label, five flowers / trashnet, one run each, test accuracy in %: 87.0 / 81.1
 # at 128, 90.1 / 83.1 at 160, 90.2 / 84.5 at 192. Multiply-adds grow with the square.
 _PREFERRED = (
