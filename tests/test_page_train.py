@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import fcntl
+import io
 import os
 import signal
 import time
@@ -11,7 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("streamlit", reason="the page needs streamlit")
 
@@ -123,9 +126,14 @@ def test_from_photos_to_a_model_that_answers(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     uploads = Uploads(tmp_path / "uploads")
-    for n in range(24):
-        uploads.add("red", photo((255 - n, n, n), (96, 96)))
-        uploads.add("blue", photo((n, n, 255 - n), (96, 96)))
+    random = np.random.default_rng(0)
+    for _ in range(24):
+        for channel, label in ((0, "red"), (2, "blue")):
+            pixels = random.integers(0, 160, (96, 96, 3), np.uint8)
+            pixels[..., channel] += 95
+            file = io.BytesIO()
+            Image.fromarray(pixels).save(file, "PNG")
+            uploads.add(label, file.getvalue())
     options = ("--backbone", "custom_cnn", "--size", "32", "--epochs", "2")
     photos = str(uploads.photos)
     job = training.start(tmp_path, tmp_path / "queue", photos, options, "two")
