@@ -23,7 +23,7 @@ COMPARE = "Measure model files on test photos and this machine; recommend one to
 def add_export_options(parser: argparse.ArgumentParser) -> None:
     """The options of an export; `build` has them too."""
     from quantize.conversion.calibration import COUNT
-    from quantize.export import MAX_DROP
+    from quantize.gate import MAX_DROP
     from quantize.recipes import VARIANTS
     from quantize.tflite.targets import GENERIC, TARGETS
 

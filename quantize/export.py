@@ -1,10 +1,9 @@
 """The model files of a run: converted, verified, described, scored, kept or rejected.
 
-Each file is measured as a file, through the runner that ships, on the validation
-part. An int8 file that loses more than `max_drop` against the run's own float32 file is
-repaired (ladder); one that still does is kept aside as ``<variant>.rejected.tflite``.
-One photo may always change (unless `max_drop` is 0): of 40 photos it is 2.5 points,
-which shows nothing.
+Each file is measured as a file, through the runner that ships, on validation and
+training photos. An int8 file that misses the target of the gate is repaired (ladder);
+one that loses a label or more accuracy than `max_drop` even then is kept aside as
+``<variant>.rejected.tflite``.
 """
 
 from __future__ import annotations
@@ -26,25 +25,24 @@ from finetune.run import Run
 from quantize import recipes
 from quantize.conversion import calibration, scoring
 from quantize.conversion.builder import PLAIN, Builder, BuiltModel, Candidate, covering
+from quantize.gate import AGREEMENT, JUDGE_PHOTOS, MAX_DROP, Fidelity, Gate
 from quantize.recovery import ladder, layer_report
 from quantize.recovery.layer_report import LayerReport
 from quantize.tflite import flatbuffer, metadata, old_runtime, targets
 from quantize.tflite.verify import Facts
 
-MAX_DROP = 0.01  # of accuracy on the validation part
 EXIT_REJECTED = 3
 RECORD = "exports.json"
 CALIBRATION = "calibration.csv"
 LAYERED = "int8"  # the variant whose layers are reported
-_ROUNDING = 1e-9  # a drop of exactly `max_drop` is allowed
 
 
 @dataclass(frozen=True)
 class ExportResult:
     """One file: its path and size in bytes, facts, and validation figures.
 
-    `drop` is the accuracy lost against the float32 file (negative: gained). `rung` is
-    the repair that made it, `rungs` what the ladder tried (empty if nothing).
+    `fidelity` compares it with the float32 file, as `gate` asks. `rung` is the repair
+    that made it, `rungs` what the ladder tried (empty if nothing).
     """
 
     variant: str
@@ -52,11 +50,37 @@ class ExportResult:
     size: int
     facts: Facts
     validation: Evaluation
-    drop: float
+    fidelity: Fidelity
+    gate: Gate
     rejected: bool
     judged_on: str = "validation"  # or another name for that part (`Run.judged_on`)
     rung: str = PLAIN
     rungs: tuple[ladder.Rung, ...] = ()
+
+    @property
+    def drop(self) -> float:
+        """Validation accuracy lost against the float32 file (negative: gained)."""
+        return self.fidelity.drop
+
+    @property
+    def reached(self) -> bool:
+        """Whether the file meets its target."""
+        return self.gate.reached(self.fidelity, self.validation.photos)
+
+    @property
+    def fidelity_line(self) -> str:
+        """Target, what was reached, by which rung, at which cost."""
+        found, target = self.fidelity, self.gate.agreement
+        verdict = "reached" if self.reached else "missed"
+        line = (
+            f"agrees with float32 on {found.agreement:.1%} of photos (target "
+            f"{target:.0%} {verdict}), probabilities shift by {100 * found.shift:.1f} "
+            "points"
+        )
+        if not self.rungs:
+            return line
+        seconds = sum(rung.seconds for rung in self.rungs)
+        return f"{line}; by {self.rung}, {seconds:.0f} s of repairs"
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -66,6 +90,9 @@ class ExportResult:
             "size_bytes": self.size,
             "rejected": self.rejected,
             "drop": self.drop,
+            "target_agreement": self.gate.agreement,
+            "target_reached": self.reached,
+            "fidelity": self.fidelity.to_dict(),
             "rung": self.rung,
             "ladder": [rung.to_dict() for rung in self.rungs],
             "judged_on": self.judged_on,
@@ -79,6 +106,7 @@ def export(
     variants: Sequence[str] | str = ("float32", "int8"),
     *,
     calibration_count: int = calibration.COUNT,
+    agreement: float = AGREEMENT,
     max_drop: float = MAX_DROP,
     target: str = targets.GENERIC,
     overwrite: bool = False,
@@ -91,14 +119,17 @@ def export(
 ) -> dict[str, ExportResult]:
     """Write ``exports/<variant>.tflite`` for each variant; results by name.
 
-    `max_drop` is a fraction (0.01 is one point). A file that `target` refuses is
-    rejected; when it refuses all of them, that is an EdgegraftError. `climb`: repair an
-    int8 file that loses too much (ladder). `with_layers` writes the layer report of the
-    int8 file into the run. `old_python`: a Python with tflite-runtime, where the files
-    are run, too. `model` and `pixels` save loading and decoding what the caller has
-    already; without `console` nothing is printed. EdgegraftError for a run without a
-    model, unknown variants, exports that exist (without `overwrite`), photos that have
-    changed, or a network that cannot be converted; nothing is written then.
+    An int8 file gets its biases corrected; one that agrees with float32 on less than
+    `agreement` of the photos then, or is rejected, is repaired further (ladder; `climb`
+    off: no repairs). One that loses a label, or more
+    than `max_drop` of accuracy (0.01 is one point), is rejected. A file that `target`
+    refuses is rejected; when it refuses all of them, that is an EdgegraftError.
+    `with_layers` writes the layer report of the int8 file into the run. `old_python`: a
+    Python with tflite-runtime, where the files are run, too. `model` and `pixels` save
+    loading and decoding what the caller has already; without `console` nothing is
+    printed. EdgegraftError for a run without a model, unknown variants, exports that
+    exist (without `overwrite`), photos that have changed, or a network that cannot be
+    converted; nothing is written then.
     """
     wanted = recipes.variants(variants)
     targets.target(target)
@@ -119,15 +150,19 @@ def export(
     if any(variant.calibrated for variant in wanted):
         pool = calibration.pool(run.split(), calibration_count, seed=run.settings.seed)
     judged = scoring.rows_of(run, "val")
+    compared = _compared(run, len(judged))
+    gate = Gate(agreement, max_drop)
     with ExitStack() as stack:
         if pixels is None:
-            pixels = scoring.decode(run, [*pool, *judged], console)
+            rows = {row.sha256: row for row in (*pool, *judged, *compared)}
+            pixels = scoring.decode(run, tuple(rows.values()), console)
             stack.enter_context(closing(pixels))
         kept, refused = _usable(run, pool, pixels, console)
         chosen = covering(model, pixels, kept, calibration_count, console)
-        builder = Builder(run, model, pixels, chosen, judged, console, old)
-        gate = _Gate(max_drop, target, climb)
-        results, layers = _build_all(builder, wanted, gate, with_layers=with_layers)
+        builder = Builder(run, model, pixels, chosen, judged, console, old, compared)
+        results, layers = _build_all(
+            builder, wanted, gate, target, repair=climb, with_layers=with_layers
+        )
     if layers is not None:
         layers.write(run.folder)
     if chosen:
@@ -140,6 +175,14 @@ def export(
         {name: result.to_dict() for name, result in results.items()},
     )
     return results
+
+
+def _compared(run: Run, validation: int) -> tuple[Row, ...]:
+    """The training photos on which the gate compares files, beside validation."""
+    count = JUDGE_PHOTOS - validation
+    if count < len(run.labels):
+        return ()
+    return calibration.choose(run.split(), count, seed=run.settings.seed)
 
 
 def _usable(
@@ -160,47 +203,34 @@ def _usable(
     return kept, refused
 
 
-@dataclass(frozen=True)
-class _Gate:
-    """What a file has to meet, and whether repairs are tried when it does not."""
-
-    max_drop: float
-    target: str
-    ladder: bool
-
-    def allowed(self, built: BuiltModel) -> float:
-        return allowed_drop(self.max_drop, built.validation.photos)
-
-    def loses(self, variant: recipes.Variant, drop: float, built: BuiltModel) -> bool:
-        return variant.name != recipes.REFERENCE and drop > self.allowed(built)
-
-
 def _build_all(
     builder: Builder,
     wanted: Sequence[recipes.Variant],
-    gate: _Gate,
+    gate: Gate,
+    target: str,
     *,
+    repair: bool,
     with_layers: bool,
 ) -> tuple[dict[str, ExportResult], LayerReport | None]:
     """Files are written once all of them are built, so that an error leaves none."""
     built = {variant.name: builder.build(variant) for variant in wanted}
-    _refuse_unmet(gate.target, {name: file.facts for name, file in built.items()})
+    _refuse_unmet(target, {name: file.facts for name, file in built.items()})
     reference = built.get(recipes.REFERENCE)
-    if reference is None:  # not requested, but needed to measure the drop
+    if reference is None:  # not requested, but what the others are compared with
         reference = builder.build(recipes.variant(recipes.REFERENCE))
     layers = None
     if with_layers:
         layers = _layers(builder, built[LAYERED], reference)
     climbs = {}
-    if gate.ladder:
-        climbs = _climb(builder, wanted, built, reference, gate)
+    if repair:
+        climbs = _climb(builder, wanted, built, reference, gate, target)
         built |= {name: climb.built for name, climb in climbs.items()}
     results = {}
     for variant in wanted:
         file, climb = built[variant.name], climbs.get(variant.name)
-        drop = reference.validation.accuracy - file.validation.accuracy
-        loses = gate.loses(variant, drop, file)
-        rejected = loses or gate.target in file.facts.refused_by
+        found = ladder.judge(reference, file)
+        why = gate.why_rejected(found, file.validation.photos)
+        rejected = bool(why) or target in file.facts.refused_by
         path = _path(builder.run, variant.name, rejected)
         _write(path, file.model)
         _path(builder.run, variant.name, not rejected).unlink(missing_ok=True)
@@ -210,14 +240,15 @@ def _build_all(
             len(file.model),
             file.facts,
             file.validation,
-            drop,
+            found,
+            gate,
             rejected,
             builder.run.judged_on,
             climb.candidate.rung if climb else PLAIN,
             climb.rungs if climb else (),
         )
         results[variant.name] = result
-        _report(builder.console, result, gate.allowed(file), gate.target)
+        _report(builder.console, result, why, target)
     return results, layers
 
 
@@ -238,15 +269,15 @@ def _climb(
     wanted: Sequence[recipes.Variant],
     built: dict[str, BuiltModel],
     reference: BuiltModel,
-    gate: _Gate,
+    gate: Gate,
+    target: str,
 ) -> dict[str, ladder.Climb]:
-    """Repair each int8 file that loses too much; the second takes the first's."""
+    """Repair each int8 file; the second takes the candidate of the first."""
     climbs: dict[str, ladder.Climb] = {}
     for variant in wanted:
         file = built[variant.name]
-        drop = reference.validation.accuracy - file.validation.accuracy
         int8 = variant.calibrated and variant.activations == "INT8"
-        if not int8 or not gate.loses(variant, drop, file):
+        if not int8:
             continue
         if climbs:
             first = next(iter(climbs.values()))
@@ -254,12 +285,7 @@ def _climb(
             climbs[variant.name] = replace(first, built=again)
         else:
             climbs[variant.name] = ladder.climb(
-                builder,
-                variant,
-                file,
-                reference,
-                gate.allowed(file),
-                target=gate.target,
+                builder, variant, file, reference, gate, target=target
             )
     return climbs
 
@@ -275,14 +301,7 @@ def _refuse_unmet(target: str, files: dict[str, Facts]) -> None:
         )
 
 
-def allowed_drop(max_drop: float, photos: int) -> float:
-    """The accuracy a file may lose on `photos` photos: at least one photo, or none."""
-    return (max(max_drop, 1 / photos) if max_drop else 0.0) + _ROUNDING
-
-
-def _report(
-    console: Console, result: ExportResult, allowed: float, target: str
-) -> None:
+def _report(console: Console, result: ExportResult, why: str, target: str) -> None:
     judged = result.validation
     low, high = judged.interval
     accuracy = f"{result.judged_on} {judged.accuracy:.1%} ({low:.1%} to {high:.1%})"
@@ -292,6 +311,8 @@ def _report(
             "a file loses, not how good it is"
         )
     console.stage(f"{result.variant}: {result.size / 1e6:.2f} MB, {accuracy}")
+    if result.variant != recipes.REFERENCE:
+        console.say(f"  {result.fidelity_line}")
     if len(result.facts.ran_on) > 1:
         oldest = result.facts.oldest_runtime or "the newest release"
         console.say(
@@ -305,11 +326,7 @@ def _report(
             f"kept aside as {result.path}"
         )
     elif result.rejected:
-        console.say(
-            f"  rejected: loses {100 * result.drop:.1f} points against float32, at "
-            f"most {100 * allowed:.1f} allowed (--max-drop); kept aside as "
-            f"{result.path}"
-        )
+        console.say(f"  rejected: {why}; kept aside as {result.path}")
 
 
 def _report_older(

@@ -17,7 +17,7 @@ from finetune.run import Run
 from quantize.cli import main
 from quantize.conversion.convert import Conversion, quantize
 from quantize.export import export
-from quantize.recovery import activations, bias_correction, equalize, ladder, noise, qat
+from quantize.recovery import activations, equalize, ladder, noise, qat, rounding
 from quantize.recovery.graph import Graph
 from quantize.tflite import flatbuffer
 from quantize.tflite.io_tensors import PROBABILITIES
@@ -70,19 +70,22 @@ def test_a_damaged_layer_is_brought_back(run, capsys):
     assert main([str(run.folder), "--calibration", "20"], "edgegraft quantize") == 0
     output = capsys.readouterr().out
     record = json.loads((run.exports / "exports.json").read_text())["int8"]
-    plain, equalized = record["ladder"]
-    assert (plain["rung"], equalized["rung"]) == ("plain", "equalized")
-    assert plain["drop"] > 0.05 and not plain["passed"]
-    assert abs(equalized["drop"]) <= 0.01 and equalized["passed"]
-    assert record["rung"] == "equalized" and not record["rejected"]
-    assert "trying repairs" in output and "equalized: 100.0%" in output
+    plain, corrected = record["ladder"]
+    assert (plain["rung"], corrected["rung"]) == ("plain", "corrected")
+    assert plain["drop"] > 0.05 and not plain["reached"]
+    assert plain["agreement"] < 0.99 <= corrected["agreement"] and corrected["reached"]
+    assert corrected["shift"] < plain["shift"] / 2 and corrected["seconds"] > 0
+    assert record["rung"] == "corrected" and not record["rejected"]
+    assert record["target_reached"] and record["target_agreement"] == 0.99
+    assert "trying repairs" in output and "(target 99% reached)" in output
+    assert "by corrected, " in output
     card = ModelFile.read(run.exports / "int8.tflite").card
-    assert card is not None and card.provenance["rung"] == "equalized"
+    assert card is not None and card.provenance["rung"] == "corrected"
     # the very file that was written, photo by photo
     rows = [row for row in run.split().rows if row.part == "val"]
     classifier = Classifier(run.exports / "int8.tflite")
     right = [classifier.classify(r.photo.path).label == r.photo.label for r in rows]
-    assert np.mean(right) == equalized["accuracy"]
+    assert np.mean(right) == record["validation"]["accuracy"]
 
 
 def test_without_the_ladder_it_is_kept_aside(run, capsys):
@@ -96,8 +99,16 @@ def test_without_the_ladder_it_is_kept_aside(run, capsys):
 
 def test_both_int8_files_take_the_rung(run):
     found = export(run, "int8,int8-float-io", calibration_count=20)
-    assert [result.rung for result in found.values()] == ["equalized"] * 2
+    assert [result.rung for result in found.values()] == ["corrected"] * 2
     assert all(result.validation.accuracy == 1 for result in found.values())
+
+
+@pytest.mark.parametrize("rung", [ladder.ROUNDED, ladder.EQUALIZED])
+def test_other_rungs_bring_it_back_too(run, monkeypatch, rung):
+    monkeypatch.setattr(ladder, "_RUNGS", {rung: ladder._RUNGS[rung]})
+    result = export(run, "int8", calibration_count=20)["int8"]
+    assert (result.rung, result.reached, result.rejected) == (rung, True, False)
+    assert result.fidelity.shift < result.rungs[0].fidelity.shift / 2
 
 
 def test_layers_kept_float_are_named_and_no_others_are_float(run, monkeypatch):
@@ -161,7 +172,7 @@ def test_a_second_output_goes_through_the_graph():
     want, got = model(images), graph.run(images)
     for name in (PROBABILITIES, familiarity.OUTPUT):
         assert np.abs(got[graph.outputs[name]] - want[name]).max() < 1e-4
-    assert bias_correction.correct(graph, pixels(8)) == 4
+    assert rounding.correct(graph, pixels(8)) == 4
     tied = activations.answer_shifts(graph, pixels(4), PROBABILITIES)
     assert max(tied.values()) < 0.1
 
@@ -190,6 +201,36 @@ def test_a_range_twice_too_wide_is_narrowed(calibrated):
     assert graph.ranges[graph.image] == (0.0, 255.0)
 
 
+def test_weights_are_rounded_for_the_output_of_their_layer(calibrated):
+    """Nearer to the float layer than rounding each weight to the nearest step, and
+    the converter takes the weights as they are."""
+    images = pixels(16)
+    uneven = Graph(calibrated)
+    node = next(n for n in uneven.nodes if n.kind == "DEPTHWISE_CONV_2D")
+    shape = uneven.constants[node.inputs[1]].shape
+    random = np.random.default_rng(0)
+    uneven.constants[node.inputs[1]] = random.normal(size=shape).astype(np.float32)
+    calibrated = uneven.model()
+    wanted = Graph(calibrated)
+    exact = wanted.run(tf.constant(images, tf.float32))
+    errors = {}
+    for weights in (False, True):
+        graph = Graph(calibrated)
+        rounding.correct(graph, images, weights=weights)
+        values = dict(exact) | {k: tf.constant(v) for k, v in graph.constants.items()}
+        got = graph.before(node, values, fake_quant=True)
+        off = got - wanted.before(node, {**wanted.constants, **exact})
+        errors[weights] = float(tf.reduce_mean(tf.square(off)))
+    assert errors[True] < errors[False]
+    tree = flatbuffer.parse(quantize(graph.model()))
+    kernel = graph.constants[node.inputs[1]]
+    tensors = tree.subgraphs[0].tensors
+    stored = next(t for t in tensors if np.array_equal(t.shape, kernel.shape))
+    steps = np.frombuffer(bytes(tree.buffers[stored.buffer].data), np.int8)
+    scale = np.asarray(stored.quantization.scale)
+    np.testing.assert_allclose(steps.reshape(kernel.shape) * scale, kernel, atol=1e-6)
+
+
 def test_correction_takes_back_the_mean(calibrated):
     """Weights that fall between two steps move the mean of a channel."""
     images = pixels(16)
@@ -207,7 +248,7 @@ def test_correction_takes_back_the_mean(calibrated):
 
     before = off()
     assert (
-        bias_correction.correct(graph, images) == 3
+        rounding.correct(graph, images) == 3
     )  # each layer has a bias, added if need be
     assert off() < before / 2
     quantize(graph.model())  # and the converter takes them

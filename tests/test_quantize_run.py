@@ -20,7 +20,8 @@ from quantize.cli import compare_main, main
 from quantize.comparison.candidates import exported
 from quantize.comparison.compare import CompareOptions, compare
 from quantize.comparison.timing import Effort
-from quantize.export import EXIT_REJECTED, allowed_drop, export
+from quantize.export import EXIT_REJECTED, export
+from quantize.gate import Gate, fidelity
 from quantize.reporting import text
 from tests.quantize_room import (
     LABELS,
@@ -131,7 +132,7 @@ def test_an_int8_file_that_loses_too_much_is_rejected(fragile, capsys):
     code = main(command, "edgegraft quantize")
     output = capsys.readouterr().out
     assert code == EXIT_REJECTED == 3
-    assert "rejected: loses" in output and "int8.rejected.tflite" in output
+    assert "rejected: " in output and "int8.rejected.tflite" in output
     assert {path.name for path in fragile.exports.iterdir()} == {
         "float32.tflite",
         "int8.rejected.tflite",
@@ -145,9 +146,44 @@ def test_an_int8_file_that_loses_too_much_is_rejected(fragile, capsys):
 
 
 def test_one_photo_may_change_unless_none_is_allowed():
-    assert allowed_drop(0.01, 1000) == pytest.approx(0.01)
-    assert allowed_drop(0.01, 40) == pytest.approx(1 / 40)
-    assert allowed_drop(0.0, 40) < 1e-6
+    assert Gate(max_drop=0.01).allowed_drop(1000) == pytest.approx(0.01)
+    assert Gate(max_drop=0.01).allowed_drop(40) == pytest.approx(1 / 40)
+    assert Gate(max_drop=0.0).allowed_drop(40) < 1e-6
+
+
+def _answers(confidence, labels):
+    table = np.zeros((len(labels), 3), np.float32)
+    table[np.arange(len(labels)), labels] = confidence
+    table[np.arange(len(labels)), (np.array(labels) + 1) % 3] += 1 - np.array(
+        confidence
+    )
+    return table
+
+
+def test_training_photos_weigh_as_sure_ones_do_among_new_ones():
+    """Ten new photos, half of them unsure; ninety sure training photos."""
+    sure, unsure = [0.95] * 5 + [0.95] * 90, [0.52] * 5
+    confidence = np.array(unsure + sure)
+    labels = np.zeros(100, np.int64)
+    float32 = _answers(confidence, labels)
+    file = float32.copy()
+    file[:2] = _answers([0.48, 0.48], [0, 0])  # two of the unsure change
+    found = fidelity(float32, file, labels, 10, ("a", "b", "c"))
+    assert found.agreement == pytest.approx(1 - 0.5 * 2 / 5)
+    assert found.drop == pytest.approx(0.2) and found.photos == 100
+    assert found.shift == pytest.approx(0.5 * 0.04 * 2 / 5, abs=1e-6)
+
+
+@pytest.mark.parametrize(("changed", "lost"), [(3, ()), (8, ("b",))])
+def test_a_label_is_lost_when_chance_does_not_explain_it(changed, lost):
+    truth = np.repeat([0, 1, 2], [400, 20, 400])
+    float32 = _answers(np.full(820, 0.9), truth)
+    file = float32.copy()
+    file[400 : 400 + changed] = _answers([0.9] * changed, [2] * changed)
+    found = fidelity(float32, file, truth, 820, ("a", "b", "c"))
+    assert found.lost_labels == lost and found.drop < 0.01
+    assert bool(Gate().why_rejected(found, 820)) == bool(lost)
+    assert Gate().reached(found, 820) == (not lost)
 
 
 def test_pixels_decoded_earlier_are_found_by_content(trained, photos, tmp_path):

@@ -51,11 +51,19 @@ class Candidate:
 
 @dataclass(frozen=True)
 class BuiltModel:
-    """A finished file, the facts read back from it, and its validation figures."""
+    """A finished file, the facts read back from it, and its figures.
+
+    `validation` are those of the validation photos. `probabilities`, float32 [N, L],
+    and `truth`, int64 [N], go on with the training photos that the gate compares on.
+    `seconds`: to build and score it.
+    """
 
     model: bytes
     facts: Facts
     validation: Evaluation
+    probabilities: npt.NDArray[np.float32]
+    truth: npt.NDArray[np.int64]
+    seconds: float
 
 
 def covering(
@@ -88,7 +96,10 @@ class Builder:
         judged: Sequence[Row],
         console: Console,
         old_runtime: OldRuntime | None = None,
+        compared: Sequence[Row] = (),
     ) -> None:
+        """`chosen` photos calibrate, `judged` are the validation part, `compared` the
+        training photos on which the gate compares files, too."""
         self.run, self.console, self.pixels = run, console, pixels
         self._old_runtime = old_runtime
         served = load_network(run) if model is None else model
@@ -98,6 +109,7 @@ class Builder:
             served = familiarity.attach(served, self._familiarity)
             self._outputs[familiarity.OUTPUT] = familiarity.OUTPUT
         self.judged, self.chosen = tuple(judged), tuple(chosen)
+        self._compared = tuple(compared)
         self._fingerprint = run.split().fingerprint
         self.photos: npt.NDArray[np.uint8] | None = None
         if chosen:
@@ -137,13 +149,21 @@ class Builder:
         )
         card = self._card(variant, facts, candidate)
         model = metadata.embed(flat, card)
-        scored = self._score(model, f"scoring {title}")
+        everything = self._score(model, f"scoring {title}", self._compared)
+        scored = everything.first(len(self.judged))
         card = replace(card, measured={self.run.judged_on: scored.to_card()})
         if self._familiarity is not None:
             limit = self._familiarity.limit_of_file(scored.familiarity)
             card = replace(card, familiarity_threshold=limit)
         model = metadata.replace_card(model, card)
-        return BuiltModel(model, facts, scored.evaluation)
+        return BuiltModel(
+            model,
+            facts,
+            scored.evaluation,
+            everything.evaluation.probabilities,
+            everything.evaluation.truth,
+            time.perf_counter() - started,
+        )
 
     def quantize(self, candidate: Candidate, *, float_io: bool = False) -> bytes:
         """The flatbuffer of a candidate."""
@@ -164,12 +184,19 @@ class Builder:
         )
         return self._score(metadata.embed(self.quantize(candidate), card)).evaluation
 
-    def _score(self, model: bytes, title: str | None = None) -> scoring.Scored:
+    def _score(
+        self, model: bytes, title: str | None = None, more: Sequence[Row] = ()
+    ) -> scoring.Scored:
+        """Figures on the validation photos, and on more rows behind them."""
         ModelFile(model).trust()  # made and run by this program, not found somewhere
         console = self.console if title else scoring.Silent()
         with console.bar(title or "") as bar:
             return scoring.score_file(
-                model, self.judged, self.pixels, self.run.labels, progress=bar
+                model,
+                [*self.judged, *more],
+                self.pixels,
+                self.run.labels,
+                progress=bar,
             )
 
     def _calibrating(self, done: int, total: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,17 @@ class Scored:
     runtime: str
     recipe: InputRecipe
     familiarity: Any = None  # float32 [N], for a file with that output
+
+    def first(self, count: int) -> Scored:
+        """The figures on the first `count` photos alone."""
+        rows = self.evaluation
+        return replace(
+            self,
+            evaluation=score(
+                rows.probabilities[:count], rows.truth[:count], rows.labels
+            ),
+            familiarity=None if self.familiarity is None else self.familiarity[:count],
+        )
 
     def to_card(self) -> dict[str, Any]:
         """The short form that goes into a model card."""

@@ -1,19 +1,23 @@
-"""Repairs for an int8 file that loses too much, cheapest first, judged on the file.
+"""Repairs for an int8 file that misses the gate, cheapest first, judged on the file.
 
     plain       one range for each tensor, as observed
-    equalized   channels scaled to similar ranges where that is free (equalize)
+    corrected   biases take back the mean error of each channel (rounding)
+    rounded     weights rounded for their layer's output as well (rounding)
     clipped     ranges of least rounding error instead of min-max (activations)
-    corrected   biases take back the mean error of each channel (bias_correction)
+    equalized   channels scaled to similar ranges where that is free (equalize)
     kept-float  the worst layers stay float, found by TensorFlow's QuantizationDebugger
     qat         quantization-aware training with the float network as teacher
 
-A rung is one file, converted, verified and scored on the validation photos like any
-other. The first that loses no more than is allowed is taken. A rung builds on those
-before it that moved the probabilities nearer to float32's; with `kept-float` the biases
-are corrected, too (after `qat` that was measured to do harm). `kept-float` costs
-time on the device and is skipped for targets that take integers only. Up to eight
-files are tried on the same photos, so the one that just passes is a little luckier
-than its figure says; the comparison on test photos is not.
+A rung is one file, converted, verified and scored like any other. `corrected` is
+always tried, as it costs seconds and helps nearly everywhere; the others follow while
+the target is missed. The first that reaches it is taken, else the one nearest to
+float32 that is not rejected.
+`clipped` and `equalized` are rounded like `rounded`, and the later rungs build on them
+where they bring the answers nearer to float32. `equalized` (it calibrates again),
+`kept-float` (it costs time on the device) and `qat` (it takes minutes) are tried only
+while every file so far is rejected; targets that take integers only get no float
+layers. Several files are tried on the same photos, so the one that just passes is a
+little luckier than its figure says; the comparison on test photos is not.
 """
 
 from __future__ import annotations
@@ -30,15 +34,17 @@ from edge.errors import EdgegraftError
 from quantize.conversion import calibration, scoring
 from quantize.conversion.builder import PLAIN, Builder, BuiltModel, Candidate
 from quantize.conversion.convert import calibrate
+from quantize.gate import Fidelity, Gate, fidelity
 from quantize.recipes import Variant
-from quantize.recovery import activations, bias_correction, equalize, noise, qat
+from quantize.recovery import activations, equalize, noise, qat, rounding
 from quantize.recovery.graph import Graph
 from quantize.tflite import targets
 from quantize.tflite.io_tensors import PROBABILITIES
 
-EQUALIZED, CLIPPED, CORRECTED = "equalized", "clipped", "corrected"
+CORRECTED, ROUNDED = "corrected", "rounded"
+EQUALIZED, CLIPPED = "equalized", "clipped"
 KEPT, QAT = "kept-float", "qat"
-_RANGES = (EQUALIZED, CLIPPED)  # the rungs that later ones build on
+_COSTLY = (EQUALIZED, KEPT, QAT)  # only while every file is rejected
 KEPT_LAYERS = (1, 2, 4, 8)  # how many of the worst layers stay float, tried in turn
 OBSERVED = 32  # photos for channels and clipping: their figures settle by then
 QAT_PHOTOS = 1000  # training photos that quantization-aware training draws from
@@ -47,16 +53,14 @@ INTEGERS_ONLY = (targets.EDGE_TPU, targets.MICROCONTROLLER)
 
 @dataclass(frozen=True)
 class Rung:
-    """One file that was tried, or why it was not (then `accuracy` is None).
+    """One file that was tried, or why it was not (then `fidelity` is None).
 
-    `drop`: accuracy lost against float32 on validation. `seconds`: to build and score
-    it.
+    `seconds`: to repair, build and score it.
     """
 
     name: str
-    accuracy: float | None = None
-    drop: float | None = None
-    passed: bool = False
+    fidelity: Fidelity | None = None
+    reached: bool = False
     seconds: float = 0.0
     kept_float: tuple[str, ...] = ()
     note: str = ""
@@ -65,9 +69,8 @@ class Rung:
         """For JSON."""
         return {
             "rung": self.name,
-            "accuracy": self.accuracy,
-            "drop": self.drop,
-            "passed": self.passed,
+            **(self.fidelity.to_dict() if self.fidelity else {}),
+            "reached": self.reached,
             "seconds": round(self.seconds, 1),
             "kept_float": list(self.kept_float),
             "note": self.note,
@@ -83,35 +86,56 @@ class Climb:
     built: BuiltModel
 
 
+def judge(reference: BuiltModel, file: BuiltModel) -> Fidelity:
+    """How near a file is to the float32 file."""
+    validation = file.validation
+    return fidelity(
+        reference.probabilities,
+        file.probabilities,
+        file.truth,
+        validation.photos,
+        validation.labels,
+    )
+
+
 class _Ladder:
-    """One climb: what was tried and the best so far."""
+    """One climb: what was tried, and the best so far."""
 
     def __init__(
-        self, builder: Builder, plain: BuiltModel, reference: BuiltModel
+        self, builder: Builder, plain: BuiltModel, reference: BuiltModel, gate: Gate
     ) -> None:
         assert builder.photos is not None
-        self.builder, self.photos = builder, builder.photos
-        self.float32 = reference.validation
-        plainly = Candidate(PLAIN, builder.conversion.calibrated)
-        self.best = plainly, plain  # by accuracy
-        self._nearest = self.distance(plain)
-        self.calibrated = plainly.calibrated  # what the next rung builds on
+        self.builder, self.photos, self.gate = builder, builder.photos, gate
+        self.reference = reference
+        candidate = Candidate(PLAIN, builder.conversion.calibrated)
+        self.calibrated = candidate.calibrated  # what the next rung builds on
+        self.best = candidate, plain
+        self._rank = self._ranked(plain)
 
-    def distance(self, built: BuiltModel) -> float:
-        """Mean total variation distance of a file's probabilities from float32's, times
-        two. Finer than accuracy, where one photo is a step."""
-        expected = self.float32.probabilities
-        return float(
-            np.abs(built.validation.probabilities - expected).sum(axis=1).mean()
+    def _ranked(self, built: BuiltModel) -> tuple[bool, float]:
+        """Files that may be used first, then those nearest to float32."""
+        found = judge(self.reference, built)
+        why = self.gate.why_rejected(found, built.validation.photos)
+        return bool(why), found.shift
+
+    @property
+    def rejected(self) -> bool:
+        """Whether even the best file so far must not be used."""
+        return self._rank[0]
+
+    def rung(self, candidate: Candidate, built: BuiltModel, seconds: float) -> Rung:
+        """Judge a file, and keep it when it is the best."""
+        rank = self._ranked(built)
+        if rank < self._rank:
+            self._rank, self.best = rank, (candidate, built)
+        found = judge(self.reference, built)
+        return Rung(
+            candidate.rung,
+            found,
+            self.gate.reached(found, built.validation.photos),
+            seconds,
+            candidate.kept_float,
         )
-
-    def note(self, candidate: Candidate, built: BuiltModel) -> None:
-        """Remember a candidate when it is better than those before."""
-        if built.validation.accuracy > self.best[1].validation.accuracy:
-            self.best = candidate, built
-        if candidate.rung in _RANGES and self.distance(built) < self._nearest:
-            self._nearest = self.distance(built)
-            self.calibrated = candidate.calibrated
 
 
 def climb(
@@ -119,24 +143,27 @@ def climb(
     variant: Variant,
     plain: BuiltModel,
     reference: BuiltModel,
-    allowed: float,
+    gate: Gate,
     *,
     target: str = targets.GENERIC,
     rungs: Sequence[str] | None = None,
 ) -> Climb:
-    """The first rung whose file loses at most `allowed` against `reference`.
+    """The first rung whose file reaches what `gate` asks, else the nearest to float32.
 
-    `plain` is the file that lost more. When none passes, the most accurate is taken.
-    `rungs` leaves some out (for tests and measurements).
+    Where the `plain` file reaches it, only the cheapest repair is tried, and taken if
+    it is nearer. `rungs` leaves some out (for tests and measurements).
     """
-    ladder = _Ladder(builder, plain, reference)
+    ladder = _Ladder(builder, plain, reference, gate)
     console = builder.console
-    tried = [_judged(PLAIN, plain, ladder.float32.accuracy, allowed, 0.0, ())]
-    console.say(
-        f"  {variant.name} loses {_points(tried[0].drop or 0)} on validation, at most "
-        f"{_points(allowed)} allowed (--max-drop): trying repairs"
-    )
-    for name in _RUNGS if rungs is None else rungs:
+    tried = [ladder.rung(ladder.best[0], plain, 0.0)]
+    names = tuple(_RUNGS) if rungs is None else tuple(rungs)
+    if tried[0].reached:
+        names = names[:1]
+    else:
+        console.say(f"  {variant.name} {_figures(tried[0])}: trying repairs")
+    for name in names:
+        if name in _COSTLY and rungs is None and not ladder.rejected:
+            continue  # device time or minutes, for a file that may be used already
         started = time.perf_counter()
         try:
             if name == KEPT and target in INTEGERS_ONLY:
@@ -144,56 +171,36 @@ def climb(
             for candidate in _RUNGS[name](ladder):
                 built = builder.build(variant, candidate)
                 seconds = time.perf_counter() - started
-                rung = _judged(
-                    name,
-                    built,
-                    ladder.float32.accuracy,
-                    allowed,
-                    seconds,
-                    candidate.kept_float,
-                )
+                rung = ladder.rung(candidate, built, seconds)
                 tried.append(rung)
-                _report(builder, rung)
-                if rung.passed:
-                    return Climb(tuple(tried), candidate, built)
-                ladder.note(candidate, built)
+                if not tried[0].reached:
+                    _report(builder, rung)
+                    if rung.reached:
+                        return Climb(tuple(tried), candidate, built)
                 started = time.perf_counter()
         except EdgegraftError as reason:
             tried.append(Rung(name, note=str(reason)))
-            console.say(f"  {name}: skipped: {reason}")
+            if not tried[0].reached:
+                console.say(f"  {name}: skipped: {reason}")
     return Climb(tuple(tried), *ladder.best)
 
 
-def _judged(
-    name: str,
-    built: BuiltModel,
-    float32: float,
-    allowed: float,
-    seconds: float,
-    kept_float: tuple[str, ...],
-) -> Rung:
-    drop = float32 - built.validation.accuracy
-    return Rung(
-        name,
-        built.validation.accuracy,
-        drop,
-        drop <= allowed,
-        seconds,
-        kept_float,
-    )
-
-
-def _points(fraction: float) -> str:
-    return f"{100 * fraction:.1f} points"
+def _figures(rung: Rung) -> str:
+    found = rung.fidelity
+    if found is None:
+        return rung.note
+    text = f"agrees with float32 on {found.agreement:.1%} of photos"
+    if found.drop > 0:
+        text += f", loses {100 * found.drop:.1f} points on validation"
+    if found.lost_labels:
+        text += f", loses the label {', '.join(found.lost_labels)}"
+    return text
 
 
 def _report(builder: Builder, rung: Rung) -> None:
     kept = f" with {len(rung.kept_float)} layers float" if rung.kept_float else ""
-    verdict = "passed" if rung.passed else "not enough"
-    builder.console.say(
-        f"  {rung.name}{kept}: {rung.accuracy:.1%}, loses {_points(rung.drop or 0)}: "
-        f"{verdict}"
-    )
+    verdict = "target reached" if rung.reached else "target missed"
+    builder.console.say(f"  {rung.name}{kept}: {_figures(rung)}: {verdict}")
 
 
 # -- the rungs -----------------------------------------------------------------------
@@ -205,18 +212,30 @@ def _equalized(ladder: _Ladder) -> Iterator[Candidate]:
         raise EdgegraftError("no two layers with a plain or ReLU tensor between them")
     with ladder.builder.console.bar("calibrating") as bar:
         calibrated = calibrate(graph.model(), ladder.photos, progress=bar)
-    yield Candidate(EQUALIZED, calibrated)
+    yield from _on(ladder, EQUALIZED, calibrated)
 
 
 def _clipped(ladder: _Ladder) -> Iterator[Candidate]:
     graph = Graph(ladder.calibrated)
     if not activations.clip(graph, ladder.photos[:OBSERVED]):
         raise EdgegraftError("every range is best as it was observed")
-    yield Candidate(CLIPPED, graph.model())
+    yield from _on(ladder, CLIPPED, graph.model())
 
 
 def _corrected(ladder: _Ladder) -> Iterator[Candidate]:
-    yield Candidate(CORRECTED, _corrected_graph(ladder))
+    yield Candidate(CORRECTED, _repaired(ladder))
+
+
+def _rounded(ladder: _Ladder) -> Iterator[Candidate]:
+    yield Candidate(ROUNDED, _repaired(ladder, weights=True))
+
+
+def _on(ladder: _Ladder, name: str, calibrated: bytes) -> Iterator[Candidate]:
+    """Round a graph with new ranges; later rungs build on it if that was the best."""
+    before, ladder.calibrated = ladder.calibrated, calibrated
+    yield Candidate(name, _repaired(ladder, weights=True))
+    if ladder.best[0].rung != name:
+        ladder.calibrated = before
 
 
 def _kept_float(ladder: _Ladder) -> Iterator[Candidate]:
@@ -224,7 +243,7 @@ def _kept_float(ladder: _Ladder) -> Iterator[Candidate]:
     for count in KEPT_LAYERS:
         if count < len(layers):
             kept = tuple(layer.tensor for layer in noise.worst(layers, count))
-            yield Candidate(KEPT, _corrected_graph(ladder, kept), kept)
+            yield Candidate(KEPT, _repaired(ladder, kept), kept)
 
 
 def _qat(ladder: _Ladder) -> Iterator[Candidate]:
@@ -247,16 +266,19 @@ def _qat(ladder: _Ladder) -> Iterator[Candidate]:
     yield Candidate(QAT, graph.model())
 
 
-def _corrected_graph(ladder: _Ladder, kept_float: tuple[str, ...] = ()) -> bytes:
-    graph = Graph(ladder.calibrated)
-    bias_correction.correct(graph, ladder.photos[:OBSERVED], kept_float=kept_float)
+def _repaired(
+    ladder: _Ladder, kept_float: tuple[str, ...] = (), *, weights: bool = False
+) -> bytes:
+    graph, photos = Graph(ladder.calibrated), ladder.photos[:OBSERVED]
+    rounding.correct(graph, photos, weights=weights, kept_float=kept_float)
     return graph.model()
 
 
 _RUNGS: dict[str, Callable[[_Ladder], Iterator[Candidate]]] = {
-    EQUALIZED: _equalized,
-    CLIPPED: _clipped,
     CORRECTED: _corrected,
+    ROUNDED: _rounded,
+    CLIPPED: _clipped,
+    EQUALIZED: _equalized,
     KEPT: _kept_float,
     QAT: _qat,
 }

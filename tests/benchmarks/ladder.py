@@ -46,7 +46,7 @@ from quantize.conversion import (  # noqa: E402
     scoring,
 )
 from quantize.conversion.builder import Builder  # noqa: E402
-from quantize.export import MAX_DROP, allowed_drop  # noqa: E402
+from quantize.gate import Gate  # noqa: E402
 from quantize.recovery import ladder  # noqa: E402
 
 # The batch norm of the first bottleneck's projection, and the only layer that reads it
@@ -84,9 +84,8 @@ def climb(
     builder = Builder(run, model, pixels, chosen, judged, console)
     int8 = recipes.variant("int8")
     reference, plain = builder.build(recipes.variant("float32")), builder.build(int8)
-    allowed = allowed_drop(MAX_DROP, plain.validation.photos)
     started = time.perf_counter()
-    found = ladder.climb(builder, int8, plain, reference, allowed, rungs=rungs)
+    found = ladder.climb(builder, int8, plain, reference, Gate(), rungs=rungs)
     seconds = time.perf_counter() - started
 
     def right(made: Any) -> Any:

@@ -1,0 +1,124 @@
+"""What int8 loses of fine-tuned networks, on real photos: the default file and plain.
+
+Each network is fine-tuned on each set of photos with each seed, by the defaults, and
+exported; a run that is given with `--run` is taken as it is. All choices of the export
+(ranges, repairs) see training and validation photos only. Then float32, plain int8
+(`--no-ladder`) and the default int8 file are scored once on the test photos.
+
+    EDGEGRAFT_ASSETS=DIR KERAS_HOME=DIR/keras_home python tests/benchmarks/int8_loss.py
+
+DIR holds photos/trashnet, photos/cats_dogs and keras_home. Goal: a mean loss of at most
+0.3 points and 99 % agreement, nowhere more than 0.7 points. Ends in one JSON line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from finetune.job import finetune  # noqa: E402
+from finetune.run import Run  # noqa: E402
+from finetune.settings import Settings  # noqa: E402
+from quantize.conversion import scoring  # noqa: E402
+from quantize.export import ExportResult, export  # noqa: E402
+
+BACKBONES = ("mobilenet_v2_0.35", "mobilenet_v2_1.0", "efficientnet_lite0")
+SETS = ("trashnet", "cats_dogs")
+
+
+def measure(run: Run) -> dict[str, Any]:
+    """Losses on the test photos of a run; its exports are replaced."""
+    plain = export(run, "float32,int8", climb=False, overwrite=True)
+    files = {name: result.path.read_bytes() for name, result in plain.items()}
+    result = export(run, "int8", overwrite=True)["int8"]
+    files["plain"], files["int8"] = files["int8"], result.path.read_bytes()
+    test = scoring.rows_of(run, "test")
+    silent = scoring.Silent()
+    with closing(scoring.decode(run, test, silent)) as pixels:
+        found = {}
+        for name, model in files.items():
+            with silent.bar("") as bar:
+                found[name] = scoring.score_file(
+                    model, test, pixels, run.labels, progress=bar
+                ).evaluation
+    float32 = found["float32"]
+
+    def against(name: str, exported: ExportResult) -> dict[str, Any]:
+        same = found[name].probabilities.argmax(1) == float32.probabilities.argmax(1)
+        moved = np.abs(found[name].probabilities - float32.probabilities).sum(1) / 2
+        return {
+            "lost_points": round(100 * (float32.accuracy - found[name].accuracy), 2),
+            "agreement": round(float(same.mean()), 4),
+            "shift_points": round(100 * float(moved.mean()), 2),
+            "estimated_agreement": round(exported.fidelity.agreement, 4),
+            "rejected": exported.rejected,
+        }
+
+    return {
+        "run": run.name,
+        "test_photos": float32.photos,
+        "float32_accuracy": round(float32.accuracy, 4),
+        "plain": against("plain", plain["int8"]),
+        "default": against("int8", result),
+        "rung": result.rung,
+        "repair_seconds": round(sum(rung.seconds for rung in result.rungs), 1),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--backbone", nargs="+", default=BACKBONES)
+    parser.add_argument("--photos", nargs="+", default=SETS, help="sets in DIR/photos")
+    parser.add_argument("--seeds", type=int, default=3, help="how many (default: 3)")
+    parser.add_argument("--run", nargs="+", type=Path, help="finished runs instead")
+    args = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    silent = scoring.Silent()
+    with tempfile.TemporaryDirectory() as work:
+        if args.run:
+            for folder in args.run:
+                copy = Path(work) / folder.name
+                shutil.copytree(folder, copy)
+                rows.append(measure(Run.open(copy)))
+                print(rows[-1], file=sys.stderr)
+        else:
+            assets = Path(os.environ["EDGEGRAFT_ASSETS"])
+            for photos in args.photos:
+                for backbone in args.backbone:
+                    for seed in range(args.seeds):
+                        name = f"{photos}-{backbone}-{seed}"
+                        settings = Settings(backbone=backbone, seed=seed)
+                        folder = Path(work) / name
+                        source = assets / "photos" / photos
+                        _, prepared, _ = finetune(source, settings, folder, silent)
+                        prepared.pixels.close()
+                        rows.append(measure(Run.open(folder)))
+                        print(rows[-1], file=sys.stderr)
+    summary = {
+        kind: {
+            "mean_lost_points": float(
+                np.mean([row[kind]["lost_points"] for row in rows])
+            ),
+            "most_lost_points": max(row[kind]["lost_points"] for row in rows),
+            "mean_agreement": float(np.mean([row[kind]["agreement"] for row in rows])),
+        }
+        for kind in ("plain", "default")
+    }
+    print(json.dumps({"benchmark": "int8_loss", **summary, "runs": rows}))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
