@@ -1,321 +1,199 @@
-"""Is the advice right? `choose` against the truth, on real photos.
+"""Whether the advice about photos is right, on real photos.
 
-Five networks (a CNN from scratch, MobileNet V1 0.25, MobileNetV2 0.35 at two sizes and
-1.0) are trained on part of trashnet, of cats_dogs, and on an uneven set of trashnet
-photos (300 of recycling, 40 of plastic, 15 of trash). Their float32 and int8 files
-answer every other photo once. A draw is a test part of these, with the labels' shares
-of the training photos, and a random latency budget; the rule recommends a file from
-the draw alone. Regret is the balanced accuracy, on all the other photos, of the best
-file that the rule could have recommended less that of the one it did, in points. A
-label is lost when the recommended file finds none of its photos and another file
-within the budget finds a tenth or more. The first edition's rule (the fastest file that
-McNemar's test does not show to be worse) gets the same draws.
+    python tests/benchmarks/advice.py [--photos DIR] [--copies 60] [--seed 5]
 
-    EDGEGRAFT_ASSETS=DIR python tests/benchmarks/advice.py [--draws 200] [--work DIR]
+Copies of real photos are planted among them (trashnet of $EDGEGRAFT_ASSETS, or any
+folder with a folder per label), and the audit is asked about the whole.
 
-DIR holds photos/{trashnet,cats_dogs} and keras_home; --work keeps what was trained.
-Training takes half an hour on two cores. Ends in one JSON line.
+near_copies   recall of each kind of planted copy, named in any way; `augmented` is what
+              Keras's ImageDataGenerator writes (turned by up to 40 degrees, shifted and
+              zoomed by a fifth, mirrored, edges filled), at 224 pixels and full size.
+others        pairs that are named and were not planted; `called_different` of them are
+              different by the verdicts in trashnet_pairs.csv of the assets.
+excluded      share of the original photos that audit.csv marks; planted copies apart.
+
+Ends in one JSON line. Each figure is one function that takes the audit.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import json
 import os
+import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageEnhance
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-import edgegraft  # noqa: E402
-from edge.bench.timing import bench_apart  # noqa: E402
-from edge.classifier import Classifier  # noqa: E402
-from edge.evaluate import Evaluation, score  # noqa: E402
-from edge.preprocess import load_pixels  # noqa: E402
-from quantize.comparison import choose as rules  # noqa: E402
-from quantize.comparison.paired import paired  # noqa: E402
-from quantize.comparison.records import Budget, Setting  # noqa: E402
-from tests.bench_room import assets, circumstances  # noqa: E402
+from data.audit.audit import Audit, audit  # noqa: E402
+from data.source import scan  # noqa: E402
 
-MOBILENET_V1 = "mobilenet_2_5_224_tf_no_top.h5"
-MOBILENET_V2 = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{}_224_no_top.h5"
-# name -> (backbone, size, weights, more options)
-NETWORKS: dict[str, tuple[str, int, str | None, tuple[str, ...]]] = {
-    "cnn": ("custom_cnn", 64, None, ("--epochs", "12")),
-    "v1_025": ("mobilenet_v1_0.25", 128, MOBILENET_V1, ("--unfreeze", "none")),
-    **{
-        name: (
-            f"mobilenet_v2_{alpha}",
-            size,
-            MOBILENET_V2.format(alpha),
-            ("--unfreeze", "none"),
+NEAR = ("near-duplicate", "near-two-labels", "near-leak", "burst", "same-thing")
+Edit = Callable[[Image.Image, np.random.Generator], Image.Image]
+
+
+def recoded(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=30)
+    return Image.open(out).convert("RGB")
+
+
+def cropped(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    wide, high = (round(0.8 * side) for side in image.size)
+    x, y = rng.integers(0, image.width - wide), rng.integers(0, image.height - high)
+    return image.crop((x, y, x + wide, y + high))
+
+
+def logo(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    image, side = image.copy(), min(image.size) / 4
+    x, y = rng.uniform(0, image.width - side), rng.uniform(0, image.height - side)
+    ImageDraw.Draw(image).ellipse((x, y, x + side, y + side), fill=(220, 30, 40))
+    return image
+
+
+def augmented(size: int | None) -> Edit:
+    def edit(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+        from tf_keras.preprocessing.image import ImageDataGenerator
+
+        writer = ImageDataGenerator(
+            rotation_range=40,
+            width_shift_range=0.2,
+            height_shift_range=0.2,
+            shear_range=0.2,
+            zoom_range=0.2,
+            horizontal_flip=True,
+            fill_mode="nearest",
         )
-        for name, alpha, size in (
-            ("v2_035_96", "0.35", 96),
-            ("v2_035_160", "0.35", 160),
-            ("v2_10_160", "1.0", 160),
-        )
-    },
+        if size is not None:
+            image = image.resize((size, size), Image.Resampling.NEAREST)
+        pixels = np.asarray(image, np.float32)
+        seed = int(rng.integers(1 << 31))
+        moved = writer.random_transform(pixels, seed=seed)
+        return Image.fromarray(moved.clip(0, 255).astype(np.uint8))
+
+    return edit
+
+
+EDITS: dict[str, Edit] = {
+    "recoded": recoded,
+    "resized": lambda image, _: image.resize((image.width // 2, image.height // 2)),
+    "cropped": cropped,
+    "mirrored": lambda image, _: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+    "turned_90": lambda image, _: image.transpose(Image.Transpose.ROTATE_90),
+    "turned_180": lambda image, _: image.transpose(Image.Transpose.ROTATE_180),
+    "brightened": lambda image, _: ImageEnhance.Brightness(image).enhance(1.2),
+    "logo": logo,
+    "augmented": augmented(None),
+    "augmented_224": augmented(224),
 }
-HERE = Setting("this machine", "auto", 1)
-SIZES = (0.15, 0.5)  # photos of a draw, as shares of the training set
-FOUND = 0.1  # a label is found: this share of its photos, or more
-GOAL = 0.5  # points of mean regret
-RECYCLING = ("cardboard", "metal", "paper")
+
+Planted = dict[Path, tuple[str, Path]]  # copy -> edit, original
 
 
-# -- photos ---------------------------------------------------------------------------
+def plant(source: Path, to: Path, copies: int, seed: int) -> Planted:
+    """Copy `source` to `to` and put `copies` copies of each kind beside originals."""
+    shutil.copytree(source, to)
+    originals = sorted(photo.path for photo in scan(to).photos)
+    rng = np.random.default_rng(seed)
+    planted: Planted = {}
+    for name, edit in EDITS.items():
+        count = min(copies, len(originals))
+        for row in np.sort(rng.choice(len(originals), count, False)):
+            original = originals[row]
+            path = original.with_name(f"{original.stem}-{name}.jpg")
+            with Image.open(original) as image:
+                edit(image.convert("RGB"), rng).save(path, quality=90)
+            planted[path] = name, original
+    return planted
 
 
-def photo_sets(photos: Path, work: Path) -> dict[str, tuple[Path, Path]]:
-    """name -> (folder to train on, folder of all other photos), as links."""
-    listed = {
-        name: {
-            part: {
-                label.name: sorted(label.iterdir())
-                for label in sorted((photos / name / part).iterdir())
-            }
-            for part in ("train", "test")
-        }
-        for name in ("trashnet", "cats_dogs")
-    }
-    random = np.random.default_rng(0)
+def families(planted: Planted) -> dict[Path, Path]:
+    """Each planted copy with its original; an original stands for itself."""
+    return {path: original for path, (_, original) in planted.items()}
 
-    def halves(files: list[Path], count: int) -> tuple[list[Path], list[Path]]:
-        order = [files[place] for place in random.permutation(len(files))]
-        return order[:count], order[count:]
 
-    found = {}
-    for name, count in (("trashnet", 60), ("cats_dogs", 100)):
-        train, other = {}, {}
-        for label, files in listed[name]["train"].items():
-            train[label], rest = halves(files, count)
-            other[label] = rest + listed[name]["test"][label]
-        found[name] = (train, other)
-    source = listed["trashnet"]
-    train = {"recycling": [f for n in RECYCLING for f in source["train"][n]]}
-    other = {"recycling": [f for n in RECYCLING for f in source["test"][n]]}
-    for label, count in (("plastic", 40), ("trash", 15)):
-        train[label], rest = halves(source["train"][label], count)
-        other[label] = rest + source["test"][label]
-    found["uneven"] = (train, other)
+def near_copies(report: Audit, planted: Planted) -> dict[str, float]:
+    """Recall: a copy is named with its original, or with another copy of that."""
+    family = families(planted)
+    linked: set[Path] = set()
+    for one, other in report.alike:
+        if family.get(one, one) == family.get(other, other):
+            linked |= {one, other}
+    hits: dict[str, list[bool]] = defaultdict(list)
+    for path, (name, _) in planted.items():
+        hits[name].append(path in linked)
+    return {name: float(np.mean(found)) for name, found in hits.items()}
+
+
+def others(report: Audit, planted: Planted, verdicts: Path) -> dict[str, int]:
+    """Named pairs that were not planted, and how many the eye calls different."""
+    family, root = families(planted), report.folder.root
+    seen: dict[frozenset[str], str] = {}
+    if verdicts.is_file():
+        with open(verdicts, newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                names = (Path(row["a"]).name, Path(row["b"]).name)
+                seen[frozenset(names)] = row["verdict"]
+    pairs = set()
+    for finding in report.findings:
+        if finding.kind in NEAR:
+            ends = [family.get(p, p) for p in (finding.path, *finding.others)]
+            pairs.add(frozenset(p.relative_to(root).name for p in ends))
+    pairs = {pair for pair in pairs if len(pair) > 1}
+    different = sum(seen.get(pair) == "different" for pair in pairs)
+    return {"pairs": len(pairs), "called_different": different}
+
+
+def excluded(report: Audit, planted: Planted) -> dict[str, float]:
+    """Share that audit.csv marks, of originals and of planted copies."""
+    mine = {photo.path for photo in report.folder.photos}
+    originals, copies = mine - planted.keys(), planted.keys() & mine
     return {
-        name: (link(train, work / name / "train"), link(other, work / name / "other"))
-        for name, (train, other) in found.items()
+        "originals": len(report.excluded & originals) / max(1, len(originals)),
+        "copies": len(report.excluded & copies) / max(1, len(copies)),
     }
-
-
-def link(labels: dict[str, list[Path]], folder: Path) -> Path:
-    """folder/LABEL/NAME: links to the photos; as it is where it was made before."""
-    if folder.is_dir():
-        return folder
-    for label, files in labels.items():
-        (folder / label).mkdir(parents=True)
-        for file in files:
-            os.symlink(file, folder / label / file.name)
-    return folder
-
-
-# -- files and their answers ---------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class File:
-    """A file and its answers to all other photos."""
-
-    title: str
-    run: str
-    variant: str
-    rejected: bool
-    ms: float
-    size_bytes: int
-    evaluation: Evaluation
-
-    def on(self, rows: Any) -> Any:
-        """The file as `choose` sees it, measured on these photos alone."""
-        table, truth = self.evaluation.probabilities[rows], self.evaluation.truth[rows]
-        timing = SimpleNamespace(setting=HERE, p50_ms=self.ms)
-        return SimpleNamespace(
-            **{k: v for k, v in vars(self).items() if k != "evaluation"},
-            evaluation=score(table, truth, self.evaluation.labels),
-            at=lambda setting: timing,
-        )
-
-    @property
-    def accuracy(self) -> float:
-        return self.evaluation.balanced_accuracy
-
-
-def train(photos: Path, runs: Path, weights: Path) -> None:
-    """A run with float32 and int8 of each network that is not there yet."""
-    for name, (backbone, size, file, more) in NETWORKS.items():
-        if (runs / name / "exports").is_dir():
-            continue
-        words = ["finetune", str(photos), "--artifacts", str(runs), "--run", name]
-        words += ["--backbone", backbone, "--size", str(size), "--overwrite", *more]
-        if file is not None:
-            words += ["--weights", str(weights / file)]
-        if edgegraft.main(words) != 0:
-            raise SystemExit(f"no run: {' '.join(words)}")
-        edgegraft.main(["quantize", str(runs / name), "--no-ladder"])
-
-
-def answers(runs: Path, others: Path) -> list[File]:
-    """Every file of the runs on the other photos; kept beside the runs."""
-    paths = sorted(path for path in others.rglob("*") if path.is_file())
-    files = []
-    for path in sorted(runs.glob("*/exports/*.tflite")):
-        kept = path.with_suffix(".npz")
-        classifier = Classifier(path)
-        if not kept.is_file():
-            rows = [
-                classifier.run(load_pixels(photo, classifier.recipe)[None])
-                for photo in paths
-            ]
-            table = np.concatenate([row["probabilities"] for row in rows])
-            ms = min(bench_apart(path, runs=30)["p50_ms"] for _ in range(3))
-            np.savez(kept, table=table, ms=ms)
-        known = np.load(kept)
-        truth = [classifier.labels.index(photo.parent.name) for photo in paths]
-        run, variant = path.parent.parent.name, path.name.split(".")[0]
-        files.append(
-            File(
-                f"{run}/{variant}",
-                run,
-                variant,
-                path.name.endswith(".rejected.tflite"),
-                float(known["ms"]),
-                path.stat().st_size,
-                score(known["table"], truth, classifier.labels),
-            )
-        )
-    return files
-
-
-# -- the rules ------------------------------------------------------------------------
-
-Rule = Callable[[Sequence[Any], Budget], Any]
-
-
-def new_rule(files: Sequence[Any], budget: Budget) -> Any:
-    return rules.choose(files, budget, HERE).file
-
-
-def first_edition(files: Sequence[Any], budget: Budget) -> Any:
-    """The fastest that McNemar's test does not show to be worse than the best."""
-    fit = [f for f in files if not f.rejected and f.ms <= (budget.ms or f.ms)]
-    best = max(fit, key=lambda f: f.evaluation.accuracy)
-    equal = [
-        f for f in fit if f is best or paired(best.evaluation, f.evaluation).p >= 0.05
-    ]
-    fastest = min(f.ms for f in equal)
-    alike = [f for f in equal if f.ms <= 1.05 * fastest]
-    return min(alike, key=lambda f: round(f.size_bytes / 1e6, 1))
-
-
-RULES: dict[str, Rule] = {"new": new_rule, "first edition": first_edition}
-
-
-def simulate(
-    files: Sequence[File], shares: Sequence[float], count: int, draws: int
-) -> dict[str, dict[str, Any]]:
-    """What each rule recommends on `draws` test parts of `count` photos.
-
-    shares: of the labels in a draw. The budget is one of the files' latencies.
-    """
-    random = np.random.default_rng([7, count])
-    truth = files[0].evaluation.truth
-    usable = [file for file in files if not file.rejected]
-    regrets: dict[str, list[float]] = {name: [] for name in RULES}
-    lost, right = dict.fromkeys(RULES, 0), dict.fromkeys(RULES, 0)
-    for _ in range(draws):
-        rows = np.concatenate(
-            [
-                random.permutation(np.flatnonzero(truth == k))[
-                    : max(2, round(count * share))
-                ]
-                for k, share in enumerate(shares)
-            ]
-        )
-        # a budget that leaves a choice: that of the second fastest run or more
-        limits = sorted({f.ms for f in usable})[2:]
-        budget = Budget(ms=1.001 * float(random.choice(limits)))
-        fit = [file for file in usable if file.ms <= (budget.ms or 0)]
-        int8 = {file.run for file in fit if file.variant == "int8"}
-        entered = [f for f in fit if f.run not in int8 or f.variant == "int8"]
-        seen = [file.on(rows) for file in files]
-        for name, rule in RULES.items():
-            title = rule(seen, budget).title
-            chosen = next(file for file in files if file.title == title)
-            best = max(entered, key=lambda file: file.accuracy)
-            regrets[name].append(100 * max(best.accuracy - chosen.accuracy, 0.0))
-            right[name] += chosen.accuracy >= best.accuracy
-            lost[name] += loses(chosen, fit)
-    return {
-        name: {
-            "photos": len(rows),
-            "mean_regret": round(float(np.mean(regrets[name])), 2),
-            "largest_regret": round(float(np.max(regrets[name])), 1),
-            "best_file": round(right[name] / draws, 3),
-            "loses_a_label": lost[name],
-        }
-        for name in RULES
-    }
-
-
-def loses(chosen: File, others: Sequence[File]) -> bool:
-    """Does the file find no photo of a label of which another finds a tenth?"""
-    return any(
-        not row["right"]
-        and any(f.evaluation.per_class[k]["recall"] >= FOUND for f in others)
-        for k, row in enumerate(chosen.evaluation.per_class)
-    )
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--draws", type=int, default=200)
-    parser.add_argument("--work", type=Path)
-    options = parser.parse_args()
-    root = assets("advice")
-    if root is None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--photos", type=Path, metavar="DIR")
+    parser.add_argument("--copies", type=int, default=60, metavar="N")
+    parser.add_argument("--seed", type=int, default=5)
+    args = parser.parse_args()
+    assets = Path(os.environ.get("EDGEGRAFT_ASSETS", "")) / "photos"
+    source = args.photos or assets / "trashnet" / "train"
+    if not source.is_dir():
+        print("skipped: no real photos; set EDGEGRAFT_ASSETS or give --photos DIR")
         return 0
-    work = options.work or Path(tempfile.mkdtemp(prefix="advice-"))
-    sets = photo_sets(root / "photos", work)
-    record: dict[str, Any] = {
-        "benchmark": "advice",
-        "draws": options.draws,
-        "sets": {},
-    }
-    regrets = []
-    for name, (photos, others) in sets.items():
-        runs = work / name / "runs"
-        train(photos, runs, root / "keras_home" / "models")
-        files = answers(runs, others)
-        for file in files:
-            print(f"{name} {file.title}: {file.accuracy:.1%}, {file.ms:.2f} ms")
-        counts = [len(list(label.iterdir())) for label in sorted(photos.iterdir())]
-        shares = [count / sum(counts) for count in counts]
-        record["sets"][name] = {}
-        for share in SIZES:
-            found = simulate(files, shares, round(share * sum(counts)), options.draws)
-            record["sets"][name][f"{share:g}"] = found
-            regrets.append(found["new"]["mean_regret"])
-            for rule, row in found.items():
-                print(f"{name}, {row['photos']} photos, {rule}: {row}")
-    record["mean_regret"] = round(float(np.mean(regrets)), 2)
-    record["goal"] = GOAL
-    print(json.dumps({**record, **circumstances()}))
-    return 0 if record["mean_regret"] <= GOAL else 1
+    with tempfile.TemporaryDirectory(prefix="edgegraft-bench-") as scratch:
+        planted = plant(source, Path(scratch) / "photos", args.copies, args.seed)
+        started = time.process_time()
+        report = audit(scan(Path(scratch) / "photos"))
+        seconds = time.process_time() - started
+        found: dict[str, Any] = {
+            "benchmark": "advice",
+            "photos": "real",
+            "count": len(report.folder.photos),
+            "cpu_ms_per_photo": 1000 * seconds / len(report.folder.photos),
+            "near_copies": near_copies(report, planted),
+            "others": others(report, planted, assets / "trashnet_pairs.csv"),
+            "excluded": excluded(report, planted),
+        }
+    print(json.dumps(found, default=float))
+    return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())
