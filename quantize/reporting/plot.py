@@ -34,8 +34,9 @@ LOG_FROM = 8.0  # a latency scale that spans more than this factor is logarithmi
 ALL_NAMED = 4  # files that are all labelled by name
 MOST_IN_KEY = 24
 TITLE_LENGTH = 6.5  # characters to an inch of the figure
-NAME_LENGTH = 34  # longer names are cut in the key
+NAME_LENGTH = 36  # longer names are cut in the key
 _SMALLEST_BUBBLE, _LARGEST_BUBBLE = 90.0, 700.0  # areas, square points
+_EDGE = 3.0  # pixels of white around a label
 _GAP = 5.0  # points between a bubble and its label
 
 
@@ -131,10 +132,9 @@ def draw(
         title = _short(title, round(TITLE_LENGTH * size[0]))
         style: dict[str, Any] = {"fontsize": 11, "color": INK, "weight": "bold"}
         figure.suptitle(title, x=0.01, ha="left", **style)
-    shown_on = text.where(comparison, setting)
-    figure.supxlabel(
-        shown_on if wide else setting.how, fontsize=7, color=MUTED, x=0.99, ha="right"
-    )
+    if wide:
+        where = text.where(comparison, setting)
+        figure.supxlabel(where, fontsize=7, color=MUTED, x=0.99, ha="right")
     named = points if len(points) <= ALL_NAMED else ahead
     first = [p for p in points if p.file is chosen]
     _label(axes, points, [*first, *(p for p in named if p not in first)], wide=wide)
@@ -192,20 +192,21 @@ def _label(
     numbers = {p.number: str(place + 1) for place, p in enumerate(points)}
     key = [p for p in points if p not in named]
     left_over: list[_Point] = []
+    if key:  # before the labels: it narrows the plot
+        _key(axes, [(numbers[p.number], p) for p in key], wide=wide)
     figure.draw_without_rendering()
     scale = figure.dpi / 72
     bubbles: list[Bbox] = []
     bars: list[Bbox] = []
-    labels: list[Bbox] = []
+    labels: list[Bbox] = [one.get_window_extent() for one in axes.texts]
     for p in points:
         x, y = axes.transData.transform((p.ms, p.percent))
         (_, low), (_, high) = axes.transData.transform([(p.ms, e) for e in p.ends])
         r = p.radius * scale
         bubbles.append(Bbox.from_extents(x - r, y - r, x + r, y + r))
         bars.append(Bbox.from_extents(x - 2, low, x + 2, high))
-    room = Bbox.from_extents(
-        axes.bbox.x0, axes.bbox.y0, figure.bbox.x1, axes.bbox.y1 + 4
-    )
+    right = axes.bbox.x1 if key and wide else figure.bbox.x1
+    room = Bbox.from_extents(axes.bbox.x0, axes.bbox.y0, right, axes.bbox.y1 + 4)
     for p in named:
         size = p.file.size_bytes / 1e6
         words = p.file.title
@@ -223,6 +224,7 @@ def _label(
             zorder=4,
             annotation_clip=False,
         )
+        label.set_in_layout(False)
         places = _places(axes, p, scale)
         tries = [(place, [*bubbles, *labels, *bars]) for place in places]
         # where there is no other room, on a bar: letters lie on white
@@ -230,7 +232,7 @@ def _label(
         for (dx, dy, across, down), taken in tries:
             label.xyann = (dx, dy)
             label.set(ha=across, va=down)
-            box = label.get_window_extent()
+            box = label.get_window_extent().padded(_EDGE)
             inside = room.x0 <= box.x0 and box.x1 <= room.x1
             inside = inside and room.y0 <= box.y0 and box.y1 <= room.y1
             if inside and not any(box.overlaps(other) for other in taken):
@@ -251,7 +253,9 @@ def _label(
             color=p.colour if p.file.rejected else "white",
             zorder=6,
         )
-    if key:
+    if left_over:
+        for legend in list(figure.legends):
+            legend.remove()
         _key(axes, [(numbers[p.number], p) for p in key], wide=wide)
 
 
