@@ -129,7 +129,7 @@ def add_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace the files of the variants asked for; others stay, and are named",
+        help="replace the files of --variants; others stay, and are listed",
     )
     parser.add_argument(
         "--layer-report",

@@ -30,14 +30,14 @@ class Candidate:
 def opened(things: Sequence[RunOrFile]) -> list[Run | Path]:
     """Run folders as runs, model files as paths; EdgegraftError for anything else,
     and where no run is among them."""
-    found = [one if isinstance(one, Run) else _opened(Path(one)) for one in things]
-    if not any(isinstance(one, Run) for one in found):
-        first = found[0] if found else "nothing"
+    sources = [one if isinstance(one, Run) else _opened(Path(one)) for one in things]
+    if not any(isinstance(one, Run) for one in sources):
+        first = sources[0] if sources else "nothing"
         raise EdgegraftError(
             f"expected a run folder, whose test photos the files are measured on, got "
             f"{first}; measure a file alone with: edgegraft edge evaluate FILE PHOTOS"
         )
-    return found
+    return sources
 
 
 def _opened(path: Path) -> Run | Path:

@@ -4,7 +4,7 @@ Speed and size decide only between files shown to be equally accurate. A differe
 that the photos are too few to show is no proof that there is none. Of files that they
 cannot tell apart, the one that gives the right labels the most probability is taken:
 on test parts of 54 trashnet photos that costs 0.5 points of balanced accuracy against
-the best file, the most right answers 1.4 (tests/benchmarks/advice.py).
+the best file, the most right answers 1.4 (tests/benchmarks/advice_files.py).
 """
 
 from __future__ import annotations

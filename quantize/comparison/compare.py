@@ -182,10 +182,10 @@ def _headline(
         return None
     evaluation = chosen.evaluation
     owner = next(entry.run for entry in entries if entry.path == chosen.path)
-    crossed = CrossValidated.of(owner.config) if owner else None
-    if crossed is not None and evaluation.photos < FEW_TEST_PHOTOS:
-        share = crossed.right / crossed.photos
-        return Headline(share, crossed.interval, crossed.photos, "cross-validated")
+    folds = CrossValidated.of(owner.config) if owner else None
+    if folds is not None and evaluation.photos < FEW_TEST_PHOTOS:
+        share = folds.right / folds.photos
+        return Headline(share, folds.interval, folds.photos, "cross-validated")
     return Headline(
         evaluation.accuracy, evaluation.interval, evaluation.photos, "test part"
     )
@@ -247,9 +247,9 @@ def _score(
     refusals: dict[Path, Refusal] = {}
     decoded: dict[InputRecipe, batches.Pixels] = {}
     with ExitStack() as stack:
-        strangers = _unknown_photos(run, entries, options, console)
-        if strangers:
-            stack.enter_context(closing(strangers))
+        unknown_set = _unknown_photos(run, entries, options, console)
+        if unknown_set:
+            stack.enter_context(closing(unknown_set))
         if pixels is not None:
             decoded[run.recipe] = pixels
         for entry in entries:
@@ -271,13 +271,13 @@ def _score(
             share = result.evaluation.balanced_accuracy
             console.stage(f"{entry.title}: balanced test accuracy {share:.1%}")
             refusal: Refusal | None = None
-            if strangers:
-                refusal = strangers.judge(entry.model, result, options.runtime)
+            if unknown_set:
+                refusal = unknown_set.judge(entry.model, result, options.runtime)
             elif entry.run:
                 refusal = unknown.earlier(entry.model, result)
             if refusal:
                 refusals[entry.path] = refusal
-    if refusals and not strangers:
+    if refusals and not unknown_set:
         console.say("  unknown photos refused: as measured by an earlier --unknown")
     return scored, refusals
 

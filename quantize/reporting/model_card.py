@@ -98,7 +98,7 @@ def _details(run: Run, best: MeasuredFile) -> list[str]:
         f"- input: {_input(run, best)}",
         f"- output: one probability for each label, in the order {_words(run.labels)}"
         + ("; and how familiar the photo is" if refuses else ""),
-        "- license: not stated; whoever publishes the photos or the network adds it",
+        "- license: not stated; the publisher of the photos or the network adds it",
     ]
 
 
@@ -155,9 +155,9 @@ def _data(run: Run) -> list[str]:
     lines = ["| part | photos | " + " | ".join(_cell(n) for n in run.labels) + " |"]
     lines.append("|---|---:|" + "---:|" * len(run.labels))
     for part in ("train", "val", "test"):
-        found = [row.photo.label for row in split.rows if row.part == part]
-        counts = " | ".join(f"{found.count(label):,}" for label in run.labels)
-        lines.append(f"| {part} | {len(found):,} | {counts} |")
+        labels = [row.photo.label for row in split.rows if row.part == part]
+        counts = " | ".join(f"{labels.count(label):,}" for label in run.labels)
+        lines.append(f"| {part} | {len(labels):,} | {counts} |")
     return [
         *lines,
         "",
