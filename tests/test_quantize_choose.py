@@ -148,11 +148,13 @@ def test_of_files_that_the_photos_cannot_tell_apart_the_more_certain_ships():
     """`sure` has one answer less right, and gives right labels far more."""
     right, sure = evaluated(18, 2), evaluated(18, 2, turned=1)
     table = np.where(right.probabilities == 1, 0.55, 0.45).astype(np.float32)
-    unsure = score(table, right.truth, LABELS)
-    choice = choose([measured("unsure", unsure, 1, 1), measured("sure", sure, 3, 3)])
+    hesitant = score(table, right.truth, LABELS)
+    choice = choose(
+        [measured("hesitant", hesitant, 1, 1), measured("sure", sure, 3, 3)]
+    )
     assert choice.file.title == "sure"
     assert choice.why.startswith(
-        "most probability on right labels of 2 files; cannot tell it apart from unsure"
+        "most probability on right labels of 2 files; cannot tell it apart from hesitant"
     )
 
 

@@ -363,7 +363,7 @@ def test_metrics_and_pictures_are_of_the_file_that_ships(shipped):
     assert (
         sum(one["photos"] for one in metrics["calibration"]["test"]["bins_after"]) == 10
     )
-    for name in ("confusion", "mistakes", "unsure", "calibration"):
+    for name in ("confusion", "mistakes", "uncertain", "calibration"):
         with Image.open(run.folder / f"{name}.png") as picture:
             assert picture.format == "PNG" and picture.width > 300
 
@@ -378,7 +378,7 @@ def test_comparing_again_keeps_the_figures_of_keras(shipped):
 
 def test_few_photos_lead_with_the_cross_validated_figure(first, tmp_path):
     run = Run.open(shutil.copytree(first.folder, tmp_path / "few"))
-    calibration = {"temperature": 1.0, "photos": 30, "refit": {"right": 27}}
+    calibration = {"temperature": 1.0, "photos": 30, "cross_fit": {"right": 27}}
     run.update(calibration=calibration)
     found = compare(run, QUICK)
     assert (found.headline.source, found.headline.photos) == ("cross-validated", 30)

@@ -184,7 +184,7 @@ def _headline(
     owner = next(entry.run for entry in entries if entry.path == chosen.path)
     folds = CrossValidated.of(owner.config) if owner else None
     if folds is not None and evaluation.photos < FEW_TEST_PHOTOS:
-        share = folds.right / folds.photos
+        share = folds.accuracy
         return Headline(share, folds.interval, folds.photos, "cross-validated")
     return Headline(
         evaluation.accuracy, evaluation.interval, evaluation.photos, "test part"
