@@ -154,7 +154,7 @@ def test_of_files_that_the_photos_cannot_tell_apart_the_more_certain_ships():
     )
     assert choice.file.title == "sure"
     assert choice.why.startswith(
-        "most probability on right labels of 2 files; cannot tell it apart from hesitant"
+        "most probability on right labels of 2 files; cannot tell it apart from"
     )
 
 
