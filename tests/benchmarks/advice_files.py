@@ -11,9 +11,9 @@ label is lost when the recommended file finds none of its photos and another fil
 within the budget finds a tenth or more. The first edition's rule (the fastest file that
 McNemar's test does not show to be worse) gets the same draws.
 
-    EDGEGRAFT_ASSETS=DIR python tests/benchmarks/advice_files.py [--draws 200] [--work DIR]
+    python tests/benchmarks/advice_files.py [--draws 200] [--work DIR]
 
-DIR holds photos/{trashnet,cats_dogs} and keras_home; --work keeps what was trained.
+$EDGEGRAFT_ASSETS holds photos/{trashnet,cats_dogs} and keras_home; --work keeps runs.
 Training takes half an hour on two cores. The calibration error of each int8 file, in
 points, is of all the other photos. Ends in one JSON line.
 """
