@@ -6,6 +6,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUNS ?= artifacts
+PHOTOS ?=
 
 BIN := $(VENV)/bin
 UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
@@ -17,11 +18,18 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND='make requirements' $(UV) pip compile --qui
 .PHONY: quickstart test test-fast lint format docs bench legs backbones device-test app screenshots requirements clean python
 .DELETE_ON_ERROR:
 
-# Draw the sample photos, build a classifier on them, ask it about two new pictures.
+# Fine-tune a pretrained network and train a small CNN on the drawn sample set, or on
+# your own photos (make quickstart PHOTOS=dir); compare them; classify two new pictures.
 quickstart: $(VENV)/.train
-	$(BIN)/edgegraft build --artifacts $(RUNS) --run quickstart --overwrite
-	$(BIN)/edgegraft edge classify $(RUNS)/quickstart/exports/int8.tflite \
+	$(BIN)/edgegraft build $(PHOTOS) --artifacts $(RUNS) --run quickstart --overwrite
+	$(BIN)/edgegraft build $(or $(PHOTOS),$(RUNS)/sample/photos) --artifacts $(RUNS) \
+		--run quickstart-cnn --backbone custom_cnn --overwrite
+	$(BIN)/edgegraft compare $(RUNS)/quickstart $(RUNS)/quickstart-cnn
+ifeq ($(PHOTOS),)
+	$(BIN)/edgegraft edge classify $$($(BIN)/python -c 'import json; print(json.load( \
+		open("$(RUNS)/comparison/comparison.json"))["ship"]["path"])') \
 		$(RUNS)/sample/test_cat.jpg $(RUNS)/sample/test_dog.jpg
+endif
 
 # The camera's minute (a source taken away five times) passes beside the other tests.
 test: $(VENV)/.dev

@@ -69,7 +69,7 @@ __all__ = [
 
 BUILD = "Photos in, a verified int8 .tflite out: every step in one command."
 SAMPLE_COUNT = 250  # drawn photos of each label, when no photos are given
-SAMPLE_RUN, SAMPLE_BACKBONE = "quickstart", "custom_cnn"
+SAMPLE_RUN = "quickstart"
 ARTIFACTS = Path("artifacts")
 # verb -> (module with the command's main, name of that function)
 VERBS = {
@@ -141,7 +141,7 @@ def build(
     if photos is None:
         photos = _draw_sample(Path(artifacts), console)[0]
         run = run or SAMPLE_RUN
-        options.setdefault("backbone", SAMPLE_BACKBONE)
+        options.setdefault("backbone", _sample_backbone(console))
     plan = BuildOptions(
         job=_job(photos, run, artifacts, overwrite, options),
         export=ExportOptions(tuple(variants)),
@@ -380,6 +380,19 @@ def _draw_sample(artifacts: Path, console: Console) -> tuple[Path, list[Path]]:
     return _from_here(sample.photos), [_from_here(picture) for picture in sample.tests]
 
 
+def _sample_backbone(console: Console) -> str:
+    """Pretrained where weights are on this machine, else the CNN from scratch."""
+    from backbones import auto
+    from edge.errors import EdgegraftError
+
+    try:
+        auto.choose()
+    except EdgegraftError as error:
+        console.say(f"  training a CNN from scratch: {error}")
+        return "custom_cnn"
+    return auto.AUTO
+
+
 def _from_here(path: Path) -> Path:
     """The path as a person types it, who stands in the folder above."""
     here = Path.cwd()
@@ -420,7 +433,7 @@ def _run_build(args: argparse.Namespace) -> int:
         args.photos, pictures = _draw_sample(args.artifacts, console)
         args.run = args.run or SAMPLE_RUN
         if not args.small:
-            args.backbone = args.backbone or SAMPLE_BACKBONE
+            args.backbone = args.backbone or _sample_backbone(console)
     export = ExportOptions(
         tuple(args.variants.split(",")),
         {

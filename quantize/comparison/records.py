@@ -205,6 +205,7 @@ class Choice:
     def to_dict(self) -> dict[str, Any]:
         return {
             "file": self.file.title if self.file else None,
+            "path": str(self.file.path) if self.file else None,
             "why": self.why,
             "differences": {title: d.to_dict() for title, d in self.differences},
         }
