@@ -54,7 +54,7 @@ def pairs(backbone: Any) -> dict[Any, Any]:
             continue
         (name,) = node.flat_input_ids
         before = source[name]
-        alone = backbone._tensor_usage_count[name] == 1  # nobody else wants it
+        alone = backbone._tensor_usage_count[name] == 1  # no other layer reads it
         if alone and calls[before] == calls[node.layer] == 1 and _takes_in(before):
             found[before] = node.layer
     return found

@@ -271,7 +271,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "--exclude-from",
         type=Path,
         metavar="CSV",
-        help="leave out the photos that this audit.csv or doubts.csv marks with "
+        help="leave out the photos that this audit.csv or label_issues.csv marks with "
         "exclude = yes",
     )
     reading.add_argument(

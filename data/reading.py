@@ -2,10 +2,10 @@
 
 Each file is read once, so the sha256 is of the very bytes that were decoded. Threads
 do it, because Pillow and hashlib let go of Python's lock. Each takes the next photo
-that nobody has, hands its pixels on itself and reports a few times a second: a task for
-each photo, with the caller's thread woken for each, took a tenth longer. Readings come
-back in the order asked for. Pixels never wait, so memory stays bounded however many
-there are; photos of more than `LARGE_PIXELS` are decoded one at a time.
+that no other has, hands its pixels on itself and reports a few times a second: a task
+for each photo, with the caller's thread woken for each, took a tenth longer. Readings
+come back in the order asked for. Pixels never wait, so memory stays bounded however
+many there are; photos of more than `LARGE_PIXELS` are decoded one at a time.
 """
 
 import hashlib

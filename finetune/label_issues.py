@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from data.audit.label_issues import FOLDS, Doubts, cross_validated, find
+from data.audit.label_issues import FOLDS, LabelIssues, cross_validated, find
 from data.batches import Pixels
 from data.photos import Photo
 from data.split import chained
@@ -77,8 +77,8 @@ def by_validation(
     console: Console,
 ) -> None:
     """Check the labels of the validation `photos` by predictions [N, L]."""
-    doubts = find(probabilities, _truth(run, photos))
-    _write(run, pixels, photos, doubts, "network, validation part only", console)
+    issues = find(probabilities, _truth(run, photos))
+    _write(run, pixels, photos, issues, "network, validation part only", console)
 
 
 def _truth(run: Run, photos: Sequence[Photo]) -> Ints:
@@ -90,20 +90,20 @@ def _write(
     run: Run,
     pixels: Pixels,
     photos: Sequence[Photo],
-    doubts: Doubts,
+    issues: LabelIssues,
     how: str,
     console: Console,
 ) -> None:
-    count = int(doubts.doubted.sum())
+    count = int(issues.flagged.sum())
     parts = {row.photo.path: row.part for row in run.split().rows}
-    _write_csv(run, pixels.digests, photos, doubts, parts)
-    order = [int(row) for row in doubts.order if doubts.doubted[row]][:SHEET]
+    _write_csv(run, pixels.digests, photos, issues, parts)
+    order = [int(row) for row in issues.order if issues.flagged[row]][:SHEET]
     first = f", the first {len(order)}" if count > len(order) else ""
     none = f"No label issues in {len(photos):,} photos"
     draw_sheet(
         run.folder / PICTURE,
         [pixels.array[pixels.rows[photos[row].path]] for row in order],
-        [_caption(run, photos[row], doubts, row) for row in order],
+        [_caption(run, photos[row], issues, row) for row in order],
         f"{plural(count, 'possible label issue')}{first}" if count else none,
         f"found by: {how}; look before you act",
     )
@@ -115,10 +115,10 @@ def _write(
         )
 
 
-def _caption(run: Run, photo: Photo, doubts: Doubts, row: int) -> str:
+def _caption(run: Run, photo: Photo, issues: LabelIssues, row: int) -> str:
     name = photo.path.name
     name = name if len(name) <= 22 else f"{name[:10]}...{name[-9:]}"
-    other = run.labels[int(doubts.suggested[row])]
+    other = run.labels[int(issues.suggested[row])]
     return f"{photo.label}, or {other}?\n{name}"
 
 
@@ -132,7 +132,7 @@ def _write_csv(
     run: Run,
     digests: Mapping[Path, str],
     photos: Sequence[Photo],
-    doubts: Doubts,
+    issues: LabelIssues,
     parts: Mapping[Path, str],
 ) -> None:
     rows = (
@@ -140,12 +140,12 @@ def _write_csv(
             _placed(photos[row]).relative_to(run.photos_root).as_posix(),
             photos[row].label,
             parts[_placed(photos[row])],
-            run.labels[int(doubts.suggested[row])],
-            f"{doubts.score[row]:.3f}",
-            "yes" if doubts.doubted[row] else "no",
+            run.labels[int(issues.suggested[row])],
+            f"{issues.score[row]:.3f}",
+            "yes" if issues.flagged[row] else "no",
             "",  # exclude: for a person to say
             digests[photos[row].path],
         )
-        for row in doubts.order
+        for row in issues.order
     )
     write_csv(run.folder / TABLE, COLUMNS, rows)

@@ -17,7 +17,7 @@
         run.lock       while a process writes into the run
 
 run.json has the schema version `edgegraft_run`; records of version 1 are read as well.
-What it says is checked when it is read, since a run may come from somebody else.
+What it says is checked when it is read, since a run may come from another person.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Three questions, all asked of the files themselves:
 
 - Agreement: on which share of photos do both files give the same label? This needs no
-  labels, so training photos help: a photo on which float32 is unsure tells much,
+  labels, so training photos help: a photo on which float32 is uncertain shows much,
   wherever it is from. But a network is surer of its training photos than of new ones
   (MobileNetV2 0.35 fine-tuned on trashnet: plain int8 agrees on 100 % of training and
   91 % of validation photos). So photos are grouped by float32's margin between its two

@@ -167,8 +167,8 @@ def test_wrong_labels_are_named_by_the_probe_and_can_be_left_out(
     asked_names = {photo.path.name for photo in asked}
     planted = {path.name for path in moved} & asked_names
     assert planted  # the test part is not asked about
-    doubted = {Path(row["path"]).name for row in rows if row["issue"] == "yes"}
-    assert doubted == planted
+    flagged = {Path(row["path"]).name for row in rows if row["issue"] == "yes"}
+    assert flagged == planted
     assert {row["exclude"] for row in rows} == {""}  # a doubt leaves nothing out
     unmarked = choose(mine, listed)
     assert unmarked.folder.photos == folder.photos

@@ -1,10 +1,10 @@
-"""Photos whose label a network doubts: confident learning, out of sample.
+"""Photos whose label is probably wrong: confident learning, out of sample.
 
 `probabilities` must come from models that did not see the photo: `cross_validated`
 fits a logistic regression on the features of a backbone, fold by fold, with photos
-that belong together in one fold. A photo is doubted when the network is confident of
+that belong together in one fold. A photo is flagged when the network is confident of
 another label, confident meaning as sure as it usually is of photos with that label
-(Northcutt et al. 2021, "Confident Learning"). Doubts are ranked by the normalized
+(Northcutt et al. 2021, "Confident Learning"). Issues are ranked by the normalized
 margin: the probability of the given label less that of the best other one.
 
 This is the method of cleanlab, in the few lines that are needed of it: cleanlab would
@@ -29,25 +29,25 @@ Ints = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True)
-class Doubts:
+class LabelIssues:
     """For each of N photos, in the order given.
 
     score: -1 (surely another label) to 1 (surely the given one). suggested: the number
-    of the likelier other label. doubted: whether another label is likely.
+    of the likelier other label. flagged: whether another label is likely.
     """
 
     score: Floats
     suggested: Ints
-    doubted: npt.NDArray[np.bool_]
+    flagged: npt.NDArray[np.bool_]
 
     @property
     def order(self) -> Ints:
-        """Photos from the most to the least doubtful."""
+        """Photos from the likeliest to the least likely issue."""
         return np.argsort(self.score, kind="stable")
 
 
-def find(probabilities: Floats, truth: Ints) -> Doubts:
-    """Doubts from out-of-sample `probabilities` [N, L] and given labels [N], 0..L-1.
+def find(probabilities: Floats, truth: Ints) -> LabelIssues:
+    """From out-of-sample `probabilities` [N, L] and given labels [N], 0..L-1.
 
     EdgegraftError when the shapes do not fit or a row is no distribution.
     """
@@ -55,15 +55,15 @@ def find(probabilities: Floats, truth: Ints) -> Doubts:
     truth = np.asarray(truth)
     if probabilities.ndim != 2 or truth.shape != probabilities.shape[:1]:
         raise EdgegraftError(
-            "doubts: expected probabilities [N, L] and labels [N], got "
+            "label issues: expected probabilities [N, L] and labels [N], got "
             f"{list(probabilities.shape)} and {list(truth.shape)}"
         )
     if not len(truth) or not np.allclose(probabilities.sum(1), 1, atol=1e-3):
-        raise EdgegraftError("doubts: expected rows that sum to 1")
+        raise EdgegraftError("label issues: expected rows that sum to 1")
     count, labels = probabilities.shape
     if labels < 2 or truth.min() < 0 or truth.max() >= labels:
         raise EdgegraftError(
-            f"doubts: expected two labels or more, numbered below {labels}, got "
+            f"label issues: expected two labels or more, numbered below {labels}, got "
             f"{truth.min()} to {truth.max()}"
         )
     rows = np.arange(count)
@@ -81,8 +81,8 @@ def find(probabilities: Floats, truth: Ints) -> Doubts:
     sure = probabilities >= usual
     sure[rows, truth] = False
     other = rest[rows, suggested]
-    doubted = sure.any(1) & (other > own)
-    return Doubts(own - other, suggested, doubted)
+    flagged = sure.any(1) & (other > own)
+    return LabelIssues(own - other, suggested, flagged)
 
 
 def cross_validated(
@@ -111,7 +111,7 @@ def cross_validated(
     labels, counts = np.unique(truth, return_counts=True)
     if len(labels) < 2 or counts.min() < folds:
         raise EdgegraftError(
-            f"doubts: expected two labels or more with {folds} photos or more each, "
+            f"label issues: expected two labels or more with {folds} photos each, "
             f"got {len(labels)} with {counts.min()} at least"
         )
     alone = np.arange(len(truth)) if groups is None else np.asarray(groups)
@@ -129,14 +129,14 @@ def cross_validated(
 
 
 def findings(
-    doubts: Doubts, photos: Sequence[Photo], labels: Sequence[str]
+    issues: LabelIssues, photos: Sequence[Photo], labels: Sequence[str]
 ) -> list[Finding]:
-    """The doubted photos as findings of an audit, the most doubtful first."""
+    """The flagged photos as findings of an audit, the likeliest issue first."""
     found = []
-    for row in doubts.order:
-        if doubts.doubted[row]:
-            photo, other = photos[row], labels[int(doubts.suggested[row])]
-            margin = -float(doubts.score[row])
+    for row in issues.order:
+        if issues.flagged[row]:
+            photo, other = photos[row], labels[int(issues.suggested[row])]
+            margin = -float(issues.score[row])
             reason = f"given {photo.label}, looks like {other} (margin {margin:.2f})"
             found.append(Finding("label-issue", photo.path, reason))
     return found

@@ -3,7 +3,7 @@ only what is new. One SQLite file; the key is the sha256 of the photo's bytes.
 
 Several processes may use the file at once: they wait for each other, and each version
 of the facts has a table of its own (an older one is dropped). A file that is damaged is
-thrown away and begun anew, one that somebody else has thrown away is opened again;
+thrown away and begun anew, one that another process has thrown away is opened again;
 where it cannot be written, `problem` says why and the audit goes on without.
 
 It does not know paths: a photo that was moved or renamed is known all the same.
@@ -101,8 +101,8 @@ class Memory:
             self._tried(written)
 
     def _tried(self, work: Callable[[sqlite3.Connection], Found]) -> Found | None:
-        """work(file), and once more with the file opened anew: somebody may have
-        thrown it away, or its table. Then it is given up, and None the answer."""
+        """work(file), and once more with the file opened again, since another process
+        may have thrown it or its table away. Then it is given up: None."""
         for last in (False, True):
             if self._file is None:
                 return None

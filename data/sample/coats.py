@@ -1,7 +1,7 @@
 """Coats: one palette and one set of patterns for every drawn animal.
 
 A cat and a dog take their coat from the same `draw_coat`, so that neither colour nor
-pattern tells which of the two a picture shows.
+pattern shows which of the two a picture shows.
 """
 
 from __future__ import annotations

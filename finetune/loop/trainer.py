@@ -313,5 +313,5 @@ class Trainer:
         self.alpha = chosen.alpha
 
     def clear(self) -> None:
-        """Remove the checkpoint, once the result is safe elsewhere."""
+        """Remove the checkpoint, once the result is safe."""
         self.checkpoint.clear()

@@ -219,13 +219,13 @@ def _times_elsewhere(
     }
 
 
-def _deciding(here: Setting, elsewhere: Sequence[Timing]) -> Setting:
+def _deciding(here: Setting, measured: Sequence[Timing]) -> Setting:
     """Where the choice is made: on the first other device if there is one, with as
     many threads as here, else with the fewest measured there."""
-    if not elsewhere:
+    if not measured:
         return here
-    first = elsewhere[0].setting.host
-    there = [one.setting for one in elsewhere if one.setting.host == first]
+    first = measured[0].setting.host
+    there = [one.setting for one in measured if one.setting.host == first]
     same = [one for one in there if one.threads == here.threads]
     return same[0] if same else min(there, key=lambda one: one.threads)
 

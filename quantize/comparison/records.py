@@ -276,7 +276,7 @@ class Comparison:
         return tuple(sorted(every, key=place))
 
     def to_dict(self, columns: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
-        """For JSON; `columns` tell a reader how to show the files."""
+        """For JSON; `columns` say how to show the files."""
         return {
             "run": self.run,
             "labels": list(self.labels),

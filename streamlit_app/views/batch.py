@@ -181,10 +181,10 @@ def choose(
     threshold = session.threshold()
     uncertain = sum(is_uncertain(row, threshold) for _, row in results)
     options = {f"{literal(label)} {n:,}": label for label, n in counts.most_common()}
-    unsure = f"uncertain {uncertain:,}"
+    uncertain_title = f"uncertain {uncertain:,}"
     chosen = st.pills(
         "Show only",
-        [*options, *([unsure] if uncertain else [])],
+        [*options, *([uncertain_title] if uncertain else [])],
         selection_mode="multi",
         key="only",
     )
@@ -194,7 +194,7 @@ def choose(
         for photo, row in results
         if not chosen
         or row.prediction.label in labels
-        or (unsure in chosen and is_uncertain(row, threshold))
+        or (uncertain_title in chosen and is_uncertain(row, threshold))
     ]
 
 

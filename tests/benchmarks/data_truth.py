@@ -158,7 +158,7 @@ def labels(report: Audit, planted: Planted, args: argparse.Namespace) -> dict[st
     chain = {photo.path: k for k, unit in enumerate(chains) for photo in unit}
     groups = [chain[photo.path] for photo in photos]
     probabilities = cross_validated(features, given, groups=groups)
-    doubts = find(probabilities, given)
+    issues = find(probabilities, given)
     wrong = {report.folder.root / row[0] for row in planted["wrong-label"]}
     is_wrong = np.array([photo.path in wrong for photo in photos])
     first = round(LOOKED_AT * len(photos))
@@ -169,22 +169,22 @@ def labels(report: Audit, planted: Planted, args: argparse.Namespace) -> dict[st
     found = {
         "planted": int(is_wrong.sum()),
         "looked_at": first,
-        "recall": recall(doubts.order),
-        "doubted": int(doubts.doubted.sum()),
-        "doubted_precision": float(is_wrong[doubts.doubted].mean()),
-        "doubted_recall": float(doubts.doubted[is_wrong].mean()),
+        "recall": recall(issues.order),
+        "flagged": int(issues.flagged.sum()),
+        "flagged_precision": float(is_wrong[issues.flagged].mean()),
+        "flagged_recall": float(issues.flagged[is_wrong].mean()),
     }
     if args.peers:
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch, "probabilities.npz")
             np.savez(path, given=given, probabilities=probabilities)
             theirs = in_peers(CLEANLAB, str(path))
-        issues = np.isin(np.arange(len(photos)), theirs["issues"])
+        theirs_flagged = np.isin(np.arange(len(photos)), theirs["issues"])
         found |= {
             "cleanlab_recall": recall(theirs["order"]),
-            "cleanlab_doubted": int(issues.sum()),
-            "cleanlab_doubted_precision": float(is_wrong[issues].mean()),
-            "cleanlab_doubted_recall": float(issues[is_wrong].mean()),
+            "cleanlab_flagged": int(theirs_flagged.sum()),
+            "cleanlab_flagged_precision": float(is_wrong[theirs_flagged].mean()),
+            "cleanlab_flagged_recall": float(theirs_flagged[is_wrong].mean()),
         }
     return found
 

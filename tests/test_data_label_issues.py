@@ -7,7 +7,7 @@ import pytest
 
 from data.audit.audit import audit
 from data.audit.html import page
-from data.audit.label_issues import Doubts, cross_validated, find, findings
+from data.audit.label_issues import LabelIssues, cross_validated, find, findings
 from data.photos import Photo
 from data.source import scan
 from edge.errors import EdgegraftError
@@ -35,18 +35,18 @@ def flipped(truth: np.ndarray, share: float, labels: int) -> np.ndarray:
 def test_wrong_labels_come_first(labels: int) -> None:
     points, truth = features(600, labels, apart=5)
     given = flipped(truth, 0.05, labels)
-    doubts = find(cross_validated(points, given), given)
-    worst = doubts.order[: round(0.08 * 600)]
+    issues = find(cross_validated(points, given), given)
+    worst = issues.order[: round(0.08 * 600)]
     wrong = np.flatnonzero(given != truth)
     assert len(set(worst) & set(wrong)) >= 0.8 * len(wrong)
-    hit = doubts.doubted[wrong]
-    assert (doubts.suggested[wrong][hit] == truth[wrong][hit]).mean() > 0.9
-    assert doubts.doubted.sum() < 0.1 * 600
+    hit = issues.flagged[wrong]
+    assert (issues.suggested[wrong][hit] == truth[wrong][hit]).mean() > 0.9
+    assert issues.flagged.sum() < 0.1 * 600
 
 
-def test_clean_labels_are_hardly_doubted() -> None:
+def test_clean_labels_are_hardly_flagged() -> None:
     points, truth = features(600, 3, apart=8)
-    assert find(cross_validated(points, truth), truth).doubted.sum() <= 6
+    assert find(cross_validated(points, truth), truth).flagged.sum() <= 6
 
 
 def test_a_twin_does_not_vouch_for_a_wrong_label() -> None:
@@ -57,7 +57,7 @@ def test_a_twin_does_not_vouch_for_a_wrong_label() -> None:
     twins = np.repeat(np.arange(200), 2)
     alone = find(cross_validated(points, given, strength=100), given)
     kept = find(cross_validated(points, given, groups=twins, strength=100), given)
-    assert kept.doubted[:20].sum() >= alone.doubted[:20].sum()
+    assert kept.flagged[:20].sum() >= alone.flagged[:20].sum()
     assert kept.score[:20].mean() < alone.score[:20].mean()
 
 
@@ -70,15 +70,15 @@ def test_the_seed_decides() -> None:
 
 
 def test_scores_by_hand() -> None:
-    doubts = find(
+    issues = find(
         np.array([[0.9, 0.1], [0.2, 0.8], [0.1, 0.9], [0.7, 0.3]]),
         np.array([0, 0, 1, 0]),
     )
-    np.testing.assert_allclose(doubts.score, [0.8, -0.6, 0.8, 0.4])
-    assert doubts.order.tolist() == [1, 3, 0, 2]
-    assert doubts.suggested.tolist() == [1, 1, 0, 1]
+    np.testing.assert_allclose(issues.score, [0.8, -0.6, 0.8, 0.4])
+    assert issues.order.tolist() == [1, 3, 0, 2]
+    assert issues.suggested.tolist() == [1, 1, 0, 1]
     # 0.8 is below the 0.9 that the network is usually sure of for label 1
-    assert doubts.doubted.tolist() == [False, False, False, False]
+    assert issues.flagged.tolist() == [False, False, False, False]
 
 
 @pytest.mark.parametrize(
@@ -112,10 +112,10 @@ def test_they_are_findings_of_an_audit(tmp_path: Path) -> None:
             (tmp_path / label / f"{i}.jpg").write_bytes(b"")
     folder = scan(tmp_path)
     photos = [Photo(tmp_path / "cat" / f"{i}.jpg", "cat") for i in range(3)]
-    doubts = Doubts(
+    issues = LabelIssues(
         np.array([0.5, -0.2, -0.9]), np.array([1, 1, 1]), np.array([False, True, True])
     )
-    found = findings(doubts, photos, ("cat", "dog"))
+    found = findings(issues, photos, ("cat", "dog"))
     assert [f.path.name for f in found] == ["2.jpg", "1.jpg"]
     assert found[0].reason == "given cat, looks like dog (margin 0.90)"
     report = audit(folder).with_findings(found)
