@@ -1,6 +1,6 @@
 """The gate: does an int8 file still answer as the float32 file of its run does?
 
-Three questions, all asked of the files themselves:
+Three questions, all about the files themselves:
 
 - Agreement: on which share of photos do both files give the same label? This needs no
   labels, so training photos help: a photo on which float32 is uncertain shows much,
