@@ -57,7 +57,7 @@ def assemble(
         x
     )
     x = layers.Softmax(name=OUTPUT, dtype="float32")(x)
-    return keras().Model(image, x)
+    return keras().Model(image, x, name="classifier")
 
 
 def scaling(backbone: Backbone) -> Any:

@@ -188,9 +188,13 @@ def attach(model: Any, found: Familiarity) -> Any:
     layers, tf = keras().layers, tensorflow()
     features = model.get_layer(network.LOGITS).input
     dense = layers.Dense(found.kernel.shape[1], activation="relu", name="prototypes")
-    x = layers.Lambda(lambda f: tf.math.l2_normalize(f, axis=-1))(features)
-    x = layers.Lambda(lambda s: tf.reduce_max(s, axis=-1, keepdims=True))(dense(x))
-    both = keras().Model(model.input, {network.OUTPUT: model.output, OUTPUT: x})
+    unit = layers.Lambda(lambda f: tf.math.l2_normalize(f, axis=-1), name="unit")
+    nearest = layers.Lambda(
+        lambda s: tf.reduce_max(s, axis=-1, keepdims=True), name="nearest"
+    )
+    x = nearest(dense(unit(features)))
+    outputs = {network.OUTPUT: model.output, OUTPUT: x}
+    both = keras().Model(model.input, outputs, name="classifier_with_familiarity")
     dense.set_weights([found.kernel, found.bias])
     return both
 

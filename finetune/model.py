@@ -42,6 +42,7 @@ def _assemble(settings: Settings, classes: int, *, frozen: bool) -> Any:
     record, options = registry.get(settings.backbone), None
     if record.options is not None:
         options = custom_cnn.from_mapping(settings.cnn or {}, "run.json")
+    keras().backend.reset_uids()  # the same layer names, and files, each time
     return network.assemble(record, settings.size, classes, options, frozen=frozen)
 
 

@@ -84,7 +84,7 @@ def test_negatives_teach_what_is_not_wanted():
 
 
 def test_negatives_that_show_the_labels_are_refused():
-    with pytest.raises(EdgegraftError, match="take out those that show a label"):
+    with pytest.raises(EdgegraftError, match="remove those that show a label"):
         wide = features(600, 0)
         familiarity.fit(
             wide, np.arange(600) % 2, features(200, 1), negatives=wide[:5] * 3
