@@ -117,7 +117,8 @@ def test_memory_stays_bounded_when_the_rows_go_to_disk(tmp_path: Path) -> None:
     held = int(_python(PEAK, str(photo.path), str(1 << 30)).stdout)
     assert held > 0.9 * size  # so the figure measures what it should
     bounded = int(_python(PEAK, str(photo.path), "0").stdout)
-    assert bounded < 0.2 * size
+    keypoints = 400 * 250 * 132 // 1024  # KiB that the audit keeps of each photo
+    assert bounded < 0.2 * size + keypoints
 
 
 def _python(code: str, *args: str) -> subprocess.CompletedProcess[str]:

@@ -97,7 +97,7 @@ def test_a_folder_inside_that_cannot_be_read(
     monkeypatch.setattr(os, "listdir", listdir)
     assert main(["classify", model, str(folder)]) == 2
     out, err = told(capsys)
-    assert [line.split()[-1] for line in out] == [
+    assert [line.split()[2] for line in out] == [
         str(folder / name / f"{shot}.png") for name in "13" for shot in "ab"
     ]
     assert len(err) == 1 and err[0].startswith(f"edgegraft: error: {shut}: {reason}")
