@@ -76,7 +76,7 @@ def test_photos_take_the_way_they_take_on_the_device(run, tmp_path, monkeypatch)
     row = run.split().rows[0]
     row = row._replace(photo=replace(row.photo, path=photo))
     monkeypatch.setattr(robustness, "_choose", lambda *_: [row])
-    monkeypatch.setattr(robustness.originals, "check", lambda *_: None)
+    monkeypatch.setattr(Run, "check_photos", lambda *_: None)
     seen = []
     answers = Classifier.run
     monkeypatch.setattr(
