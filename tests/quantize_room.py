@@ -36,11 +36,15 @@ def pixels(count: int, seed: int = 0, *, dim: float = 1.0) -> npt.NDArray[np.uin
     return (photos * dim).astype(np.uint8)
 
 
-def colour_network(*, common: float = 0.0, softmax: bool = True) -> Any:
+def colour_network(
+    *, common: float = 0.0, to_blue: float = 0.0, softmax: bool = True
+) -> Any:
     """float32 image [N, SIZE, SIZE, 3] in 0..255 -> probabilities [N, 2].
 
     `common` times the brightness is added to both logits: it changes no probability,
     but it stretches their range until eight bits cannot hold the difference.
+    `to_blue` is added to the logit of blue and taken from that of red: near 5 some red
+    photos are a rounding step from blue.
     """
     from backbones.keras import keras
 
@@ -67,7 +71,7 @@ def colour_network(*, common: float = 0.0, softmax: bool = True) -> Any:
     kernel[[0, 3]] = [[-12, 12], [12, -12]]
     kernel[[2, 5]] = [[12, -12], [-12, 12]]
     kernel[6] = common
-    dense.set_weights([kernel, np.zeros(2, np.float32)])
+    dense.set_weights([kernel, np.array([to_blue, -to_blue], np.float32)])
     return model
 
 

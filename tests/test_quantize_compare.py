@@ -49,8 +49,10 @@ def first(tmp_path_factory):
 def second(first):
     """The same photos and split, a network whose int8 file gets some photos wrong."""
     folder = first.folder.parent
-    run = write_run(folder / "two", folder / "photos", colour_network(common=-20_000.0))
-    export(run, calibration_count=8, max_drop=1.0)
+    run = write_run(
+        folder / "two", folder / "photos", colour_network(common=-500.0, to_blue=5.054)
+    )
+    export(run, calibration_count=8, max_drop=1.0, climb=False)
     return run
 
 
@@ -342,8 +344,10 @@ def shipped(tmp_path_factory):
     """(run, comparison): float32 is right of all, the int8 that ships is not."""
     folder = tmp_path_factory.mktemp("shipped")
     photos = write_photos(folder / "photos")
-    run = write_run(folder / "run", photos, colour_network(common=-20_000.0))
-    export(run, calibration_count=8, max_drop=1.0)
+    run = write_run(
+        folder / "run", photos, colour_network(common=-500.0, to_blue=5.054)
+    )
+    export(run, calibration_count=8, max_drop=1.0, climb=False)
     keras = {"measured_on": "Keras", "test": {"accuracy": 0.5}, "validation": {}}
     run.write_json("metrics.json", keras)
     return run, compare(run, QUICK)
