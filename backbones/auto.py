@@ -40,7 +40,7 @@ def choose(size: int | None = None, *, small: bool = False) -> Choice:
     none; nothing is downloaded.
     """
     for name, suited in _SMALL if small else _PREFERRED:
-        backbone, wanted = registry.get(name), size or suited
+        backbone, wanted = registry.get(name), suited if size is None else size
         imagenet = backbone.imagenet
         if imagenet is None or not (imagenet.any_size or wanted in imagenet.sizes):
             continue

@@ -108,7 +108,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.mark.parametrize(
     "name",
-    ["../evil.png", "cat/../../evil.png", "/tmp/evil.png", "C:/evil.png", "..\\e.png"],
+    ["../evil.png", "cat/../../evil.png", "/etc/evil.png", "C:/evil.png", "..\\e.png"],
 )
 @pytest.mark.parametrize("pack", [zipped, tarred])
 def test_paths_that_lead_out_are_refused(

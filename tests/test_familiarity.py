@@ -201,7 +201,7 @@ def test_bad_input(tmp_path, exported):
     (tmp_path / "empty").mkdir()
     with pytest.raises(EdgegraftError, match="photo"):
         negatives.load(str(tmp_path / "empty"), TINY.recipe, Console(json=True))
-    with pytest.raises(EdgegraftError, match="--negatives to be left out"):
+    with pytest.raises(EdgegraftError, match="no --negatives with --familiarity none"):
         Settings(familiarity="none", negatives="x")
     run = Run(tmp_path, {})
     (tmp_path / "model").mkdir()

@@ -207,7 +207,9 @@ def test_options_that_do_nothing_without_fine_tuning_are_named(
 ) -> None:
     told = "  without fine-tuning --epochs 3, --balance sampling have no effect"
     assert f"{told} (--unfreeze none)" in heard.lines
-    assert without_effect(Settings(seed=3, size=96, balance="weights")) == []
+    assert (
+        without_effect(Settings.for_network(seed=3, size=96, balance="weights")) == []
+    )
     large = Settings(backbone="mobilenet_v2_1.0", rate=5e-5)  # its own default
     assert without_effect(large) == []
     varied = Settings(teacher="run", teacher_views=2, augment="light", rate=1e-3)
@@ -250,11 +252,11 @@ def test_what_is_trained_and_nothing_else_is_told(run: Run) -> None:
 
 
 def test_the_file_does_not_call_what_it_learnt_from_validation(run: Run) -> None:
-    card = ModelFile.read(run.exports / "int8.tflite").card
+    card = ModelFile.read(run.exports / "float32.tflite").card
     assert card is not None
     assert list(card.measured) == ["photos it learned from"]
     exports = json.loads((run.exports / "exports.json").read_text(encoding="utf-8"))
-    assert exports["int8"]["judged_on"] == "photos it learned from"
+    assert exports["float32"]["judged_on"] == "photos it learned from"
 
 
 def test_as_a_teacher_it_may_not_see_a_test_part_it_learnt_from(run: Run) -> None:

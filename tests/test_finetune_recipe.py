@@ -71,8 +71,8 @@ def test_lower_layers_may_learn_more_slowly() -> None:
     whole = schedule.groups(model, 1.0)
     assert len(whole) == 1 and len(whole[0].variables) == len(model.trainable_variables)
     groups = schedule.groups(model, 0.1)
-    paces = [group.pace for group in groups]
-    assert paces[0] == 1 and min(paces) == pytest.approx(0.1)
+    multipliers = [group.multiplier for group in groups]
+    assert multipliers[0] == 1 and min(multipliers) == pytest.approx(0.1)
     assert [v.name for v in groups[0].variables] == ["logits/kernel:0", "logits/bias:0"]
     together = [v.name for group in groups for v in group.variables]
     assert sorted(together) == sorted(v.name for v in model.trainable_variables)

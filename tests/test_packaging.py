@@ -147,14 +147,14 @@ def test_the_wheel_holds_the_rooms_and_nothing_else(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    wheel = next(tmp_path.glob("edgegraft-0.1.0-*.whl"))
+    wheel = next(tmp_path.glob("edgegraft-0.2.0-*.whl"))
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
-    assert tops == {*ROOMS, "edgegraft.py", "edgegraft-0.1.0.dist-info"}
+    assert tops == {*ROOMS, "edgegraft.py", "edgegraft-0.2.0.dist-info"}
     for room in ROOMS:
         for path in files_of(room):
             assert path.relative_to(ROOT).as_posix() in names
-    metadata = zipfile.ZipFile(wheel).read("edgegraft-0.1.0.dist-info/entry_points.txt")
+    metadata = zipfile.ZipFile(wheel).read("edgegraft-0.2.0.dist-info/entry_points.txt")
     assert b"edgegraft = edgegraft:main" in metadata
     # The wheel runs without the checkout: unpacked elsewhere, `edge doctor` works.
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")

@@ -65,7 +65,7 @@ def test_a_run_that_was_interrupted_or_mistyped_says_how_to_go_on(
         words = [*(["compare"] if verb == "compare" else []), "artifacts/first"]
         assert main(words) == 2
         told = capsys.readouterr().err
-        assert "go on with: edgegraft finetune --run first --resume" in told, told
+        assert "resume it with: edgegraft finetune --run first --resume" in told, told
     monkeypatch.chdir("/")  # the same run, seen from elsewhere
     assert main([str(run.folder)]) == 2
     assert f"--run first --artifacts {run.folder.parent} --" in capsys.readouterr().err

@@ -83,9 +83,7 @@ def test_check_command(files, tmp_path, capsys):
     paths = [str(tmp_path / f"{name}.tflite") for name in ("int8", "float32")]
     assert main(["check", *paths]) == 0
     output = capsys.readouterr().out
-    assert (
-        output.count("edgetpu: takes it") == 1 and "TensorFlow Lite 1.14 on" in output
-    )
+    assert output.count("edgetpu: runs it") == 1 and "TensorFlow Lite 1.14 on" in output
     assert main(["check", *paths, "--target", "edgetpu", "--json"]) == 3
     record = json.loads(capsys.readouterr().out)
     assert record[paths[0]]["targets"] == {"edgetpu": []}

@@ -30,5 +30,7 @@ def test_these_runs_are_shown(pictures: Path) -> None:
     docs.mkdir()
     assert "page-classify.png" in write_docs(pictures, sorted(DOCS), docs)
     assert {path.name for path in docs.iterdir()} == set(README.values())
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert all(f"(docs/{target})" in text for target in README.values())
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "page.md").read_text(encoding="utf-8")
+    assert "(docs/page-classify.png)" in readme
+    assert all(f"({target})" in page for target in README.values())

@@ -49,6 +49,7 @@ TASKS_VISION_SHA512 = (
     "ZJqh0wMKOINorfSffvDAxzyO1//c+FiG3IkzOdNDnLqvBB3DbMfj0bB/tys2SNf9S914sgoIbIpF4HTOi33"
     "6cg=="
 )
+STEP = 1 / 256  # of an int8 file's probabilities
 BROWSER_PHOTOS = "100"  # of the test photos, spread
 MEDIAPIPE_LIBRARIES = "libegl1 libgles2 libgl1 libglib2.0-0"
 
@@ -168,9 +169,17 @@ def leg_tflite_runtime(bench: Bench) -> str:
     ours = bench.litert()
     other = [photo for photo in ours if theirs[photo][0][0] != ours[photo][0][0]]
     same = f"the same best label as LiteRT on {len(ours) - len(other)} of {len(ours)}"
-    if other and bench.judged:
-        raise Failed(f"expected {same.split(' on ')[0]} on all, {_named(other)} differ")
+    # XNNPACK rounds a step of 1/256 differently: between labels as close as that it may
+    # choose the other one
+    clear = [photo for photo in other if _lead(ours[photo]) > 2 * STEP]
+    if clear and bench.judged:
+        raise Failed(f"expected {same.split(' on ')[0]} on all, {_named(clear)} differ")
     return f"the same bits as LiteRT without XNNPACK on all {len(plain)} photos, {same}"
+
+
+def _lead(ranking: Any) -> float:
+    """By how much the first label's probability leads the second's."""
+    return float(ranking[0][1] - ranking[1][1])
 
 
 def leg_mediapipe(bench: Bench) -> str:
