@@ -134,9 +134,9 @@ def test_a_hundred_to_one_is_trained_and_said(
     assert edgegraft.main(argv) == 0
     out = capsys.readouterr().out
     assert "unbalanced: 207 training photos of blue, 1 of red; rare labels" in out
-    assert "always answering blue would be 97.8% right, too" in out
+    assert "not show that it is better than guessing" in " ".join(out.split())
     card = (tmp_path / "runs" / "uneven" / "README.md").read_text(encoding="utf-8")
-    assert "- Always answering blue would be 97.8% right, too" in card
+    assert "guessing" in card
 
 
 def test_a_teacher_with_other_labels(
