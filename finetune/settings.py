@@ -372,6 +372,8 @@ class Settings:
                     "expected --backbone NAME with --weights "
                     f"{given['weights']}, got --backbone {name}"
                 )
+            # a bad value is refused before weights are looked for
+            cls(**{key: value for key, value in given.items() if key != "backbone"})
             choice = auto.choose(given.get("size"), small=name == auto.SMALL)
             given |= {"backbone": choice.backbone.name, "size": choice.size}
         given["backbone"] = registry.full_name(given["backbone"])
