@@ -243,7 +243,5 @@ def test_settings_name_the_network_that_auto_chose(cache: Path, packages: Path) 
 def test_a_bad_value_is_refused_before_weights_are_missed(
     cache: Path, packages: Path
 ) -> None:
-    from finetune.settings import Settings
-
     with pytest.raises(EdgegraftError, match="--size"):
         Settings.for_network(size=0)
