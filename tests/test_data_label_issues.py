@@ -100,7 +100,7 @@ def test_what_cannot_be_scored(
 def test_too_few_of_a_label_for_the_folds() -> None:
     points, truth = features(12, 3)
     with pytest.raises(
-        EdgegraftError, match="with 5 photos or more each, got 3 with 4"
+        EdgegraftError, match="with 5 photos each, got 3 with 4 at least"
     ):
         cross_validated(points, truth)
 

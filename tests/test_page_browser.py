@@ -196,6 +196,7 @@ def test_from_an_unsure_photo_to_a_label_by_key(visit: Visit, place: Path) -> No
     visit.rest()
     page.get_by_role("link", name="Review").click()
     visit.see("What is it?")
+    page.get_by_role("button", name="green").wait_for()  # it holds the key
     visit.rest()
     page.keyboard.press("2")
     visit.see("The queue is empty")

@@ -117,6 +117,7 @@ def measured(
     timing = SimpleNamespace(setting=on, p50_ms=ms)
     return SimpleNamespace(
         title=title,
+        path=f"{title}.tflite",
         run=run,
         variant=variant,
         evaluation=evaluation,
