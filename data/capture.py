@@ -24,14 +24,16 @@ import numpy.typing as npt
 from PIL import Image
 
 from data.audit.checks import BLURRED
-from data.audit.facts import look_at
-from data.photos import PARTS, clean_label
+from data.audit.facts import LOOKED_AT, look_at
+from data.photos import CAPTURED, PARTS, REGION_COLUMN, clean_label
 from edge.camera.sources import Source
 from edge.errors import EdgegraftError
 from edge.files import write_atomic
+from edge.preprocess import Region, open_photo
+from edge.region import in_shares, region_text
 from edge.text import printable
 
-LIST = "captured.csv"
+LIST = CAPTURED
 COLUMNS = ("path", "label", "group")
 QUALITY = 92  # of the JPEG files
 
@@ -45,20 +47,52 @@ class Session:
     folder: Path
     label: str
     group: str
+    region: Region | None = None
     kept: int = 0
     blurred: int = 0
 
     def take(self, frame: Frame) -> str:
-        """Keep a frame, uint8 RGB [H, W, 3], or not: "kept" or "blurred"."""
+        """Keep a frame, uint8 RGB [H, W, 3], or not: "kept" or "blurred".
+
+        The whole frame is kept; whether it is sharp is judged in the region.
+        """
         out = io.BytesIO()
-        Image.fromarray(frame).save(out, "JPEG", quality=QUALITY)
-        look = look_at(out.getvalue(), features=False)
+        image = Image.fromarray(frame)
+        image.save(out, "JPEG", quality=QUALITY)
+        seen = None
+        if self.region is not None:
+            self.region = in_shares(self.region, image.size)
+            least = (LOOKED_AT, LOOKED_AT)
+            seen = open_photo(out.getvalue(), least=least, region=self.region)
+        if not self.kept:
+            self._refuse_other_region()
+        look = look_at(out.getvalue(), seen, features=False)
         if look.blur > BLURRED:
             self.blurred += 1
             return "blurred"
         self.kept += 1
         self._write(out.getvalue())
         return "kept"
+
+    def _refuse_other_region(self) -> None:
+        """EdgegraftError where photos that are there have another region."""
+        listed = self.folder / LIST
+        try:
+            with open(listed, encoding="utf-8", newline="") as file:
+                row = next(csv.DictReader(file), None)
+        except OSError:
+            return
+        before = "" if row is None else row.get(REGION_COLUMN) or ""
+        if row is not None and before != self._region_text:
+            raise EdgegraftError(
+                f"--region: expected {before or 'none'} as for the photos in "
+                f"{printable(listed)}, got {self._region_text or 'none'}; capture into "
+                "another folder, or give it to build"
+            )
+
+    @property
+    def _region_text(self) -> str:
+        return "" if self.region is None else region_text(self.region)
 
     def _free(self) -> Path:
         """A name in the label's folder that no file has."""
@@ -77,10 +111,12 @@ class Session:
             new = not listed.exists()
             with open(listed, "a", encoding="utf-8", newline="") as file:
                 writer = csv.writer(file, lineterminator="\n")
+                marked = self.region is not None
                 if new:
-                    writer.writerow(COLUMNS)
+                    writer.writerow((*COLUMNS, *[REGION_COLUMN] * marked))
                 inside = path.relative_to(self.folder).as_posix()
-                writer.writerow((inside, self.label, self.group))
+                row = (inside, self.label, self.group)
+                writer.writerow((*row, *[self._region_text] * marked))
         except OSError as error:
             raise EdgegraftError(
                 f"{printable(self.folder)}: expected a place to write photos to, got: "
@@ -95,18 +131,21 @@ def collect(
     *,
     most: int | None = None,
     session: str | None = None,
+    region: Region | None = None,
     report: Callable[[Session, str], None] | None = None,
 ) -> Session:
     """Take frames until there are no more, `most` are kept, or Ctrl-C ends it.
 
-    `session` names the group; by default the label and the time of the start.
+    `session` names the group; by default the label and the time of the start. `region`:
+    the part of each frame that the model is to look at; whole frames are kept, and the
+    region is noted in the list, from which `build` takes it.
     `report(session, outcome)` is called after each frame.
     """
     label = clean_label(label, "--label")
     if label in (".", "..") or "/" in label or "\\" in label:
         raise EdgegraftError(f"--label: expected a folder's name, got {label!r}")
     group = session or f"{label}-{time.strftime('%Y%m%d-%H%M%S')}"
-    taken = Session(Path(folder), label, group)
+    taken = Session(Path(folder), label, group, region)
     with suppress(KeyboardInterrupt):
         for frame in frames:
             outcome = taken.take(frame)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.source import PhotoOptions, Source, choose
-from edge.command import Parser, add_megapixels, guard
+from edge.command import Parser, add_megapixels, guard, region
 from edge.errors import EdgegraftError
 from edge.progress import Progress
 from edge.text import columns, plural, printable
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from data.capture import Session
     from data.photos import PhotoFolder
     from data.split import Split
+    from edge.preprocess import Region
 
 AddParser = Callable[..., argparse.ArgumentParser]
 
@@ -231,6 +232,7 @@ def capture_photos(
     every: float,
     keys: bool,
     most: int | None,
+    region: "Region | None",
 ) -> int:
     """Take photos of one label from the camera or file `address`."""
     from data.capture import collect, counts, frames, frames_on_key, what_next
@@ -245,7 +247,7 @@ def capture_photos(
         taking = frames_on_key(source, sys.stdin.fileno())
     else:
         taking = frames(source, every)
-    taken = collect(taking, folder, label, most=most, report=report)
+    taken = collect(taking, folder, label, most=most, region=region, report=report)
     print(f"kept {taken.kept:,}, refused {taken.blurred:,} blurred")
     if taken.kept:
         for name, photos in counts(folder).items():
@@ -458,6 +460,13 @@ def _add_capture(add_parser: AddParser, shared: Parser) -> None:
         metavar="N",
         help="stop after N photos (default: at Ctrl-C or the video's end)",
     )
+    verb.add_argument(
+        "--region",
+        type=region,
+        metavar="X,Y,W,H",
+        help="the part of the frame that the model is to look at, in shares from 0 to "
+        "1 or in pixels; whole frames are kept, build takes it from captured.csv",
+    )
     verb.set_defaults(
         run=lambda args: capture_photos(
             args.folder,
@@ -466,5 +475,6 @@ def _add_capture(add_parser: AddParser, shared: Parser) -> None:
             every=args.every,
             keys=args.keys,
             most=args.most,
+            region=args.region,
         )
     )

@@ -18,6 +18,8 @@ from edge.text import printable
 
 PARTS = ("train", "val", "test")
 # Lists that `data split`, `capture` and `sample` write beside the label folders.
+CAPTURED = "captured.csv"
+REGION_COLUMN = "camera_region"  # of `CAPTURED`
 OWN_LISTS = re.compile(r"(split(-\d+)?|captured|photos)\.csv")
 RESERVED = "unknown"  # edge.classifier.UNKNOWN, what a model answers by itself
 MIN_PHOTOS = 2  # of a label, to be worth calling one; a split wants more
@@ -51,6 +53,7 @@ class PhotoFolder:
     unlabelled: tuple[Path, ...] = ()  # photos outside every label folder
     nested: tuple[str, ...] = ()  # labels whose photos all lie in inner folders
     messages: tuple[str, ...] = ()  # how the photos were read, a line each
+    regions: tuple[str, ...] = ()  # that `data capture` recorded, each once
     white: int = FULL  # the level of 16-bit greys that is white
 
     @property

@@ -207,7 +207,7 @@ def _decoded(
     if not looking:
         return load_pixels(data, recipe), None
     image = open_for(data, recipe)
-    enough = min(recipe.least) >= LOOKED_AT
+    enough = recipe.region is None and min(recipe.least) >= LOOKED_AT
     looked_at = image if enough else open_photo(data, least=side, white=recipe.white)
     return fit(image, recipe), look_at(data, looked_at)
 

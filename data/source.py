@@ -3,6 +3,7 @@ audit.csv leaves out. Every command that takes PHOTOS reads them here.
 """
 
 import argparse
+import csv
 import json
 import os
 from collections.abc import Mapping
@@ -10,11 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from data import archive, manifest
+from data.audit.facts import header
 from data.audit.report import Exclusion, read_exclusion
 from data.parts import LAYOUTS, read_layout
 from data.photos import (
+    CAPTURED,
     OWN_LISTS,
     PARTS,
+    REGION_COLUMN,
     Photo,
     PhotoFolder,
     clean_label,
@@ -27,9 +31,11 @@ from data.scan import Walk
 from data.split import Split
 from edge.errors import EdgegraftError
 from edge.preprocess import FULL
+from edge.region import in_shares, parse_region, region_text
 from edge.text import plural, printable
 
 RUN_FILE = "run.json"  # of a run's folder
+SIDEWAYS = 5  # EXIF turns from here on swap width and height
 
 
 @dataclass(frozen=True)
@@ -159,9 +165,65 @@ def scan(
     if white != FULL:
         line = f"16-bit photos use {white.bit_length()} bits only: {white:,} is white"
         found = replace(found, messages=(*found.messages, line))
-    found = replace(found, photos=photos, labels=labels, white=white)
+    listed = root if kind == ".csv" else root / CAPTURED
+    found = replace(
+        found, photos=photos, labels=labels, white=white, regions=_regions(listed)
+    )
     refuse_too_few(found, where, few=few)
     return found
+
+
+def _regions(listed: Path) -> tuple[str, ...]:
+    """The regions that `data capture` noted in a list, each once."""
+    try:
+        with open(listed, encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file)
+            if REGION_COLUMN not in (rows.fieldnames or ()):
+                return ()
+            return tuple(sorted({row[REGION_COLUMN] or "" for row in rows}))
+    except (OSError, ValueError, csv.Error):  # none, or another kind of list
+        return ()
+
+
+def region_of(folder: PhotoFolder, given: str | None) -> str | None:
+    """The part of each photo to look at, in shares: `given`, else as captured.
+
+    EdgegraftError for several, for what is no region of each photo, and for pixels of
+    photos of several sizes.
+    """
+    if given is None:
+        if len(folder.regions) > 1:
+            shown = " and ".join(text or "the whole" for text in folder.regions[:3])
+            raise EdgegraftError(
+                f"{printable(folder.root)}: expected photos captured with one region, "
+                f"got {shown}; say which with --region"
+            )
+        given = next(iter(folder.regions), None)
+    if not given:
+        return None
+    region = parse_region(given, "--region: ")
+    if max(region) <= 1:
+        return region_text(region)
+    first = folder.photos[0].path
+    size = _size(first)
+    for photo in folder.photos[1:]:
+        if (other := _size(photo.path)) not in (size, (0, 0)):
+            raise EdgegraftError(
+                "--region: expected photos of one size for a region in pixels, got "
+                f"{size[0]} x {size[1]} ({printable(first)}) and {other[0]} x "
+                f"{other[1]} ({printable(photo.path)}); give shares from 0 to 1"
+            )
+    return region_text(in_shares(region, size))
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Width and height, upright; zeros for what is no photo."""
+    try:
+        facts = header(path.read_bytes())
+    except OSError:
+        return 0, 0
+    wide, high = facts.width, facts.height
+    return (high, wide) if facts.turn >= SIDEWAYS else (wide, high)
 
 
 def _scan_folder(

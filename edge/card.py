@@ -17,7 +17,8 @@ from edge.preprocess import InputRecipe
 if TYPE_CHECKING:
     import zipfile
 
-SCHEMA = 1
+SCHEMA = 2  # the newest that is read
+_PLAIN, _WITH_REGION = 1, 2  # what is written: readers of 1 know no region
 CARD_NAME = "card.json"
 LABELS_NAME = "labels.txt"
 
@@ -37,7 +38,7 @@ class ModelCard:
     input: InputRecipe
     variant: str
     outputs: Mapping[str, str] = field(default_factory=lambda: _PROBABILITIES)
-    schema: int = SCHEMA
+    schema: int = _PLAIN
     name: str = "model"
     temperature: float = 1.0
     familiarity_threshold: float | None = None
@@ -46,6 +47,8 @@ class ModelCard:
     model_sha256: str | None = None
 
     def __post_init__(self) -> None:
+        if self.input.region is not None:
+            object.__setattr__(self, "schema", _WITH_REGION)
         if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
             raise ModelError(
                 f"model card: expected two or more different labels, "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from PIL import Image
 from edge.card import ModelCard
 from edge.errors import ModelError, PhotoError
 from edge.model_file import ModelFile
-from edge.preprocess import InputRecipe, Source, load_pixels
+from edge.preprocess import InputRecipe, Region, Source, load_pixels
 
 if TYPE_CHECKING:
     from edge.foreign import ForeignOptions
@@ -53,7 +53,9 @@ class Classifier:
 
     `labels` (names, or a file of them) is for a foreign file without a card, and so is
     `foreign`: how its pixels are made. `runtime`, `threads`, `xnnpack` and `delegate`
-    as in `edge.runtime.open_interpreter`. ModelError when something does not fit.
+    as in `edge.runtime.open_interpreter`. `region`: the part of a photo to look at, in
+    place of the card's; `trained_region` keeps that one. ModelError when something does
+    not fit.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Classifier:
         xnnpack: bool = True,
         delegate: str | None = None,
         foreign: ForeignOptions | None = None,
+        region: Region | None = None,
     ) -> None:
         self.file = ModelFile.read(model)
         self.card: ModelCard | None = self.file.card
@@ -100,6 +103,9 @@ class Classifier:
         else:
             assert foreign is not None
             self._open_foreign(entry, labels, foreign)
+        self.trained_region = self.recipe.region
+        if region is not None:
+            self.recipe = replace(self.recipe, region=region)
 
     def __repr__(self) -> str:
         names = ", ".join(self.labels[:3]) + (", ..." if len(self.labels) > 3 else "")

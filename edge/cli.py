@@ -15,6 +15,7 @@ from edge.command import (
     Parser,
     add_foreign,
     add_megapixels,
+    add_region,
     add_running,
     count,
     guard,
@@ -110,6 +111,7 @@ def _add_classify(verb: argparse.ArgumentParser) -> None:
         default="local",
         help="this machine's cores, or a Ray cluster that sees the same photos (local)",
     )
+    add_region(verb)
     add_megapixels(verb)
     add_running(verb)
     add_foreign(verb)
@@ -196,6 +198,7 @@ def _add_pack(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--overwrite", action="store_true", help="replace the files in DIR"
     )
+    add_region(verb)
     add_foreign(verb)
 
 

@@ -17,6 +17,7 @@ from edge.errors import EdgegraftError
 
 if TYPE_CHECKING:
     from edge.foreign import ForeignOptions
+    from edge.preprocess import Region
 
 BAD_INPUT, INTERRUPTED = 2, 130
 RUNTIMES = ("auto", "litert", "tflite-runtime", "tf.lite")
@@ -53,7 +54,8 @@ class Parser(argparse.ArgumentParser):
 class ModelOptions:
     """A model file and how it is run, as a command line gives it.
 
-    `labels`: a file of names. The others as `edge.classifier.Classifier`.
+    `labels`: a file of names. `region`: in place of the card's. The others as
+    `edge.classifier.Classifier`.
     """
 
     model: str
@@ -63,6 +65,7 @@ class ModelOptions:
     xnnpack: bool = True
     delegate: str | None = None
     foreign: ForeignOptions | None = None
+    region: Region | None = None
 
     @classmethod
     def of(cls, args: argparse.Namespace, model: str | None = None) -> ModelOptions:
@@ -76,6 +79,7 @@ class ModelOptions:
             args.xnnpack,
             args.delegate,
             foreign_options(args),
+            getattr(args, "region", None),
         )
 
 
@@ -136,6 +140,27 @@ def add_running(verb: argparse.ArgumentParser, *, threads: bool = True) -> None:
         metavar="LIB",
         help="an accelerator's library, options after it: libedgetpu.so.1,device=usb",
     )
+
+
+def add_region(verb: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """The option for the part of a photo that the model looks at."""
+    verb.add_argument(
+        "--region",
+        type=region,
+        metavar="X,Y,W,H",
+        help="the part of the photo to look at, in shares from 0 to 1 or in pixels "
+        "(default: as the model was trained)",
+    )
+
+
+def region(text: str) -> Region:
+    """X,Y,W,H of the command line."""
+    from edge.region import parse_region
+
+    try:
+        return parse_region(text)
+    except EdgegraftError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def add_foreign(verb: argparse.ArgumentParser) -> None:

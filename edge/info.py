@@ -98,6 +98,9 @@ def _print_info(record: dict[str, Any]) -> None:
         recipe = card["input"]
         size = f"{recipe['width']} x {recipe['height']}"
         rows.append(("photo", f"{size}, {recipe['resize']}, {recipe['filter']}"))
+        if region := recipe.get("region"):
+            shares = ",".join(f"{share:g}" for share in region)
+            rows.append(("region", f"{shares} (x, y, width, height)"))
     elif record["feeding"]:
         rows += _feeding(record["feeding"])
     for kind in ("inputs", "outputs"):

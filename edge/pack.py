@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
     from edge.foreign import ForeignOptions
+    from edge.preprocess import Region
 
 MODEL, PROGRAM, LABELS = "model.tflite", "edge.pyz", "labels.txt"
 REQUIREMENTS, README = "requirements.txt", "README.md"
@@ -89,7 +90,8 @@ class PackOptions:
     """What to pack and where to.
 
     `model`: a run's folder or a `.tflite` file; `variant`: which file of the run.
-    `labels` and `foreign` are for a file without a card.
+    `labels` and `foreign` are for a file without a card. `region` is in place of the
+    model's own.
     """
 
     model: str
@@ -98,6 +100,7 @@ class PackOptions:
     overwrite: bool = False
     labels: str | None = None
     foreign: ForeignOptions | None = None
+    region: Region | None = None
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> PackOptions:
@@ -109,6 +112,7 @@ class PackOptions:
             args.overwrite,
             args.labels,
             foreign_options(args),
+            args.region,
         )
 
 
@@ -122,6 +126,7 @@ def run(args: argparse.Namespace) -> int:
         overwrite=options.overwrite,
         labels=options.labels,
         foreign=options.foreign,
+        region=options.region,
     )
     if why:
         print(why)
@@ -139,13 +144,14 @@ def pack(
     overwrite: bool = False,
     labels: str | None = None,
     foreign: ForeignOptions | None = None,
+    region: Region | None = None,
 ) -> list[str]:
     """Write the folder; the paths written.
 
     ModelError as `contents`, and when the packed command does not run here;
     EdgegraftError when one of the files is there already and `overwrite` is not given.
     """
-    parts = contents(model, labels=labels, foreign=foreign)
+    parts = contents(model, labels=labels, foreign=foreign, region=region)
     folder = os.fspath(folder)
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise EdgegraftError(f"{folder}: expected a folder to write to, got a file")
@@ -198,6 +204,7 @@ def contents(
     *,
     labels: str | None = None,
     foreign: ForeignOptions | None = None,
+    region: Region | None = None,
 ) -> dict[str, bytes]:
     """Name and bytes of every file in the folder.
 
@@ -221,6 +228,10 @@ def contents(
     card = file.card
     words = foreign.arguments() if foreign else []
     words += [f"--labels={LABELS}"] if labels_file and file.labels else []
+    if region is not None:
+        from edge.region import region_text
+
+        words.append(f"--region={region_text(region)}")
     command = shlex.join([MODEL, *words])
     guide = _GUIDE.format(
         name=card.name if card else os.path.basename(model),

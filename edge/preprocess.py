@@ -41,6 +41,7 @@ from PIL import Image, UnidentifiedImageError
 from edge.errors import EdgegraftError, PhotoError
 
 Source = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
+Region = tuple[float, float, float, float]  # x, y, width, height: shares or pixels
 Pixels = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 128_000_000  # a 108-megapixel phone passes; a bomb does not
@@ -74,6 +75,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)
+_ROUNDING = 1e-6  # of shares that add up to 1
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,9 @@ class InputRecipe:
     and in height, reduced decoding leaves for each target pixel. `central_fraction` is
     the middle share of both sides that is used (tf.image.central_crop). `white` is the
     level of 16-bit greys that is white (4095 for photos of a 12-bit camera). `to_srgb`:
-    wide colour spaces are converted.
+    wide colour spaces are converted. `region` is the part of the upright photo that is
+    used, as x, y, width and height: shares of its sides, or pixels where one of them is
+    above 1; the others apply within it.
     """
 
     width: int
@@ -98,6 +102,7 @@ class InputRecipe:
     central_fraction: float = 1.0
     white: int = FULL
     to_srgb: bool = True
+    region: Region | None = None
 
     def __post_init__(self) -> None:
         for side in (self.width, self.height):
@@ -127,6 +132,8 @@ class InputRecipe:
                 "input recipe: expected to_srgb to be true or false, got "
                 f"{self.to_srgb!r:.40}"
             )
+        if self.region is not None:
+            check_region(self.region)
         for name, value, known in (
             ("resize", self.resize, RESIZES),
             ("filter", self.filter, FILTERS),
@@ -139,7 +146,7 @@ class InputRecipe:
 
     @property
     def least(self) -> tuple[int, int]:
-        """Width and height that reduced decoding may not go below."""
+        """Width and height that reduced decoding may not go below, in the region."""
         scale = self.margin / self.central_fraction
         return (math.ceil(self.width * scale), math.ceil(self.height * scale))
 
@@ -156,6 +163,8 @@ class InputRecipe:
             record["white"] = self.white
         if self.central_fraction != 1.0:
             record["central_fraction"] = self.central_fraction
+        if self.region is not None:
+            record["region"] = list(self.region)
         return record
 
     @classmethod
@@ -166,6 +175,7 @@ class InputRecipe:
                 f"input recipe: expected an object with width and height, "
                 f"got {record!r:.80}"
             )
+        region = record.get("region")
         return cls(
             record["width"],
             record["height"],
@@ -175,7 +185,45 @@ class InputRecipe:
             record.get("central_fraction", 1.0),
             record.get("white", FULL),
             record.get("to_srgb", False),  # cards that do not name it: never converted
+            tuple(region) if isinstance(region, list) else region,
         )
+
+
+def check_region(region: Any) -> None:
+    """EdgegraftError for what is no `Region`, or shares that leave the photo."""
+    good = isinstance(region, tuple) and len(region) == 4
+    good = good and all(
+        isinstance(value, (int, float)) and 0 <= value < math.inf for value in region
+    )
+    if good:
+        x, y, wide, high = region
+        good = min(wide, high) > 0
+        if max(region) <= 1:
+            good = good and max(x + wide, y + high) <= 1 + _ROUNDING
+    if not good:
+        raise EdgegraftError(
+            "region: expected x, y, width and height of a part of the photo, in shares "
+            f"from 0 to 1 or in pixels, got {region!r:.80}"
+        )
+
+
+def region_box(region: Region, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom in pixels, for a photo of this width and height.
+
+    EdgegraftError where the region leaves it.
+    """
+    wide, high = size
+    x, y, width, height = region
+    if max(region) <= 1:
+        x, width, y, height = x * wide, width * wide, y * high, height * high
+    left, top = min(round(x), wide - 1), min(round(y), high - 1)
+    right, bottom = round(x + width), round(y + height)
+    if right > wide or bottom > high or x >= wide or y >= high:
+        raise EdgegraftError(
+            f"region {','.join(f'{value:g}' for value in region)}: expected a part of "
+            f"the photo of {wide} x {high} pixels; give another --region"
+        )
+    return left, top, max(right, left + 1), max(bottom, top + 1)
 
 
 def load_pixels(source: Source, recipe: InputRecipe) -> Pixels:
@@ -189,7 +237,11 @@ def load_pixels(source: Source, recipe: InputRecipe) -> Pixels:
 def open_for(source: Source, recipe: InputRecipe) -> Image.Image:
     """A photo as RGB image, at least as large as the recipe wants; `fit` it next."""
     return open_photo(
-        source, least=recipe.least, white=recipe.white, to_srgb=recipe.to_srgb
+        source,
+        least=recipe.least,
+        white=recipe.white,
+        to_srgb=recipe.to_srgb,
+        region=recipe.region,
     )
 
 
@@ -199,8 +251,9 @@ def open_photo(
     least: tuple[int, int] | None = None,
     white: int = FULL,
     to_srgb: bool = True,
+    region: Region | None = None,
 ) -> Image.Image:
-    """A photo, decoded, upright, as an RGB image.
+    """A photo, decoded, upright, as an RGB image; of a `region`, that part alone.
 
     With `least` (width and height) the image may come out smaller by a power of two,
     but not under these. Transparent parts become white; of a GIF or a multi-picture
@@ -211,7 +264,7 @@ def open_photo(
     PhotoError for anything that is not a whole photo, or too large.
     """
     name = _name_of(source)
-    reading = _Reading(name, least, white, to_srgb)
+    reading = _Reading(name, least, white, to_srgb, region)
     try:
         if isinstance(source, Image.Image):
             return reading.upright(source.copy())
@@ -223,6 +276,8 @@ def open_photo(
             return reading.upright(image)
     except PhotoError:
         raise
+    except EdgegraftError as error:  # a region outside this photo
+        raise PhotoError(name, str(error)) from None
     except FileNotFoundError:
         raise PhotoError(name, "no such file") from None
     except IsADirectoryError:
@@ -326,12 +381,18 @@ class _Reading:
     """How one photo is opened."""
 
     def __init__(
-        self, name: str, least: tuple[int, int] | None, white: int, to_srgb: bool
+        self,
+        name: str,
+        least: tuple[int, int] | None,
+        white: int,
+        to_srgb: bool,
+        region: Region | None = None,
     ) -> None:
         self.name = name
         self.least = least
         self.white = white
         self.to_srgb = to_srgb
+        self.region = region
 
     def refuse_costly(self, image: Image.Image) -> None:
         """PhotoError for what would take too much memory or time."""
@@ -367,12 +428,26 @@ class _Reading:
         if not wide or not high:
             raise PhotoError(self.name, f"expected a photo, got {wide} x {high} pixels")
         turn = _orientation(image)
-        least = self.least
+        least, part = self.least, None
         if least is not None and turn in _SIDEWAYS:
             least = (least[1], least[0])
-        image = self._loaded(image, least)
+        whole = least  # what decoding may not go below, for the whole photo
+        if self.region is not None:
+            if image.format not in _JPEG:
+                image.load()  # which turns a TIFF
+            wide, high = image.size
+            part = _part(self.region, image.size, turn)
+            if least is not None:
+                sides = (part[2] - part[0], part[3] - part[1])
+                whole = (
+                    math.ceil(least[0] * wide / sides[0]),
+                    math.ceil(least[1] * high / sides[1]),
+                )
+        image = self._loaded(image, whole)
         missing = image.info.get("missing")
-        rgb = self._rgb(image, least)
+        if part is not None and image.size != (wide, high):  # reduced by the decoder
+            part = _scaled(part, image.width / wide, image.height / high)
+        rgb = self._rgb(image, least, part)
         if self.to_srgb and image.info.get("icc_profile"):
             from edge import photo_kinds
 
@@ -397,18 +472,27 @@ class _Reading:
 
         return photo_kinds.cut_off(image, self.name, least)
 
-    def _rgb(self, image: Image.Image, least: tuple[int, int] | None) -> Image.Image:
-        """RGB on white, reduced to a power of two not under `least`, in bands."""
+    def _rgb(
+        self,
+        image: Image.Image,
+        least: tuple[int, int] | None,
+        part: tuple[int, int, int, int] | None,
+    ) -> Image.Image:
+        """RGB on white of a `part`, by a power of two not under `least`, in bands."""
+        plain = image.mode in ("RGB", "L") and "transparency" not in image.info
+        if not plain:
+            from edge import photo_kinds
+
+            convert = photo_kinds.converter(image, self.white)  # by its range
+        if part is not None:
+            image = image.crop(part)
         factor = 1
         if least is not None:
             spare = min(image.width // least[0], image.height // least[1])
             factor = 1 << max(spare.bit_length() - 1, 0)
-        if image.mode in ("RGB", "L") and "transparency" not in image.info:
+        if plain:
             image = image.reduce(factor) if factor > 1 else image
             return image if image.mode == "RGB" else image.convert("RGB")
-        from edge import photo_kinds
-
-        convert = photo_kinds.converter(image, self.white)
         if factor == 1:
             return convert(image)
         wide, high = image.size
@@ -418,6 +502,32 @@ class _Reading:
             band = image.crop((0, top, wide, min(top + rows, high)))
             out.paste(convert(band).reduce(factor), (0, top // factor))
         return out
+
+
+def _part(
+    region: Region, stored: tuple[int, int], turn: int
+) -> tuple[int, int, int, int]:
+    """The box of a region in the pixels as they are stored, before they are turned."""
+    wide, high = stored
+    size = (high, wide) if turn in _SIDEWAYS else (wide, high)
+    left, top, right, bottom = region_box(region, size)
+    if turn in (2, 3, 6, 7):  # the upright left is the stored right, or bottom
+        left, right = size[0] - right, size[0] - left
+    if turn in (3, 4, 7, 8):
+        top, bottom = size[1] - bottom, size[1] - top
+    if turn in _SIDEWAYS:
+        left, top, right, bottom = top, left, bottom, right
+    return left, top, right, bottom
+
+
+def _scaled(
+    box: tuple[int, int, int, int], across: float, down: float
+) -> tuple[int, int, int, int]:
+    left, top, right, bottom = (
+        round(side * scale)
+        for side, scale in zip(box, (across, down, across, down), strict=True)
+    )
+    return left, top, max(right, left + 1), max(bottom, top + 1)
 
 
 def _megapixels() -> int:

@@ -18,7 +18,7 @@ import numpy as np
 from backbones import registry, weights
 from backbones.keras import preload
 from backbones.record import HUB
-from data.source import PhotoOptions, Source, choose
+from data.source import PhotoOptions, Source, choose, region_of
 from edge.errors import EdgegraftError
 from finetune import distributed, label_issues, model, negatives
 from finetune import evaluate as evaluation
@@ -152,7 +152,8 @@ def _locked(job: Job, folder: Path, console: Console, workers: Workers) -> Train
     reading = Run.open(folder).reading if job.resume else job.reading
     source = choose(photos, exclude_from, reading)
     if not job.resume:
-        settings = replace(settings, white=source.folder.white)
+        region = region_of(source.folder, settings.region)
+        settings = replace(settings, white=source.folder.white, region=region)
     lesson = Lesson.of(settings, source.folder.labels)
     origin = weights.find(record, settings.size, settings.weights)
     if origin.of_user:  # weights that do not fit must leave no run behind

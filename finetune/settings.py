@@ -23,6 +23,7 @@ from typing import Any
 from data.augment import PRESETS
 from edge.errors import EdgegraftError
 from edge.preprocess import FILTERS, FULL, RESIZES, InputRecipe
+from edge.region import parse_region
 from finetune.loop.examples import BALANCES
 
 FAMILIARITY = ("prototypes", "none")
@@ -152,6 +153,13 @@ class Settings:
         choices=RESIZES,
     )
     filter: str = "bilinear"
+    region: str | None = option(
+        None,
+        "the part of each photo to look at, in training and on the device: shares from "
+        "0 to 1, or pixels of photos of one size (default: as data capture recorded "
+        "it, else the whole photo)",
+        metavar="X,Y,W,H",
+    )
     unfreeze: str = option(
         "auto",
         "layers to fine-tune: none, top, all, a number of layers, or auto: the upper "
@@ -309,15 +317,19 @@ class Settings:
     white: int = FULL
 
     def __post_init__(self) -> None:
-        for name in ("backbone", "weights", "unfreeze", "filter", *_PATHS):
+        texts = ("backbone", "weights", "unfreeze", "filter", "region", *_PATHS)
+        for name in texts:
             value = getattr(self, name)
-            if not (isinstance(value, str) or (value is None and name in _PATHS)):
+            optional = name in ("region", *_PATHS)
+            if not (isinstance(value, str) or (value is None and optional)):
                 raise EdgegraftError(f"expected --{name} to be a text, got {value!r}")
         if not (self.cnn is None or isinstance(self.cnn, Mapping)):
             raise EdgegraftError(
                 f"expected the options of custom_cnn as a table, got {self.cnn!r}"
             )
         refuse_out_of_bounds(self)
+        if self.region is not None:
+            parse_region(self.region, "--region: ")
         if self.filter not in FILTERS:
             raise EdgegraftError(
                 f"expected --filter to be one of {', '.join(FILTERS)}, got "
@@ -343,7 +355,12 @@ class Settings:
     @property
     def recipe(self) -> InputRecipe:
         return InputRecipe(
-            self.size, self.size, self.resize, self.filter, white=self.white
+            self.size,
+            self.size,
+            self.resize,
+            self.filter,
+            white=self.white,
+            region=None if self.region is None else parse_region(self.region),
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -100,6 +100,24 @@ def thumbnail(source: Path | bytes, side: int = 240) -> bytes:
     return _encoded(photo, "JPEG", quality=80)
 
 
+def with_box(picture: bytes, box: tuple[float, float, float, float]) -> bytes:
+    """A JPEG of a picture, darkened around a box: left, top, right, bottom in shares
+    of its sides."""
+    with Image.open(io.BytesIO(picture)) as image:
+        inside = image.convert("RGB")
+    wide, high = inside.size
+    left, top, right, bottom = box
+    pixels = (
+        round(left * wide),
+        round(top * high),
+        max(round(right * wide), round(left * wide) + 1),
+        max(round(bottom * high), round(top * high) + 1),
+    )
+    outside = inside.point(lambda level: level // 3)
+    outside.paste(inside.crop(pixels), pixels[:2])
+    return _encoded(outside, "JPEG", quality=80)
+
+
 def _classify(
     pool: ClassifierPool, content: bytes, top_k: int
 ) -> tuple[Image.Image, Prediction, float, float]:

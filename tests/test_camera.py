@@ -116,7 +116,8 @@ def test_only_the_region_is_seen(
         assert json.loads(capsys.readouterr().out)["label"] == label
     assert main(["camera", model, "--region", "30,0,20,30"]) == 2
     err = capsys.readouterr().err
-    assert "expected a part of the frame of 40 x 30 pixels, got 30,0,20,30" in err
+    assert "region 30,0,20,30: expected a part of the photo of 40 x 30 pixels" in err
+    assert "the model was trained on whole photos" in err
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])

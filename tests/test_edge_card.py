@@ -64,7 +64,7 @@ def test_unknown_keys_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema": 2}, "expected schema 1 to 1, got 2.*update"),
+        ({"schema": 3}, "expected schema 1 to 2, got 3.*update"),
         ({"schema": "1"}, "expected schema"),
         ({"schema": True}, "expected schema"),
         ({"labels": None}, "labels to be a list"),

@@ -79,6 +79,17 @@ def test_the_packed_program_says_unknown(run_folder: Path, tmp_path: Path) -> No
     assert "(familiarity 50; green" in second
 
 
+def test_a_shifted_region_is_in_the_commands(run_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "device"
+    argv = ["pack", str(run_folder), "-o", str(folder), "--region", "0,0,.5,1"]
+    assert main(argv) == 0
+    unit = (folder / "edgegraft.service").read_text()
+    assert "camera model.tflite --region=0,0,0.5,1 " in unit
+    assert (
+        "classify model.tflite --region=0,0,0.5,1" in (folder / "README.md").read_text()
+    )
+
+
 def test_the_zip_holds_the_folder(run_folder: Path, tmp_path: Path) -> None:
     model, folder = run_folder / "exports" / "int8.tflite", tmp_path / "device"
     pack(model, folder)

@@ -12,7 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from PIL import Image
@@ -25,9 +25,9 @@ from edge.camera.sources import Picture, Source, SourceError, Video, cameras, fi
 from edge.camera.uncertain import UncertainFrames
 from edge.classifier import Prediction
 from edge.classify.cli import open_classifier
-from edge.command import ModelOptions
+from edge.command import ModelOptions, add_region
 from edge.errors import EdgegraftError
-from edge.preprocess import load_pixels
+from edge.preprocess import load_pixels, region_box
 
 _POLL = 0.25  # seconds: how soon a signal is noticed while no frame comes
 _CUT_OFF = 0.95  # of the length that a file states: less was read, it is cut off
@@ -50,14 +50,13 @@ class TimedFrame(NamedTuple):
 
 @dataclass(frozen=True)
 class Frames:
-    """Which frames to take. fps and seconds: None for all; region: pixels or shares
-    of the frame (x, y, width, height); size: what the camera is asked for."""
+    """Which frames to take. fps and seconds: None for all; size: what the camera is
+    asked for."""
 
     source: str | None
     fps: float | None
     seconds: float | None
     most: int | None
-    region: tuple[float, float, float, float] | None
     size: tuple[int, int] | None
     live: bool
     wait: bool
@@ -71,7 +70,6 @@ class Frames:
             fps,
             args.seconds,
             args.max_frames,
-            args.region,
             args.size,
             args.live,
             args.wait,
@@ -96,12 +94,7 @@ def add_options(verb: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--max-frames", type=int, metavar="N", help="stop after N")
     group.add_argument("--seconds", type=_positive, help="stop after this time")
-    group.add_argument(
-        "--region",
-        type=_region,
-        metavar="X,Y,W,H",
-        help="only this part: pixels, or shares of the frame from 0 to 1",
-    )
+    add_region(group)
     group.add_argument("--size", type=_size, metavar="WxH", help="ask the camera for")
     group.add_argument(
         "--live", action="store_true", help="play a video file as an endless camera"
@@ -189,14 +182,18 @@ def run(args: argparse.Namespace) -> int:
         preview = Preview(f"edgegraft: {frames.source or 'camera'}")
     kind = JsonLinesWriter if args.json else CsvWriter if args.csv else LineWriter
     writer = kind(sys.stdout, args.events)
+    region, trained = classifier.recipe.region, classifier.trained_region
+    recipe = replace(classifier.recipe, region=None)
     start, count, changes = time.monotonic(), 0, 0
     with Service() as service:
         for shot in _frames(frames, service):
             pixels = shot.pixels
-            if frames.region is not None:
-                pixels = _crop(pixels, frames.region)
             begin = time.perf_counter()
-            prepared = load_pixels(Image.fromarray(pixels), classifier.recipe)
+            if region is not None:  # as load_pixels does; only this part is converted
+                high, wide = pixels.shape[:2]
+                left, top, right, bottom = region_box(region, (wide, high))
+                pixels = pixels[top:bottom, left:right]
+            prepared = load_pixels(Image.fromarray(pixels), recipe)
             ready = time.perf_counter()
             outputs = classifier.run(prepared[None])
             done = time.perf_counter()
@@ -214,7 +211,9 @@ def run(args: argparse.Namespace) -> int:
                 )
             )
             if uncertain is not None:
-                uncertain.offer(pixels, prediction, shot.seconds)
+                # training cuts the model's own region out again
+                kept = pixels if trained is None else shot.pixels
+                uncertain.offer(kept, prediction, shot.seconds)
             if preview is not None and not preview.show(
                 pixels, _caption(label, prediction)
             ):
@@ -318,26 +317,6 @@ def _of_camera(first: Source, frames: Frames, service: Service) -> Iterator[Time
         reader.close()
 
 
-def _crop(frame: Picture, region: tuple[float, float, float, float]) -> Picture:
-    high, wide = frame.shape[:2]
-    left, top, width, height = region
-    if max(region) <= 1:
-        left, width = left * wide, width * wide
-        top, height = top * high, height * high
-    x, y, right, bottom = (
-        round(left),
-        round(top),
-        round(left + width),
-        round(top + height),
-    )
-    if not (0 <= x < right <= wide and 0 <= y < bottom <= high):
-        raise EdgegraftError(
-            f"--region: expected a part of the frame of {wide} x {high} pixels, got "
-            f"{','.join(f'{value:g}' for value in region)}"
-        )
-    return frame[y:bottom, x:right]
-
-
 def _list(as_json: bool) -> int:
     found = cameras()
     if as_json:
@@ -374,16 +353,6 @@ def _number(text: str, low: float, high: float, wanted: str) -> float:
     if not low <= value <= high:
         raise argparse.ArgumentTypeError(f"expected {wanted}, got {text!r}")
     return value
-
-
-def _region(text: str) -> tuple[float, float, float, float]:
-    try:
-        x, y, width, height = (float(part) for part in text.split(","))
-        if min(x, y) >= 0 and min(width, height) > 0:
-            return (x, y, width, height)
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"expected X,Y,WIDTH,HEIGHT, got {text!r}")
 
 
 def _size(text: str) -> tuple[int, int]:

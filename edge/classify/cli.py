@@ -118,7 +118,14 @@ def open_classifier(options: ModelOptions, threads: int | None = None) -> Classi
     if options.threads and (warning := too_many(options.threads)):
         print(f"edgegraft: warning: {warning}", file=sys.stderr)
     with without_chatter():
-        return opened(options, threads)
+        classifier = opened(options, threads)
+    if options.region not in (None, classifier.trained_region):
+        from edge.region import override
+
+        assert options.region is not None
+        note = override(options.region, classifier.trained_region)
+        print(f"edgegraft: note: {note}", file=sys.stderr)
+    return classifier
 
 
 def opened(
@@ -136,6 +143,7 @@ def opened(
         xnnpack=options.xnnpack,
         delegate=options.delegate,
         foreign=options.foreign,
+        region=options.region,
     )
 
 

@@ -189,7 +189,8 @@ def _training(run: Run) -> list[str]:
     facts = {
         "backbone": settings.get("backbone"),
         "started from": origin,
-        "input": f"{run.recipe.width} x {run.recipe.height}, {run.recipe.resize}",
+        "input": f"{run.recipe.width} x {run.recipe.height}, {run.recipe.resize}"
+        + (f", region {run.settings.region}" if run.settings.region else ""),
         "trained": trained,
         "augmentation": settings.get("augment") if varied else "none",
         "negatives": plural(excluded, "photo") if excluded else "",

@@ -178,6 +178,7 @@ def begin(uploads: Uploads) -> None:
             format_func=networks.__getitem__,
         )
         minutes = st.number_input("Time limit of training, minutes", 1, 600, MINUTES)
+        region = choose_region(uploads)
         unknown = st.text_input(
             "Folder of photos that show none of the labels (optional)",
             disabled=not is_local(),
@@ -196,6 +197,8 @@ def begin(uploads: Uploads) -> None:
         excluded = uploads.exclude(left_out)
         if excluded:
             options += ["--exclude-from", str(excluded)]
+        if region:
+            options += ["--region", region]
         if unknown:
             options += ["--unknown", unknown]
         training.start(
@@ -209,6 +212,24 @@ def begin(uploads: Uploads) -> None:
         st.error(literal(str(error)), icon=":material/error:")
         return
     st.rerun()
+
+
+def choose_region(uploads: Uploads) -> str | None:
+    """The part of each photo to look at, drawn on the first one; None for the whole."""
+    across, down = st.columns(2)
+    left, right = across.slider("From left to right, %", 0, 100, (0, 100))
+    top, bottom = down.slider("From top to bottom, %", 0, 100, (0, 100))
+    if (left, top, right, bottom) == (0, 0, 100, 100):
+        return None
+    if left == right or top == bottom:
+        st.warning("The part of the photo to look at is empty; the whole is used.")
+        return None
+    box = (left / 100, top / 100, right / 100, bottom / 100)
+    photos = next(iter(uploads.labels().values()), [])
+    if photos and (picture := _thumbnail(photos[0])):
+        st.image(answer.with_box(picture, box), "Only this part is looked at.")
+    x, y = box[:2]
+    return f"{x:g},{y:g},{(right - left) / 100:g},{(bottom - top) / 100:g}"
 
 
 @st.cache_data(ttl=600, show_spinner="Looking which networks are ready")
