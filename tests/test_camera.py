@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.camera import cli, sources
+from edge.camera import frames, sources
 from edge.cli import main
 from tests.camera_room import COLOURS, Fake, picture, until
 from tests.edge_models import network, save, with_card
@@ -33,7 +33,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Fake]:
 
     def give(*script: str, pause: float = 0.005) -> Fake:
         source = Fake(list(script), pause)
-        monkeypatch.setattr(cli, "find", lambda word, size, live: source)
+        monkeypatch.setattr(frames, "find", lambda word, size, live: source)
         return source
 
     return give
@@ -104,7 +104,7 @@ def test_only_the_region_is_seen(
     half = picture("red")
     half[:, 20:] = COLOURS["blue"]  # right, as the camera sees it: nothing mirrored
     monkeypatch.setattr(source, "retrieve", lambda: half)
-    monkeypatch.setattr(cli, "find", lambda word, size, live: source)
+    monkeypatch.setattr(frames, "find", lambda word, size, live: source)
     for region, label in (
         ("0.5,0,0.5,1", "blue"),
         ("0,0,0.5,1", "red"),

@@ -14,7 +14,7 @@ from PIL import Image
 
 from data import capture
 from data.source import region_of, scan
-from edge.camera import cli as camera
+from edge.camera import frames as camera
 from edge.card import ModelCard
 from edge.classifier import Classifier
 from edge.cli import main

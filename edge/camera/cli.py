@@ -1,83 +1,44 @@
-"""The verb ``camera``: label what a camera, a stream or a video file shows.
-
-Of a live source the latest frame is taken, of a video file every frame (or those that
---fps picks, by the video's own clock), so the results of a file are the same on every
-machine.
-"""
+"""The verb ``camera``: label what a camera, a stream or a video file shows."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from edge.camera.latest_frame import BAD_FRAMES, STUCK, LatestFrameReader
+from edge.camera.frames import Frames, TimedFrame, taken
+from edge.camera.latest_frame import STUCK
+from edge.camera.motion import HEARTBEAT, LOOKS, MotionGate
 from edge.camera.output import CsvWriter, FrameResult, JsonLinesWriter, LineWriter
 from edge.camera.service import Service
 from edge.camera.smoothing import TemporalSmoother
-from edge.camera.sources import Picture, Source, SourceError, Video, cameras, find
+from edge.camera.sources import Picture, cameras
 from edge.camera.uncertain import UncertainFrames
-from edge.classifier import Prediction
+from edge.classifier import Classifier, Prediction
 from edge.classify.cli import open_classifier
 from edge.command import ModelOptions, add_region
 from edge.errors import EdgegraftError
 from edge.preprocess import load_pixels, region_box
 
-_POLL = 0.25  # seconds: how soon a signal is noticed while no frame comes
-_CUT_OFF = 0.95  # of the length that a file states: less was read, it is cut off
+if TYPE_CHECKING:
+    from edge.camera.mqtt import Publisher
+    from edge.camera.preview import Preview
+
+_SETTLED = 3.0  # time constants after which the average is all but the new value
 _ABOUT = "Label what a camera, a network stream or a video file shows, until stopped."
 _MORE = """SOURCE: 0 or /dev/video0 (a webcam), a part of a camera's name, picamera or
 picamera:1, rtsp://... or http://..., or a video file. Without it, the first camera.
 
 exit code: 0 at the end of a file, of --seconds or --max-frames, on Ctrl-C or SIGTERM;
-2 for bad input. A lost camera is waited for. Publish each change over MQTT:
-  ... camera model.tflite 0 --json --events | mosquitto_pub -l -t door/camera"""
-
-
-class TimedFrame(NamedTuple):
-    """A frame, its number, and its time: seconds in the file or since the start."""
-
-    number: int
-    seconds: float
-    pixels: Picture
-
-
-@dataclass(frozen=True)
-class Frames:
-    """Which frames to take. fps and seconds: None for all; size: what the camera is
-    asked for."""
-
-    source: str | None
-    fps: float | None
-    seconds: float | None
-    most: int | None
-    size: tuple[int, int] | None
-    live: bool
-    wait: bool
-    stuck: float
-
-    @classmethod
-    def of(cls, args: argparse.Namespace) -> Frames:
-        fps = args.fps if args.every is None else 1 / args.every
-        return cls(
-            args.source,
-            fps,
-            args.seconds,
-            args.max_frames,
-            args.size,
-            args.live,
-            args.wait,
-            args.stuck,
-        )
-
-    def find(self) -> Source:
-        return find(self.source, self.size, self.live)
+2 for bad input. A lost camera is waited for, a lost broker too. Home Assistant shows
+what is published with --mqtt; docs/home.md has an example."""
 
 
 def add_options(verb: argparse.ArgumentParser) -> None:
@@ -91,6 +52,20 @@ def add_options(verb: argparse.ArgumentParser) -> None:
     rate.add_argument("--fps", type=_positive, help="at most this many a second")
     rate.add_argument(
         "--every", type=_positive, metavar="S", help="one every S seconds"
+    )
+    group.add_argument(
+        "--motion",
+        action="store_true",
+        help=f"only while something moves in the region ({LOOKS:g} looks a second "
+        "where no --fps is given)",
+    )
+    group.add_argument(
+        "--heartbeat",
+        type=_positive,
+        default=HEARTBEAT,
+        metavar="S",
+        help="without motion, classify one frame every S seconds all the same, and "
+        f"publish what has not changed ({HEARTBEAT:g})",
     )
     group.add_argument("--max-frames", type=int, metavar="N", help="stop after N")
     group.add_argument("--seconds", type=_positive, help="stop after this time")
@@ -134,6 +109,21 @@ def add_options(verb: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--preview", action="store_true", help="a window with the frames and labels"
     )
+    group = verb.add_argument_group("MQTT, shown by Home Assistant")
+    group.add_argument(
+        "--mqtt",
+        metavar="URL",
+        help="publish label, probability and familiarity: mqtt://USER@HOST:PORT/TOPIC "
+        "(mqtts: with TLS; topic: edgegraft/MODEL)",
+    )
+    group.add_argument(
+        "--mqtt-password-file",
+        metavar="FILE",
+        help="its first line is the password (or $EDGEGRAFT_MQTT_PASSWORD)",
+    )
+    group.add_argument(
+        "--mqtt-ca", metavar="FILE", help="certificates to trust, for a broker's own"
+    )
     group = verb.add_argument_group("frames worth labelling")
     group.add_argument(
         "--save-uncertain", metavar="DIR", help="keep uncertain frames here"
@@ -160,161 +150,167 @@ def run(args: argparse.Namespace) -> int:
         return _list(args.json)
     if args.model is None:
         raise EdgegraftError("expected a MODEL (or --list)")
+    broker = None
+    if args.mqtt:
+        from edge.camera.mqtt import Broker
+
+        name = os.path.splitext(os.path.basename(args.model))[0]
+        broker = Broker.of(
+            args.mqtt, f"edgegraft/{name}", args.mqtt_password_file, args.mqtt_ca
+        )
+    elif args.mqtt_password_file or args.mqtt_ca:
+        raise EdgegraftError("expected --mqtt with --mqtt-password-file and --mqtt-ca")
     classifier = open_classifier(ModelOptions.of(args))
     frames = Frames.of(args)
-    uncertain = None
-    if args.save_uncertain:
-        limit = int(args.save_limit * 1e6)
-        uncertain = UncertainFrames(
-            args.save_uncertain, args.uncertain_below, limit, _note
-        )
-    smoother = TemporalSmoother(
-        lambda probabilities, familiarity: classifier.prediction(
-            probabilities, familiarity, args.top_k
-        ),
-        args.smooth,
-        args.hold,
-    )
-    preview = None
-    if args.preview:
-        from edge.camera.preview import Preview
+    with ExitStack() as stack:
+        publisher = None
+        if broker is not None:
+            from edge.camera.mqtt import Publisher
 
-        preview = Preview(f"edgegraft: {frames.source or 'camera'}")
-    kind = JsonLinesWriter if args.json else CsvWriter if args.csv else LineWriter
-    writer = kind(sys.stdout, args.events)
-    region, trained = classifier.recipe.region, classifier.trained_region
-    recipe = replace(classifier.recipe, region=None)
-    start, count, changes = time.monotonic(), 0, 0
-    with Service() as service:
-        for shot in _frames(frames, service):
-            pixels = shot.pixels
-            begin = time.perf_counter()
-            if region is not None:  # as load_pixels does; only this part is converted
-                high, wide = pixels.shape[:2]
-                left, top, right, bottom = region_box(region, (wide, high))
-                pixels = pixels[top:bottom, left:right]
-            prepared = load_pixels(Image.fromarray(pixels), recipe)
-            ready = time.perf_counter()
-            outputs = classifier.run(prepared[None])
-            done = time.perf_counter()
-            prediction, label, changed = smoother.update(outputs, shot.seconds)
-            count, changes = count + 1, changes + changed
-            writer.write(
-                FrameResult(
-                    shot.number,
-                    shot.seconds,
-                    label,
-                    changed,
-                    prediction,
-                    (ready - begin) * 1e3,
-                    (done - ready) * 1e3,
-                )
-            )
-            if uncertain is not None:
-                # training cuts the model's own region out again
-                kept = pixels if trained is None else shot.pixels
-                uncertain.offer(kept, prediction, shot.seconds)
-            if preview is not None and not preview.show(
-                pixels, _caption(label, prediction)
-            ):
+            publisher = Publisher(broker, classifier, _note, args.heartbeat)
+            stack.callback(publisher.close)
+        watch = _Watch.of(args, classifier, publisher)
+        stack.callback(watch.close)
+        start = time.monotonic()
+        service = stack.enter_context(Service())
+        for shot in taken(frames, service, _note, watch.present):
+            if not watch.frame(shot) or watch.count == frames.most:
                 break
-            if frames.most is not None and count >= frames.most:
-                break
-    writer.end()
-    if preview is not None:
-        preview.close()
-    saved = f", {uncertain.saved} saved" if uncertain is not None else ""
+        watch.writer.end()
+    saved = f", {watch.uncertain.saved} saved" if watch.uncertain is not None else ""
     took = time.monotonic() - start
-    _note(f"{count} frames in {took:.1f} s, {changes} changes{saved}")
+    _note(f"{watch.count} frames in {took:.1f} s, {watch.changes} changes{saved}")
     return 0
+
+
+class _Watch:
+    """What is done with each frame: look, predict, write, publish, save, show."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        smoother: TemporalSmoother,
+        writer: LineWriter,
+        *,
+        motion: MotionGate | None,
+        uncertain: UncertainFrames | None,
+        preview: Preview | None,
+        publisher: Publisher | None,
+    ) -> None:
+        self._classifier, self._smoother, self.writer = classifier, smoother, writer
+        self._motion, self.uncertain = motion, uncertain
+        self._preview, self._publisher = preview, publisher
+        self._recipe = replace(classifier.recipe, region=None)
+        self._outside = False
+        self.count = self.changes = 0
+
+    @classmethod
+    def of(
+        cls,
+        args: argparse.Namespace,
+        classifier: Classifier,
+        publisher: Publisher | None,
+    ) -> _Watch:
+        """As the command line says."""
+        motion = uncertain = preview = None
+        if args.motion:  # looks on until a new label has been held
+            calm = args.hold + _SETTLED * args.smooth
+            motion = MotionGate(calm, args.heartbeat)
+        if args.save_uncertain:
+            limit = int(args.save_limit * 1e6)
+            uncertain = UncertainFrames(
+                args.save_uncertain, args.uncertain_below, limit, _note
+            )
+        smoother = TemporalSmoother(
+            lambda probabilities, familiarity: classifier.prediction(
+                probabilities, familiarity, args.top_k
+            ),
+            args.smooth,
+            args.hold,
+        )
+        if args.preview:
+            from edge.camera.preview import Preview
+
+            preview = Preview(f"edgegraft: {args.source or 'camera'}")
+        kind = JsonLinesWriter if args.json else CsvWriter if args.csv else LineWriter
+        return cls(
+            classifier,
+            smoother,
+            kind(sys.stdout, args.events),
+            motion=motion,
+            uncertain=uncertain,
+            preview=preview,
+            publisher=publisher,
+        )
+
+    def frame(self, shot: TimedFrame) -> bool:
+        """One frame; False when it was the last (its window was closed)."""
+        begin = time.perf_counter()
+        pixels = self._inside(shot.pixels)
+        if pixels is None:
+            return True
+        if self._motion is not None and not self._motion.look(pixels, shot.seconds):
+            return True
+        prepared = load_pixels(Image.fromarray(pixels), self._recipe)
+        ready = time.perf_counter()
+        outputs = self._classifier.run(prepared[None])
+        done = time.perf_counter()
+        prediction, label, changed = self._smoother.update(outputs, shot.seconds)
+        if self._motion is not None and prediction.label != label:
+            self._motion.wake(shot.seconds)  # another label has to be held to count
+        self.count, self.changes = self.count + 1, self.changes + changed
+        result = FrameResult(
+            shot.number,
+            shot.seconds,
+            label,
+            changed,
+            prediction,
+            (ready - begin) * 1e3,
+            (done - ready) * 1e3,
+        )
+        self.writer.write(result)
+        if self._publisher is not None:
+            self._publisher.publish(result)
+        if self.uncertain is not None:
+            # training cuts the model's own region out again
+            own = self._classifier.trained_region is not None
+            kept = shot.pixels if own else pixels
+            self.uncertain.offer(kept, prediction, shot.seconds)
+        if self._preview is None:
+            return True
+        return self._preview.show(pixels, _caption(label, prediction))
+
+    def _inside(self, pixels: Picture) -> Picture | None:
+        """The region, as load_pixels cuts it out; only this part is converted. None,
+        with a line, where the frames have become too small for it."""
+        region = self._classifier.recipe.region
+        if region is None:
+            return pixels
+        high, wide = pixels.shape[:2]
+        try:
+            left, top, right, bottom = region_box(region, (wide, high))
+        except EdgegraftError as error:
+            if not self.count:
+                raise
+            if not self._outside:
+                _note(f"{error}; waiting for larger frames")
+            self._outside = True
+            return None
+        self._outside = False
+        return pixels[top:bottom, left:right]
+
+    def present(self, sends: bool) -> None:
+        """Whether the source sends."""
+        if self._publisher is not None:
+            self._publisher.present(sends)
+
+    def close(self) -> None:
+        if self._preview is not None:
+            self._preview.close()
 
 
 def _caption(label: str, prediction: Prediction) -> str:
     return f"{label}  {prediction.probability:.1%}" if prediction.known else label
-
-
-def _frames(frames: Frames, service: Service) -> Iterator[TimedFrame]:
-    source = frames.find()
-    if isinstance(source, Video) and not source.live:
-        return _of_file(source, frames, service)
-    return _of_camera(source, frames, service)
-
-
-def _of_file(video: Video, frames: Frames, service: Service) -> Iterator[TimedFrame]:
-    """Every frame in turn, or those that --fps picks; damaged ones are left out."""
-    video.open()
-    service.notify("READY=1")
-    try:
-        number = damaged = failed = 0
-        due = 0.0
-        while not service.stopped:
-            service.notify("WATCHDOG=1")
-            if not video.grab():
-                failed += 1
-                if failed > BAD_FRAMES:
-                    break
-                continue
-            damaged, failed, number = damaged + failed, 0, number + 1
-            if frames.seconds is not None and video.seconds >= frames.seconds:
-                return
-            if frames.fps is not None and video.seconds < due - 1e-9:
-                continue
-            pixels = video.retrieve()
-            if pixels is None:
-                damaged += 1
-                continue
-            due += 1 / frames.fps if frames.fps else 0.0
-            yield TimedFrame(number + damaged, video.seconds, pixels)
-        if number == 0:
-            raise SourceError(f"{video.name}: expected a video, no frame can be read")
-        if service.stopped:
-            return
-        length = video.frames / video.rate
-        if video.seconds + 1 / video.rate < _CUT_OFF * length:
-            _note(
-                f"{video.name}: cut off, ended after frame {number + damaged} of "
-                f"{video.frames}"
-            )
-        if damaged:
-            frames_are = "frame is" if damaged == 1 else "frames are"
-            _note(f"{video.name}: {damaged} {frames_are} damaged and left out")
-    finally:
-        video.close()
-
-
-def _of_camera(first: Source, frames: Frames, service: Service) -> Iterator[TimedFrame]:
-    """The latest frame, whenever the model is ready and --fps allows."""
-    unused = [first]
-
-    def make() -> Source:
-        return unused.pop() if unused else frames.find()
-
-    reader = LatestFrameReader(
-        make,
-        _note,
-        stuck=frames.stuck,
-        wait=frames.wait,
-        on_demand=frames.fps is not None,
-    )
-    service.notify("READY=1")
-    start = due = time.monotonic()
-    try:
-        while not service.stopped:
-            now = time.monotonic()
-            if frames.seconds is not None and now - start >= frames.seconds:
-                return
-            service.notify("WATCHDOG=1")
-            if now < due:
-                time.sleep(min(due - now, _POLL))
-                continue
-            if (got := reader.next(_POLL)) is None:
-                continue
-            now = time.monotonic()
-            if frames.fps:  # keep the beat; after a pause, begin a new one
-                due = max(due + 1 / frames.fps, now)
-            yield TimedFrame(got[0], now - start, got[1])
-    finally:
-        reader.close()
 
 
 def _list(as_json: bool) -> int:

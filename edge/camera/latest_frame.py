@@ -48,6 +48,7 @@ class LatestFrameReader:
         self._alive = time.monotonic()  # when the thread last did something
         self._reader = 0  # which thread may write; the others have been given up
         self._stuck = 0
+        self._lost = False
         source = make()
         self.name = source.name
         try:
@@ -56,6 +57,7 @@ class LatestFrameReader:
             if not wait:
                 raise
             note(f"{error}; waiting for it")
+            self._lost = True
             self._start(None)
         else:
             self._start(source)
@@ -82,6 +84,11 @@ class LatestFrameReader:
             self._note(f"{self.name}: no frame for {silent:.0f} s, opening it again")
             self._start(None)
         return None
+
+    @property
+    def lost(self) -> bool:
+        """Whether the source is being waited for."""
+        return self._lost
 
     def close(self) -> None:
         """Stop reading; a thread that hangs in its source is left behind."""
@@ -115,6 +122,7 @@ class LatestFrameReader:
                     away = time.monotonic() - lost_at
                     self._note(f"{self.name}: back after {away:.1f} s")
                     is_lost, pause = False, self._retry[0]
+                    self._lost = False
                 bad = 0
                 continue
             bad += 1
@@ -125,6 +133,7 @@ class LatestFrameReader:
                 return
             if not is_lost:
                 is_lost, lost_at = True, time.monotonic()
+                self._lost = True
                 self._note(f"{self.name}: lost; waiting for it")
             self._sleep(pause, me)
             pause = min(2 * pause, self._retry[1])

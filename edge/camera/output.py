@@ -43,7 +43,7 @@ class LineWriter:
             self._last = result.seconds
             self._print(f"\r\033[K{result.label}  {percent}  {self._rate:.1f} fps")
         elif result.changed:
-            self._print(f"{_clock()}  {result.label}  {percent}\n")
+            self._print(f"{clock()}  {result.label}  {percent}\n")
 
     def end(self) -> None:
         if self._live and self._last >= 0:
@@ -68,7 +68,7 @@ class JsonLinesWriter(LineWriter):
             return
         prediction = result.prediction
         record = {
-            "time": _clock(),
+            "time": clock(),
             "seconds": round(result.seconds, 3),
             "frame": result.number,
             "label": result.label,
@@ -106,7 +106,7 @@ class CsvWriter(JsonLinesWriter):
             return
         prediction = result.prediction
         familiarity = prediction.familiarity
-        row = [_clock(), f"{result.seconds:.3f}", str(result.number), result.label]
+        row = [clock(), f"{result.seconds:.3f}", str(result.number), result.label]
         row += [str(result.changed).lower(), f"{prediction.probability:.6f}"]
         row += [str(prediction.known).lower()]
         row += ["" if familiarity is None else f"{familiarity:.6g}"]
@@ -115,7 +115,7 @@ class CsvWriter(JsonLinesWriter):
         self._out.flush()
 
 
-def _clock() -> str:
+def clock() -> str:
     """Now, UTC, to the millisecond (RFC 3339)."""
     now = time.time()
     whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))

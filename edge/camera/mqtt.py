@@ -1,0 +1,306 @@
+"""The label over MQTT, and as a device of Home Assistant.
+
+    TOPIC/state     retained: the last change, or the last look, as JSON
+    TOPIC/status    retained: online or offline, by the broker when this program dies
+    homeassistant/sensor/ID/.../config   retained: what Home Assistant shows (discovery)
+
+The broker may be away at the start and at any time: it is tried again with growing
+pauses, changes of the label wait in a queue (QoS 1), and what should be retained is
+published again to a broker that comes back empty. Needs paho-mqtt (the extra `mqtt`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from edge.camera.output import FrameResult, clock
+from edge.classifier import FAMILIARITY, UNKNOWN, Classifier
+from edge.errors import EdgegraftError
+
+PASSWORD = "EDGEGRAFT_MQTT_PASSWORD"  # the environment variable
+PORTS = {"mqtt": 1883, "mqtts": 8883}
+DISCOVERY = "homeassistant"
+_KEEPALIVE = 30  # seconds: a dead connection is noticed after one and a half of it
+_PAUSES = (1, 60)  # seconds between attempts to connect: the first, the longest
+_QUEUED = 1000  # changes that wait for a broker that is away
+_GOODBYE = 2.0  # seconds for the last message
+_QOS = 1
+
+
+@dataclass(frozen=True)
+class Broker:
+    """Where to publish to. ca: a file of certificates, for a broker with its own."""
+
+    host: str
+    port: int
+    topic: str
+    tls: bool = False
+    user: str | None = None
+    password: str | None = None
+    ca: str | None = None
+
+    @classmethod
+    def of(
+        cls, url: str, default_topic: str, password_file: str | None, ca: str | None
+    ) -> Broker:
+        """From mqtt://USER@HOST:PORT/TOPIC (mqtts: with TLS). EdgegraftError."""
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            parts, port = urlsplit(""), None
+        if parts.password is not None:
+            raise EdgegraftError(
+                "--mqtt: expected no password in the URL (others can read a command "
+                f"line); put it into ${PASSWORD} or --mqtt-password-file FILE"
+            )
+        topic = unquote(parts.path).strip("/") or default_topic
+        bad = "#" in url or re.search(r"[+\0]", topic)
+        if parts.scheme not in PORTS or not parts.hostname or bad:
+            raise EdgegraftError(
+                "--mqtt: expected mqtt://USER@HOST:PORT/TOPIC (mqtts with TLS), got "
+                f"{url!r:.80}"
+            )
+        if ca is not None and not os.path.isfile(ca):
+            raise EdgegraftError(f"--mqtt-ca {ca}: no such file")
+        user = None if parts.username is None else unquote(parts.username)
+        password = _password(password_file)
+        if password is not None and user is None:
+            raise EdgegraftError(
+                "--mqtt: expected a user with the password: mqtt://USER@HOST"
+            )
+        tls = parts.scheme == "mqtts"
+        return cls(
+            parts.hostname, port or PORTS[parts.scheme], topic, tls, user, password, ca
+        )
+
+    @property
+    def where(self) -> str:
+        return f"mqtt {self.host}:{self.port}"
+
+
+def _password(file: str | None) -> str | None:
+    if file is None:
+        return os.environ.get(PASSWORD)
+    try:
+        with open(file, encoding="utf-8") as lines:
+            return lines.readline().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "expected text"
+        raise EdgegraftError(f"--mqtt-password-file {file}: {reason}") from None
+
+
+class Publisher:
+    """Publishes results while it is open; never waits for the broker.
+
+    `note` gets messages for a person. heartbeat: seconds after which a state that has
+    not changed is published again.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        classifier: Classifier,
+        note: Callable[[str], None],
+        heartbeat: float,
+    ) -> None:
+        try:
+            from paho.mqtt import client as mqtt
+            from paho.mqtt.enums import CallbackAPIVersion
+        except ImportError as error:
+            raise EdgegraftError(
+                f"--mqtt: paho-mqtt is needed ({error}); run: pip install "
+                "'paho-mqtt>=2'"
+            ) from None
+        self._broker, self._note, self._heartbeat = broker, note, heartbeat
+        self._state_topic = f"{broker.topic}/state"
+        self._status_topic = f"{broker.topic}/status"
+        self._discovery = discovery(broker.topic, classifier)
+        self._state: str | None = None
+        self._sent: Any = None  # what is known of its way to the broker
+        self._present = True  # the camera sends
+        self._published = float("-inf")
+        self._problem = ""
+        client = mqtt.Client(
+            CallbackAPIVersion.VERSION2, client_id=identifier(broker.topic)
+        )
+        client.will_set(self._status_topic, "offline", _QOS, retain=True)
+        client.max_queued_messages_set(_QUEUED)
+        client.reconnect_delay_set(*_PAUSES)
+        if broker.user is not None:
+            client.username_pw_set(broker.user, broker.password)
+        if broker.tls:
+            try:
+                client.tls_set(ca_certs=broker.ca)
+            except OSError as error:  # ssl.SSLError is one
+                raise EdgegraftError(f"--mqtt-ca {broker.ca}: {error}") from None
+        client.on_connect = self._connected
+        client.on_connect_fail = self._unreachable
+        client.on_disconnect = self._disconnected
+        self._client = client
+        client.connect_async(broker.host, broker.port, _KEEPALIVE)
+        client.loop_start()
+
+    def publish(self, result: FrameResult) -> None:
+        """A result: at once where the label has changed, else each heartbeat."""
+        now = time.monotonic()
+        if not (result.changed or now - self._published >= self._heartbeat):
+            return
+        self._state = state(result)
+        self._published = now
+        if result.changed or self._client.is_connected():
+            self._send_state()
+
+    def _send_state(self) -> None:
+        self._sent = self._client.publish(
+            self._state_topic, self._state, _QOS, retain=True
+        )
+
+    def present(self, sends: bool) -> None:
+        """Whether the camera sends; without it the device is shown as offline."""
+        if sends == self._present:
+            return
+        self._present = sends
+        if self._client.is_connected():
+            self._publish_status()
+
+    def close(self) -> None:
+        """Say goodbye; what the broker does not take within 2 s is left."""
+        if self._client.is_connected():
+            done = self._client.publish(
+                self._status_topic, "offline", _QOS, retain=True
+            )
+            with suppress(RuntimeError, ValueError):  # lost just now: the will says it
+                done.wait_for_publish(_GOODBYE)
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _publish_status(self) -> None:
+        text = "online" if self._present else "offline"
+        self._client.publish(self._status_topic, text, _QOS, retain=True)
+
+    def _connected(
+        self, client: Any, data: Any, flags: Any, reason: Any, properties: Any
+    ) -> None:
+        if reason.is_failure:
+            self._say(f"refused: {reason} (user or password?); trying again")
+            return
+        for topic, payload in self._discovery.items():
+            client.publish(topic, payload, _QOS, retain=True)
+        self._publish_status()
+        if self._state is not None and not self._is_waiting():
+            self._send_state()
+        self._say("connected")
+
+    def _is_waiting(self) -> bool:
+        """Whether the state is in the queue, which is delivered in its order."""
+        try:
+            return self._sent is not None and not self._sent.is_published()
+        except (RuntimeError, ValueError):  # the queue was full
+            return False
+
+    def _unreachable(self, client: Any, data: Any) -> None:
+        more = ", or its certificate is not trusted" if self._broker.tls else ""
+        self._say(f"cannot be reached{more}; trying again")
+
+    def _disconnected(
+        self, client: Any, data: Any, flags: Any, reason: Any, properties: Any
+    ) -> None:
+        if reason.is_failure and self._problem == "connected":
+            self._say("lost; trying again")
+
+    def _say(self, text: str) -> None:
+        """Once for each change, however often it is tried."""
+        if text != self._problem:
+            self._problem = text
+            self._note(f"{self._broker.where}: {text}")
+
+
+def state(result: FrameResult) -> str:
+    """A result as JSON, as it is retained."""
+    prediction = result.prediction
+    return json.dumps(
+        {
+            "label": result.label,
+            "probability": round(prediction.probability, 4),
+            "known": prediction.known,
+            "familiarity": prediction.familiarity,
+            "ranking": {
+                label: round(probability, 4)
+                for label, probability in prediction.ranking
+            },
+            "time": clock(),
+        },
+        ensure_ascii=False,
+    )
+
+
+def discovery(topic: str, classifier: Classifier) -> dict[str, str]:
+    """Topic to payload of what Home Assistant shows: a sensor for the label, one for
+    its probability and, where the model has it, one for familiarity."""
+    card, name = classifier.card, topic.replace("/", " ")
+    digest = classifier.file.digest[:12]
+    model = f"{card.name} {card.variant}" if card else "foreign model"
+    unique = identifier(topic)
+    has_familiarity = FAMILIARITY in classifier.roles
+    options = [*classifier.labels, *[UNKNOWN] * has_familiarity]
+    shared = {
+        "state_topic": f"{topic}/state",
+        "availability_topic": f"{topic}/status",
+        "device": {
+            "identifiers": [unique],
+            "name": name,
+            "manufacturer": "edgegraft",
+            "model": f"{model} (sha256 {digest})",
+            "sw_version": _version(),
+        },
+    }
+    sensors: dict[str, dict[str, object]] = {
+        "label": {
+            "name": "Label",
+            "device_class": "enum",
+            "options": options,
+            "value_template": "{{ value_json.label }}",
+            "json_attributes_topic": f"{topic}/state",
+        },
+        "probability": {
+            "name": "Probability",
+            "unit_of_measurement": "%",
+            "state_class": "measurement",
+            "value_template": "{{ (value_json.probability * 100) | round(1) }}",
+        },
+    }
+    if has_familiarity:
+        sensors["familiarity"] = {
+            "name": "Familiarity",
+            "state_class": "measurement",
+            "value_template": "{{ value_json.familiarity | round(3) }}",
+        }
+    return {
+        f"{DISCOVERY}/sensor/{unique}/{key}/config": json.dumps(
+            {**sensor, "unique_id": f"{unique}_{key}", **shared}, ensure_ascii=False
+        )
+        for key, sensor in sensors.items()
+    }
+
+
+def identifier(topic: str) -> str:
+    """What the device is called by programs: letters, digits and underscores."""
+    return "edgegraft_" + re.sub(r"[^A-Za-z0-9_]+", "_", topic)
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("edgegraft")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "unknown"
