@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "edgegraft": {"edge", "data", "backbones", "finetune", "quantize", "streamlit_app"},
 }
 EDGE_PACKAGES = {"numpy", "PIL"}
-EDGE_CAMERAS = {"cv2", "picamera2"}
+EDGE_CAMERAS = {"cv2", "picamera2", "paho"}
 EDGE_EXTRAS = {"pillow_heif", "ray"}
 INTERPRETERS = {"ai_edge_litert", "tflite_runtime"}
 SCHEMA_READERS = (
