@@ -111,6 +111,7 @@ def test_every_import_is_a_declared_dependency() -> None:
         "PIL": "pillow",
         "ai_edge_litert": "ai-edge-litert",
         "cv2": "opencv-python-headless",
+        "paho": "paho-mqtt",
         "sklearn": "scikit-learn",
         "tensorflow_hub": "tensorflow-hub",
         "tf_keras": "tf-keras",
