@@ -15,6 +15,8 @@ All commands (edgegraft COMMAND -h lists the options of one):
     edgegraft quantize RUN      the model files of a run alone: float32 and int8, which
                                 is a quarter of the size and faster on small processors
     edgegraft compare RUN...    accuracy, speed and size of files; which one to ship
+    edgegraft search PHOTOS     the best network for your photos within a budget of
+                                milliseconds and megabytes
     edgegraft robustness RUN    accuracy on blurred, dark, noisy and turned photos
     edgegraft edge              on the device: classify, camera, info, doctor, bench,
                                 evaluate, pack
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from quantize.comparison.compare import CompareOptions
     from quantize.comparison.records import Comparison
     from quantize.export import ExportResult
+    from quantize.search.search import SearchResult
 
 __version__ = "0.2.0"
 __all__ = [
@@ -65,6 +68,7 @@ __all__ = [
     "load",
     "main",
     "quantize",
+    "search",
 ]
 
 BUILD = "Photos in, a verified int8 .tflite out: every step in one command."
@@ -79,6 +83,7 @@ VERBS = {
     "finetune": ("finetune.cli", "main"),
     "quantize": ("quantize.cli", "main"),
     "compare": ("quantize.cli", "compare_main"),
+    "search": ("quantize.cli", "search_main"),
     "robustness": ("finetune.robustness_cli", "main"),
     "edge": ("edge.cli", "main"),
     "app": ("streamlit_app.cli", "main"),
@@ -250,6 +255,41 @@ def compare(
         comparison.CompareOptions(budget=Budget(budget_ms, budget_mb), **options),
         console=Console(quiet=quiet),
     )
+
+
+def search(
+    photos: str | os.PathLike[str],
+    *,
+    budget_ms: float | None = None,
+    budget_mb: float | None = None,
+    run: str | None = None,
+    artifacts: str | os.PathLike[str] = ARTIFACTS,
+    backbones: Sequence[str] = (),
+    time_limit: float | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> SearchResult:
+    """Find the best network for these photos within a budget; train and export it.
+
+    backbones: names to search among; () for every one whose weights are here. run: the
+    name of the search's folder in `artifacts`. time_limit: about how long, in minutes.
+    EdgegraftError for bad input, and where no network is within the budget.
+    """
+    _refuse_hidden_rooms()
+    from finetune.console import Console
+    from quantize.comparison.records import Budget
+    from quantize.search.search import SearchOptions
+    from quantize.search.search import search as find_best
+
+    options = SearchOptions(
+        photos=Path(photos),
+        folder=SearchOptions.folder_for(Path(photos), Path(artifacts), run),
+        budget=Budget(budget_ms, budget_mb),
+        backbones=tuple(backbones),
+        time_limit=time_limit,
+        overwrite=overwrite,
+    )
+    return find_best(options, Console(quiet=quiet))
 
 
 def load(model: Run | str | os.PathLike[str] | bytes, **options: Any) -> Classifier:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 QUANTIZE = "Export a run's network as verified TFLite files."
 CHECK = "List the targets that run a model file, and why others do not."
+SEARCH = (
+    "Find the best network for these photos within a budget: time every network that "
+    "is ready, rank them by cross-validation, train and compare the best."
+)
 COMPARE = "Measure model files on test photos and this machine; recommend one to ship."
 
 
@@ -298,6 +302,114 @@ def run_compare(args: argparse.Namespace) -> int:
         for line in (*lines, "", *text.summary(comparison)):
             console.say(line)
     return 0 if comparison.choice.file else EXIT_REJECTED
+
+
+def add_search_parser(parser: argparse.ArgumentParser) -> None:
+    """`edgegraft search`."""
+    from data.source import PhotoOptions
+    from edge.command import RUNTIMES, add_megapixels
+    from edge.run_folder import ARTIFACTS
+
+    add = parser.add_argument
+    add(
+        "photos",
+        type=Path,
+        metavar="PHOTOS",
+        help="a folder per label, a list (.csv, .jsonl) or an archive (.zip, .tar)",
+    )
+    for name, what in (("ms", "median latency"), ("mb", "file size")):
+        add(
+            f"--budget-{name}",
+            type=float,
+            metavar=name.upper(),
+            help=f"highest {what} of the file to ship, in {name.replace('mb', 'MB')}",
+        )
+    add(
+        "--backbones",
+        metavar="NAME,...",
+        help="search only these (default: every one whose weights are here, and the "
+        "custom CNN)",
+    )
+    add(
+        "--time-limit",
+        type=float,
+        metavar="MINUTES",
+        help="about how long the search may take; less is cross-validated and trained",
+    )
+    add(
+        "--device",
+        type=Path,
+        metavar="FILE",
+        help="what edge bench --json printed on a device for the files of --pack-probe",
+    )
+    add(
+        "--pack-probe",
+        type=Path,
+        metavar="DIR",
+        help="only write the untrained networks into DIR, to be timed on a device",
+    )
+    add("--run", metavar="NAME", help="folder's name (default: search-PHOTOS)")
+    add(
+        "--artifacts",
+        type=Path,
+        default=Path(ARTIFACTS),
+        metavar="DIR",
+        help=f"folder of all runs (default: {ARTIFACTS})",
+    )
+    add("--runtime", choices=RUNTIMES, default="auto", help="which interpreter")
+    add("--seed", type=int, default=0, help="makes a search repeatable (default: 0)")
+    add("--overwrite", action="store_true", help="replace a search of that name")
+    add("--resume", action="store_true", help="go on with an interrupted search")
+    add("--json", action="store_true", help="print one JSON document")
+    PhotoOptions.add_to(parser)
+    add_megapixels(parser)
+
+
+def run_search(args: argparse.Namespace) -> int:
+    """Search; 3 when no trained file is within the budget."""
+    from backbones.keras import require_packages
+    from data.source import PhotoOptions
+    from finetune.console import Console
+
+    require_packages("search")
+
+    from quantize.comparison.records import Budget
+    from quantize.export import EXIT_REJECTED
+    from quantize.search import report
+    from quantize.search.search import SearchOptions, pack_probe, search
+
+    console = Console(json=args.json)
+    names = (args.backbones or "").split(",")
+    options = SearchOptions(
+        photos=args.photos,
+        folder=SearchOptions.folder_for(args.photos, args.artifacts, args.run),
+        budget=Budget(args.budget_ms, args.budget_mb),
+        device=args.device,
+        backbones=tuple(name.strip() for name in names if name.strip()),
+        time_limit=args.time_limit,
+        runtime=args.runtime,
+        seed=args.seed,
+        reading=PhotoOptions.from_args(args),
+        overwrite=args.overwrite,
+        resume=args.resume,
+    )
+    if args.pack_probe is not None:
+        pack_probe(options, args.pack_probe, console)
+        return 0
+    result = search(options, console)
+    if args.json:
+        json.dump(result.to_dict(), sys.stdout)
+        print()
+    for line in () if args.json else ("", *report.answer(result)):
+        console.say(line)
+    return 0 if result.best else EXIT_REJECTED
+
+
+def search_main(
+    argv: Sequence[str] | None = None, prog: str = "edgegraft search"
+) -> int:
+    """`edgegraft search`; the exit code."""
+    return run_command(add_search_parser, run_search, argv, prog, SEARCH)
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m quantize") -> int:

@@ -116,11 +116,13 @@ def fit(
     groups: Sequence[int],
     weights: Floats | None = None,
     seed: int = 0,
+    strengths: Sequence[float] = probe.STRENGTHS,
 ) -> CrossFit | None:
     """From features float32 [N, D]; None where a label has fewer groups than FOLDS.
 
     groups [N]: numbers; photos with the same one are never parted. weights: float32
-    [N], how much each photo counts in the head's loss; None means all alike.
+    [N], how much each photo counts in the head's loss; None means all alike. strengths:
+    the penalties to try, strong to weak.
     """
     from threadpoolctl import threadpool_limits
 
@@ -129,7 +131,7 @@ def fit(
         return None
     tried = []
     with threadpool_limits(1):  # small problems: several threads wait for each other
-        for strength in probe.STRENGTHS:
+        for strength in strengths:
             logits = np.zeros((len(truth), classes), np.float32)
             for training, held_out in folds:
                 counts = None if weights is None else weights[training]

@@ -1,0 +1,219 @@
+"""What a search chooses from: networks at input sizes, and how long each takes.
+
+Latency needs no training: the int8 graph of a candidate with random weights takes the
+time of the trained one. It is built once, kept in the cache folder, and timed here or,
+packed with `write_pack`, on another device.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from backbones import custom_cnn, network, registry, weights
+from backbones.keras import seed_everything, tensorflow
+from backbones.record import Backbone
+from data.cache import cache_folder
+from edge.card import ModelCard
+from edge.errors import EdgegraftError
+from edge.files import new_folder, sha256, write_atomic
+from edge.model_file import ModelFile
+from edge.text import plural
+from finetune.console import Console
+from finetune.settings import Settings
+from quantize.comparison import timing
+from quantize.comparison.records import Setting, Timing
+from quantize.conversion.convert import Conversion
+from quantize.tflite import metadata
+
+SMALLEST = 96  # pixels; the pretrained networks lose much below it
+SIZES = (96, 128, 160, 192, 224)
+CNN_SIZES = (64, 96, 128)
+GRAPH = 1  # version of the graphs in the cache: they are built anew after a change
+_CALIBRATION = 4  # noise photos: int8 kernels take the same time whatever the ranges
+EFFORT = timing.Effort(seconds=0.1)
+COMMAND = "python -m edge bench *.tflite --json > device.json"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network at one input size in pixels."""
+
+    backbone: Backbone
+    size: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.backbone.name}-{self.size}"
+
+    @property
+    def title(self) -> str:
+        return f"{self.backbone.name} at {self.size}"
+
+    @property
+    def pretrained(self) -> bool:
+        return self.backbone.options is None
+
+    def settings(self, seed: int = 0) -> Settings:
+        """Those of its training run."""
+        return Settings.for_network(
+            backbone=self.backbone.name, size=self.size, seed=seed
+        )
+
+
+def ready(names: Sequence[str] = ()) -> list[Candidate]:
+    """Every backbone whose ImageNet weights are on this machine, at sizes from 96 to
+    its default, and the custom CNN at three sizes; only `names` where there are any.
+
+    EdgegraftError for an unknown name, and for one without weights here.
+    """
+    found: list[Candidate] = []
+    for name in names or registry.names():
+        backbone = registry.get(name)
+        if backbone.options is not None:
+            found += [Candidate(backbone, size) for size in CNN_SIZES]
+            continue
+        sizes = _sizes(backbone)
+        if names and not sizes:  # named: brought from where they come, or refused
+            weights.find(backbone, backbone.default_size, "imagenet")
+            sizes = [backbone.default_size]
+        found += [Candidate(backbone, size) for size in sizes]
+    return found
+
+
+def _sizes(backbone: Backbone) -> list[int]:
+    """Those at which its weights are on this machine."""
+    imagenet, largest = backbone.imagenet, backbone.default_size
+    if backbone.own_weights:
+        return [largest]
+    if imagenet is None:
+        return []
+    least = max(SMALLEST, backbone.min_size)
+    known = SIZES if imagenet.any_size else imagenet.sizes
+    sizes = sorted({size for size in known if least <= size < largest} | {largest})
+    return [size for size in sizes if weights.locate(backbone, size) is not None]
+
+
+def graph(candidate: Candidate, labels: int) -> bytes:
+    """The int8 file of a candidate with random weights, for a number of labels; from
+    the cache where it has been built before."""
+    key = {
+        "graph": GRAPH,
+        "name": candidate.name,
+        "labels": labels,
+        "tensorflow": tensorflow().__version__,
+    }
+    path = (
+        cache_folder() / "latency" / f"{sha256(json.dumps(key).encode())[:16]}.tflite"
+    )
+    try:
+        content = path.read_bytes()
+    except OSError:
+        content = _build(candidate, labels)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, content)
+    ModelFile(content).trust()  # built by this program
+    return content
+
+
+def _build(candidate: Candidate, labels: int) -> bytes:
+    seed_everything(0)
+    backbone, size = candidate.backbone, candidate.size
+    options = None if backbone.options is None else custom_cnn.CnnConfig()
+    model = network.assemble(backbone, size, labels, options)
+    noise = np.random.default_rng(0)
+    width = model.get_layer(network.LOGITS).input.shape[-1]
+    kernel = noise.normal(0, 0.1, (width, labels)).astype(np.float32)
+    network.set_head(model, kernel, np.zeros(labels, np.float32))
+    photos = noise.integers(0, 256, (_CALIBRATION, size, size, 3)).astype(np.uint8)
+    flat = Conversion(model, calibration=photos).make("int8")
+    names = tuple(f"label {number}" for number in range(labels))
+    card = ModelCard(
+        names, candidate.settings().recipe, "int8", name=f"{candidate.name}, untrained"
+    )
+    return metadata.embed(flat, card)
+
+
+def graphs(
+    candidates: Sequence[Candidate], labels: int, console: Console
+) -> dict[Candidate, bytes]:
+    """The graph of each candidate, with a progress bar."""
+    found = {}
+    with console.bar("building int8 graphs", unit="network") as bar:
+        for done, candidate in enumerate(candidates, 1):
+            found[candidate] = graph(candidate, labels)
+            bar(done, len(candidates))
+    return found
+
+
+def time_here(
+    files: Mapping[Candidate, bytes], folder: Path, runtime: str, console: Console
+) -> dict[Candidate, Timing]:
+    """Each graph's timing on this machine, with one thread; `folder` holds them while
+    they are timed."""
+    paths = {folder / f"{candidate.name}.tflite": candidate for candidate in files}
+    for path, candidate in paths.items():
+        path.write_bytes(files[candidate])
+    taken = timing.time_all(list(paths), runtime, EFFORT, console)
+    return {paths[path]: timings[0] for path, timings in taken.items()}
+
+
+def time_there(
+    files: Mapping[Candidate, bytes], device: Path
+) -> dict[Candidate, Timing]:
+    """Each graph's timing in a document of `edge bench --json`, with the fewest threads
+    it has. EdgegraftError for a document of other files, or of several devices."""
+    known = timing.read_devices(device)
+    digests = {ModelFile(content).digest: one for one, content in files.items()}
+    settings: set[Setting] = {
+        min(timings, key=_threads).setting
+        for digest, timings in known.items()
+        if digest in digests
+    }
+    if not settings:
+        raise EdgegraftError(
+            f"--device: expected times of this search's files, got {device}, which has "
+            "none of them; write the files with --pack-probe DIR, run there: "
+            f"{COMMAND}"
+        )
+    if len(settings) > 1:
+        raise EdgegraftError(
+            f"--device: expected times of one device and runtime, got {device} with "
+            f"{'; '.join(sorted(map(str, settings)))}"
+        )
+    return {
+        digests[digest]: min(timings, key=_threads)
+        for digest, timings in known.items()
+        if digest in digests
+    }
+
+
+def _threads(timing: Timing) -> int:
+    return timing.setting.threads
+
+
+def refuse_pack(folder: Path) -> None:
+    """EdgegraftError where the folder of a pack exists."""
+    if folder.exists():
+        raise EdgegraftError(
+            f"--pack-probe: expected a new folder, got {folder}, which exists"
+        )
+
+
+def write_pack(files: Mapping[Candidate, bytes], folder: Path) -> None:
+    """The graphs in a new folder, to be timed on another device."""
+    with new_folder(folder) as place:
+        for candidate, content in files.items():
+            (place / f"{candidate.name}.tflite").write_bytes(content)
+        (place / "README.txt").write_text(
+            f"{plural(len(files), 'network')} without training, to be timed.\n\n"
+            "On the device, with edgegraft installed (any edgegraft pack brings it):\n"
+            f"    {COMMAND}\n"
+            "Then copy device.json back and give it to: edgegraft search PHOTOS "
+            "--device device.json\n",
+            encoding="utf-8",
+        )

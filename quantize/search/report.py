@@ -1,0 +1,222 @@
+"""A search as lines for a terminal and as a plot of all candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edge.files import write_atomic
+from edge.text import columns, percent, plural
+from finetune.figures.style import GRID, INK, MUTED
+from quantize.reporting import text
+from quantize.reporting.plot import COLOURS, LIMIT, LOG_FROM
+from quantize.search.search import Entry, SearchResult
+
+PLOT = "search.png"
+MOST_ROWS = 12  # of the table that is printed
+_HEAD = ("network", "ms", "MB", "probe", "95 % interval", "int8 on test photos")
+
+
+def answer(result: SearchResult) -> list[str]:
+    """At most 25 lines: which file, how good, how fast, why; the candidates."""
+    comparison, chosen = result.comparison, result.comparison.choice.file
+    if chosen is None:
+        lines = [f"ship      none: {comparison.choice.why}"]
+    else:
+        within = f" within {result.budget}" if str(result.budget) else ""
+        finalists = [entry for entry in result.entries if entry.run]
+        lines = [
+            f"ship      {chosen.path}",
+            f"accuracy  {text.accuracy(comparison)}",
+            f"weakest   {text.weakest(chosen)}",
+            f"speed     {text.speed(comparison, chosen)}",
+            f"why       {len(result.within)} of {len(result.entries)} networks fit"
+            f"{within}; {plural(len(finalists), 'finalist')} by cross-validated "
+            "probes, trained and compared on test photos",
+            f"          {comparison.choice.why}",
+        ]
+    lines += ["", *table(result), ""]
+    if chosen is not None:
+        lines.append(f"next      edgegraft edge classify {chosen.path} PHOTO...")
+    lines.append(f"report    {result.folder / 'comparison.html'}")
+    lines.append(f"plot      {result.folder / PLOT}")
+    return lines
+
+
+def table(result: SearchResult) -> list[str]:
+    """The candidates within the budget, the best first."""
+    entries = sorted(result.within, key=_place)
+    rows = [_row(entry, result) for entry in entries[:MOST_ROWS]]
+    lines = list(columns(rows, _HEAD))
+    more = len(entries) - MOST_ROWS
+    if more > 0:
+        lines.append(f"and {more} more (search.json)")
+    photos = max((entry.score.photos for entry in entries if entry.score), default=0)
+    lines.append(
+        f"ms on {result.measured_on}, of untrained int8 graphs; probe: balanced "
+        f"accuracy, cross-validated on up to {photos:,} photos"
+    )
+    return lines
+
+
+def _place(entry: Entry) -> tuple[bool, bool, float]:
+    """Finalists first, then by log loss; those without a score by latency."""
+    score = entry.score
+    return entry.run is None, score is None, score.log_loss if score else entry.ms
+
+
+def _row(entry: Entry, result: SearchResult) -> tuple[str, ...]:
+    known, final = entry.score, entry.final
+    mark = " *" if entry is result.chosen else ""
+    probe = interval = ""
+    if known is not None:
+        probe = percent(known.evaluation.balanced_accuracy)
+        low, high = known.evaluation.balanced_interval
+        interval = f"{100 * low:.1f} to {100 * high:.1f}"
+    return (
+        entry.candidate.title + mark,
+        f"{entry.ms:.2f}",
+        f"{entry.mb:.2f}",
+        probe,
+        interval,
+        percent(final["balanced_accuracy"]) if final else "",
+    )
+
+
+def draw(result: SearchResult, path: Path) -> None:
+    """Balanced accuracy against latency: hollow circles are probes of candidates,
+    filled ones the int8 files of the finalists on test photos; bars are 95 % intervals,
+    the dashed line is the Pareto front of the probes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.4, 4.8), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    scored = [entry for entry in result.entries if entry.score]
+    backbones = list(
+        dict.fromkeys(entry.candidate.backbone.name for entry in result.entries)
+    )
+    hues = {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(backbones)}
+    for entry in scored:
+        assert entry.score is not None
+        known = entry.score.evaluation
+        colour = hues[entry.candidate.backbone.name]
+        low, high = known.balanced_interval
+        axes.vlines(entry.ms, 100 * low, 100 * high, color=colour, lw=1.2, alpha=0.4)
+        _dot(axes, entry.ms, 100 * known.balanced_accuracy, colour, filled=False)
+    front = _front(scored)
+    axes.plot(
+        [entry.ms for entry in front],
+        [_probe_percent(entry) for entry in front],
+        color=MUTED,
+        linewidth=1,
+        linestyle="--",
+        zorder=1,
+    )
+    for entry in front:
+        _name(axes, str(entry.candidate.size), entry.ms, _probe_percent(entry), -9)
+    for entry in result.entries:
+        if entry.final is None:
+            continue
+        colour = hues[entry.candidate.backbone.name]
+        final = entry.final
+        low, high = 100 * final["balanced_low"], 100 * final["balanced_high"]
+        axes.vlines(entry.ms, low, high, color=colour, lw=2.2, alpha=0.6)
+        height = 100 * final["balanced_accuracy"]
+        _dot(axes, entry.ms, height, colour, filled=True)
+        if entry is result.chosen:
+            axes.scatter(
+                entry.ms, height, s=150, facecolors="none", edgecolors=INK, lw=2
+            )
+            _name(axes, f"ship: {entry.candidate.title}", entry.ms, height, 10)
+    _frame(axes, result, scored)
+    handles = [
+        axes.scatter(
+            [], [], s=50, facecolors=hues[name], edgecolors="white", label=name
+        )
+        for name in backbones
+        if any(entry.candidate.backbone.name == name for entry in result.within)
+    ]
+    figure.legend(
+        handles=handles,
+        loc="outside right upper",
+        fontsize=7,
+        frameon=False,
+        labelcolor=INK,
+    )
+    style: dict[str, Any] = {"fontsize": 11, "color": INK, "weight": "bold"}
+    title = f"{result.folder.name}: {plural(len(result.entries), 'network')} searched"
+    figure.suptitle(title, x=0.01, ha="left", **style)
+    axes.set_title(
+        "hollow: cross-validated probe; filled: int8 file on test photos; numbers: "
+        "input size; dashed: Pareto front",
+        loc="left",
+        fontsize=7.5,
+        color=MUTED,
+    )
+    figure.supxlabel(
+        str(result.measured_on), fontsize=7, color=MUTED, x=0.99, ha="right"
+    )
+    write_atomic(path, lambda to: figure.savefig(to, format="png", facecolor="white"))
+
+
+def _dot(axes: Any, x: float, y: float, colour: str, *, filled: bool) -> None:
+    axes.scatter(
+        x,
+        y,
+        s=60 if filled else 36,
+        facecolors=colour if filled else "white",
+        edgecolors="white" if filled else colour,
+        linewidths=1.4,
+        zorder=4 if filled else 3,
+    )
+
+
+def _name(axes: Any, words: str, x: float, y: float, up: float) -> None:
+    axes.annotate(
+        words,
+        (x, y),
+        (0, up),
+        textcoords="offset points",
+        ha="center",
+        va="bottom" if up > 0 else "top",
+        fontsize=7.5 if up > 0 else 6.5,
+        color=INK if up > 0 else MUTED,
+        zorder=6,
+    )
+
+
+def _frame(axes: Any, result: SearchResult, scored: Sequence[Entry]) -> None:
+    drawn = [entry for entry in result.entries if entry.score or entry.final]
+    times = [entry.ms for entry in drawn]
+    if max(times) > LOG_FROM * min(times):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
+        axes.set_xlim(min(times) / 1.3, max(times) * 1.3)
+    else:
+        axes.set_xlim(0, max(times) * 1.2)
+    low, high = axes.get_xlim()
+    if result.budget.ms is not None and low < result.budget.ms < high:
+        axes.axvline(result.budget.ms, color=LIMIT, linewidth=1, linestyle=":")
+    axes.set_xlabel("median latency, ms for one photo", fontsize=9, color=INK)
+    axes.set_ylabel("balanced accuracy, %", fontsize=9, color=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(MUTED)
+    axes.tick_params(colors=MUTED, labelsize=8)
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def _probe_percent(entry: Entry) -> float:
+    assert entry.score is not None
+    return 100 * entry.score.evaluation.balanced_accuracy
+
+
+def _front(entries: Sequence[Entry]) -> list[Entry]:
+    """Those that no faster one is as good as, fastest first."""
+    front: list[Entry] = []
+    for entry in sorted(entries, key=lambda one: (one.ms, -_probe_percent(one))):
+        if not front or _probe_percent(entry) > _probe_percent(front[-1]):
+            front.append(entry)
+    return front

@@ -1,0 +1,205 @@
+"""`edgegraft search`: which network, within a budget; with small CNNs in place of
+pretrained networks (their random features tell red from blue)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.errors import EdgegraftError
+from finetune.console import Console
+from finetune.settings import Settings
+from quantize.comparison.compare import CompareOptions
+from quantize.comparison.records import Budget, Setting, Timing
+from quantize.comparison.timing import Effort
+from quantize.search import candidates as networks
+from quantize.search import ranking, report
+from quantize.search.candidates import Candidate
+from quantize.search.search import Entry, SearchOptions, SearchResult, search
+from tests.quantize_room import write_photos
+
+SIZES = (16, 24, 32)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small() -> Iterator[None]:
+    """CNNs of three small sizes, taken for pretrained, trained for an epoch."""
+
+    def settings(candidate: Candidate, seed: int = 0) -> Settings:
+        return Settings.for_network(
+            backbone="custom_cnn", size=candidate.size, seed=seed, epochs=1
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(networks, "CNN_SIZES", SIZES)
+        patch.setattr(Candidate, "pretrained", True)
+        patch.setattr(Candidate, "settings", settings)
+        quick = partial(CompareOptions, effort=Effort(rounds=1, runs=2, seconds=0.02))
+        patch.setattr("quantize.search.search.CompareOptions", quick)
+        patch.setattr(networks, "EFFORT", Effort(rounds=1, runs=2, seconds=0.02))
+        yield
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("search")
+    write_photos(folder / "photos", 24)
+    return folder
+
+
+def options(place: Path, **more: object) -> SearchOptions:
+    given = {"backbones": ("custom_cnn",), **more}
+    folder = place / "artifacts" / "found"
+    return SearchOptions(place / "photos", folder, **given)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def found(place: Path) -> SearchResult:
+    return search(options(place), Console(quiet=True))
+
+
+@pytest.mark.slow
+def test_the_best_is_trained_and_shipped(found: SearchResult) -> None:
+    assert [entry.candidate.size for entry in found.within] != []
+    assert len(found.entries) == len(SIZES)
+    assert all(entry.score and entry.score.photos == 40 for entry in found.entries)
+    order = sorted(found.entries, key=lambda entry: entry.score.log_loss)  # type: ignore[union-attr]
+    trained = {entry.candidate.name for entry in found.entries if entry.run}
+    assert {entry.candidate.name for entry in order[:2]} <= trained
+    assert found.best is not None and found.best.is_file()
+    assert found.chosen is not None
+    assert found.chosen.run == found.best.parents[1]
+    assert "ship" in repr(found)
+    record = json.loads((found.folder / "search.json").read_text())
+    assert record["status"] == "done"
+    assert record["ship"]["path"] == str(found.best)
+    finals = [one["final"] for one in record["candidates"] if one["final"]]
+    assert len(finals) == len(trained)
+    assert (found.folder / report.PLOT).read_bytes().startswith(b"\x89PNG")
+    lines = report.answer(found)
+    assert len(lines) <= 25 and lines[0] == f"ship      {found.best}"
+    assert any(line.startswith(f"{found.chosen.candidate.title} *") for line in lines)
+
+
+@pytest.mark.slow
+def test_a_finished_search_is_resumed_without_work(
+    found: SearchResult, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("what is known is worked out again")
+
+    monkeypatch.setattr(networks, "time_here", never)
+    monkeypatch.setattr(ranking, "probe_score", never)
+    monkeypatch.setattr("quantize.search.search.run_job", never)
+    again = search(options(place, resume=True), Console(quiet=True))
+    assert again.best == found.best
+    with pytest.raises(EdgegraftError, match="expected a new search, got"):
+        search(options(place), Console(quiet=True))
+
+
+def test_a_budget_that_nothing_meets(place: Path) -> None:
+    hopeless = SearchOptions(
+        place / "photos",
+        place / "artifacts" / "hopeless",
+        Budget(None, 0.001),
+        backbones=("custom_cnn",),
+    )
+    with pytest.raises(EdgegraftError, match=r"got 0.001 MB; of 3 networks custom_cnn"):
+        search(hopeless, Console(quiet=True))
+
+
+def test_times_of_a_device(place: Path, tmp_path: Path) -> None:
+    every = networks.ready(("custom_cnn",))
+    files = networks.graphs(every, 2, Console(quiet=True))
+    networks.write_pack(files, tmp_path / "pack")
+    packed = sorted(path.name for path in (tmp_path / "pack").iterdir())
+    assert packed == ["README.txt", *(f"custom_cnn-{size}.tflite" for size in SIZES)]
+    with pytest.raises(EdgegraftError, match="expected a new folder, got"):
+        networks.refuse_pack(tmp_path / "pack")
+    from edge.model_file import ModelFile
+
+    def record(content: bytes, ms: float, threads: int) -> dict[str, object]:
+        names = ("load_ms", "first_ms", "p50_ms", "p95_ms", "p99_ms", "peak_memory_mb")
+        return {
+            **dict.fromkeys(names, ms),
+            "model": "x.tflite",
+            "model_sha256": ModelFile(content).digest,
+            "runtime": "litert",
+            "runtime_version": "2",
+            "host": "Pi 5",
+            "threads": threads,
+        }
+
+    document = tmp_path / "device.json"
+    models = [record(files[every[0]], 7.0, 1), record(files[every[0]], 3.0, 4)]
+    document.write_text(json.dumps({"models": models}))
+    times = networks.time_there(files, document)
+    assert {one.name: t.p50_ms for one, t in times.items()} == {"custom_cnn-16": 7.0}
+    document.write_text(json.dumps({"models": [record(b"other", 7.0, 1)]}))
+    with pytest.raises(EdgegraftError, match="--device: expected times of this search"):
+        networks.time_there(files, document)
+
+
+def test_photos_for_the_first_round() -> None:
+    truth = np.array([0] * 900 + [1] * 20)
+    everything = ranking.Photos(
+        np.zeros((920, 4, 4, 3), np.uint8),
+        np.arange(920),
+        truth,
+        np.arange(920),
+        ("many", "few"),
+    )
+    part = everything.part(400, seed=0)
+    assert np.bincount(part.truth).tolist() == [392, 9]
+    assert len(set(part.rows.tolist())) == len(part.rows)
+    assert everything.part(1000, seed=0) is everything
+
+
+def test_a_label_too_small_for_the_folds() -> None:
+    candidate = networks.ready(("custom_cnn",))[0]
+    photos = ranking.Photos(
+        np.zeros((12, 16, 16, 3), np.uint8),
+        np.arange(12),
+        np.array([0] * 9 + [1] * 3),
+        np.arange(12),
+        ("many", "few"),
+    )
+    with pytest.raises(EdgegraftError, match="of each label or more, got 3 of few"):
+        ranking.probe_score(candidate, photos, 0)
+
+
+def test_unknown_networks_and_limits() -> None:
+    with pytest.raises(EdgegraftError, match="expected a known backbone"):
+        networks.ready(("mobilnet",))
+    with pytest.raises(EdgegraftError, match="--time-limit in minutes above 0"):
+        SearchOptions(Path("p"), Path("f"), time_limit=0)
+    with pytest.raises(EdgegraftError, match="plain folder name"):
+        SearchOptions.folder_for(Path("p"), Path("a"), "../x")
+    assert SearchOptions.folder_for(Path("a/p.zip"), Path("x"), None).name == "search-p"
+
+
+def test_finalists_are_the_best_and_one_that_is_close() -> None:
+    every = networks.ready(("custom_cnn",))
+    noise = np.random.default_rng(0).normal(0, 0.1, 200).astype(np.float32)
+
+    def score(loss: float) -> ranking.Score:
+        return ranking.Score(None, noise + np.float32(loss))  # type: ignore[arg-type]
+
+    far = dict(zip(every, (score(0.3), score(0.1), score(0.2)), strict=True))
+    assert [one.size for one in ranking.finalists(far)] == [24, 32]
+    wide = np.random.default_rng(1).normal(0.1, 1, 200).astype(np.float32)
+    close = {**far, every[0]: ranking.Score(None, wide)}  # type: ignore[arg-type]
+    assert len(ranking.finalists(close)) in (2, 3)
+
+
+def test_an_entry_within_a_budget() -> None:
+    setting = Setting("here", "litert 2", 1)
+    timing = Timing(setting, 1, 1, 4.0, 5, 6, None, 50, 1)
+    entry = Entry(networks.ready(("custom_cnn",))[0], timing, 900_000)
+    assert entry.fits(Budget(None, None)) and entry.fits(Budget(4.0, 0.9))
+    assert not entry.fits(Budget(3.9, None)) and not entry.fits(Budget(None, 0.8))
