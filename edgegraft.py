@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from quantize.comparison.compare import CompareOptions
     from quantize.comparison.records import Comparison
     from quantize.export import ExportResult
-    from quantize.search.search import SearchResult
+    from quantize.search.records import SearchResult
 
 __version__ = "0.2.0"
 __all__ = [
@@ -278,7 +278,7 @@ def search(
     _refuse_hidden_rooms()
     from finetune.console import Console
     from quantize.comparison.records import Budget
-    from quantize.search.search import SearchOptions
+    from quantize.search.records import SearchOptions
     from quantize.search.search import search as find_best
 
     options = SearchOptions(

@@ -376,7 +376,8 @@ def run_search(args: argparse.Namespace) -> int:
     from quantize.comparison.records import Budget
     from quantize.export import EXIT_REJECTED
     from quantize.search import report
-    from quantize.search.search import SearchOptions, pack_probe, search
+    from quantize.search.records import SearchOptions
+    from quantize.search.search import pack_probe, search
 
     console = Console(json=args.json)
     names = (args.backbones or "").split(",")

@@ -20,7 +20,8 @@ from quantize.comparison.timing import Effort
 from quantize.search import candidates as networks
 from quantize.search import ranking, report
 from quantize.search.candidates import Candidate
-from quantize.search.search import Entry, SearchOptions, SearchResult, search
+from quantize.search.records import Entry, SearchOptions, SearchResult
+from quantize.search.search import search
 from tests.quantize_room import write_photos
 
 SIZES = (16, 24, 32)

@@ -11,7 +11,7 @@ from edge.text import columns, percent, plural
 from finetune.figures.style import GRID, INK, MUTED
 from quantize.reporting import text
 from quantize.reporting.plot import COLOURS, LIMIT, LOG_FROM
-from quantize.search.search import Entry, SearchResult
+from quantize.search.records import Entry, SearchResult
 
 PLOT = "search.png"
 MOST_ROWS = 12  # of the table that is printed

@@ -1,0 +1,157 @@
+"""The records of a search: what to search, each candidate, the result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data.source import PhotoOptions
+from edge.errors import EdgegraftError
+from edge.text import plural
+from quantize.comparison.records import Budget, Comparison, Setting, Timing
+from quantize.search.candidates import Candidate
+from quantize.search.ranking import Score
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """What to search: `photos` as `edgegraft build` takes them; results go to `folder`.
+
+    `device`: a document of `edge bench --json` with times of the untrained graphs,
+    None to time them here. `backbones`: names, none for all that are ready.
+    `time_limit` in minutes.
+    """
+
+    photos: Path
+    folder: Path
+    budget: Budget = field(default_factory=Budget)
+    device: Path | None = None
+    backbones: tuple[str, ...] = ()
+    time_limit: float | None = None
+    runtime: str = "auto"
+    seed: int = 0
+    reading: PhotoOptions = field(default_factory=PhotoOptions)
+    overwrite: bool = False
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        if self.time_limit is not None and not 0 < self.time_limit < 1e6:
+            raise EdgegraftError(
+                f"expected --time-limit in minutes above 0, got {self.time_limit:g}"
+            )
+
+    @staticmethod
+    def folder_for(photos: Path, artifacts: Path, name: str | None) -> Path:
+        """artifacts/NAME; without a name, one made from that of the photos."""
+        if name is None:
+            path = photos.resolve()
+            name = f"search-{path.name if path.is_dir() else path.name.split('.')[0]}"
+        if not name or name in (".", "..") or "/" in name or "\\" in name:
+            raise EdgegraftError(
+                f"expected --run to be a plain folder name, got {name!r}"
+            )
+        return artifacts / name
+
+    @property
+    def command(self) -> str:
+        """That resumes it."""
+        words = f"edgegraft search {self.photos} --run {self.folder.name} --resume"
+        if self.folder.parent != Path("artifacts"):
+            words += f" --artifacts {self.folder.parent}"
+        return words
+
+
+@dataclass
+class Entry:
+    """What is known of a candidate: `scores` by round, `run` and `final` (the figures
+    of its int8 file on the test photos) of a finalist."""
+
+    candidate: Candidate
+    timing: Timing
+    size_bytes: int
+    scores: dict[int, Score] = field(default_factory=dict)
+    run: Path | None = None
+    final: dict[str, Any] | None = None
+
+    @property
+    def ms(self) -> float:
+        return self.timing.p50_ms
+
+    @property
+    def mb(self) -> float:
+        return self.size_bytes / 1e6
+
+    @property
+    def score(self) -> Score | None:
+        """Of the last round."""
+        return self.scores[max(self.scores)] if self.scores else None
+
+    def fits(self, budget: Budget) -> bool:
+        in_time = budget.ms is None or self.ms <= budget.ms
+        return in_time and (budget.mb is None or self.mb <= budget.mb)
+
+    def to_dict(self) -> dict[str, Any]:
+        known = self.score
+        return {
+            "name": self.candidate.name,
+            "backbone": self.candidate.backbone.name,
+            "size": self.candidate.size,
+            "size_bytes": self.size_bytes,
+            "timing": self.timing.to_dict(),
+            "rounds": len(self.scores),
+            "probe": known.to_dict() if known else None,
+            "run": str(self.run) if self.run else None,
+            "final": self.final,
+        }
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """A finished search: every candidate, and the comparison of the finalists."""
+
+    folder: Path
+    labels: tuple[str, ...]
+    budget: Budget
+    measured_on: Setting
+    entries: tuple[Entry, ...]
+    comparison: Comparison
+    seconds: float
+
+    @property
+    def best(self) -> Path | None:
+        """The file to ship."""
+        return self.comparison.best
+
+    @property
+    def within(self) -> list[Entry]:
+        """The candidates within the budget."""
+        return [entry for entry in self.entries if entry.fits(self.budget)]
+
+    @property
+    def chosen(self) -> Entry | None:
+        """The candidate whose file is to be shipped."""
+        file = self.comparison.choice.file
+        names = {entry.candidate.name: entry for entry in self.entries}
+        return names.get(file.run) if file else None
+
+    def __repr__(self) -> str:
+        return (
+            f"<Search of {plural(len(self.entries), 'network')}, {len(self.within)} "
+            f"within the budget: ship {self.best}>"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "edgegraft_search": SCHEMA,
+            "status": "done",
+            "labels": list(self.labels),
+            "budget_ms": self.budget.ms,
+            "budget_mb": self.budget.mb,
+            "measured_on": str(self.measured_on),
+            "seconds": self.seconds,
+            "ship": self.comparison.choice.to_dict(),
+            "candidates": [entry.to_dict() for entry in self.entries],
+        }
