@@ -1,4 +1,5 @@
-"""The device's command: classify, camera, info, doctor, bench, evaluate, pack.
+"""The device's command: classify, camera, info, doctor, bench, evaluate, serve,
+pack.
 
 Only what one verb needs is imported when that verb runs: a photo's label should not
 wait for modules it does not use.
@@ -31,6 +32,7 @@ _MODULES = {
     "evaluate": "edge.evaluate_cli",
     "info": "edge.info",
     "pack": "edge.pack",
+    "serve": "edge.serve.cli",
 }
 
 _CODES = """exit code: 0 when every photo was classified; 2 for bad input. A photo that
@@ -182,6 +184,16 @@ def _add_camera(verb: argparse.ArgumentParser) -> None:
     add_foreign(verb)
 
 
+def _add_serve(verb: argparse.ArgumentParser) -> None:
+    from edge.serve.cli import add_options
+
+    add_options(verb)
+    add_region(verb)
+    add_megapixels(verb)
+    add_running(verb)
+    add_foreign(verb)
+
+
 def _add_pack(verb: argparse.ArgumentParser) -> None:
     verb.description = "Write a folder to copy to a device: model, program, README."
     verb.add_argument(
@@ -222,5 +234,6 @@ _VERBS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "doctor": (_add_doctor, "what is installed here, and what works"),
     "bench": (_add_bench, "how fast models are on this machine"),
     "evaluate": (_add_evaluate, "accuracy on labelled photos"),
+    "serve": (_add_serve, "answer over HTTP"),
     "pack": (_add_pack, "a folder to copy to a device"),
 }

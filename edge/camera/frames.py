@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from edge.camera.latest_frame import BAD_FRAMES, LatestFrameReader
 from edge.camera.motion import LOOKS
-from edge.camera.service import Service
+from edge.camera.service import Service, notify
 from edge.camera.sources import Picture, Source, SourceError, Video, find
 
 _POLL = 0.25  # seconds: how soon a signal is noticed while no frame comes
@@ -83,12 +83,12 @@ def _of_file(
 ) -> Iterator[TimedFrame]:
     """Every frame in turn, or those that --fps picks; damaged ones are left out."""
     video.open()
-    service.notify("READY=1")
+    notify("READY=1")
     try:
         number = damaged = failed = 0
         due = 0.0
         while not service.stopped:
-            service.notify("WATCHDOG=1")
+            notify("WATCHDOG=1")
             if not video.grab():
                 failed += 1
                 if failed > BAD_FRAMES:
@@ -142,14 +142,14 @@ def _of_camera(
         wait=frames.wait,
         on_demand=frames.fps is not None,
     )
-    service.notify("READY=1")
+    notify("READY=1")
     start = due = time.monotonic()
     try:
         while not service.stopped:
             now = time.monotonic()
             if frames.seconds is not None and now - start >= frames.seconds:
                 return
-            service.notify("WATCHDOG=1")
+            notify("WATCHDOG=1")
             present(not reader.lost)
             if now < due:
                 time.sleep(min(due - now, _POLL))

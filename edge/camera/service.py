@@ -30,24 +30,25 @@ class Service:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.notify("STOPPING=1")
+        notify("STOPPING=1")
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def notify(self, state: str) -> None:
-        """sd_notify(3): ``READY=1``, ``WATCHDOG=1``; nothing without systemd."""
-        address = os.environ.get("NOTIFY_SOCKET")
-        if not address:
-            return
-        import socket
-
-        if address.startswith("@"):
-            address = "\0" + address[1:]
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-                sender.sendto(state.encode(), address)
-        except OSError:
-            pass  # systemd notices by itself
-
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.stopped = True
+
+
+def notify(state: str) -> None:
+    """sd_notify(3): ``READY=1``, ``WATCHDOG=1``; nothing without systemd."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    import socket
+
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(state.encode(), address)
+    except OSError:
+        pass  # systemd notices by itself

@@ -1,0 +1,1 @@
+"""The model over HTTP: the verb `serve`."""
