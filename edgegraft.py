@@ -481,6 +481,7 @@ def _run_build(args: argparse.Namespace) -> int:
             "max_drop": args.max_drop / 100,
             "target": args.target,
             "climb": args.ladder,
+            "qat": args.qat,
         },
     )
     plan = BuildOptions(job_from(args), export, compare_options(args))

@@ -80,7 +80,9 @@ class ExportResult:
         if not self.rungs:
             return line
         seconds = sum(rung.seconds for rung in self.rungs)
-        return f"{line}; by {self.rung}, {seconds:.0f} s of repairs"
+        line += f"; by {self.rung}, {seconds:.0f} s of repairs"
+        trained = any(rung.name == ladder.QAT for rung in self.rungs)
+        return line if self.reached or trained else f"{line}; --qat trains for it"
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -111,6 +113,7 @@ def export(
     target: str = targets.GENERIC,
     overwrite: bool = False,
     climb: bool = True,
+    qat: bool = False,
     with_layers: bool = False,
     old_python: Path | None = None,
     model: Any = None,
@@ -119,10 +122,10 @@ def export(
 ) -> dict[str, ExportResult]:
     """Write ``exports/<variant>.tflite`` for each variant; results by name.
 
-    An int8 file gets its biases corrected; one that agrees with float32 on less than
-    `agreement` of the photos then, or is rejected, is repaired further (ladder; `climb`
-    off: no repairs). One that loses a label, or more
-    than `max_drop` of accuracy (0.01 is one point), is rejected. A file that `target`
+    An int8 file gets its ranges and biases corrected; one that agrees with float32 on
+    less than `agreement` of the photos then, or is rejected, is repaired further
+    (ladder; `climb` off: no repairs; `qat`: trained, too). One that loses a label, or
+    more than `max_drop` of accuracy (0.01 is one point), is rejected. A file that `target`
     refuses is rejected; when it refuses all of them, that is an EdgegraftError.
     `with_layers` writes the layer report of the int8 file into the run. `old_python`: a
     Python with tflite-runtime, where the files are run, too. `model` and `pixels` save
@@ -161,7 +164,13 @@ def export(
         chosen = covering(model, pixels, kept, calibration_count, console)
         builder = Builder(run, model, pixels, chosen, judged, console, old, compared)
         results, layers = _build_all(
-            builder, wanted, gate, target, repair=climb, with_layers=with_layers
+            builder,
+            wanted,
+            gate,
+            target,
+            repair=climb,
+            allow_qat=qat,
+            with_layers=with_layers,
         )
     if layers is not None:
         layers.write(run.folder)
@@ -210,6 +219,7 @@ def _build_all(
     target: str,
     *,
     repair: bool,
+    allow_qat: bool,
     with_layers: bool,
 ) -> tuple[dict[str, ExportResult], LayerReport | None]:
     """Files are written once all of them are built, so that an error leaves none."""
@@ -223,7 +233,9 @@ def _build_all(
         layers = _layers(builder, built[LAYERED], reference)
     climbs = {}
     if repair:
-        climbs = _climb(builder, wanted, built, reference, gate, target)
+        climbs = _climb(
+            builder, wanted, built, reference, gate, target, allow_qat=allow_qat
+        )
         built |= {name: climb.built for name, climb in climbs.items()}
     results = {}
     for variant in wanted:
@@ -271,6 +283,8 @@ def _climb(
     reference: BuiltModel,
     gate: Gate,
     target: str,
+    *,
+    allow_qat: bool,
 ) -> dict[str, ladder.Climb]:
     """Repair each int8 file; the second takes the candidate of the first."""
     climbs: dict[str, ladder.Climb] = {}
@@ -285,7 +299,13 @@ def _climb(
             climbs[variant.name] = replace(first, built=again)
         else:
             climbs[variant.name] = ladder.climb(
-                builder, variant, file, reference, gate, target=target
+                builder,
+                variant,
+                file,
+                reference,
+                gate,
+                target=target,
+                allow_qat=allow_qat,
             )
     return climbs
 

@@ -281,6 +281,7 @@ def test_training_under_rounding_brings_the_answers_nearer():
     before = distance()
     qat.train(
         graph,
+        Graph(calibrated),
         pixels(64, seed=5),
         np.arange(64),
         PROBABILITIES,

@@ -1,22 +1,20 @@
 """Repairs for an int8 file that misses the gate, cheapest first, judged on the file.
 
     plain       one range for each tensor, as observed
-    corrected   biases take back the mean error of each channel (rounding)
+    corrected   ranges of least error instead of min-max (activations), and biases
+                that take back the mean error of each channel (rounding)
     rounded     weights rounded for their layer's output as well (rounding)
-    clipped     ranges of least rounding error instead of min-max (activations)
     equalized   channels scaled to similar ranges where that is free (equalize)
     kept-float  the worst layers stay float, found by TensorFlow's QuantizationDebugger
     qat         quantization-aware training with the float network as teacher
 
 A rung is one file, converted, verified and scored like any other. `corrected` is
-always tried, as it costs seconds and helps nearly everywhere; the others follow while
-the target is missed. The first that reaches it is taken, else the one nearest to
-float32 that is not rejected.
-`clipped` and `equalized` are rounded like `rounded`, and the later rungs build on them
-where they bring the answers nearer to float32. `equalized` (it calibrates again),
-`kept-float` (it costs time on the device) and `qat` (it takes minutes) are tried only
-while every file so far is rejected; targets that take integers only get no float
-layers. Several files are tried on the same photos, so the one that just passes is a
+always tried, as it costs seconds and helps everywhere; `rounded` follows while the
+target is missed, and so does `qat` (it takes minutes) where it is allowed. The first
+that reaches the target is taken, else the one nearest to float32 that is not rejected.
+`equalized` (it calibrates again) and `kept-float` (it costs time on the device) are
+tried only while every file so far is rejected, and then `qat` is, too; targets that
+take integers only get no float layers. Several files are tried on the same photos, so the one that just passes is a
 little luckier than its figure says; the comparison on test photos is not.
 """
 
@@ -42,8 +40,7 @@ from quantize.tflite import targets
 from quantize.tflite.io_tensors import PROBABILITIES
 
 CORRECTED, ROUNDED = "corrected", "rounded"
-EQUALIZED, CLIPPED = "equalized", "clipped"
-KEPT, QAT = "kept-float", "qat"
+EQUALIZED, KEPT, QAT = "equalized", "kept-float", "qat"
 _COSTLY = (EQUALIZED, KEPT, QAT)  # only while every file is rejected
 KEPT_LAYERS = (1, 2, 4, 8)  # how many of the worst layers stay float, tried in turn
 OBSERVED = 32  # photos for channels and clipping: their figures settle by then
@@ -146,12 +143,14 @@ def climb(
     gate: Gate,
     *,
     target: str = targets.GENERIC,
+    allow_qat: bool = False,
     rungs: Sequence[str] | None = None,
 ) -> Climb:
     """The first rung whose file reaches what `gate` asks, else the nearest to float32.
 
     Where the `plain` file reaches it, only the cheapest repair is tried, and taken if
-    it is nearer. `rungs` leaves some out (for tests and measurements).
+    it is nearer. `allow_qat`: train while the target is missed, not only where every
+    file is rejected. `rungs` leaves some out (for tests and measurements).
     """
     ladder = _Ladder(builder, plain, reference, gate)
     console = builder.console
@@ -162,7 +161,8 @@ def climb(
     else:
         console.say(f"  {variant.name} {_figures(tried[0])}: trying repairs")
     for name in names:
-        if name in _COSTLY and rungs is None and not ladder.rejected:
+        costly = name in _COSTLY and not (name == QAT and allow_qat)
+        if costly and rungs is None and not ladder.rejected:
             continue  # device time or minutes, for a file that may be used already
         started = time.perf_counter()
         try:
@@ -212,30 +212,26 @@ def _equalized(ladder: _Ladder) -> Iterator[Candidate]:
         raise EdgegraftError("no two layers with a plain or ReLU tensor between them")
     with ladder.builder.console.bar("calibrating") as bar:
         calibrated = calibrate(graph.model(), ladder.photos, progress=bar)
-    yield from _on(ladder, EQUALIZED, calibrated)
+    before = ladder.calibrated
+    ladder.calibrated = _clipped(calibrated, ladder)
+    yield Candidate(EQUALIZED, _repaired(ladder, weights=True))
+    if ladder.best[0].rung != EQUALIZED:  # later rungs build on the better ranges
+        ladder.calibrated = before
 
 
-def _clipped(ladder: _Ladder) -> Iterator[Candidate]:
-    graph = Graph(ladder.calibrated)
-    if not activations.clip(graph, ladder.photos[:OBSERVED]):
-        raise EdgegraftError("every range is best as it was observed")
-    yield from _on(ladder, CLIPPED, graph.model())
+def _clipped(calibrated: bytes, ladder: _Ladder) -> bytes:
+    graph = Graph(calibrated)
+    activations.clip(graph, ladder.photos[:OBSERVED])
+    return graph.model()
 
 
 def _corrected(ladder: _Ladder) -> Iterator[Candidate]:
+    ladder.calibrated = _clipped(ladder.calibrated, ladder)
     yield Candidate(CORRECTED, _repaired(ladder))
 
 
 def _rounded(ladder: _Ladder) -> Iterator[Candidate]:
     yield Candidate(ROUNDED, _repaired(ladder, weights=True))
-
-
-def _on(ladder: _Ladder, name: str, calibrated: bytes) -> Iterator[Candidate]:
-    """Round a graph with new ranges; later rungs build on it if that was the best."""
-    before, ladder.calibrated = ladder.calibrated, calibrated
-    yield Candidate(name, _repaired(ladder, weights=True))
-    if ladder.best[0].rung != name:
-        ladder.calibrated = before
 
 
 def _kept_float(ladder: _Ladder) -> Iterator[Candidate]:
@@ -248,8 +244,7 @@ def _kept_float(ladder: _Ladder) -> Iterator[Candidate]:
 
 def _qat(ladder: _Ladder) -> Iterator[Candidate]:
     builder = ladder.builder
-    graph = Graph(ladder.calibrated)
-    run = builder.run
+    graph, run = Graph(_repaired(ladder)), builder.run
     rows = calibration.choose(run.split(), QAT_PHOTOS, seed=run.settings.seed)
     with (
         closing(scoring.decode(run, rows, builder.console)) as pixels,
@@ -257,6 +252,7 @@ def _qat(ladder: _Ladder) -> Iterator[Candidate]:
     ):
         qat.train(
             graph,
+            Graph(builder.conversion.base),
             pixels.array,
             np.arange(len(rows)),
             PROBABILITIES,
@@ -277,7 +273,6 @@ def _repaired(
 _RUNGS: dict[str, Callable[[_Ladder], Iterator[Candidate]]] = {
     CORRECTED: _corrected,
     ROUNDED: _rounded,
-    CLIPPED: _clipped,
     EQUALIZED: _equalized,
     KEPT: _kept_float,
     QAT: _qat,
