@@ -125,14 +125,14 @@ def export(
     An int8 file gets its ranges and biases corrected; one that agrees with float32 on
     less than `agreement` of the photos then, or is rejected, is repaired further
     (ladder; `climb` off: no repairs; `qat`: trained, too). One that loses a label, or
-    more than `max_drop` of accuracy (0.01 is one point), is rejected. A file that `target`
-    refuses is rejected; when it refuses all of them, that is an EdgegraftError.
-    `with_layers` writes the layer report of the int8 file into the run. `old_python`: a
-    Python with tflite-runtime, where the files are run, too. `model` and `pixels` save
-    loading and decoding what the caller has already; without `console` nothing is
-    printed. EdgegraftError for a run without a model, unknown variants, exports that
-    exist (without `overwrite`), photos that have changed, or a network that cannot be
-    converted; nothing is written then.
+    more than `max_drop` of accuracy (0.01 is one point), is rejected. A file that
+    `target` refuses is rejected; when it refuses all of them, that is an
+    EdgegraftError. `with_layers` writes the layer report of the int8 file into the run.
+    `old_python`: a Python with tflite-runtime, where the files are run, too. `model` and
+    `pixels` save loading and decoding what the caller has already; without `console`
+    nothing is printed. EdgegraftError for a run without a model, unknown variants,
+    exports that exist (without `overwrite`), photos that have changed, or a network
+    that cannot be converted; nothing is written then.
     """
     wanted = recipes.variants(variants)
     targets.target(target)

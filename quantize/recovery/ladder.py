@@ -14,8 +14,9 @@ target is missed, and so does `qat` (it takes minutes) where it is allowed. The 
 that reaches the target is taken, else the one nearest to float32 that is not rejected.
 `equalized` (it calibrates again) and `kept-float` (it costs time on the device) are
 tried only while every file so far is rejected, and then `qat` is, too; targets that
-take integers only get no float layers. Several files are tried on the same photos, so the one that just passes is a
-little luckier than its figure says; the comparison on test photos is not.
+take integers only get no float layers. Several files are tried on the same photos, so
+the one that just passes is a little luckier than its figure says; the comparison on
+test photos is not.
 """
 
 from __future__ import annotations

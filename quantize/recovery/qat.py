@@ -116,7 +116,7 @@ def train(
 
 
 def _views(tf: Any, photos: npt.NDArray[np.uint8], draw: np.random.Generator) -> Any:
-    """A random crop of each photo at the same size, some mirrored: float32 [N, H, W, 3].
+    """A random crop of each photo, resized back, some mirrored: float32 [N, H, W, 3].
 
     A fine-tuned network is sure of its training photos as they are.
     """
