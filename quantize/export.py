@@ -128,11 +128,11 @@ def export(
     more than `max_drop` of accuracy (0.01 is one point), is rejected. A file that
     `target` refuses is rejected; when it refuses all of them, that is an
     EdgegraftError. `with_layers` writes the layer report of the int8 file into the run.
-    `old_python`: a Python with tflite-runtime, where the files are run, too. `model` and
-    `pixels` save loading and decoding what the caller has already; without `console`
-    nothing is printed. EdgegraftError for a run without a model, unknown variants,
-    exports that exist (without `overwrite`), photos that have changed, or a network
-    that cannot be converted; nothing is written then.
+    `old_python`: a Python with tflite-runtime, where the files are run, too. `model`
+    and `pixels` save loading and decoding what the caller has already; without
+    `console` nothing is printed. EdgegraftError for a run without a model, unknown
+    variants, exports that exist (without `overwrite`), photos that have changed, or a
+    network that cannot be converted; nothing is written then.
     """
     wanted = recipes.variants(variants)
     targets.target(target)
