@@ -3,7 +3,9 @@
 Each network is fine-tuned on each set of photos with each seed, by the defaults, and
 exported; a run that is given with `--run` is taken as it is. All choices of the export
 (ranges, repairs) see training and validation photos only. Then float32, plain int8
-(`--no-ladder`) and the default int8 file are scored once on the test photos.
+(`--no-ladder`) and the default int8 file (with `--qat`: that of `quantize --qat`) are
+scored once on the test photos. `rungs` are the repairs that were tried, as validation
+and training photos judge them.
 
     EDGEGRAFT_ASSETS=DIR KERAS_HOME=DIR/keras_home python tests/benchmarks/int8_loss.py
 
@@ -38,11 +40,11 @@ BACKBONES = ("mobilenet_v2_0.35", "mobilenet_v2_1.0", "efficientnet_lite0")
 SETS = ("trashnet", "cats_dogs")
 
 
-def measure(run: Run) -> dict[str, Any]:
+def measure(run: Run, *, qat: bool = False) -> dict[str, Any]:
     """Losses on the test photos of a run; its exports are replaced."""
     plain = export(run, "float32,int8", climb=False, overwrite=True)
     files = {name: result.path.read_bytes() for name, result in plain.items()}
-    result = export(run, "int8", overwrite=True)["int8"]
+    result = export(run, "int8", overwrite=True, qat=qat)["int8"]
     files["plain"], files["int8"] = files["int8"], result.path.read_bytes()
     test = scoring.rows_of(run, "test")
     silent = scoring.Silent()
@@ -74,6 +76,7 @@ def measure(run: Run) -> dict[str, Any]:
         "default": against("int8", result),
         "rung": result.rung,
         "repair_seconds": round(sum(rung.seconds for rung in result.rungs), 1),
+        "rungs": [rung.to_dict() for rung in result.rungs],
     }
 
 
@@ -82,6 +85,7 @@ def main() -> int:
     parser.add_argument("--backbone", nargs="+", default=BACKBONES)
     parser.add_argument("--photos", nargs="+", default=SETS, help="sets in DIR/photos")
     parser.add_argument("--seeds", type=int, default=3, help="how many (default: 3)")
+    parser.add_argument("--qat", action="store_true", help="train where that is short")
     parser.add_argument("--run", nargs="+", type=Path, help="finished runs instead")
     args = parser.parse_args()
     rows: list[dict[str, Any]] = []
@@ -91,7 +95,7 @@ def main() -> int:
             for folder in args.run:
                 copy = Path(work) / folder.name
                 shutil.copytree(folder, copy)
-                rows.append(measure(Run.open(copy)))
+                rows.append(measure(Run.open(copy), qat=args.qat))
                 print(rows[-1], file=sys.stderr)
         else:
             assets = Path(os.environ["EDGEGRAFT_ASSETS"])
@@ -104,7 +108,7 @@ def main() -> int:
                         source = assets / "photos" / photos
                         _, prepared, _ = finetune(source, settings, folder, silent)
                         prepared.pixels.close()
-                        rows.append(measure(Run.open(folder)))
+                        rows.append(measure(Run.open(folder), qat=args.qat))
                         print(rows[-1], file=sys.stderr)
     summary = {
         kind: {
