@@ -11,6 +11,8 @@ PHOTOS ?=
 BIN := $(VENV)/bin
 UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python
+# Three workers for two cores, since some tests wait; modules stay whole, slow ones first.
+PYTEST := $(BIN)/python -m pytest -q -n 3 --dist loadscope --no-loadscope-reorder
 COMPILE := UV_CUSTOM_COMPILE_COMMAND='make requirements' $(UV) pip compile --quiet \
 	--universal --python-version 3.10 --generate-hashes --no-annotate \
 	--no-emit-index-url --no-emit-find-links
@@ -34,12 +36,12 @@ endif
 # The camera's minute (a source taken away five times) passes beside the other tests.
 test: $(VENV)/.dev
 	@$(BIN)/python tests/benchmarks/camera_soak.py --minutes 1 & soak=$$!; \
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadscope; tests=$$?; \
+	$(PYTEST); tests=$$?; \
 	wait $$soak || { echo "the camera's minute failed" >&2; exit 1; }; exit $$tests
 
 # Without the slow ones: a minute and a half.
 test-fast: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadscope -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

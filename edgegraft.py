@@ -142,7 +142,7 @@ def build(
     from quantize.comparison.compare import CompareOptions
     from quantize.comparison.records import Budget
 
-    console = Console(quiet=quiet)
+    console = Console(quiet=quiet, verbose=False)
     if photos is None:
         photos = _draw_sample(Path(artifacts), console)[0]
         run = run or SAMPLE_RUN
@@ -456,6 +456,11 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     add_options(parser)
     add_export_options(parser)
     add_compare_options(parser)
+    parser.add_argument(
+        "--verbose",
+        action="store_true",
+        help="print each step and all tables, which the run folder has in any case",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
@@ -467,7 +472,7 @@ def _run_build(args: argparse.Namespace) -> int:
     from quantize.export import EXIT_REJECTED
     from quantize.reporting import text
 
-    console = Console(json=args.json)
+    console = Console(json=args.json, verbose=args.verbose)
     pictures: list[Path] = []
     if args.photos is None and not args.resume:
         args.photos, pictures = _draw_sample(args.artifacts, console)
@@ -493,7 +498,8 @@ def _run_build(args: argparse.Namespace) -> int:
         json.dump(document, sys.stdout)
         print()
     else:
-        for line in ("", *text.summary(built.comparison)):
+        lines = text.details(built.comparison) if args.verbose else []
+        for line in (*lines, "", *text.summary(built.comparison)):
             console.say(line)
     best = built.comparison.best
     if best is not None and pictures:

@@ -162,11 +162,6 @@ class ModelFile:
                 "it again"
             ) from None
 
-    @property
-    def attached_names(self) -> list[str]:
-        """The files of the zip behind the flatbuffer, in its order."""
-        return [] if self._zip is None else self._zip.namelist()
-
     @cached_property
     def _zip(self) -> zipfile.ZipFile | None:
         return attached(self.content)

@@ -27,10 +27,9 @@ def columns(
     rows: Sequence[Sequence[str]],
     head: Sequence[str] | None = None,
     *,
-    left: int = 1,
     rule: bool = False,
 ) -> list[str]:
-    """Rows as lines of aligned columns: the first `left` to the left, others right.
+    """Rows as lines of aligned columns: the first to the left, the others right.
 
     With `head` it comes first, above a line of dashes where `rule` is set.
     """
@@ -41,7 +40,7 @@ def columns(
 
     def line(cells: Sequence[str]) -> str:
         padded = [
-            cell.ljust(width) if place < left else cell.rjust(width)
+            cell.rjust(width) if place else cell.ljust(width)
             for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
         ]
         return "  ".join(padded).rstrip()

@@ -24,22 +24,26 @@ EVERY_S = 0.5  # between two lines of a bar
 
 class Console:
     """Prints for people; `json` keeps stdout for one JSON document; `quiet` prints
-    nothing."""
+    nothing; without `verbose`, details are left to the report."""
 
-    def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
+    def __init__(
+        self, *, json: bool = False, quiet: bool = False, verbose: bool = True
+    ) -> None:
         self._out = sys.stderr if json else sys.stdout
         self._quiet, self._live = quiet, False if quiet else None
+        self.verbose = verbose
         self.started = time.perf_counter()
         self._progress = os.environ.get(PROGRESS)
         self._written = 0.0
 
-    def say(self, line: str = "") -> None:
-        if not self._quiet:
+    def say(self, line: str = "", *, detail: bool = False) -> None:
+        if not self._quiet and (self.verbose or not detail):
             print(line, file=self._out, flush=True)
 
-    def stage(self, line: str) -> None:
+    def stage(self, line: str, *, detail: bool = False) -> None:
         """A line with the seconds since the start in front."""
-        self.say(f"[{time.perf_counter() - self.started:5.1f} s] {line}")
+        seconds = time.perf_counter() - self.started
+        self.say(f"[{seconds:5.1f} s] {line}", detail=detail)
         self._note(stage=line)
 
     def _note(self, **event: object) -> None:
@@ -89,7 +93,8 @@ class Console:
                 self.stage(
                     f"epoch {number}/{epochs}: train {result.train_accuracy:.1%}, "
                     f"validation {result.val_accuracy:.1%} "
-                    f"(loss {result.val_loss:.3f}, {result.seconds:.1f} s)"
+                    f"(loss {result.val_loss:.3f}, {result.seconds:.1f} s)",
+                    detail=True,
                 )
 
             yield advance

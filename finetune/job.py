@@ -288,7 +288,7 @@ def train(
         trainer.start()
         if plan.pretrained:
             accuracy = trainer.history[0].val_accuracy
-            console.stage(f"linear probe: validation {accuracy:.1%}")
+            console.stage(f"linear probe: validation {accuracy:.1%}", detail=True)
 
     # loop
     fit.train_epochs(trainer, run.folder, plan, console, resumed=resumed)
@@ -308,7 +308,7 @@ def train(
     trained = TrainedNetwork(network, labels, parts, console, known=known)
     run.update(calibration=calibrate(run, trained, prepared.together))
     if line := higher_loss(run.config["calibration"]):
-        console.say("  " + line)
+        console.say("  " + line, detail=True)
     _evaluate(run, prepared, trained, trainer, origin)
     model.save(run, network)
     run.update(status="trained", weights=origin.to_dict())
@@ -361,7 +361,8 @@ def _evaluate(
     calibration, console = run.config["calibration"], trained.console
     familiar = evaluation.fit_familiarity(run, trained)
     if familiar is not None:
-        console.stage(f"familiarity: {familiar.kernel.shape[1]} prototypes")
+        count = familiar.kernel.shape[1]
+        console.stage(f"familiarity: {count} prototypes", detail=True)
     found = evaluation.evaluate(trained, calibration["temperature"])
     run.write_json("metrics.json", evaluation.metrics(run, trained, found, familiar))
     write_history(run.folder / "history.csv", trainer.history)

@@ -86,12 +86,13 @@ def prepare(
             warn=console.say,
         )
     if pixels.recalled:
-        console.stage(f"{pixels.recalled:,} of them from the cache")
+        recalled = f"{pixels.recalled:,} of them from the cache"
+        console.stage(recalled, detail=True)
     audit = _audited(folder, pixels)
-    for line in audit.brief():
+    for line in audit.brief(examples=console.verbose):
         console.say("  " + line)
     for line in source.lines(pixels.digests):
-        console.say("  " + line)
+        console.say("  " + line, detail=True)
     if audit.obstacles:
         raise EdgegraftError("; ".join(audit.obstacles))
     split = make_split(

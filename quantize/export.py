@@ -147,7 +147,7 @@ def export(
             f"{', '.join(variant.name for variant in wanted)}"
         )
     _refuse_existing(run, wanted, overwrite)
-    console = console or scoring.Silent()
+    console = console or Console(quiet=True)
     model = load_network(run) if model is None else model
     pool: tuple[Row, ...] = ()
     if any(variant.calibrated for variant in wanted):
@@ -330,14 +330,16 @@ def _report(console: Console, result: ExportResult, why: str, target: str) -> No
             f"{judged.accuracy:.1%} of {judged.photos} {result.judged_on}: shows what "
             "a file loses, not how good it is"
         )
-    console.stage(f"{result.variant}: {result.size / 1e6:.2f} MB, {accuracy}")
+    size = f"{result.size / 1e6:.2f} MB"
+    console.stage(f"{result.variant}: {size}, {accuracy}", detail=True)
     if result.variant != recipes.REFERENCE:
-        console.say(f"  {result.fidelity_line}")
+        console.say(f"  {result.fidelity_line}", detail=True)
     if len(result.facts.ran_on) > 1:
         oldest = result.facts.oldest_runtime or "the newest release"
         console.say(
             f"  ran on {' and '.join(result.facts.ran_on)}; its operators need "
-            f"TensorFlow Lite {oldest}"
+            f"TensorFlow Lite {oldest}",
+            detail=True,
         )
     reasons = result.facts.refused_by.get(target)
     if reasons:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -20,16 +21,31 @@ import edgegraft
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ("--backbone", "custom_cnn", "--size", "32", "--epochs", "2")
 QUICK += ("--set", "filters=[8,16]")
+MOST_LINES = 25  # that build prints without --verbose
 
 
 @pytest.fixture(scope="module")
 def built(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of a small `edgegraft build`, made by the command itself."""
+    """The run folder of a small `edgegraft build`, made by the command itself; what
+    it printed is beside it."""
     artifacts = tmp_path_factory.mktemp("built")
     options = ("--artifacts", str(artifacts), "--run", "small", "--max-drop", "100")
-    code = edgegraft.main(["build", str(drawn / "photos"), *QUICK, *options])
+    options += ("--threads", "1")
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        code = edgegraft.main(["build", str(drawn / "photos"), *QUICK, *options])
     assert code == 0
+    (artifacts / "printed.txt").write_text(printed.getvalue())
     return artifacts / "small"
+
+
+def test_build_prints_what_a_person_wants(built: Path) -> None:
+    lines = (built.parent / "printed.txt").read_text().splitlines()
+    assert len(lines) <= MOST_LINES
+    heads = [line.split()[0] for line in lines if line]
+    wanted = ("ship", "accuracy", "weakest", "speed", "next", "report")
+    assert [head for head in heads if head in wanted] == list(wanted)
+    assert not any("epoch 1/" in line for line in lines)  # --verbose has them
 
 
 def test_build_leaves_a_whole_run(built: Path) -> None:
@@ -314,7 +330,7 @@ def test_ctrl_c_leaves_no_half_file_and_resume_goes_on(
     base = [sys.executable, str(ROOT / "edgegraft.py"), "finetune"]
     where = ["--artifacts", str(tmp_path), "--run", "r"]
     command = [*base, str(drawn / "photos"), *QUICK[:4], "--epochs", "15", *where]
-    command += ["--set", "filters=[8,16]", "--patience", "40"]
+    command += ["--set", "filters=[8,16]", "--patience", "40", "--familiarity", "none"]
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,

@@ -308,7 +308,7 @@ def test_folders_are_found_from_any_folder_later() -> None:
 
 def test_a_student_follows_its_teacher_rather_than_the_labels(tmp_path: Path) -> None:
     """Every training photo lies in the wrong folder; at share 1 that is no matter."""
-    from quantize.conversion.scoring import Silent
+    from finetune.console import Console
 
     others = room.write_photos(tmp_path / "others")
     teacher = room.write_run(tmp_path / "teacher", others, room.colour_network())
@@ -333,7 +333,7 @@ def test_a_student_follows_its_teacher_rather_than_the_labels(tmp_path: Path) ->
         teacher=str(teacher.folder),
         teacher_share=1.0,
     )
-    run, _, _ = tiny.finetune(root, settings, tmp_path / "student", Silent())
+    run, _, _ = tiny.finetune(root, settings, tmp_path / "student", Console(quiet=True))
     assert run.config["distillation"]["agrees_with_labels"] == 0.0
     assert run.config["distillation"]["temperature"] == settings.teacher_temperature
     network = load(run)

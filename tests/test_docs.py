@@ -10,6 +10,7 @@ import ast
 import dataclasses
 import re
 import shlex
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 
 import edgegraft
 from finetune.distributed import VARIABLE, _cluster
+from tests import cli_docs
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -96,6 +98,15 @@ def test_python_blocks_name_what_is_there(code: str) -> None:
         and node.value.id == "edgegraft"
     }
     assert names <= set(edgegraft.__all__)
+
+
+@pytest.mark.skipif(
+    sys.version_info[:2] != (3, 11), reason="argparse wraps otherwise in other Pythons"
+)
+def test_cli_page_is_what_help_prints() -> None:
+    page = cli_docs.page()
+    assert "edgegraft edge classify" in page
+    assert TEXTS["docs/cli.md"] == page, "run: make docs"
 
 
 def test_every_verb_is_explained() -> None:

@@ -18,7 +18,6 @@ from finetune.console import Console
 from finetune.run import Run
 from finetune.settings import Settings
 from quantize.conversion import scoring
-from quantize.conversion.scoring import Silent
 from quantize.export import export
 from quantize.recipes import VARIANTS
 from quantize.reporting import model_card
@@ -112,7 +111,9 @@ def exported(tmp_path_factory) -> Run:
 
     seen = {}
     for part in ("train", "val"):
-        with scoring.decode(run, scoring.rows_of(run, part), Silent()) as pixels:
+        with scoring.decode(
+            run, scoring.rows_of(run, part), Console(quiet=True)
+        ) as pixels:
             array = pixels.of(run.part(part))
         seen[part] = compute(feature_model(network), array, range(len(array)))
     truth = [run.labels.index(photo.label) for photo in run.part("train")]

@@ -13,6 +13,7 @@ from backbones import network, registry
 from edge.errors import EdgegraftError
 from edge.model_file import ModelFile
 from finetune import cli
+from finetune.console import Console
 from finetune.distill.teacher import open_teacher, refuse_leaks
 from finetune.head import cross_fit, features, probe
 from finetune.loop import fit
@@ -20,7 +21,6 @@ from finetune.loop.examples import Examples
 from finetune.model import load
 from finetune.run import Run
 from finetune.settings import Settings, without_effect
-from quantize.conversion.scoring import Silent
 from quantize.export import export
 from quantize.reporting import model_card
 from tests.finetune_helpers import finetune
@@ -98,14 +98,14 @@ def _inputs(kernel: np.ndarray) -> int:
     return height * width * (1 if wide == 1 else channels)
 
 
-class Heard(Silent):
-    """Keeps what it is told."""
+class Heard(Console):
+    """Keeps its lines, and prints nothing."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(quiet=True)
         self.lines: list[str] = []
 
-    def say(self, line: str = "") -> None:
+    def say(self, line: str = "", *, detail: bool = False) -> None:
         self.lines.append(line)
 
 

@@ -14,11 +14,11 @@ from edge.classifier import Classifier
 from edge.preprocess import fit, load_pixels, open_photo
 from edgegraft import main
 from finetune import robustness
+from finetune.console import Console
 from finetune.evaluate import summarize_seeds
 from finetune.robustness import CORRUPTIONS
 from finetune.run import Run
 from finetune.settings import Settings
-from quantize.conversion.scoring import Silent
 from quantize.export import export
 from tests import quantize_room as room
 
@@ -84,7 +84,7 @@ def test_photos_take_the_way_they_take_on_the_device(run, tmp_path, monkeypatch)
         "run",
         lambda self, batch: seen.append(batch) or answers(self, batch),
     )
-    robustness.measure(run, run.exports / "int8.tflite", Silent())
+    robustness.measure(run, run.exports / "int8.tflite", Console(quiet=True))
     clean, *corrupted = seen
     wanted = load_pixels(photo, run.recipe)
     assert np.array_equal(clean[0], wanted)

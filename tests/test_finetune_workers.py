@@ -24,7 +24,7 @@ from finetune.run import Run
 from tests.finetune_helpers import TINY_RUN, drawn
 
 ROOT = Path(__file__).resolve().parents[1]
-EPOCHS = 40  # a tenth of a second each: time to be killed in
+EPOCHS = 24  # a tenth of a second each: time to be killed in
 # Batch norm would see half a batch on each worker, and chance its own variations
 OPTIONS = (
     *("--backbone", "custom_cnn", "--size", "16", "--augment", "none", "--run", "r"),
@@ -72,6 +72,7 @@ def start(folder: Path, *command: str) -> list[subprocess.Popen[str]]:
     return started
 
 
+@pytest.mark.slow
 def test_a_lost_chief_is_told_and_two_workers_end_where_one_does(
     tmp_path: Path,
 ) -> None:
@@ -122,7 +123,7 @@ TWO_DEVICES = """
 import sys
 from pathlib import Path
 import numpy as np
-from backbones import network, registry
+from backbones import custom_cnn, network, registry
 from backbones.keras import seed_everything, tensorflow
 from finetune.loop.examples import Examples
 from finetune.loop.schedule import set_trainable
@@ -134,16 +135,17 @@ config = tensorflow().config
 config.set_logical_device_configuration(
     config.list_physical_devices("CPU")[0], [config.LogicalDeviceConfiguration()] * 2
 )
-record = registry.get("mobilenet_v1_0.25")
+record = registry.get("custom_cnn")
+shape = custom_cnn.from_mapping({"filters": [4, 8], "dropout": 0.0}, "test")
 random = np.random.default_rng(0)
 photos = random.integers(0, 255, (32, 32, 32, 3)).astype(np.uint8)
 part = Examples(photos, np.arange(32), np.arange(32) % 2)
-kernel = random.normal(0, 3, (256, 2))
+kernel = random.normal(0, 3, (8, 2))
 settings = Settings(backbone=record.name, size=32, augment="none", epochs=2, batch=8)
 
 def made():
     seed_everything(0)
-    model = network.assemble(record, 32, 2)
+    model = network.assemble(record, 32, 2, shape)
     set_trainable(model, record, "all")
     return model
 
@@ -166,6 +168,7 @@ for name in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_two_devices_of_one_machine_move_the_weights_as_one(tmp_path: Path) -> None:
     places = [str(tmp_path / "one"), str(tmp_path / "two")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -8,6 +8,7 @@ import runpy
 import subprocess
 import sys
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +33,36 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(photos: Path) -> Any:
-    return edgegraft.build(
-        photos,
-        run="api",
-        artifacts=photos.parents[1] / "artifacts",
-        backbone="custom_cnn",
-        size=32,
-        epochs=2,
-        quiet=True,
-    )
+def notebook(photos: Path) -> Iterator[dict[str, Any]]:
+    """What the cells of the notebook leave, run in order on a few drawn photos and
+    with a small network, and the pictures they show."""
+    shown: list[str] = []
+    ipython = types.ModuleType("IPython")
+    display = types.ModuleType("IPython.display")
+    display.Image = lambda filename: filename  # type: ignore[attr-defined]
+    display.display = shown.append  # type: ignore[attr-defined]
+    whole = edgegraft.build
+
+    def small(*args: Any, **options: Any) -> Any:
+        options |= {"backbone": "custom_cnn", "size": 32, "epochs": 1, "quiet": True}
+        return whole(*args, **options)
+
+    book = json.loads((EXAMPLES / "train.ipynb").read_text("utf-8"))
+    names: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "IPython", ipython)
+        patch.setitem(sys.modules, "IPython.display", display)
+        patch.setattr(edgegraft, "build", small)
+        patch.chdir(photos.parent)
+        for cell in book["cells"]:
+            if cell["cell_type"] == "code":
+                exec("".join(cell["source"]), names)
+        yield {**names, "shown": shown}
+
+
+@pytest.fixture(scope="module")
+def run(notebook: dict[str, Any]) -> Any:
+    return notebook["run"]
 
 
 @pytest.fixture
@@ -209,30 +230,6 @@ def test_example_camera_gpio(model: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert switched == ["pin 27", "on", "off", "off", "released"]
 
 
-def test_example_notebook(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its cells in order, on a few drawn photos and with a small network."""
-    shown: list[str] = []
-    ipython = types.ModuleType("IPython")
-    display = types.ModuleType("IPython.display")
-    display.Image = lambda filename: filename  # type: ignore[attr-defined]
-    display.display = shown.append  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "IPython", ipython)
-    monkeypatch.setitem(sys.modules, "IPython.display", display)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "photos").symlink_to(photos)
-    whole = edgegraft.build
-
-    def small(*args: Any, **options: Any) -> Any:
-        options |= {"backbone": "custom_cnn", "size": 32, "epochs": 1, "quiet": True}
-        return whole(*args, **options)
-
-    monkeypatch.setattr(edgegraft, "build", small)
-    book = json.loads((EXAMPLES / "train.ipynb").read_text("utf-8"))
-    names: dict[str, Any] = {}
-    for cell in book["cells"]:
-        if cell["cell_type"] == "code":
-            exec("".join(cell["source"]), names)
-    assert names["run"].best.is_file()
-    assert any(path.endswith("confusion.png") for path in shown)
+def test_example_notebook(notebook: dict[str, Any]) -> None:
+    assert notebook["run"].best.is_file()
+    assert any(path.endswith("confusion.png") for path in notebook["shown"])

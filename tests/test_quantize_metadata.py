@@ -184,8 +184,9 @@ def numbers(table, slot: int) -> list[float]:
 
 def test_the_standard_metadata_names_input_labels_and_ranges(bare):
     tree = flatbuffer.parse(metadata.embed(bare, CARD))
-    data = flatbuffer.get_metadata(tree, metadata.NAME)
-    assert data is not None and data[4:8] == b"M001"
+    (entry,) = (e for e in tree.metadata if flatbuffer.text(e.name) == metadata.NAME)
+    data = bytes(tree.buffers[entry.buffer].data)
+    assert data[4:8] == b"M001"
     root = table_at(data, struct.unpack_from("<I", data)[0])
     assert string(root, 0) == "Farbe"
     assert string(root, 7) == "1.0.0"

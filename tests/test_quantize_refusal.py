@@ -15,6 +15,7 @@ from edge.model_file import ModelFile
 from edge.preprocess import InputRecipe
 from edge.unknown import Refusal
 from finetune import negatives
+from finetune.console import Console
 from finetune.run import Run
 from quantize.cli import compare_main
 from quantize.comparison import unknown
@@ -41,7 +42,7 @@ def test_refusals_are_counted_by_the_files_threshold(first, tmp_path):
     folder.mkdir()
     for name, shade in (("white.png", 255), ("black.png", 0), ("dark.png", 9)):
         Image.new("RGB", (24, 24), (shade, shade, shade)).save(folder / name)
-    unknown_photos = unknown.UnknownPhotos(folder, (), scoring.Silent())
+    unknown_photos = unknown.UnknownPhotos(folder, (), Console(quiet=True))
     outputs = {"probabilities": "probabilities", "familiarity": "familiarity"}
     model = edge_models.with_card(
         edge_models.network(familiarity=True),  # the brightest channel's mean

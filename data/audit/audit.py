@@ -18,7 +18,6 @@ from data.audit import checks, copies
 from data.audit.fact_store import Looks
 from data.audit.findings import KINDS, Finding, Kind
 from data.audit.memory import Memory
-from data.batches import Pixels
 from data.parts import shortages
 from data.photos import Photo, PhotoFolder, count
 from data.reading import read
@@ -44,13 +43,6 @@ class Audit:
     too_many: frozenset[Path] = frozenset()  # look alike, too many for one side
 
     @classmethod
-    def from_pixels(cls, folder: PhotoFolder, pixels: Pixels) -> "Audit":
-        """From the pass that has decoded the photos anyway."""
-        return cls.from_pass(
-            folder, pixels.digests, pixels.failures, pixels.looks, pixels.missing
-        )
-
-    @classmethod
     def from_pass(
         cls,
         folder: PhotoFolder,
@@ -58,14 +50,13 @@ class Audit:
         failures: Sequence[tuple[Path, str]],
         looks: Looks | None = None,
         missing: Mapping[Path, float] | None = None,
-        progress: Callable[[int, int], None] | None = None,
     ) -> "Audit":
         """From what `data.reading` gave: digest or reason for each photo, and the
         share that is `missing` from those that are cut off."""
         looks = Looks() if looks is None else looks
         faults = list(checks.by_themselves(folder.photos, looks))
         groups = copies.same_files(folder.photos, digests, faults)
-        pairs = copies.near_pairs(groups, looks, faults, progress)
+        pairs = copies.near_pairs(groups, looks, faults)
         together = copies.keep_together(folder.photos, digests, pairs)
         found = [Finding("unreadable", path, reason) for path, reason in failures]
         found += [
@@ -160,10 +151,13 @@ class Audit:
         """The report for a terminal; what matters comes first."""
         return list(_lines(self))
 
-    def brief(self) -> list[str]:
-        """The report for a run: one line where there is nothing to look at."""
+    def brief(self, *, examples: bool = True) -> list[str]:
+        """The report for a run: one line where there is nothing to look at.
+
+        Without `examples`, no photo is named and no label counted.
+        """
         if self.findings or self.warnings or self.folder.notes():
-            return self.lines()
+            return list(_lines(self, examples=examples))
         return [f"audit: {plural(len(self.folder.photos), 'photo')}, nothing found"]
 
     def to_dict(self) -> dict[str, Any]:
@@ -261,12 +255,13 @@ def audit(
     return Audit.from_pass(folder, digests, failures, looks, missing)
 
 
-def _lines(audit: Audit) -> Iterator[str]:
+def _lines(audit: Audit, *, examples: bool = True) -> Iterator[str]:
     folder, usable = audit.folder, audit.usable(audit.folder.photos)
-    yield (
-        f"{printable(folder.root)}: {len(folder.photos):,} photos, "
-        f"{len(usable):,} usable, {len(folder.labels):,} labels"
-    )
+    if examples or len(usable) != len(folder.photos):
+        yield (
+            f"{printable(folder.root)}: {len(folder.photos):,} photos, "
+            f"{len(usable):,} usable, {len(folder.labels):,} labels"
+        )
     for obstacle in audit.obstacles[:NAMED]:
         yield f"cannot train: {obstacle}"
     if len(audit.obstacles) > NAMED:
@@ -274,17 +269,20 @@ def _lines(audit: Audit) -> Iterator[str]:
     for kind in audit.kinds:
         found = audit.of_kind(kind.name)
         yield f"{len(found):,} {kind.sentence(len(found))}"
+        if not examples:
+            continue
         for finding in found[:LISTED]:
             others = ", ".join(_inside(other, folder.root) for other in finding.others)
             place = _inside(finding.path, folder.root)
             yield f"  {place}: {finding.reason} {others}".rstrip()
         if len(found) > LISTED:
             yield f"  and {len(found) - LISTED:,} more (--json lists all)"
-    if not audit.findings:
+    if examples and not audit.findings:
         yield "nothing damaged, no file twice"
     for warning in audit.warnings:
         yield f"warning: {warning}"
-    yield from _table(audit, usable)
+    if examples:
+        yield from _table(audit, usable)
     for note in folder.notes():
         yield f"note: {note}"
 

@@ -13,7 +13,7 @@ on one side of the split, no more.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -87,14 +87,13 @@ def near_pairs(
     groups: Sequence[Sequence[Photo]],
     looks: Looks,
     faults: Sequence[Finding] = (),
-    progress: Callable[[int, int], None] | None = None,
 ) -> list[Twins]:
     """Near copies among the first ones of groups of the same bytes."""
     firsts = [group[0] for group in groups if group[0].path in looks]
     if len(firsts) < 2 or not looks.comparable:
         return []
     compared = looks.photos([photo.path for photo in firsts])
-    pairs = near_duplicates.pairs(compared, progress)
+    pairs = near_duplicates.pairs(compared)
     counts = Counter(fault.path for fault in faults)
 
     def key(number: int) -> Key:  # equals keep the order of the folder

@@ -14,7 +14,7 @@ A print or logo that two things share is not enough: most of what both photos sh
 agree. Photos with fewer than `LEAST` keypoints are never confirmed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -32,7 +32,6 @@ SPREAD = 0.015  # share of the photo that inliers enclose: less fixes no map
 CLOSE = 4.0  # pixels of SIDE that an inlier may be off, or of a smaller photo
 CELL = 8  # pixels of a block of the thumbnails that are compared
 TEXTURED = 6.0  # grey levels of standard deviation: compared by correlation
-BATCH = 256  # pairs between two reports of progress
 
 COPY, BURST, OBJECT = "copy", "burst", "object"
 
@@ -65,22 +64,17 @@ class Photos(NamedTuple):
     sizes: npt.NDArray[Any]
 
 
-def pairs(
-    photos: Photos, progress: Callable[[int, int], None] | None = None
-) -> list[Pair]:
-    """Every confirmed pair, in order; `progress(done, total)` counts candidates."""
+def pairs(photos: Photos) -> list[Pair]:
+    """Every confirmed pair, in order."""
     found: dict[tuple[int, int], Pair] = {}
     matcher = _Matcher(photos)
     with _one_thread():
-        todo = candidates(photos.features)
-        for number, (first, second, flip) in enumerate(todo, 1):
+        for first, second, flip in candidates(photos.features):
             pair = matcher.compare(first, second, flip)
             if pair is not None:
                 best = found.get((first, second))
                 if best is None or best.agreement < pair.agreement:
                     found[first, second] = pair
-            if progress is not None and (number % BATCH == 0 or number == len(todo)):
-                progress(number, len(todo))
     return [found[key] for key in sorted(found)]
 
 

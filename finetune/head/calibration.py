@@ -39,7 +39,8 @@ def calibrate(
     right = int((found.logits.argmax(axis=1) == truth).sum())
     trained.console.stage(
         f"head fitted to all {len(truth)} training and validation photos: "
-        f"{CrossValidated(len(truth), right)}"
+        f"{CrossValidated(len(truth), right)}",
+        detail=True,
     )
     return {
         **temperature.effect(found.logits, truth, found.temperature),

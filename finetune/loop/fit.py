@@ -124,7 +124,7 @@ def train_epochs(
     if plan.pretrained and plan.probe_only:
         return
     count = sum(int(np.prod(w.shape)) for w in trainer.model.trainable_weights)
-    console.stage(f"training {count:,} weights")
+    console.stage(f"training {count:,} weights", detail=True)
     with console.epochs(trainer.settings.epochs, trainer.steps) as bar:
 
         def advance(number: int, step: int, done: Epoch | None) -> None:

@@ -117,7 +117,7 @@ def compare(
     """
     from quantize.reporting import report
 
-    console, options = console or scoring.Silent(), options or CompareOptions()
+    console, options = console or Console(quiet=True), options or CompareOptions()
     if isinstance(things, Run | str | os.PathLike):
         things = [things]
     every = opened(things)
@@ -269,7 +269,9 @@ def _score(
                 )
             scored[entry.path] = result
             share = result.evaluation.balanced_accuracy
-            console.stage(f"{entry.title}: balanced test accuracy {share:.1%}")
+            console.stage(
+                f"{entry.title}: balanced test accuracy {share:.1%}", detail=True
+            )
             refusal: Refusal | None = None
             if unknown_set:
                 refusal = unknown_set.judge(entry.model, result, options.runtime)

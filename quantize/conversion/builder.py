@@ -145,7 +145,8 @@ class Builder:
             )
         title = f"{variant.name}, {candidate.rung}" if candidate else variant.name
         self.console.stage(
-            f"{title}: converted and verified in {time.perf_counter() - started:.1f} s"
+            f"{title}: converted and verified in {time.perf_counter() - started:.1f} s",
+            detail=True,
         )
         card = self._card(variant, facts, candidate)
         model = metadata.embed(flat, card)
@@ -189,7 +190,7 @@ class Builder:
     ) -> scoring.Scored:
         """Figures on the validation photos, and on more rows behind them."""
         ModelFile(model).trust()  # made and run by this program, not found somewhere
-        console = self.console if title else scoring.Silent()
+        console = self.console if title else Console(quiet=True)
         with console.bar(title or "") as bar:
             return scoring.score_file(
                 model,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,20 +23,6 @@ from finetune.run import Run
 
 Advance = Callable[[int, int], None]
 CHUNK = 20  # photos between two steps of the progress bar
-
-
-class Silent(Console):
-    """A console that says nothing, for callers that do not want one."""
-
-    def __init__(self) -> None:
-        super().__init__(json=True)
-
-    def say(self, line: str = "") -> None:
-        pass
-
-    @contextmanager
-    def bar(self, title: str, unit: str = "photo") -> Iterator[Advance]:
-        yield lambda done, total: None
 
 
 @dataclass(frozen=True)

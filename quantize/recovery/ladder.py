@@ -160,7 +160,8 @@ def climb(
     if tried[0].reached:
         names = names[:1]
     else:
-        console.say(f"  {variant.name} {_figures(tried[0])}: trying repairs")
+        figures = _figures(tried[0])
+        console.say(f"  {variant.name} {figures}: trying repairs", detail=True)
     for name in names:
         costly = name in _COSTLY and not (name == QAT and allow_qat)
         if costly and rungs is None and not ladder.rejected:
@@ -182,7 +183,7 @@ def climb(
         except EdgegraftError as reason:
             tried.append(Rung(name, note=str(reason)))
             if not tried[0].reached:
-                console.say(f"  {name}: skipped: {reason}")
+                console.say(f"  {name}: skipped: {reason}", detail=True)
     return Climb(tuple(tried), *ladder.best)
 
 
@@ -201,7 +202,8 @@ def _figures(rung: Rung) -> str:
 def _report(builder: Builder, rung: Rung) -> None:
     kept = f" with {len(rung.kept_float)} layers float" if rung.kept_float else ""
     verdict = "target reached" if rung.reached else "target missed"
-    builder.console.say(f"  {rung.name}{kept}: {_figures(rung)}: {verdict}")
+    line = f"  {rung.name}{kept}: {_figures(rung)}: {verdict}"
+    builder.console.say(line, detail=True)
 
 
 # -- the rungs -----------------------------------------------------------------------

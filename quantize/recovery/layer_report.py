@@ -44,9 +44,9 @@ class LayerReport:
     noise_photos: int
     photos: int
 
-    def worst(self, count: int = WORST) -> tuple[noise.LayerNoise, ...]:
+    def worst(self) -> tuple[noise.LayerNoise, ...]:
         """The layers that move the answer most, worst first."""
-        return noise.worst(self.layers, count)
+        return noise.worst(self.layers, WORST)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON. Accuracies are fractions of the validation photos, on the file."""
@@ -92,8 +92,6 @@ def report(
     candidate: Candidate,
     float32: Evaluation,
     int8: Evaluation,
-    *,
-    worst: int = WORST,
 ) -> LayerReport:
     """Measure the layers of a candidate, whose own figures are `int8`."""
     assert builder.photos is not None
@@ -110,7 +108,7 @@ def report(
     )
     names = [layer.tensor for layer in layers]
     with console.bar("layers", unit="file") as bar:
-        for done, layer in enumerate(layer_report.worst(worst)):
+        for done, layer in enumerate(layer_report.worst()):
             others = tuple(name for name in names if name != layer.tensor)
             alone = Candidate(candidate.rung, candidate.calibrated, others)
             kept = (*candidate.kept_float, layer.tensor)
@@ -118,7 +116,7 @@ def report(
             layer_report.costs[layer.number] = Cost(
                 builder.evaluate(alone).accuracy, builder.evaluate(spared).accuracy
             )
-            bar(2 * done + 2, 2 * min(worst, len(layers)))
+            bar(2 * done + 2, 2 * min(WORST, len(layers)))
     return layer_report
 
 

@@ -169,12 +169,3 @@ def set_metadata(tree: Any, name: str, data: bytes | None) -> None:
         tree.buffers = [*tree.buffers, types.BufferT()]
         tree.metadata = [*entries, entry]
     tree.buffers[entry.buffer].data = np.frombuffer(data, np.uint8)
-
-
-def get_metadata(tree: Any, name: str) -> bytes | None:
-    """The named metadata buffer's bytes, or None."""
-    for entry in tree.metadata or []:
-        if text(entry.name) == name and entry.buffer < len(tree.buffers):
-            data = tree.buffers[entry.buffer].data
-            return None if data is None else bytes(data)
-    return None

@@ -30,6 +30,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from finetune.console import Console  # noqa: E402
 from finetune.job import finetune  # noqa: E402
 from finetune.run import Run  # noqa: E402
 from finetune.settings import Settings  # noqa: E402
@@ -47,7 +48,7 @@ def measure(run: Run, *, qat: bool = False) -> dict[str, Any]:
     result = export(run, "int8", overwrite=True, qat=qat)["int8"]
     files["plain"], files["int8"] = files["int8"], result.path.read_bytes()
     test = scoring.rows_of(run, "test")
-    silent = scoring.Silent()
+    silent = Console(quiet=True)
     with closing(scoring.decode(run, test, silent)) as pixels:
         found = {}
         for name, model in files.items():
@@ -89,7 +90,7 @@ def main() -> int:
     parser.add_argument("--run", nargs="+", type=Path, help="finished runs instead")
     args = parser.parse_args()
     rows: list[dict[str, Any]] = []
-    silent = scoring.Silent()
+    silent = Console(quiet=True)
     with tempfile.TemporaryDirectory() as work:
         if args.run:
             for folder in args.run:

@@ -180,7 +180,9 @@ def _network(given: Path | None, work: Path) -> tuple[Path, Any]:
     from quantize.conversion import scoring
 
     run = Run.open(given or build()[0].parents[1])
-    console = scoring.Silent()
+    from finetune.console import Console
+
+    console = Console(quiet=True)
     with scoring.decode(run, scoring.rows_of(run, "test"), console) as pixels:
         rows = scoring.rows_of(run, "test")
         np.save(work / "test.npy", scoring.take(pixels, rows))
