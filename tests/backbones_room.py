@@ -7,6 +7,9 @@ the rest (batch norm, which folds away; activations; additions) is not.
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import importlib
 import io
 import math
 import pickle
@@ -23,6 +26,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from backbones.keras import keras
+from backbones.record import INT8, Backbone, Published
 
 STORAGES = {"f4": "FloatStorage", "f2": "HalfStorage", "i8": "LongStorage"}
 
@@ -135,3 +141,72 @@ def write_checkpoint(
         parts += [struct.pack("<q", len(numbers)), numbers.tobytes()]
     path.write_bytes(b"".join(parts))
     return path
+
+
+# -- a record and Keras ----------------------------------------------------------------
+def keras_own(record: Backbone) -> tuple[Any, Any]:
+    """(Keras's module of a record's network, its function for that very network)."""
+    keras()
+    family, _, rest = record.name.rpartition("_")
+    options: dict[str, Any] = {}
+    if record.family.startswith("efficientnet"):
+        function = family.replace("efficientnet", "EfficientNet").replace("_v", "V")
+        module, function = record.family, function + rest.upper()
+    elif record.family == "nasnet":
+        module, function = "nasnet", "NASNetMobile"
+    elif record.family == "mobilenet_v3":
+        module = record.family
+        function = "MobileNetV3" + ("Small" if "small" in record.name else "Large")
+        minimalistic = rest == "minimalistic"
+        options = {"minimalistic": minimalistic}
+        options |= {} if minimalistic else {"alpha": float(rest)}
+    else:
+        module = {"mobilenet_v1": "mobilenet"}.get(record.family, record.family)
+        function = {"mobilenet": "MobileNet"}.get(module, "MobileNetV2")
+        options = {"alpha": float(rest)}
+    found = importlib.import_module(f"tf_keras.src.applications.{module}")
+    return found, functools.partial(getattr(found, function), **options)
+
+
+def wrong_facts(record: Backbone, extractor: Any) -> list[str]:
+    """What a record says wrongly of its extractor."""
+    names = [layer.name for layer in extractor.layers]
+    kinds = [type(layer).__name__ for layer in extractor.layers]
+    size = extractor.input_shape[1]
+    facts = {
+        "input shape": extractor.input_shape == (None, size, size, 3),
+        "output shape": len(extractor.output_shape) == 2,
+        "parameters": extractor.count_params() == record.parameters,
+        "int8": bool(record.int8_reason) and record.int8 in INT8,
+        "scaling": not {"Rescaling", "Normalization"} & set(kinds),  # it would be twice
+        "top": not record.accuracy or record.top in names[len(names) // 2 :],
+    }
+    return [name for name, true in facts.items() if not true]
+
+
+def wrong_downloads(record: Backbone, smallest: int) -> list[str]:
+    """Files of ImageNet weights that Keras would download under other names or from
+    other addresses than the record says: it is asked for them, and stopped."""
+    published = record.imagenet
+    if not isinstance(published, Published):
+        return []
+    asked: list[tuple[str, str]] = []
+
+    class Stop(Exception):
+        pass
+
+    def get_file(name: str, address: str, **_: Any) -> str:
+        asked.append((name, address))
+        raise Stop
+
+    module, make = keras_own(record)
+    sizes = (smallest,) if published.any_size else published.sizes
+    wrong = []
+    with unittest.mock.patch.object(module.data_utils, "get_file", get_file):
+        for size in sorted({sizes[0], sizes[-1]}):
+            with contextlib.suppress(Stop):
+                make(input_shape=(size, size, 3), include_top=False, weights="imagenet")
+            wanted = published.file_for(size), published.address_for(size)
+            if asked.pop() != wanted:
+                wrong.append(f"{wanted[0]} at {wanted[1]}")
+    return wrong

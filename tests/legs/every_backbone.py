@@ -2,7 +2,8 @@
 
 For each record, with random weights, at a small size:
 
-1. Its multiply-adds at the default size are those the record tells.
+1. Its parameters, its multiply-adds at the default size and where Keras has its
+   weights are as the record says.
 2. All variants are made, verified (`quantize.tflite.verify`), and run by
 `edge.Classifier`. 3. float32 answers as Keras does, within FLOAT32_OFF.
 4. float16 answers so within FLOAT16_OFF, and the integer variants follow Keras (see
@@ -125,7 +126,7 @@ def check(name: str) -> dict[str, Any]:
     started = time.monotonic()
     report: dict[str, Any] = {"name": name, "wrong": [], "variants": {}}
     try:
-        _check_cost(registry.get(name), report)
+        _check_record(registry.get(name), report)
         _check_variants(registry.get(name), report)
     except Exception as error:
         report["wrong"].append(f"{type(error).__name__}: {error}")
@@ -134,10 +135,15 @@ def check(name: str) -> dict[str, Any]:
     return report
 
 
-def _check_cost(record: Any, report: dict[str, Any]) -> None:
-    from tests.backbones_room import multiply_adds
+def _check_record(record: Any, report: dict[str, Any]) -> None:
+    from tests.backbones_room import multiply_adds, wrong_downloads, wrong_facts
 
-    counted = multiply_adds(record.build(record.default_size, None))
+    extractor = record.build(record.default_size, None)
+    report["wrong"] += [f"wrong {name}" for name in wrong_facts(record, extractor)]
+    report["wrong"] += [
+        f"Keras does not download {file}" for file in wrong_downloads(record, SIZE)
+    ]
+    counted = multiply_adds(extractor)
     if counted != record.multiply_adds:
         report["wrong"].append(
             f"{record.multiply_adds:,} multiply-adds told, {counted:,} counted"
