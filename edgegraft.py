@@ -171,7 +171,7 @@ def audit(
     """
     _refuse_hidden_rooms()
     from data.audit.audit import audit as examine
-    from data.audit.memory import Memory
+    from data.audit.fact_cache import FactCache
     from data.audit.report import refuse, write
     from data.cache import cache_folder
     from data.source import choose
@@ -183,9 +183,9 @@ def audit(
     live = False if quiet else None
     with (
         Progress(title="reading photos", live=live) as bar,
-        Memory(cache_folder() / "audits.sqlite") as memory,
+        FactCache(cache_folder() / "audits.sqlite") as fact_cache,
     ):
-        report = examine(folder, memory=memory, progress=bar.update)
+        report = examine(folder, fact_cache=fact_cache, progress=bar.update)
     if out is not None:
         write(report, Path(out), overwrite=overwrite)
     return report

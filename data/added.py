@@ -97,7 +97,7 @@ def add_to_split(split: Split, added: Added, pixels: Pixels) -> tuple[Split, Add
     mine = [photo for photo in added.photos if photo.path not in known]
     fixed, new = {p.path for p in measured}, {p.path for p in mine}
     groups = copies.same_files([*measured, *mine], pixels.digests)
-    for one, other, pair in copies.near_pairs(groups, pixels.looks):
+    for one, other, pair in copies.near_pairs(groups, pixels.fact_store):
         for photo, twin in ((one, other), (other, one)):
             if pair.kind == COPY and photo.path in new and twin.path in fixed:
                 known[photo.path] = (

@@ -20,8 +20,8 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from data.audit.fact_store import Looks
-from data.audit.memory import Memory
+from data.audit.fact_cache import FactCache
+from data.audit.fact_store import FactStore
 from data.cache import PixelCache, cache_folder
 from data.photos import Photo
 from data.reading import read
@@ -38,9 +38,9 @@ class Pixels:
 
     `array` is uint8 [N, H, W, 3], read only: an ndarray or an np.memmap. `rows` says
     which row a path has and `digests` its sha256; `failures` are the photos that could
-    not be decoded, with the reason, which have neither. `looks`: what an audit wants.
-    `missing`: the share of rows that cut off JPEGs lack. `recalled`: how many were
-    taken from the cache of an earlier run.
+    not be decoded, with the reason, which have neither. `fact_store`: what an audit
+    wants. `missing`: the share of rows that cut off JPEGs lack. `recalled`: how many
+    were taken from the cache of an earlier run.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Pixels:
         digests: dict[Path, str],
         failures: tuple[tuple[Path, str], ...] = (),
         file: IO[bytes] | None = None,
-        looks: Looks | None = None,
+        fact_store: FactStore | None = None,
         recalled: int = 0,
         missing: Mapping[Path, float] | None = None,
     ) -> None:
@@ -58,7 +58,7 @@ class Pixels:
         self.digests = digests
         self.rows = {path: row for row, path in enumerate(digests)}
         self.failures = failures
-        self.looks = Looks() if looks is None else looks
+        self.fact_store = FactStore() if fact_store is None else fact_store
         self.recalled = recalled
         self.missing = dict(missing or {})
 
@@ -89,27 +89,28 @@ def load(
     photos: Sequence[Photo],
     recipe: InputRecipe,
     *,
-    looking: bool = True,
+    measuring: bool = True,
     workers: int | None = None,
     memory_limit: int = MEMORY_LIMIT,
-    memory: Memory | None = None,
+    fact_cache: FactCache | None = None,
     cache: PixelCache | None = None,
     cache_dir: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Pixels:
     """Decode every photo in one parallel pass; rows keep the order of `photos`.
 
-    Photos that fail are in `failures` and never raise. `looking` also measures what an
-    audit wants, in the same pass. What `memory` (facts) and `cache` (pixels) have from
-    an earlier run is not decoded again. EdgegraftError when the array has to go to disk
-    (in `cache_dir`, by default the system's temporary folder) and does not fit there.
+    Photos that fail are in `failures` and never raise. `measuring` also measures what
+    an audit wants, in the same pass. What `fact_cache` (facts) and `cache` (pixels)
+    have from an earlier run is not decoded again. EdgegraftError when the array has to
+    go to disk (in `cache_dir`, by default the system's temporary folder) and does not
+    fit there.
     """
     paths = list(dict.fromkeys(photo.path for photo in photos))
     shape = (len(paths), recipe.height, recipe.width, 3)
     store = make_store(shape, memory_limit, cache_dir)
     filled: list[int] = []
     digests: dict[Path, str] = {}
-    looks = Looks(len(paths) if looking else 0)
+    fact_store = FactStore(len(paths) if measuring else 0)
     failures: list[tuple[Path, str]] = []
     missing: dict[Path, float] = {}
     try:
@@ -118,8 +119,8 @@ def load(
                 paths,
                 recipe,
                 store.put,
-                looking=looking,
-                memory=memory,
+                measuring=measuring,
+                fact_cache=fact_cache,
                 cache=cache,
                 workers=workers,
                 progress=progress,
@@ -133,22 +134,24 @@ def load(
                 digests[reading.path] = reading.sha256
                 if reading.missing is not None:
                     missing[reading.path] = reading.missing
-                if reading.look is not None:
-                    looks.add(reading.path, reading.look)
+                if reading.facts is not None:
+                    fact_store.add(reading.path, reading.facts)
         array = store.finish(filled)
     except BaseException:
         store.discard()
         raise
     array.flags.writeable = False
     recalled = cache.recalled if cache is not None else 0
-    return Pixels(array, digests, tuple(failures), store.file, looks, recalled, missing)
+    return Pixels(
+        array, digests, tuple(failures), store.file, fact_store, recalled, missing
+    )
 
 
 def load_through_cache(
     photos: Sequence[Photo],
     recipe: InputRecipe,
     *,
-    looking: bool = True,
+    measuring: bool = True,
     memory_limit: int = MEMORY_LIMIT,
     progress: Callable[[int, int], None] | None = None,
     warn: Callable[[str], None] | None = None,
@@ -159,17 +162,17 @@ def load_through_cache(
     """
     folder = cache_folder()
     cache = PixelCache(folder / "pixels", recipe)
-    with Memory(folder / "audits.sqlite") as memory:
+    with FactCache(folder / "audits.sqlite") as fact_cache:
         pixels = load(
             photos,
             recipe,
-            looking=looking,
+            measuring=measuring,
             memory_limit=memory_limit,
-            memory=memory,
+            fact_cache=fact_cache,
             cache=cache,
             progress=progress,
         )
-    for problem in dict.fromkeys((cache.problem, memory.problem)):
+    for problem in dict.fromkeys((cache.problem, fact_cache.problem)):
         if problem and warn is not None:
             warn(f"warning: not kept for the next run: {printable(problem)}")
     return pixels

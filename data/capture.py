@@ -24,7 +24,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from data.audit.checks import BLURRED
-from data.audit.facts import LOOKED_AT, look_at
+from data.audit.facts import LEAST_SIDE, measure
 from data.photos import CAPTURED, PARTS, REGION_COLUMN, clean_label
 from edge.camera.sources import Source
 from edge.errors import EdgegraftError
@@ -62,12 +62,12 @@ class Session:
         seen = None
         if self.region is not None:
             self.region = in_shares(self.region, image.size)
-            least = (LOOKED_AT, LOOKED_AT)
+            least = (LEAST_SIDE, LEAST_SIDE)
             seen = open_photo(out.getvalue(), least=least, region=self.region)
         if not self.kept:
             self._refuse_other_region()
-        look = look_at(out.getvalue(), seen, features=False)
-        if look.blur > BLURRED:
+        facts = measure(out.getvalue(), seen, features=False)
+        if facts.blur > BLURRED:
             self.blurred += 1
             return "blurred"
         self.kept += 1

@@ -57,21 +57,22 @@ class Reading:
 
     def audit(self, folder: "PhotoFolder") -> "Audit":
         from data.audit.audit import audit
-        from data.audit.memory import Memory
+        from data.audit.fact_cache import FactCache
         from data.cache import cache_folder
 
         with Progress(title="reading photos") as bar:
             if not self.remember:
                 return audit(folder, workers=self.workers, progress=bar.update)
-            with Memory(cache_folder() / "audits.sqlite") as memory:
+            with FactCache(cache_folder() / "audits.sqlite") as fact_cache:
                 report = audit(
-                    folder, workers=self.workers, memory=memory, progress=bar.update
+                    folder,
+                    workers=self.workers,
+                    fact_cache=fact_cache,
+                    progress=bar.update,
                 )
-        if memory.problem:
-            print(
-                f"warning: not kept for the next audit: {printable(memory.problem)}",
-                file=sys.stderr,
-            )
+        if fact_cache.problem:
+            problem = printable(fact_cache.problem)
+            print(f"warning: not kept for the next audit: {problem}", file=sys.stderr)
         return report
 
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from data.audit.facts import LOOKED_AT, Look, header, look_at
+from data.audit.facts import LEAST_SIDE, PhotoFacts, header, measure
 from edge.errors import EdgegraftError, PhotoError
 from edge.preprocess import (
     FULL,
@@ -39,7 +39,7 @@ from edge.preprocess import (
 from edge.runtime import cores
 
 if TYPE_CHECKING:
-    from data.audit.memory import Memory
+    from data.audit.fact_cache import FactCache
     from data.cache import PixelCache
 
 MAX_BYTES = 1 << 30  # beyond what edge's limit of pixels takes uncompressed, 16 bits
@@ -59,14 +59,14 @@ _large = Lock()
 class Reading:
     """One file: what was asked for of it, or the `reason` why not.
 
-    `sha256` is empty where the file could not be read at all. `look` where one was
+    `sha256` is empty where the file could not be read at all. `facts` where one was
     wanted. `missing`: the share of its rows that a cut off JPEG lacks.
     """
 
     path: Path
     sha256: str = ""
     reason: str = ""
-    look: Look | None = None
+    facts: PhotoFacts | None = None
     remembered: bool = False
     missing: float | None = None
 
@@ -81,9 +81,9 @@ def read(
     recipe: InputRecipe | None = None,
     keep: Keep | None = None,
     *,
-    looking: bool = False,
+    measuring: bool = False,
     white: int = FULL,
-    memory: "Memory | None" = None,
+    fact_cache: "FactCache | None" = None,
     cache: "PixelCache | None" = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -91,10 +91,10 @@ def read(
     """Read and decode `paths`, in that order. A file that fails never raises.
 
     With a `recipe`, `keep(index in paths, uint8 [H, W, 3])` is given each photo's
-    pixels, in any order and from many threads; what it raises ends the pass. `looking`
-    gives the facts as well, with `white` as the white of 16-bit greys. Facts that
-    `memory` knows and pixels that `cache` has are not decoded again, and what they do
-    not have they are given.
+    pixels, in any order and from many threads; what it raises ends the pass.
+    `measuring` gives the facts as well, with `white` as the white of 16-bit greys.
+    Facts that `fact_cache` knows and pixels that `cache` has are not decoded again, and
+    what they do not have they are given.
 
     `progress(done, total)` is called in the caller's thread.
     """
@@ -102,7 +102,7 @@ def read(
     if workers < 1:
         raise EdgegraftError(f"workers: expected 1 or more, got {workers}")
     if (white if recipe is None else recipe.white) != FULL:
-        memory = None  # its facts are those of the usual white
+        fact_cache = None  # its facts are those of the usual white
     # Pillow warns of damaged tags and of sizes well within edge's own limit.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     numbers, taking = iter(range(len(paths))), Lock()
@@ -117,7 +117,7 @@ def read(
                 return found
             put = None if keep is None else partial(keep, number)
             reading = _read_one(
-                paths[number], recipe, put, looking, white, memory, cache
+                paths[number], recipe, put, measuring, white, fact_cache, cache
             )
             found.append((number, reading))
             if monotonic() > ends:
@@ -136,9 +136,9 @@ def read(
                     running.add(pool.submit(read_on))
             while done in ready:
                 reading = ready.pop(done)
-                news = reading.look or reading.reason
-                if memory is not None and news and reading.lasting:
-                    memory.remember(reading.sha256, news)
+                news = reading.facts or reading.reason
+                if fact_cache is not None and news and reading.lasting:
+                    fact_cache.remember(reading.sha256, news)
                 yield reading
                 done += 1
                 if progress is not None:
@@ -151,33 +151,33 @@ def _read_one(
     path: Path,
     recipe: InputRecipe | None,
     put: Callable[[npt.NDArray[np.uint8]], None] | None,
-    looking: bool,
+    measuring: bool,
     white: int,
-    memory: "Memory | None",
+    fact_cache: "FactCache | None",
     cache: "PixelCache | None",
 ) -> Reading:
     digest = ""
     try:
         data = _bytes(path)
         digest = hashlib.sha256(data).hexdigest()
-        known = None if memory is None else memory.recall(digest)
+        known = None if fact_cache is None else fact_cache.recall(digest)
         missing = _missing(data)
         if isinstance(known, str):
             return Reading(path, digest, reason=known, remembered=True)
         kept = None
-        if recipe is not None and cache is not None and (known or not looking):
+        if recipe is not None and cache is not None and (known or not measuring):
             kept = cache.recall(digest)
-        if (kept is not None or recipe is None) and (known or not looking):
+        if (kept is not None or recipe is None) and (known or not measuring):
             if kept is not None and put is not None:
                 put(kept)
-            look = known if looking else None
-            return Reading(path, digest, "", look, True, missing)
+            facts = known if measuring else None
+            return Reading(path, digest, "", facts, True, missing)
         large = False
         if len(data) > SMALL_BYTES:
-            facts = header(data)
-            large = facts.width * facts.height > LARGE_PIXELS
+            head = header(data)
+            large = head.width * head.height > LARGE_PIXELS
         with _large if large else nullcontext():
-            pixels, look = _decoded(data, recipe, looking, white)
+            pixels, facts = _decoded(data, recipe, measuring, white)
         if pixels is not None:
             if cache is not None:
                 cache.remember(digest, pixels)
@@ -194,22 +194,22 @@ def _read_one(
         return Reading(path, reason=error.strerror or str(error))
     except MemoryError:
         return Reading(path, reason="not enough memory to decode it")
-    return Reading(path, digest, look=look, missing=missing)
+    return Reading(path, digest, facts=facts, missing=missing)
 
 
 def _decoded(
-    data: bytes, recipe: InputRecipe | None, looking: bool, white: int
-) -> tuple[npt.NDArray[np.uint8] | None, Look | None]:
+    data: bytes, recipe: InputRecipe | None, measuring: bool, white: int
+) -> tuple[npt.NDArray[np.uint8] | None, PhotoFacts | None]:
     """Decoded once where one decoding serves both: `load_pixels` is `fit` of it."""
-    side = (LOOKED_AT, LOOKED_AT)
+    side = (LEAST_SIDE, LEAST_SIDE)
     if recipe is None:
-        return None, look_at(data, open_photo(data, least=side, white=white))
-    if not looking:
+        return None, measure(data, open_photo(data, least=side, white=white))
+    if not measuring:
         return load_pixels(data, recipe), None
     image = open_for(data, recipe)
-    enough = recipe.region is None and min(recipe.least) >= LOOKED_AT
+    enough = recipe.region is None and min(recipe.least) >= LEAST_SIDE
     looked_at = image if enough else open_photo(data, least=side, white=recipe.white)
-    return fit(image, recipe), look_at(data, looked_at)
+    return fit(image, recipe), measure(data, looked_at)
 
 
 def _missing(data: bytes) -> float | None:

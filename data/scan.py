@@ -16,8 +16,6 @@ from edge.errors import EdgegraftError
 from edge.photo_kinds import HEAD_BYTES, PHOTO_SUFFIXES, begins_like_a_photo
 from edge.text import printable
 
-shown = printable
-
 # What systems put beside photos without being asked, in lower case.
 LITTER = frozenset(
     {

@@ -131,7 +131,7 @@ def test_the_pass_that_feeds_training_gives_the_same_audit(root: Path) -> None:
     copied(root / "cat" / "0.jpg", root / "dog" / "x.jpg")
     folder = scan(root)
     with load(folder.photos, InputRecipe(16, 16)) as pixels:
-        known = pixels.digests, pixels.failures, pixels.looks, pixels.missing
+        known = pixels.digests, pixels.failures, pixels.fact_store, pixels.missing
         assert Audit.from_pass(folder, *known) == audit(folder)
 
 
@@ -176,8 +176,8 @@ def test_twelve_bits_are_white_for_the_whole_folder(tmp_path: Path) -> None:
     folder = scan(tmp_path)
     assert folder.white == 4095
     assert folder.notes() == ["16-bit photos use 12 bits only: 4,095 is white"]
-    looks = audit(folder).looks
-    assert looks[tmp_path / "dog" / "5.png"].high > 200
-    assert 40 < looks[tmp_path / "cat" / "0.png"].high < 60
+    fact_store = audit(folder).fact_store
+    assert fact_store[tmp_path / "dog" / "5.png"].high > 200
+    assert 40 < fact_store[tmp_path / "cat" / "0.png"].high < 60
     with load(folder.photos, InputRecipe(40, 40, white=4095)) as pixels:
         assert pixels.array.max() >= 248

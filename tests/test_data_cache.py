@@ -55,7 +55,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def loaded(photos: tuple[Photo, ...], recipe: InputRecipe = RECIPE) -> Any:
     said: list[str] = []
     with batches.load_through_cache(photos, recipe, warn=said.append) as pixels:
-        return np.array(pixels.array), pixels.recalled, said, dict(pixels.looks)
+        return np.array(pixels.array), pixels.recalled, said, dict(pixels.fact_store)
 
 
 def files(kept: Path) -> list[Path]:
@@ -65,12 +65,12 @@ def files(kept: Path) -> list[Path]:
 def test_a_second_run_decodes_nothing_and_sees_the_same(
     photos: tuple[Photo, ...], kept: Path, decoded: list[int]
 ) -> None:
-    first, recalled, said, looks = loaded(photos)
+    first, recalled, said, fact_store = loaded(photos)
     assert (len(decoded), recalled, said) == (12, 0, [])
     again, recalled, said, same = loaded(photos)
     assert (len(decoded), recalled, said) == (12, 12, [])
     np.testing.assert_array_equal(first, again)
-    assert looks == same and len(looks) == 12
+    assert fact_store == same and len(fact_store) == 12
     for row, photo in enumerate(photos):
         np.testing.assert_array_equal(again[row], load_pixels(photo.path, RECIPE))
     assert not [path for path in kept.rglob(".*") if path.name != cache.STAMP]

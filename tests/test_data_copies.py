@@ -12,8 +12,8 @@ from PIL import Image, ImageFilter
 from data.audit import near_duplicates
 from data.audit.audit import Audit, audit
 from data.audit.copies import same_files
-from data.audit.fact_store import Looks
-from data.audit.facts import THUMB, Look
+from data.audit.fact_store import FactStore
+from data.audit.facts import THUMB, PhotoFacts
 from data.audit.local_features import ROW
 from data.audit.report import write
 from data.photos import Photo, PhotoFolder
@@ -108,14 +108,16 @@ def test_both_of_two_labels_say_why(root: Path, tmp_path: Path) -> None:
         assert row["reasons"] == reason
 
 
-def look(*, width: int = 400, blur: float = SHARP) -> Look:
+def facts(*, width: int = 400, blur: float = SHARP) -> PhotoFacts:
     thumb, features = bytes(THUMB * THUMB), bytes(ROW[0] * ROW[1])
-    return Look("JPEG", "RGB", width, 300, 1, 60, 200, 50.0, blur, thumb, features)
+    return PhotoFacts(
+        "JPEG", "RGB", width, 300, 1, 60, 200, 50.0, blur, thumb, features
+    )
 
 
 def audited(
     photos: Sequence[Photo],
-    looks: Sequence[Look],
+    fact_store: Sequence[PhotoFacts],
     pairs: Sequence[tuple[int, int] | near_duplicates.Pair],
     monkeypatch: pytest.MonkeyPatch,
     digests: Sequence[str] = (),
@@ -129,8 +131,8 @@ def audited(
     ]
     monkeypatch.setattr(near_duplicates, "pairs", lambda *_: some)
     monkeypatch.setattr(near_duplicates, "compare", lambda *_: [])
-    filled = Looks(len(photos))
-    for photo, one in zip(photos, looks, strict=True):
+    filled = FactStore(len(photos))
+    for photo, one in zip(photos, fact_store, strict=True):
         filled.add(photo.path, one)
     labels = tuple(sorted({photo.label for photo in photos}))
     paths = [photo.path for photo in photos]
@@ -153,8 +155,8 @@ def test_given_parts(
     part: str, blur: float, out: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photos = [Photo(Path(f"{p}.jpg"), "cat", p) for p in ("train", part)]
-    looks = [look(), look(blur=blur)]
-    report = audited(photos, looks, [(0, 1)], monkeypatch)
+    fact_store = [facts(), facts(blur=blur)]
+    report = audited(photos, fact_store, [(0, 1)], monkeypatch)
     assert names(report.excluded) == out
 
 
@@ -163,8 +165,8 @@ def test_a_look_alike_with_another_label_is_never_excluded(
 ) -> None:
     labels = {"a": "cat", "b": "cat", "c": "dog"}
     photos = [Photo(Path(f"{name}.jpg"), label) for name, label in labels.items()]
-    looks = [look(width=900), look(), look()]
-    report = audited(photos, looks, [(0, 1), (0, 2)], monkeypatch)
+    fact_store = [facts(width=900), facts(), facts()]
+    report = audited(photos, fact_store, [(0, 1), (0, 2)], monkeypatch)
     assert names(report.excluded) == {"b.jpg"}
 
 
@@ -180,12 +182,12 @@ def test_of_each_copy_that_goes_one_is_kept(monkeypatch: pytest.MonkeyPatch) -> 
             for k, (label, part) in enumerate(zip(labels, parts, strict=True))
         ]
         contents = [int(content) for content in rng.integers(0, 18, 24)]
-        looks = [look(width=400 + 9 * c, blur=SHARP) for c in contents]
+        fact_store = [facts(width=400 + 9 * c, blur=SHARP) for c in contents]
         firsts = list(dict.fromkeys(contents))
         ends = rng.integers(0, len(firsts), (12, 2))
         pairs = sorted({(int(min(e)), int(max(e))) for e in ends if e[0] != e[1]})
         digests = [str(content) for content in contents]
-        report = audited(photos, looks, pairs, monkeypatch, digests)
+        report = audited(photos, fact_store, pairs, monkeypatch, digests)
         out = report.excluded
         heads = [group[0].path for group in same_files(photos, report.digests)]
         links = [(heads[a], heads[b]) for a, b in pairs]
@@ -197,22 +199,22 @@ def test_of_each_copy_that_goes_one_is_kept(monkeypatch: pytest.MonkeyPatch) -> 
     assert left_out > 400  # of 1,440: the rule is not that all stay
 
 
-def frames(count: int) -> tuple[list[Photo], list[Look]]:
+def frames(count: int) -> tuple[list[Photo], list[PhotoFacts]]:
     photos = [
         Photo(Path(f"frame{number}.jpg"), ("empty", "parcel")[number % 2])
         for number in range(count)
     ]
-    return photos, [look() for _ in photos]
+    return photos, [facts() for _ in photos]
 
 
 def test_a_fixed_camera_is_one_line_and_trains(monkeypatch: pytest.MonkeyPatch) -> None:
-    photos, looks = frames(120)
+    photos, fact_store = frames(120)
     some = [
         near_duplicates.Pair(k, k + step, near_duplicates.COPY, still=True)
         for step in (1, 2)
         for k in range(120 - step)
     ]
-    report = audited(photos, looks, some, monkeypatch)
+    report = audited(photos, fact_store, some, monkeypatch)
     assert report.findings == () and report.excluded == set()
     (warning,) = [line for line in report.warnings if "look alike" in line]
     assert warning.startswith("most photos look alike (120 of 120), as from a camera")
@@ -226,21 +228,21 @@ def test_a_fixed_camera_is_one_line_and_trains(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_few_photos_of_one_thing_can_be_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    photos, looks = frames(6)
+    photos, fact_store = frames(6)
     some = [
         near_duplicates.Pair(a, b, near_duplicates.BURST)
         for a, b in itertools.combinations(range(6), 2)
     ]
-    report = audited(photos, looks, some, monkeypatch)
+    report = audited(photos, fact_store, some, monkeypatch)
     assert report.obstacles == []
     split = make_split(photos, report.kept, together=report.alike)
     assert split.counts()["empty"] == {"train": 1, "val": 1, "test": 1}
 
 
 def test_a_burst_stays_on_one_side(monkeypatch: pytest.MonkeyPatch) -> None:
-    photos, looks = frames(60)
+    photos, fact_store = frames(60)
     some = [near_duplicates.Pair(k, k + 2, near_duplicates.BURST) for k in (0, 2, 4)]
-    report = audited(photos, looks, some, monkeypatch)
+    report = audited(photos, fact_store, some, monkeypatch)
     assert [finding.kind for finding in report.findings] == ["burst"] * 3
     assert report.excluded == set()
     for seed in range(5):

@@ -71,8 +71,8 @@ def test_with_the_extra_it_is_a_photo_like_others(tmp_path: Path) -> None:
     )
     image.save(tmp_path / "cat" / "again.jpg")
     report = audit(scan(tmp_path))
-    look = report.looks[tmp_path / "cat" / "phone.heic"]
-    assert (look.format, look.width, look.height) == ("HEIF", 96, 64)
+    facts = report.fact_store[tmp_path / "cat" / "phone.heic"]
+    assert (facts.format, facts.width, facts.height) == ("HEIF", 96, 64)
     assert report.of_kind("unreadable") == []
     (near,) = report.of_kind("near-duplicate")
     names = {path.name for path in (near.path, *near.others)}

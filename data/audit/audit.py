@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from data.audit import checks, copies
-from data.audit.fact_store import Looks
+from data.audit.fact_cache import FactCache
+from data.audit.fact_store import FactStore
 from data.audit.findings import KINDS, Finding, Kind
-from data.audit.memory import Memory
 from data.parts import shortages
 from data.photos import Photo, PhotoFolder, count
 from data.reading import read
@@ -38,7 +38,7 @@ class Audit:
     folder: PhotoFolder
     findings: tuple[Finding, ...]
     digests: Mapping[Path, str]
-    looks: Looks = field(default_factory=Looks)
+    fact_store: FactStore = field(default_factory=FactStore)
     alike: tuple[tuple[Path, Path], ...] = ()  # kept on one side by `make_split`
     too_many: frozenset[Path] = frozenset()  # look alike, too many for one side
 
@@ -48,15 +48,15 @@ class Audit:
         folder: PhotoFolder,
         digests: Mapping[Path, str],
         failures: Sequence[tuple[Path, str]],
-        looks: Looks | None = None,
+        fact_store: FactStore | None = None,
         missing: Mapping[Path, float] | None = None,
     ) -> "Audit":
         """From what `data.reading` gave: digest or reason for each photo, and the
         share that is `missing` from those that are cut off."""
-        looks = Looks() if looks is None else looks
-        faults = list(checks.by_themselves(folder.photos, looks))
+        fact_store = FactStore() if fact_store is None else fact_store
+        faults = list(checks.by_themselves(folder.photos, fact_store))
         groups = copies.same_files(folder.photos, digests, faults)
-        pairs = copies.near_pairs(groups, looks, faults)
+        pairs = copies.near_pairs(groups, fact_store, faults)
         together = copies.keep_together(folder.photos, digests, pairs)
         found = [Finding("unreadable", path, reason) for path, reason in failures]
         found += [
@@ -71,7 +71,7 @@ class Audit:
         ]
         found += faults
         found.sort(key=lambda finding: (_ORDER.index(finding.kind), finding.path))
-        return cls(folder, tuple(found), digests, looks, *together)
+        return cls(folder, tuple(found), digests, fact_store, *together)
 
     def with_findings(self, found: Sequence[Finding]) -> "Audit":
         """This audit with more findings, such as those of `data.audit.label_issues`;
@@ -108,7 +108,7 @@ class Audit:
         lines = []
         if self.too_many:
             lines.append(_alike(len(self.too_many), len(usable)))
-        if not self.looks.comparable:
+        if not self.fact_store.comparable:
             lines.append(
                 "near copies were not looked for, as OpenCV is not installed; pip "
                 "install opencv-python-headless"
@@ -225,34 +225,34 @@ def audit(
     folder: PhotoFolder,
     *,
     workers: int | None = None,
-    memory: Memory | None = None,
+    fact_cache: FactCache | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Audit:
-    """Decode every photo of `folder` that `memory` does not know, and report.
+    """Decode every photo of `folder` that `fact_cache` does not know, and report.
 
     A JPEG's decoder may stop at a smaller scale, but the whole file is parsed.
     """
     digests: dict[Path, str] = {}
     failures: list[tuple[Path, str]] = []
     paths = list(dict.fromkeys(photo.path for photo in folder.photos))
-    looks = Looks(len(paths))
+    fact_store = FactStore(len(paths))
     missing: dict[Path, float] = {}
     for reading in read(
         paths,
-        looking=True,
+        measuring=True,
         white=folder.white,
-        memory=memory,
+        fact_cache=fact_cache,
         workers=workers,
         progress=progress,
     ):
         if reading.missing is not None:
             missing[reading.path] = reading.missing
-        if reading.look is None:
+        if reading.facts is None:
             failures.append((reading.path, reading.reason))
         else:
             digests[reading.path] = reading.sha256
-            looks.add(reading.path, reading.look)
-    return Audit.from_pass(folder, digests, failures, looks, missing)
+            fact_store.add(reading.path, reading.facts)
+    return Audit.from_pass(folder, digests, failures, fact_store, missing)
 
 
 def _lines(audit: Audit, *, examples: bool = True) -> Iterator[str]:

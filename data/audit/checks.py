@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data.audit.fact_store import Looks
-from data.audit.facts import Look
+from data.audit.fact_store import FactStore
+from data.audit.facts import PhotoFacts
 from data.audit.findings import Finding
 from data.photos import Photo
 
@@ -38,30 +38,30 @@ ENDINGS = {
 }
 
 
-def by_themselves(photos: Sequence[Photo], looks: Looks) -> Iterator[Finding]:
+def by_themselves(photos: Sequence[Photo], fact_store: FactStore) -> Iterator[Finding]:
     """Blank, dark, bright, blurred, small, oddly shaped and misnamed photos."""
-    middle = float(np.median(looks.areas())) if looks else 0.0
+    middle = float(np.median(fact_store.areas())) if fact_store else 0.0
     for path in dict.fromkeys(photo.path for photo in photos):
-        if path in looks:
-            for kind, reason in _judged(path, looks[path], middle):
+        if path in fact_store:
+            for kind, reason in _judged(path, fact_store[path], middle):
                 yield Finding(kind, path, reason)
 
 
-def _judged(path: Path, look: Look, middle: float) -> Iterator[tuple[str, str]]:
-    lit = look.high >= DARK and look.low <= BRIGHT
-    if look.deviation < (BLANK if lit else BLACK):
-        yield "blank", f"all of one grey, within {look.deviation:.1f} of 255 levels"
-    elif look.high < DARK:
-        yield "dark", f"95 % of it is darker than {look.high} of 255"
-    elif look.low > BRIGHT:
-        yield "bright", f"95 % of it is brighter than {look.low} of 255"
-    elif look.blur > BLURRED:
-        yield "blurred", f"blur {look.blur:.2f} on a scale from 0 to 1"
-    size = f"{look.width} x {look.height} pixels"
-    short, long = sorted((look.width, look.height))
+def _judged(path: Path, facts: PhotoFacts, middle: float) -> Iterator[tuple[str, str]]:
+    lit = facts.high >= DARK and facts.low <= BRIGHT
+    if facts.deviation < (BLANK if lit else BLACK):
+        yield "blank", f"all of one grey, within {facts.deviation:.1f} of 255 levels"
+    elif facts.high < DARK:
+        yield "dark", f"95 % of it is darker than {facts.high} of 255"
+    elif facts.low > BRIGHT:
+        yield "bright", f"95 % of it is brighter than {facts.low} of 255"
+    elif facts.blur > BLURRED:
+        yield "blurred", f"blur {facts.blur:.2f} on a scale from 0 to 1"
+    size = f"{facts.width} x {facts.height} pixels"
+    short, long = sorted((facts.width, facts.height))
     if short < SMALL_SIDE or short * long < SMALL_SHARE * middle:
         yield "small", size
     if long > LONG * short:
         yield "odd-shape", size
-    if path.suffix.lower() not in ENDINGS.get(look.format, (path.suffix.lower(),)):
-        yield "wrong-ending", f"is {look.format}"
+    if path.suffix.lower() not in ENDINGS.get(facts.format, (path.suffix.lower(),)):
+        yield "wrong-ending", f"is {facts.format}"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.audit import near_duplicates
-from data.audit.fact_store import Looks
+from data.audit.fact_store import FactStore
 from data.audit.findings import Finding
 from data.audit.near_duplicates import BURST, COPY, Pair
 from data.photos import PARTS, Photo
@@ -85,21 +85,21 @@ def shared_files(groups: Sequence[Sequence[Photo]]) -> Iterator[Finding]:
 
 def near_pairs(
     groups: Sequence[Sequence[Photo]],
-    looks: Looks,
+    fact_store: FactStore,
     faults: Sequence[Finding] = (),
 ) -> list[Twins]:
     """Near copies among the first ones of groups of the same bytes."""
-    firsts = [group[0] for group in groups if group[0].path in looks]
-    if len(firsts) < 2 or not looks.comparable:
+    firsts = [group[0] for group in groups if group[0].path in fact_store]
+    if len(firsts) < 2 or not fact_store.comparable:
         return []
-    compared = looks.photos([photo.path for photo in firsts])
+    compared = fact_store.photos([photo.path for photo in firsts])
     pairs = near_duplicates.pairs(compared)
     counts = Counter(fault.path for fault in faults)
 
     def key(number: int) -> Key:  # equals keep the order of the folder
-        photo, look = firsts[number], looks[firsts[number].path]
-        area = look.width * look.height
-        return (-_part(photo), counts[photo.path], -area, look.blur, number)
+        photo, facts = firsts[number], fact_store[firsts[number].path]
+        area = facts.width * facts.height
+        return (-_part(photo), counts[photo.path], -area, facts.blur, number)
 
     keys = {n: key(n) for pair in pairs for n in (pair.first, pair.second)}
     known = {(pair.first, pair.second) for pair in pairs}

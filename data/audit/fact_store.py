@@ -1,4 +1,4 @@
-"""The looks of many photos, held in few bytes each: a mapping from path to `Look`.
+"""The facts of many photos, held in few bytes each: from path to `PhotoFacts`.
 
 Facts lie in one array; thumbnails and keypoints, the bulk of them, in another, which
 beyond `IN_MEMORY` bytes is a nameless file. So an audit of 100,000 photos holds their
@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data.audit.facts import THUMB, Look
+from data.audit.facts import THUMB, PhotoFacts
 from data.audit.local_features import ROW
 from data.audit.near_duplicates import Photos
 from data.store import Rows, make_store, release
 
 IN_MEMORY = 1 << 26  # bytes of thumbnails and keypoints: those of 1,500 photos
-# Look's own order; names are kept as numbers, since there are few of them
+# PhotoFacts' own order; names are kept as numbers, since there are few of them
 FACTS = np.dtype(
     [
         *(("format", "u1"), ("mode", "u1"), ("width", "<u4"), ("height", "<u4")),
@@ -31,7 +31,7 @@ FACTS = np.dtype(
 BULK = THUMB * THUMB + ROW[0] * ROW[1]  # bytes of a thumbnail and its keypoints
 
 
-class Looks(Mapping[Path, Look]):
+class FactStore(Mapping[Path, PhotoFacts]):
     """Put in one after the other with `add`, `most` of them; then only read."""
 
     def __init__(self, most: int = 0) -> None:
@@ -42,15 +42,15 @@ class Looks(Mapping[Path, Look]):
         self._all: Rows | None = None
         self.comparable = True  # every photo has keypoints, if only none of them
 
-    def add(self, path: Path, look: Look) -> None:
+    def add(self, path: Path, facts: PhotoFacts) -> None:
         if self._all is not None:
-            raise ValueError("these looks are being read; nothing can be added")
+            raise ValueError("these facts are being read; nothing can be added")
         row = self._rows.setdefault(path, len(self._rows))
-        numbers = (self._number(look.format), self._number(look.mode))
-        rest = (look.width, look.height, look.turn, look.low, look.high)
-        self._facts[row] = (*numbers, *rest, look.deviation, look.blur)
-        self.comparable = self.comparable and bool(look.features)
-        bulk = look.thumb + (look.features or bytes(BULK - THUMB * THUMB))
+        numbers = (self._number(facts.format), self._number(facts.mode))
+        rest = (facts.width, facts.height, facts.turn, facts.low, facts.high)
+        self._facts[row] = (*numbers, *rest, facts.deviation, facts.blur)
+        self.comparable = self.comparable and bool(facts.features)
+        bulk = facts.thumb + (facts.features or bytes(BULK - THUMB * THUMB))
         self._store.put(row, np.frombuffer(bulk, np.uint8))
 
     def photos(self, paths: list[Path]) -> Photos:
@@ -69,14 +69,14 @@ class Looks(Mapping[Path, Look]):
         areas: npt.NDArray[Any] = facts["width"].astype(np.int64) * facts["height"]
         return areas
 
-    def __getitem__(self, path: Path) -> Look:
+    def __getitem__(self, path: Path) -> PhotoFacts:
         row = self._rows[path]
         kind, mode, *rest = self._facts[row].item()
         bulk = self._bulk()[row].tobytes()
         release(self._all)
         thumb, features = bulk[: THUMB * THUMB], bulk[THUMB * THUMB :]
         last = [*rest, thumb, features if self.comparable else b""]
-        return Look(self._names[kind], self._names[mode], *last)
+        return PhotoFacts(self._names[kind], self._names[mode], *last)
 
     def __contains__(self, path: object) -> bool:
         return path in self._rows

@@ -14,7 +14,7 @@ from data.audit import local_features
 from edge.preprocess import open_photo
 
 THUMB = 96  # pixels of a thumbnail, in both directions
-LOOKED_AT = 224  # pixels a side that the decoder must give; an input of 224 shares it
+LEAST_SIDE = 224  # pixels a side that the decoder must give; an input of 224 shares it
 MEASURED = 256  # pixels of the longer side
 REACH = 4  # pixels to each side that the second blur takes in
 ORIENTATION = 0x0112  # the EXIF tag
@@ -22,7 +22,7 @@ HEADERS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "HEIF")
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class PhotoFacts:
     """The facts of one decoded photo.
 
     format, mode: Pillow's names, of the file as it is stored. width, height: pixels,
@@ -72,16 +72,16 @@ def header(data: bytes) -> Header:
         return Header()
 
 
-def look_at(
+def measure(
     data: bytes, image: Image.Image | None = None, *, features: bool = True
-) -> Look:
+) -> PhotoFacts:
     """The facts of a photo's bytes. `image`: the same, opened by `edge.preprocess`
-    not smaller than LOOKED_AT a side. PhotoError as `open_photo`."""
+    not smaller than LEAST_SIDE a side. PhotoError as `open_photo`."""
     if image is None:
-        image = open_photo(data, least=(LOOKED_AT, LOOKED_AT))
-    facts = header(data)
-    wide, high = facts.width or image.width, facts.height or image.height
-    if facts.turn >= 5:
+        image = open_photo(data, least=(LEAST_SIDE, LEAST_SIDE))
+    head = header(data)
+    wide, high = head.width or image.width, head.height or image.height
+    if head.turn >= 5:
         wide, high = high, wide
     whole = image.convert("L")
     grey = _shrunk(whole)
@@ -91,12 +91,12 @@ def look_at(
     levels = np.arange(256)
     mean = float(counts @ levels) / float(counts.sum())
     spread = float(counts @ np.square(levels - mean)) / float(counts.sum())
-    return Look(
-        format=facts.format,
-        mode=facts.mode or "RGB",
+    return PhotoFacts(
+        format=head.format,
+        mode=head.mode or "RGB",
         width=wide,
         height=high,
-        turn=facts.turn,
+        turn=head.turn,
         low=int(np.searchsorted(share, 0.05)),
         high=int(np.searchsorted(share, 0.95)),
         deviation=round(spread**0.5, 2),

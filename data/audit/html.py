@@ -15,9 +15,9 @@ from string import Template
 from data.audit.audit import Audit
 from data.audit.findings import Finding, Kind
 from data.photos import count
-from data.scan import shown
 from edge.errors import EdgegraftError
 from edge.preprocess import open_photo
+from edge.text import printable
 
 SHOWN = 48  # findings of a kind
 NAMED = 200  # the same where there is no picture
@@ -131,20 +131,20 @@ def page(audit: Audit) -> str:
 
 def facts(audit: Audit) -> list[str]:
     """What is not trouble but good to know: formats, modes, turns, sizes."""
-    looks = list(audit.looks.values())
-    if not looks:
+    fact_store = list(audit.fact_store.values())
+    if not fact_store:
         return []
-    formats = Counter(look.format or "other" for look in looks)
+    formats = Counter(facts.format or "other" for facts in fact_store)
     lines = [", ".join(f"{n:,} {name}" for name, n in formats.most_common())]
-    modes = Counter(look.mode for look in looks if look.mode != "RGB")
+    modes = Counter(facts.mode for facts in fact_store if facts.mode != "RGB")
     if modes:
         names = ", ".join(f"{n:,} {name}" for name, n in modes.most_common())
         lines.append(f"not stored as RGB: {names}")
-    turned = sum(look.turn != 1 for look in looks)
+    turned = sum(facts.turn != 1 for facts in fact_store)
     if turned:
         lines.append(f"{turned:,} turned upright by their EXIF tag")
     areas = sorted(
-        (look.width * look.height, look.width, look.height) for look in looks
+        (facts.width * facts.height, facts.width, facts.height) for facts in fact_store
     )
     spread = [f"{w} x {h}" for _, w, h in (areas[0], areas[len(areas) // 2], areas[-1])]
     lines.append(f"smallest, middle and largest: {', '.join(spread)} pixels")
@@ -249,4 +249,4 @@ def _inside(path: Path, root: Path) -> str:
 
 
 def _text(value: object) -> str:
-    return html.escape(shown(str(value)))
+    return html.escape(printable(str(value)))

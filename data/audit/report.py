@@ -17,9 +17,9 @@ from typing import Any
 from data.audit.audit import Audit
 from data.audit.findings import BOTH_WRONG, Finding
 from data.photos import PhotoFolder
-from data.scan import shown
 from edge.errors import EdgegraftError
 from edge.files import sha256, write_atomic, write_csv
+from edge.text import printable
 
 NAMES = ("audit.json", "audit.csv", "audit.html")
 COLUMNS = (
@@ -71,7 +71,7 @@ def write(audit: Audit, folder: Path, *, overwrite: bool = False) -> Path:
         write_atomic(folder / "audit.html", _encoded(page(audit)))
     except OSError as error:
         raise EdgegraftError(
-            f"{shown(folder)}: expected a place to write the audit to, got: "
+            f"{printable(folder)}: expected a place to write the audit to, got: "
             f"{error.strerror}"
         ) from None
     return folder / "audit.html"
@@ -82,7 +82,7 @@ def refuse(folder: Path, overwrite: bool) -> None:
     there = [name for name in NAMES if os.path.lexists(folder / name)]
     if there and not overwrite:
         raise EdgegraftError(
-            f"{shown(folder)}: expected a folder without an audit, got one with "
+            f"{printable(folder)}: expected a folder without an audit, got one with "
             f"{there[0]}; choose another or add --overwrite"
         )
 
@@ -100,12 +100,15 @@ def read_exclusion(path: str | os.PathLike[str], folder: PhotoFolder) -> Exclusi
         rows = list(csv.DictReader(text.splitlines(keepends=True)))
     except (OSError, csv.Error) as error:
         got = getattr(error, "strerror", None) or str(error)
-        raise EdgegraftError(f"{shown(path)}: expected audit.csv, got: {got}") from None
+        raise EdgegraftError(
+            f"{printable(path)}: expected audit.csv, got: {got}"
+        ) from None
     needed = ("path", "sha256", "exclude")
     if not rows or not set(needed) <= rows[0].keys():
         got = ", ".join(str(name) for name in (rows[0] if rows else ())) or "nothing"
         raise EdgegraftError(
-            f"{shown(path)}: expected the columns {', '.join(needed)}, got {got!r:.80}"
+            f"{printable(path)}: expected the columns {', '.join(needed)}, got "
+            f"{got!r:.80}"
         )
     known = {photo.path for photo in folder.photos}
     paths, digests = set(), {}
@@ -113,7 +116,7 @@ def read_exclusion(path: str | os.PathLike[str], folder: PhotoFolder) -> Exclusi
         answer = (row["exclude"] or "").strip().lower()
         if answer not in ("yes", "no", ""):
             raise EdgegraftError(
-                f"{shown(path)}, line {number}: expected yes, no or nothing in the "
+                f"{printable(path)}, line {number}: expected yes, no or nothing in the "
                 f"column exclude, got {answer!r:.40}"
             )
         photo = folder.root / (row["path"] or "")
@@ -123,8 +126,8 @@ def read_exclusion(path: str | os.PathLike[str], folder: PhotoFolder) -> Exclusi
             digests[photo] = row["sha256"]
     if paths and not paths & known:
         raise EdgegraftError(
-            f"{shown(path)}: expected photos of {shown(folder.root)}, got none of "
-            f"them (first: {shown(min(paths))}); audit this folder anew"
+            f"{printable(path)}: expected photos of {printable(folder.root)}, got none "
+            f"of them (first: {printable(min(paths))}); audit this folder anew"
         )
     digest = sha256(data)
     return Exclusion(path.name, digest, frozenset(paths & known), digests, data)
@@ -138,7 +141,7 @@ def _write_csv(audit: Audit, path: Path) -> None:
             mine.setdefault(photo_path, []).append((finding.kind, reason))
     rows = []
     for photo in audit.folder.photos:
-        look, found = audit.looks.get(photo.path), mine.get(photo.path, [])
+        facts, found = audit.fact_store.get(photo.path), mine.get(photo.path, [])
         row = {
             "path": photo.path.relative_to(root).as_posix(),
             "label": photo.label,
@@ -148,8 +151,8 @@ def _write_csv(audit: Audit, path: Path) -> None:
             "findings": " ".join(dict.fromkeys(kind for kind, _ in found)),
             "reasons": "; ".join(reason for _, reason in found),
         }
-        if look is not None:
-            row |= {name: getattr(look, name) for name in FACTS}
+        if facts is not None:
+            row |= {name: getattr(facts, name) for name in FACTS}
         rows.append(row)
     write_csv(path, COLUMNS, ([row.get(name, "") for name in COLUMNS] for row in rows))
 

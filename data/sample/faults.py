@@ -19,9 +19,9 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
 from data.sample.sample_set import write_sample
-from data.scan import shown
 from edge.errors import EdgegraftError
 from edge.preprocess import open_photo
+from edge.text import printable
 
 TRUTH = "faults.json"
 # kind -> share of the drawn photos; every kind is planted once at least
@@ -69,7 +69,7 @@ def write_faulty(
         raise EdgegraftError(f"faults: expected a count of 20 or more, got {count}")
     if os.path.lexists(root):
         raise EdgegraftError(
-            f"{shown(root)}: expected a new folder for photos with faults, got one "
+            f"{printable(root)}: expected a new folder for photos with faults, got one "
             "that is there already; give another path"
         )
     try:
@@ -93,7 +93,7 @@ def write_faulty(
             os.replace(stage, root)
     except OSError as error:
         raise EdgegraftError(
-            f"{shown(root)}: expected a place to draw photos into, got: "
+            f"{printable(root)}: expected a place to draw photos into, got: "
             f"{error.strerror or error}"
         ) from None
     return FaultySet(root / "photos", faults)

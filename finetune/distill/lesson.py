@@ -169,7 +169,7 @@ class Lesson:
         if self.teacher.recipe != settings.recipe:
             with console.bar("decoding photos for the teacher") as bar:
                 own = batches.load_through_cache(
-                    photos, self.teacher.recipe, looking=False, progress=bar
+                    photos, self.teacher.recipe, measuring=False, progress=bar
                 )
         try:
             lost = [photo for photo in photos if photo.path not in own.rows]

@@ -115,7 +115,7 @@ def decode(
         pixels = batches.load_through_cache(
             [row.photo for row in rows],
             recipe or run.recipe,
-            looking=False,
+            measuring=False,
             progress=bar,
         )
     try:

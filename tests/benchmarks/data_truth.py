@@ -43,7 +43,7 @@ from tests.legs.peers import in_peers  # noqa: E402
 PAIRED = ("duplicate", "near-duplicate")
 SURE = ("damaged", "wrong-ending", "duplicate")  # recall and precision of 1
 NEAR_RECALL, NEAR_PRECISION = 0.95, 0.98
-LOOKED_AT, LABEL_RECALL = 0.08, 0.8
+LEAST_SIDE, LABEL_RECALL = 0.08, 0.8
 SIZE, ALPHA = 224, "0.35"
 # fault -> the name that CleanVision has for it
 THEIRS = {"blurred": "blurry", "dark": "dark", "bright": "light"}
@@ -151,7 +151,7 @@ def labels(report: Audit, planted: Planted, args: argparse.Namespace) -> dict[st
     model = network.assemble(record, SIZE, len(names), None, frozen=True)
     origin = weights.find(record, SIZE, "imagenet")
     weights.load(model.get_layer(network.BACKBONE), record, origin)
-    with load(photos, InputRecipe(SIZE, SIZE), looking=False) as pixels:
+    with load(photos, InputRecipe(SIZE, SIZE), measuring=False) as pixels:
         rows = [pixels.rows[photo.path] for photo in photos]
         features = compute(network.feature_model(model), pixels.array, rows)
         chains = chained(photos, pixels.digests, report.alike)
@@ -161,7 +161,7 @@ def labels(report: Audit, planted: Planted, args: argparse.Namespace) -> dict[st
     issues = find(probabilities, given)
     wrong = {report.folder.root / row[0] for row in planted["wrong-label"]}
     is_wrong = np.array([photo.path in wrong for photo in photos])
-    first = round(LOOKED_AT * len(photos))
+    first = round(LEAST_SIDE * len(photos))
 
     def recall(order: Any) -> float:
         return float(is_wrong[np.asarray(order)[:first]].sum() / is_wrong.sum())

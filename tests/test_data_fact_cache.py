@@ -1,4 +1,4 @@
-"""`data.audit.memory`: a second audit decodes only what is new."""
+"""`data.audit.fact_cache`: a second audit decodes only what is new."""
 
 import shutil
 import sqlite3
@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import data.audit.memory
+import data.audit.fact_cache
 import data.reading
 from data.audit.audit import audit
-from data.audit.facts import look_at
-from data.audit.memory import Memory, _table
+from data.audit.fact_cache import FactCache, _table
+from data.audit.facts import measure
 from data.cli import main
 from data.source import scan
 
@@ -40,45 +40,45 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
     def watched(content: bytes, image: Image.Image | None = None) -> object:
         seen.append(content)
-        return look_at(content, image)
+        return measure(content, image)
 
-    monkeypatch.setattr(data.reading, "look_at", watched)
+    monkeypatch.setattr(data.reading, "measure", watched)
     return seen
 
 
 def test_a_second_audit_decodes_only_what_is_new(
     root: Path, tmp_path: Path, decoded: list[bytes]
 ) -> None:
-    with Memory(tmp_path / "memory") as memory:
-        first = audit(scan(root), memory=memory)
+    with FactCache(tmp_path / "memory") as fact_cache:
+        first = audit(scan(root), fact_cache=fact_cache)
     assert len(decoded) == 8  # two are no photos
-    with Memory(tmp_path / "memory") as memory:
-        assert audit(scan(root), memory=memory) == first
+    with FactCache(tmp_path / "memory") as fact_cache:
+        assert audit(scan(root), fact_cache=fact_cache) == first
     assert len(decoded) == 8  # two are no photos
     shutil.move(root / "cat" / "0.png", root / "cat" / "renamed.png")
     changed = (root / "cat" / "2.png").read_bytes() + b"more"
     (root / "cat" / "2.png").write_bytes(changed)
-    with Memory(tmp_path / "memory") as memory:
-        audit(scan(root), memory=memory)
+    with FactCache(tmp_path / "memory") as fact_cache:
+        audit(scan(root), fact_cache=fact_cache)
     assert decoded[8:] == [changed]
 
 
 def test_it_gives_back_what_it_was_told(root: Path, tmp_path: Path) -> None:
-    look = look_at((root / "dog" / "1.png").read_bytes())
-    with Memory(tmp_path / "memory") as memory:
-        memory.remember("a", look)
-        memory.remember("b", "damaged")
-    with Memory(tmp_path / "memory") as memory:
-        assert memory.recall("a") == look
-        assert memory.recall("b") == "damaged"
-        assert memory.recall("c") is None
+    facts = measure((root / "dog" / "1.png").read_bytes())
+    with FactCache(tmp_path / "memory") as fact_cache:
+        fact_cache.remember("a", facts)
+        fact_cache.remember("b", "damaged")
+    with FactCache(tmp_path / "memory") as fact_cache:
+        assert fact_cache.recall("a") == facts
+        assert fact_cache.recall("b") == "damaged"
+        assert fact_cache.recall("c") is None
 
 
 @pytest.mark.parametrize("damage", ["text", "facts", "table", "cut"])
 def test_a_damaged_memory_mends_itself(root: Path, tmp_path: Path, damage: str) -> None:
     path = tmp_path / "memory"
-    with Memory(path) as memory:
-        first = audit(scan(root), memory=memory)
+    with FactCache(path) as fact_cache:
+        first = audit(scan(root), fact_cache=fact_cache)
     if damage == "text":
         path.write_text("this is no database, " * 100)
     elif damage == "cut":
@@ -90,8 +90,8 @@ def test_a_damaged_memory_mends_itself(root: Path, tmp_path: Path, damage: str) 
                 if damage == "table"
                 else f"update {_table()} set facts = '[1]'"
             )
-    with Memory(path) as memory:
-        assert audit(scan(root), memory=memory) == first
+    with FactCache(path) as fact_cache:
+        assert audit(scan(root), fact_cache=fact_cache) == first
 
 
 def test_a_memory_that_cannot_be_is_said_and_does_not_stop_the_audit(
@@ -114,17 +114,17 @@ def test_a_memory_that_cannot_be_is_said_and_does_not_stop_the_audit(
 def test_a_full_disk_is_said(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(memory: Memory) -> sqlite3.Connection:
-        file = connected(memory)
+    def full(fact_cache: FactCache) -> sqlite3.Connection:
+        file = connected(fact_cache)
         file.execute("pragma max_page_count = 3")
         return file
 
-    connected = Memory._connected
-    monkeypatch.setattr(Memory, "_connected", full)
-    with Memory(tmp_path / "memory") as memory:
-        report = audit(scan(root), memory=memory)
-        memory.close()
-    assert "full" in memory.problem
+    connected = FactCache._connected
+    monkeypatch.setattr(FactCache, "_connected", full)
+    with FactCache(tmp_path / "memory") as fact_cache:
+        report = audit(scan(root), fact_cache=fact_cache)
+        fact_cache.close()
+    assert "full" in fact_cache.problem
     assert len(report.digests) == 8
 
 
@@ -133,49 +133,49 @@ def test_a_memory_that_was_thrown_away_meanwhile_is_begun_anew(
     loss: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "cache" / "memory"
-    with Memory(path) as memory:
-        memory.remember("a", "damaged")
-        memory._write()
+    with FactCache(path) as fact_cache:
+        fact_cache.remember("a", "damaged")
+        fact_cache._write()
         if loss == "file":
             path.unlink()
         elif loss == "folder":
             shutil.rmtree(path.parent)
         else:
             path.write_text("this is no database, " * 500)
-        memory.remember("b", "damaged")
-    assert memory.problem == ""
-    with Memory(path) as memory:
-        assert memory.recall("a") is None
-        assert memory.recall("b") == "damaged"
+        fact_cache.remember("b", "damaged")
+    assert fact_cache.problem == ""
+    with FactCache(path) as fact_cache:
+        assert fact_cache.recall("a") is None
+        assert fact_cache.recall("b") == "damaged"
 
 
 def test_one_that_is_locked_for_good_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data.audit.memory, "PATIENCE", 0.1)
+    monkeypatch.setattr(data.audit.fact_cache, "PATIENCE", 0.1)
     path = tmp_path / "memory"
-    Memory(path).close()
+    FactCache(path).close()
     other = sqlite3.connect(path)
-    with Memory(path) as memory:
+    with FactCache(path) as fact_cache:
         other.execute("begin exclusive")
-        memory.remember("a", "damaged")
-    assert memory.problem == f"{path}: database is locked"
+        fact_cache.remember("a", "damaged")
+    assert fact_cache.problem == f"{path}: database is locked"
     other.close()
 
 
 _MANY = """
 import sys
-import data.audit.memory
-from data.audit.memory import Memory
-path, me, data.audit.memory.VERSION = sys.argv[1], sys.argv[2], int(sys.argv[3])
+import data.audit.fact_cache
+from data.audit.fact_cache import FactCache
+path, me, data.audit.fact_cache.VERSION = sys.argv[1], sys.argv[2], int(sys.argv[3])
 sys.stdin.readline()
 for turn in range(20):
-    with Memory(path) as memory:
+    with FactCache(path) as cache:
         for number in range(10):
-            memory.remember(f"{me} {turn} {number}", "damaged")
-        memory._write()
-        memory.recall(f"{me} {turn} 0")
-    assert not memory.problem, memory.problem
+            cache.remember(f"{me} {turn} {number}", "damaged")
+        cache._write()
+        cache.recall(f"{me} {turn} 0")
+    assert not cache.problem, cache.problem
 """
 
 

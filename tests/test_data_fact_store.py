@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 import data.audit.fact_store
-from data.audit.fact_store import Looks
-from data.audit.facts import THUMB, Look
+from data.audit.fact_store import FactStore
+from data.audit.facts import THUMB, PhotoFacts
 from data.audit.local_features import ROW
 
 
-def look(number: int) -> Look:
+def facts(number: int) -> PhotoFacts:
     rng = np.random.default_rng(number)
     low, high = sorted(rng.integers(0, 256, 2).tolist())
-    return Look(
+    return PhotoFacts(
         format=("JPEG", "PNG", "HEIF")[number % 3],
         mode=("RGB", "transparent P")[number % 2],
         width=4000 + number,
@@ -32,26 +32,26 @@ def look(number: int) -> Look:
 @pytest.mark.parametrize("limit", [1 << 24, 0])
 def test_every_fact_is_the_same(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data.audit.fact_store, "IN_MEMORY", limit)
-    expected = {Path(f"{number}.jpg"): look(number) for number in range(40)}
-    looks = Looks(50)  # some photos could not be read
+    expected = {Path(f"{number}.jpg"): facts(number) for number in range(40)}
+    fact_store = FactStore(50)  # some photos could not be read
     for path, one in expected.items():
-        looks.add(path, one)
-    assert dict(looks) == expected
-    assert list(looks) == list(expected)
-    assert all(type(looks[path].width) is int for path in expected)
+        fact_store.add(path, one)
+    assert dict(fact_store) == expected
+    assert list(fact_store) == list(expected)
+    assert all(type(fact_store[path].width) is int for path in expected)
     areas = [one.width * one.height for one in expected.values()]
-    assert looks.areas().tolist() == areas
+    assert fact_store.areas().tolist() == areas
     paths = list(expected)[::-3]
-    found = looks.photos(paths)
+    found = fact_store.photos(paths)
     rows = [row.tobytes() for row in found.thumbs[:]]
     assert rows == [expected[path].thumb for path in paths]
     assert found.features[[1]].tobytes() == expected[paths[1]].features
     assert found.sizes[2].tolist() == [expected[paths[2]].width, 70_000]
     with pytest.raises(ValueError, match="being read"):
-        looks.add(Path("late.jpg"), look(99))
+        fact_store.add(Path("late.jpg"), facts(99))
 
 
 def test_none_at_all() -> None:
-    assert len(Looks()) == 0
-    assert Path("a.jpg") not in Looks()
-    assert len(Looks(3).photos([]).thumbs) == 0
+    assert len(FactStore()) == 0
+    assert Path("a.jpg") not in FactStore()
+    assert len(FactStore(3).photos([]).thumbs) == 0

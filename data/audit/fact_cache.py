@@ -20,7 +20,7 @@ from threading import Lock
 from typing import TypeVar
 
 from data.audit import local_features
-from data.audit.facts import Look
+from data.audit.facts import PhotoFacts
 
 VERSION = 3  # of the facts: a new number when `data.audit.facts` measures anything else
 WRITTEN_AT = 500  # photos that wait to be written
@@ -34,8 +34,8 @@ def _table(version: int | None = None) -> str:
     return f"looks_{VERSION if version is None else version}"
 
 
-class Memory:
-    """Looks, and reasons why there is none. Use it as a context manager.
+class FactCache:
+    """Facts, and reasons why there are none. Use it as a context manager.
 
     `recall` may be called from any thread.
     """
@@ -52,10 +52,10 @@ class Memory:
         except (OSError, sqlite3.Error) as error:
             self._give_up(error)
 
-    def recall(self, sha256: str) -> Look | str | None:
-        """What is known of a photo: its look, the reason why not, or None."""
+    def recall(self, sha256: str) -> PhotoFacts | str | None:
+        """What is known of a photo: its facts, the reason why not, or None."""
 
-        def found(file: sqlite3.Connection) -> Look | str | None:
+        def found(file: sqlite3.Connection) -> PhotoFacts | str | None:
             row = file.execute(
                 f"select facts, thumb, features from {_table()} where sha256 = ?",
                 (sha256,),
@@ -67,16 +67,16 @@ class Memory:
                 return facts
             if local_features.available() and not row[2]:
                 return None  # noted when OpenCV was not installed
-            return Look(**facts, thumb=row[1], features=row[2])
+            return PhotoFacts(**facts, thumb=row[1], features=row[2])
 
         with self._lock:
             return self._tried(found)
 
-    def remember(self, sha256: str, known: Look | str) -> None:
-        """Keep a look, or the reason why there is none."""
+    def remember(self, sha256: str, known: PhotoFacts | str) -> None:
+        """Keep facts, or the reason why there are none."""
         thumb = features = b""
         facts: object = known
-        if isinstance(known, Look):
+        if isinstance(known, PhotoFacts):
             facts, thumb, features = asdict(known), known.thumb, known.features
             del facts["thumb"], facts["features"]
         self._new[sha256] = (json.dumps(facts), thumb, features)
@@ -166,7 +166,7 @@ class Memory:
                 self._file.close()
             self._file = None
 
-    def __enter__(self) -> "Memory":
+    def __enter__(self) -> "FactCache":
         return self
 
     def __exit__(self, *error: object) -> None:
