@@ -14,7 +14,7 @@ import numpy as np
 
 from backbones.keras import tensorflow
 from data.augment import augment, mix, preset
-from finetune.figures.style import INK, MUTED, save
+from finetune.figures.contact_sheet import draw_sheet
 from finetune.loop.examples import Examples
 
 ROWS, VARIANTS = 4, 7
@@ -56,33 +56,13 @@ def draw(
     path: Path, examples: Examples, labels: Sequence[str], how: str, seed: int
 ) -> None:
     """Write the sheet for the preset `how`."""
-    from matplotlib.figure import Figure
-
     chosen = _chosen(examples, len(labels))
     variants = vary(examples, chosen, len(labels), how, seed)
-    height = CELL * 1.12 * len(chosen) + 0.4
-    figure = Figure(
-        figsize=(CELL * (1 + VARIANTS), height), dpi=110, layout="constrained"
-    )
-    figure.suptitle(
-        f"Augmentation '{how}': a photo as it is, and as training sees it",
-        x=0.01,
-        ha="left",
-        fontsize=10,
-        color=INK,
-        weight="bold",
-    )
-    grid = figure.subplots(len(chosen), 1 + VARIANTS, squeeze=False)
-    originals = examples.pixels(chosen)
+    pictures, captions = [], []
     for row, number in enumerate(chosen):
-        label = labels[examples.truth[number]]
-        grid[row][0].imshow(originals[row])
-        grid[row][0].set_title(label, fontsize=7.5, color=INK, weight="bold")
-        for column, (pixels, targets) in enumerate(variants, start=1):
-            grid[row][column].imshow(pixels[row])
-            grid[row][column].set_title(
-                _answer(targets[row], labels), fontsize=6.5, color=MUTED
-            )
-    for axes in grid.ravel():
-        axes.axis("off")
-    save(figure, path)
+        pictures += [examples.pixels(chosen)[row], *(p[row] for p, _ in variants)]
+        captions.append(labels[examples.truth[number]])
+        captions += [_answer(targets[row], labels) for _, targets in variants]
+    heading = f"Augmentation '{how}': a photo as it is, and as training sees it"
+    across = 1 + VARIANTS
+    draw_sheet(path, pictures, captions, heading, across=across, tile=CELL)

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image, ImageOps
 
 from finetune.figures.style import INK, MUTED, save
 
 ACROSS = 6
-TILE, TALL = 1.7, 2.05  # inches of a photo, and with its caption
-BARE = 0.7  # inches of the heading and the note
+DPI = 150
+# inches: a photo with the gap beside it, the gap, a caption, the heading, the note
+TILE, GAP, CAPTION, HEAD, NOTE = 1.7, 0.1, 0.35, 0.35, 0.3
 
 
 def draw_sheet(
@@ -21,25 +23,33 @@ def draw_sheet(
     captions: Sequence[str],
     heading: str,
     note: str = "",
+    *,
+    across: int = ACROSS,
+    tile: float = TILE,
 ) -> None:
     """A PNG of uint8 [H, W, 3] pictures with their captions, in the order given.
 
-    Without pictures: a small sheet with the heading, and the note below it.
+    Without pictures: a small sheet with the heading, and the note below it. Placed by
+    hand: axes for each picture take matplotlib a second a sheet.
     """
     from matplotlib.figure import Figure
 
-    across = ACROSS if len(pictures) > ACROSS - 2 else max(1, len(pictures))
+    across = across if len(pictures) > across - 2 else max(1, len(pictures))
     rows = -(-len(pictures) // across)
-    size = (max(6.0, TILE * across), TALL * rows + BARE)
-    figure = Figure(figsize=size, dpi=150, layout="constrained")
-    title = figure.suptitle(heading, x=0.01, ha="left", fontsize=11, color=INK)
-    title.set_fontweight("bold")
-    grid = figure.subplots(rows, across, squeeze=False).ravel() if rows else ()
-    for axes in grid:
-        axes.axis("off")
-    for axes, picture, caption in zip(grid, pictures, captions, strict=False):
-        axes.imshow(picture)
-        axes.set_title(caption, fontsize=8, color=INK)
-    if note:
-        figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color=MUTED)
+    wide = max(6.0, tile * across)
+    tall = (tile + CAPTION) * rows + HEAD + NOTE
+    figure = Figure(figsize=(wide, tall), dpi=DPI)
+    bold = {"fontsize": 11, "color": INK, "weight": "bold"}
+    figure.text(0.01, 1 - GAP / tall, heading, va="top", **bold)
+    figure.text(0.01, GAP / tall, note, fontsize=8, color=MUTED)
+    side = round((tile - GAP) * DPI)
+    for number, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        row, column = divmod(number, across)
+        shown = ImageOps.contain(Image.fromarray(picture), (side, side))
+        left = tile * column + (tile - shown.width / DPI) / 2
+        top = tall - HEAD - CAPTION - (tile + CAPTION) * row
+        figure.figimage(np.asarray(shown), left * DPI, top * DPI - shown.height)
+        middle = tile * (column + 0.5) / wide
+        above = (top + GAP / 3) / tall
+        figure.text(middle, above, caption, ha="center", fontsize=8, color=INK)
     save(figure, path)

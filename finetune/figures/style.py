@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INK, MUTED, GRID = "#1f2933", "#6b7785", "#e4e7eb"
+FAST = {"compress_level": 1}  # zlib's: a third of the time, a few percent more bytes
 TRAIN, VAL, MARK = "#9aa5b1", "#0b7285", "#e8590c"
 
 
@@ -26,7 +27,11 @@ def new_figure(width: float, height: float) -> Any:
 
 def save(figure: Any, path: Path) -> None:
     """Write it as a PNG, whole or not at all."""
-    write_atomic(path, lambda to: figure.savefig(to, format="png", facecolor="white"))
+
+    def write(to: Path) -> None:
+        figure.savefig(to, format="png", facecolor="white", pil_kwargs=FAST)
+
+    write_atomic(path, write)
 
 
 def plain(axes: Axes, title: str) -> None:

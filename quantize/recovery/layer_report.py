@@ -16,7 +16,7 @@ from typing import Any
 from edge.evaluate import Evaluation
 from edge.files import write_atomic
 from finetune.console import Console
-from finetune.figures.style import GRID, INK, MARK, MUTED
+from finetune.figures.style import GRID, INK, MARK, MUTED, save
 from quantize.conversion.builder import Builder, Candidate
 from quantize.recovery import noise
 
@@ -159,7 +159,7 @@ def draw(path: Path, layers: LayerReport) -> None:
         axes.spines[["left", "bottom"]].set_color(MUTED)
         axes.tick_params(colors=MUTED, labelsize=8)
         axes.set_axisbelow(True)
-    write_atomic(path, lambda to: figure.savefig(to, format="png", facecolor="white"))
+    save(figure, path)
 
 
 def _draw_ratios(

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge.files import write_atomic
-from finetune.figures.style import GRID, INK, MUTED
+from finetune.figures.style import GRID, INK, MUTED, save
 from quantize import recipes
 from quantize.comparison import choose
 from quantize.reporting import text
@@ -62,8 +61,7 @@ class _Point:
 
 def write_png(path: Path, comparison: Comparison) -> None:
     """The plot where the choice was made."""
-    figure = draw(comparison, comparison.judged)
-    write_atomic(path, lambda to: figure.savefig(to, format="png", facecolor="white"))
+    save(draw(comparison, comparison.judged), path)
 
 
 def svg(comparison: Comparison, setting: Setting, size: tuple[float, float]) -> str:
