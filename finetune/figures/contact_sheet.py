@@ -39,16 +39,18 @@ def draw_sheet(
     wide = max(6.0, tile * across)
     tall = (tile + CAPTION) * rows + HEAD + NOTE
     figure = Figure(figsize=(wide, tall), dpi=DPI)
-    bold = {"fontsize": 11, "color": INK, "weight": "bold"}
-    figure.text(0.01, 1 - GAP / tall, heading, va="top", **bold)
+    title = figure.text(0.01, 1 - GAP / tall, heading, va="top", fontsize=11, color=INK)
+    title.set_fontweight("bold")
     figure.text(0.01, GAP / tall, note, fontsize=8, color=MUTED)
     side = round((tile - GAP) * DPI)
     for number, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
         row, column = divmod(number, across)
-        shown = ImageOps.contain(Image.fromarray(picture), (side, side))
-        left = tile * column + (tile - shown.width / DPI) / 2
+        small = 2 * max(picture.shape[:2]) <= side  # so that one sees its pixels
+        way = Image.Resampling.NEAREST if small else Image.Resampling.BICUBIC
+        shown = ImageOps.contain(Image.fromarray(picture), (side, side), way)
+        left = round(DPI * (tile * column + (tile - shown.width / DPI) / 2))
         top = tall - HEAD - CAPTION - (tile + CAPTION) * row
-        figure.figimage(np.asarray(shown), left * DPI, top * DPI - shown.height)
+        figure.figimage(np.asarray(shown), left, round(top * DPI) - shown.height)
         middle = tile * (column + 0.5) / wide
         above = (top + GAP / 3) / tall
         figure.text(middle, above, caption, ha="center", fontsize=8, color=INK)
