@@ -135,6 +135,7 @@ def test_from_photos_to_a_model_that_answers(
             Image.fromarray(pixels).save(file, "PNG")
             uploads.add(label, file.getvalue())
     options = ("--backbone", "custom_cnn", "--size", "32", "--epochs", "2")
+    options += ("--set", "filters=[8]", "--familiarity", "none", "--threads", "1")
     photos = str(uploads.photos)
     job = training.start(tmp_path, tmp_path / "queue", photos, options, "two")
     wait_for(lambda: job.state() in training.ENDED, 300)
