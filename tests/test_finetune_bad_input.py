@@ -23,7 +23,7 @@ from tests.finetune_helpers import draw, drawn
 
 TINY = ("--backbone", "custom_cnn", "--size", "16", "--augment", "none")
 # Sixteen convolutions without batch norm: at a rate of 1 their products overflow
-DEEP = ("--set", "filters=[64,64,64,64]", "--set", "convolutions=4", "--rate", "1")
+DEEP = ("--set", "filters=[32,32,32,32]", "--set", "convolutions=4", "--rate", "1")
 DEEP += ("--set", "batch_norm=false", "--set", "pooling=max", "--set", "head=max")
 DEEP += ("--set", "dropout=0", "--epochs", "2", "--batch", "4", "--average", "0")
 
