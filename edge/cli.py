@@ -195,7 +195,17 @@ def _add_serve(verb: argparse.ArgumentParser) -> None:
 
 
 def _add_pack(verb: argparse.ArgumentParser) -> None:
+    from edge.pack import TARGETS
+
     verb.description = "Write a folder to copy to a device: model, program, README."
+    verb.add_argument(
+        "--for",
+        dest="target",
+        choices=TARGETS,
+        default=TARGETS[0],
+        help="a device, or Frigate's custom classification: the model, its label map "
+        "and what to add to the configuration (device)",
+    )
     verb.add_argument(
         "model", metavar="RUN", help="a run folder, or a .tflite file that has labels"
     )

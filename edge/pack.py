@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 MODEL, PROGRAM, LABELS = "model.tflite", "edge.pyz", "labels.txt"
 REQUIREMENTS, README = "requirements.txt", "README.md"
-UNIT = "edgegraft.service"
+CAMERA, UNIT, INSTALL = "requirements-camera.txt", "edgegraft.service", "install.sh"
+TARGETS = ("device", "frigate")
 _NOT_PACKED = ("edge/classify/ray.py",)  # a cluster has the checkout
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # a zip's first day: equal sources, equal bytes
 _MAIN = """import sys
@@ -47,6 +48,11 @@ ai-edge-litert>=1.3; platform_machine != "armv7l" and platform_machine != "armv6
 tflite-runtime==2.14.0; platform_machine == "armv7l" or platform_machine == "armv6l"
 numpy<2; platform_machine == "armv7l" or platform_machine == "armv6l"
 """
+# OpenCV publishes no wheel for 32-bit Arm: there it is Debian's python3-opencv.
+_CAMERA = """-r requirements.txt
+paho-mqtt>=2
+opencv-python-headless>=4.8; platform_machine not in "armv7l armv6l"
+"""
 _GUIDE = """# {name} ({variant}, {size:.1f} MB): {labels}
 Copy this folder to the device (Python 3.10 to 3.13), then in it:
 
@@ -56,29 +62,86 @@ Copy this folder to the device (Python 3.10 to 3.13), then in it:
 
 A 32-bit system (`getconf LONG_BIT`) needs Python 3.11 or older; if `uname -m` says
 aarch64 there: venv/bin/pip install pillow 'numpy<2' tflite-runtime==2.14.0
-Also: `camera {command}` (pip install opencv-python-headless), `evaluate`, `bench`,
-`info`, `--help`. As a service, from /opt/edgegraft: see edgegraft.service.
+Also: `camera {command}`, `serve`, `evaluate`, `bench`, `info`, `--help`.
+
+The camera as a service, which starts with the device (first see what it would do):
+
+    sh install.sh --dry-run && sudo sh install.sh
+    sudo sh install.sh --uninstall
+
+Its answers: `journalctl -fu edgegraft`. /etc/edgegraft.env may hold what to add to the
+command, as EDGEGRAFT_OPTIONS=--motion --mqtt mqtt://cam@homeassistant.local/door and
+EDGEGRAFT_MQTT_PASSWORD=... The Pi camera needs `sudo apt install python3-picamera2` and
+the source picamera in EDGEGRAFT_OPTIONS; on a 32-bit system, python3-opencv too.
+"""
+_INSTALL = """#!/bin/sh
+# The camera as a service: sudo sh install.sh [--dry-run] [--uninstall]
+set -eu
+cd "$(dirname "$0")"
+to=/opt/edgegraft unit=/etc/systemd/system/edgegraft.service dry='' out=''
+for word in "$@"; do case "$word" in
+  --dry-run) dry=1 ;; --uninstall) out=1 ;;
+  *) echo "expected --dry-run or --uninstall, got $word" >&2; exit 2 ;;
+esac; done
+run() { echo "+ $*"; [ "$dry" ] || "$@"; }
+[ "$dry" ] || [ "$(id -u)" = 0 ] || { echo "expected root: sudo sh $0" >&2; exit 2; }
+if [ "$out" ]; then
+  run systemctl disable --now edgegraft; run rm -rf "$to" "$unit"
+  run systemctl daemon-reload; exit
+fi
+run mkdir -p "$to"
+[ "$PWD" = "$to" ] || run cp ./*.tflite ./*.pyz ./*.txt "$to"
+run python3 -m venv --system-site-packages "$to/venv"
+run "$to/venv/bin/pip" install -r "$to/requirements-camera.txt"
+run "$to/venv/bin/python" "$to/edge.pyz" doctor
+run cp edgegraft.service "$unit"
+run systemctl daemon-reload
+run systemctl enable --now edgegraft
 """
 # Type=notify and the watchdog: edge/camera/service.py reports to systemd that
 # frames are handled.
-_SERVICE = """# sudo cp -r . /opt/edgegraft
-# sudo cp edgegraft.service /etc/systemd/system/
-# sudo systemctl enable --now edgegraft; journalctl -fu edgegraft shows the answers
+_SERVICE = """# install.sh puts it in place; journalctl -fu edgegraft shows the answers
 [Unit]
 Description=edgegraft: what the camera shows
-After=multi-user.target
+After=network-online.target
+Wants=network-online.target
 
 [Service]
 Type=notify
 WorkingDirectory=/opt/edgegraft
+EnvironmentFile=-/etc/edgegraft.env
 ExecStart=/opt/edgegraft/venv/bin/python edge.pyz camera $command --json --events \
-  --fps 5 --hold 1 --wait
+  --fps 5 --hold 1 --wait $EDGEGRAFT_OPTIONS
 Restart=always
 RestartSec=5
 WatchdogSec=60
 CacheDirectory=edgegraft
+# Nothing but the cameras, an accelerator on USB and the network; all files read-only
 DynamicUser=yes
 SupplementaryGroups=video
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+CapabilityBoundingSet=
+DevicePolicy=closed
+DeviceAllow=char-video4linux rw
+DeviceAllow=char-media rw
+DeviceAllow=char-dma_heap rw
+DeviceAllow=char-usb_device rw
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectKernelLogs=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectProc=invisible
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+RestrictNamespaces=yes
+RestrictRealtime=yes
+LockPersonality=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+UMask=0077
 
 [Install]
 WantedBy=multi-user.target
@@ -91,7 +154,7 @@ class PackOptions:
 
     `model`: a run's folder or a `.tflite` file; `variant`: which file of the run.
     `labels` and `foreign` are for a file without a card. `region` is in place of the
-    model's own.
+    model's own. `target`: a device, or frigate.
     """
 
     model: str
@@ -101,6 +164,7 @@ class PackOptions:
     labels: str | None = None
     foreign: ForeignOptions | None = None
     region: Region | None = None
+    target: str = TARGETS[0]
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> PackOptions:
@@ -113,6 +177,7 @@ class PackOptions:
             args.labels,
             foreign_options(args),
             args.region,
+            args.target,
         )
 
 
@@ -127,11 +192,15 @@ def run(args: argparse.Namespace) -> int:
         labels=options.labels,
         foreign=options.foreign,
         region=options.region,
+        target=options.target,
     )
     if why:
         print(why)
     for path in written:
         print(f"{os.path.getsize(path):10,}  {path}")
+    if options.target != TARGETS[0]:
+        print(f"next: read {os.path.join(options.output, 'frigate.yml')}")
+        return 0
     target = os.path.basename(os.path.abspath(options.output))
     print(f"next: scp -r {options.output} pi@raspberrypi: and read {target}/{README}")
     return 0
@@ -145,13 +214,19 @@ def pack(
     labels: str | None = None,
     foreign: ForeignOptions | None = None,
     region: Region | None = None,
+    target: str = TARGETS[0],
 ) -> list[str]:
     """Write the folder; the paths written.
 
     ModelError as `contents`, and when the packed command does not run here;
     EdgegraftError when one of the files is there already and `overwrite` is not given.
     """
-    parts = contents(model, labels=labels, foreign=foreign, region=region)
+    if target == TARGETS[0]:
+        parts = contents(model, labels=labels, foreign=foreign, region=region)
+    else:
+        from edge import frigate
+
+        parts = frigate.contents(ModelFile.read(model).checked(), region)
     folder = os.fspath(folder)
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise EdgegraftError(f"{folder}: expected a folder to write to, got a file")
@@ -161,7 +236,8 @@ def pack(
             f"{os.path.join(folder, there[0])}: is there already; give --overwrite or "
             "another -o DIR"
         )
-    _try_out(os.fspath(model), parts, foreign)
+    if PROGRAM in parts:
+        _try_out(os.fspath(model), parts, foreign)
     paths = {name: os.path.join(folder, name) for name in parts}
     for name, path in paths.items():
         write_atomic(path, parts[name])
@@ -245,6 +321,8 @@ def contents(
         **labels_file,
         PROGRAM: program(),
         REQUIREMENTS: _NEEDS.encode(),
+        CAMERA: _CAMERA.encode(),
+        INSTALL: _INSTALL.encode(),
         UNIT: _SERVICE.replace("$command", command).encode(),
         README: guide.encode(),
     }
@@ -267,11 +345,23 @@ def program() -> bytes:
     file.seek(0, io.SEEK_END)
     with zipfile.ZipFile(file, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(_entry("__main__.py"), _MAIN)
+        about = f"Metadata-Version: 2.1\nName: edgegraft\nVersion: {_version()}\n"
+        archive.writestr(_entry("edgegraft-packed.dist-info/METADATA"), about)
         for name, source in sorted(_sources(files("edge"), "edge")):
             if name in _NOT_PACKED:
                 continue
             archive.writestr(_entry(name), source)
     return file.getvalue()
+
+
+def _version() -> str:
+    """Of edgegraft; 0 where it is run from a checkout that is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("edgegraft")
+    except PackageNotFoundError:
+        return "0"
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

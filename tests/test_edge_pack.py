@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edge.card import digest
+from edge.classifier import Classifier
 from edge.cli import main
 from edge.errors import ModelError
+from edge.model_file import ModelFile
 from edge.pack import pack, zipped
-from tests.edge_models import network, photo, save, with_card, with_files
+from edge.preprocess import InputRecipe
+from tests.edge_models import INT8, network, photo, save, with_card, with_files
 
 PARTS = {"model.tflite", "edge.pyz", "requirements.txt", "README.md"}
-PARTS |= {"edgegraft.service"}
+PARTS |= {"edgegraft.service", "install.sh", "requirements-camera.txt"}
 
 
 @pytest.fixture
@@ -114,7 +121,8 @@ def test_a_packed_program_packs_itself(run_folder: Path, tmp_path: Path) -> None
         assert (first / name).read_bytes() == (second / name).read_bytes()
     names = zipfile.ZipFile(second / "edge.pyz").namelist()
     assert "__main__.py" in names and "edge/preprocess.py" in names
-    assert not [name for name in names if not name.endswith(".py")]
+    others = [name for name in names if not name.endswith(".py")]
+    assert others == ["edgegraft-packed.dist-info/METADATA"]  # its version
 
 
 def test_the_readme_is_short_and_names_the_model(
@@ -123,14 +131,110 @@ def test_the_readme_is_short_and_names_the_model(
     assert main(["pack", str(run_folder), "-o", str(tmp_path / "d")]) == 0
     text = (tmp_path / "d" / "README.md").read_text("utf-8")
     assert text.startswith("# tiny (int8, 0.0 MB): red, green, blue\n")
-    assert text.count("\n") <= 12
+    assert text.count("\n") <= 24
     unit = (tmp_path / "d" / "edgegraft.service").read_text("utf-8")
     command = unit.replace("\\\n", "").split("edge.pyz ")[1].splitlines()[0]
-    argv = command.replace("model.tflite", "none.tflite").split()
+    assert command.endswith(" $EDGEGRAFT_OPTIONS")
+    argv = command.replace("model.tflite", "none.tflite").split()[:-1]
     assert main(argv) == 2  # the options are real, only this model is not there
     assert capsys.readouterr().err.count("none.tflite: no such model file") == 1
     needs = (tmp_path / "d" / "requirements.txt").read_text("utf-8")
     assert "tensorflow" not in needs and "ai-edge-litert" in needs
+
+
+def test_the_installer_is_short_and_shows_what_it_would_do(
+    run_folder: Path, tmp_path: Path
+) -> None:
+    assert main(["pack", str(run_folder), "-o", str(tmp_path / "d")]) == 0
+    script = tmp_path / "d" / "install.sh"
+    assert script.read_text().count("\n") <= 30
+
+    def run_it(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["sh", str(script), *words], capture_output=True, text=True, check=False
+        )
+
+    shown = run_it("--dry-run").stdout
+    assert shown.count("\n") == 8 and all(x[0] == "+" for x in shown.splitlines())
+    for part in ("cp ./model.tflite ./edge.pyz ", "-r /opt/edgegraft/requirements-"):
+        assert part in shown
+    assert shown.endswith("+ systemctl enable --now edgegraft\n")
+    undone = run_it("--uninstall", "--dry-run").stdout
+    assert "rm -rf /opt/edgegraft /etc/systemd/system/edgegraft.service" in undone
+    assert not Path("/opt/edgegraft").exists()  # nothing was done
+    wrong = run_it("--what")
+    assert wrong.returncode == 2 and "got --what" in wrong.stderr
+
+
+@pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="needs systemd-analyze"
+)
+def test_the_unit_is_hardened(run_folder: Path, tmp_path: Path) -> None:
+    assert main(["pack", str(run_folder), "-o", str(tmp_path / "d")]) == 0
+    unit = tmp_path / "d" / "edgegraft.service"
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", str(unit)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "SYSTEMD_COLORS": "0", "LC_ALL": "C.UTF-8"},
+        check=False,
+    )
+    if "unrecognized option" in done.stderr:
+        pytest.skip("needs systemd 250 or newer")
+    level = re.search(r"exposure level .*: ([\d.]+)", done.stdout)
+    assert level and float(level[1]) <= 4, done.stdout[-300:] + done.stderr
+
+
+def test_frigate_gets_what_it_feeds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fed as Frigate 0.17 does: cut out, stretched to 224, uint8, first output."""
+    cv2 = pytest.importorskip("cv2", reason="needs opencv-python-headless")
+    from edge.runtime import open_interpreter
+
+    recipe = InputRecipe(224, 224, region=(0.5, 0, 0.5, 1))
+    model = with_card(network(side=224), name="Front door", input=recipe)
+    path = save(tmp_path / "m.tflite", model)
+    out = tmp_path / "frigate"
+    assert main(["pack", path, "--for", "frigate", "-o", str(out)]) == 0
+    assert {p.name for p in out.iterdir()} == {
+        "model.tflite",
+        "labelmap.txt",
+        "frigate.yml",
+    }
+    config = (out / "frigate.yml").read_text()
+    assert "\n    front_door:\n" in config and "crop: [0.5, 0, 1, 1]" in config
+    labels = (out / "labelmap.txt").read_text().split("\n")[:-1]
+    _, interpreter = open_interpreter(ModelFile.read(out / "model.tflite").flatbuffer)
+    frame = np.zeros((480, 640, 3), np.uint8)
+    frame[:, :320], frame[:, 320:] = (200, 0, 0), (0, 0, 200)
+    left, right = int(0.5 * 640), (1 * 640)
+    fed = cv2.resize(frame[:, left:right], (224, 224))
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], fed[None])
+    interpreter.invoke()
+    scores = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0]
+    shares = scores / scores.sum()
+    ours = Classifier(path).classify(frame)
+    assert labels[int(shares.argmax())] == ours.ranking[0][0] == "blue"
+    assert shares.max() == pytest.approx(ours.probability, abs=0.01)
+    capsys.readouterr()
+    for wrong, message in (
+        (with_card(network()), "expected an input of 224 x 224, stretched"),
+        (network(side=224), "expected a model of edgegraft"),
+        (
+            with_card(network(side=224, familiarity=True), input=InputRecipe(224, 224)),
+            "3 probabilities as first output for Frigate, got uint8 in and uint8 [1]",
+        ),
+        (
+            with_card(network(INT8, side=224), input=InputRecipe(224, 224)),
+            "expected uint8 pixels in and 3 probabilities",
+        ),
+    ):
+        bad = save(tmp_path / "bad.tflite", wrong)
+        assert main(["pack", bad, "--for", "frigate", "-o", str(tmp_path / "x")]) == 2
+        err = capsys.readouterr().err
+        assert message in err and err.count("\n") == 1
+        assert not (tmp_path / "x").exists()
 
 
 def test_nothing_is_overwritten_unasked(

@@ -234,9 +234,13 @@ def test_the_packed_requirements_are_those_of_the_package() -> None:
     """And where no interpreter has a wheel pip is asked for one, so that it fails."""
     from packaging.requirements import Requirement
 
-    from edge.pack import _NEEDS
+    from edge.pack import _CAMERA, _NEEDS
 
     packed = [Requirement(line) for line in _NEEDS.splitlines()]
+    camera = [str(Requirement(line)) for line in _CAMERA.splitlines()[1:]]
+    extras = project()["project"]["optional-dependencies"]
+    assert camera[0] == extras["mqtt"][0]
+    assert camera[1].startswith(extras["camera"][0])
     text = (ROOT / "pyproject.toml").read_text("utf-8")
     listed = re.findall(r'^    "(.*)",$', text.split("dependencies = [")[1], re.M)
     asked = {need.name: need for need in map(Requirement, listed[:3])}
