@@ -16,7 +16,15 @@ from typing import NamedTuple
 from edge.camera.latest_frame import BAD_FRAMES, LatestFrameReader
 from edge.camera.motion import LOOKS
 from edge.camera.service import Service, notify
-from edge.camera.sources import Picture, Source, SourceError, Video, find
+from edge.camera.sources import (
+    MOST_PAUSE,
+    Picture,
+    Source,
+    SourceError,
+    Video,
+    WebCamera,
+    find,
+)
 
 _POLL = 0.25  # seconds: how soon a signal is noticed while no frame comes
 _CUT_OFF = 0.95  # of the length that a file states: less was read, it is cut off
@@ -61,7 +69,10 @@ class Frames:
         )
 
     def find(self) -> Source:
-        return find(self.source, self.size, self.live)
+        source = find(self.source, self.size, self.live)
+        if self.fps and isinstance(source, WebCamera):
+            source.pause = min(1 / self.fps, MOST_PAUSE)
+        return source
 
 
 def taken(
@@ -106,7 +117,7 @@ def _of_file(
             due += 1 / frames.fps if frames.fps else 0.0
             yield TimedFrame(number + damaged, video.seconds, pixels)
         if number == 0:
-            raise SourceError(f"{video.name}: expected a video, no frame can be read")
+            raise SourceError(f"{video.name}: {video.why_no_frame()}")
         if service.stopped:
             return
         length = video.frames / video.rate

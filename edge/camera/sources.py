@@ -21,6 +21,12 @@ Picture = npt.NDArray[np.uint8]  # RGB [height, width, 3]
 NETWORK = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "tcp://")
 _DEVICES = "/sys/class/video4linux"
 _WAIT_MS = 8_000  # for a network stream, before it counts as lost
+SNAPSHOT_PAUSE = 0.5  # seconds between two pictures, where no pace is asked for
+MOST_PAUSE = 10.0  # seconds; longer, and the source would count as stuck
+_NO_AV1 = (
+    "AV1 video, and this OpenCV has no decoder for it; set the camera to H.264, or "
+    "convert the file: ffmpeg -i IN -c:v libx264 OUT.mp4"
+)
 _PI_SIZE = (640, 480)  # of the Pi camera when no size is asked for
 
 
@@ -79,6 +85,8 @@ def find(word: str | None, size: tuple[int, int] | None, live: bool) -> Source:
         if number and not number.isdigit():
             raise SourceError(f"{word}: expected picamera or picamera:NUMBER")
         return PiCamera(int(number or 0), size)
+    if word.lower().startswith(("http://", "https://")):
+        return WebCamera(word, size)
     if word.lower().startswith(NETWORK):
         return Capture(word, size=size)
     if word.isdigit():
@@ -129,7 +137,14 @@ class Capture(Source):
             reason = "the stream cannot be opened: wrong address, or it is not sending"
         if not self._capture.isOpened():
             self.close()
+            if not self.name.startswith("/dev/"):
+                from edge.camera import web
+
+                reason = web.refusal(self.name) or reason
             raise SourceError(f"{_without_password(self.name)}: {reason}")
+        if _is_av1(self._capture) and not self._capture.grab():
+            self.close()
+            raise SourceError(f"{_without_password(self.name)}: {_NO_AV1}")
         if self._size:
             self._capture.set(cv2.CAP_PROP_FRAME_WIDTH, self._size[0])
             self._capture.set(cv2.CAP_PROP_FRAME_HEIGHT, self._size[1])
@@ -157,6 +172,108 @@ class Capture(Source):
             )
 
 
+class Snapshot(Source):
+    """An address that answers with a picture, asked again and again."""
+
+    live = True
+
+    def __init__(self, url: str, pause: float) -> None:
+        self.name = url
+        self._pause = pause
+        self._due = 0.0
+        self._content = b""
+
+    def open(self) -> None:
+        self._due = 0.0
+        if not self.grab():
+            raise SourceError(
+                f"{_without_password(self.name)}: expected a picture, got no answer"
+            )
+        self._due = 0.0  # that first one is not shown: the next is newer
+
+    def grab(self) -> bool:
+        from edge.camera import web
+
+        time.sleep(max(0.0, self._due - time.monotonic()))
+        self._due = time.monotonic() + self._pause
+        try:
+            self._content = web.fetch(self.name)
+        except (OSError, ValueError):
+            return False
+        return True
+
+    def retrieve(self) -> Picture | None:
+        from edge.errors import PhotoError
+        from edge.preprocess import open_photo
+
+        try:
+            return np.asarray(open_photo(self._content))
+        except PhotoError:
+            return None
+
+    def close(self) -> None:
+        self._content = b""
+
+
+class WebCamera(Source):
+    """An http address: a stream or, found out by what it answers, a `Snapshot`.
+
+    pause: seconds between two pictures of a `Snapshot`.
+    """
+
+    live = True
+    pause = SNAPSHOT_PAUSE
+
+    def __init__(self, url: str, size: tuple[int, int] | None) -> None:
+        self.name = _without_password(url)
+        self._url, self._size = url, size
+        self._taken = 0
+        self._source: Source | None = None
+
+    def open(self) -> None:
+        from edge.camera import web
+
+        self._taken = 0
+        if isinstance(self._source, Snapshot):
+            self._source.open()
+            return
+        self._source = Capture(self._url, size=self._size)
+        try:
+            self._source.open()
+        except SourceError:
+            if not web.is_picture(self._url):
+                raise
+            self._become_snapshot()
+
+    def grab(self) -> bool:
+        if self._source is None:
+            return False
+        if self._source.grab():
+            self._taken += 1
+            return True
+        if isinstance(self._source, Snapshot) or self._taken > 1:
+            return False
+        from edge.camera import web
+
+        if not web.is_picture(self._url):
+            return False
+        self._become_snapshot()
+        return self._source.grab()
+
+    def _become_snapshot(self) -> None:
+        if self._source is not None:
+            self._source.close()
+        self._source = Snapshot(self._url, self.pause)
+        self._source.open()
+
+    def retrieve(self) -> Picture | None:
+        return None if self._source is None else self._source.retrieve()
+
+    def close(self) -> None:
+        if self._source is not None:
+            self._source.close()
+
+
 class Video(Source):
     """A video file: every frame once; when `live`, again and again at its speed."""
 
@@ -165,6 +282,7 @@ class Video(Source):
         self.rate = 0.0  # frames a second, as the file says
         self.frames = 0  # as the file says; 0 when it does not
         self.seconds = 0.0  # position of the frame grabbed last
+        self.is_av1 = False
         self._capture: Any = None
         self._number = 0
         self._due = 0.0
@@ -185,6 +303,7 @@ class Video(Source):
             raise SourceError(
                 f"{self.name}: expected a video, got something else or a damaged file"
             )
+        self.is_av1 = _is_av1(self._capture)
         rate = float(self._capture.get(cv2.CAP_PROP_FPS))
         self.rate = rate if 0 < rate < 1000 else 25.0
         self.frames = max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
@@ -214,6 +333,10 @@ class Video(Source):
 
     def retrieve(self) -> Picture | None:
         return _retrieve(self._capture)
+
+    def why_no_frame(self) -> str:
+        """What to say where not one frame can be read."""
+        return _NO_AV1 if self.is_av1 else "expected a video, no frame can be read"
 
     def _set_position(self) -> None:
         """The frame's own time (phones record at uneven rates), else by the rate."""
@@ -287,6 +410,11 @@ def opencv() -> Any:
             "opencv-python-headless"
         ) from None
     return cv2
+
+
+def _is_av1(capture: Any) -> bool:
+    code = int(capture.get(opencv().CAP_PROP_FOURCC))
+    return code.to_bytes(4, "little", signed=code < 0).lower() == b"av01"
 
 
 def _retrieve(capture: Any) -> Picture | None:

@@ -1,0 +1,90 @@
+"""What a camera's address answers: a picture, a stream, or that it wants a password.
+
+OpenCV says of all failures only that it could not open the stream, and takes a still
+picture for a stream of one frame.
+"""
+
+from __future__ import annotations
+
+import socket
+import urllib.error
+import urllib.request
+from urllib.parse import SplitResult, unquote, urlsplit
+
+TIMEOUT = 8.0  # seconds
+MOST_BYTES = 32_000_000  # of a still picture
+_RTSP_PORT = 554
+
+
+def is_picture(url: str) -> bool:
+    """Whether an http address answers with one picture, not with a stream."""
+    try:
+        with _opened(url) as response:
+            return str(response.headers.get_content_type()).startswith("image/")
+    except (OSError, ValueError):
+        return False
+
+
+def fetch(url: str) -> bytes:
+    """The picture behind an http address. OSError; ValueError for one too large."""
+    with _opened(url) as response:
+        content = bytes(response.read(MOST_BYTES + 1))
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"expected a picture of at most {MOST_BYTES:,} bytes")
+    return content
+
+
+def refusal(url: str) -> str | None:
+    """What is wrong with user and password, if that is why it cannot be opened."""
+    parts = urlsplit(url)
+    status = _rtsp_status(parts) if parts.scheme.startswith("rtsp") else _status(url)
+    if status not in (401, 403):
+        return None
+    if parts.username is None:
+        example = f"{parts.scheme}://USER:PASSWORD@{parts.hostname}/..."
+        return f"it wants a user and a password: {example}"
+    return "user or password is wrong, or may not see this stream"
+
+
+def _opened(url: str):  # type: ignore[no-untyped-def]  # a response with headers
+    """The address with its user and password sent as Basic or Digest."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    plain = parts._replace(netloc=f"{host}:{parts.port}" if parts.port else host)
+    handlers: list[urllib.request.BaseHandler] = []
+    if parts.username is not None:
+        known = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+        user, password = unquote(parts.username), unquote(parts.password or "")
+        known.add_password(None, plain.geturl(), user, password)
+        handlers = [
+            urllib.request.HTTPDigestAuthHandler(known),
+            urllib.request.HTTPBasicAuthHandler(known),
+        ]
+    opener = urllib.request.build_opener(*handlers)
+    return opener.open(plain.geturl(), timeout=TIMEOUT)
+
+
+def _status(url: str) -> int | None:
+    try:
+        with _opened(url) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except (OSError, ValueError):
+        return None
+
+
+def _rtsp_status(parts: SplitResult) -> int | None:
+    """The status that an RTSP server answers with where no password is given."""
+    address = (parts.hostname or "", parts.port or _RTSP_PORT)
+    where = f"{parts.scheme}://{address[0]}:{address[1]}{parts.path}"
+    if parts.query:
+        where += f"?{parts.query}"
+    try:
+        with socket.create_connection(address, TIMEOUT) as connection:
+            connection.sendall(f"DESCRIBE {where} RTSP/1.0\r\nCSeq: 1\r\n\r\n".encode())
+            words = connection.recv(200).split(None, 2)
+        return int(words[1]) if words[0].startswith(b"RTSP/") else None
+    except (OSError, ValueError, IndexError):
+        return None
