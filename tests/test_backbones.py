@@ -31,6 +31,8 @@ from tests.backbones_room import (
     wrong_facts,
 )
 
+pytestmark = pytest.mark.slow  # networks are trained or converted
+
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = [registry.get(name) for name in registry.names()]
 

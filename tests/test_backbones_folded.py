@@ -11,6 +11,8 @@ from backbones import custom_cnn, folded, network, registry
 from backbones.keras import keras, seed_everything, tensorflow
 from backbones.record import Backbone
 
+pytestmark = pytest.mark.slow  # networks are trained or converted
+
 SIZE, CLASSES, PHOTOS = 64, 3, 2
 # Two orders of summing float32 numbers, through up to 80 layers
 ROUNDING = 2e-5

@@ -16,6 +16,8 @@ from backbones.keras import keras, tensorflow
 from edge.errors import EdgegraftError
 from finetune.loop.schedule import set_trainable
 
+pytestmark = pytest.mark.slow  # networks are trained or converted
+
 SIZE, FEATURES = 16, 6
 ADDRESS = "https://tfhub.dev/google/imagenet/tiny/feature_vector/5"
 

@@ -19,6 +19,8 @@ from edge.errors import EdgegraftError
 from finetune.settings import Settings
 from tests.backbones_room import write_checkpoint
 
+pytestmark = pytest.mark.slow  # networks are trained or converted
+
 V2 = registry.get("mobilenet_v2_0.35")
 LITE0 = registry.get("efficientnet_lite0")
 

@@ -196,6 +196,7 @@ def memory_mb(process: int) -> float:
     return 0.0
 
 
+@pytest.mark.slow
 def test_a_looping_video_taken_away_five_times(
     video: str, model: str, tmp_path: Path
 ) -> None:

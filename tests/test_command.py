@@ -39,6 +39,7 @@ def built(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return artifacts / "small"
 
 
+@pytest.mark.slow
 def test_build_prints_what_a_person_wants(built: Path) -> None:
     lines = (built.parent / "printed.txt").read_text().splitlines()
     assert len(lines) <= MOST_LINES
@@ -48,6 +49,7 @@ def test_build_prints_what_a_person_wants(built: Path) -> None:
     assert not any("epoch 1/" in line for line in lines)  # --verbose has them
 
 
+@pytest.mark.slow
 def test_build_leaves_a_whole_run(built: Path) -> None:
     files = {p.relative_to(built).as_posix() for p in built.rglob("*") if p.is_file()}
     assert {
@@ -68,6 +70,7 @@ def test_build_leaves_a_whole_run(built: Path) -> None:
     assert not [name for name in files if Path(name).name.startswith(".")]
 
 
+@pytest.mark.slow
 def test_the_file_that_was_measured_answers_the_same_on_the_device(
     built: Path, drawn: Path
 ) -> None:
@@ -87,6 +90,7 @@ def test_the_file_that_was_measured_answers_the_same_on_the_device(
     assert files["int8"]["accuracy"] == pytest.approx(right / len(test))
 
 
+@pytest.mark.slow
 def test_calibration_photos_are_training_photos(built: Path) -> None:
     import csv
 
@@ -98,6 +102,7 @@ def test_calibration_photos_are_training_photos(built: Path) -> None:
     assert chosen and set(chosen) <= train
 
 
+@pytest.mark.slow
 def test_the_run_does_not_depend_on_the_folder_it_is_in(
     built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,6 +113,7 @@ def test_the_run_does_not_depend_on_the_folder_it_is_in(
     assert card["card"]["labels"] == ["cat", "dog"]
 
 
+@pytest.mark.slow
 def test_build_refuses_to_overwrite(
     built: Path, drawn: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -243,6 +249,7 @@ def test_bad_commands(
     assert code == 2 and says in err and err.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["build", "finetune", "quantize", "compare"])
 def test_without_the_training_extra_it_is_said_first(
     verb: str, built: Path, drawn: Path, tmp_path: Path, monkeypatch, capsys
@@ -324,6 +331,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 # -- an interrupted run ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_no_half_file_and_resume_goes_on(
     drawn: Path, tmp_path: Path
 ) -> None:

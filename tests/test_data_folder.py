@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from data.photos import Photo
-from data.scan import shown
 from data.source import PhotoOptions, scan
 from edge.errors import EdgegraftError
+from edge.text import printable
 
 
 def fill(folder: Path, *names: str) -> Path:
@@ -150,8 +150,8 @@ def test_odd_file_names_are_taken_and_shown_safely(root: Path) -> None:
     odd = root / "cat" / os.fsdecode(b"caf\xe9\n.jpg")
     odd.touch()
     assert odd in [photo.path for photo in scan(root).photos]
-    assert shown(odd.name) == "caf\\udce9\\n.jpg"
-    shown(odd.name).encode("utf-8")
+    assert printable(odd.name) == "caf\\udce9\\n.jpg"
+    printable(odd.name).encode("utf-8")
 
 
 def test_labels_come_in_one_unicode_form(root: Path) -> None:

@@ -27,6 +27,8 @@ from finetune.settings import Settings
 from tests import finetune_helpers as tiny
 from tests import quantize_room as room
 
+pytestmark = pytest.mark.slow  # networks are trained or converted
+
 RECIPE = InputRecipe(room.SIZE, room.SIZE)
 SETTINGS = Settings(backbone="custom_cnn", size=room.SIZE, weights="none", teacher="x")
 

@@ -13,6 +13,8 @@ from backbones import network, registry, torch_file, weights
 from edge.errors import EdgegraftError
 from tests.backbones_room import write_checkpoint
 
+pytestmark = pytest.mark.slow  # networks are trained or converted
+
 LITE0 = registry.get("efficientnet_lite0")
 SIZE = 32
 CLASSES = 1000  # of ImageNet

@@ -25,6 +25,8 @@ from quantize.tflite import flatbuffer, metadata
 from tests import quantize_room as room
 from tests.finetune_helpers import finetune
 
+pytestmark = pytest.mark.slow  # networks are trained or converted
+
 DIMENSIONS = 32
 
 

@@ -14,6 +14,8 @@ from quantize.comparison.candidates import candidates
 from tests.edge_models import network
 from tests.finetune_helpers import draw, drawn, run_on
 
+pytestmark = pytest.mark.slow  # networks are trained or converted
+
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -25,6 +25,8 @@ from quantize.export import export
 from quantize.reporting import model_card
 from tests.finetune_helpers import finetune
 
+pytestmark = pytest.mark.slow  # networks are trained or converted
+
 SIZE = 32
 
 

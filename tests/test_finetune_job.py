@@ -22,6 +22,8 @@ from finetune.run import Run
 from finetune.settings import Settings
 from tests.finetune_helpers import BASE, SIZE, examples, finetune
 
+pytestmark = pytest.mark.slow  # networks are trained or converted
+
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:

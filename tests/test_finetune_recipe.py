@@ -18,6 +18,8 @@ from finetune.loop.ema import Average, decay_for
 from finetune.loop.examples import Examples
 from finetune.loop.history import Epoch, Logs
 
+pytestmark = pytest.mark.slow  # networks are trained or converted
+
 # -- balance ---------------------------------------------------------------------------
 
 RARE = np.array([0] * 100 + [1])  # one photo to a hundred

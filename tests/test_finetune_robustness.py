@@ -22,6 +22,8 @@ from finetune.settings import Settings
 from quantize.export import export
 from tests import quantize_room as room
 
+pytestmark = pytest.mark.slow  # networks are trained or converted
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:

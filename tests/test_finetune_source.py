@@ -23,6 +23,8 @@ from finetune.prepared import PARTS, prepare
 from finetune.run import Run
 from tests.finetune_helpers import LABELS, TINY_RUN, drawn, run_on
 
+pytestmark = pytest.mark.slow  # networks are trained or converted
+
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:

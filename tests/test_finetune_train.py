@@ -17,6 +17,8 @@ from finetune.loop.trainer import Trainer
 from finetune.settings import Settings
 from tests.finetune_helpers import BASE, examples, quiet, trainer, weights_of
 
+pytestmark = pytest.mark.slow  # networks are trained or converted
+
 
 def test_it_learns_and_loads_its_best_epoch(tmp_path: Path) -> None:
     it = trainer(tmp_path / "c")

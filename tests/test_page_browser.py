@@ -21,6 +21,8 @@ pytest.importorskip("streamlit", reason="the page needs streamlit")
 from tests import page_server
 from tests.page_helpers import photo, write_run, zipped
 
+pytestmark = pytest.mark.slow  # a browser and a server
+
 WAIT = 60_000  # milliseconds, on a machine that does other things, too
 INPUT = '[data-testid="stFileUploaderDropzoneInput"]'
 CHART = '[data-testid="stVegaLiteChart"] :is(canvas, svg.marks)'

@@ -85,6 +85,7 @@ def test_the_import_is_light() -> None:
     assert not set(HEAVY) & set(json.loads(done.stdout.replace("'", '"')))
 
 
+@pytest.mark.slow
 def test_build_returns_a_run(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert isinstance(run, edgegraft.Run)
     assert set(run.files) == {"float32", "int8"}
@@ -94,6 +95,7 @@ def test_build_returns_a_run(run: Any, capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_load_takes_a_run_a_folder_and_a_file(run: Any, photos: Path) -> None:
     photo = next(photos.rglob("*.jpg"))
     predictions = [
@@ -126,6 +128,7 @@ def test_classify_takes_what_people_have(model: Path, tmp_path: Path) -> None:
             classifier.classify(wrong)
 
 
+@pytest.mark.slow
 def test_quantize_and_compare(run: Any) -> None:
     results = edgegraft.quantize(
         run.folder, variants=["float16"], quiet=True, overwrite=True
@@ -230,6 +233,7 @@ def test_example_camera_gpio(model: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert switched == ["pin 27", "on", "off", "off", "released"]
 
 
+@pytest.mark.slow
 def test_example_notebook(notebook: dict[str, Any]) -> None:
     assert notebook["run"].best.is_file()
     assert any(path.endswith("confusion.png") for path in notebook["shown"])

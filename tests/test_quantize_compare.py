@@ -36,6 +36,8 @@ from tests.quantize_room import (
 pytest.importorskip("tensorflow", reason="needs the extra 'train'")
 pytest.importorskip("matplotlib", reason="needs the extra 'train'")
 
+pytestmark = pytest.mark.slow  # networks are trained or converted
+
 
 # -- real files ---------------------------------------------------------------------
 

@@ -18,6 +18,8 @@ from quantize.tflite.verify import verify
 from tests.quantize_room import LABELS, SIZE, colour_network, pixels
 
 pytest.importorskip("tensorflow", reason="needs the extra 'train'")
+
+pytestmark = pytest.mark.slow  # networks are trained or converted
 RECIPE = InputRecipe(SIZE, SIZE)
 
 

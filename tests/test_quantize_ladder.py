@@ -23,6 +23,8 @@ from quantize.tflite import flatbuffer
 from quantize.tflite.io_tensors import PROBABILITIES
 from tests.quantize_room import colour_network, pixels, write_photos, write_run
 
+pytestmark = pytest.mark.slow  # networks are trained or converted
+
 tf = pytest.importorskip("tensorflow", reason="needs the extra 'train'")
 
 

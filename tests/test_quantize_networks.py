@@ -26,6 +26,8 @@ from tests.quantize_room import (
 
 pytest.importorskip("tensorflow", reason="needs the extra 'train'")
 
+pytestmark = pytest.mark.slow  # networks are trained or converted
+
 
 def network_with(name: str, function):
     """A network with a Lambda layer called `name` in its backbone."""

@@ -21,6 +21,8 @@ from tests.quantize_room import LABELS, QUICK, colour_network, write_photos, wri
 
 pytest.importorskip("tensorflow", reason="needs the extra 'train'")
 
+pytestmark = pytest.mark.slow  # networks are trained or converted
+
 BUBBLE = '[id*="-file-"]'
 LAYERS = {
     "rung": "int8",

@@ -35,6 +35,8 @@ from tests.quantize_room import (
 pytest.importorskip("tensorflow", reason="needs the extra 'train'")
 pytest.importorskip("matplotlib", reason="needs the extra 'train'")
 
+pytestmark = pytest.mark.slow  # networks are trained or converted
+
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):

@@ -24,6 +24,8 @@ from quantize.search.records import Entry, SearchOptions, SearchResult
 from quantize.search.search import search
 from tests.quantize_room import write_photos
 
+pytestmark = pytest.mark.slow  # networks are trained or converted
+
 SIZES = (16, 24, 32)
 
 
