@@ -70,7 +70,7 @@ def test_killed_at_three_random_moments_it_ends_as_undisturbed(tmp_path: Path) -
         process.communicate()
         assert not (torn / "end.npz").exists(), "it ended before it was killed"
     last = start(0, torn, whole)
-    out, _ = last.communicate(timeout=300)
+    out, _ = last.communicate(timeout=600)
     assert last.returncode == 0 and out.count(f"done {EPOCHS + 1}\n") == 2
     for mine, theirs in zip(weights(torn), weights(whole), strict=True):
         np.testing.assert_array_equal(mine, theirs)

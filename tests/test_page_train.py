@@ -26,7 +26,7 @@ from tests.page_helpers import page, photo, shown, unescaped, zipped
 TRAIN = "views/train.py"
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 180) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -138,7 +138,7 @@ def test_from_photos_to_a_model_that_answers(
     options += ("--set", "filters=[8]", "--familiarity", "none", "--threads", "1")
     photos = str(uploads.photos)
     job = training.start(tmp_path, tmp_path / "queue", photos, options, "two")
-    wait_for(lambda: job.state() in training.ENDED, 300)
+    wait_for(lambda: job.state() in training.ENDED, 600)
     assert job.state() == training.DONE, job.reason()
     events = job.events()
     assert any("epoch" in event for event in events)
