@@ -4,7 +4,6 @@ audit.csv leaves out. Every command that takes PHOTOS reads them here.
 
 import argparse
 import csv
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -31,6 +30,7 @@ from data.scan import Walk
 from data.split import Split
 from edge.errors import EdgegraftError
 from edge.preprocess import FULL
+from edge.records import RUN, read_record
 from edge.region import in_shares, parse_region, region_text
 from edge.text import plural, printable
 
@@ -364,10 +364,10 @@ def labelled(
 
 def _photos_of(run: Path) -> Path:
     """Where the paths of a run's split start."""
-    try:
-        return Path(json.loads((run / RUN_FILE).read_text("utf-8"))["photos"])
-    except (OSError, ValueError, KeyError, TypeError):
+    photos = read_record(run / RUN_FILE, RUN).get("photos")
+    if photos is None:
         raise EdgegraftError(
             f"{printable(run)}: expected a run that names its photos in {RUN_FILE}, "
             "got none"
-        ) from None
+        )
+    return Path(photos)

@@ -21,6 +21,7 @@ SCHEMA = 2  # the newest that is read
 _PLAIN, _WITH_REGION = 1, 2  # what is written: readers of 1 know no region
 CARD_NAME = "card.json"
 LABELS_NAME = "labels.txt"
+_MOST_BYTES = 4 << 20  # 100,000 labels; a card has some thousands
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 _PROBABILITIES: Mapping[str, str] = MappingProxyType({"probabilities": "probabilities"})
@@ -73,14 +74,13 @@ class ModelCard:
     @classmethod
     def from_json(cls, text: str | bytes) -> ModelCard:
         """The card of a JSON text; unknown keys are left out, ModelError otherwise."""
-        import json
+        from edge import records
 
+        content = text if isinstance(text, bytes) else text.encode()
         try:
-            record = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ModelError(f"model card: expected JSON, got {error}") from None
-        if not isinstance(record, dict):
-            raise ModelError(f"model card: expected an object, got {record!r:.40}")
+            record = records.parse_record(content, {}, "model card", _MOST_BYTES)
+        except EdgegraftError as error:
+            raise ModelError(str(error)) from None
         schema = record.get("schema")
         if type(schema) is not int or not 1 <= schema <= SCHEMA:
             raise ModelError(
@@ -90,14 +90,16 @@ class ModelCard:
         known = {f.name for f in fields(cls)}
         values = {key: value for key, value in record.items() if key in known}
         try:
-            values["labels"] = _strings(values.get("labels"))
+            records.check(values, records.CARD, "model card")
+            _refuse_surrogates(values)
+            if values.get("labels") is None:
+                raise ModelError("model card: labels: expected a list, got none")
+            for name in [k for k, v in values.items() if v is None]:
+                del values[name]  # as where it is absent
+            values["labels"] = tuple(values["labels"])
             values["input"] = InputRecipe.from_dict(values.get("input"))
             values.setdefault("variant", "unknown")
-            for name in ("outputs", "provenance", "measured"):
-                if not isinstance(values.setdefault(name, {}), dict):
-                    raise ModelError(f"expected {name} to be an object")
-            values["outputs"] = values["outputs"] or dict(_PROBABILITIES)
-            _numbers(values)
+            values["outputs"] = values.get("outputs") or dict(_PROBABILITIES)
             return cls(**values)
         except EdgegraftError as error:
             text = str(error)
@@ -133,16 +135,14 @@ def digest(model: bytes) -> str:
     return sha256(flatbuffer_of(model, attached(model)))
 
 
-def _strings(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-        raise ModelError(f"expected labels to be a list of names, got {value!r:.80}")
-    return tuple(value)
+def _refuse_surrogates(values: dict[str, Any]) -> None:
+    """ModelError for text that no file can be written with."""
+    import json
 
-
-def _numbers(values: dict[str, Any]) -> None:
-    for name in ("temperature", "familiarity_threshold"):
-        value = values.get(name)
-        if isinstance(value, bool) or not isinstance(value, (int, float, type(None))):
-            raise ModelError(f"expected {name} to be a number, got {value!r:.40}")
-    if values.get("temperature", 1.0) is None:
-        raise ModelError("expected temperature to be a number, got null")
+    for name, value in values.items():
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ModelError(
+                f"model card: {name}: expected Unicode text, got a part of a character"
+            ) from None

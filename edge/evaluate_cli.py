@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from itertools import chain
@@ -15,7 +14,7 @@ from edge.command import ModelOptions
 from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation, evaluate
 from edge.progress import Progress
-from edge.text import columns, interval
+from edge.text import columns, interval, json_text, printable
 from edge.unknown import Refusal, can_refuse, refusal
 
 _WIDEST_TABLE = 12  # labels; a confusion of more is wider than a terminal
@@ -45,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
     failed = False
     for path, reason in failures:
         failed = True
-        print(f"edgegraft: error: {path}: {reason}", file=sys.stderr)
+        line = printable(f"{path}: {reason}")
+        print(f"edgegraft: error: {line}", file=sys.stderr)
     if args.json:
         record = {
             "model": args.model,
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
             "unknown": unknown.to_dict() if unknown else None,
             **({"note": classifier.note} if classifier.note else {}),
         }
-        print(json.dumps(record, indent=1, ensure_ascii=False))
+        print(json_text(record, indent=1))
     else:
         if classifier.note:
             print(classifier.note)

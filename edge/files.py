@@ -87,10 +87,14 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def read_regular(
-    path: str | os.PathLike[str], *, inside: str | os.PathLike[str] | None = None
+    path: str | os.PathLike[str],
+    *,
+    inside: str | os.PathLike[str] | None = None,
+    links: bool = False,
 ) -> bytes:
-    """The bytes of a regular file; never of a link, pipe or device, which could lead
-    out of a stranger's folder or block for ever.
+    """The bytes of a regular file; never of a pipe or device, which could block for
+    ever, nor of a link, which could lead out of a folder that came from another person
+    (unless `links`).
 
     With `inside`, no folder on the way may lead out of that one either. OSError.
     """
@@ -100,7 +104,8 @@ def read_regular(
         if os.path.commonpath([root, parent]) != root:
             raise OSError(errno.EPERM, f"leads out of {inside}", os.fspath(path))
     # O_NONBLOCK: opening a pipe without a writer would wait
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
+    flags |= 0 if links else getattr(os, "O_NOFOLLOW", 0)
     try:
         descriptor = os.open(path, flags | getattr(os, "O_BINARY", 0))
     except OSError as error:
@@ -109,9 +114,14 @@ def read_regular(
                 error.errno, "expected a file, got a link", os.fspath(path)
             ) from None
         raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "expected a regular file", os.fspath(path))
+        if stat.S_ISDIR(mode):
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+        raise OSError(
+            errno.EINVAL, "expected a file, got a pipe or device", os.fspath(path)
+        )
     with os.fdopen(descriptor, "rb") as file:
         return file.read()
 

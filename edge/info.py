@@ -12,7 +12,7 @@ from edge.command import ModelOptions
 from edge.errors import EdgegraftError
 from edge.model_file import ModelFile
 from edge.quiet import without_chatter
-from edge.text import interval, print_rows, printable
+from edge.text import interval, json_text, print_rows, printable
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         **tensors,
     }
     if args.json:
-        print(json.dumps(record, indent=1, ensure_ascii=False))
+        print(json_text(record, indent=1))
     else:
         _print_info(record)
     return 0

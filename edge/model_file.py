@@ -48,9 +48,10 @@ class ModelFile:
         if isinstance(model, bytes):
             return cls(model)
         where = os.fspath(model)
+        from edge.files import read_regular
+
         try:
-            with open(model, "rb") as file:
-                return cls(file.read(), where)
+            return cls(read_regular(model, links=True), where)
         except IsADirectoryError:
             from edge.run_folder import file_inside
 
@@ -86,7 +87,10 @@ class ModelFile:
         text = self.attached(CARD_NAME)
         if text is None:
             return None
-        card = ModelCard.from_json(text)
+        try:
+            card = ModelCard.from_json(text)
+        except ModelError as error:
+            raise ModelError(f"{self.where}: {error}") from None
         if card.model_sha256 not in (None, self.digest):
             raise ModelError(
                 f"{self.where}: damaged model, its digest is {self.digest[:12]} and "

@@ -29,6 +29,7 @@ import io
 import math
 import os
 import re
+import stat
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
@@ -271,6 +272,8 @@ def open_photo(
         if isinstance(source, bytes):
             source = io.BytesIO(source)
         _quiet_pillow()
+        if isinstance(source, (str, os.PathLike)):
+            refuse_special(source)
         with _opened(source) as image:
             reading.refuse_costly(image)
             return reading.upright(image)
@@ -295,12 +298,19 @@ def open_photo(
         raise PhotoError(name, f"damaged photo: {text:.120}") from error
 
 
+def refuse_special(path: str | os.PathLike[str]) -> None:
+    """PhotoError for a pipe, socket or device: opening one could block for ever."""
+    if stat.S_IFMT(os.stat(path).st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+        raise PhotoError(os.fspath(path), "not an ordinary file")
+
+
 def deep_white(source: str | os.PathLike[str]) -> int:
     """The least of `WHITES` that a 16-bit grey PNG or TIFF stays within; 0 for other
     photos, and for those that say their own range or cannot be read."""
     from edge import photo_kinds
 
     with suppress(Exception):  # what is wrong with it shows when it is decoded
+        refuse_special(source)
         with open(source, "rb") as file:
             if not photo_kinds.may_be_deep(file.read(photo_kinds.HEAD_BYTES)):
                 return 0

@@ -1,20 +1,18 @@
 """What a device's command knows of a run's folder: which file of it to take.
 
 The folder is written by training, export and comparison: ``run.json``,
-``exports/VARIANT.tflite``, ``comparison.json`` with the file to ship. It does not
-know: how any of them is made.
+``exports/VARIANT.tflite``, ``comparison.json`` with the file to ship.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
-from typing import Any
 
 from edge.card import digest
 from edge.errors import EdgegraftError
 from edge.files import read_regular
+from edge.records import COMPARISON, RUN, Record, Schema, read_record
 
 ARTIFACTS = "artifacts"  # where runs lie unless --artifacts says otherwise
 USUAL = ("int8", "float32")  # taken where no comparison says which, in this order
@@ -43,6 +41,8 @@ def find_model(run: str, variant: str | None = None) -> tuple[str, str]:
         )
     if not os.path.isdir(run):
         return run, ""
+    if variant is None and os.path.lexists(os.path.join(run, "comparison.json")):
+        read_record(os.path.join(run, "comparison.json"), COMPARISON)
     best = recommended(run)
     name = variant or best or USUAL[0]
     model = _export(run, name)
@@ -69,7 +69,7 @@ def recommended(run: str) -> str | None:
     None without a comparison, and where that file is not there any more, or is not
     the one that was measured.
     """
-    record = _record(run, "comparison.json")
+    record = _record(run, "comparison.json", COMPARISON)
     try:
         title = record["ship"]["file"]
         (entry,) = [one for one in record["files"] if one["title"] == title]
@@ -91,7 +91,7 @@ def going_on(run: str, verb: str = "finetune") -> str:
 
 def _how_to_make(run: str) -> str:
     """The command that gives a run the files it has not."""
-    if _record(run, "run.json").get("status") in (None, "trained"):
+    if _record(run, "run.json", RUN).get("status") in (None, "trained"):
         return f"edgegraft quantize {shlex.quote(run)}"
     quantize = f"edgegraft quantize {shlex.quote(run)}"
     return f"{going_on(run)} (its training was interrupted), then {quantize}"
@@ -101,10 +101,9 @@ def _export(run: str, variant: str) -> str:
     return os.path.join(run, "exports", f"{variant}.tflite")
 
 
-def _record(run: str, name: str) -> dict[str, Any]:
+def _record(run: str, name: str, schema: Schema) -> Record:
     """A JSON object of the folder; empty where there is none that can be read."""
     try:
-        found = json.loads(read_regular(os.path.join(run, name)))
-    except (OSError, ValueError, RecursionError):
+        return read_record(os.path.join(run, name), schema)
+    except (OSError, EdgegraftError):
         return {}
-    return found if isinstance(found, dict) else {}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 _JOINERS = "\u200c\u200d"  # part of emoji and of words in Indic and Persian scripts
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how formulas begin in spreadsheets
 
 
 def plural(count: int, noun: str) -> str:
@@ -55,7 +57,7 @@ def print_rows(rows: Sequence[tuple[str, object]]) -> None:
     """Names and values in two columns on standard output, safe for a terminal."""
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        print(f"{name:{width}}  {printable(str(value))}")
+        print(f"{printable(name):{width}}  {printable(str(value))}")
 
 
 def printable(text: str | os.PathLike[str]) -> str:
@@ -73,3 +75,22 @@ def printable(text: str | os.PathLike[str]) -> str:
         else c.encode("unicode_escape", "surrogatepass").decode()
         for c in text
     )
+
+
+def json_text(record: Any, indent: int | None = None) -> str:
+    """A record as JSON in its own script, in which no terminal acts on a character:
+    what `printable` escapes is written as ``\\u202e``."""
+    import json
+
+    text = json.dumps(record, indent=indent, ensure_ascii=False)
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c in _JOINERS or c == "\n" else json.dumps(c)[1:-1]
+        for c in text
+    )
+
+
+def csv_cell(text: str) -> str:
+    """Text for a spreadsheet: what would be a formula gets a leading quote."""
+    return f"'{text}" if text.startswith(_FORMULA) else text

@@ -238,7 +238,7 @@ def _run(job: Job, repeats: int, console: Console, *, as_json: bool) -> int:
             console.stage(f"repeat {number} of {repeats}: seed {one.settings.seed}")
             runs.append(_train(one, console).run)
         summary = summarize_seeds(runs)
-    metrics = json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))
+    metrics = run.metrics
     if as_json:
         record = {"run": str(run.folder), **run.config, "metrics": metrics}
         json.dump(record, sys.stdout)

@@ -7,7 +7,6 @@ comparison.json. The test part is evaluated here and nowhere else in training.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -155,10 +154,7 @@ def summarize_seeds(runs: Sequence[Run]) -> dict[str, Any]:
     """
     from scipy.stats import t
 
-    records = [
-        json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))
-        for run in runs
-    ]
+    records = [run.metrics for run in runs]
     found: dict[str, Any] = {
         "runs": [run.name for run in runs],
         "seeds": [run.settings.seed for run in runs],

@@ -63,9 +63,7 @@ def run(args: argparse.Namespace) -> int:
     console = Console(json=args.json)
     found = robustness.measure(opened, model, console, count=args.photos)
     opened.write_json("robustness.json", found)
-    metrics_file = opened.folder / "metrics.json"
-    if metrics_file.is_file():
-        metrics = json.loads(metrics_file.read_text(encoding="utf-8"))
+    if metrics := opened.metrics:
         opened.write_json("metrics.json", {**metrics, "robustness": found})
     photos = [photo.path for photo in opened.part("test")]
     robustness.draw(opened.folder / "robustness.png", found, photos)

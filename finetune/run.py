@@ -39,13 +39,13 @@ from edge import run_folder
 from edge.errors import EdgegraftError
 from edge.files import sha256, write_atomic
 from edge.preprocess import InputRecipe
+from edge.records import METRICS, RUN, check, read_record
 from finetune.settings import Settings
 
 RUN_FILE = "run.json"
 SCHEMA = 2
 OLD_NETWORK = "model/model.keras"  # of runs of schema 1
 LOCK = "run.lock"
-LARGEST = 64 << 20  # bytes of a run.json that is read
 # Made by a run; --overwrite removes exactly these and nothing else.
 _OURS = (
     RUN_FILE,
@@ -147,15 +147,9 @@ class Run:
                     else "make one with: edgegraft finetune PHOTOS"
                 )
             ) from None
-        except OSError as error:
-            raise EdgegraftError(
-                f"expected a run folder, got {path}: {error.strerror}"
-            ) from error
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise EdgegraftError(
-                f"expected {path / RUN_FILE} to be the record of a run, "
-                f"got a damaged file ({str(error)[:120]})"
-            ) from error
+        except NotADirectoryError:
+            message = f"expected a run folder, got the file {path}"
+            raise EdgegraftError(message) from None
         return cls(path, config)
 
     def __repr__(self) -> str:
@@ -179,11 +173,10 @@ class Run:
     @property
     def metrics(self) -> dict[str, Any]:
         """What metrics.json says; empty before the run is trained."""
-        path = self.folder / "metrics.json"
-        metrics: dict[str, Any] = {}
-        if path.is_file():
-            metrics = json.loads(path.read_text("utf-8"))
-        return metrics
+        try:
+            return read_record(self.folder / "metrics.json", METRICS)
+        except FileNotFoundError:
+            return {}
 
     # -- what run.json says ----------------------------------------------------
     @property
@@ -326,56 +319,27 @@ class Run:
 
 
 # -- run.json --------------------------------------------------------------------------
-_FIELDS: dict[str, tuple[type, ...]] = {
-    "labels": (list,),
-    "settings": (dict,),
-    "photos": (str,),
-    "source": (str,),
-    "status": (str,),
-    "created": (str,),
-    "data": (dict,),
-    "versions": (dict,),
-    "host": (dict,),
-    "calibration": (dict,),
-    "best": (dict,),
-    "probe": (dict,),
-    "weights": (dict,),
-    "learning_curve": (dict,),
-    "label_issues": (dict,),
-    "distillation": (dict,),
-    "unfrozen": (str,),
-    "trained_in": (str,),
-}
-
-
 def _read(path: Path) -> dict[str, Any]:
-    """run.json, checked and in today's schema; ValueError says what is wrong."""
-    with path.open("rb") as file:
-        content = file.read(LARGEST + 1)
-    if len(content) > LARGEST:
-        raise ValueError(f"larger than {LARGEST >> 20} MB")
-    config = json.loads(content.decode("utf-8"))
-    if not isinstance(config, dict):
-        raise ValueError(f"{type(config).__name__} instead of an object")
+    """run.json, checked and in today's schema.
+
+    FileNotFoundError where there is none; EdgegraftError says what is wrong.
+    """
+    config = read_record(path, {})
     version = config.get("edgegraft_run", 1)
-    if not isinstance(version, int) or version > SCHEMA:
-        raise ValueError(f"schema version {version!r:.20}; update edgegraft")
+    if type(version) is not int or version > SCHEMA:
+        raise EdgegraftError(
+            f"{path}: expected schema version 1 to {SCHEMA}, got {version!r:.20}; "
+            "update edgegraft"
+        )
     config = _upgraded(config)
-    for name, kinds in _FIELDS.items():
-        value = config.get(name)
-        if value is not None and not isinstance(value, kinds):
-            raise ValueError(
-                f"{name}: {type(value).__name__} instead of {kinds[0].__name__}"
-            )
+    check(config, RUN, str(path))
     for name in ("labels", "settings", "photos"):
         if config.get(name) is None:
-            raise KeyError(name)
-    if not all(isinstance(label, str) for label in config["labels"]):
-        raise ValueError("labels: expected texts")
+            raise EdgegraftError(f"{path}: expected the field {name}, got none")
     try:
         Settings.from_dict(config["settings"])
     except EdgegraftError as error:
-        raise ValueError(f"settings: {error}") from error
+        raise EdgegraftError(f"{path}: settings: {error}") from None
     return config
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import altair as alt
 import streamlit as st
 
+from edge.records import Record
 from edge.text import printable
-from streamlit_app.runs import Record, Run, pareto_front
+from streamlit_app.runs import Run, pareto_front
 from streamlit_app.style import ACCENT, AMBER, GREY, SERIES
 
 MARGIN = 1.15  # the latency axis goes on to this multiple of a file's, for its name

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge.errors import EdgegraftError
 from edge.files import read_regular, sha256
+from edge.records import (
+    COMPARISON,
+    METRICS,
+    RUN,
+    Record,
+    Schema,
+    is_number,
+    read_record,
+)
 from edge.run_folder import going_on
-from edge.text import plural
-
-Record = dict[str, Any]
-# What a JSON value must look like; see `_check`
-Schema = str | list[Any] | dict[str, Any]
-MOST_BYTES = 64 << 20  # of a run's JSON file
+from edge.text import plural, printable
 
 
 @dataclass(frozen=True)
@@ -105,9 +109,9 @@ def _timings(record: Record) -> list[Record]:
 def read_run(folder: Path) -> Run:
     """Everything the page shows of a run."""
     problems: list[str] = []
-    config = _json(folder / "run.json", _CONFIG, problems)
-    metrics = _json(folder / "metrics.json", _METRICS, problems)
-    comparison = _json(folder / "comparison.json", _COMPARISON, problems)
+    config = _json(folder / "run.json", RUN, problems)
+    metrics = _json(folder / "metrics.json", METRICS, problems)
+    comparison = _json(folder / "comparison.json", COMPARISON, problems)
     readable = not problems
     if not config and readable:
         problems.append("no run.json: not a run of edgegraft")
@@ -203,131 +207,12 @@ def _mistake(entry: Any, labels: Sequence[str]) -> tuple[str, str, str]:
 def _json(path: Path, schema: Schema, problems: list[str]) -> Record:
     """A JSON object that fits `schema`; else empty, and the reason in `problems`."""
     try:
-        if path.lstat().st_size > MOST_BYTES:
-            problems.append(f"{path.name} is too large (over {MOST_BYTES >> 20} MB)")
-            return {}
-        record = json.loads(read_regular(path, inside=path.parent))
-        _check(record, schema, path.name)
+        return read_record(path, schema, inside=path.parent)
     except FileNotFoundError:
         return {}
-    except _Misfit as error:
-        problems.append(str(error))
+    except EdgegraftError as error:
+        problems.append(str(error).removeprefix(f"{printable(path.parent)}/"))
         return {}
-    except OSError as error:
-        problems.append(f"{path.name} cannot be read: {error.strerror or error}")
-        return {}
-    except (ValueError, RecursionError):
-        problems.append(f"{path.name} is damaged or half written")
-        return {}
-    return dict(record)
-
-
-class _Misfit(Exception):
-    """A field of a run's file has another type than expected."""
-
-
-def _check(value: Any, schema: Schema, where: str) -> None:
-    """_Misfit, naming the field, where `value` has another shape than `schema`.
-
-    A dict of schemas: an object whose fields fit where it has them (null counts as
-    absent); a list of one schema: a list of such; else a name out of `_KINDS`.
-    """
-    if isinstance(schema, dict):
-        _expect(isinstance(value, dict), where, "an object", value)
-        for key, inner in schema.items():
-            if value.get(key) is not None:
-                _check(value[key], inner, f"{where}: {key}")
-    elif isinstance(schema, list):
-        _expect(isinstance(value, list), where, "a list", value)
-        for place, entry in enumerate(value):
-            _check(entry, schema[0], f"{where}[{place}]")
-    else:
-        _expect(_KINDS[schema](value), where, schema, value)
-
-
-def _expect(fits: bool, where: str, kind: str, value: Any) -> None:
-    if not fits:
-        raise _Misfit(f"{where}: expected {kind}, got {value!r:.40}")
-
-
-def _is_number(value: Any) -> bool:
-    # a magnitude that no figure of a run has; NaN fails both comparisons
-    return type(value) in (int, float) and -1e15 < value < 1e15
-
-
-_KINDS: dict[str, Callable[[Any], bool]] = {
-    "text": lambda value: isinstance(value, str),
-    "a number": _is_number,
-    "a number of 0 or more": lambda value: _is_number(value) and value >= 0,
-    "a share from 0 to 1": lambda value: _is_number(value) and 0 <= value <= 1,
-    "a whole number": lambda value: type(value) is int and 0 <= value < 1e15,
-    "anything": lambda _: True,
-}
-_SHARE, _COUNT, _SIZE, _TEXT = (
-    "a share from 0 to 1",
-    "a whole number",
-    "a number of 0 or more",
-    "text",
-)
-_EVALUATION: Schema = {
-    "labels": [_TEXT],
-    "photos": _COUNT,
-    "accuracy": _SHARE,
-    "calibration_error": _SHARE,
-    "confusion": [[_COUNT]],
-    "per_class": [
-        {"label": _TEXT, "precision": _SHARE, "recall": _SHARE, "photos": _COUNT}
-    ],
-}
-_TIMING: dict[str, Schema] = {
-    "host": _TEXT,
-    "runtime": _TEXT,
-    "threads": _COUNT,
-    "p50_ms": _SIZE,
-    "peak_memory_mb": _SIZE,
-}
-_COMPARISON: Schema = {
-    "labels": [_TEXT],
-    "host": {"board": _TEXT},
-    "ship": {"file": _TEXT, "why": _TEXT},
-    "by_budget": [{"ms": _SIZE, "mb": _SIZE, "file": _TEXT}],
-    "files": [
-        {
-            **_TIMING,
-            "title": _TEXT,
-            "variant": _TEXT,
-            "file": _TEXT,
-            "accuracy": _SHARE,
-            "accuracy_low": _SHARE,
-            "accuracy_high": _SHARE,
-            "photos": _COUNT,
-            "size_bytes": _SIZE,
-            "drop": "a number",
-            "agreement": _SHARE,
-            "mcnemar_p": _SHARE,
-            "timings": [_TIMING],
-            "evaluation": _EVALUATION,
-            "float_right_this_wrong": ["anything"],
-        }
-    ],
-}
-_CONFIG: Schema = {
-    "status": _TEXT,
-    "labels": [_TEXT],
-    "photos": _TEXT,
-    "created": _TEXT,
-    "settings": {"backbone": _TEXT},
-    "data": {"parts": {"train": _COUNT, "val": _COUNT, "test": _COUNT}},
-}
-_METRICS: Schema = {
-    "test": _EVALUATION,
-    "calibration": {
-        "test": {
-            "bins_after": [{"confidence": _SHARE, "accuracy": _SHARE, "photos": _COUNT}]
-        }
-    },
-    "familiarity": {"test": {"share": _SHARE}, "test_passed": _SHARE},
-}
 
 
 def _history(path: Path) -> tuple[dict[str, float], ...]:
@@ -337,7 +222,7 @@ def _history(path: Path) -> tuple[dict[str, float], ...]:
         for key, value in row.items():
             with suppress(TypeError, ValueError):
                 number = float(value)
-                if _is_number(number):
+                if is_number(number):
                     numbers[str(key)] = number
         rows.append(numbers)
     return tuple(row for row in rows if "epoch" in row)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import NamedTuple, TextIO
 
 from edge.classifier import Prediction
@@ -58,10 +57,10 @@ class JsonLinesWriter(LineWriter):
     """One JSON object a line."""
 
     def __init__(self, out: TextIO, events: bool) -> None:
-        from json import dumps
+        from edge.text import json_text
 
         super().__init__(out, events)
-        self._dumps: Callable[..., str] = dumps
+        self._as_text = json_text
 
     def write(self, result: FrameResult) -> None:
         if self._events and not result.changed:
@@ -83,7 +82,7 @@ class JsonLinesWriter(LineWriter):
             "prepare_ms": round(result.prepare_ms, 3),
             "inference_ms": round(result.inference_ms, 3),
         }
-        self._print(self._dumps(record, ensure_ascii=False) + "\n")
+        self._print(self._as_text(record) + "\n")
 
     def end(self) -> None:
         pass

@@ -92,27 +92,32 @@ def walk(folder: str, report: Report | None = None) -> Iterator[str]:
 
     With `report`, that is called for a folder inside that cannot be read.
     """
-    try:
-        names = sorted(os.listdir(folder))
-    except PermissionError:
-        raise PhotoError(folder, "permission denied (chmod +rx it)") from None
-    except OSError as error:  # gone while we walked, a broken disk
-        raise PhotoError(folder, error.strerror or str(error)) from None
-    for name in names:
-        if name.startswith("."):
-            continue
-        path = os.path.join(folder, name)
-        if os.path.isdir(path):
-            if os.path.islink(path):
-                continue
+    waiting = [_entries(folder)]
+    while waiting:  # folders may lie thousands deep in one another
+        path = next(waiting[-1], None)
+        if path is None:
+            waiting.pop()
+        elif not os.path.isdir(path):
+            if is_photo(path):
+                yield path
+        elif not os.path.islink(path):
             try:
-                yield from walk(path, report)
+                waiting.append(_entries(path))
             except PhotoError as error:
                 if report is None:
                     raise
                 report(error)
-        elif is_photo(name):
-            yield path
+
+
+def _entries(folder: str) -> Iterator[str]:
+    """The paths directly in a folder, sorted, without hidden ones; PhotoError."""
+    try:
+        names = sorted(os.listdir(folder))
+    except PermissionError:
+        raise PhotoError(folder, "permission denied (chmod +rx it)") from None
+    except OSError as error:  # gone while we walked, a broken disk, a path too long
+        raise PhotoError(folder, error.strerror or str(error)) from None
+    return (os.path.join(folder, name) for name in names if name[:1] != ".")
 
 
 def labelled(root: str, labels: Sequence[str]) -> Iterator[tuple[str, str]]:

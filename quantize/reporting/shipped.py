@@ -6,7 +6,6 @@ show what ships. The network's figures stay in metrics.json under `keras`.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,14 +84,7 @@ def _draw(
 
 def _read(run: Run) -> dict[str, Any]:
     """The figures that training left; {} where there are none."""
-    path = run.folder / METRICS
     try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise EdgegraftError(
-            f"expected the figures of a training in {path}, got a damaged file "
-            f"({error}); remove it and compare again"
-        ) from error
-    return metrics if isinstance(metrics, dict) else {}
+        return run.metrics
+    except EdgegraftError as error:
+        raise EdgegraftError(f"{error}; remove it and compare again") from None

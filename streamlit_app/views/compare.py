@@ -11,12 +11,13 @@ import streamlit as st
 
 from edge.errors import EdgegraftError, PhotoError
 from edge.preprocess import load_pixels
+from edge.records import Record
 from edge.text import printable
 from streamlit_app import answer as answers
 from streamlit_app import charts, session, style
 from streamlit_app.model_pool import ClassifierPool
 from streamlit_app.models import ListedModel
-from streamlit_app.runs import Record, Run, disagreements, find_runs
+from streamlit_app.runs import Run, disagreements, find_runs
 from streamlit_app.style import literal
 from streamlit_app.uploads import Photo
 from streamlit_app.widgets import dropzone

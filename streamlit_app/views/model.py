@@ -10,6 +10,7 @@ import streamlit as st
 
 from edge.files import read_regular
 from edge.pack import MODEL, PROGRAM, REQUIREMENTS
+from edge.records import Record
 from edge.run_folder import USUAL, recommended
 from edge.text import printable
 from streamlit_app import app, charts, session, style
@@ -17,7 +18,7 @@ from streamlit_app.answer import is_png
 from streamlit_app.app import DEVICE_FOLDER
 from streamlit_app.model_pool import ClassifierPool
 from streamlit_app.models import ListedModel
-from streamlit_app.runs import Record, Run, read_run
+from streamlit_app.runs import Run, read_run
 from streamlit_app.style import literal, percent
 
 PICTURES = (

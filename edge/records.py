@@ -1,0 +1,259 @@
+"""The one reader of JSON files that may come from another person.
+
+A model's card and a run's run.json, metrics.json and comparison.json are read within
+limits (bytes, values, depth) and checked against a schema, so that code behind it finds
+the types it expects, and a message says which field is wrong.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from edge.errors import EdgegraftError
+from edge.files import read_regular
+from edge.text import printable
+
+# A name of `_KINDS`; a list of one schema: a list of such; a dict: an object whose
+# fields fit where it has them (null counts as absent), "*" for all others.
+Schema = str | list[Any] | dict[str, Any]
+Record = dict[str, Any]
+
+MOST_BYTES = 64 << 20  # 1,000 labels by 1,000 in each of several files' evaluations
+MOST_VALUES = 6_000_000  # of lists and objects, about 50 bytes of memory each
+MOST_DEPTH = 32  # ours have 8
+LARGEST = 1e15  # a magnitude that no figure of a run has
+_SHOWN = 40  # characters of a wrong value
+
+
+def read_record(
+    path: str | os.PathLike[str],
+    schema: Schema,
+    *,
+    inside: str | os.PathLike[str] | None = None,
+) -> Record:
+    """The JSON object in a regular file; with `inside`, no folder on the way may lead
+    out of that one.
+
+    FileNotFoundError where there is none; EdgegraftError, naming file and field.
+    """
+    where = printable(path)
+    try:
+        if os.lstat(path).st_size > MOST_BYTES:
+            raise EdgegraftError(f"{where}: expected {MOST_BYTES >> 20} MiB at most")
+        content = read_regular(path, inside=inside)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise EdgegraftError(f"{where}: cannot be read: {reason}") from None
+    return parse_record(content, schema, where)
+
+
+def parse_record(
+    content: bytes, schema: Schema, where: str, most: int = MOST_BYTES
+) -> Record:
+    """The JSON object in `content`, UTF-8 (file names may have other bytes) of `most`
+    bytes. EdgegraftError, which begins with `where` and names the field."""
+    import json
+
+    if len(content) > most:
+        raise EdgegraftError(
+            f"{where}: expected {most >> 10:,} KiB at most, got {len(content):,} bytes"
+        )
+    if sum(map(content.count, (b",", b"[", b"{"))) > MOST_VALUES:
+        raise EdgegraftError(f"{where}: expected {MOST_VALUES:,} values at most")
+    try:
+        record = json.loads(content.decode("utf-8", "surrogateescape"))
+        depth = _depth(record)
+    except RecursionError:
+        depth = MOST_DEPTH + 1
+    except ValueError as error:  # also whole numbers of thousands of digits
+        reason = printable(str(error))
+        raise EdgegraftError(
+            f"{where}: expected JSON, got a damaged or half-written file "
+            f"({reason:.120})"
+        ) from None
+    if depth > MOST_DEPTH:
+        raise EdgegraftError(f"{where}: expected a depth of {MOST_DEPTH} at most")
+    check(record, schema, where)
+    return dict(record)
+
+
+def check(value: Any, schema: Schema, where: str) -> None:
+    """EdgegraftError, naming the field, where `value` does not fit `schema`."""
+    if isinstance(schema, dict):
+        _expect(isinstance(value, dict), where, "an object", value)
+        others = schema.get("*")
+        for key, inner in value.items():
+            wanted = schema.get(key, others)
+            if wanted is not None and inner is not None:
+                check(inner, wanted, f"{where}: {printable(key):.{_SHOWN}}")
+    elif isinstance(schema, list):
+        _expect(isinstance(value, list), where, "a list", value)
+        for place, entry in enumerate(value):
+            check(entry, schema[0], f"{where}[{place}]")
+    else:
+        _expect(_KINDS[schema](value), where, schema, value)
+
+
+def _depth(value: Any) -> int:
+    """How many lists and objects lie within one another."""
+    level, depth = [value], 0
+    while level := [one for one in level if isinstance(one, (dict, list)) and one]:
+        depth += 1
+        if depth > MOST_DEPTH:
+            break
+        level = [
+            inner
+            for one in level
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+    return depth
+
+
+def _expect(fits: bool, where: str, kind: str, value: Any) -> None:
+    if not fits:
+        got = printable(f"{value!r:.{_SHOWN}}")
+        raise EdgegraftError(f"{where}: expected {kind}, got {got}")
+
+
+def is_number(value: Any) -> bool:
+    """A finite number, no true or false; NaN fails both comparisons."""
+    return type(value) in (int, float) and -LARGEST < value < LARGEST
+
+
+def _is_share(value: Any) -> bool:
+    return is_number(value) and 0 <= value <= 1
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+TEXT, SHARE, COUNT, SIZE, NUMBER = (
+    "text",
+    "a share from 0 to 1",
+    "a whole number",
+    "a number of 0 or more",
+    "a number",
+)
+_PAIR, _ANYTHING, _OBJECT, _FLAG = (
+    "two shares from 0 to 1",
+    "anything",
+    "an object",
+    "true or false",
+)
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    TEXT: _is_text,  # may hold the bytes of a file name that is no UTF-8
+    NUMBER: is_number,
+    SIZE: lambda value: is_number(value) and value >= 0,
+    SHARE: _is_share,
+    COUNT: lambda value: type(value) is int and 0 <= value < LARGEST,
+    _PAIR: lambda value: (
+        isinstance(value, list) and len(value) == 2 and all(map(_is_share, value))
+    ),
+    _FLAG: lambda value: isinstance(value, bool),
+    _OBJECT: lambda value: isinstance(value, dict),
+    _ANYTHING: lambda _: True,
+}
+
+# --- what our files hold --------------------------------------------------------------
+CARD: Schema = {
+    "labels": [TEXT],
+    "name": TEXT,
+    "variant": TEXT,
+    "model_sha256": TEXT,
+    "temperature": SIZE,
+    "familiarity_threshold": NUMBER,
+    "outputs": {"*": TEXT},
+    "measured": {
+        "*": {
+            "accuracy": SHARE,
+            "interval": _PAIR,
+            "photos": COUNT,
+            "unknown_refused": SHARE,
+            "unknown_photos": COUNT,
+            "known_refused": SHARE,
+            "auroc": SHARE,
+        }
+    },
+    "provenance": _OBJECT,
+}
+RUN: Schema = {
+    "labels": [TEXT],
+    "settings": {"backbone": TEXT},
+    "photos": TEXT,
+    "source": TEXT,
+    "status": TEXT,
+    "created": TEXT,
+    "data": {
+        "parts": {"train": COUNT, "val": COUNT, "test": COUNT},
+        "added": {"from": TEXT},
+    },
+    "reading": _OBJECT,
+    "versions": _OBJECT,
+    "host": _OBJECT,
+    "calibration": {"temperature": NUMBER},
+    "best": _OBJECT,
+    "probe": _OBJECT,
+    "weights": _OBJECT,
+    "learning_curve": _OBJECT,
+    "label_issues": _OBJECT,
+    "distillation": _OBJECT,
+    "unfrozen": TEXT,
+    "trained_in": TEXT,
+}
+_EVALUATION: Schema = {
+    "labels": [TEXT],
+    "photos": COUNT,
+    "accuracy": SHARE,
+    "calibration_error": SHARE,
+    "confusion": [[COUNT]],
+    "per_class": [
+        {"label": TEXT, "precision": SHARE, "recall": SHARE, "photos": COUNT}
+    ],
+}
+METRICS: Schema = {
+    "test": _EVALUATION,
+    "calibration": {
+        "test": {
+            "bins_after": [{"confidence": SHARE, "accuracy": SHARE, "photos": COUNT}]
+        }
+    },
+    "familiarity": {"test": {"share": SHARE}, "test_passed": SHARE},
+}
+_TIMING: dict[str, Schema] = {
+    "host": TEXT,
+    "runtime": TEXT,
+    "threads": COUNT,
+    "p50_ms": SIZE,
+    "peak_memory_mb": SIZE,
+}
+COMPARISON: Schema = {
+    "labels": [TEXT],
+    "host": {"board": TEXT},
+    "ship": {"file": TEXT, "why": TEXT},
+    "by_budget": [{"ms": SIZE, "mb": SIZE, "file": TEXT}],
+    "files": [
+        {
+            **_TIMING,
+            "title": TEXT,
+            "variant": TEXT,
+            "file": TEXT,
+            "model_sha256": TEXT,
+            "accuracy": SHARE,
+            "accuracy_low": SHARE,
+            "accuracy_high": SHARE,
+            "photos": COUNT,
+            "size_bytes": SIZE,
+            "drop": NUMBER,
+            "agreement": SHARE,
+            "mcnemar_p": SHARE,
+            "timings": [_TIMING],
+            "evaluation": _EVALUATION,
+            "float_right_this_wrong": [_ANYTHING],
+        }
+    ],
+}
