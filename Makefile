@@ -1,4 +1,4 @@
-# make quickstart | test | test-fast | lint | docs | bench | legs | backbones | device-test | app | screenshots | requirements | clean
+# make quickstart | test | test-fast | fuzz | lint | docs | bench | legs | backbones | device-test | app | screenshots | requirements | clean
 # Needs python3 (3.10 to 3.13, with venv) and make. uv is used where it is on the
 # PATH; else it is brought into .venv. A second call starts at once: each step leaves
 # a stamp in .venv that depends on the pinned requirements.
@@ -17,7 +17,7 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND='make requirements' $(UV) pip compile --qui
 	--universal --python-version 3.10 --generate-hashes --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 
-.PHONY: quickstart test test-fast lint format docs bench legs backbones device-test app screenshots requirements clean python
+.PHONY: quickstart test test-fast fuzz lint format docs bench legs backbones device-test app screenshots requirements clean python
 .DELETE_ON_ERROR:
 
 # Fine-tune a pretrained network and train a small CNN on the drawn sample set, or on
@@ -42,6 +42,10 @@ test: $(VENV)/.dev
 # Without the slow ones: a minute and a half.
 test-fast: $(VENV)/.dev
 	$(PYTEST) -m "not slow"
+
+# Hostile files through commands and page, at random: a quarter of an hour.
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m tests.fuzz $(FUZZ)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

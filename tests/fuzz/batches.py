@@ -49,10 +49,12 @@ class Tally:
 
 @dataclass(frozen=True)
 class Base:
-    """A finished run, whose files are changed, and one photo; copied, never touched."""
+    """A finished run, whose files are changed in copies, one photo, and the photos
+    that a build takes."""
 
     run: Path
     photo: Path
+    photos: Path
 
     @property
     def models(self) -> list[Path]:
