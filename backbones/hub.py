@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Any
 from backbones.keras import keras, tensorflow, tensorflow_hub
 from backbones.record import HUB, Backbone
 from edge.errors import EdgegraftError
+from edge.text import printable
 
 DEFAULT_SIZE = 224  # of a module that takes any size and names none
 MIN_SIZE = 8
@@ -165,6 +167,21 @@ def _builder(
     return build
 
 
+_named: set[str] = set()  # modules that were said to be programs, in this process
+
+
+def _say_what_it_is(name: str) -> None:
+    """The warning, once, whichever command loads the module: finetune, quantize or a
+    teacher's run."""
+    if name not in _named:
+        _named.add(name)
+        print(
+            f"edgegraft: warning: {printable(name)}: a TF-Hub module is a program and "
+            "runs with your rights; use only those whose author you trust",
+            file=sys.stderr,
+        )
+
+
 def full_name(name: str) -> str:
     """The same module, found from any folder: a local one by its whole path."""
     handle = name[len(HUB) :]
@@ -175,6 +192,7 @@ def record(name: str) -> Backbone:
     """The record of `hub:HANDLE`; loads the module to see what it wants."""
     handle = name[len(HUB) :]
     folder = find(handle)
+    _say_what_it_is(name)
     module = _module(folder)
     signature, output = _signature(module, folder)
     size = image_size(module, signature)

@@ -99,6 +99,12 @@ def _add_classify(verb: argparse.ArgumentParser) -> None:
         help="write the answers here; a name in .csv or .json gets that format",
     )
     verb.add_argument(
+        "--raw",
+        action="store_true",
+        help="CSV: names as they are, also those that a spreadsheet takes for formulas "
+        "(they get a leading quote)",
+    )
+    verb.add_argument(
         "--resume", action="store_true", help="go on with a CSV that is half done"
     )
     verb.add_argument(

@@ -1,7 +1,8 @@
 """What the command lines of all rooms share: how they end, and how a model is named.
 
 Exit codes: 0 done, 2 bad input (one line on stderr, the traceback only with --debug),
-130 stopped by Ctrl-C; verbs may have codes of their own.
+70 an error of edgegraft itself, 130 stopped by Ctrl-C; verbs may have codes of their
+own.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from edge.foreign import ForeignOptions
     from edge.preprocess import Region
 
-BAD_INPUT, INTERRUPTED = 2, 130
+BAD_INPUT, UNEXPECTED, INTERRUPTED = 2, 70, 130  # 70: sysexits.h's EX_SOFTWARE
 RUNTIMES = ("auto", "litert", "tflite-runtime", "tf.lite")
 MOST_MEGAPIXELS = 2000  # of --max-megapixels
 _MOMENT = 0.01  # seconds
@@ -294,7 +295,7 @@ def guard(verb: Callable[[], int], *, debug: bool = False) -> int:
     except EdgegraftError as error:
         if debug:
             raise
-        print(f"edgegraft: error: {_one_line(error)}", file=sys.stderr)
+        print(f"edgegraft: error: {_one_line(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as stopped:
         hint = "".join(f"; {more}" for more in stopped.args)
@@ -321,16 +322,25 @@ def guard(verb: Callable[[], int], *, debug: bool = False) -> int:
             raise
         text = str(error)
         if error.strerror and error.filename is not None:
-            text = f"{error.filename}: {error.strerror}"
-        print(f"edgegraft: error: {text}", file=sys.stderr)
+            text = f"{os.fsdecode(error.filename)}: {error.strerror}"
+        print(f"edgegraft: error: {_one_line(text)}", file=sys.stderr)
         return BAD_INPUT
+    except Exception as error:  # a mistake of ours: 1 would say that an audit has finds
+        if debug:
+            raise
+        reason = f"{type(error).__name__}: {error}"
+        print(
+            f"edgegraft: error: unexpected {_one_line(reason):.300}; please report it "
+            "with what --debug shows",
+            file=sys.stderr,
+        )
+        return UNEXPECTED
     finally:
         sys.unraisablehook = before
 
 
-def _one_line(error: EdgegraftError) -> str:
+def _one_line(text: str) -> str:
     """The message, in which a file's name cannot move the cursor."""
-    text = str(error)
     if text.isprintable():
         return text
     from edge.text import printable

@@ -27,6 +27,8 @@ _RECORD = "proven"
 
 # Keys of what came through in this process, where no record can be written
 _proven: set[str] = set()
+# Key to reason of what did not, in this process: on the page each visitor asks again
+_refused: dict[str, str] = {}
 
 
 class ModelFile:
@@ -208,17 +210,23 @@ class ModelFile:
         key = self._key(runtime, xnnpack, delegate, size)
         if key in _proven or _recorded(key):
             return
+        if key in _refused:
+            raise ModelError(f"{self.where}: {_refused[key]}")
         self.checked()  # says what a torn or other file is, in plain words
         from edge.subprocess_run import run_in_subprocess
 
-        run_in_subprocess(
-            self.flatbuffer,
-            runtime=runtime,
-            xnnpack=xnnpack,
-            delegate=delegate,
-            size=size,
-            where=self.where,
-        )
+        try:
+            run_in_subprocess(
+                self.flatbuffer,
+                runtime=runtime,
+                xnnpack=xnnpack,
+                delegate=delegate,
+                size=size,
+                where=self.where,
+            )
+        except ModelError as error:
+            _refused[key] = str(error).removeprefix(f"{self.where}: ")
+            raise
         _remember(key)
 
     def trust(self, *, runtime: str = "auto") -> None:

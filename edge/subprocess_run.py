@@ -1,9 +1,9 @@
 """A model file runs in a child process first, so that it cannot end this one.
 
 TensorFlow Lite's interpreters trust a model file: a wrong number in it makes native
-code read where nothing is, or loop for ever. The child loads the file, runs it once on
-a grey picture, and is bounded in time and memory. This proves that a file runs, not
-that its answers are right.
+code read where nothing is, or loop for ever. The child loads the file, runs it on a
+grey and on a striped picture, and is bounded in time and memory. This proves that a
+file runs, not that its answers are right.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def run_in_subprocess(
         done = None
     if done is None or done.returncode == -_alarm():
         raise ModelError(
-            f"{where}: damaged .tflite model: it did not finish one grey picture in "
+            f"{where}: damaged .tflite model: it did not finish two pictures in "
             "time; copy or export it again"
         )
     if done.returncode not in (0, _REFUSED):
@@ -100,7 +100,7 @@ def _main(runtime: str, xnnpack: str, delegate: str, size: str, where: str) -> i
             size=(int(size.split("x")[0]), int(size.split("x")[1])) if size else None,
             where=where,
         )
-        _run_once(interpreter)
+        _run(interpreter)
     except EdgegraftError as error:
         print(error, file=sys.stderr)
         return _REFUSED
@@ -129,13 +129,18 @@ def _bound(start: float) -> None:
         return
 
 
-def _run_once(run: Any) -> None:
+def _run(run: Any) -> None:
+    """Once on grey and once on all levels of grey: some crashes depend on the photo."""
     import numpy as np
 
     for entry in run.get_input_details():
         run.set_tensor(
             entry["index"], np.full(entry["shape"], GREY).astype(entry["dtype"])
         )
+    run.invoke()
+    for entry in run.get_input_details():
+        levels = np.resize(np.arange(256, dtype=np.uint8)[::37], entry["shape"])
+        run.set_tensor(entry["index"], levels.astype(entry["dtype"]))
     run.invoke()
     for entry in run.get_output_details():
         run.get_tensor(entry["index"])

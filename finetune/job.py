@@ -17,7 +17,6 @@ import numpy as np
 
 from backbones import registry, weights
 from backbones.keras import preload
-from backbones.record import HUB
 from data.source import PhotoOptions, Source, choose, region_of
 from edge.errors import EdgegraftError
 from finetune import distributed, label_issues, model, negatives
@@ -143,11 +142,6 @@ def _locked(job: Job, folder: Path, console: Console, workers: Workers) -> Train
     left = None if job.time_limit is None else _countdown(60 * job.time_limit)
     settings, photos, exclude_from, add = _inputs(job, folder, workers)
     negatives.refuse_missing(settings.negatives)
-    if settings.backbone.startswith(HUB):
-        console.say(
-            f"  {settings.backbone}: a TF-Hub module is a program and runs with your "
-            "rights; use only those whose author you trust"
-        )
     record = registry.get(settings.backbone)
     reading = Run.open(folder).reading if job.resume else job.reading
     source = choose(photos, exclude_from, reading)

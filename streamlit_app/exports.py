@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from edge.classifier import Prediction
+from edge.text import csv_cell
 from streamlit_app.answer import Row
 from streamlit_app.model_pool import ClassifierPool
 from streamlit_app.uploads import MEGABYTE, Photo
@@ -35,11 +36,12 @@ def as_csv(results: Results, top_k: int) -> str:
     for photo, row in results:
         prediction = row.prediction
         known, familiarity = str(prediction.known).lower(), prediction.familiarity
-        line = [photo.name, prediction.label, f"{prediction.probability:.6f}"]
+        line = [csv_cell(photo.name), csv_cell(prediction.label)]
+        line += [f"{prediction.probability:.6f}"]
         line += [known, "" if familiarity is None else f"{familiarity:.6g}"]
         line += [f"{row.decode_ms:.3f}", f"{row.inference_ms:.3f}"]
         for label, probability in prediction.ranking[1:top_k]:
-            line += [label, f"{probability:.6f}"]
+            line += [csv_cell(label), f"{probability:.6f}"]
         rows.writerow(line)
     return out.getvalue()
 

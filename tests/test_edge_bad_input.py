@@ -342,3 +342,45 @@ def test_a_preview_shows_frames_until_it_is_closed(
     assert not view.show(frame, "dog") and len(shown) == 1
     view.close()
     assert window["destroyed"]
+
+
+def test_pipes_are_no_photos_and_no_models(
+    model: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(folder / "1" / "c.png")
+    assert main(["classify", model, str(folder), "--csv"]) == 2
+    out, err = told(capsys)
+    assert len(out) == 1 + 6 and len(err) == 1
+    assert err[0].endswith("c.png: not an ordinary file")
+    os.mkfifo(tmp_path / "pipe.tflite")
+    assert main(["info", str(tmp_path / "pipe.tflite")]) == 2
+    assert "expected a file, got a pipe or device" in told(capsys)[1][0]
+
+
+def test_folders_a_thousand_deep(
+    model: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(1500):
+        os.mkdir("d")
+        os.chdir("d")
+    photo(Path("a.png"), (200, 0, 0))
+    os.chdir(tmp_path)
+    assert main(["classify", model, "d"]) in (0, 2)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_an_error_that_is_ours_has_a_code_of_its_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def verb() -> int:
+        raise ZeroDivisionError("\x1b[2J")
+
+    assert guard(verb) == 70
+    line = capsys.readouterr().err
+    assert line.startswith("edgegraft: error: unexpected ZeroDivisionError: \\x1b[2J")
+    with pytest.raises(ZeroDivisionError):
+        guard(verb, debug=True)

@@ -305,3 +305,21 @@ def test_googles_classifiers_run(assets: Path) -> None:
         assert done.returncode == 0, done.stderr
         told = [entry["label"] for entry in json.loads(done.stdout)["photos"]]
         assert told[0] in cats and told[1:] == ["macaw", "daisy"]
+
+
+def test_names_that_are_formulas_are_quoted_in_a_csv(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = ("=1+1", "dog", "@x")
+    model = save(tmp_path / "m.tflite", with_card(network(), labels=labels))
+    photo(tmp_path / "=a.png", (200, 0, 0))
+    monkeypatch.chdir(tmp_path)
+    command = ["classify", model, "=a.png", "--csv", "--top-k", "1"]
+    assert main(command) == main([*command, "--raw"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("'=a.png,'=1+1,") and lines[3].startswith("=a.png,=1+1,")
+    for raw in ([], ["--raw"]):
+        to = ["-o", f"out{len(raw)}.csv", *raw]
+        assert main([*command, *to]) == main([*command, *to, "--resume"]) == 0
+        assert len(Path(to[1]).read_text().splitlines()) == 2
+    assert main([*command[:3], "--raw"]) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import sys
 from pathlib import Path
@@ -13,7 +14,8 @@ import pytest
 from edge.errors import EdgegraftError
 from edge.files import new_folder, sha256, sha256_of_file, write_atomic, write_csv
 from edge.quiet import native_stderr_hidden, silenced, without_chatter
-from edge.text import columns, plural, printable
+from edge.records import RUN, parse_record, read_record
+from edge.text import columns, csv_cell, json_text, plural, printable
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -111,3 +113,55 @@ def test_python_is_heard_while_native_code_is_not(
             print("a progress bar", file=sys.stderr)
         assert sys.stderr is stderr
     assert capfd.readouterr().err == "a progress bar\n"
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_a_formula_becomes_text_for_a_spreadsheet(text: str) -> None:
+    assert csv_cell(text) == f"'{text}"
+    assert csv_cell(f"a{text}") == f"a{text}"
+
+
+def test_json_on_a_terminal_means_the_same_and_moves_nothing() -> None:
+    record = {"Ärger 猫 👩\u200d🌾": ["\u202egpj", "\x9b2J", "\ud800", "a\nb"]}
+    text = json_text(record, indent=1)
+    assert json.loads(text) == record
+    assert all(c.isprintable() or c in "\n\u200d" for c in text)
+    assert "猫" in text and text.isascii() is False
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[1]", "r.json: expected an object, got"),
+        (b'{"labels": "x"}', "r.json: labels: expected a list, got 'x'"),
+        (b'{"labels": ["a", 1]}', r"r.json: labels\[1\]: expected text, got 1"),
+        (b'{"calibration": {"temperature": NaN}}', "temperature: expected a number"),
+        (b'{"x": ' + b"[" * 40 + b"]" * 40 + b"}", "a depth of 32 at most"),
+        (b'{"x": ' + b"[" * 99_999 + b"]" * 99_999 + b"}", "a depth of 32 at most"),
+        (b'{"x": [' + b"0," * 6_100_000 + b"0]}", "6,000,000 values at most"),
+        (b'{"x": ' + b"1" * 5000 + b"}", "expected JSON"),
+        (b"{" + b" " * (64 << 20), "65,536 KiB at most"),
+        (b"", "expected JSON, got a damaged or half-written file"),
+    ],
+    ids=range(10),
+)
+def test_records_are_read_within_limits(content: bytes, message: str) -> None:
+    with pytest.raises(EdgegraftError, match=message) as caught:
+        parse_record(content, RUN, "r.json")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_record_is_a_file_inside_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "secret.json").write_text("{}")
+    link, pipe = tmp_path / "run" / "link.json", tmp_path / "run" / "pipe.json"
+    link.symlink_to(tmp_path / "secret.json")
+    os.mkfifo(pipe)
+    for path, why in ((link, "got a link"), (pipe, "got a pipe or device")):
+        with pytest.raises(EdgegraftError, match=why):
+            read_record(path, RUN)
+    with pytest.raises(EdgegraftError, match="leads out of"):
+        read_record(tmp_path / "secret.json", RUN, inside=tmp_path / "run")
+    path = tmp_path / "run" / "run.json"
+    path.write_bytes(b'{"photos": "caf\xe9"}')  # a folder's name that is no UTF-8
+    assert os.fsencode(str(read_record(path, RUN)["photos"])) == b"caf\xe9"

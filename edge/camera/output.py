@@ -6,6 +6,7 @@ import time
 from typing import NamedTuple, TextIO
 
 from edge.classifier import Prediction
+from edge.text import csv_cell, json_text
 
 
 class FrameResult(NamedTuple):
@@ -57,8 +58,6 @@ class JsonLinesWriter(LineWriter):
     """One JSON object a line."""
 
     def __init__(self, out: TextIO, events: bool) -> None:
-        from edge.text import json_text
-
         super().__init__(out, events)
         self._as_text = json_text
 
@@ -105,7 +104,8 @@ class CsvWriter(JsonLinesWriter):
             return
         prediction = result.prediction
         familiarity = prediction.familiarity
-        row = [clock(), f"{result.seconds:.3f}", str(result.number), result.label]
+        row = [clock(), f"{result.seconds:.3f}", str(result.number)]
+        row += [csv_cell(result.label)]
         row += [str(result.changed).lower(), f"{prediction.probability:.6f}"]
         row += [str(prediction.known).lower()]
         row += ["" if familiarity is None else f"{familiarity:.6g}"]

@@ -38,8 +38,9 @@ class ClassifyOptions:
     """What to classify, and where the predictions go.
 
     `photos`: paths, folders, patterns, or "-" for a list on standard input. `form`:
-    text, json or csv. `output`: a file, None for standard output; `resume` goes on
-    with a CSV that is half done. `engine`: local or ray.
+    text, json or csv; `raw`: cells of a CSV as they are, formulas too. `output`: a
+    file, None for standard output; `resume` goes on with a CSV that is half done.
+    `engine`: local or ray.
     """
 
     model: ModelOptions
@@ -50,6 +51,7 @@ class ClassifyOptions:
     resume: bool = False
     workers: int | None = None
     engine: str = "local"
+    raw: bool = False
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> ClassifyOptions:
@@ -65,6 +67,8 @@ class ClassifyOptions:
             form = ending
         if args.resume and not (form == "csv" and args.output):
             raise EdgegraftError("expected --resume with --csv and -o FILE")
+        if args.raw and form != "csv":
+            raise EdgegraftError("expected --raw with --csv")
         return cls(
             ModelOptions.of(args),
             tuple(args.photos),
@@ -74,6 +78,7 @@ class ClassifyOptions:
             args.resume,
             args.workers,
             args.engine,
+            args.raw,
         )
 
 
@@ -211,7 +216,7 @@ def _writer(
 
     if options.form == "json":
         return JsonWriter(out, options.model.model, classifier, load_ms)
-    return CsvWriter(out, classifier, options.top_k)
+    return CsvWriter(out, classifier, options.top_k, raw=options.raw)
 
 
 def _write_file(
@@ -229,13 +234,20 @@ def _write_file(
     with output(options.output, columns, resume=options.resume) as (file, done):
         writer = _writer(options, file, classifier, load_ms)
         writer.headed = done.headed
-        left = (item for item in items if item not in done)
+        left = (item for item in items if _first_cell(item, options.raw) not in done)
         earlier = len(done)
         answered, failed = _write_all(
             options, classifier, left, alone, writer, earlier=earlier
         )
     print(summary(options.output, answered, failed, earlier), file=sys.stderr)
     return failed
+
+
+def _first_cell(item: Item, raw: bool) -> Item:
+    """What stands in a row's first cell for this photo."""
+    from edge.text import csv_cell
+
+    return item if raw or not isinstance(item, str) else csv_cell(item)
 
 
 def _write_all(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TextIO
 
 from edge.classifier import Classifier, Prediction
+from edge.text import csv_cell
 
 
 def header(classifier: Classifier, top_k: int) -> list[str]:
@@ -72,10 +74,16 @@ class JsonWriter:
 
 
 class CsvWriter:
-    """A header, then one row for each photo; failures only on standard error."""
+    """A header, then one row for each photo; failures only on standard error.
 
-    def __init__(self, out: TextIO, classifier: Classifier, top_k: int) -> None:
+    Names that a spreadsheet would take for a formula get a leading quote unless `raw`.
+    """
+
+    def __init__(
+        self, out: TextIO, classifier: Classifier, top_k: int, *, raw: bool = False
+    ) -> None:
         self.out, self.headed = out, False
+        self._cell: Callable[[str], str] = str if raw else csv_cell
         self.classifier, self.top_k = classifier, top_k
 
     def begin(self) -> None:
@@ -92,14 +100,14 @@ class CsvWriter:
             "" if prediction.familiarity is None else f"{prediction.familiarity:.6g}"
         )
         row = [
-            path,
-            prediction.label,
+            self._cell(path),
+            self._cell(prediction.label),
             f"{prediction.probability:.6f}",
             str(prediction.known).lower(),
         ]
         row += [familiarity, f"{decode_ms:.3f}", f"{inference_ms:.3f}"]
         for label, probability in prediction.ranking[1:]:
-            row += [label, f"{probability:.6f}"]
+            row += [self._cell(label), f"{probability:.6f}"]
         self.rows.writerow(row)
 
     def failure(self, path: str, reason: str) -> None:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from edge.files import write_atomic, write_csv
+from edge.text import csv_cell
 from finetune.run import Run
 from quantize.reporting import columns, html, model_card, plot, shipped
 from quantize.reporting.text import times
@@ -46,5 +47,11 @@ def _write_csv(comparison: Comparison) -> None:
     write_csv(
         comparison.folder / "comparison.csv",
         names,
-        ([f"{v:.6g}" if isinstance(v, float) else v for v in row] for row in cells),
+        (map(_cell, row) for row in cells),
     )
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return csv_cell(value) if isinstance(value, str) else value

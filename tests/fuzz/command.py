@@ -45,7 +45,7 @@ class Ended:
         """What is wrong with how it ended: kind, then what is known of it."""
         if self.code < 0:
             yield f"signal {-self.code}"
-        elif self.code not in codes:
+        elif self.code not in codes:  # 70: an error that nobody expected
             yield f"exit {self.code}: {self.err[-200:]!r}"
         elif self.code == 2 and not self._says_why:
             yield f"no reason: {self.err[-200:]!r}"
