@@ -22,6 +22,7 @@ def run(args: argparse.Namespace) -> int:
     tensors: dict[str, Any] = {"inputs": None, "outputs": None, "feeding": None}
     if options.foreign is not None:
         options.foreign.check(file)
+    card = file.card  # a damaged one ends it here
     try:
         size = options.foreign.size if options.foreign else None
         with without_chatter():
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         inputs = interpreter.get_input_details()
         tensors["inputs"] = _tensors(inputs)
         tensors["outputs"] = _tensors(interpreter.get_output_details())
-        if file.card is None and inputs:
+        if card is None and inputs:
             from edge.foreign import ForeignInput, ForeignOptions, check_size
 
             foreign = options.foreign or ForeignOptions()
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     record = {
         "model": options.model,
         "size_bytes": len(file.content),
-        "card": json.loads(file.card.to_json()) if file.card else None,
+        "card": json.loads(card.to_json()) if card else None,
         "labels": list(file.labels) if file.labels is not None else None,
         **tensors,
     }

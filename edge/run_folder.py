@@ -41,8 +41,8 @@ def find_model(run: str, variant: str | None = None) -> tuple[str, str]:
         )
     if not os.path.isdir(run):
         return run, ""
-    if variant is None and os.path.lexists(os.path.join(run, "comparison.json")):
-        read_record(os.path.join(run, "comparison.json"), COMPARISON)
+    if variant is None:
+        _refuse_damaged(os.path.join(run, "comparison.json"))
     best = recommended(run)
     name = variant or best or USUAL[0]
     model = _export(run, name)
@@ -61,6 +61,17 @@ def find_model(run: str, variant: str | None = None) -> tuple[str, str]:
     else:
         why = f"the run's comparison recommends {best}"
     return model, f"{name}.tflite: {why}"
+
+
+def _refuse_damaged(comparison: str) -> None:
+    try:
+        read_record(comparison, COMPARISON)
+    except FileNotFoundError:
+        return
+    except EdgegraftError as error:
+        raise EdgegraftError(
+            f"{error}; compare again, or name a file of the run (--variant int8)"
+        ) from None
 
 
 def recommended(run: str) -> str | None:
