@@ -334,17 +334,3 @@ def test_labels_of_metadata_are_enough(tmp_path: Path) -> None:
         check=True,
     )
     assert json.loads(done.stdout)["photos"][0]["label"] == "blue"
-
-
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd here")
-def test_the_service_may_do_little(run_folder: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "device"
-    assert main(["pack", str(run_folder), "-o", str(folder)]) == 0
-    unit = folder / "edgegraft.service"
-    done = subprocess.run(
-        ["systemd-analyze", "security", "--offline=true", "--threshold=40", str(unit)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-200:] + done.stderr
