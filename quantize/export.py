@@ -82,7 +82,7 @@ class ExportResult:
         seconds = sum(rung.seconds for rung in self.rungs)
         line += f"; by {self.rung}, {seconds:.0f} s of repairs"
         trained = any(rung.name == ladder.QAT for rung in self.rungs)
-        return line if self.reached or trained else f"{line}; --qat trains for it"
+        return line if self.reached or trained else f"{line}; --qat may come nearer"
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
