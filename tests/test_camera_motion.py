@@ -76,6 +76,7 @@ def test_a_day_without_motion_has_a_heartbeat() -> None:
     assert len(seen) >= 86_400 / 80 and gaps.max() <= 80
 
 
+@pytest.mark.slow  # two runs of three seconds
 def test_the_camera_looks_only_in_the_region_and_only_at_motion(
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
@@ -126,7 +127,7 @@ def test_a_heartbeat_that_finds_another_label_looks_on(
     source = Fake(["red"] * 30 + ["blue"], pause=0.02)
     monkeypatch.setattr(frames, "find", lambda word, size, live: source)
     argv = ["camera", model, "0", "--json", "--events", "--smooth", "0", "--fps", "20"]
-    argv += ["--motion", "--heartbeat", "0.5", "--hold", "0.3", "--seconds", "5"]
+    argv += ["--motion", "--heartbeat", "0.5", "--hold", "0.3", "--seconds", "3"]
     assert main(argv) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["label"] for row in rows] == ["red", "blue"]

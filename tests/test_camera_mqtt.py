@@ -220,6 +220,20 @@ def test_the_broker_says_when_it_dies(broker: Mosquitto, tmp_path: Path) -> None
 
 
 @needs_broker
+def test_the_last_change_of_a_short_run_arrives(
+    broker: Mosquitto, classifier: Classifier
+) -> None:
+    publisher = Publisher(at(broker), classifier, print, 60)
+    publisher.publish(result("blue"))  # before it is connected
+    publisher.close()
+    listener = broker.listen()
+    until(lambda: labels(broker) == ["blue"], 20)
+    until(lambda: broker.retained.get(f"{TOPIC}/status") == "offline", 20)
+    listener.disconnect()
+    listener.loop_stop()
+
+
+@needs_broker
 def test_a_password_over_tls(
     tmp_path: Path, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,7 +30,7 @@ PASSWORD = "EDGEGRAFT_MQTT_PASSWORD"  # the environment variable
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 DISCOVERY = "homeassistant"
 _KEEPALIVE = 30  # seconds: a dead connection is noticed after one and a half of it
-_PAUSES = (1, 60)  # seconds between attempts to connect: the first, the longest
+_PAUSES = (1, 15)  # seconds between attempts to connect: the first, the longest
 _QUEUED = 1000  # changes that wait for a broker that is away
 _GOODBYE = 2.0  # seconds for the last message
 _QOS = 1
@@ -130,7 +131,8 @@ class Publisher:
         self._published = float("-inf")
         self._problem = ""
         client = mqtt.Client(
-            CallbackAPIVersion.VERSION2, client_id=identifier(broker.topic)
+            CallbackAPIVersion.VERSION2,
+            client_id=f"{identifier(broker.topic)}_{secrets.token_hex(4)}",
         )
         client.will_set(self._status_topic, "offline", _QOS, retain=True)
         client.max_queued_messages_set(_QUEUED)
@@ -174,11 +176,14 @@ class Publisher:
 
     def close(self) -> None:
         """Say goodbye; what the broker does not take within 2 s is left."""
+        with suppress(RuntimeError, ValueError):  # lost just now, or the queue is full
+            if self._sent is not None:
+                self._sent.wait_for_publish(_GOODBYE)
         if self._client.is_connected():
             done = self._client.publish(
                 self._status_topic, "offline", _QOS, retain=True
             )
-            with suppress(RuntimeError, ValueError):  # lost just now: the will says it
+            with suppress(RuntimeError, ValueError):  # the broker's will says it
                 done.wait_for_publish(_GOODBYE)
         self._client.disconnect()
         self._client.loop_stop()
