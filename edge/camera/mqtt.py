@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import re
 import secrets
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -33,6 +35,7 @@ _KEEPALIVE = 30  # seconds: a dead connection is noticed after one and a half of
 _PAUSES = (1, 15)  # seconds between attempts to connect: the first, the longest
 _QUEUED = 1000  # changes that wait for a broker that is away
 _GOODBYE = 2.0  # seconds for the last message
+_POLL = 0.25  # seconds: how soon the end is noticed while the broker is away
 _QOS = 1
 
 
@@ -126,7 +129,11 @@ class Publisher:
         self._status_topic = f"{broker.topic}/status"
         self._discovery = discovery(broker.topic, classifier)
         self._state: str | None = None
-        self._sent: Any = None  # what is known of its way to the broker
+        # paho's own queue can be overtaken by what is published while it connects
+        self._queue: queue.Queue[str | None] = queue.Queue(_QUEUED)
+        self._is_sending = False
+        self._is_closing = False
+        self._connection = threading.Event()
         self._present = True  # the camera sends
         self._published = float("-inf")
         self._problem = ""
@@ -135,7 +142,6 @@ class Publisher:
             client_id=f"{identifier(broker.topic)}_{secrets.token_hex(4)}",
         )
         client.will_set(self._status_topic, "offline", _QOS, retain=True)
-        client.max_queued_messages_set(_QUEUED)
         client.reconnect_delay_set(*_PAUSES)
         if broker.user is not None:
             client.username_pw_set(broker.user, broker.password)
@@ -150,6 +156,10 @@ class Publisher:
         self._client = client
         client.connect_async(broker.host, broker.port, _KEEPALIVE)
         client.loop_start()
+        self._sender = threading.Thread(
+            target=self._send_all, name="mqtt states", daemon=True
+        )
+        self._sender.start()
 
     def publish(self, result: FrameResult) -> None:
         """A result: at once where the label has changed, else each heartbeat."""
@@ -158,13 +168,38 @@ class Publisher:
             return
         self._state = state(result)
         self._published = now
-        if result.changed or self._client.is_connected():
-            self._send_state()
+        if result.changed or (self._client.is_connected() and self._is_delivered()):
+            self._enqueue(self._state)
 
-    def _send_state(self) -> None:
-        self._sent = self._client.publish(
-            self._state_topic, self._state, _QOS, retain=True
-        )
+    def _enqueue(self, text: str | None) -> None:
+        """Add to the queue; where it is full, the oldest is left out."""
+        while True:
+            try:
+                self._queue.put_nowait(text)
+                return
+            except queue.Full:
+                with suppress(queue.Empty):
+                    self._queue.get_nowait()
+
+    def _is_delivered(self) -> bool:
+        return self._queue.empty() and not self._is_sending
+
+    def _send_all(self) -> None:
+        """Each state once the one before has been acknowledged: in order, whatever
+        happens to the connection."""
+        while (text := self._queue.get()) is not None:
+            self._is_sending = True
+            while not self._is_closing:
+                if not self._connection.wait(_POLL):
+                    continue
+                sent = self._client.publish(self._state_topic, text, _QOS, retain=True)
+                try:
+                    while not (sent.is_published() or self._is_closing):
+                        sent.wait_for_publish(_POLL)
+                    break
+                except (RuntimeError, ValueError):  # lost just now: once more
+                    time.sleep(_POLL)
+            self._is_sending = False
 
     def present(self, sends: bool) -> None:
         """Whether the camera sends; without it the device is shown as offline."""
@@ -176,9 +211,9 @@ class Publisher:
 
     def close(self) -> None:
         """Say goodbye; what the broker does not take within 2 s is left."""
-        with suppress(RuntimeError, ValueError):  # lost just now, or the queue is full
-            if self._sent is not None:
-                self._sent.wait_for_publish(_GOODBYE)
+        self._enqueue(None)
+        self._sender.join(_GOODBYE)
+        self._is_closing = True
         if self._client.is_connected():
             done = self._client.publish(
                 self._status_topic, "offline", _QOS, retain=True
@@ -201,16 +236,10 @@ class Publisher:
         for topic, payload in self._discovery.items():
             client.publish(topic, payload, _QOS, retain=True)
         self._publish_status()
-        if self._state is not None and not self._is_waiting():
-            self._send_state()
+        if self._state is not None and self._is_delivered():
+            self._enqueue(self._state)  # to a broker that may have come back empty
+        self._connection.set()
         self._say("connected")
-
-    def _is_waiting(self) -> bool:
-        """Whether the state is in the queue, which is delivered in its order."""
-        try:
-            return self._sent is not None and not self._sent.is_published()
-        except (RuntimeError, ValueError):  # the queue was full
-            return False
 
     def _unreachable(self, client: Any, data: Any) -> None:
         more = ", or its certificate is not trusted" if self._broker.tls else ""
@@ -219,6 +248,7 @@ class Publisher:
     def _disconnected(
         self, client: Any, data: Any, flags: Any, reason: Any, properties: Any
     ) -> None:
+        self._connection.clear()
         if reason.is_failure and self._problem == "connected":
             self._say("lost; trying again")
 
