@@ -85,7 +85,7 @@ VERBS = {
     "compare": ("quantize.cli", "compare_main"),
     "search": ("quantize.cli", "search_main"),
     "robustness": ("finetune.robustness_cli", "main"),
-    "edge": ("edge.cli", "main"),
+    "edge": (__name__, "edge_main"),
     "app": ("streamlit_app.cli", "main"),
 }
 # What stands below a verb, for those who leave it out
@@ -518,6 +518,18 @@ def build_main(argv: Sequence[str] | None, prog: str) -> int:
     from edge.command import run_command
 
     return run_command(_add_build, _run_build, argv, prog, BUILD)
+
+
+def edge_main(argv: Sequence[str], prog: str) -> int:
+    """`edgegraft edge`: the device's command, whose evaluate reads here what `build`
+    reads, and runs."""
+    from edge.cli import main
+
+    if argv[:1] != ["evaluate"]:
+        return main(argv, prog)
+    from data.labelled import LabelledReader
+
+    return main(argv, prog, LabelledReader())
 
 
 def _unknown(verb: str) -> str:

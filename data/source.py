@@ -27,14 +27,11 @@ from data.photos import (
 )
 from data.reading import white_level
 from data.scan import Walk
-from data.split import Split
 from edge.errors import EdgegraftError
 from edge.preprocess import FULL
-from edge.records import RUN, read_record
 from edge.region import in_shares, parse_region, region_text
 from edge.text import plural, printable
 
-RUN_FILE = "run.json"  # of a run's folder
 SIDEWAYS = 5  # EXIF turns from here on swap width and height
 
 
@@ -340,34 +337,3 @@ def choose(
         return Source(folder, options=options)
     exclusion = read_exclusion(exclude_from, folder)
     return Source(exclusion.apply(folder), exclusion, options)
-
-
-def labelled(
-    photos: Path, options: PhotoOptions | None = None
-) -> tuple[tuple[Photo, ...], str]:
-    """Photos to measure on, and what they are in a line: whatever `scan` takes, or a
-    run's folder, whose own split is used. Where there is a test part, it alone.
-
-    EdgegraftError as `scan`, and for a run without photos.
-    """
-    if (photos / RUN_FILE).is_file():
-        split = Split.read(photos / "split.csv", _photos_of(photos))
-        tests = split.part("test")
-        return tests, f"the {plural(len(tests), 'test photo')} of {printable(photos)}"
-    folder = scan(photos, options, few=True)
-    tests = tuple(photo for photo in folder.photos if photo.part == "test")
-    if tests:
-        return tests, f"the {plural(len(tests), 'photo')} of its test part"
-    count = plural(len(folder.photos), "photo")
-    return folder.photos, f"all {count} in {printable(photos)}"
-
-
-def _photos_of(run: Path) -> Path:
-    """Where the paths of a run's split start."""
-    photos = read_record(run / RUN_FILE, RUN).get("photos")
-    if photos is None:
-        raise EdgegraftError(
-            f"{printable(run)}: expected a run that names its photos in {RUN_FILE}, "
-            "got none"
-        )
-    return Path(photos)

@@ -11,6 +11,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from edge.command import (
     Parser,
@@ -23,6 +24,9 @@ from edge.command import (
     rate,
     thread_count,
 )
+
+if TYPE_CHECKING:
+    from edge.evaluate_cli import PhotoReader
 
 _MODULES = {
     "bench": "edge.bench.cli",
@@ -39,11 +43,16 @@ _CODES = """exit code: 0 when every photo was classified; 2 for bad input. A pho
 cannot be read costs one line on standard error and the exit code; the others go on."""
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "python -m edge") -> int:
-    """Run one verb; the exit code. `argv` is without the program's name."""
+def main(
+    argv: Sequence[str] | None = None,
+    prog: str = "python -m edge",
+    reader: PhotoReader | None = None,
+) -> int:
+    """Run one verb; the exit code. `argv` is without the program's name; `reader` reads
+    the photos of evaluate, in place of `edge.classify.sources.labelled`."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        args = _parse(words, prog)
+        args = _parse(words, prog, reader)
     except SystemExit as done:  # --help, or a wrong option
         return int(done.code or 0)
     return guard(lambda: _run(args), debug=args.debug)
@@ -53,7 +62,9 @@ def _run(args: argparse.Namespace) -> int:
     return int(import_module(_MODULES[args.verb]).run(args))
 
 
-def _parse(words: list[str], prog: str) -> argparse.Namespace:
+def _parse(
+    words: list[str], prog: str, reader: PhotoReader | None
+) -> argparse.Namespace:
     """Only the options of the verb in question are built: the others cost time."""
     if words and words[0] in _VERBS:
         add, _ = _VERBS[words[0]]
@@ -62,6 +73,9 @@ def _parse(words: list[str], prog: str) -> argparse.Namespace:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         add(parser)
+        if words[0] == "evaluate":
+            parser.set_defaults(reader=reader)
+            _add_photos(parser, reader)
         parser.add_argument(
             "--debug", action="store_true", help="show where errors arise"
         )
@@ -164,13 +178,8 @@ def _add_bench(verb: argparse.ArgumentParser) -> None:
 
 
 def _add_evaluate(verb: argparse.ArgumentParser) -> None:
-    verb.description = "Accuracy on a folder with one folder of photos for each label."
+    verb.description = "Accuracy on labelled photos."
     _add_model(verb)
-    verb.add_argument(
-        "photos",
-        metavar="PHOTOS",
-        help="a folder with one folder of photos for each label, named as the label",
-    )
     verb.add_argument(
         "--unknown",
         metavar="DIR",
@@ -180,6 +189,14 @@ def _add_evaluate(verb: argparse.ArgumentParser) -> None:
     add_megapixels(verb)
     add_running(verb)
     add_foreign(verb)
+
+
+def _add_photos(verb: argparse.ArgumentParser, reader: PhotoReader | None) -> None:
+    what = "a folder with one folder of photos for each label, named as the label"
+    if reader is not None:
+        what = reader.help
+        reader.add_to(verb)
+    verb.add_argument("photos", metavar="PHOTOS", help=what)
 
 
 def _add_camera(verb: argparse.ArgumentParser) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 from edge.classify.cli import open_classifier
 from edge.classify.sources import labelled, photos
@@ -20,6 +22,28 @@ from edge.unknown import Refusal, can_refuse, refusal
 _WIDEST_TABLE = 12  # labels; a confusion of more is wider than a terminal
 
 
+@dataclass(frozen=True)
+class LabelledPhotos:
+    """Photos to measure on: (path, label) pairs, which they are, and how they were read
+    (`notes`, a line each)."""
+
+    pairs: Iterable[tuple[str, str]]
+    what: str = ""
+    notes: tuple[str, ...] = ()
+
+
+class PhotoReader(Protocol):
+    """Reads PHOTOS where the whole of edgegraft is installed, see `data.labelled`."""
+
+    help: str
+
+    def add_to(self, parser: argparse.ArgumentParser) -> None:
+        """Its options."""
+
+    def read(self, args: argparse.Namespace) -> LabelledPhotos:
+        """EdgegraftError where there are no labelled photos."""
+
+
 def run(args: argparse.Namespace) -> int:
     """Accuracy on labelled photos; 2 when some could not be read."""
     classifier = open_classifier(ModelOptions.of(args))
@@ -31,9 +55,14 @@ def run(args: argparse.Namespace) -> int:
             raise EdgegraftError(
                 f"--unknown {args.unknown}: expected a folder of photos, got {got}"
             )
-    pairs = labelled(args.photos, classifier.labels)
+    if args.reader is None:
+        given = LabelledPhotos(labelled(args.photos, classifier.labels))
+    else:
+        given = args.reader.read(args)
+    for note in given.notes:
+        print(f"edgegraft: note: {note}", file=sys.stderr)
     with Progress() as bar:
-        known = evaluate(classifier, pairs, progress=bar.update)
+        known = evaluate(classifier, given.pairs, progress=bar.update)
     unknown = None
     if args.unknown is not None:
         with Progress() as bar:
@@ -51,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
             "model": args.model,
             "runtime": classifier.runtime.name,
             "runtime_version": classifier.runtime.version,
+            **({"measured_on": given.what} if given.what else {}),
             **known.to_dict(),
             "unknown": unknown.to_dict() if unknown else None,
             **({"note": classifier.note} if classifier.note else {}),
@@ -59,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         if classifier.note:
             print(classifier.note)
+        if given.what:
+            print(f"measured on {given.what}")
         _print(known, unknown, str(classifier.runtime))
     return 2 if failed else 0
 

@@ -121,7 +121,9 @@ def _audited(folder: PhotoFolder, pixels: batches.Pixels) -> Audit:
     """The audit of the folder alone, whatever else was decoded beside it."""
     mine = {photo.path for photo in folder.photos}
     failures = [failure for failure in pixels.failures if failure[0] in mine]
-    return Audit.from_pass(folder, pixels.digests, failures, pixels.fact_store)
+    missing = {path: share for path, share in pixels.missing.items() if path in mine}
+    facts = pixels.fact_store
+    return Audit.from_pass(folder, pixels.digests, failures, facts, missing)
 
 
 def _versions() -> dict[str, str]:

@@ -1,12 +1,14 @@
 """`data.parts`: which folders are parts, which are labels, under whatever names."""
 
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
 
 from data.parts import part_of
-from data.source import PhotoOptions, labelled, scan
+from data.labelled import labelled
+from data.source import PhotoOptions, scan
 from edge.errors import EdgegraftError
 
 LABELS, PARTS = PhotoOptions(layout="labels"), PhotoOptions(layout="parts")
@@ -141,24 +143,33 @@ def test_a_part_may_lack_a_label(tmp_path: Path) -> None:
 
 def test_what_to_measure_on(tmp_path: Path) -> None:
     fill(tmp_path / "parts", *both("train", "test"))
-    photos, what = labelled(tmp_path / "parts")
-    assert len(photos) == 4 and what == "the 4 photos of its test part"
-    photos, what = labelled(tmp_path / "parts" / "test")
-    assert {photo.label for photo in photos} == {"cat", "dog"}
+    read = labelled(tmp_path / "parts")
+    assert len(read.photos) == 4 and read.root == tmp_path / "parts"
+    assert read.what == f"the 4 photos of the test part of {tmp_path / 'parts'}"
+    read = labelled(tmp_path / "parts" / "test")
+    assert {photo.label for photo in read.photos} == {"cat", "dog"}
     fill(tmp_path / "alone", *both("test"))
-    assert len(labelled(tmp_path / "alone")[0]) == 4
-    rows = [f"cat/{i}.jpg,cat,test,{i:064}" for i in (1, 2)]
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "split.csv").write_text(
-        "\n".join(["path,label,split,sha256", *rows, f"dog/1.jpg,dog,train,{3:064}"])
+    assert len(labelled(tmp_path / "alone").photos) == 4
+
+
+def test_a_runs_own_test_photos(tmp_path: Path) -> None:
+    fill(tmp_path / "photos", "cat", "dog")
+    empty = hashlib.sha256(b"").hexdigest()
+    run = tmp_path / "run"
+    rows = [f"cat/{i}.jpg,cat,test,{empty}" for i in (1, 2)]
+    run.mkdir()
+    (run / "split.csv").write_text(
+        "\n".join(["path,label,split,sha256", *rows, f"dog/1.jpg,dog,train,{empty}"])
     )
     with pytest.raises(EdgegraftError, match="expected photos in"):
-        labelled(tmp_path / "run")
-    (tmp_path / "run" / "run.json").write_text("{}")
+        labelled(run)
+    (run / "run.json").write_text("{}")
     with pytest.raises(EdgegraftError, match="expected a run that names its photos"):
-        labelled(tmp_path / "run")
-    record = json.dumps({"photos": str(tmp_path / "parts" / "train")})
-    (tmp_path / "run" / "run.json").write_text(record)
-    photos, what = labelled(tmp_path / "run")
-    assert [photo.path.parent for photo in photos] == [tmp_path / "parts/train/cat"] * 2
-    assert what == f"the 2 test photos of {tmp_path / 'run'}"
+        labelled(run)
+    (run / "run.json").write_text(json.dumps({"photos": str(tmp_path / "photos")}))
+    read = labelled(run)
+    assert [photo.path.parent.name for photo in read.photos] == ["cat", "cat"]
+    assert read.what == f"the 2 test photos of {run}"
+    (tmp_path / "photos" / "cat" / "2.jpg").write_text("another")
+    with pytest.raises(EdgegraftError, match=r"2.jpg: expected the photo that .*run"):
+        labelled(run)

@@ -13,6 +13,7 @@ from edge.errors import EdgegraftError, PhotoError
 from edge.photo_kinds import PHOTO_SUFFIXES
 
 _MAGIC = frozenset("*?[")
+_ALSO_READ = "; lists, archives and runs are read by: edgegraft edge evaluate"
 Item = str | PhotoError  # a path, or what is wrong with a folder or a pattern
 Report = Callable[[PhotoError], None]  # called for a folder that cannot be read
 
@@ -127,7 +128,10 @@ def labelled(root: str, labels: Sequence[str]) -> Iterator[tuple[str, str]]:
     """
     if not os.path.isdir(root):
         what = "a file" if os.path.exists(root) else "nothing"
-        raise EdgegraftError(f"{root}: expected a folder of photos, got {what}")
+        raise EdgegraftError(
+            f"{root}: expected a folder with one folder of photos for each label, got "
+            f"{what}{_ALSO_READ}"
+        )
     folders = sorted(
         entry.name
         for entry in os.scandir(root)
@@ -139,6 +143,7 @@ def labelled(root: str, labels: Sequence[str]) -> Iterator[tuple[str, str]]:
         known = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
         raise EdgegraftError(
             f"{root}: expected one folder for each label ({known}), got {got}"
+            f"{_ALSO_READ}"
         )
     for name in folders:
         for path in walk(os.path.join(root, name)):

@@ -1,10 +1,13 @@
 """Google's own quantized classifiers in our runner: what they are published to say.
 
-Two parts. Pictures: label and least score of `EXPECTED`. The scores are those that the
-classification tests of google-coral/edgetpu demand of the same files on their picture
-of a cat, and 0.5 for the pictures that have no published score. Recipe: the accuracy of
-the default for files without a card on ImageNet sample photos, against that of the
-other recipes; it may not be more than `MARGIN` below the best.
+Two parts. Pictures: each line of `EXPECTED` is a label that is among the first K, and
+its least score. Those of the cat are what the tests of google-coral/edgetpu
+(classification/models_test.cc, K = 1) and google-coral/libcoral
+(classification/model_test_cases.bzl, K = 3) demand of the same files on cat.bmp; here
+the picture is cat_720p.jpg, on which edgetpu's "tiger cat" of the small file is second,
+so any cat counts there. Pictures without a published score have to reach 0.5. Recipe:
+the accuracy of the default for files without a card on ImageNet sample photos, against
+that of the other recipes; it may not be more than `MARGIN` below the best.
 
     python -m tests.legs.published ASSETS [--table]
 """
@@ -22,12 +25,14 @@ from edge.foreign import ForeignOptions
 CATS = frozenset({"tabby, tabby cat", "tiger cat", "Egyptian cat"})
 SMALL, LARGE = "mobilenet_v1_0.25_128_quant", "mobilenet_v2_1.0_224_quant"
 EXPECTED = (
-    (SMALL, "cat_720p.jpg", CATS, 0.36),
-    (SMALL, "parrot.jpg", {"macaw"}, 0.5),
-    (SMALL, "sunflower.bmp", {"daisy"}, 0.5),
-    (LARGE, "cat_720p.jpg", {"Egyptian cat"}, 0.8),
-    (LARGE, "parrot.jpg", {"macaw"}, 0.5),
-    (LARGE, "sunflower.bmp", {"daisy"}, 0.5),
+    (SMALL, "cat_720p.jpg", 1, CATS, 0.36),
+    (SMALL, "cat_720p.jpg", 3, {"tiger cat"}, 0.25),
+    (SMALL, "parrot.jpg", 1, {"macaw"}, 0.5),
+    (SMALL, "sunflower.bmp", 1, {"daisy"}, 0.5),
+    (LARGE, "cat_720p.jpg", 1, {"Egyptian cat"}, 0.8),
+    (LARGE, "cat_720p.jpg", 3, {"Egyptian cat"}, 0.7),
+    (LARGE, "parrot.jpg", 1, {"macaw"}, 0.5),
+    (LARGE, "sunflower.bmp", 1, {"daisy"}, 0.5),
 )
 MARGIN = 0.01  # of accuracy that the default may be below the best recipe
 RECIPES = tuple(
@@ -40,11 +45,12 @@ RECIPES = tuple(
 def pictures(assets: Path) -> Iterator[tuple[str, bool]]:
     """A line for each expectation, and whether it is met."""
     folder = assets / "reference_tflite"
-    for model, picture, labels, least in EXPECTED:
+    for model, picture, k, labels, least in EXPECTED:
         classifier = Classifier(folder / f"{model}.tflite")
-        found = classifier.classify(folder / picture)
-        met = found.label in labels and found.probability >= least
-        yield f"{model} {picture}: {found.label} {found.probability:.3f}", met
+        ranking = classifier.classify(folder / picture, k).ranking
+        met = any(name in labels and score >= least for name, score in ranking)
+        said = ", ".join(f"{name} {score:.3f}" for name, score in ranking)
+        yield f"{model} {picture}: {said}", met
 
 
 def accuracy(assets: Path, options: ForeignOptions | None, model: str = SMALL) -> float:

@@ -1,0 +1,91 @@
+"""Labelled photos to measure a model on: whatever `build` takes, or a run's own split.
+
+Photos that a model was trained on give too high an accuracy; only those of a run's
+split are known to be others.
+"""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.photos import Photo
+from data.source import PhotoOptions, scan
+from data.split import Split
+from edge.errors import EdgegraftError
+from edge.evaluate_cli import LabelledPhotos
+from edge.files import sha256
+from edge.records import RUN, read_record
+from edge.text import plural, printable
+
+RUN_FILE = "run.json"  # of a run's folder
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """`root`: where the paths start; `what`: which photos, for a sentence; `notes`: how
+    they were read and what was left out, a line each."""
+
+    photos: tuple[Photo, ...]
+    root: Path
+    what: str
+    notes: tuple[str, ...] = ()
+
+
+def labelled(photos: Path, options: PhotoOptions | None = None) -> Labelled:
+    """What `scan` reads, or the test photos of a run's folder. Where there is a test
+    part, it alone.
+
+    EdgegraftError as `scan`, for a run without photos, and where they have changed.
+    """
+    if (photos / RUN_FILE).is_file():
+        root = _photos_of(photos)
+        split = Split.read(photos / "split.csv", root)
+        rows = [row for row in split.rows if row.part == "test"]
+        for photo, _, digest in rows:
+            if photo.path.is_file() and sha256(photo.path.read_bytes()) != digest:
+                raise EdgegraftError(
+                    f"{printable(photo.path)}: expected the photo that "
+                    f"{printable(photos)} was measured on, got another file"
+                )
+        tests = tuple(row.photo for row in rows)
+        count = plural(len(tests), "test photo")
+        return Labelled(tests, root, f"the {count} of {printable(photos)}")
+    folder = scan(photos, options, few=True)
+    notes = tuple(folder.notes())
+    tests = tuple(photo for photo in folder.photos if photo.part == "test")
+    if tests:
+        count = plural(len(tests), "photo")
+        what = f"the {count} of the test part of {printable(photos)}"
+        return Labelled(tests, folder.root, what, notes)
+    count = plural(len(folder.photos), "photo")
+    what = f"all {count} of {printable(photos)}"
+    return Labelled(folder.photos, folder.root, what, notes)
+
+
+class LabelledReader:
+    """Reads PHOTOS for `edge evaluate`, an `edge.evaluate_cli.PhotoReader`."""
+
+    help = (
+        "labelled photos: a folder with one folder for each label, a list (.csv, "
+        ".jsonl) or an archive (.zip, .tar); of these the test part, if they have one; "
+        "or a run's folder: its own test photos"
+    )
+
+    def add_to(self, parser: argparse.ArgumentParser) -> None:
+        PhotoOptions.add_to(parser)
+
+    def read(self, args: argparse.Namespace) -> LabelledPhotos:
+        read = labelled(Path(args.photos), PhotoOptions.from_args(args))
+        pairs = [(str(photo.path), photo.label) for photo in read.photos]
+        return LabelledPhotos(pairs, read.what, read.notes)
+
+
+def _photos_of(run: Path) -> Path:
+    """Where the paths of a run's split start."""
+    photos = read_record(run / RUN_FILE, RUN).get("photos")
+    if photos is None:
+        raise EdgegraftError(
+            f"{printable(run)}: expected a run that names its photos in {RUN_FILE}, "
+            "got none"
+        )
+    return Path(photos)
