@@ -144,8 +144,8 @@ def build(
 
     console = Console(quiet=quiet, verbose=False)
     if photos is None:
-        photos = _draw_sample(Path(artifacts), console)[0]
         run = run or SAMPLE_RUN
+        photos = _draw_sample(Path(artifacts), run, console)[0]
         options.setdefault("backbone", _sample_backbone(console))
     plan = BuildOptions(
         job=_job(photos, run, artifacts, overwrite, options, console),
@@ -413,12 +413,16 @@ def _build(plan: BuildOptions, console: Console) -> Built:
     return Built(run, results, comparison)
 
 
-def _draw_sample(artifacts: Path, console: Console) -> tuple[Path, list[Path]]:
-    """The built-in set: (its photos, two more pictures to try at the end)."""
+def _draw_sample(
+    artifacts: Path, run: str, console: Console
+) -> tuple[Path, list[Path]]:
+    """The built-in set: (its photos, two more pictures to try at the end), beside the
+    run's folder."""
     from data.sample.sample_set import write_sample
 
     console.stage("no photos given: drawing the sample set of cats and dogs")
-    sample = write_sample(artifacts / "sample", count=SAMPLE_COUNT)
+    name = "sample" if run != "sample" else "sample-photos"
+    sample = write_sample(artifacts / name, count=SAMPLE_COUNT)
     return _from_here(sample.photos), [_from_here(picture) for picture in sample.tests]
 
 
@@ -477,8 +481,8 @@ def _run_build(args: argparse.Namespace) -> int:
     console = Console(json=args.json, verbose=args.verbose)
     pictures: list[Path] = []
     if args.photos is None and not args.resume:
-        args.photos, pictures = _draw_sample(args.artifacts, console)
         args.run = args.run or SAMPLE_RUN
+        args.photos, pictures = _draw_sample(args.artifacts, args.run, console)
         if not args.small:
             args.backbone = args.backbone or _sample_backbone(console)
     export = ExportOptions(

@@ -54,7 +54,7 @@ class PhotoFolder:
     nested: tuple[str, ...] = ()  # labels whose photos all lie in inner folders
     messages: tuple[str, ...] = ()  # how the photos were read, a line each
     regions: tuple[str, ...] = ()  # that `data capture` recorded, each once
-    white: int = FULL  # the level of 16-bit greys that is white
+    white: int = FULL  # the level of 16-bit channels that is white
 
     @property
     def parts(self) -> tuple[str, ...]:

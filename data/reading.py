@@ -46,7 +46,7 @@ MAX_BYTES = 1 << 30  # beyond what edge's limit of pixels takes uncompressed, 16
 LARGE_PIXELS = 24_000_000  # about 100 MB while it is decoded
 SMALL_BYTES = 1 << 16  # a file that holds so many pixels in less is all but blank
 JPEG_TAIL = 1 << 16  # bytes in which a JPEG's end is looked for; cameras add to it
-DEEP = (".png", ".tif", ".tiff")  # files that may hold 16-bit greys
+SHALLOW = (".jpg", ".jpeg")  # files that hold 8 bits a channel
 DEPTH_BATCH = 64  # photos between two looks at what was found
 TIME_SLICE = 0.05  # seconds that a worker reads on before it reports
 
@@ -92,7 +92,7 @@ def read(
 
     With a `recipe`, `keep(index in paths, uint8 [H, W, 3])` is given each photo's
     pixels, in any order and from many threads; what it raises ends the pass.
-    `measuring` gives the facts as well, with `white` as the white of 16-bit greys.
+    `measuring` gives the facts as well, with `white` as that of 16-bit photos.
     Facts that `fact_cache` knows and pixels that `cache` has are not decoded again, and
     what they do not have they are given.
 
@@ -221,9 +221,9 @@ def _missing(data: bytes) -> float | None:
 
 
 def white_level(paths: Sequence[Path]) -> int:
-    """The white of the 16-bit greys among `paths`: the least level of 10, 12, 14 or 16
+    """The white of the 16-bit photos among `paths`: the least level of 10, 12, 14 or 16
     bits that none of them passes, as cameras leave the upper bits empty."""
-    deep = [path for path in paths if path.suffix.lower() in DEEP or not path.suffix]
+    deep = [path for path in paths if path.suffix.lower() not in SHALLOW]
     levels = [0]
     with ThreadPoolExecutor(cores(), thread_name_prefix="depth") as pool:
         for start in range(0, len(deep), DEPTH_BATCH):

@@ -138,7 +138,7 @@ def scan(
 ) -> PhotoFolder:
     """The photos and labels in `root`: a folder, a list (CSV, JSON lines) or an archive
     (ZIP, tar), which is unpacked first. Nothing is decoded but
-    16-bit greys, to find their white.
+    16-bit photos, to find their white.
 
     `few` also takes photos that are too few to train on, which an audit can look at.
 

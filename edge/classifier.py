@@ -22,7 +22,7 @@ from edge.model_file import ModelFile
 from edge.preprocess import InputRecipe, Region, Source, load_pixels
 
 if TYPE_CHECKING:
-    from edge.foreign import ForeignOptions
+    from edge.foreign import ForeignInput, ForeignOptions
 
 UNKNOWN = "unknown"
 PROBABILITIES = "probabilities"
@@ -36,7 +36,9 @@ Pixels = npt.NDArray[np.uint8]
 class Prediction:
     """What the model says of one photo.
 
-    `label` is `UNKNOWN` when the photo is refused (then `known` is False);
+    `label` is `UNKNOWN` when the photo is refused (then `known` is False): its
+    familiarity is below the card's threshold, or its probability below the score
+    threshold in the TFLite Metadata of a file without a card;
     `probability` is that of the first in `ranking`, which holds the best labels
     whether refused or not. `familiarity` is None for a file without that output.
     """
@@ -92,6 +94,8 @@ class Classifier:
         entry = self._only_input()
         self._input_index: int = entry["index"]
         self.input_dtype = np.dtype(entry["dtype"])
+        self.foreign_input: ForeignInput | None = None
+        self.score_threshold: float | None = None  # of a foreign file's metadata
         self.note = ""  # what is done to the output of a foreign file, if anything
         self._as_input: Callable[[Pixels], npt.NDArray[Any]]
         self._as_probabilities: Callable[[Floats], Floats] | None = None
@@ -215,12 +219,18 @@ class Classifier:
             )
         order = np.argsort(-probabilities, kind="stable")[: max(top_k, 1)]
         ranking = tuple((self.labels[i], float(probabilities[i])) for i in order)
-        threshold = self.card.familiarity_threshold if self.card else None
-        known = familiarity is None or threshold is None or familiarity >= threshold
         label, probability = ranking[0]
+        known = self.knows(probability, familiarity)
         return Prediction(
             label if known else UNKNOWN, probability, ranking, familiarity, known
         )
+
+    def knows(self, probability: float, familiarity: float | None) -> bool:
+        """Whether an answer of this probability and familiarity counts."""
+        threshold = self.card.familiarity_threshold if self.card else None
+        if familiarity is not None and threshold is not None:
+            return familiarity >= threshold
+        return self.score_threshold is None or probability >= self.score_threshold
 
     def _only_input(self) -> dict[str, Any]:
         entries: list[dict[str, Any]] = self._interpreter.get_input_details()
@@ -308,7 +318,7 @@ class Classifier:
             self._signature_outputs(),
         )
         self._outputs = {PROBABILITIES: output.entry}
-        self.labels = output.labels
+        self.labels, self.score_threshold = output.labels, output.threshold
         if output.made_by is None:
             shape = (2, self.recipe.height, self.recipe.width, 3)
             noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)

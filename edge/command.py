@@ -193,14 +193,14 @@ def add_foreign(verb: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--mean",
-        type=_numbers,
+        type=numbers,
         metavar="M",
         help="pixels are scaled to (pixel - M) / S: one number, or R,G,B",
     )
-    group.add_argument("--std", type=_numbers, metavar="S", help="see --mean")
+    group.add_argument("--std", type=numbers, metavar="S", help="see --mean")
     group.add_argument(
         "--input-size",
-        type=_size,
+        type=width_and_height,
         metavar="WxH",
         help="of a network that leaves height and width open",
     )
@@ -270,16 +270,18 @@ def _number(text: str) -> float:
         return float("nan")
 
 
-def _numbers(text: str) -> tuple[float, ...]:
-    numbers = tuple(_number(part) for part in text.split(","))
-    if len(numbers) not in (1, 3) or not all(abs(n) < float("inf") for n in numbers):
+def numbers(text: str) -> tuple[float, ...]:
+    """One number, or three with commas between."""
+    found = tuple(_number(part) for part in text.split(","))
+    if len(found) not in (1, 3) or not all(abs(n) < float("inf") for n in found):
         raise argparse.ArgumentTypeError(
             f"expected one number, or three with commas between, got {text!r}"
         )
-    return numbers
+    return found
 
 
-def _size(text: str) -> tuple[int, int]:
+def width_and_height(text: str) -> tuple[int, int]:
+    """Of a text like 224x224."""
     wide, _, high = text.lower().partition("x")
     return count(wide), count(high)
 

@@ -32,9 +32,9 @@ class Evaluation:
 
     `probabilities` is float32 [N, L] and `truth` int64 [N], photo by photo.
     `familiarity` is float32 [N] of a model with that output (else None), `refused` how
-    many of these photos it answers with `unknown`. Accuracy and confusion count the
-    likeliest label, whether a photo is refused or not; `answered_right` are the photos
-    whose right label the device answers.
+    many of these photos a model that can say `unknown` answers so. Accuracy and
+    confusion count the likeliest label, whether a photo is refused or not;
+    `answered_right` are the photos whose right label the device answers.
     """
 
     labels: tuple[str, ...]
@@ -61,6 +61,13 @@ class Evaluation:
     def tested(self) -> list[dict[str, Any]]:
         """The rows of `per_class` with photos: the others have no recall."""
         return [row for row in self.per_class if row["photos"]]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """`per_class` for a table: None in place of the figures of labels without
+        photos, which were not measured."""
+        empty = dict.fromkeys(("precision", "recall", "f1"))
+        return [row if row["photos"] else {**row, **empty} for row in self.per_class]
 
     @property
     def balanced_accuracy(self) -> float:
@@ -251,13 +258,15 @@ def evaluate(
     result = replace(
         score(np.stack(rows), truth, classifier.labels), failures=tuple(failures)
     )
-    if not familiar:
-        return result
+    if familiar:
+        result = replace(result, familiarity=np.array(familiar, np.float32))
     limit = classifier.card.familiarity_threshold if classifier.card else None
-    result = replace(result, familiarity=np.array(familiar, np.float32))
-    if limit is None:
+    if (limit is None or not familiar) and classifier.score_threshold is None:
         return result
-    known = np.array(familiar) >= limit
+    best = result.probabilities.max(axis=1)
+    values: Sequence[float | None] = familiar or [None] * len(best)
+    either = zip(best, values, strict=True)
+    known = np.array([classifier.knows(float(p), value) for p, value in either])
     right = result.probabilities.argmax(axis=1) == result.truth
     return replace(
         result,

@@ -19,6 +19,7 @@ from edge.progress import Progress
 from edge.text import columns, interval, json_text, printable
 from edge.unknown import Refusal, can_refuse, refusal
 
+_FIGURES = (("precision", ".1%"), ("recall", ".1%"), ("f1", ".3f"))
 _WIDEST_TABLE = 12  # labels; a confusion of more is wider than a terminal
 
 
@@ -114,7 +115,7 @@ def _print(known: Evaluation, unknown: Refusal | None, runtime: str) -> None:
             f"called unknown of {unknown.photos} unknown photos: {unknown.refused} "
             f"({unknown.share:.1%}, {interval(low, high)}); AUROC {unknown.auroc:.3f}"
         )
-    _print_classes(known.per_class)
+    _print_classes(known.rows)
     _print_confusion(known.labels, known.confusion)
     if known.refused:
         print(
@@ -127,14 +128,16 @@ def _print_classes(rows: list[dict[str, Any]]) -> None:
     cells = [
         [
             row["label"],
-            f"{row['precision']:.1%}",
-            f"{row['recall']:.1%}",
-            f"{row['f1']:.3f}",
+            *(_figure(row[name], form) for name, form in _FIGURES),
             str(row["photos"]),
         ]
         for row in rows
     ]
     print("\n".join(columns(cells, head)))
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
 
 def _print_confusion(labels: tuple[str, ...], table: list[list[int]]) -> None:

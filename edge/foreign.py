@@ -102,7 +102,7 @@ class ForeignInput:
     def __init__(
         self, file: ModelFile, entry: dict[str, Any], options: ForeignOptions
     ) -> None:
-        self._where, self._thresholds = file.where, file.metadata.thresholds
+        self._where = file.where
         self.dtype: np.dtype[Any] = np.dtype(entry["dtype"])
         width, height = self._layout([int(side) for side in entry["shape"]])
         self.recipe = InputRecipe(
@@ -216,7 +216,6 @@ class ForeignInput:
             "std": list(self.std),
             "layout": f"{layout}, {self.channels} channels",
             "sources": self.sources,
-            "score_thresholds": list(self._thresholds),
         }
 
 
@@ -225,7 +224,8 @@ class ForeignOutput:
 
     The output is the one named, else the one that fits the labels. One number with two
     labels is the probability of the second (Keras deals them in the order of folder
-    names). `labels` fit the output; `note` says what is done to it, if anything.
+    names). `labels` fit the output, and `threshold` is the score of its metadata below
+    which an answer is left out, if any; `note` says what is done to it, if anything.
     """
 
     def __init__(
@@ -242,6 +242,8 @@ class ForeignOutput:
             place, self.entry = self._named(entries, named, output)
         else:
             place, self.entry = self._fitting(file, entries, labels)
+        thresholds = file.metadata.thresholds
+        self.threshold = thresholds[place] if place < len(thresholds) else None
         if labels is None:
             labels, source = self._own_labels(file, place)
         count = _count(self.entry)

@@ -41,7 +41,10 @@ def run(args: argparse.Namespace) -> int:
 
             foreign = options.foreign or ForeignOptions()
             check_size(file, foreign)
-            tensors["feeding"] = ForeignInput(file, inputs[0], foreign).describe()
+            feeding = ForeignInput(file, inputs[0], foreign).describe()
+            given = [t for t in file.metadata.thresholds if t is not None]
+            feeding["score_threshold"] = given[0] if given else None
+            tensors["feeding"] = feeding
     except EdgegraftError as error:  # the card is worth reading all the same
         print(f"edgegraft: warning: {printable(str(error))}", file=sys.stderr)
     record = {
@@ -130,15 +133,18 @@ def _feeding(feeding: dict[str, Any]) -> list[tuple[str, str]]:
     if feeding["mean"]:
         numbers = [", ".join(f"{n:g}" for n in feeding[k]) for k in ("mean", "std")]
         scaling = f"mean {numbers[0]}, std {numbers[1]} (from {scaling})"
-    least = [value for value in feeding["score_thresholds"] if value is not None]
+    least = feeding["score_threshold"]
     return [
         ("photo", size),
         ("resize", f"{feeding['resize']} ({sources['resize']})"),
         ("crop", f"{feeding['crop']:g} of the middle ({sources['crop']})"),
         ("filter", f"{feeding['filter']} ({sources['filter']})"),
         ("scaling", scaling),
-        *(("threshold", f"{value:g} (in the metadata, unused)") for value in least),
-    ]
+    ] + (
+        []
+        if least is None
+        else [("threshold", f"{least:g}: unknown below it (from TFLite Metadata)")]
+    )
 
 
 def _plain(value: Any) -> str:

@@ -13,7 +13,7 @@ import io
 import os
 import shlex
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -278,11 +278,11 @@ def _try_out(
 def contents(
     model: str | os.PathLike[str],
     *,
-    labels: str | None = None,
+    labels: str | Sequence[str] | None = None,
     foreign: ForeignOptions | None = None,
     region: Region | None = None,
 ) -> dict[str, bytes]:
-    """Name and bytes of every file in the folder.
+    """Name and bytes of every file in the folder. `labels`: names, or a file of them.
 
     ModelError for a model that is damaged, or without labels inside, beside or given.
     """
@@ -294,7 +294,7 @@ def contents(
     if labels is not None:
         from edge.tflite import read_label_file
 
-        names = read_label_file(labels)
+        names = read_label_file(labels) if isinstance(labels, str) else tuple(labels)
         labels_file = {LABELS: ("\n".join(names) + "\n").encode()}
     if not names:
         raise ModelError(
@@ -328,11 +328,17 @@ def contents(
     }
 
 
-def zipped(model: str | os.PathLike[str], folder: str) -> bytes:
+def zipped(
+    model: str | os.PathLike[str],
+    folder: str,
+    *,
+    labels: str | Sequence[str] | None = None,
+    foreign: ForeignOptions | None = None,
+) -> bytes:
     """The same as one ZIP, in which all lies in `folder`. ModelError as `contents`."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in contents(model).items():
+        for name, content in contents(model, labels=labels, foreign=foreign).items():
             entry = _entry(f"{folder}/{name}")
             entry.external_attr = 0o644 << 16  # unzip would let no user read it
             archive.writestr(entry, content)

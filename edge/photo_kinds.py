@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import lru_cache
@@ -33,14 +34,20 @@ _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # and BigTIFF
 _PNG = b"\x89PNG\r\n\x1a\n"
 _MAGIC = (b"\xff\xd8\xff", _PNG, b"GIF87a", b"GIF89a", *_TIFF)
-_DEEP_GREY = b"\x10\0"  # in a PNG's header: 16 bits, no colour
+_PNM = (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6")  # PBM, PGM and PPM
+_PNM_BEGINS = tuple(b"#123456789"[i : i + 1] for i in range(10))
+_DEEP = 16  # bits of a channel, at `_PNG_DEPTH` of a PNG's header
+_PNG_DEPTH = 24
+_OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 FULL = 65535  # the white of 16 bits
+_BAND = 1 << 21  # pixels that are converted at a time
 MOST_SCANS = 100  # of a JPEG; cameras write 1, progressive files about 10
 MOST_MISSING = 0.1  # of a photo's rows, cut off at its end
 REFINED = 4.0  # levels; by less a late scan of a progressive JPEG changes its rows
 # Bytes a pixel that Pillow and the codec take at their peak (measured, rounded up).
 _COST = {"WEBP": 15.8, "HEIF": 7.35, "AVIF": 9.2, "GIF": 5.0, "TIFF": 6.0}
 _MODE_COST = {"1": 1.1, "L": 1.1, "P": 1.1, "I;16": 2.1}
+_DEEP_COST = 20.0  # 16-bit colours, decoded twice out of a copy of the file
 _USUAL_COST = 4.2  # RGB takes four bytes in Pillow
 _WIDE_RED = 0.46  # X of a profile's red; sRGB has 0.436, Display P3 0.515
 _FILLER = b"\x55" * 4096  # stands for lost data: rows that change with it are lost
@@ -54,20 +61,75 @@ def begins_like_a_photo(head: bytes) -> bool:
         return head[8:12] == b"WEBP"
     if head[:2] == b"BM":  # two letters are too few: the length of its header, too
         return int.from_bytes(head[14:18], "little") in (12, 40, 52, 56, 64, 108, 124)
+    if head[:2] in _PNM:  # then space, and a width or a comment
+        return head[2:3].isspace() and head[2:].lstrip()[:1] in _PNM_BEGINS
     return head[4:8] == b"ftyp" and head[8:12] in (*_HEIF_BRANDS, *_AVIF_BRANDS)
 
 
 def may_be_deep(head: bytes) -> bool:
-    """Whether a file that begins so may hold 16-bit greys that do not say their "
-    "range."""
+    """Whether a file that begins so may hold 16-bit channels that do not say their
+    range."""
     return head.startswith(_TIFF) or (
-        head.startswith(_PNG) and head[24:26] == _DEEP_GREY
+        head.startswith(_PNG) and head[_PNG_DEPTH : _PNG_DEPTH + 1] == bytes([_DEEP])
     )
 
 
-def says_no_range(image: Image.Image) -> bool:
-    """Whether an image holds 16-bit greys whose white the file does not say."""
-    return image.mode.startswith("I") and _range(image, -1)[1] == -1
+def most(image: Image.Image) -> int | None:
+    """The highest level of 16-bit channels whose white the file does not say; None for
+    other images. Of colours it is rounded up to a multiple of 256, less 1."""
+    colour = has_deep_colour(image)
+    deep = colour or image.mode.startswith("I")
+    if not deep or _range(image, -1)[1] != -1:
+        return None
+    if not colour:
+        return int(image.getextrema()[1])  # type: ignore[arg-type]
+    tops = [top for _, top in image.getextrema()[:3]]  # type: ignore[misc]
+    return int(max(tops)) << 8 | 255
+
+
+def has_deep_colour(image: Image.Image) -> bool:
+    """Whether an image that is not loaded yet has 16 bits a channel, of which Pillow
+    keeps the upper 8."""
+    tiles = image.tile if image.format in ("PNG", "TIFF") else []  # type: ignore[attr-defined]
+    return image.mode in ("RGB", "RGBA") and bool(tiles) and ";16" in _raw(tiles[0])
+
+
+def _raw(tile: Any) -> str:
+    """Pillow's name for how the file holds its channels, such as RGB;16B."""
+    return str(tile[3] if isinstance(tile[3], str) else tile[3][0])
+
+
+def deep_colour(image: Image.Image, white: int) -> Image.Image:
+    """16 bits a channel, scaled so that `white`, or what the file says, is 255."""
+    low, high = _range(image, white)
+    if (low, high) == (0, FULL):
+        image.load()
+        return image
+    data = io.BytesIO(b"".join(_parts(image)))
+    image.load()
+    lower = Image.open(data, formats=(str(image.format),))
+    tiles = []
+    for codec, box, offset, how in lower.tile:  # type: ignore[attr-defined]
+        raw = _raw((0, 0, 0, how))
+        raw = raw[:-1] + _OTHER_BYTE.get(raw[-1], raw[-1])
+        how = raw if isinstance(how, str) else (raw, *how[1:])
+        tiles.append((codec, box, offset, how))
+    lower.tile = tiles  # type: ignore[attr-defined]
+    try:
+        lower.load()
+    except ValueError:  # grey with alpha: Pillow gives the upper 8 bits alone
+        lower = image
+    scaled = image.copy()
+    rows = max(_BAND // image.width, 1)
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(top + rows, image.height))
+        parts = (np.asarray(one.crop(box), np.float32) for one in (image, lower))
+        level = next(parts) * 256 + next(parts)
+        level[..., :3] = (level[..., :3] - low) * (255 / (high - low))
+        level[..., 3:] /= 257
+        pixels = (level.clip(0, 255) + 0.5).astype(np.uint8)
+        scaled.paste(Image.fromarray(pixels), box)
+    return scaled
 
 
 def why_unreadable(source: Any) -> str:
@@ -158,13 +220,15 @@ def converter(image: Image.Image, white: int) -> Callable[[Image.Image], Image.I
 
 
 def _range(image: Image.Image, white: int) -> tuple[float, float]:
-    """Black and white of deep greys: as the file says, else `white`, else its own."""
+    """Black and white of deep channels: the file's word, else `white`, or its own."""
+    if image.format == "PPM":
+        return 0, FULL  # Pillow has scaled it by the file's own maximum
     if image.format == "TIFF":
         tags = getattr(image, "tag_v2", {})
         low, high = (_number(tags.get(tag)) for tag in (340, 341))  # S(Min|Max)Sample
         if low is not None and high is not None and high > low:
             return low, high
-    if image.mode.startswith("I;16"):
+    if image.mode.startswith(("I;16", "RGB")):
         return 0, white
     extrema = image.getextrema()
     least, most = float(extrema[0]), float(extrema[1])  # type: ignore[arg-type]
@@ -225,8 +289,10 @@ def _to_srgb(profile: bytes) -> Any:
         return None
 
 
-def cost(image: Image.Image, *, reduced: bool) -> float:
+def cost(image: Image.Image, *, reduced: bool, white: int) -> float:
     """Bytes a pixel at the peak of decoding, as the header says."""
+    if white != FULL and has_deep_colour(image):
+        return _DEEP_COST
     if image.format not in ("JPEG", "MPO"):
         usual = _MODE_COST.get(image.mode, _USUAL_COST)
         return _COST.get(str(image.format), usual)

@@ -51,6 +51,7 @@ SMALL = 64_000_000  # bytes that need no look at the free memory
 MEGAPIXELS = "EDGEGRAFT_MAX_MEGAPIXELS"  # the environment variable that raises both
 ORDINARY = 4_000_000  # pixels that cost little, whatever their format
 _JPEG = ("JPEG", "MPO")
+_MAY_BE_DEEP = ("PNG", "TIFF")  # formats with up to 16 bits a channel
 BAND = 1 << 21  # pixels that are converted at a time
 FULL = 65535  # the white of 16 bits
 WHITES = (1023, 4095, 16383, FULL)  # of 10, 12, 14 and 16 bits
@@ -89,10 +90,10 @@ class InputRecipe:
     Pillow filter's name in lower case. `margin` is how many source pixels, in width
     and in height, reduced decoding leaves for each target pixel. `central_fraction` is
     the middle share of both sides that is used (tf.image.central_crop). `white` is the
-    level of 16-bit greys that is white (4095 for photos of a 12-bit camera). `to_srgb`:
-    wide colour spaces are converted. `region` is the part of the upright photo that is
-    used, as x, y, width and height: shares of its sides, or pixels where one of them is
-    above 1; the others apply within it.
+    level of 16-bit channels that is white (4095 for photos of a 12-bit camera).
+    `to_srgb`: wide colour spaces are converted. `region` is the part of the upright
+    photo that is used, as x, y, width and height: shares of its sides, or pixels where
+    one of them is above 1; the others apply within it.
     """
 
     width: int
@@ -258,7 +259,8 @@ def open_photo(
 
     With `least` (width and height) the image may come out smaller by a power of two,
     but not under these. Transparent parts become white; of a GIF or a multi-picture
-    file the first picture is taken. `white`: the level of 16-bit greys that is white.
+    file the first picture is taken. `white`: the level of 16-bit channels that is
+    white.
     `to_srgb`: wide colour spaces are converted. Where its end is cut off,
     `info["missing"]` is the share of rows that is lost.
 
@@ -305,8 +307,8 @@ def refuse_special(path: str | os.PathLike[str]) -> None:
 
 
 def deep_white(source: str | os.PathLike[str]) -> int:
-    """The least of `WHITES` that a 16-bit grey PNG or TIFF stays within; 0 for other
-    photos, and for those that say their own range or cannot be read."""
+    """The least of `WHITES` that a 16-bit PNG or TIFF stays within; 0 for other photos,
+    and for those that say their own range or cannot be read."""
     from edge import photo_kinds
 
     with suppress(Exception):  # what is wrong with it shows when it is decoded
@@ -316,9 +318,9 @@ def deep_white(source: str | os.PathLike[str]) -> int:
                 return 0
         _quiet_pillow()
         with _opened(source) as image:
-            if photo_kinds.says_no_range(image):
-                _Reading("", None, FULL, False).refuse_costly(image)
-                most = float(image.getextrema()[1])  # type: ignore[arg-type]
+            _Reading("", None, FULL, False).refuse_costly(image)
+            most = photo_kinds.most(image)
+            if most is not None:
                 return next((level for level in WHITES if most <= level), FULL)
     return 0
 
@@ -420,7 +422,9 @@ class _Reading:
             return
         from edge import photo_kinds
 
-        cost = pixels * photo_kinds.cost(image, reduced=self.least is not None)
+        cost = pixels * photo_kinds.cost(
+            image, reduced=self.least is not None, white=self.white
+        )
         free = photo_kinds.free_memory() if cost > SMALL else MEMORY * 2
         if not allowed and cost > min(MEMORY, free // 2):
             raise PhotoError(
@@ -444,7 +448,7 @@ class _Reading:
         whole = least  # what decoding may not go below, for the whole photo
         if self.region is not None:
             if image.format not in _JPEG:
-                image.load()  # which turns a TIFF
+                image = self._loaded(image, None)  # which turns a TIFF
             wide, high = image.size
             part = _part(self.region, image.size, turn)
             if least is not None:
@@ -468,6 +472,11 @@ class _Reading:
 
     def _loaded(self, image: Image.Image, least: tuple[int, int] | None) -> Image.Image:
         if image.format not in _JPEG:
+            if image.format in _MAY_BE_DEEP and image.mode in ("RGB", "RGBA"):
+                from edge import photo_kinds
+
+                if photo_kinds.has_deep_colour(image):
+                    return photo_kinds.deep_colour(image, self.white)
             image.load()
             return image
         if least is not None:

@@ -122,7 +122,7 @@ class Settings:
     """The configuration of a run, checked when it is made (EdgegraftError).
 
     Fractions are 0..1, rates are those of Adam. `cnn` holds the options of custom_cnn,
-    `white` the level of 16-bit greys that is white, found in the photos.
+    `white` the level of 16-bit channels that is white, found in the photos.
     """
 
     backbone: str = option(

@@ -109,6 +109,7 @@ def add_compare_options(parser: argparse.ArgumentParser) -> None:
 
 def compare_options(args: argparse.Namespace) -> CompareOptions:
     """The options of `compare` or `build`; EdgegraftError for those out of range."""
+    from data.source import PhotoOptions
     from quantize.comparison.compare import CompareOptions
     from quantize.comparison.paired import MARGIN
     from quantize.comparison.records import Budget
@@ -129,6 +130,10 @@ def compare_options(args: argparse.Namespace) -> CompareOptions:
         foreign=Foreign(given.get("labels"), foreign_options(args))
         if "input_size" in given
         else None,
+        photos=given.get("judged_on"),
+        photo_options=PhotoOptions.from_args(args)
+        if "judged_on" in given
+        else PhotoOptions(),
     )
 
 
@@ -227,6 +232,7 @@ def run_check(args: argparse.Namespace) -> int:
 
 def add_compare_parser(parser: argparse.ArgumentParser) -> None:
     """`edgegraft compare`."""
+    from data.source import PhotoOptions
     from quantize.comparison.paired import MARGIN
     from quantize.comparison.timing import ROUNDS, RUNS, SECONDS
 
@@ -237,8 +243,18 @@ def add_compare_parser(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="RUN_OR_MODEL",
         help="run folders and other .tflite files; the test photos of the first run "
-        "judge all",
+        "judge all, unless --photos says which do",
     )
+    add(
+        "--photos",
+        dest="judged_on",
+        type=Path,
+        metavar="PHOTOS",
+        help="judge by these labelled photos: a folder, a list or an archive (its test "
+        "part, if it has one), or a run's test photos; those that a run here was "
+        "trained on are left out",
+    )
+    PhotoOptions.add_to(parser)
     add_compare_options(parser)
     add_foreign(parser)
     add(

@@ -25,6 +25,7 @@ from streamlit_app.feedback import private_folder, write_private
 from streamlit_app.model_pool import ClassifierPool
 from streamlit_app.models import ListedModel, choose
 from streamlit_app.style import literal, percent
+from streamlit_app.widgets import feeding
 
 # A file of our own: Streamlit's default icon comes from an external server.
 ICON = Path(__file__).with_name("drawn") / "icon.png"
@@ -112,11 +113,14 @@ def choose_model(models: list[ListedModel]) -> ListedModel:
 
 
 def settings(entry: ListedModel) -> None:
-    """The confidence threshold, the number of labels, and the file's facts."""
+    """The confidence threshold, the number of labels, the file's facts, and for a file
+    without a card how photos are fed."""
     try:
-        pool = session.models().open(entry.path, entry.stamp, entry.folder)
-    except EdgegraftError:
-        return  # the page shows the error
+        pool = session.opened(entry)
+    except EdgegraftError:  # the page shows the error
+        if entry.folder is None:
+            feeding.fields(entry.path, None)
+        return
     labels = len(pool.facts.labels)
     if "threshold" not in st.session_state:
         st.session_state["threshold"] = session.THRESHOLD
@@ -134,6 +138,8 @@ def settings(entry: ListedModel) -> None:
         st.session_state["top_k"] = min(max(int(current), 1), most)
         st.slider("Labels to show", 1, most, key="top_k")
     style.facts(facts(pool))
+    if pool.facts.card is None:
+        feeding.fields(entry.path, pool)
 
 
 def facts(pool: ClassifierPool) -> list[tuple[str, str]]:
@@ -182,9 +188,12 @@ def _is_share(value: object) -> TypeGuard[float]:
 
 def download_for_device(entry: ListedModel) -> None:
     """A button: the folder for a device as a ZIP, as `edge pack` writes it."""
+    said = feeding.of(entry.path)
     st.download_button(
         f"Device folder with {literal(entry.path.name)}",
-        lambda: zipped(entry.path, DEVICE_FOLDER),
+        lambda: zipped(
+            entry.path, DEVICE_FOLDER, labels=said.labels or None, foreign=said.options
+        ),
         f"{DEVICE_FOLDER}.zip",
         "application/zip",
         icon=":material/folder_zip:",

@@ -13,11 +13,13 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge.classifier import Classifier
 from edge.errors import ModelError
 from edge.files import read_regular, sha256
+from edge.foreign import LABELS_BESIDE, ForeignOptions
 from edge.model_file import ModelFile
 from edge.quiet import without_chatter
 from edge.runtime import default_threads
@@ -26,22 +28,41 @@ MOST_MODELS = 8  # open at once; the least recently used is closed
 Stamp = tuple[int, int]  # modification time in ns and size in bytes
 
 
+@dataclass(frozen=True)
+class Feeding:
+    """What a visitor says of a file without a card: its labels, how it is fed."""
+
+    labels: tuple[str, ...] = ()
+    options: ForeignOptions = field(default_factory=ForeignOptions)
+
+
+AS_IT_SAYS = Feeding()
+
+
 class ClassifierPool:
     """At most `size` classifiers of one model's bytes, each with one thread.
 
     `facts` is a classifier to read labels, recipe and card from, never to run.
     `labels` is a label file for a model that contains none; `labelled` says whether
-    the model contains labels. ModelError when the model cannot be opened.
+    the model contains labels, or `feeding` has them. ModelError when the model cannot
+    be opened.
     """
 
     def __init__(
-        self, content: bytes, size: int | None = None, labels: Path | None = None
+        self,
+        content: bytes,
+        size: int | None = None,
+        labels: Path | None = None,
+        feeding: Feeding = AS_IT_SAYS,
     ) -> None:
-        self._content = content
-        self.labelled = ModelFile(content).checked().labels is not None
-        self._labels = None if self.labelled else labels
+        file = ModelFile(content).checked()
+        self._content, self.feeding = content, feeding
+        inside = file.labels is not None
+        self.labelled = inside or bool(feeding.labels)
+        self._labels = feeding.labels or (None if inside else labels)
+        self._foreign = feeding.options if feeding != AS_IT_SAYS else None
         self.size = size or default_threads()
-        self.digest = sha256(content)
+        self.digest = digest_of(content, feeding)
         self.bytes = len(content)
         self._free: queue.LifoQueue[Classifier] = queue.LifoQueue()
         self._counting = threading.Lock()
@@ -77,7 +98,15 @@ class ClassifierPool:
 
     def _open(self) -> Classifier:
         with without_chatter():
-            return Classifier(self._content, labels=self._labels, threads=1)
+            return Classifier(
+                self._content, labels=self._labels, threads=1, foreign=self._foreign
+            )
+
+
+def digest_of(content: bytes, feeding: Feeding) -> str:
+    """What answers depend on: the file and how it is fed."""
+    digest = sha256(content)
+    return digest if feeding == AS_IT_SAYS else sha256(f"{digest}{feeding}".encode())
 
 
 class ModelPool:
@@ -90,16 +119,20 @@ class ModelPool:
     def __init__(self, labels: Path | None = None, most: int = MOST_MODELS) -> None:
         self._labels, self._most = labels, most
         self._lock = threading.Lock()
-        self._files: OrderedDict[tuple[Path, Stamp], Future[ClassifierPool]] = (
-            OrderedDict()
-        )
+        self._files: OrderedDict[
+            tuple[Path, Stamp, Feeding], Future[ClassifierPool]
+        ] = OrderedDict()
 
     def open(
-        self, path: Path, stamp: Stamp, inside: Path | None = None
+        self,
+        path: Path,
+        stamp: Stamp,
+        inside: Path | None = None,
+        feeding: Feeding = AS_IT_SAYS,
     ) -> ClassifierPool:
         """The classifiers of a file as it was at `stamp`; ModelError if it cannot be
         opened. With `inside`, only a regular file in that folder is read."""
-        key = (path, stamp)
+        key = (path, stamp, feeding)
         with self._lock:
             result = self._files.get(key)
             first = result is None
@@ -108,7 +141,7 @@ class ModelPool:
             self._files.move_to_end(key)
         if first:
             try:
-                result.set_result(self._load(path, inside))
+                result.set_result(self._load(path, inside, feeding))
             except BaseException as error:
                 with self._lock:
                     self._files.pop(key, None)
@@ -118,7 +151,9 @@ class ModelPool:
                     self._close_oldest()
         return result.result()
 
-    def _load(self, path: Path, inside: Path | None) -> ClassifierPool:
+    def _load(
+        self, path: Path, inside: Path | None, feeding: Feeding
+    ) -> ClassifierPool:
         if inside is None:
             content = ModelFile.read(path).content
         else:
@@ -126,10 +161,14 @@ class ModelPool:
                 content = read_regular(path, inside=inside)
             except OSError as error:
                 raise ModelError(f"{path}: {error.strerror or error}") from None
-        digest = sha256(content)
         with self._lock:
-            same = self._opened().get(digest)
-        return same or ClassifierPool(content, labels=self._labels)
+            same = self._opened().get(digest_of(content, feeding))
+        if same is not None:
+            return same
+        labels, beside = self._labels, path.with_name(LABELS_BESIDE)
+        if labels is None and inside is None and beside.is_file():
+            labels = beside
+        return ClassifierPool(content, labels=labels, feeding=feeding)
 
     def _opened(self) -> dict[str, ClassifierPool]:
         """By digest; call with the lock held."""

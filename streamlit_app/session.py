@@ -26,6 +26,7 @@ from streamlit_app.model_pool import ClassifierPool, ModelPool
 from streamlit_app.models import ListedModel, find_models
 from streamlit_app.style import literal
 from streamlit_app.uploads import MOST_ZIP_BYTES
+from streamlit_app.widgets import feeding
 from streamlit_app.widgets.dropzone import DRAWN
 
 Value = TypeVar("Value")
@@ -156,19 +157,24 @@ def pool(of: ListedModel | None = None) -> ClassifierPool | None:
     shown."""
     of = of or entry()
     try:
-        return models().open(of.path, of.stamp, of.folder)
+        return opened(of)
     except EdgegraftError as error:
         reason = str(error).removeprefix("model: ")
         if "no labels inside" in reason:
             reason = (
-                "the file contains no labels; give a file with one label per line: "
-                "edgegraft app MODEL --labels FILE"
+                "the file contains no labels; enter them in the sidebar, or give a "
+                "file with one label per line: edgegraft app MODEL --labels FILE"
             )
         st.error(
             f"Cannot open **{literal(of.name)}**: {literal(reason)}",
             icon=":material/error:",
         )
         return None
+
+
+def opened(of: ListedModel) -> ClassifierPool:
+    """The classifiers of a model, fed as this visitor said. ModelError."""
+    return models().open(of.path, of.stamp, of.folder, feeding.of(of.path))
 
 
 def threshold() -> float:

@@ -162,6 +162,11 @@ def warning(
 ) -> str | None:
     """Why the answer may be wrong, in a sentence; None when nothing speaks for it."""
     label, share = prediction.ranking[0]
+    if not prediction.known and prediction.familiarity is None:
+        return (
+            f"{percent(share)} is below the score threshold of the model file. Closest "
+            f"label: {label}."
+        )
     if not prediction.known:
         below = "" if limit is None else f" < {limit:.2g}"
         return (

@@ -90,9 +90,9 @@ def colour_backbone() -> Any:
     return Backbone(COLOURS, "tests", build, 1 / 127.5, -1.0, SIZE, 8)
 
 
-def write_photos(folder: Path, per_label: int = PER_LABEL) -> Path:
+def write_photos(folder: Path, per_label: int = PER_LABEL, seed: int = 7) -> Path:
     """folder/{blue,red}/NN.png: each photo different."""
-    photos = pixels(2 * per_label, seed=7)
+    photos = pixels(2 * per_label, seed)
     for number, photo in enumerate(photos):
         path = folder / LABELS[number % 2] / f"{number:02}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -266,6 +266,18 @@ def test_without_the_training_extra_it_is_said_first(
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_run_called_sample_has_its_photos_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from finetune.console import Console
+
+    monkeypatch.setattr(edgegraft, "SAMPLE_COUNT", 2)
+    for run, folder in (("first", "sample"), ("sample", "sample-photos")):
+        photos, tests = edgegraft._draw_sample(tmp_path, run, Console(quiet=True))
+        assert photos.parent == tmp_path / folder and len(tests) == 2
+        assert len(list(photos.rglob("*.jpg"))) == 4
+
+
 def test_every_package_of_the_extra_is_looked_for() -> None:
     from backbones.keras import MODULES
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from data.parts import part_of
 from data.labelled import labelled
+from data.parts import part_of
 from data.source import PhotoOptions, scan
 from edge.errors import EdgegraftError
 

@@ -80,7 +80,7 @@ def test_scaling_and_labels_come_from_tflite_metadata(
     assert main(["info", path]) == 0
     out = capsys.readouterr().out
     assert "mean 100, 100, 50, std 0.5, 0.5, 2.5 (from TFLite Metadata)" in out
-    assert "threshold  0.3 (in the metadata, unused)" in out
+    assert "threshold  0.3: unknown below it (from TFLite Metadata)" in out
     assert re.search(r"resize +crop \(default\)", out)
     assert re.search(r"3 labels +red, green, blue", out)
     given = ["--mean=0", "--std=255", "--resize", "pad", "--crop", "1"]
@@ -93,6 +93,24 @@ def test_scaling_and_labels_come_from_tflite_metadata(
         "crop": "--crop",
         "scaling": "--mean, --std",
     }
+
+
+def test_below_the_score_threshold_of_the_metadata_it_is_unknown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = tflite_metadata([("en.txt", AXIS, "")], threshold=0.5)
+    flat = with_files(network(metadata=record), en_txt="red\ngreen\nblue\n")
+    path = save(tmp_path / "m.tflite", flat)
+    (tmp_path / "photos" / "red").mkdir(parents=True)
+    photo(tmp_path / "photos" / "red" / "grey.png", (90, 90, 90))
+    photo(tmp_path / "photos" / "red" / "red.png", (200, 0, 0))
+    photos = str(tmp_path / "photos")
+    assert main(["classify", path, photos]) == 0
+    grey, red = capsys.readouterr().out.splitlines()
+    assert grey.startswith("unknown      -") and "red 33" in grey
+    assert red.startswith("red ")
+    assert main(["evaluate", path, photos]) == 0
+    assert "called unknown although known: 1 of 2" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import struct
 import subprocess
 import sys
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 from PIL import Image, ImageCms, TiffImagePlugin
 
 from edge.errors import EdgegraftError, PhotoError
+from edge.photo_kinds import HEAD_BYTES, begins_like_a_photo
 from edge.preprocess import (
     FILTERS,
     MAX_PIXELS,
@@ -163,6 +166,101 @@ def test_a_twelve_bit_camera_is_not_black(tmp_path: Path) -> None:
     assert deep_white(tmp_path / "none.png") == 0
     (tmp_path / "8.png").write_bytes(coded(eight, "PNG"))
     assert deep_white(tmp_path / "8.png") == 0
+
+
+def deep_png(channels: np.ndarray) -> bytes:
+    """A PNG of 16 bits: uint16 [H, W, 2, 3 or 4], grey or colours, with alpha."""
+    kind = {2: 4, 3: 2, 4: 6}[channels.shape[2]]
+    high, wide = channels.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in channels)
+    parts = (
+        (b"IHDR", struct.pack(">IIBBBBB", wide, high, 16, kind, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data))
+        + name
+        + data
+        + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in parts
+    )
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize(("bits", "white"), [(10, 1023), (12, 4095), (16, 65535)])
+def test_deep_colours_keep_all_their_bits(
+    tmp_path: Path, channels: int, bits: int, white: int
+) -> None:
+    """Pillow keeps the upper 8 of 16 bits, of which a 12-bit camera fills 4."""
+    shades = np.random.default_rng(0).integers(0, white + 1, (8, 8, channels))
+    shades[0, 0, :3], shades[..., 3:] = white, 65535
+    path = tmp_path / "deep.dat"
+    path.write_bytes(deep_png(shades.astype(np.uint16)))
+    assert deep_white(path) == white
+    pixels = np.asarray(open_photo(path, white=white), float)
+    assert np.abs(pixels - shades[..., :3] * (255 / white)).max() <= 1
+    few = load_pixels(path, InputRecipe(4, 4, filter="box", white=white))
+    means = (shades[..., :3] * (255 / white)).reshape(4, 2, 4, 2, 3).mean((1, 3))
+    assert np.abs(few - means).max() <= 1
+
+
+def test_deep_colours_of_a_tiff_and_its_own_range(tmp_path: Path) -> None:
+    shades = np.random.default_rng(0).integers(0, 4096, (9, 7, 3)).astype("<u2")
+    shades[0, 0] = 4095
+    info = {
+        256: (3, 7),
+        257: (3, 9),
+        258: (3, 16),
+        259: (3, 1),
+        262: (3, 2),
+        273: (4, 200),
+        277: (3, 3),
+        278: (3, 9),
+        279: (4, shades.nbytes),
+    }
+    for own in (None, 8191):
+        tags = {**info, 340: (3, 0), 341: (3, own)} if own else info
+        head = struct.pack("<2sHIH", b"II", 42, 8, len(tags))
+        for tag in sorted(tags):
+            kind, value = tags[tag]
+            head += struct.pack("<HHII", tag, kind, 1, value)
+        path = tmp_path / "deep.tif"
+        path.write_bytes(head.ljust(200, b"\0") + shades.tobytes())
+        white = own or 4095
+        assert deep_white(path) == (0 if own else 4095)
+        pixels = np.asarray(open_photo(path, white=4095), float)
+        assert np.abs(pixels - shades * (255 / white)).max() <= 1
+
+
+def test_grey_with_alpha_of_twelve_bits_is_not_black() -> None:
+    shades = np.full((4, 4, 2), 65535, np.uint16)
+    shades[..., 0] = 2048
+    pixels = np.asarray(open_photo(deep_png(shades), white=4095))
+    assert abs(int(pixels[0, 0, 0]) - 128) <= 8  # of its upper 8 bits alone
+
+
+@pytest.mark.parametrize(
+    ("file", "pixel"),
+    [
+        (b"P5 2 1 1023\n" + struct.pack(">2H", 1023, 512), (128, 128, 128)),
+        (
+            b"P6 2 1 4095\n" + struct.pack(">6H", *[4095] * 3, 4095, 2048, 0),
+            (255, 128, 0),
+        ),
+        (b"P5\n# grey\n2 1\n15\n" + bytes([15, 8]), (136, 136, 136)),
+    ],
+)
+def test_netpbm_files_say_their_own_range(
+    tmp_path: Path, file: bytes, pixel: tuple[int, ...]
+) -> None:
+    path = tmp_path / "photo"  # content decides, not the ending
+    path.write_bytes(file)
+    assert begins_like_a_photo(file[:HEAD_BYTES]) and deep_white(path) == 0
+    for white in (1023, 65535):
+        seen = np.asarray(open_photo(path, white=white), int)[0, 1]
+        assert np.abs(seen - pixel).max() <= 1
+    assert not begins_like_a_photo(b"P5 is what the label says, not a photo")
 
 
 @pytest.mark.parametrize("progressive", [False, True])

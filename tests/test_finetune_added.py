@@ -60,7 +60,7 @@ def test_added_photos_are_trained_on_and_leave_the_measured_parts_alone(
     for run in (before, after):  # what was added does not hinder the comparison
         run.exports.mkdir()
         (run.exports / "int8.tflite").write_bytes(network())
-    titles = [entry.title for entry in candidates(before, [before, after])]
+    titles = [entry.title for entry in candidates([before, after])]
     assert titles == ["before/int8", "after/int8"]
 
     after.update(status="training")  # as an interrupt before the end leaves it

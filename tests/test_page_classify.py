@@ -9,6 +9,7 @@ import re
 import struct
 import subprocess
 import sys
+import zipfile
 import zlib
 from html import unescape
 from pathlib import Path
@@ -20,11 +21,12 @@ from PIL import Image
 
 pytest.importorskip("streamlit", reason="the page needs streamlit")
 
+from edge.pack import zipped as zipped_for_device
 from edge.preprocess import InputRecipe, load_pixels
 from streamlit_app import session
 from streamlit_app.model_pool import ModelPool
 from streamlit_app.models import find_models
-from tests.edge_models import network
+from tests.edge_models import FLOAT32, network
 from tests.page_helpers import (
     APP,
     INT8,
@@ -261,6 +263,36 @@ def test_labels_from_a_file_for_a_model_that_holds_none(
     monkeypatch.setattr(session, "models", lambda: ModelPool(labels))
     app = page(monkeypatch, *given)
     assert "expected 3 labels, got 2 from" in unescaped(app.error[0].value)
+
+
+def test_a_file_without_a_card_is_fed_as_the_sidebar_says(
+    monkeypatch: pytest.MonkeyPatch, artifacts: Path, tmp_path: Path
+) -> None:
+    foreign = tmp_path / "foreign.tflite"
+    foreign.write_bytes(network(FLOAT32))
+    app = page(monkeypatch, foreign, "--artifacts", artifacts)
+    assert "a float model without a card" in unescaped(app.error[0].value)
+
+    def apply(**texts: str) -> None:
+        for name, text in texts.items():
+            field = app.text_area if name == "labels" else app.text_input
+            field(key=f"{name} of {foreign}").set_value(text)
+        next(b for b in app.button if b.label == "Apply").click().run()
+        assert not app.exception
+
+    apply(mean="nonsense", std="1")
+    assert "expected one number, or three" in unescaped(app.sidebar.error[0].value)
+    apply(mean="0", std="1,1,1")
+    assert "contains no labels" in unescaped(app.error[0].value)
+    apply(labels="rosso\nverde\nblu")
+    assert not app.error
+    drop(app, ("a.png", photo("red")))
+    assert "<h2>rosso <b>" in shown(app)
+    apply(mean="0,-300,0", std="1,1,1")  # more green than any red
+    assert "<h2>verde <b>" in shown(app)
+    packed = zipped_for_device(foreign, "d", labels=("r", "g", "b"))
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        assert archive.read("d/labels.txt") == b"r\ng\nb\n"
 
 
 def test_newest_run_first_and_rejected_files_left_out(tmp_path: Path) -> None:

@@ -312,15 +312,47 @@ def test_bad_input_is_one_line(first, tmp_path, capsys, monkeypatch):
         assert compare_main([str(first.folder), *map(str, others)]) == 2
         told = capsys.readouterr().err
         assert words in told and told.count("\n") == 1, told
+    assert compare_main([str(first.folder), "--rename", "a=b"]) == 2
+    assert "expected --photos with rename, got none" in capsys.readouterr().err
     assert compare_main([str(model)]) == 2
     assert "expected a run folder, whose test photos" in capsys.readouterr().err
     names = tmp_path / "names.txt"
     names.write_text("\n".join(first.labels))
     foreign = scoring.Foreign(str(names), ForeignOptions(resize="pad", crop=1.0))
-    recipe = scoring.recipe_of(ModelFile.read(bare), "auto", first.labels, foreign)
+    _, recipe = scoring.recipe_of(ModelFile.read(bare), "auto", first.labels, foreign)
     assert (recipe.resize, recipe.central_fraction) == ("pad", 1.0)
     with pytest.raises(EdgegraftError, match="--margin above 0"):
         CompareOptions(margin=0.0)
+
+
+def test_other_photos_judge_files_without_a_run(first, tmp_path, capsys):
+    """Without those the run was trained on; nothing of the run changes."""
+    given = tmp_path / "given"
+    write_photos(given, per_label=4, seed=9)
+    learned = first.part("train")[0]
+    shutil.copy(learned.path, given / learned.label / "copy.png")
+    (given / "blue" / "broken.png").write_text("no photo")
+    shutil.make_archive(str(given), "zip", given)
+    before = {p: p.read_bytes() for p in first.folder.rglob("*") if p.is_file()}
+    model = tmp_path / "m.tflite"
+    shutil.copy(first.exports / "int8.tflite", model)
+    quick = ["--threads=1", "--rounds=1", "--runs=2", "--seconds=0.02", "--json"]
+    photos = ["--photos", str(tmp_path / "given.zip")]
+    assert compare_main([str(first.folder), str(model), *photos, *quick]) == 0
+    out, err = capsys.readouterr()
+    assert {file["photos"] for file in json.loads(out)["files"]} == {8}
+    assert "1 photo left out: one was trained on them" in err
+    assert "broken.png: expected a photo" in err
+    assert {p: p.read_bytes() for p in before} == before
+    assert compare_main([str(model), "--photos", str(first.folder), *quick]) == 0
+    record = json.loads(capsys.readouterr().out)
+    tests = first.part("test")
+    assert [file["photos"] for file in record["files"]] == [len(tests)]
+    assert f"the {len(tests)} test photos of {first.folder}" in record["method"]
+    assert (tmp_path / "comparison" / "comparison.html").is_file()
+    labels = ["--photos", str(given), "--rename", "red=pink"]
+    assert compare_main([str(model), *labels]) == 2
+    assert "label 'pink' is not one of the files'" in capsys.readouterr().err
 
 
 def test_each_file_is_read_from_disk_once(first, monkeypatch):

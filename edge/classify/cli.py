@@ -173,7 +173,7 @@ class TextWriter:
             for label, probability in (ranking[1:] if known else ranking)
             if probability >= _WORTH_PRINTING
         ]
-        if not known:
+        if not known and prediction.familiarity is not None:
             notes.insert(0, f"familiarity {prediction.familiarity:.3g}")
         more = f"  ({'; '.join(notes)})" if notes else ""
         line = f"{prediction.label:{self.width}}{percent}  {path}{more}"

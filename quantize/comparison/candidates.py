@@ -27,15 +27,15 @@ class Candidate:
     model: ModelFile
 
 
-def opened(things: Sequence[RunOrFile]) -> list[Run | Path]:
+def opened(things: Sequence[RunOrFile], *, runless: bool = False) -> list[Run | Path]:
     """Run folders as runs, model files as paths; EdgegraftError for anything else,
-    and where no run is among them."""
+    and where no run is among them, unless `runless`."""
     sources = [one if isinstance(one, Run) else _opened(Path(one)) for one in things]
-    if not any(isinstance(one, Run) for one in sources):
+    if not sources or not (runless or any(isinstance(one, Run) for one in sources)):
         first = sources[0] if sources else "nothing"
         raise EdgegraftError(
             f"expected a run folder, whose test photos the files are measured on, got "
-            f"{first}; measure a file alone with: edgegraft edge evaluate FILE PHOTOS"
+            f"{first}; say which photos with: --photos PHOTOS"
         )
     return sources
 
@@ -44,18 +44,21 @@ def _opened(path: Path) -> Run | Path:
     return path if path.is_file() else Run.open(path)
 
 
-def candidates(run: Run, things: Sequence[Run | Path]) -> tuple[Candidate, ...]:
-    """Every file of `things` in their order; `run` is the one whose photos judge.
+def candidates(
+    things: Sequence[Run | Path], *, same_photos: bool = True
+) -> tuple[Candidate, ...]:
+    """Every file of `things` in their order.
 
-    EdgegraftError for a run without files, for one made with other photos, and for a
-    file that is there twice or cannot be read.
+    EdgegraftError for a run without files, with `same_photos` for one made with other
+    photos than the first, and for a file that is there twice or cannot be read.
     """
     alone = len(things) == 1
+    runs = [thing for thing in things if isinstance(thing, Run)]
     listed: list[tuple[Path, str, Run | None]] = []
     for thing in things:
         if isinstance(thing, Run):
-            if thing is not run:
-                _refuse_other_photos(run, thing)
+            if same_photos and thing is not runs[0]:
+                _refuse_other_photos(runs[0], thing)
             prefix = "" if alone else f"{thing.name}/"
             listed += [(p, prefix + _title(p), thing) for p in exported(thing)]
         else:

@@ -119,7 +119,13 @@ def by_budget(
 
 def no_better_than_guessing(evaluation: Evaluation) -> str | None:
     """A warning where balanced accuracy is not shown to be above that of a guess."""
-    chance = 1 / max(len(evaluation.tested), 1)
+    tested = evaluation.tested
+    if len(tested) == 1 < len(evaluation.labels):
+        return (
+            f"the test photos show {tested[0]['label']} alone: a file that always "
+            "answers it would reach 100%"
+        )
+    chance = 1 / max(len(tested), 1)
     if evaluation.balanced_interval[0] > chance:
         return None
     return (

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from data import batches
-from data.split import Row
+from data.source import PhotoOptions
 from edge.bench import conditions, machine
 from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation
@@ -38,6 +38,7 @@ from quantize.comparison.candidates import (
     opened,
     rejected,
 )
+from quantize.comparison.held_out import HeldOut
 from quantize.comparison.paired import MARGIN, paired
 from quantize.comparison.records import (
     Budget,
@@ -57,7 +58,7 @@ from quantize.tflite import flatbuffer, metadata, operators, targets
 FLIPS_SHOWN = 24  # photos of those that a file got wrong and float32 right
 FEW_TEST_PHOTOS = 100  # with fewer, the cross-validated figure is the surer one
 METHOD = (
-    "Accuracy: test part, through the file on the runtime named; its interval: Wilson, "
+    "Accuracy: {what}, through the file on the runtime named; its interval: Wilson, "
     "95 %. Balanced accuracy: mean recall of the labels; its interval: Wilson's of the "
     "recalls, combined by MOVER. Agreement: photos with the same likeliest label as "
     "float32; p: McNemar's exact test against float32. Calibration error: expected, "
@@ -78,7 +79,8 @@ class CompareOptions:
     comparison is written; None: into the run, or `comparison` beside it when there are
     several things. `margin`: a difference in balanced accuracy that does not matter.
     `any_variant`: float files compete with a run's int8 file that passed its gate.
-    `foreign`: for files without a card.
+    `foreign`: for files without a card. `photos`: in place of the first run's test part
+    these judge, read as `photo_options` say.
     """
 
     runtime: str = "auto"
@@ -90,6 +92,8 @@ class CompareOptions:
     margin: float = MARGIN
     any_variant: bool = False
     foreign: scoring.Foreign | None = None
+    photos: Path | None = None
+    photo_options: PhotoOptions = field(default_factory=PhotoOptions)
 
     def __post_init__(self) -> None:
         if not 0 < self.margin < 1:
@@ -97,6 +101,9 @@ class CompareOptions:
                 f"expected --margin above 0 and below 100 points, got "
                 f"{100 * self.margin:g}"
             )
+        if self.photos is None and self.photo_options.to_dict():
+            names = ", ".join(self.photo_options.to_dict()).replace("_", "-")
+            raise EdgegraftError(f"expected --photos with {names}, got none")
 
 
 def compare(
@@ -109,9 +116,10 @@ def compare(
     """Measure the files of runs, and other model files; choose the one to ship.
 
     things: run folders, runs, `.tflite` files; the test part of the first run judges
-    all. Writes comparison.json, .csv, .png and .html; of a run alone also the figures
-    and pictures of the chosen file (metrics.json, confusion.png, ...) and the model
-    card README.md. The test figures of the first run's files go into their cards.
+    all, or `options.photos`. Writes comparison.json, .csv, .png and .html; of a run
+    alone, judged by its own test part, also the figures and pictures of the chosen file
+    (metrics.json, confusion.png, ...) and the model card README.md. The figures on the
+    first run's own test part go into the cards of its files.
     `pixels` saves decoding its photos again. EdgegraftError for a run without exports,
     a damaged file, other labels, other data, or photos that have changed.
     """
@@ -120,23 +128,26 @@ def compare(
     console, options = console or Console(quiet=True), options or CompareOptions()
     if isinstance(things, Run | str | os.PathLike):
         things = [things]
-    every = opened(things)
-    run = next(one for one in every if isinstance(one, Run))
-    entries = candidates(run, every)
+    every = opened(things, runless=options.photos is not None)
+    runs = [one for one in every if isinstance(one, Run)]
+    first = runs[0] if runs else None
+    alone = runs == every and len(runs) == 1 and options.photos is None
+    entries = candidates(every, same_photos=options.photos is None)
     devices = [(path, timing.read_devices(path)) for path in options.devices]
     there = _times_elsewhere(entries, devices, console)
-    scored, refusals = _score(run, entries, options, pixels, console)
+    held_out, scored, refusals = _score(runs, entries, options, pixels, console)
     entries = tuple(
         _with_figures(entry, scored[entry.path], refusals.get(entry.path))
-        if entry.run is run
+        if entry.run is not None and entry.run is held_out.run
         else entry
         for entry in entries
     )
     warnings = conditions.warnings()  # before our own work is the load
     paths = [entry.path for entry in entries]
-    here = timing.time_all(paths, options.runtime, options.effort, console)
+    sizes = {entry.path: _given_size(entry, options) for entry in entries}
+    here = timing.time_all(paths, options.runtime, options.effort, console, sizes)
     times = {path: (*here[path], *there[path]) for path in paths}
-    files = _measured(run, entries, scored, refusals, times)
+    files = _measured(held_out, first, entries, scored, refusals, times)
     home = here[paths[0]][0].setting
     warnings = [*warnings, *timing.unsteady(home, files)]
     for warning in warnings:
@@ -147,30 +158,27 @@ def compare(
         "any_variant": options.any_variant,
     }
     choice = choose.choose(files, options.budget, judged, **rule)
-    several = len(every) > 1
-    beside = run.folder.parent / "comparison" if several else run.folder
+    beside = (first.folder if first else entries[0].path).parent / "comparison"
     comparison = Comparison(
-        run=_title(every, run),
-        folder=options.out or beside,
-        labels=run.labels,
+        run=_title(every),
+        folder=options.out or (first.folder if first and alone else beside),
+        labels=held_out.labels,
         host=machine.describe(),
-        method=METHOD.format(**vars(options.effort)),
+        method=METHOD.format(what=held_out.what, **vars(options.effort)),
         budget=options.budget,
         judged=judged,
         files=files,
         choice=choice,
-        headline=_headline(choice.file, entries),
+        headline=_headline(choice.file, entries if held_out.run else ()),
         warnings=tuple(warnings),
         by_budget=tuple(choose.by_budget(files, judged, **rule)),
     )
-    report.write(comparison, run, alone=not several)
+    report.write(comparison, first if alone else None)
     return comparison
 
 
-def _title(things: Sequence[Run | Path], run: Run) -> str:
+def _title(things: Sequence[Run | Path]) -> str:
     """The names of all that is compared."""
-    if len(things) == 1:
-        return run.name
     return ", ".join(one.name for one in things)
 
 
@@ -181,14 +189,20 @@ def _headline(
     if chosen is None:
         return None
     evaluation = chosen.evaluation
-    owner = next(entry.run for entry in entries if entry.path == chosen.path)
+    owner = next((entry.run for entry in entries if entry.path == chosen.path), None)
     folds = CrossValidated.of(owner.config) if owner else None
     if folds is not None and evaluation.photos < FEW_TEST_PHOTOS:
         share = folds.accuracy
         return Headline(share, folds.interval, folds.photos, "cross-validated")
     return Headline(
-        evaluation.accuracy, evaluation.interval, evaluation.photos, "test part"
+        evaluation.accuracy, evaluation.interval, evaluation.photos, "test photos"
     )
+
+
+def _given_size(entry: Candidate, options: CompareOptions) -> tuple[int, int] | None:
+    """Width and height for a network that leaves them open."""
+    given = options.foreign.options if options.foreign else None
+    return given.size if given and entry.model.card is None else None
 
 
 def _times_elsewhere(
@@ -231,38 +245,48 @@ def _deciding(here: Setting, measured: Sequence[Timing]) -> Setting:
 
 
 def _score(
-    run: Run,
+    runs: Sequence[Run],
     entries: Sequence[Candidate],
     options: CompareOptions,
     pixels: batches.Pixels | None,
     console: Console,
-) -> tuple[dict[Path, Scored], dict[Path, Refusal]]:
+) -> tuple[HeldOut, dict[Path, Scored], dict[Path, Refusal]]:
     """Each file on the test photos, resized as it asks for, and on unknown photos."""
-    rows = scoring.rows_of(run, "test")
-    wants = {  # of all of them, before the first is measured
-        e.path: scoring.recipe_of(e.model, options.runtime, run.labels, options.foreign)
-        for e in entries
-    }
+    labels = runs[0].labels if runs else None
+    wants: dict[Path, InputRecipe] = {}  # of all, before the first is measured
+    for entry in entries:
+        labels, wants[entry.path] = scoring.recipe_of(
+            entry.model, options.runtime, labels, options.foreign
+        )
+    assert labels is not None
     scored: dict[Path, Scored] = {}
     refusals: dict[Path, Refusal] = {}
     decoded: dict[InputRecipe, batches.Pixels] = {}
     with ExitStack() as stack:
-        unknown_set = _unknown_photos(run, entries, options, console)
+        if options.photos is None:
+            held_out = HeldOut.of_run(runs[0])
+            if pixels is not None:
+                decoded[runs[0].recipe] = pixels
+        else:
+            recipe = wants[entries[0].path]
+            held_out, decoded[recipe] = HeldOut.of_photos(
+                options.photos, options.photo_options, labels, recipe, runs, console
+            )
+            stack.enter_context(closing(decoded[recipe]))
+        unknown_set = _unknown_photos(held_out, runs, options, console)
         if unknown_set:
             stack.enter_context(closing(unknown_set))
-        if pixels is not None:
-            decoded[run.recipe] = pixels
         for entry in entries:
             recipe = wants[entry.path]
             if recipe not in decoded:
-                decoded[recipe] = scoring.decode(run, rows, console, recipe)
+                decoded[recipe] = held_out.decode(recipe, console)
                 stack.enter_context(closing(decoded[recipe]))
             with console.bar(f"scoring {entry.title}") as bar:
                 result = scoring.score_file(
                     entry.model,
-                    rows,
+                    held_out.rows,
                     decoded[recipe],
-                    run.labels,
+                    labels,
                     progress=bar,
                     runtime=options.runtime,
                     foreign=options.foreign,
@@ -275,26 +299,26 @@ def _score(
             refusal: Refusal | None = None
             if unknown_set:
                 refusal = unknown_set.judge(entry.model, result, options.runtime)
-            elif entry.run:
+            elif entry.run and held_out.run:
                 refusal = unknown.earlier(entry.model, result)
             if refusal:
                 refusals[entry.path] = refusal
     if refusals and not unknown_set:
         console.say("  unknown photos refused: as measured by an earlier --unknown")
-    return scored, refusals
+    return held_out, scored, refusals
 
 
 def _unknown_photos(
-    run: Run,
-    entries: Sequence[Candidate],
+    held_out: HeldOut,
+    runs: Sequence[Run],
     options: CompareOptions,
     console: Console,
 ) -> unknown.UnknownPhotos | None:
     if options.unknown is None:
         return None
-    runs = {entry.run.folder: entry.run for entry in entries if entry.run}
-    trained = frozenset().union(*(negatives.trained_with(one) for one in runs.values()))
-    return unknown.UnknownPhotos(options.unknown, run.split().rows, console, trained)
+    trained = frozenset().union(*(negatives.trained_with(one) for one in runs))
+    rows = [*held_out.rows, *(row for run in runs for row in run.split().rows)]
+    return unknown.UnknownPhotos(options.unknown, rows, console, trained)
 
 
 def _with_figures(
@@ -316,14 +340,14 @@ def _with_figures(
 
 
 def _measured(
-    run: Run,
+    held_out: HeldOut,
+    first: Run | None,
     entries: Sequence[Candidate],
     scored: Mapping[Path, Scored],
     refusals: Mapping[Path, Refusal],
     times: Mapping[Path, tuple[Timing, ...]],
 ) -> tuple[MeasuredFile, ...]:
     """The records; each file against the float32 file of its own run."""
-    rows = scoring.rows_of(run, "test")
     references = {
         entry.run: scored[entry.path].evaluation
         for entry in entries
@@ -331,7 +355,8 @@ def _measured(
     }
     files = []
     for entry in entries:
-        one, reference = scored[entry.path], references.get(entry.run or run)
+        one, owner = scored[entry.path], entry.run or first
+        reference = references.get(owner) if owner else None
         flat, card = entry.model.flatbuffer, entry.model.card
         tree = flatbuffer.parse(flat)
         refused = {n: targets.refusals(tree, len(flat), n) for n in targets.TARGETS}
@@ -352,7 +377,7 @@ def _measured(
                 drop=against.accuracy - one.evaluation.accuracy if against else None,
                 paired=paired(against, one.evaluation) if against else None,
                 refusal=refusals.get(entry.path),
-                flips=_flips(run, rows, one, against) if against else (),
+                flips=_flips(held_out, one, against) if against else (),
                 size_bytes=len(entry.model.content),
                 multiply_adds=operators.multiply_adds(tree),
                 timings=times[entry.path],
@@ -371,7 +396,7 @@ def _agreement(first: Evaluation, second: Evaluation) -> float:
 
 
 def _flips(
-    run: Run, rows: Sequence[Row], scored: Scored, reference: Evaluation
+    held_out: HeldOut, scored: Scored, reference: Evaluation
 ) -> tuple[Flip, ...]:
     """The photos that only the reference got right, the most confident mistake first;
     the first of them with their pixels, read again (they are few)."""
@@ -381,13 +406,13 @@ def _flips(
     lost = lost[np.argsort(-confidence[lost], kind="stable")]
     flips = []
     for number, place in enumerate(lost.tolist()):
-        photo = rows[place].photo
+        photo = held_out.rows[place].photo
         shown = number < FLIPS_SHOWN
         flips.append(
             Flip(
-                photo.path.relative_to(run.photos_root).as_posix(),
+                photo.path.relative_to(held_out.root).as_posix(),
                 photo.label,
-                run.labels[evaluation.probabilities[place].argmax()],
+                held_out.labels[evaluation.probabilities[place].argmax()],
                 float(confidence[place]),
                 load_pixels(photo.path, scored.recipe) if shown else None,
             )

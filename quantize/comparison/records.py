@@ -215,7 +215,7 @@ class Choice:
 class Headline:
     """How good the file to ship is, in the figure that most photos stand behind.
 
-    `source`: "test part", or "cross-validated" where the test part is small.
+    `source`: "test photos", or "cross-validated" where these are few.
     """
 
     accuracy: float

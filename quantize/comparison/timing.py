@@ -58,22 +58,35 @@ class Effort:
 
 
 def time_all(
-    paths: Sequence[Path], runtime: str, effort: Effort, console: Console
+    paths: Sequence[Path],
+    runtime: str,
+    effort: Effort,
+    console: Console,
+    sizes: Mapping[Path, tuple[int, int] | None],
 ) -> dict[Path, tuple[Timing, ...]]:
     """Each file's timings on this machine, one for each number of threads.
 
-    No file goes first in every round.
+    No file goes first in every round. `sizes`: width and height of networks that leave
+    them open.
     """
     pairs = [(path, threads) for threads in effort.threads for path in paths]
     records: dict[tuple[Path, int], list[Mapping[str, Any]]] = {p: [] for p in pairs}
-    more = ("--minutes", f"{effort.seconds / 60:.6f}")
+    pace = ("--minutes", f"{effort.seconds / 60:.6f}")
+    more = {
+        path: (*pace, "--input-size", f"{size[0]}x{size[1]}") if size else pace
+        for path, size in ((path, sizes[path]) for path in paths)
+    }
     done = 0
     with console.bar("timing", unit="run") as bar:
         for number in range(effort.rounds):
             shift = number % len(pairs)
             for path, threads in [*pairs[shift:], *pairs[:shift]]:
                 record = bench_apart(
-                    path, runtime=runtime, threads=threads, runs=effort.runs, more=more
+                    path,
+                    runtime=runtime,
+                    threads=threads,
+                    runs=effort.runs,
+                    more=more[path],
                 )
                 records[path, threads].append(record)
                 bar(done := done + 1, effort.rounds * len(pairs))

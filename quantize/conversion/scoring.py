@@ -70,22 +70,22 @@ class Foreign:
 def recipe_of(
     model: ModelFile,
     runtime: str,
-    labels: Sequence[str],
+    labels: Sequence[str] | None,
     foreign: Foreign | None = None,
-) -> InputRecipe:
-    """How a file wants its photos; EdgegraftError, naming it, when it cannot be run or
-    has other labels."""
+) -> tuple[tuple[str, ...], InputRecipe]:
+    """A file's labels, and how it wants its photos; EdgegraftError, naming it, when it
+    cannot be run or has other labels than these."""
     if model.card is not None:
         names, recipe = model.card.labels, model.card.input
     else:
         classifier = open_file(model, runtime, foreign)
         names, recipe = classifier.labels, classifier.recipe
-    if tuple(names) != tuple(labels):
+    if labels is not None and tuple(names) != tuple(labels):
         raise EdgegraftError(
             f"{model.where}: expected a file with the labels {', '.join(labels)}, "
             f"got one with {', '.join(names)}"
         )
-    return recipe
+    return tuple(names), recipe
 
 
 def open_file(

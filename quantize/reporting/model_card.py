@@ -207,7 +207,7 @@ def _training(run: Run) -> list[str]:
 def _limits(comparison: Comparison, run: Run, best: MeasuredFile) -> list[str]:
     low, high = best.evaluation.interval
     headline = comparison.headline
-    surer = headline if headline and headline.source != "test part" else None
+    surer = headline if headline and headline.source != "test photos" else None
     error = 100 * best.evaluation.calibration_error
     return [
         f"- {_unknown(run, best)}",
@@ -273,7 +273,8 @@ def _evaluation(comparison: Comparison) -> list[str]:
         "",
         f"Each label, {chosen.title}:",
         "",
-        *_table(columns.LABELS, chosen.evaluation.per_class),
+        *_table(columns.LABELS, chosen.evaluation.rows),
+        *_not_measured(chosen),
         "",
         "### Speed and memory",
         "",
@@ -282,6 +283,12 @@ def _evaluation(comparison: Comparison) -> list[str]:
         f"{comparison.method}.",
         *(f"\nWarning: {warning}." for warning in comparison.warnings),
     ]
+
+
+def _not_measured(file: MeasuredFile) -> list[str]:
+    """The labels without test photos."""
+    empty = [row["label"] for row in file.evaluation.per_class if not row["photos"]]
+    return ["", f"Not measured, no test photos: {', '.join(empty)}."] if empty else []
 
 
 def _legend(wanted: Iterable[Column]) -> list[str]:

@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from quantize.comparison.records import Comparison
 
 
-def write(comparison: Comparison, run: Run, *, alone: bool) -> None:
+def write(comparison: Comparison, run: Run | None) -> None:
     """comparison.json, .csv, .png, .html into its folder.
 
-    `alone`: only files of `run` were compared; then its model card, metrics.json and
-    pictures show the file to ship.
+    `run`: of which only files were compared, on its test part; then its model card,
+    metrics.json and pictures show the file to ship.
     """
     folder = comparison.folder
     write_atomic(folder / "comparison.json", document(comparison))
     _write_csv(comparison)
     plot.write_png(folder / "comparison.png", comparison)
-    html.write(comparison, run if alone else None)
-    if alone:
+    html.write(comparison, run)
+    if run is not None:
         model_card.write(comparison, run)
-    if alone and comparison.choice.file is not None:
+    if run is not None and comparison.choice.file is not None:
         shipped.write(comparison, run, comparison.choice.file)
 
 

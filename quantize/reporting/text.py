@@ -58,7 +58,7 @@ def accuracy(comparison: Comparison) -> str:
         f"{percent(evaluation.accuracy)} of {plural(evaluation.photos, 'test photo')}"
     )
     words = f"{test} ({_ends(evaluation.interval)})"
-    if headline.source != "test part":
+    if headline.source != "test photos":
         words = f"{cross_validated(headline)}; {test}"
     if uneven(evaluation):
         balanced = percent(evaluation.balanced_accuracy)

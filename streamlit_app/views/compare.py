@@ -224,7 +224,7 @@ def per_label(run: Run, record: Record) -> dict[str, float]:
     return {
         printable(str(row["label"])): 100 * row["recall"]
         for row in rows[:LABEL_COLUMNS]
-        if row.get("label") and row.get("recall") is not None
+        if row.get("label") and row.get("photos") and row.get("recall") is not None
     }
 
 

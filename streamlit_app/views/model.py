@@ -123,6 +123,9 @@ def device(entry: ListedModel, pool: ClassifierPool) -> None:
         command += f" -o {DEVICE_FOLDER}"
         if entry.folder and entry.variant != (best or USUAL[0]):
             command += f" --variant {shlex.quote(entry.variant)}"
+        said = pool.feeding
+        more = said.options.arguments() + ["--labels=labels.txt"] * bool(said.labels)
+        command += "".join(f" {shlex.quote(word)}" for word in more)
         st.caption("The same folder on the command line:")
         st.code(command, language="bash", wrap_lines=True)
     else:
@@ -191,11 +194,14 @@ def per_label(run: Run, evaluation: Record) -> None:
     for record in evaluation.get("per_class") or []:
         if isinstance(record, dict):
             label = str(record.get("label"))
+            measured = record.get("photos") != 0
             rows.append(
                 {
                     "label": printable(label),
-                    "precision": 100 * float(record.get("precision") or 0),
-                    "recall": 100 * float(record.get("recall") or 0),
+                    **{
+                        name: 100 * float(record.get(name) or 0) if measured else None
+                        for name in ("precision", "recall")
+                    },
                     "train": run.counts.get(label, {}).get("train"),
                     "test": record.get("photos"),
                 }

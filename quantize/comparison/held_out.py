@@ -1,0 +1,104 @@
+"""The photos that judge all files of a comparison: a run's test part, or others.
+
+Of other photos those are left out that a run among them was trained or tuned on; what
+a file from outside of the runs was trained on is not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data import batches
+from data.labelled import labelled
+from data.source import PhotoOptions
+from data.split import Row
+from edge.errors import EdgegraftError
+from edge.preprocess import InputRecipe
+from edge.text import plural, printable
+from finetune.console import Console
+from finetune.run import Run
+from quantize.conversion import scoring
+
+TEST = "test"
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """`rows` are the photos, of `labels`; their paths are shown from `root`. `run`:
+    whose test part they are, None for other photos. `what`: which they are."""
+
+    labels: tuple[str, ...]
+    rows: tuple[Row, ...]
+    root: Path
+    what: str
+    run: Run | None = None
+
+    @classmethod
+    def of_run(cls, run: Run) -> HeldOut:
+        """Its test part; EdgegraftError where that is empty."""
+        rows = scoring.rows_of(run, TEST)
+        return cls(run.labels, rows, run.photos_root, "test part", run)
+
+    @classmethod
+    def of_photos(
+        cls,
+        photos: Path,
+        options: PhotoOptions,
+        labels: tuple[str, ...],
+        recipe: InputRecipe,
+        runs: Sequence[Run],
+        console: Console,
+    ) -> tuple[HeldOut, batches.Pixels]:
+        """Whatever `data.labelled` reads, and its pixels by `recipe`.
+
+        EdgegraftError for a label that is not one of `labels`, and where no photo is
+        left to measure on.
+        """
+        read = labelled(photos, options)
+        for photo in read.photos:
+            if photo.label not in labels:
+                raise EdgegraftError(
+                    f"{printable(photo.path)}: label {photo.label!r} is not one of the "
+                    f"files': {', '.join(labels[:20])}; if it is called otherwise "
+                    f"there: --rename {photo.label}=LABEL"
+                )
+        with console.bar("decoding photos") as bar:
+            pixels = batches.load_through_cache(
+                read.photos, recipe, looking=False, progress=bar
+            )
+        for note in read.notes:
+            console.say(f"  {note}")
+        for path, reason in pixels.failures:
+            console.say(f"  left out: {printable(path)}: {reason}")
+        rows = [
+            Row(photo, TEST, pixels.digests[photo.path])
+            for photo in read.photos
+            if photo.path in pixels.digests
+        ]
+        for run in runs:
+            seen = {row.sha256 for row in run.split().rows if row.part != TEST}
+            left = [row for row in rows if row.sha256 not in seen]
+            if len(left) < len(rows):
+                count = plural(len(rows) - len(left), "photo")
+                console.say(f"  {count} left out: {run.name} was trained on them")
+            rows = left
+        if not rows:
+            pixels.close()
+            raise EdgegraftError(
+                f"--photos {printable(photos)}: expected photos that can be read and "
+                "that no run here was trained on, got none"
+            )
+        return cls(labels, tuple(rows), read.root, read.what), pixels
+
+    def decode(self, recipe: InputRecipe, console: Console) -> batches.Pixels:
+        """Their pixels by a recipe; EdgegraftError where a photo of a run is not as it
+        was, or cannot be read."""
+        if self.run is not None:
+            return scoring.decode(self.run, self.rows, console, recipe)
+        with console.bar("decoding photos") as bar:
+            photos = [row.photo for row in self.rows]
+            return batches.load_through_cache(
+                photos, recipe, looking=False, progress=bar
+            )
