@@ -19,7 +19,9 @@ from PIL import Image
 
 pytest.importorskip("tensorflow", reason="needs the extra 'train'")
 pytest.importorskip("streamlit", reason="the page needs streamlit")
-cv2 = pytest.importorskip("cv2", reason="needs the extra 'camera'")
+pytest.importorskip("cv2", reason="needs the extra 'camera'")
+
+import cv2
 
 import edgegraft
 from edge.command import numbers, width_and_height
