@@ -40,10 +40,12 @@ _MAIN = """import sys
 from edge.cli import main
 sys.exit(main(prog="python edge.pyz"))
 """
-# LiteRT has no wheel for 32-bit Arm; tflite-runtime 2.14 was built against numpy 1.
-# Where neither has one (Python 3.12 there, a Pi Zero), pip must fail and say so.
+# LiteRT and pillow-heif (for iPhone photos) have no wheel for 32-bit Arm;
+# tflite-runtime 2.14 was built against numpy 1. Where neither interpreter has one
+# (Python 3.12 there, a Pi Zero), pip must fail and say so.
 _NEEDS = """numpy>=1.23.2
 pillow>=9.4
+pillow-heif>=0.16; platform_machine != "armv7l" and platform_machine != "armv6l"
 ai-edge-litert>=1.3; platform_machine != "armv7l" and platform_machine != "armv6l"
 tflite-runtime==2.14.0; platform_machine == "armv7l" or platform_machine == "armv6l"
 numpy<2; platform_machine == "armv7l" or platform_machine == "armv6l"

@@ -81,16 +81,17 @@ def most(image: Image.Image) -> int | None:
     deep = colour or image.mode.startswith("I")
     if not deep or _range(image, -1)[1] != -1:
         return None
+    extrema: Any = image.getextrema()
     if not colour:
-        return int(image.getextrema()[1])  # type: ignore[arg-type]
-    tops = [top for _, top in image.getextrema()[:3]]  # type: ignore[misc]
+        return int(extrema[1])
+    tops = [top for _, top in extrema[:3]]
     return int(max(tops)) << 8 | 255
 
 
 def has_deep_colour(image: Image.Image) -> bool:
     """Whether an image that is not loaded yet has 16 bits a channel, of which Pillow
     keeps the upper 8."""
-    tiles = image.tile if image.format in ("PNG", "TIFF") else []  # type: ignore[attr-defined]
+    tiles = getattr(image, "tile", []) if image.format in ("PNG", "TIFF") else []
     return image.mode in ("RGB", "RGBA") and bool(tiles) and ";16" in _raw(tiles[0])
 
 
@@ -105,31 +106,40 @@ def deep_colour(image: Image.Image, white: int) -> Image.Image:
     if (low, high) == (0, FULL):
         image.load()
         return image
-    data = io.BytesIO(b"".join(_parts(image)))
+    lower = _lower_bytes(image)
     image.load()
-    lower = Image.open(data, formats=(str(image.format),))
-    tiles = []
-    for codec, box, offset, how in lower.tile:  # type: ignore[attr-defined]
-        raw = _raw((0, 0, 0, how))
-        raw = raw[:-1] + _OTHER_BYTE.get(raw[-1], raw[-1])
-        how = raw if isinstance(how, str) else (raw, *how[1:])
-        tiles.append((codec, box, offset, how))
-    lower.tile = tiles  # type: ignore[attr-defined]
-    try:
-        lower.load()
-    except ValueError:  # grey with alpha: Pillow gives the upper 8 bits alone
-        lower = image
     scaled = image.copy()
     rows = max(_BAND // image.width, 1)
     for top in range(0, image.height, rows):
         box = (0, top, image.width, min(top + rows, image.height))
-        parts = (np.asarray(one.crop(box), np.float32) for one in (image, lower))
-        level = next(parts) * 256 + next(parts)
+        level = np.asarray(image.crop(box), np.float32) * 256
+        level += np.asarray((lower or image).crop(box))
         level[..., :3] = (level[..., :3] - low) * (255 / (high - low))
         level[..., 3:] /= 257
         pixels = (level.clip(0, 255) + 0.5).astype(np.uint8)
         scaled.paste(Image.fromarray(pixels), box)
     return scaled
+
+
+def _lower_bytes(image: Image.Image) -> Image.Image | None:
+    """The file again, with the lower 8 of its 16 bits; None of grey with alpha, of
+    which Pillow gives the upper 8 alone."""
+    data = io.BytesIO(b"".join(_parts(image)))
+    again: Any = Image.open(data, formats=(str(image.format),))
+    tiles = []
+    for tile in again.tile:
+        codec, box, offset, how = tile
+        raw = _raw(tile)
+        raw = raw[:-1] + _OTHER_BYTE.get(raw[-1], raw[-1])
+        how = raw if isinstance(how, str) else (raw, *how[1:])
+        tiles.append((codec, box, offset, how))
+    again.tile = tiles
+    try:
+        again.load()
+    except ValueError:
+        return None
+    lower: Image.Image = again
+    return lower
 
 
 def why_unreadable(source: Any) -> str:

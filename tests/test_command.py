@@ -17,6 +17,8 @@ import pytest
 from PIL import Image
 
 import edgegraft
+from edge.cli import main as edge_main
+from tests.edge_models import photo_folder, tiny
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ("--backbone", "custom_cnn", "--size", "32", "--epochs", "2")
@@ -264,6 +266,38 @@ def test_without_the_training_extra_it_is_said_first(
     assert not out and err.count("\n") == 1
     assert "matplotlib, scipy" in err and "training extra" in err
     assert not (tmp_path / "runs").exists()
+
+
+def test_edge_evaluate_takes_what_build_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, photos = tiny(tmp_path), photo_folder(tmp_path)
+    rows = "path,label\nred/a.png,red\ngreen/deep/b.JPG,green\n"
+    (photos / "list.csv").write_text(rows)
+    shutil.make_archive(str(tmp_path / "packed"), "zip", photos)
+    for part in ("train", "test"):
+        shutil.copytree(photos, tmp_path / "parts" / part)
+    shutil.rmtree(tmp_path / "parts" / "train" / "green")
+    for given, which in (
+        (photos, "all 2 photos of"),
+        (photos / "list.csv", "all 2 photos of"),
+        (tmp_path / "packed.zip", "all 2 photos of"),
+        (tmp_path / "parts" / "test", "all 2 photos of"),
+        (tmp_path / "parts", "the 1 photo of the test part of"),
+    ):
+        words = ["edge", "evaluate", model, str(given), "--json"]
+        assert edgegraft.main(words) == 0
+        record = json.loads(capsys.readouterr().out)
+        assert record["measured_on"] == f"{which} {given}"
+        assert record["accuracy"] == 1
+    words = ["edge", "evaluate", model, str(photos), "--rename", "green=grass"]
+    assert edgegraft.main(words) == 2
+    assert "label 'grass' is not one of the model's" in capsys.readouterr().err
+    assert edge_main(words[1:]) == 2  # the device's command
+    assert "unrecognized arguments: --rename" in capsys.readouterr().err
+    assert edge_main(["evaluate", model, str(tmp_path / "packed.zip")]) == 2
+    err = capsys.readouterr().err
+    assert err.endswith("archives and runs are read by: edgegraft edge evaluate\n")
 
 
 def test_a_run_called_sample_has_its_photos_beside_it(
