@@ -158,7 +158,7 @@ def test_a_cut_off_jpeg_is_used_and_named(root: Path) -> None:
     path.write_bytes(path.read_bytes()[:-2])
     report = audit(scan(root))
     (finding,) = report.of_kind("cut-off")
-    assert (finding.path, finding.reason) == (path, "last 0% missing")
+    assert (finding.path, finding.reason) == (path, "its end marker is missing")
     assert path in report.kept and report.obstacles == []
     with load(scan(root).photos, InputRecipe(32, 32)) as pixels:
         assert pixels.missing == {path: 0.0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -19,7 +20,7 @@ from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe
 from finetune import label_issues
 from finetune.console import Console
-from finetune.prepared import PARTS, prepare
+from finetune.prepared import PARTS, _audited, prepare
 from finetune.run import Run
 from tests.finetune_helpers import LABELS, TINY_RUN, drawn, run_on
 
@@ -57,6 +58,20 @@ def test_a_list_keeps_its_groups_on_one_side_and_the_run_resumes_from_it(
     again = run_on(None, run.folder, resume=True)
     assert again.trained and again.labels == LABELS
     assert again.config["data"] == run.config["data"]
+
+
+def test_a_training_names_a_jpeg_without_its_end(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (100, 60, 3), np.uint8)
+    for name in ("a/1", "a/2", "b/1", "b/2"):
+        path = tmp_path / f"{name}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(noise).save(path)
+    cut = path.read_bytes()
+    path.write_bytes(cut[: round(len(cut) * 0.96)])
+    folder = scan(tmp_path)
+    with batches.load(folder.photos, InputRecipe(16, 16)) as pixels:
+        (finding,) = _audited(folder, pixels).of_kind("cut-off")
+    assert finding.path == path and re.fullmatch(r"last \d% missing", finding.reason)
 
 
 def test_a_linked_part_is_not_entered_and_the_run_says_so(

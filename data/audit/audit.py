@@ -60,7 +60,7 @@ class Audit:
         together = copies.keep_together(folder.photos, digests, pairs)
         found = [Finding("unreadable", path, reason) for path, reason in failures]
         found += [
-            Finding("cut-off", path, f"last {share:.0%} missing")
+            Finding("cut-off", path, _cut_off(share))
             for path, share in (missing or {}).items()
         ]
         found += copies.shared_files(groups)
@@ -253,6 +253,12 @@ def audit(
             digests[reading.path] = reading.sha256
             fact_store.add(reading.path, reading.facts)
     return Audit.from_pass(folder, digests, failures, fact_store, missing)
+
+
+def _cut_off(share: float) -> str:
+    """What a JPEG without its end lacks, `share` of its rows."""
+    percent = f"{share:.0%}"
+    return "its end marker is missing" if percent == "0%" else f"last {percent} missing"
 
 
 def _lines(audit: Audit, *, examples: bool = True) -> Iterator[str]:
