@@ -62,7 +62,7 @@ def time_all(
     runtime: str,
     effort: Effort,
     console: Console,
-    sizes: Mapping[Path, tuple[int, int] | None],
+    sizes: Mapping[Path, tuple[int, int] | None] | None = None,
 ) -> dict[Path, tuple[Timing, ...]]:
     """Each file's timings on this machine, one for each number of threads.
 
@@ -74,7 +74,7 @@ def time_all(
     pace = ("--minutes", f"{effort.seconds / 60:.6f}")
     more = {
         path: (*pace, "--input-size", f"{size[0]}x{size[1]}") if size else pace
-        for path, size in ((path, sizes[path]) for path in paths)
+        for path, size in ((path, (sizes or {}).get(path)) for path in paths)
     }
     done = 0
     with console.bar("timing", unit="run") as bar:
