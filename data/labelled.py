@@ -14,6 +14,7 @@ from data.split import Split
 from edge.errors import EdgegraftError
 from edge.evaluate_cli import LabelledPhotos
 from edge.files import sha256
+from edge.preprocess import FULL
 from edge.records import RUN, read_record
 from edge.text import plural, printable
 
@@ -23,12 +24,13 @@ RUN_FILE = "run.json"  # of a run's folder
 @dataclass(frozen=True)
 class Labelled:
     """`root`: where the paths start; `what`: which photos, for a sentence; `notes`: how
-    they were read and what was left out, a line each."""
+    they were read and what was left out, a line each; `white`: as `PhotoFolder`."""
 
     photos: tuple[Photo, ...]
     root: Path
     what: str
     notes: tuple[str, ...] = ()
+    white: int = FULL
 
 
 def labelled(photos: Path, options: PhotoOptions | None = None) -> Labelled:
@@ -56,10 +58,10 @@ def labelled(photos: Path, options: PhotoOptions | None = None) -> Labelled:
     if tests:
         count = plural(len(tests), "photo")
         what = f"the {count} of the test part of {printable(photos)}"
-        return Labelled(tests, folder.root, what, notes)
+        return Labelled(tests, folder.root, what, notes, folder.white)
     count = plural(len(folder.photos), "photo")
     what = f"all {count} of {printable(photos)}"
-    return Labelled(folder.photos, folder.root, what, notes)
+    return Labelled(folder.photos, folder.root, what, notes, folder.white)
 
 
 class LabelledReader:
@@ -77,7 +79,7 @@ class LabelledReader:
     def read(self, args: argparse.Namespace) -> LabelledPhotos:
         read = labelled(Path(args.photos), PhotoOptions.from_args(args))
         pairs = [(str(photo.path), photo.label) for photo in read.photos]
-        return LabelledPhotos(pairs, read.what, read.notes)
+        return LabelledPhotos(pairs, read.what, read.notes, read.white)
 
 
 def _photos_of(run: Path) -> Path:

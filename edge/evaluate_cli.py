@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from edge.classify.sources import labelled, photos
 from edge.command import ModelOptions
 from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation, evaluate
+from edge.preprocess import FULL
 from edge.progress import Progress
 from edge.text import columns, interval, json_text, printable
 from edge.unknown import Refusal, can_refuse, refusal
@@ -25,12 +26,13 @@ _WIDEST_TABLE = 12  # labels; a confusion of more is wider than a terminal
 
 @dataclass(frozen=True)
 class LabelledPhotos:
-    """Photos to measure on: (path, label) pairs, which they are, and how they were read
-    (`notes`, a line each)."""
+    """Photos to measure on: (path, label) pairs, which they are, how they were read
+    (`notes`, a line each), and the level of 16-bit channels that is white."""
 
     pairs: Iterable[tuple[str, str]]
     what: str = ""
     notes: tuple[str, ...] = ()
+    white: int = FULL
 
 
 class PhotoReader(Protocol):
@@ -60,6 +62,12 @@ def run(args: argparse.Namespace) -> int:
         given = LabelledPhotos(labelled(args.photos, classifier.labels))
     else:
         given = args.reader.read(args)
+    white = classifier.recipe.white
+    if classifier.card is None and given.white != white:
+        classifier.recipe = replace(classifier.recipe, white=given.white)
+    elif FULL != given.white != white:
+        more = f"{white:,} is white to this model, as its card says"
+        given = replace(given, notes=(*given.notes, more))
     for note in given.notes:
         print(f"edgegraft: note: {note}", file=sys.stderr)
     with Progress() as bar:

@@ -13,12 +13,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 import edgegraft
 from edge.cli import main as edge_main
-from tests.edge_models import photo_folder, tiny
+from tests.edge_models import FLOAT32, network, photo_folder, save, tiny
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ("--backbone", "custom_cnn", "--size", "32", "--epochs", "2")
@@ -298,6 +299,27 @@ def test_edge_evaluate_takes_what_build_takes(
     assert edge_main(["evaluate", model, str(tmp_path / "packed.zip")]) == 2
     err = capsys.readouterr().err
     assert err.endswith("archives and runs are read by: edgegraft edge evaluate\n")
+
+
+def test_white_of_twelve_bits_is_that_of_the_photos_or_of_the_card(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file without a card is fed by the range of the photos it is measured on."""
+    for label, grey in (("red", 0), ("green", 1000)):
+        shades = np.full((9, 9), grey, np.uint16)
+        shades[0, 0] = 1000
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        Image.fromarray(shades).save(tmp_path / "photos" / label / "a.png")
+    bare = save(tmp_path / "bare.tflite", network(FLOAT32))
+    (tmp_path / "labels.txt").write_text("red\ngreen\nblue\n")
+    words = ["edge", "evaluate", bare, str(tmp_path / "photos"), "--json"]
+    # at 200 and more of 255 the second output wins, below it the first
+    scaled = [*words, "--mean=200,0,300", "--std=-1,1,1"]
+    assert edgegraft.main(scaled) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["accuracy"] == 1 and "1,023 is white" in err
+    assert edgegraft.main([*words[:2], tiny(tmp_path), *words[3:]]) == 0
+    assert "65,535 is white to this model" in capsys.readouterr().err
 
 
 def test_a_run_called_sample_has_its_photos_beside_it(

@@ -273,6 +273,10 @@ def _score(
                 options.photos, options.photo_options, labels, recipe, runs, console
             )
             stack.enter_context(closing(decoded[recipe]))
+            for entry in entries:
+                if entry.model.card is None:
+                    wanted = replace(wants[entry.path], white=held_out.white)
+                    wants[entry.path] = wanted
         unknown_set = _unknown_photos(held_out, runs, options, console)
         if unknown_set:
             stack.enter_context(closing(unknown_set))

@@ -15,7 +15,7 @@ from data.labelled import labelled
 from data.source import PhotoOptions
 from data.split import Row
 from edge.errors import EdgegraftError
-from edge.preprocess import InputRecipe
+from edge.preprocess import FULL, InputRecipe
 from edge.text import plural, printable
 from finetune.console import Console
 from finetune.run import Run
@@ -34,6 +34,7 @@ class HeldOut:
     root: Path
     what: str
     run: Run | None = None
+    white: int = FULL  # to files without a card
 
     @classmethod
     def of_run(cls, run: Run) -> HeldOut:
@@ -90,7 +91,8 @@ class HeldOut:
                 f"--photos {printable(photos)}: expected photos that can be read and "
                 "that no run here was trained on, got none"
             )
-        return cls(labels, tuple(rows), read.root, read.what), pixels
+        found = cls(labels, tuple(rows), read.root, read.what, white=read.white)
+        return found, pixels
 
     def decode(self, recipe: InputRecipe, console: Console) -> batches.Pixels:
         """Their pixels by a recipe; EdgegraftError where a photo of a run is not as it
