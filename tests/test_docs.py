@@ -63,6 +63,7 @@ def parse(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         if hasattr(module, "guard"):
             monkeypatch.setattr(module, "guard", guard)
     monkeypatch.setattr("edge.command.guard", guard)
+    monkeypatch.setattr("edge.cli.guard", guard)
     try:
         edgegraft.main(words)
     except SystemExit as stop:
