@@ -65,7 +65,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, assets: Path) -> Path:
     return root
 
 
-@pytest.mark.parametrize(("name", "file"), CASES, ids="-".join)
+@pytest.mark.parametrize(("name", "file"), CASES, ids=map("-".join, CASES))
 def test_every_command_takes_the_file_alike(
     made: Path,
     tmp_path: Path,
