@@ -67,7 +67,7 @@ class HeldOut:
                 )
         with console.bar("decoding photos") as bar:
             pixels = batches.load_through_cache(
-                read.photos, recipe, looking=False, progress=bar
+                read.photos, recipe, measuring=False, progress=bar
             )
         for note in read.notes:
             console.say(f"  {note}")
@@ -102,5 +102,5 @@ class HeldOut:
         with console.bar("decoding photos") as bar:
             photos = [row.photo for row in self.rows]
             return batches.load_through_cache(
-                photos, recipe, looking=False, progress=bar
+                photos, recipe, measuring=False, progress=bar
             )
