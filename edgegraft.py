@@ -19,13 +19,13 @@ All commands (edgegraft COMMAND -h lists the options of one):
                                 milliseconds and megabytes
     edgegraft robustness RUN    accuracy on blurred, dark, noisy and turned photos
     edgegraft edge              on the device: classify, camera, info, doctor, bench,
-                                evaluate, pack
+                                evaluate, serve, pack
     edgegraft app               the page: drop photos, see labels
 
 Exit codes: 0 done; 1 an audit found too few photos to train on; 2 bad input, or
 a photo that cannot be read (one line on stderr says what and where, --debug shows the
 traceback); 3 a file misses its accuracy target, --target refuses it, or none fits the
-budget; 130 stopped by Ctrl-C.
+budget; 70 an error of edgegraft itself; 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -90,7 +90,16 @@ VERBS = {
 }
 # What stands below a verb, for those who leave it out
 BELOW = {
-    "edge": ("classify", "camera", "info", "doctor", "bench", "evaluate", "pack"),
+    "edge": (
+        "classify",
+        "camera",
+        "info",
+        "doctor",
+        "bench",
+        "evaluate",
+        "serve",
+        "pack",
+    ),
     "data": ("audit", "split", "sample", "capture"),
 }
 # What other tools call these

@@ -384,7 +384,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert edgegraft.main(["--help"]) == 0
     shown = capsys.readouterr().out
     assert all(f"edgegraft {verb}" in shown for verb in edgegraft.VERBS)
-    assert all(f" {code} " in shown for code in (0, 1, 2, 3, 130))  # exit codes
+    assert all(f" {code} " in shown for code in (0, 1, 2, 3, 70, 130))  # exit codes
     assert all(verb in shown for verb in edgegraft.BELOW["edge"])
     for above, verbs in edgegraft.BELOW.items():
         with contextlib.suppress(SystemExit):
