@@ -45,7 +45,7 @@ class Choice:
         if self.missing:
             why = f"the best with weights on this machine; better: {self.missing}"
         else:
-            why = "pretrained, the most accurate for its latency"
+            why = "pretrained on ImageNet, a network made for int8"
         return f"{self.backbone.name} at {self.size}: {why} ({self.option})"
 
 
