@@ -120,13 +120,13 @@ def kills(base: Base, seed: int, count: int, keep: Path | None) -> Tally:
         shutil.copytree(base.photos, photos)
         before = tree(photos)
         command = [
-            sys.executable, "-m", "edgegraft", "build", photos, "--run", "it",
-            "--artifacts", folder / "artifacts", "--backbone", "custom_cnn",
-            "--size", "32", "--epochs", "30", "--no-ladder",
+            sys.executable, "-m", "edgegraft", "build", "--no-ladder", "--run", "it",
+            "--artifacts", folder / "artifacts",
         ]  # fmt: skip
+        anew = [photos, "--backbone", "custom_cnn", "--size", "32", "--epochs", "30"]
         run = folder / "artifacts" / "it"
         for _ in range(count):
-            process = _started(command, run)
+            process = _started(command, anew, run)
             while process.poll() is None and not (run / "run.json").is_file():
                 time.sleep(0.05)  # until there is something to resume
             time.sleep(rng.uniform(0.5, 12))
@@ -138,7 +138,7 @@ def kills(base: Base, seed: int, count: int, keep: Path | None) -> Tally:
             tally.faults += _torn(run)
             if process.returncode == 0:  # whole before the next moment came: anew
                 shutil.rmtree(run)
-        process = _started(command, run)
+        process = _started(command, anew, run)
         out = process.communicate(timeout=600)[0].decode(errors="replace")
         tally.faults += _faults(process.returncode, out, (0,))
         if not all((run / name).is_file() for name in WHOLE):
@@ -148,10 +148,13 @@ def kills(base: Base, seed: int, count: int, keep: Path | None) -> Tally:
     return tally
 
 
-def _started(command: Sequence[str | Path], run: Path) -> subprocess.Popen[bytes]:
-    resume = ["--resume"] if (run / "run.json").is_file() else []
+def _started(
+    command: Sequence[str | Path], anew: Sequence[str | Path], run: Path
+) -> subprocess.Popen[bytes]:
+    """A run keeps its own settings: they are given to the first build alone."""
+    more = ["--resume"] if (run / "run.json").is_file() else anew
     return subprocess.Popen(
-        [*map(str, command), *resume],
+        [*map(str, command), *map(str, more)],
         cwd=run.parents[1],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
