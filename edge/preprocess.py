@@ -472,7 +472,9 @@ class _Reading:
 
     def _loaded(self, image: Image.Image, least: tuple[int, int] | None) -> Image.Image:
         if image.format not in _JPEG:
-            if image.format in _MAY_BE_DEEP and image.mode in ("RGB", "RGBA"):
+            if image.format in _MAY_BE_DEEP and ";16" in str(
+                getattr(image, "tile", "")
+            ):
                 from edge import photo_kinds
 
                 if photo_kinds.has_deep_colour(image):

@@ -13,7 +13,6 @@ from typing import Any
 
 from edge.errors import EdgegraftError
 from edge.files import read_regular
-from edge.text import printable
 
 # A name of `_KINDS`; a list of one schema: a list of such; a dict: an object whose
 # fields fit where it has them (null counts as absent), "*" for all others.
@@ -38,16 +37,16 @@ def read_record(
 
     FileNotFoundError where there is none; EdgegraftError, naming file and field.
     """
-    where = printable(path)
+    where = os.fspath(path)
     try:
         if os.lstat(path).st_size > MOST_BYTES:
-            raise EdgegraftError(f"{where}: expected {MOST_BYTES >> 20} MiB at most")
+            raise _error(where, f"expected {MOST_BYTES >> 20} MiB at most")
         content = read_regular(path, inside=inside)
     except FileNotFoundError:
         raise
     except OSError as error:
         reason = error.strerror or str(error)
-        raise EdgegraftError(f"{where}: cannot be read: {reason}") from None
+        raise _error(where, f"cannot be read: {reason}") from None
     return parse_record(content, schema, where)
 
 
@@ -59,24 +58,22 @@ def parse_record(
     import json
 
     if len(content) > most:
-        raise EdgegraftError(
-            f"{where}: expected {most >> 10:,} KiB at most, got {len(content):,} bytes"
+        raise _error(
+            where, f"expected {most >> 10:,} KiB at most, got {len(content):,} bytes"
         )
     if sum(map(content.count, (b",", b"[", b"{"))) > MOST_VALUES:
-        raise EdgegraftError(f"{where}: expected {MOST_VALUES:,} values at most")
+        raise _error(where, f"expected {MOST_VALUES:,} values at most")
     try:
         record = json.loads(content.decode("utf-8", "surrogateescape"))
         depth = _depth(record)
     except RecursionError:
         depth = MOST_DEPTH + 1
     except ValueError as error:  # also whole numbers of thousands of digits
-        reason = printable(str(error))
-        raise EdgegraftError(
-            f"{where}: expected JSON, got a damaged or half-written file "
-            f"({reason:.120})"
+        raise _error(
+            where, f"expected JSON, got a damaged or half-written file ({error!s:.120})"
         ) from None
     if depth > MOST_DEPTH:
-        raise EdgegraftError(f"{where}: expected a depth of {MOST_DEPTH} at most")
+        raise _error(where, f"expected a depth of {MOST_DEPTH} at most")
     check(record, schema, where)
     return dict(record)
 
@@ -89,7 +86,7 @@ def check(value: Any, schema: Schema, where: str) -> None:
         for key, inner in value.items():
             wanted = schema.get(key, others)
             if wanted is not None and inner is not None:
-                check(inner, wanted, f"{where}: {printable(key):.{_SHOWN}}")
+                check(inner, wanted, f"{where}: {key:.{_SHOWN}}")
     elif isinstance(schema, list):
         _expect(isinstance(value, list), where, "a list", value)
         for place, entry in enumerate(value):
@@ -115,8 +112,14 @@ def _depth(value: Any) -> int:
 
 def _expect(fits: bool, where: str, kind: str, value: Any) -> None:
     if not fits:
-        got = printable(f"{value!r:.{_SHOWN}}")
-        raise EdgegraftError(f"{where}: expected {kind}, got {got}")
+        raise _error(where, f"expected {kind}, got {value!r:.{_SHOWN}}")
+
+
+def _error(where: str, reason: str) -> EdgegraftError:
+    """One line that a terminal shows as it is, whatever the file holds."""
+    from edge.text import printable
+
+    return EdgegraftError(printable(f"{where}: {reason}"))
 
 
 def is_number(value: Any) -> bool:
