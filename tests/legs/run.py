@@ -1,9 +1,9 @@
 """The isolated legs: one model file, in environments of their own.
 
 1. edge: with numpy, Pillow and LiteRT alone (and pytest), `edge` passes its tests.
-2. tflite-runtime 2.14.0 (Python 3.11, numpy 1): the same probabilities, to the last
-   bit, as LiteRT without XNNPACK; the same best label as LiteRT as it comes, but for
-   0.5 % of the photos.
+2. tflite-runtime 2.14.0 (Python 3.11, numpy 1): the probabilities of LiteRT without
+   XNNPACK, on most processors to the last bit; the same best label as LiteRT as it
+   comes, but for 0.5 % of the photos.
 3. MediaPipe's ImageClassifier takes the same file by its path alone, knows our
    labels, and agrees with `edge classify` on 98.5 % of the photos: handed over at the
    input's size, and at full size (MediaPipe then resizes by itself, without
@@ -50,13 +50,15 @@ TASKS_VISION_SHA512 = (
     "ZJqh0wMKOINorfSffvDAxzyO1//c+FiG3IkzOdNDnLqvBB3DbMfj0bB/tys2SNf9S914sgoIbIpF4HTOi33"
     "6cg=="
 )
+MOST_MOVED = 0.01  # mean difference of probabilities between two sets of kernels
 MOST_OTHER = 0.005  # of photos may get another best label with XNNPACK's kernels
 BROWSER_PHOTOS = "100"  # of the test photos, spread
 MEDIAPIPE_LIBRARIES = "libegl1 libgles2 libgl1 libglib2.0-0"
 
 
 # Photo to its ranking, best first: (label, probability); then familiarity, if any.
-Answers = dict[str, list[tuple[str, float]]]
+Answer = list[tuple[str, float]]
+Answers = dict[str, Answer]
 
 
 class Skipped(Exception):
@@ -161,19 +163,31 @@ def leg_tflite_runtime(bench: Bench) -> str:
     python = bench.environment("tflite-runtime", "tflite-runtime.txt", "3.11")
     theirs = _answers(python, "tflite-runtime", *bench.model())
     plain = bench.litert("--no-xnnpack")
-    if not plain or theirs != plain:
-        other = [photo for photo in plain if theirs.get(photo) != plain[photo]]
-        raise Failed(
-            f"expected the probabilities of LiteRT without XNNPACK on all "
-            f"{len(plain)} photos, {_named(other)} differ"
-        )
+    if not plain or theirs.keys() != plain.keys():
+        raise Failed(f"expected {len(plain)} photos answered, got {len(theirs)}")
+    bits = [photo for photo in plain if theirs[photo] != plain[photo]]
+    apart = max(_apart(theirs[photo], plain[photo]) for photo in plain)
+    alike = "the same bits as LiteRT without XNNPACK on all"
+    if bits:
+        # its QUANTIZE rounds dark pixels one level down on some processors
+        moved = sum(_apart(theirs[p], plain[p]) for p in plain) / len(plain)
+        alike = f"{moved:.4f} from LiteRT without XNNPACK ({apart:.4f} at most) on"
+        if moved > MOST_MOVED and bench.judged:
+            raise Failed(f"expected {MOST_MOVED} at most, got probabilities {alike}")
     ours = bench.litert()
     other = [photo for photo in ours if theirs[photo][0][0] != ours[photo][0][0]]
     same = f"the same best label as LiteRT on {len(ours) - len(other)} of {len(ours)}"
     # XNNPACK rounds otherwise than the reference kernels, so a few labels may change
     if len(other) > MOST_OTHER * len(ours) and bench.judged:
         raise Failed(f"expected {same.split(' on ')[0]}, {_named(other)} differ")
-    return f"the same bits as LiteRT without XNNPACK on all {len(plain)} photos, {same}"
+    return f"{alike} {len(plain)} photos, {same}"
+
+
+def _apart(one: Answer, other: Answer) -> float:
+    """The largest difference of a label's probability."""
+    labels, others = dict(one), dict(other)
+    names = (labels.keys() | others.keys()) - {foreign.FAMILIARITY}
+    return max(abs(labels.get(name, 0) - others.get(name, 0)) for name in names)
 
 
 def leg_mediapipe(bench: Bench) -> str:
