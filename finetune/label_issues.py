@@ -99,7 +99,8 @@ def _write(
     _write_csv(run, pixels.digests, photos, issues, parts)
     order = [int(row) for row in issues.order if issues.flagged[row]][:SHEET]
     first = f", the first {len(order)}" if count > len(order) else ""
-    none = f"No label issues in {len(photos):,} photos"
+    none = "No likely label issue" if issues.enough else "Too few to find label issues"
+    none += f": {plural(len(photos), 'photo')}"
     draw_sheet(
         run.folder / PICTURE,
         [pixels.array[pixels.rows[photos[row].path]] for row in order],
@@ -107,8 +108,14 @@ def _write(
         f"{plural(count, 'possible label issue')}{first}" if count else none,
         f"found by: {how}; look before you act",
     )
-    run.update(label_issues={"by": how, "photos": len(photos), "issues": count})
-    if count:
+    found = {"by": how, "photos": len(photos), "issues": count, "enough": issues.enough}
+    run.update(label_issues=found)
+    if not issues.enough:
+        console.stage(
+            f"labels not checked: {plural(len(photos), 'photo')}, too few to find wrong "
+            "labels"
+        )
+    elif count:
         console.stage(
             f"{plural(count, 'possible label issue')} in {len(photos):,} photos: see "
             f"{run.folder / PICTURE}"

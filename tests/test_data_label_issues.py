@@ -77,8 +77,23 @@ def test_scores_by_hand() -> None:
     np.testing.assert_allclose(issues.score, [0.8, -0.6, 0.8, 0.4])
     assert issues.order.tolist() == [1, 3, 0, 2]
     assert issues.suggested.tolist() == [1, 1, 0, 1]
-    # 0.8 is below the 0.9 that the network is usually sure of for label 1
-    assert issues.flagged.tolist() == [False, False, False, False]
+    assert not issues.flagged.any()
+    assert not issues.enough  # four photos
+
+
+def test_few_photos_flag_nothing_and_say_so() -> None:
+    points, truth = features(24, 2, apart=2)
+    given = flipped(truth, 0.1, 2)
+    issues = find(cross_validated(points, given), given)
+    assert not issues.flagged.any() and not issues.enough
+
+
+def test_a_poor_classifier_lists_no_right_labels() -> None:
+    """Its mistakes are its own: most of them would be called wrong labels before."""
+    points, truth = features(400, 4, apart=1.5)
+    probabilities = cross_validated(points, truth)
+    assert (probabilities.argmax(1) != truth).mean() > 0.3
+    assert find(probabilities, truth).flagged.sum() <= 2
 
 
 @pytest.mark.parametrize(

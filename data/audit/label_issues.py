@@ -1,15 +1,15 @@
-"""Photos whose label is probably wrong: confident learning, out of sample.
+"""Label issues: photos whose label is likely wrong, by out-of-sample probabilities.
 
 `probabilities` must come from models that did not see the photo: `cross_validated`
 fits a logistic regression on the features of a backbone, fold by fold, with photos
-that belong together in one fold. A photo is flagged when the network is confident of
-another label, confident meaning as sure as it usually is of photos with that label
-(Northcutt et al. 2021, "Confident Learning"). Issues are ranked by the normalized
-margin: the probability of the given label less that of the best other one.
+that belong together in one fold. A photo is listed when its label is likely wrong, given
+the share of wrong labels that explains the probabilities best; so the list is empty
+where photos are too few to tell. Photos are ordered by the normalized margin: the
+probability of the given label less that of the best other one (Northcutt et al. 2021,
+"Confident Learning"). tests/benchmarks/advice.py measures how many listed are wrong.
 
-This is the method of cleanlab, in the few lines that are needed of it: cleanlab would
-add a dependency for them. It does not know photos that belong to no label at all, nor
-who is right: a doubt is a reason to look.
+Photos that belong to no label at all are not found, and a listed photo is a reason to
+look, not a verdict.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,6 +23,12 @@ from data.photos import Photo
 from edge.errors import EdgegraftError
 
 FOLDS = 5
+LIKELY = 0.6  # probability of being wrong from which a label is listed
+EVIDENCE = 3.32  # gain of log likelihood (chance of 1 %) that a share of wrong needs
+LEAST = 15  # photos of a label on average; fewer make too poor a classifier
+USUAL = 0.05  # share of wrong labels that has to be noticed where photos are enough
+TEMPERATURES = np.geomspace(0.02, 5, 40)
+SHARES = np.geomspace(0.002, 0.15, 25)
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
@@ -39,6 +45,7 @@ class LabelIssues:
     score: Floats
     suggested: Ints
     flagged: npt.NDArray[np.bool_]
+    enough: bool = True
 
     @property
     def order(self) -> Ints:
@@ -71,18 +78,45 @@ def find(probabilities: Floats, truth: Ints) -> LabelIssues:
     rest = probabilities.copy()
     rest[rows, truth] = -1
     suggested = rest.argmax(1)
-    # How sure the network is, on average, of photos that are given each label.
-    usual = np.array(
-        [
-            probabilities[truth == label, label].mean() if (truth == label).any() else 2
-            for label in range(labels)
-        ]
-    )
-    sure = probabilities >= usual
-    sure[rows, truth] = False
     other = rest[rows, suggested]
-    flagged = sure.any(1) & (other > own)
-    return LabelIssues(own - other, suggested, flagged)
+    wrong, enough = _wrong(probabilities, truth)
+    flagged = (wrong >= LIKELY) & (other > own)
+    return LabelIssues(own - other, suggested, flagged, enough or bool(flagged.any()))
+
+
+def _wrong(probabilities: Floats, truth: Ints) -> tuple[Floats, bool]:
+    """How likely each given label is wrong, 0..1, zeros where nothing says that any is;
+    and whether a share of `USUAL` would be noticed.
+
+    A share of the labels is taken to be replaced by another one, all others being as
+    likely. That share and a temperature are those under which the given labels are
+    likeliest, and have to explain them better than no wrong label does. A share would
+    be noticed if, were it there, the log likelihood would gain as much on average.
+    """
+    count, labels = probabilities.shape
+    if count < LEAST * labels:
+        return np.zeros(count), False
+    logits = np.log(np.maximum(probabilities, 1e-9))
+    logits -= logits.max(1, keepdims=True)
+    rows, shares = np.arange(count), SHARES[:, None]
+    clean, fit = -np.inf, -np.inf
+    for temperature in TEMPERATURES:
+        scaled = np.exp(logits / temperature)
+        scaled /= scaled.sum(1, keepdims=True)
+        own = scaled[rows, truth]
+        without = float(np.log(np.maximum(own, 1e-12)).sum())
+        if without > clean:
+            clean, expected = without, scaled
+        replaced = shares * (1 - own) / (labels - 1)
+        given = (1 - shares) * own + replaced
+        fits = np.log(given).sum(1)
+        best = int(fits.argmax())
+        if fits[best] > fit:
+            fit, wrong = float(fits[best]), replaced[best] / given[best]
+    mixed = (1 - USUAL) * expected + USUAL * (1 - expected) / (labels - 1)
+    gain = mixed * np.log(mixed / np.maximum(expected, 1e-12))
+    enough = float(gain.sum()) >= EVIDENCE
+    return (wrong if fit - clean >= EVIDENCE else np.zeros(count)), enough
 
 
 def cross_validated(
@@ -131,7 +165,7 @@ def cross_validated(
 def findings(
     issues: LabelIssues, photos: Sequence[Photo], labels: Sequence[str]
 ) -> list[Finding]:
-    """The flagged photos as findings of an audit, the likeliest issue first."""
+    """The flagged photos as findings of an audit, the likeliest first."""
     found = []
     for row in issues.order:
         if issues.flagged[row]:
