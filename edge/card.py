@@ -32,7 +32,9 @@ class ModelCard:
     """Labels, input recipe, thresholds, provenance and measured figures.
 
     `outputs` maps a role (``probabilities``, ``familiarity``) to the name of the
-    signature's output. `model_sha256` is of the flatbuffer without the zip.
+    signature's output. `familiarity_threshold_unsmoothed` is for programs that shrink
+    photos without smoothing, as MediaPipe does. `model_sha256` is of the flatbuffer
+    without the zip.
     """
 
     labels: tuple[str, ...]
@@ -43,6 +45,7 @@ class ModelCard:
     name: str = "model"
     temperature: float = 1.0
     familiarity_threshold: float | None = None
+    familiarity_threshold_unsmoothed: float | None = None
     provenance: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
     measured: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
     model_sha256: str | None = None

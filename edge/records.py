@@ -170,6 +170,7 @@ CARD: Schema = {
     "model_sha256": TEXT,
     "temperature": SIZE,
     "familiarity_threshold": NUMBER,
+    "familiarity_threshold_unsmoothed": NUMBER,
     "outputs": {"*": TEXT},
     "measured": {
         "*": {
@@ -238,6 +239,13 @@ COMPARISON: Schema = {
     "labels": [TEXT],
     "host": {"board": TEXT},
     "ship": {"file": TEXT, "why": TEXT},
+    "headline": {
+        "accuracy": SHARE,
+        "interval": [SHARE],
+        "photos": COUNT,
+        "source": TEXT,
+        "note": TEXT,
+    },
     "by_budget": [{"ms": SIZE, "mb": SIZE, "file": TEXT}],
     "files": [
         {

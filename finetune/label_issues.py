@@ -112,8 +112,8 @@ def _write(
     run.update(label_issues=found)
     if not issues.enough:
         console.stage(
-            f"labels not checked: {plural(len(photos), 'photo')}, too few to find wrong "
-            "labels"
+            f"labels not checked: {plural(len(photos), 'photo')} are too few to find "
+            "wrong ones"
         )
     elif count:
         console.stage(

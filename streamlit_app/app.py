@@ -24,6 +24,7 @@ from streamlit_app.answer import MOST_LABELS
 from streamlit_app.feedback import private_folder, write_private
 from streamlit_app.model_pool import ClassifierPool
 from streamlit_app.models import ListedModel, choose
+from streamlit_app.runs import Record, Run
 from streamlit_app.style import literal, percent
 from streamlit_app.widgets import feeding
 
@@ -244,3 +245,25 @@ def welcome(artifacts: Path) -> None:
 
 if __name__ == "__main__":
     main()
+
+
+def headline(run: Run, record: Record) -> tuple[str, str, str]:
+    """Name, value and interval of a file's accuracy: of the file to ship the figure
+    that the command and the model card lead with. Empty where it has none.
+    """
+    accuracy, low = record.get("accuracy"), record.get("accuracy_low")
+    high, photos = record.get("accuracy_high"), record.get("photos", "?")
+    source, note = "test part", ""
+    lead = run.comparison.get("headline") or {}
+    title = (run.comparison.get("ship") or {}).get("file")
+    if lead and title and record.get("title") == title:
+        accuracy, photos = lead.get("accuracy"), lead.get("photos", "?")
+        low, high = (lead.get("interval") or [None, None])[:2]
+        source, note = lead.get("source") or source, lead.get("note") or ""
+    if accuracy is None:
+        return ("", "", "")
+    interval = ""
+    if low is not None and high is not None:
+        interval = f"95 % interval {style.percent(low)} to {style.percent(high)} on "
+        interval += f"{photos} photos" + (f" ({note})" if note else "")
+    return (f"Accuracy, {source}", style.percent(accuracy), interval)

@@ -108,10 +108,10 @@ def test_both_of_two_labels_say_why(root: Path, tmp_path: Path) -> None:
         assert row["reasons"] == reason
 
 
-def facts(*, width: int = 400, blur: float = SHARP) -> PhotoFacts:
+def facts(*, width: int = 400, blur: float = SHARP, size: int = 90_000) -> PhotoFacts:
     thumb, features = bytes(THUMB * THUMB), bytes(ROW[0] * ROW[1])
     return PhotoFacts(
-        "JPEG", "RGB", width, 300, 1, 60, 200, 50.0, blur, thumb, features
+        "JPEG", "RGB", width, 300, 1, size, 60, 200, 50.0, blur, thumb, features
     )
 
 
@@ -168,6 +168,24 @@ def test_a_look_alike_with_another_label_is_never_excluded(
     fact_store = [facts(width=900), facts(), facts()]
     report = audited(photos, fact_store, [(0, 1), (0, 2)], monkeypatch)
     assert names(report.excluded) == {"b.jpg"}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "kept"),
+    [((400, 400, 400), "cat.1.jpg"), ((400, 400, 800), "aug_0_1.jpg")],
+)
+def test_the_original_stays(
+    sizes: tuple[int, ...], kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most pixels; then what is not compressed far more; then the shorter name."""
+    named = ("a.jpg", "cat.1.jpg", "aug_0_1.jpg")
+    photos = [Photo(Path(name), "cat") for name in named]
+    measured = [
+        facts(width=width, size=size)
+        for width, size in zip(sizes, (20_000, 90_000, 100_000), strict=True)
+    ]
+    report = audited(photos, measured, [(0, 1), (1, 2), (0, 2)], monkeypatch)
+    assert names(report.excluded) == {*named} - {kept}
 
 
 def test_of_each_copy_that_goes_one_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ def facts(number: int) -> PhotoFacts:
         width=4000 + number,
         height=70_000,
         turn=1 + number % 8,
+        size=90_000 + number,
         low=low,
         high=high,
         deviation=round(float(rng.uniform(0, 80)), 2),

@@ -136,6 +136,8 @@ def test_every_variant_has_it_and_refuses_what_it_was_not_shown(exported, varian
     limit = ModelFile.read(model).card.familiarity_threshold
     assert limit == pytest.approx(0.5, abs=0.3)
     assert (known["familiarity"] >= limit).mean() > 0.75
+    card = ModelFile.read(model).card
+    assert card.familiarity_threshold_unsmoothed == pytest.approx(limit, abs=0.2)
     labels = [classifier.labels[row.argmax()] for row in known["probabilities"]]
     assert labels == ["blue", "red"] * 30
 

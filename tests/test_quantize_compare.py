@@ -414,6 +414,15 @@ def test_comparing_again_keeps_the_figures_of_keras(shipped):
     assert metrics["keras"]["test"] == {"accuracy": 0.5}
 
 
+def test_few_photos_without_cross_validation_say_why(shipped):
+    run, found = shipped
+    assert found.headline.source == "test part"
+    assert "the test part is small" in found.headline.note
+    summary = " ".join(" ".join(text.summary(found)).split())
+    assert found.headline.note in summary
+    assert found.headline.note[1:] in (run.folder / "README.md").read_text()
+
+
 def test_few_photos_lead_with_the_cross_validated_figure(first, tmp_path):
     run = Run.open(shutil.copytree(first.folder, tmp_path / "few"))
     calibration = {"temperature": 1.0, "photos": 30, "cross_fit": {"right": 27}}

@@ -3,8 +3,9 @@
 Of photos with the same bytes, or near copies (`data.audit.near_duplicates`), the one to
 keep is, in this order: one of a given test part, since what is measured must not
 change; one of a given val part; the one with fewer findings of its own; the one with
-more pixels, from which the other can have been made; the sharper one; the first one in
-the folder. Sharpness comes after size, as blur is measured on small pictures.
+more pixels, from which the other can have been made; one that is not compressed twice
+as much as another copy; the one with the shorter name, as copies get longer ones; the
+first one by name.
 
 A photo is proposed for exclusion only if it is a copy of one that is kept, under the
 same label: then nothing is lost. Frames of one moment and photos of one thing are kept
@@ -35,7 +36,9 @@ SAYS = {
     near_duplicates.OBJECT: "the same thing as",
 }
 
-Key = tuple[float, ...]
+SQUEEZED = 0.5  # of the largest file of a chain: a smaller one is compressed more
+
+Key = tuple[object, ...]
 Links = tuple[tuple[Path, Path], ...]
 
 
@@ -94,14 +97,7 @@ def near_pairs(
         return []
     compared = fact_store.photos([photo.path for photo in firsts])
     pairs = near_duplicates.pairs(compared)
-    counts = Counter(fault.path for fault in faults)
-
-    def key(number: int) -> Key:  # equals keep the order of the folder
-        photo, facts = firsts[number], fact_store[firsts[number].path]
-        area = facts.width * facts.height
-        return (-_part(photo), counts[photo.path], -area, facts.blur, number)
-
-    keys = {n: key(n) for pair in pairs for n in (pair.first, pair.second)}
+    keys = _keys(firsts, fact_store, faults, pairs)
     known = {(pair.first, pair.second) for pair in pairs}
     missing = _to_the_best(len(firsts), pairs, keys) - known
     pairs = _frames(pairs + near_duplicates.compare(compared, sorted(missing)))
@@ -112,17 +108,45 @@ def near_pairs(
     ]
 
 
+def _keys(
+    photos: Sequence[Photo],
+    fact_store: FactStore,
+    faults: Sequence[Finding],
+    pairs: Sequence[Pair],
+) -> dict[int, Key]:
+    """What ranks each photo of a pair; the least of a chain of copies is kept."""
+    counts = Counter(fault.path for fault in faults)
+    largest: dict[int, int] = {}
+    for chain in _chains(len(photos), pairs):
+        most = max(fact_store[photos[number].path].size for number in chain)
+        largest |= dict.fromkeys(chain, most)
+
+    def key(number: int) -> Key:
+        photo, facts = photos[number], fact_store[photos[number].path]
+        squeezed = facts.size < SQUEEZED * largest[number]
+        name = (len(photo.path.name), _natural(photo.path))
+        area = facts.width * facts.height
+        return (-_part(photo), counts[photo.path], -area, squeezed, *name)
+
+    return {number: key(number) for number in largest}
+
+
+def _chains(count: int, pairs: Sequence[Pair]) -> list[list[int]]:
+    """The photos of pairs, in chains of copies."""
+    links = [(p.first, p.second) for p in pairs if p.kind == COPY]
+    tops = clusters(count, links)
+    chains: dict[int, list[int]] = {}
+    for number in sorted({n for p in pairs for n in (p.first, p.second)}):
+        chains.setdefault(tops[number], []).append(number)
+    return list(chains.values())
+
+
 def _to_the_best(
     count: int, pairs: Sequence[Pair], keys: Mapping[int, Key]
 ) -> set[tuple[int, int]]:
     """Each photo of a chain of copies with the one of them that is kept."""
-    links = [(p.first, p.second) for p in pairs if p.kind == COPY]
-    chains: dict[int, list[int]] = {}
-    tops = clusters(count, links)
-    for number in keys:
-        chains.setdefault(tops[number], []).append(number)
     wanted = set()
-    for chain in chains.values():
+    for chain in _chains(count, pairs):
         best = min(chain, key=keys.__getitem__)
         wanted |= {(min(best, n), max(best, n)) for n in chain if n != best}
     return wanted

@@ -2,7 +2,7 @@
 
 Facts lie in one array; thumbnails and keypoints, the bulk of them, in another, which
 beyond `IN_MEMORY` bytes is a nameless file. So an audit of 100,000 photos holds their
-names and digests, 29 bytes of facts each, and what it compares just then.
+names and digests, 33 bytes of facts each, and what it compares just then.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ IN_MEMORY = 1 << 26  # bytes of thumbnails and keypoints: those of 1,500 photos
 FACTS = np.dtype(
     [
         *(("format", "u1"), ("mode", "u1"), ("width", "<u4"), ("height", "<u4")),
-        *(("turn", "u1"), ("low", "u1"), ("high", "u1")),
+        *(("turn", "u1"), ("size", "<u4"), ("low", "u1"), ("high", "u1")),
         *(("deviation", "<f8"), ("blur", "<f8")),
     ]
 )
@@ -47,7 +47,14 @@ class FactStore(Mapping[Path, PhotoFacts]):
             raise ValueError("these facts are being read; nothing can be added")
         row = self._rows.setdefault(path, len(self._rows))
         numbers = (self._number(facts.format), self._number(facts.mode))
-        rest = (facts.width, facts.height, facts.turn, facts.low, facts.high)
+        rest = (
+            facts.width,
+            facts.height,
+            facts.turn,
+            facts.size,
+            facts.low,
+            facts.high,
+        )
         self._facts[row] = (*numbers, *rest, facts.deviation, facts.blur)
         self.comparable = self.comparable and bool(facts.features)
         bulk = facts.thumb + (facts.features or bytes(BULK - THUMB * THUMB))

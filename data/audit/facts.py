@@ -26,8 +26,9 @@ class PhotoFacts:
     """The facts of one decoded photo.
 
     format, mode: Pillow's names, of the file as it is stored. width, height: pixels,
-    upright. turn: the EXIF orientation, 1 to 8. low, high: the 5th and 95th percentile
-    of grey, 0..255; deviation: the standard deviation of grey. blur: 0 sharp to 1.
+    upright. turn: the EXIF orientation, 1 to 8. size: bytes of the file. low, high:
+    the 5th and 95th percentile of grey, 0..255; deviation: the standard deviation of
+    grey. blur: 0 sharp to 1.
     thumb: THUMB x THUMB grey bytes, the whole photo squeezed into a square. features:
     `data.audit.local_features`, as bytes; none where OpenCV is not installed.
     """
@@ -37,6 +38,7 @@ class PhotoFacts:
     width: int
     height: int
     turn: int
+    size: int
     low: int
     high: int
     deviation: float
@@ -97,6 +99,7 @@ def measure(
         width=wide,
         height=high,
         turn=head.turn,
+        size=len(data),
         low=int(np.searchsorted(share, 0.05)),
         high=int(np.searchsorted(share, 0.95)),
         deviation=round(spread**0.5, 2),

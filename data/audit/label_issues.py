@@ -2,9 +2,9 @@
 
 `probabilities` must come from models that did not see the photo: `cross_validated`
 fits a logistic regression on the features of a backbone, fold by fold, with photos
-that belong together in one fold. A photo is listed when its label is likely wrong, given
-the share of wrong labels that explains the probabilities best; so the list is empty
-where photos are too few to tell. Photos are ordered by the normalized margin: the
+that belong together in one fold. A photo is listed when its label is likely wrong,
+given the share of wrong labels that explains the probabilities best; so the list is
+empty where photos are too few to tell. Photos are ordered by the normalized margin: the
 probability of the given label less that of the best other one (Northcutt et al. 2021,
 "Confident Learning"). tests/benchmarks/advice.py measures how many listed are wrong.
 

@@ -57,6 +57,10 @@ from quantize.tflite import flatbuffer, metadata, operators, targets
 
 FLIPS_SHOWN = 24  # photos of those that a file got wrong and float32 right
 FEW_TEST_PHOTOS = 100  # with fewer, the cross-validated figure is the surer one
+NOT_CROSS_VALIDATED = (
+    "the test photos are few; only a linear probe on a pretrained backbone "
+    "(--unfreeze none) can be cross-validated on the other photos"
+)
 METHOD = (
     "Accuracy: {what}, through the file on the runtime named; its interval: Wilson, "
     "95 %. Balanced accuracy: mean recall of the labels; its interval: Wilson's of the "
@@ -191,11 +195,16 @@ def _headline(
     evaluation = chosen.evaluation
     owner = next((entry.run for entry in entries if entry.path == chosen.path), None)
     folds = CrossValidated.of(owner.config) if owner else None
-    if folds is not None and evaluation.photos < FEW_TEST_PHOTOS:
+    few = evaluation.photos < FEW_TEST_PHOTOS
+    if folds is not None and few:
         share = folds.accuracy
         return Headline(share, folds.interval, folds.photos, "cross-validated")
     return Headline(
-        evaluation.accuracy, evaluation.interval, evaluation.photos, "test photos"
+        evaluation.accuracy,
+        evaluation.interval,
+        evaluation.photos,
+        "test photos",
+        NOT_CROSS_VALIDATED if few and owner is not None else "",
     )
 
 

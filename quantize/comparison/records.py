@@ -215,13 +215,15 @@ class Choice:
 class Headline:
     """How good the file to ship is, in the figure that most photos stand behind.
 
-    `source`: "test photos", or "cross-validated" where these are few.
+    `source`: "test photos", or "cross-validated" where these are few. `note`: why few
+    test photos lead all the same; "" where they are many.
     """
 
     accuracy: float
     interval: tuple[float, float]
     photos: int
     source: str
+    note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return {**vars(self), "interval": list(self.interval)}

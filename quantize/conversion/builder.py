@@ -20,6 +20,8 @@ from data.split import Row
 from edge.card import ModelCard
 from edge.evaluate import Evaluation
 from edge.model_file import ModelFile
+from edge.preprocess import MOST_MARGIN
+from edge.preprocess import PLAIN as UNSMOOTHED
 from edge.quiet import without_chatter
 from finetune import familiarity
 from finetune.console import Console
@@ -112,6 +114,7 @@ class Builder:
         self._compared = tuple(compared)
         self._fingerprint = run.split().fingerprint
         self.photos: npt.NDArray[np.uint8] | None = None
+        self._unsmoothed: npt.NDArray[np.uint8] | None = None
         if chosen:
             self.photos = scoring.take(pixels, chosen)
         self.conversion = Conversion(
@@ -155,7 +158,11 @@ class Builder:
         card = replace(card, measured={self.run.judged_on: scored.to_card()})
         if self._familiarity is not None:
             limit = self._familiarity.limit_of_file(scored.familiarity)
-            card = replace(card, familiarity_threshold=limit)
+            card = replace(
+                card,
+                familiarity_threshold=limit,
+                familiarity_threshold_unsmoothed=self._unsmoothed_limit(model),
+            )
         model = metadata.replace_card(model, card)
         return BuiltModel(
             model,
@@ -165,6 +172,21 @@ class Builder:
             everything.evaluation.truth,
             time.perf_counter() - started,
         )
+
+    def _unsmoothed_limit(self, model: bytes) -> float | None:
+        """The threshold for validation photos that are shrunk without smoothing; None
+        where the input keeps the photo's shape, as MediaPipe does not."""
+        if self._familiarity is None or self.run.recipe.resize != "stretch":
+            return None
+        if self._unsmoothed is None:
+            recipe = replace(self.run.recipe, filter=UNSMOOTHED, margin=MOST_MARGIN)
+            quiet = scoring.Silent()
+            with scoring.decode(self.run, self.judged, quiet, recipe) as pixels:
+                self._unsmoothed = scoring.take(pixels, self.judged)
+        ModelFile(model).trust()
+        classifier = scoring.open_file(ModelFile.read(model), "auto")
+        known = classifier.run(self._unsmoothed)["familiarity"]
+        return self._familiarity.limit_of_file(known)
 
     def quantize(self, candidate: Candidate, *, float_io: bool = False) -> bytes:
         """The flatbuffer of a candidate."""

@@ -140,7 +140,8 @@ def _tiles(comparison: Comparison, file: MeasuredFile) -> list[tuple[str, str, s
             f"accuracy, {headline.source}",
             percent(headline.accuracy),
             f"{100 * low:.1f} to {100 * high:.1f} (95 %), "
-            f"{plural(headline.photos, 'photo')}",
+            f"{plural(headline.photos, 'photo')}"
+            + (f"; {headline.note}" if headline.note else ""),
         ),
         (
             "balanced test accuracy",

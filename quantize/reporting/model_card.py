@@ -208,6 +208,7 @@ def _limits(comparison: Comparison, run: Run, best: MeasuredFile) -> list[str]:
     low, high = best.evaluation.interval
     headline = comparison.headline
     surer = headline if headline and headline.source != "test photos" else None
+    note = headline.note if headline else ""
     error = 100 * best.evaluation.calibration_error
     return [
         f"- {_unknown(run, best)}",
@@ -215,6 +216,7 @@ def _limits(comparison: Comparison, run: Run, best: MeasuredFile) -> list[str]:
         f"- Measured on {best.evaluation.photos:,} photos of the folder it was trained "
         f"from: its accuracy on photos like these is between {low:.1%} and {high:.1%}; "
         "on others it may be lower.",
+        *([f"- {note[0].upper()}{note[1:]}."] if note else []),
         f"- Weakest label: {words.weakest(best)}.",
         *(f"- {line[0].upper()}{line[1:]}." for line in words.cautions(best)),
         f"- Calibration error {error:.1f} points: the mean distance of its "

@@ -60,6 +60,8 @@ def accuracy(comparison: Comparison) -> str:
     words = f"{test} ({_ends(evaluation.interval)})"
     if headline.source != "test photos":
         words = f"{cross_validated(headline)}; {test}"
+    elif headline.note:
+        words += f"; {headline.note}"
     if uneven(evaluation):
         balanced = percent(evaluation.balanced_accuracy)
         words += f"; balanced {balanced} ({_ends(evaluation.balanced_interval)})"

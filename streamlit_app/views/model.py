@@ -57,10 +57,10 @@ def numbers(pool: ClassifierPool, run: Run | None, entry: ListedModel) -> None:
     """Accuracy, size and latency of this very file."""
     record = _measured(run, entry)
     card = dict(app.measured(pool.facts.card))
-    accuracy = record.get("accuracy")
+    name, value, interval = app.headline(run, record) if run else ("", "", "")
     with st.container(horizontal=True):
-        if accuracy is not None:
-            st.metric("Accuracy, test photos", percent(accuracy))
+        if value:
+            st.metric(name, value)
         elif card:
             part, text = next(iter(card.items()))
             st.metric(f"Accuracy, {part} photos", text.split(" (")[0])
@@ -69,12 +69,10 @@ def numbers(pool: ClassifierPool, run: Run | None, entry: ListedModel) -> None:
         st.metric("Size", f"{pool.bytes / 1e6:.2f} MB")
         if record.get("drop") is not None:
             st.metric("Loss against float32", f"{record['drop'] * 100:.1f} points")
-    if accuracy is not None and record.get("accuracy_low") is not None:
+    if interval:
         host = (run.comparison.get("host") or {}) if run else {}
         st.caption(
-            f"95 % interval {percent(record['accuracy_low'])} to "
-            f"{percent(record['accuracy_high'])} on "
-            f"{record.get('photos', '?')} photos; "
+            f"{interval}; "
             f"{literal(str(record.get('runtime', '')))}, "
             f"{record.get('threads', 1)} thread, "
             f"{literal(str(host.get('board', 'this host')))}."

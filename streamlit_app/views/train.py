@@ -336,15 +336,13 @@ def figures(job: Job, entry: ListedModel, pool: ClassifierPool) -> None:
     record = next((r for r in run.files if r.get("file") == entry.path.name), {})
     evaluation = record.get("evaluation") or {}
     with st.container(horizontal=True):
-        if record.get("accuracy") is not None:
-            st.metric("Accuracy, test photos", percent(record["accuracy"]))
+        name, value, interval = app.headline(run, record)
+        if value:
+            st.metric(name, value)
             st.metric("Time per photo", f"{record['p50_ms']:.2f} ms")
         st.metric("Size", f"{pool.bytes / 1e6:.2f} MB")
-    if record.get("accuracy_low") is not None:
-        st.caption(
-            f"95 % interval {percent(record['accuracy_low'])} to "
-            f"{percent(record['accuracy_high'])} on {record.get('photos')} photos."
-        )
+    if interval:
+        st.caption(f"{interval}.")
     labels = [row for row in evaluation.get("per_class") or [] if row.get("photos")]
     if labels:
         weakest = min(labels, key=lambda row: row.get("recall") or 0)
