@@ -24,7 +24,7 @@ from data.audit.facts import PhotoFacts
 
 VERSION = 4  # of the facts: a new number when `data.audit.facts` measures anything else
 WRITTEN_AT = 500  # photos that wait to be written
-MOST = 50_000  # photos kept: 2 GB; of more, the ones noted first are forgotten
+MOST = 50_000  # photos kept: 1.5 GB; of more, the ones noted first are forgotten
 PATIENCE = 10.0  # seconds for another process to finish writing; 500 rows take 0.01
 
 Found = TypeVar("Found")

@@ -17,7 +17,7 @@ from data.audit.local_features import ROW
 from data.audit.near_duplicates import Photos
 from data.store import Rows, make_store, release
 
-IN_MEMORY = 1 << 26  # bytes of thumbnails and keypoints: those of 1,500 photos
+IN_MEMORY = 1 << 26  # bytes of thumbnails and keypoints: those of 2,200 photos
 # PhotoFacts' own order; names are kept as numbers, since there are few of them
 FACTS = np.dtype(
     [

@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-SIDE = 320  # pixels of the longer side that keypoints are detected at
+SIDE = 224  # pixels of the longer side that keypoints are detected at: at 320 it takes
+# twice as long and finds no more copies
 LEAST = 160  # pixels of the longer side that smaller photos are enlarged to
-KEPT = 250  # keypoints of a photo
+KEPT = 160  # keypoints of a photo: 21 KB; 250 find no more copies
 PLACE = 4  # bytes of x and y, each 0..65535 of the width and height
 WIDE = 128  # bytes of a descriptor
 ROW = (KEPT, PLACE + WIDE)
