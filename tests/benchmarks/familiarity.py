@@ -8,8 +8,11 @@ the second output: the int8 file with it against the one without, inference by
 inference in turn.
 
     EDGEGRAFT_ASSETS=DIR python tests/benchmarks/familiarity.py [--backbone NAME]
+        [--near]
 
-DIR holds photos/cats_dogs/{train,test}, photos/unknown and keras_home. Ends in one JSON
+DIR holds photos/cats_dogs/{train,test}, photos/unknown and keras_home. --near measures
+photos that are nearly known instead: one label of photos/trashnet is held out at a
+time, six heads on the same frozen features (float, before export). Ends in one JSON
 line; `negatives` is taught with half of the unknown photos and measured on the others.
 """
 
@@ -117,6 +120,39 @@ def figures(known: Any, val: Any, unknown: Any) -> dict[str, float]:
     }
 
 
+def near(folder: Path, settings: Settings, extractor: Any) -> dict[str, Any]:
+    """Each label of trashnet held out: its photos are unknown, the test photos of the
+    others are known; the far photos of photos/unknown beside them."""
+
+    def seen(paths: list[Path]) -> Any:
+        array = np.stack([load_pixels(path, settings.recipe) for path in paths])
+        return features.compute(extractor, array, range(len(array)))
+
+    parts = {}
+    for part in ("train", "test"):
+        found = scan(folder / "photos" / "trashnet" / part)
+        truth = np.array([found.labels.index(photo.label) for photo in found.photos])
+        parts[part] = seen([photo.path for photo in found.photos]), truth
+    far = seen(sorted(photos_in([str(folder / "photos" / "unknown")])))
+    (train, truth), (test, test_truth) = parts["train"], parts["test"]
+    record = {}
+    for number, label in enumerate(found.labels):
+        order = np.random.default_rng(number).permutation(len(train))
+        order = order[truth[order] != number]
+        cut = round(len(order) * VALIDATION)
+        val, rows = train[order[:cut]], order[cut:]
+        head = familiarity.fit(train[rows], truth[rows], val)
+        known, held = head.of(test[test_truth != number]), head.of(val)
+        out = [train[truth == number], test[test_truth == number]]
+        record[label] = {
+            **figures(known, held, head.of(np.concatenate(out))),
+            "far": figures(known, held, head.of(far)),
+        }
+    names = ("auroc", "unknown_refused", "test_passed")
+    mean = {n: float(np.mean([row[n] for row in record.values()])) for n in names}
+    return {"mean": mean, "labels": record}
+
+
 def latency(files: list[bytes], photo: Any) -> list[float]:
     """Milliseconds of each file, one inference of each in turn: the lower decile,
     since other processes only add."""
@@ -138,6 +174,7 @@ def latency(files: list[bytes], photo: Any) -> list[float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--backbone", default="mobilenet_v2_1.0")
+    parser.add_argument("--near", action="store_true")
     args = parser.parse_args()
     if (folder := assets("familiarity")) is None:
         return 0
@@ -146,6 +183,13 @@ def main() -> int:
     model = network.assemble(record, settings.size, 2)
     origin = weights.find(record, settings.size, "imagenet")
     weights.load(model.get_layer(network.BACKBONE), record, origin)
+    if args.near:
+        found = near(folder, settings, network.feature_model(model))
+        title = f"{args.backbone} at {settings.size}, float"
+        print(
+            json.dumps({"benchmark": "familiarity --near", "network": title, **found})
+        )
+        return 0
     photos = Photos(folder, settings, network.feature_model(model))
     x, val = photos.seen["train"], photos.seen["val"]
     fitted = probe.fit(x, photos.truth, val, photos.val_truth, 2)
