@@ -1,18 +1,17 @@
 """The audit as one HTML page that needs nothing beside it: thumbnails are inside.
 
-It does not know what is wrong with a photo: it shows the findings it is given, the
-gravest kind first, `SHOWN` of each.
+The findings of an audit, the gravest kind first, `SHOWN` of each.
 """
 
 import base64
 import html
 import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from string import Template
 
-from data.audit.audit import Audit
+from data.audit.audit import ROWS, Audit
 from data.audit.findings import Finding, Kind
 from data.photos import count
 from edge.errors import EdgegraftError
@@ -63,6 +62,7 @@ th { color: var(--soft); font-weight: 500; font-size: 13px; }
 td:first-child, th:first-child { text-align: left; overflow-wrap: anywhere; }
 td.bar { width: 40%; } td.bar i { display: block; height: 10px; border-radius: 5px;
   background: var(--bar); min-width: 2px; }
+summary { color: var(--soft); font-size: 13px; padding: 8px 14px; cursor: pointer; }
 .grid { display: grid; gap: 14px; align-items: start;
   grid-template-columns: repeat(auto-fill, minmax(248px, 1fr)); }
 .grid.pairs { grid-template-columns: repeat(auto-fill, minmax(350px, 1fr)); }
@@ -90,7 +90,7 @@ $verdict
 <div class="tiles">$tiles</div>
 <nav>$links</nav>
 <h2>Labels</h2>
-<table><tr><th>label</th>$heads<th></th></tr>$labels</table>
+$labels
 <p class="facts">$facts</p>
 $sections
 </main></body></html>
@@ -122,8 +122,7 @@ def page(audit: Audit) -> str:
             f'<a href="#{kind.name}"><b>{len(found):,}</b> {kind.name}</a>'
             for kind, found in kinds
         ),
-        heads="".join(f"<th>{head}</th>" for head in columns),
-        labels="".join(_labels(audit)),
+        labels=_labels(audit, columns),
         facts="<br>".join(map(_text, [*facts(audit), *folder.notes()])),
         sections="".join(_section(kind, found, folder.root) for kind, found in kinds),
     )
@@ -156,7 +155,7 @@ def _verdict(audit: Audit) -> Iterator[str]:
     for line in audit.obstacles:
         yield f'<div class="verdict bad">Cannot train: {_text(line)}</div>'
     for line in audit.warnings:
-        yield f'<div class="verdict bad">{_text(line)}</div>'
+        yield f'<div class="verdict bad">{_text(line[0].upper() + line[1:])}.</div>'
     if audit.obstacles:
         return
     proposed = len(audit.excluded)
@@ -180,16 +179,32 @@ def _verdict(audit: Audit) -> Iterator[str]:
     yield f'<div class="verdict{bad}">{verdict}{after}</div>'
 
 
-def _labels(audit: Audit) -> Iterator[str]:
+def _labels(audit: Audit, heads: Sequence[str]) -> str:
+    """The table of labels; of many labels the rarest, the others folded away."""
     folder, usable = audit.folder, audit.usable(audit.folder.photos)
     columns = [count(folder.photos, folder.labels), count(usable, folder.labels)]
     for part in folder.parts:
         columns.append(count([p for p in usable if p.part == part], folder.labels))
     most = max(columns[1].values(), default=1) or 1
+    rows = {}
     for label in folder.labels:
         cells = "".join(f"<td>{column[label]:,}</td>" for column in columns)
         bar = f'<i style="width:{100 * columns[1][label] / most:.1f}%"></i>'
-        yield f'<tr><td>{_text(label)}</td>{cells}<td class="bar">{bar}</td></tr>'
+        rows[label] = f'<tr><td>{_text(label)}</td>{cells}<td class="bar">{bar}</td>'
+    names = "".join(f"<th>{head}</th>" for head in heads)
+    top = f"<tr><th>label</th>{names}<th></th></tr>"
+
+    def table(labels: Sequence[str]) -> str:
+        lines = "".join(f"{rows[label]}</tr>" for label in labels)
+        return f"<table>{top}{lines}</table>"
+
+    if len(rows) <= ROWS:
+        return table(folder.labels)
+    rare = sorted(folder.labels, key=columns[1].__getitem__)
+    return (
+        f"{table(rare[:ROWS])}<details><summary>and {len(rare) - ROWS:,} labels with "
+        f"as many photos or more</summary>{table(rare[ROWS:])}</details>"
+    )
 
 
 def _section(kind: Kind, found: list[Finding], root: Path) -> str:
