@@ -253,7 +253,7 @@ def headline(run: Run, record: Record) -> tuple[str, str, str]:
     """
     accuracy, low = record.get("accuracy"), record.get("accuracy_low")
     high, photos = record.get("accuracy_high"), record.get("photos", "?")
-    source, note = "test part", ""
+    source, note = "test photos", ""
     lead = run.comparison.get("headline") or {}
     title = (run.comparison.get("ship") or {}).get("file")
     if lead and title and record.get("title") == title:

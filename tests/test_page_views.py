@@ -178,7 +178,7 @@ def test_the_model_page_is_the_card_for_people(
     text = shown(app)
     assert "pets / int8" in text
     assert {m.label: m.value for m in app.metric} == {
-        "Accuracy, test part": "88.9 %",
+        "Accuracy, test photos": "88.9 %",
         "Time per photo": "1.00 ms",
         "Size": app.metric[2].value,
         "Loss against float32": "11.1 points",
