@@ -17,6 +17,7 @@ from edge.card import ModelCard
 from edge.errors import EdgegraftError
 from edge.model_file import ModelFile
 from edge.pack import zipped
+from edge.records import Record
 from edge.run_folder import recommended
 from edge.text import printable
 from streamlit_app import server, session, style
@@ -24,7 +25,7 @@ from streamlit_app.answer import MOST_LABELS
 from streamlit_app.feedback import private_folder, write_private
 from streamlit_app.model_pool import ClassifierPool
 from streamlit_app.models import ListedModel, choose
-from streamlit_app.runs import Record, Run
+from streamlit_app.runs import Run
 from streamlit_app.style import literal, percent
 from streamlit_app.widgets import feeding
 
