@@ -180,7 +180,7 @@ class Builder:
             return None
         if self._unsmoothed is None:
             recipe = replace(self.run.recipe, filter=UNSMOOTHED, margin=MOST_MARGIN)
-            quiet = scoring.Silent()
+            quiet = Console(quiet=True)
             with scoring.decode(self.run, self.judged, quiet, recipe) as pixels:
                 self._unsmoothed = scoring.take(pixels, self.judged)
         ModelFile(model).trust()
