@@ -179,7 +179,7 @@ def test_finetune_leaves_it_by_default_and_not_with_none(tmp_path):
     photos = photos_of(tmp_path / "photos", {"a": (60, 0, 0), "b": (0, 0, 60)})
     aside = photos_of(tmp_path / "aside", {"x": (0, 85, 0)})
     console, said = Console(json=True), []
-    console.stage = said.append
+    console.stage = lambda line, **_: said.append(line)
     taught = replace(TINY, negatives=str(aside))
     run, prepared, model = finetune(photos, taught, tmp_path / "with", console)
     count = len(list(aside.rglob("*.png")))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from edge import model_file
+from edge import files
 from edge.bench.timing import bench_apart
 from edge.errors import EdgegraftError
 from edge.foreign import ForeignOptions
@@ -358,15 +358,15 @@ def test_other_photos_judge_files_without_a_run(first, tmp_path, capsys):
 
 def test_each_file_is_read_from_disk_once(first, monkeypatch):
     """Apart from the processes that time it."""
-    opened = []
+    opened, read = [], files.read_regular
 
-    def counted(file, *args, **options):
-        if str(file).endswith(".tflite"):
-            opened.append(Path(file).name)
-        return open(file, *args, **options)
+    def counted(path, *args, **options):
+        if str(path).endswith(".tflite"):
+            opened.append(Path(path).name)
+        return read(path, *args, **options)
 
-    monkeypatch.setattr(model_file, "open", counted, raising=False)
-    monkeypatch.setattr(Path, "read_bytes", lambda self: counted(self, "rb").read())
+    monkeypatch.setattr(files, "read_regular", counted)
+    monkeypatch.setattr(Path, "read_bytes", counted)
     compare(first, QUICK)
     assert sorted(opened) == ["float32.tflite", "int8.tflite"]
 
