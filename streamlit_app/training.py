@@ -281,11 +281,10 @@ def _is_locked(path: Path) -> bool:
 
 def main(folder: Path, queue: Path) -> int:
     """The process of one job: wait for its turn, build, note how it ended."""
-    own = _lock(folder / "lock")
     record = json.loads((folder / "job.json").read_text("utf-8"))
     process: subprocess.Popen[bytes] | None = None
-    try:
-        turn = _lock(queue)
+    try:  # from the lock on, `cancel` may interrupt
+        own, turn = _lock(folder / "lock"), _lock(queue)
         write_atomic(folder / "state", RUNNING)
         os.nice(NICE)
         with open(folder / "log.txt", "wb") as log:
@@ -308,7 +307,6 @@ def main(folder: Path, queue: Path) -> int:
     if state != DONE:
         shutil.rmtree(record["run"], ignore_errors=True)
     write_atomic(folder / "state", state)
-    own.close()
     return 0
 
 

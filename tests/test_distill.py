@@ -295,11 +295,12 @@ def test_folders_are_found_from_any_folder_later() -> None:
     import argparse
 
     from finetune import cli
+    from finetune.console import Console
 
     parser = argparse.ArgumentParser()
     cli.add_parser(parser)
     given = "p --teacher t --unlabelled u --negatives n --backbone custom_cnn"
-    settings = cli._settings(parser.parse_args(given.split()))
+    settings = cli._settings(parser.parse_args(given.split()), Console(quiet=True))
     for folder, name in (
         (settings.teacher, "t"),
         (settings.unlabelled, "u"),
