@@ -283,8 +283,10 @@ def main(folder: Path, queue: Path) -> int:
     """The process of one job: wait for its turn, build, note how it ended."""
     record = json.loads((folder / "job.json").read_text("utf-8"))
     process: subprocess.Popen[bytes] | None = None
+    held: list[IO[str]] = []
     try:  # from the lock on, `cancel` may interrupt
-        own, turn = _lock(folder / "lock"), _lock(queue)
+        held.append(_lock(folder / "lock"))
+        turn = _lock(queue)
         write_atomic(folder / "state", RUNNING)
         os.nice(NICE)
         with open(folder / "log.txt", "wb") as log:
