@@ -281,6 +281,8 @@ def _is_locked(path: Path) -> bool:
 
 def main(folder: Path, queue: Path) -> int:
     """The process of one job: wait for its turn, build, note how it ended."""
+    # a server that a script started in the background hands down an ignored SIGINT
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     record = json.loads((folder / "job.json").read_text("utf-8"))
     process: subprocess.Popen[bytes] | None = None
     held: list[IO[str]] = []
