@@ -46,11 +46,12 @@ def judge(ours: Ours, theirs: Mapping[str, Any], *, sure: bool) -> str:
     judged = shares.values() if sure else [shares["input"]]
     if min(judged) < AGREEMENT:
         raise Disagreement(f"{told}; expected {AGREEMENT:.1%}")
-    return f"{told}; {_familiarity(ours, theirs['input'])}"
+    return f"{told}; {_familiarity(ours, theirs['input'], sure=sure)}"
 
 
-def _familiarity(ours: Ours, theirs: Mapping[str, Any]) -> str:
-    """The second output, photo by photo, on the same pixels."""
+def _familiarity(ours: Ours, theirs: Mapping[str, Any], *, sure: bool) -> str:
+    """The second output, photo by photo, on the same pixels; of a network that is not
+    `sure` reported only: XNNPACK's rounding moves it further."""
     known = {
         photo: ranking[-1][1]
         for photo, ranking in ours.items()
@@ -68,6 +69,6 @@ def _familiarity(ours: Ours, theirs: Mapping[str, Any]) -> str:
         f"familiarity, its second head, is {median(apart):.4f} apart in the middle, "
         f"{apart[-1]:.4f} at most"
     )
-    if median(apart) > MOST_APART:
+    if median(apart) > MOST_APART and sure:
         raise Disagreement(f"{told}; expected {MOST_APART:.4f} in the middle")
     return told
