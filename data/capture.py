@@ -29,8 +29,8 @@ from data.photos import CAPTURED, PARTS, REGION_COLUMN, clean_label
 from edge.camera.sources import Source
 from edge.errors import EdgegraftError
 from edge.files import write_atomic
-from edge.preprocess import Region, open_photo
-from edge.region import in_shares, region_text
+from edge.preprocess import open_photo
+from edge.region import Region, in_shares, region_text
 from edge.text import printable
 
 LIST = CAPTURED

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from data.capture import Session
     from data.photos import PhotoFolder
     from data.split import Split
-    from edge.preprocess import Region
+    from edge.region import Region
 
 AddParser = Callable[..., argparse.ArgumentParser]
 

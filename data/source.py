@@ -29,10 +29,8 @@ from data.reading import white_level
 from data.scan import Walk
 from edge.errors import EdgegraftError
 from edge.preprocess import FULL
-from edge.region import in_shares, parse_region, region_text
+from edge.region import SIDEWAYS, in_shares, parse_region, region_text
 from edge.text import plural, printable
-
-SIDEWAYS = 5  # EXIF turns from here on swap width and height
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,11 @@ from PIL import Image
 from edge.card import ModelCard
 from edge.errors import ModelError, PhotoError
 from edge.model_file import ModelFile
-from edge.preprocess import InputRecipe, Region, Source, load_pixels
+from edge.preprocess import InputRecipe, Source, load_pixels
 
 if TYPE_CHECKING:
     from edge.foreign import ForeignInput, ForeignOptions
+    from edge.region import Region
 
 UNKNOWN = "unknown"
 PROBABILITIES = "probabilities"

@@ -18,7 +18,7 @@ from edge.errors import EdgegraftError
 
 if TYPE_CHECKING:
     from edge.foreign import ForeignOptions
-    from edge.preprocess import Region
+    from edge.region import Region
 
 BAD_INPUT, UNEXPECTED, INTERRUPTED = 2, 70, 130  # 70: sysexits.h's EX_SOFTWARE
 RUNTIMES = ("auto", "litert", "tflite-runtime", "tf.lite")

@@ -16,7 +16,7 @@ import numpy as np
 from edge.card import ModelCard
 from edge.errors import ModelError
 from edge.model_file import ModelFile
-from edge.preprocess import Region
+from edge.region import Region
 
 SIDE = 224  # pixels; Frigate has no other size
 LABEL_MAP, CONFIG = "labelmap.txt", "frigate.yml"

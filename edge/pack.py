@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
     from edge.foreign import ForeignOptions
-    from edge.preprocess import Region
+    from edge.region import Region
 
 MODEL, PROGRAM, LABELS = "model.tflite", "edge.pyz", "labels.txt"
 REQUIREMENTS, README = "requirements.txt", "README.md"

@@ -33,7 +33,7 @@ import stat
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -41,8 +41,10 @@ from PIL import Image, UnidentifiedImageError
 
 from edge.errors import EdgegraftError, PhotoError
 
+if TYPE_CHECKING:
+    from edge.region import Region
+
 Source = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
-Region = tuple[float, float, float, float]  # x, y, width, height: shares or pixels
 Pixels = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 128_000_000  # a 108-megapixel phone passes; a bomb does not
@@ -77,7 +79,6 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)
-_ROUNDING = 1e-6  # of shares that add up to 1
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,8 @@ class InputRecipe:
                 f"{self.to_srgb!r:.40}"
             )
         if self.region is not None:
+            from edge.region import check_region
+
             check_region(self.region)
         for name, value, known in (
             ("resize", self.resize, RESIZES),
@@ -189,43 +192,6 @@ class InputRecipe:
             record.get("to_srgb", False),  # cards that do not name it: never converted
             tuple(region) if isinstance(region, list) else region,
         )
-
-
-def check_region(region: Any) -> None:
-    """EdgegraftError for what is no `Region`, or shares that leave the photo."""
-    good = isinstance(region, tuple) and len(region) == 4
-    good = good and all(
-        isinstance(value, (int, float)) and 0 <= value < math.inf for value in region
-    )
-    if good:
-        x, y, wide, high = region
-        good = min(wide, high) > 0
-        if max(region) <= 1:
-            good = good and max(x + wide, y + high) <= 1 + _ROUNDING
-    if not good:
-        raise EdgegraftError(
-            "region: expected x, y, width and height of a part of the photo, in shares "
-            f"from 0 to 1 or in pixels, got {region!r:.80}"
-        )
-
-
-def region_box(region: Region, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom in pixels, for a photo of this width and height.
-
-    EdgegraftError where the region leaves it.
-    """
-    wide, high = size
-    x, y, width, height = region
-    if max(region) <= 1:
-        x, width, y, height = x * wide, width * wide, y * high, height * high
-    left, top = min(round(x), wide - 1), min(round(y), high - 1)
-    right, bottom = round(x + width), round(y + height)
-    if right > wide or bottom > high or x >= wide or y >= high:
-        raise EdgegraftError(
-            f"region {','.join(f'{value:g}' for value in region)}: expected a part of "
-            f"the photo of {wide} x {high} pixels; give another --region"
-        )
-    return left, top, max(right, left + 1), max(bottom, top + 1)
 
 
 def load_pixels(source: Source, recipe: InputRecipe) -> Pixels:
@@ -447,10 +413,12 @@ class _Reading:
             least = (least[1], least[0])
         whole = least  # what decoding may not go below, for the whole photo
         if self.region is not None:
+            from edge import region
+
             if image.format not in _JPEG:
                 image = self._loaded(image, None)  # which turns a TIFF
             wide, high = image.size
-            part = _part(self.region, image.size, turn)
+            part = region.stored_box(self.region, image.size, turn)
             if least is not None:
                 sides = (part[2] - part[0], part[3] - part[1])
                 whole = (
@@ -460,7 +428,7 @@ class _Reading:
         image = self._loaded(image, whole)
         missing = image.info.get("missing")
         if part is not None and image.size != (wide, high):  # reduced by the decoder
-            part = _scaled(part, image.width / wide, image.height / high)
+            part = region.scaled(part, image.width / wide, image.height / high)
         rgb = self._rgb(image, least, part)
         if self.to_srgb and image.info.get("icc_profile"):
             from edge import photo_kinds
@@ -523,32 +491,6 @@ class _Reading:
             band = image.crop((0, top, wide, min(top + rows, high)))
             out.paste(convert(band).reduce(factor), (0, top // factor))
         return out
-
-
-def _part(
-    region: Region, stored: tuple[int, int], turn: int
-) -> tuple[int, int, int, int]:
-    """The box of a region in the pixels as they are stored, before they are turned."""
-    wide, high = stored
-    size = (high, wide) if turn in _SIDEWAYS else (wide, high)
-    left, top, right, bottom = region_box(region, size)
-    if turn in (2, 3, 6, 7):  # the upright left is the stored right, or bottom
-        left, right = size[0] - right, size[0] - left
-    if turn in (3, 4, 7, 8):
-        top, bottom = size[1] - bottom, size[1] - top
-    if turn in _SIDEWAYS:
-        left, top, right, bottom = top, left, bottom, right
-    return left, top, right, bottom
-
-
-def _scaled(
-    box: tuple[int, int, int, int], across: float, down: float
-) -> tuple[int, int, int, int]:
-    left, top, right, bottom = (
-        round(side * scale)
-        for side, scale in zip(box, (across, down, across, down), strict=True)
-    )
-    return left, top, max(right, left + 1), max(bottom, top + 1)
 
 
 def _megapixels() -> int:

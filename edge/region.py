@@ -8,12 +8,53 @@ frames of any size.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from edge.errors import EdgegraftError
-from edge.preprocess import Region, check_region, region_box
 
+Region = tuple[float, float, float, float]  # x, y, width, height: shares or pixels
+
+SIDEWAYS = 5  # EXIF turns from here on swap width and height
+_ROUNDING = 1e-6  # of shares that add up to 1
 _DIGITS = 6  # after the point of a share
 _ALIKE = 0.02  # of a side: two regions of one size, up to the rounding of pixels
+
+
+def check_region(region: Any) -> None:
+    """EdgegraftError for what is no `Region`, or shares that leave the photo."""
+    good = isinstance(region, tuple) and len(region) == 4
+    good = good and all(
+        isinstance(value, (int, float)) and 0 <= value < math.inf for value in region
+    )
+    if good:
+        x, y, wide, high = region
+        good = min(wide, high) > 0
+        if max(region) <= 1:
+            good = good and max(x + wide, y + high) <= 1 + _ROUNDING
+    if not good:
+        raise EdgegraftError(
+            "region: expected x, y, width and height of a part of the photo, in shares "
+            f"from 0 to 1 or in pixels, got {region!r:.80}"
+        )
+
+
+def region_box(region: Region, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom in pixels, for a photo of this width and height.
+
+    EdgegraftError where the region leaves it.
+    """
+    wide, high = size
+    x, y, width, height = region
+    if max(region) <= 1:
+        x, width, y, height = x * wide, width * wide, y * high, height * high
+    left, top = min(round(x), wide - 1), min(round(y), high - 1)
+    right, bottom = round(x + width), round(y + height)
+    if right > wide or bottom > high or x >= wide or y >= high:
+        raise EdgegraftError(
+            f"region {','.join(f'{value:g}' for value in region)}: expected a part of "
+            f"the photo of {wide} x {high} pixels; give another --region"
+        )
+    return left, top, max(right, left + 1), max(bottom, top + 1)
 
 
 def parse_region(text: str, where: str = "") -> Region:
@@ -72,3 +113,30 @@ def override(
     ):
         text += ", of another size: what was measured may not hold"
     return text
+
+
+def stored_box(
+    region: Region, stored: tuple[int, int], turn: int
+) -> tuple[int, int, int, int]:
+    """The box of a region in the pixels as they are stored, before they are turned."""
+    wide, high = stored
+    size = (high, wide) if turn >= SIDEWAYS else (wide, high)
+    left, top, right, bottom = region_box(region, size)
+    if turn in (2, 3, 6, 7):  # the upright left is the stored right, or bottom
+        left, right = size[0] - right, size[0] - left
+    if turn in (3, 4, 7, 8):
+        top, bottom = size[1] - bottom, size[1] - top
+    if turn >= SIDEWAYS:
+        left, top, right, bottom = top, left, bottom, right
+    return left, top, right, bottom
+
+
+def scaled(
+    box: tuple[int, int, int, int], across: float, down: float
+) -> tuple[int, int, int, int]:
+    """A box in pixels of a photo that is reduced by these factors."""
+    left, top, right, bottom = (
+        round(side * scale)
+        for side, scale in zip(box, (across, down, across, down), strict=True)
+    )
+    return left, top, max(right, left + 1), max(bottom, top + 1)

@@ -40,14 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     from finetune.settings import Settings
 
     add = parser.add_argument
-    add("--run", metavar="NAME", help="run folder's name (default: made from PHOTOS)")
-    add(
-        "--artifacts",
-        type=Path,
-        default=Path(ARTIFACTS),
-        metavar="DIR",
-        help=f"folder of all runs (default: {ARTIFACTS})",
-    )
+    add_folder(parser, "made from PHOTOS")
     add(
         "--small",
         action="store_true",
@@ -61,6 +54,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                 _add_option(parser, field)
     PhotoOptions.add_to(parser)
     add_megapixels(parser)
+
+
+def add_folder(parser: argparse.ArgumentParser, default: str) -> None:
+    """Where the results go; `default` says how the folder is called without --run."""
+    parser.add_argument(
+        "--run", metavar="NAME", help=f"run folder's name (default: {default})"
+    )
+    parser.add_argument(
+        "--artifacts",
+        type=Path,
+        default=Path(ARTIFACTS),
+        metavar="DIR",
+        help=f"folder of all runs (default: {ARTIFACTS})",
+    )
 
 
 def _add_option(parser: argparse.ArgumentParser, field: dataclasses.Field[Any]) -> None:
@@ -132,16 +139,14 @@ def run_folder(
 ) -> Path:
     """artifacts/NAME; without a name, one made from photos and network."""
     from backbones import registry
+    from finetune.run import name_of, plain_name
 
     if name is None:
         if photos is None:
             raise EdgegraftError("expected --run NAME where no photos are given")
-        photos = photos.resolve()
-        first = photos.name.split(".")[0] if photos.is_file() else photos.name
-        name = f"{first}-{registry.short_name(settings.backbone)}-{settings.size}"
-    if not name or name in (".", "..") or "/" in name or "\\" in name:
-        raise EdgegraftError(f"expected --run to be a plain folder name, got {name!r}")
-    return artifacts / name
+        network = f"{registry.short_name(settings.backbone)}-{settings.size}"
+        name = f"{name_of(photos)}-{network}"
+    return artifacts / plain_name(name)
 
 
 def _refuse_settings(args: argparse.Namespace) -> None:

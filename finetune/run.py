@@ -85,6 +85,19 @@ _OURS = (
 )
 
 
+def name_of(photos: Path) -> str:
+    """What photos are called in a folder's name: without the ending of a file."""
+    name = photos.resolve().name
+    return name if photos.is_dir() else name.split(".")[0]
+
+
+def plain_name(name: str) -> str:
+    """The name, if it is one of a folder; EdgegraftError otherwise."""
+    if not name or name in (".", "..") or "/" in name or "\\" in name:
+        raise EdgegraftError(f"expected --run to be a plain folder name, got {name!r}")
+    return name
+
+
 def _similar(path: Path) -> Path | None:
     """An existing run with a name like that of `path`."""
     folder = path.parent if path.parent != Path() else Path(run_folder.ARTIFACTS)

@@ -98,8 +98,12 @@ def add_compare_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="photos that show none of the labels: how many does each file refuse?",
     )
+    _add_budget(parser)
+
+
+def _add_budget(parser: argparse.ArgumentParser) -> None:
     for name, what in (("ms", "median latency"), ("mb", "file size")):
-        add(
+        parser.add_argument(
             f"--budget-{name}",
             type=float,
             metavar=name.upper(),
@@ -331,7 +335,7 @@ def add_search_parser(parser: argparse.ArgumentParser) -> None:
     """`edgegraft search`."""
     from data.source import PhotoOptions
     from edge.command import RUNTIMES, add_megapixels
-    from edge.run_folder import ARTIFACTS
+    from finetune.cli import add_folder
 
     add = parser.add_argument
     add(
@@ -340,13 +344,7 @@ def add_search_parser(parser: argparse.ArgumentParser) -> None:
         metavar="PHOTOS",
         help="a folder per label, a list (.csv, .jsonl) or an archive (.zip, .tar)",
     )
-    for name, what in (("ms", "median latency"), ("mb", "file size")):
-        add(
-            f"--budget-{name}",
-            type=float,
-            metavar=name.upper(),
-            help=f"highest {what} of the file to ship, in {name.replace('mb', 'MB')}",
-        )
+    _add_budget(parser)
     add(
         "--backbones",
         metavar="NAME,...",
@@ -371,14 +369,7 @@ def add_search_parser(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="only write the untrained networks into DIR, to be timed on a device",
     )
-    add("--run", metavar="NAME", help="folder's name (default: search-PHOTOS)")
-    add(
-        "--artifacts",
-        type=Path,
-        default=Path(ARTIFACTS),
-        metavar="DIR",
-        help=f"folder of all runs (default: {ARTIFACTS})",
-    )
+    add_folder(parser, "search-PHOTOS")
     add("--runtime", choices=RUNTIMES, default="auto", help="which interpreter")
     add("--seed", type=int, default=0, help="makes a search repeatable (default: 0)")
     add("--overwrite", action="store_true", help="replace a search of that name")

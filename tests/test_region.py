@@ -19,8 +19,8 @@ from edge.card import ModelCard
 from edge.classifier import Classifier
 from edge.cli import main
 from edge.errors import EdgegraftError, PhotoError
-from edge.preprocess import InputRecipe, load_pixels, open_photo, region_box
-from edge.region import in_shares, override, parse_region, region_text
+from edge.preprocess import InputRecipe, load_pixels, open_photo
+from edge.region import in_shares, override, parse_region, region_box, region_text
 from finetune.settings import Settings
 from tests.camera_room import Fake
 from tests.edge_models import SIDE, card, network, save, with_card

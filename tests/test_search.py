@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -184,6 +185,32 @@ def test_unknown_networks_and_limits() -> None:
     with pytest.raises(EdgegraftError, match="plain folder name"):
         SearchOptions.folder_for(Path("p"), Path("a"), "../x")
     assert SearchOptions.folder_for(Path("a/p.zip"), Path("x"), None).name == "search-p"
+
+
+def test_the_command_that_resumes_keeps_every_option(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a person types, parsed, is the same search again."""
+    import shlex
+
+    import quantize.search.search as module
+    from quantize import cli
+
+    words = (
+        "p --budget-ms 5 --budget-mb 2 --backbones custom_cnn --time-limit 9 --seed 3 "
+        "--run r --artifacts a --device d.json --layout labels --rename x=y "
+        "--columns path=f,label=l --follow-links --runtime litert"
+    )
+    given: list[SearchOptions] = []
+
+    def refused(options: SearchOptions, console: Console) -> None:
+        given.append(options)
+        raise EdgegraftError("seen")
+
+    monkeypatch.setattr(module, "search", refused)
+    assert cli.search_main(words.split()) == 2
+    assert cli.search_main(shlex.split(given[0].command)[2:]) == 2
+    assert given[1] == replace(given[0], resume=True)
 
 
 def test_finalists_are_the_best_and_one_that_is_close() -> None:

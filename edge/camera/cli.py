@@ -25,7 +25,8 @@ from edge.classifier import Classifier, Prediction
 from edge.classify.cli import open_classifier
 from edge.command import ModelOptions, add_region
 from edge.errors import EdgegraftError
-from edge.preprocess import load_pixels, region_box
+from edge.preprocess import load_pixels
+from edge.region import region_box
 
 if TYPE_CHECKING:
     from edge.camera.mqtt import Publisher

@@ -336,6 +336,18 @@ def _frame(axes: Axes, points: Sequence[_Point], budget: float | None) -> None:
     fastest, slowest = min(p.ms for p in points), max(p.ms for p in points)
     if budget is not None and slowest < budget <= 2 * slowest:
         slowest = budget
+    latency_axis(axes, fastest, slowest)
+    ends = [end for p in points for end in p.ends]
+    margin = max(0.4, 0.08 * (max(ends) - min(ends)))
+    room = min(ends) - margin, max(ends) + margin
+    axes.set_ylim(room)
+    axes.set_yticks([tick for tick in axes.get_yticks() if tick <= 100])
+    axes.set_ylim(room)  # ticks had widened it
+    axes.set_ylabel("balanced test accuracy, %", fontsize=9, color=INK)
+
+
+def latency_axis(axes: Axes, fastest: float, slowest: float) -> None:
+    """Milliseconds, with room for labels on the right, on quiet lines."""
     if slowest > LOG_FROM * fastest:
         axes.set_xscale("log")
         axes.set_xlim(fastest / 1.5, slowest * (slowest / fastest) ** 0.3)
@@ -343,14 +355,7 @@ def _frame(axes: Axes, points: Sequence[_Point], budget: float | None) -> None:
         axes.xaxis.set_minor_formatter("")
     else:
         axes.set_xlim(0, slowest * 1.45)
-    ends = [end for p in points for end in p.ends]
-    margin = max(0.4, 0.08 * (max(ends) - min(ends)))
-    room = min(ends) - margin, max(ends) + margin
-    axes.set_ylim(room)
-    axes.set_yticks([tick for tick in axes.get_yticks() if tick <= 100])
-    axes.set_ylim(room)  # ticks had widened it
     axes.set_xlabel("median latency, ms for one photo", fontsize=9, color=INK)
-    axes.set_ylabel("balanced test accuracy, %", fontsize=9, color=INK)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(MUTED)
     axes.tick_params(colors=MUTED, labelsize=8)

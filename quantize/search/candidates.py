@@ -30,7 +30,7 @@ from quantize.comparison.records import Setting, Timing
 from quantize.conversion.convert import Conversion
 from quantize.tflite import metadata
 
-SMALLEST = 96  # pixels; the pretrained networks lose much below it
+SMALLEST = 96  # pixels: no MobileNet has published weights for less
 SIZES = (96, 128, 160, 192, 224)
 CNN_SIZES = (64, 96, 128)
 GRAPH = 1  # version of the graphs in the cache: they are built anew after a change

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from data.source import PhotoOptions
 from edge.errors import EdgegraftError
 from edge.text import plural
+from finetune.run import name_of, plain_name
 from quantize.comparison.records import Budget, Comparison, Setting, Timing
 from quantize.search.candidates import Candidate
 from quantize.search.ranking import Score
@@ -46,22 +48,29 @@ class SearchOptions:
     @staticmethod
     def folder_for(photos: Path, artifacts: Path, name: str | None) -> Path:
         """artifacts/NAME; without a name, one made from that of the photos."""
-        if name is None:
-            path = photos.resolve()
-            name = f"search-{path.name if path.is_dir() else path.name.split('.')[0]}"
-        if not name or name in (".", "..") or "/" in name or "\\" in name:
-            raise EdgegraftError(
-                f"expected --run to be a plain folder name, got {name!r}"
-            )
-        return artifacts / name
+        return artifacts / plain_name(name or f"search-{name_of(photos)}")
 
     @property
     def command(self) -> str:
-        """That resumes it."""
-        words = f"edgegraft search {self.photos} --run {self.folder.name} --resume"
-        if self.folder.parent != Path("artifacts"):
-            words += f" --artifacts {self.folder.parent}"
-        return words
+        """That resumes it, with the same options."""
+        given: dict[str, object] = {
+            "run": self.folder.name,
+            "artifacts": self.folder.parent,
+            "budget-ms": self.budget.ms,
+            "budget-mb": self.budget.mb,
+            "device": self.device,
+            "backbones": ",".join(self.backbones) or None,
+            "time-limit": self.time_limit,
+            "runtime": self.runtime,
+            "seed": self.seed,
+            "layout": self.reading.layout,
+            "columns": ",".join(map("=".join, self.reading.columns.items())) or None,
+        }
+        words = ["edgegraft", "search", str(self.photos), "--resume"]
+        words += [f"--{name}={value}" for name, value in given.items() if value]
+        words += [f"--rename={old}={new}" for old, new in self.reading.rename.items()]
+        words += ["--follow-links"] * self.reading.follow_links
+        return shlex.join(words)
 
 
 @dataclass

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edge.files import write_atomic
 from edge.text import columns, percent, plural
-from finetune.figures.style import GRID, INK, MUTED
+from finetune.figures.style import INK, MUTED, new_figure, save
 from quantize.reporting import text
-from quantize.reporting.plot import COLOURS, LIMIT, LOG_FROM
+from quantize.reporting.plot import COLOURS, LIMIT, latency_axis
 from quantize.search.records import Entry, SearchResult
 
 PLOT = "search.png"
@@ -88,9 +87,7 @@ def draw(result: SearchResult, path: Path) -> None:
     """Balanced accuracy against latency: hollow circles are probes of candidates,
     filled ones the int8 files of the finalists on test photos; bars are 95 % intervals,
     the dashed line is the Pareto front of the probes."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.4, 4.8), dpi=150, layout="constrained")
+    figure = new_figure(8.4, 4.8)
     axes = figure.add_subplot()
     scored = [entry for entry in result.entries if entry.score]
     backbones = list(
@@ -129,7 +126,7 @@ def draw(result: SearchResult, path: Path) -> None:
                 entry.ms, height, s=150, facecolors="none", edgecolors=INK, lw=2
             )
             _name(axes, f"ship: {entry.candidate.title}", entry.ms, height, 10)
-    _frame(axes, result, scored)
+    _frame(axes, result)
     handles = [
         axes.scatter(
             [], [], s=50, facecolors=hues[name], edgecolors="white", label=name
@@ -157,7 +154,7 @@ def draw(result: SearchResult, path: Path) -> None:
     figure.supxlabel(
         str(result.measured_on), fontsize=7, color=MUTED, x=0.99, ha="right"
     )
-    write_atomic(path, lambda to: figure.savefig(to, format="png", facecolor="white"))
+    save(figure, path)
 
 
 def _dot(axes: Any, x: float, y: float, colour: str, *, filled: bool) -> None:
@@ -186,26 +183,13 @@ def _name(axes: Any, words: str, x: float, y: float, up: float) -> None:
     )
 
 
-def _frame(axes: Any, result: SearchResult, scored: Sequence[Entry]) -> None:
-    drawn = [entry for entry in result.entries if entry.score or entry.final]
-    times = [entry.ms for entry in drawn]
-    if max(times) > LOG_FROM * min(times):
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("")
-        axes.set_xlim(min(times) / 1.3, max(times) * 1.3)
-    else:
-        axes.set_xlim(0, max(times) * 1.2)
+def _frame(axes: Any, result: SearchResult) -> None:
+    times = [entry.ms for entry in result.entries if entry.score or entry.final]
+    latency_axis(axes, min(times), max(times))
+    axes.set_ylabel("balanced accuracy, %", fontsize=9, color=INK)
     low, high = axes.get_xlim()
     if result.budget.ms is not None and low < result.budget.ms < high:
         axes.axvline(result.budget.ms, color=LIMIT, linewidth=1, linestyle=":")
-    axes.set_xlabel("median latency, ms for one photo", fontsize=9, color=INK)
-    axes.set_ylabel("balanced accuracy, %", fontsize=9, color=INK)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(MUTED)
-    axes.tick_params(colors=MUTED, labelsize=8)
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
 
 
 def _probe_percent(entry: Entry) -> float:
