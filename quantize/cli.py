@@ -393,7 +393,7 @@ def run_search(args: argparse.Namespace) -> int:
     from quantize.search.records import SearchOptions
     from quantize.search.search import pack_probe, search
 
-    console = Console(json=args.json)
+    console = Console(json=args.json, verbose=False)
     names = (args.backbones or "").split(",")
     options = SearchOptions(
         photos=args.photos,

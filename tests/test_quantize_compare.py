@@ -418,7 +418,7 @@ def test_comparing_again_keeps_the_figures_of_keras(shipped):
 def test_few_photos_without_cross_validation_say_why(shipped):
     run, found = shipped
     assert found.headline.source == "test photos"
-    assert "only a linear probe" in found.headline.note
+    assert "only linear probes" in found.headline.note
     summary = " ".join(" ".join(text.summary(found)).split())
     assert found.headline.note in summary
     assert found.headline.note[1:] in (run.folder / "README.md").read_text()
