@@ -112,7 +112,7 @@ def _of_file(
                 continue
             pixels = video.retrieve()
             if pixels is None:
-                damaged += 1
+                number, damaged = number - 1, damaged + 1
                 continue
             due += 1 / frames.fps if frames.fps else 0.0
             yield TimedFrame(number + damaged, video.seconds, pixels)
