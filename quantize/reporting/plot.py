@@ -117,7 +117,7 @@ def draw(
     for point in points:
         _bubble(axes, point, prefix, ringed=point.file is chosen)
     _frame(axes, points, comparison.budget.ms)
-    _budget(axes, comparison.budget.ms)
+    budget_line(axes, comparison.budget.ms)
     marks = ["bar: 95 % interval", "area: file size"]
     marks += ["ring: the file to ship"] if chosen else []
     marks += ["dashed: Pareto front"] if len(ahead) > 1 else []
@@ -311,7 +311,7 @@ def _key(axes: Axes, entries: Sequence[tuple[str, _Point]], *, wide: bool) -> No
     )
 
 
-def _budget(axes: Axes, ms: float | None) -> None:
+def budget_line(axes: Axes, ms: float | None) -> None:
     """A line at the most milliseconds allowed, where it is in sight."""
     low, high = axes.get_xlim()
     if ms is None or not low < ms < high:

@@ -29,20 +29,35 @@ _INDENT = 10  # of what stands behind a heading
 
 def summary(comparison: Comparison) -> list[str]:
     """At most 25 lines: which file, how good, how fast, the files, what next."""
+    return [
+        *to_ship(comparison),
+        "",
+        *_files(comparison),
+        "",
+        *next_steps(comparison),
+    ]
+
+
+def to_ship(comparison: Comparison) -> list[str]:
+    """Which file, how good, how fast, why, and what speaks against it."""
     chosen = comparison.choice.file
     if chosen is None:
-        lines = _line("ship", f"none: {comparison.choice.why}")
-    else:
-        lines = [
-            *_line("ship", str(chosen.path)),
-            *_line("accuracy", accuracy(comparison)),
-            *_line("weakest", weakest(chosen)),
-            *_line("speed", speed(comparison, chosen)),
-            *_line("why", comparison.choice.why),
-        ]
-        for warning in cautions(chosen):
-            lines += _line("warning", warning)
-    lines += ["", *_files(comparison), ""]
+        return line("ship", f"none: {comparison.choice.why}")
+    lines = [
+        *line("ship", str(chosen.path)),
+        *line("accuracy", accuracy(comparison)),
+        *line("weakest", weakest(chosen)),
+        *line("speed", speed(comparison, chosen)),
+        *line("why", comparison.choice.why),
+    ]
+    for warning in cautions(chosen):
+        lines += line("warning", warning)
+    return lines
+
+
+def next_steps(comparison: Comparison) -> list[str]:
+    """The command that takes the file, and the report."""
+    chosen, lines = comparison.choice.file, []
     if chosen is not None:
         lines.append(_head("next", f"edgegraft edge classify {chosen.path} PHOTO..."))
     lines.append(_head("report", str(comparison.folder / "comparison.html")))
@@ -208,7 +223,7 @@ def _head(head: str, words: str) -> str:
     return f"{head:<{_INDENT}}{words}"
 
 
-def _line(head: str, words: str) -> list[str]:
+def line(head: str, words: str) -> list[str]:
     """A heading and its words, wrapped under each other."""
     return textwrap.wrap(
         _head(head, words),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,38 +10,32 @@ from typing import Any
 from edge.text import columns, percent, plural
 from finetune.figures.style import INK, MUTED, new_figure, save
 from quantize.reporting import text
-from quantize.reporting.plot import COLOURS, LIMIT, latency_axis
+from quantize.reporting.plot import COLOURS, budget_line, latency_axis
 from quantize.search.records import Entry, SearchResult
 
 PLOT = "search.png"
-MOST_ROWS = 12  # of the table that is printed
+MOST_ROWS = 8  # of the table that is printed
 _HEAD = ("network", "ms", "MB", "probe", "95 % interval", "int8 on test photos")
 
 
 def answer(result: SearchResult) -> list[str]:
     """At most 25 lines: which file, how good, how fast, why; the candidates."""
-    comparison, chosen = result.comparison, result.comparison.choice.file
-    if chosen is None:
-        lines = [f"ship      none: {comparison.choice.why}"]
-    else:
-        within = f" within {result.budget}" if str(result.budget) else ""
-        finalists = [entry for entry in result.entries if entry.run]
-        lines = [
-            f"ship      {chosen.path}",
-            f"accuracy  {text.accuracy(comparison)}",
-            f"weakest   {text.weakest(chosen)}",
-            f"speed     {text.speed(comparison, chosen)}",
-            f"why       {len(result.within)} of {len(result.entries)} networks fit"
-            f"{within}; {plural(len(finalists), 'finalist')} by cross-validated "
-            "probes, trained and compared on test photos",
-            f"          {comparison.choice.why}",
-        ]
-    lines += ["", *table(result), ""]
-    if chosen is not None:
-        lines.append(f"next      edgegraft edge classify {chosen.path} PHOTO...")
-    lines.append(f"report    {result.folder / 'comparison.html'}")
-    lines.append(f"plot      {result.folder / PLOT}")
-    return lines
+    within = f" within {result.budget}" if str(result.budget) else ""
+    finalists = [entry for entry in result.entries if entry.run]
+    searched = (
+        f"{len(result.within)} of {plural(len(result.entries), 'network')} fit"
+        f"{within}; {plural(len(finalists), 'finalist')} by cross-validated probes, "
+        "trained and compared on test photos"
+    )
+    return [
+        *text.to_ship(result.comparison),
+        *text.line("searched", searched),
+        "",
+        *table(result),
+        "",
+        *text.next_steps(result.comparison),
+        *text.line("plot", str(result.folder / PLOT)),
+    ]
 
 
 def table(result: SearchResult) -> list[str]:
@@ -52,10 +47,11 @@ def table(result: SearchResult) -> list[str]:
     if more > 0:
         lines.append(f"and {more} more (search.json)")
     photos = max((entry.score.photos for entry in entries if entry.score), default=0)
-    lines.append(
-        f"ms on {result.measured_on}, of untrained int8 graphs; probe: balanced "
-        f"accuracy, cross-validated on up to {photos:,} photos"
+    note = (
+        f"ms of untrained int8 graphs on {result.measured_on}; probe: balanced "
+        f"accuracy, cross-validated on up to {photos:,} photos; *: to ship"
     )
+    lines += textwrap.wrap(note, text.WIDTH)
     return lines
 
 
@@ -90,6 +86,7 @@ def draw(result: SearchResult, path: Path) -> None:
     figure = new_figure(8.4, 4.8)
     axes = figure.add_subplot()
     scored = [entry for entry in result.entries if entry.score]
+    drawn = [entry for entry in result.entries if entry.score or entry.final]
     backbones = list(
         dict.fromkeys(entry.candidate.backbone.name for entry in result.entries)
     )
@@ -100,7 +97,8 @@ def draw(result: SearchResult, path: Path) -> None:
         colour = hues[entry.candidate.backbone.name]
         low, high = known.balanced_interval
         axes.vlines(entry.ms, 100 * low, 100 * high, color=colour, lw=1.2, alpha=0.4)
-        _dot(axes, entry.ms, 100 * known.balanced_accuracy, colour, filled=False)
+        _dot(axes, entry.ms, _probe_percent(entry), colour, filled=False)
+        _name(axes, str(entry.candidate.size), entry.ms, _probe_percent(entry), -9)
     front = _front(scored)
     axes.plot(
         [entry.ms for entry in front],
@@ -110,8 +108,6 @@ def draw(result: SearchResult, path: Path) -> None:
         linestyle="--",
         zorder=1,
     )
-    for entry in front:
-        _name(axes, str(entry.candidate.size), entry.ms, _probe_percent(entry), -9)
     for entry in result.entries:
         if entry.final is None:
             continue
@@ -126,13 +122,16 @@ def draw(result: SearchResult, path: Path) -> None:
                 entry.ms, height, s=150, facecolors="none", edgecolors=INK, lw=2
             )
             _name(axes, f"ship: {entry.candidate.title}", entry.ms, height, 10)
-    _frame(axes, result)
+    times = [entry.ms for entry in drawn]
+    latency_axis(axes, min(times), max(times))
+    budget_line(axes, result.budget.ms)
+    axes.set_ylabel("balanced accuracy, %", fontsize=9, color=INK)
     handles = [
         axes.scatter(
             [], [], s=50, facecolors=hues[name], edgecolors="white", label=name
         )
         for name in backbones
-        if any(entry.candidate.backbone.name == name for entry in result.within)
+        if any(entry.candidate.backbone.name == name for entry in drawn)
     ]
     figure.legend(
         handles=handles,
@@ -173,23 +172,14 @@ def _name(axes: Any, words: str, x: float, y: float, up: float) -> None:
     axes.annotate(
         words,
         (x, y),
-        (0, up),
+        (0 if up > 0 else 6, up),
         textcoords="offset points",
-        ha="center",
+        ha="center" if up > 0 else "left",
         va="bottom" if up > 0 else "top",
         fontsize=7.5 if up > 0 else 6.5,
         color=INK if up > 0 else MUTED,
         zorder=6,
     )
-
-
-def _frame(axes: Any, result: SearchResult) -> None:
-    times = [entry.ms for entry in result.entries if entry.score or entry.final]
-    latency_axis(axes, min(times), max(times))
-    axes.set_ylabel("balanced accuracy, %", fontsize=9, color=INK)
-    low, high = axes.get_xlim()
-    if result.budget.ms is not None and low < result.budget.ms < high:
-        axes.axvline(result.budget.ms, color=LIMIT, linewidth=1, linestyle=":")
 
 
 def _probe_percent(entry: Entry) -> float:
