@@ -197,7 +197,7 @@ def features_of(photos: Sequence[Photo]) -> Any:
     model = network.assemble(record, SIZE, 2, None, frozen=True)
     origin = weights.find(record, SIZE, "imagenet")
     weights.load(model.get_layer(network.BACKBONE), record, origin)
-    with load(photos, InputRecipe(SIZE, SIZE), looking=False) as pixels:
+    with load(photos, InputRecipe(SIZE, SIZE), measuring=False) as pixels:
         rows = [pixels.rows[photo.path] for photo in photos]
         return compute(network.feature_model(model), pixels.array, rows)
 
