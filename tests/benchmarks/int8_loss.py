@@ -3,7 +3,7 @@
 Each network is fine-tuned on each set of photos with each seed, by the defaults, and
 exported; a run that is given with `--run` is taken as it is. All choices of the export
 (ranges, repairs) see training and validation photos only. Then float32, plain int8
-(`--no-ladder`) and the default int8 file (with `--qat`: that of `quantize --qat`) are
+(`--no-ladder`), the default int8 file and with `--qat` that of `quantize --qat` are
 scored once on the test photos. `rungs` are the repairs that were tried, as validation
 and training photos judge them.
 
@@ -35,7 +35,7 @@ from finetune.job import finetune  # noqa: E402
 from finetune.run import Run  # noqa: E402
 from finetune.settings import Settings  # noqa: E402
 from quantize.conversion import scoring  # noqa: E402
-from quantize.export import ExportResult, export  # noqa: E402
+from quantize.export import export  # noqa: E402
 
 BACKBONES = ("mobilenet_v2_0.35", "mobilenet_v2_1.0", "efficientnet_lite0")
 SETS = ("trashnet", "cats_dogs")
@@ -45,8 +45,11 @@ def measure(run: Run, *, qat: bool = False) -> dict[str, Any]:
     """Losses on the test photos of a run; its exports are replaced."""
     plain = export(run, "float32,int8", climb=False, overwrite=True)
     files = {name: result.path.read_bytes() for name, result in plain.items()}
-    result = export(run, "int8", overwrite=True, qat=qat)["int8"]
-    files["plain"], files["int8"] = files["int8"], result.path.read_bytes()
+    files["plain"] = files.pop("int8")
+    results = {"plain": plain["int8"]}
+    for name in ("default", "qat") if qat else ("default",):
+        results[name] = export(run, "int8", overwrite=True, qat=name == "qat")["int8"]
+        files[name] = results[name].path.read_bytes()
     test = scoring.rows_of(run, "test")
     silent = Console(quiet=True)
     with closing(scoring.decode(run, test, silent)) as pixels:
@@ -58,7 +61,8 @@ def measure(run: Run, *, qat: bool = False) -> dict[str, Any]:
                 ).evaluation
     float32 = found["float32"]
 
-    def against(name: str, exported: ExportResult) -> dict[str, Any]:
+    def against(name: str) -> dict[str, Any]:
+        exported = results[name]
         same = found[name].probabilities.argmax(1) == float32.probabilities.argmax(1)
         moved = np.abs(found[name].probabilities - float32.probabilities).sum(1) / 2
         return {
@@ -67,18 +71,16 @@ def measure(run: Run, *, qat: bool = False) -> dict[str, Any]:
             "shift_points": round(100 * float(moved.mean()), 2),
             "estimated_agreement": round(exported.fidelity.agreement, 4),
             "rejected": exported.rejected,
+            "rung": exported.rung,
+            "repair_seconds": round(sum(rung.seconds for rung in exported.rungs), 1),
+            "rungs": [rung.to_dict() for rung in exported.rungs],
         }
 
     return {
         "run": run.name,
         "test_photos": float32.photos,
         "float32_accuracy": round(float32.accuracy, 4),
-        "plain": against("plain", plain["int8"]),
-        "default": against("int8", result),
-        "rung": result.rung,
-        "repair_seconds": round(sum(rung.seconds for rung in result.rungs), 1),
-        "rungs": [rung.to_dict() for rung in result.rungs],
-    }
+    } | {name: against(name) for name in results}
 
 
 def main() -> int:
@@ -86,7 +88,7 @@ def main() -> int:
     parser.add_argument("--backbone", nargs="+", default=BACKBONES)
     parser.add_argument("--photos", nargs="+", default=SETS, help="sets in DIR/photos")
     parser.add_argument("--seeds", type=int, default=3, help="how many (default: 3)")
-    parser.add_argument("--qat", action="store_true", help="train where that is short")
+    parser.add_argument("--qat", action="store_true", help="quantize --qat, too")
     parser.add_argument("--run", nargs="+", type=Path, help="finished runs instead")
     args = parser.parse_args()
     rows: list[dict[str, Any]] = []
@@ -119,7 +121,7 @@ def main() -> int:
             "most_lost_points": max(row[kind]["lost_points"] for row in rows),
             "mean_agreement": float(np.mean([row[kind]["agreement"] for row in rows])),
         }
-        for kind in ("plain", "default")
+        for kind in ("plain", "default", *(["qat"] if args.qat else []))
     }
     print(json.dumps({"benchmark": "int8_loss", **summary, "runs": rows}))
     return 0
