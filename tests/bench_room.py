@@ -1,8 +1,5 @@
 """What the benchmarks share: a model whose weights do not matter, the folder of real
-photos and weights, and where they ran.
-
-It does not know: what is measured.
-"""
+photos and weights, and where they ran."""
 
 from __future__ import annotations
 
