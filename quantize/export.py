@@ -1,9 +1,9 @@
 """The model files of a run: converted, verified, described, scored, kept or rejected.
 
-Each file is measured as a file, through the runner that ships, on validation and
-training photos. An int8 file that misses the target of the gate is repaired (ladder);
-one that loses a label or more accuracy than `max_drop` even then is kept aside as
-``<variant>.rejected.tflite``.
+Each file is measured as a file, through the runner that ships, on validation photos,
+views of them and training photos. An int8 file that misses the target of the gate is
+repaired (ladder); one that loses a label or more accuracy than `max_drop` even then is
+kept aside as ``<variant>.rejected.tflite``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from finetune.run import Run
 from quantize import recipes
 from quantize.conversion import calibration, scoring
 from quantize.conversion.builder import PLAIN, Builder, BuiltModel, Candidate, covering
-from quantize.gate import AGREEMENT, JUDGE_PHOTOS, MAX_DROP, Fidelity, Gate
+from quantize.gate import AGREEMENT, MAX_DROP, TRAINING, Fidelity, Gate
 from quantize.recovery import ladder, layer_report
 from quantize.recovery.layer_report import LayerReport
 from quantize.tflite import flatbuffer, metadata, old_runtime, targets
@@ -72,8 +72,6 @@ class ExportResult:
         """Target, what was reached, by which rung, at which cost."""
         found, target = self.fidelity, self.gate.agreement
         verdict = "reached" if self.reached else "missed"
-        if self.reached and found.agreement < target:
-            verdict = "reached but for one validation photo"
         line = (
             f"agrees with float32 on {found.agreement:.1%} of photos (target "
             f"{target:.0%} {verdict}), probabilities shift by {100 * found.shift:.1f} "
@@ -125,7 +123,7 @@ def export(
     """Write ``exports/<variant>.tflite`` for each variant; results by name.
 
     An int8 file gets its ranges and biases corrected; one that agrees with float32 on
-    less than `agreement` of the photos then, or is rejected, is repaired further
+    less than `agreement` of new photos then, or is rejected, is repaired further
     (ladder; `climb` off: no repairs; `qat`: trained, too). One that loses a label, or
     more than `max_drop` of accuracy (0.01 is one point), is rejected. A file that
     `target` refuses is rejected; when it refuses all of them, that is an
@@ -155,7 +153,9 @@ def export(
     if any(variant.calibrated for variant in wanted):
         pool = calibration.pool(run.split(), calibration_count, seed=run.settings.seed)
     judged = scoring.rows_of(run, "val")
-    compared = _compared(run, len(judged))
+    compared: tuple[Row, ...] = ()
+    if len(run.labels) <= TRAINING:
+        compared = calibration.choose(run.split(), TRAINING, seed=run.settings.seed)
     gate = Gate(agreement, max_drop)
     with ExitStack() as stack:
         if pixels is None:
@@ -186,14 +186,6 @@ def export(
         {name: result.to_dict() for name, result in results.items()},
     )
     return results
-
-
-def _compared(run: Run, validation: int) -> tuple[Row, ...]:
-    """The training photos on which the gate compares files, beside validation."""
-    count = JUDGE_PHOTOS - validation
-    if count < len(run.labels):
-        return ()
-    return calibration.choose(run.split(), count, seed=run.settings.seed)
 
 
 def _usable(

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow  # networks are trained or converted
 tf = pytest.importorskip("tensorflow", reason="needs the extra 'train'")
 
 
-def damaged_network(most: float = 4096.0):
+def damaged_network(most: float = 3000.0):
     """The colour network with the depthwise layer's channels scaled 1 to `most`.
 
     The dense layer takes the factors back, so the float network is the same; in int8

@@ -21,7 +21,7 @@ from quantize.comparison.candidates import exported
 from quantize.comparison.compare import CompareOptions, compare
 from quantize.comparison.timing import Effort
 from quantize.export import EXIT_REJECTED, export
-from quantize.gate import Gate, fidelity
+from quantize.gate import Gate, fidelity, views
 from quantize.reporting import text
 from tests.quantize_room import (
     LABELS,
@@ -162,18 +162,31 @@ def _answers(confidence, labels):
     return table
 
 
-def test_training_photos_weigh_as_sure_ones_do_among_new_ones():
-    """Ten new photos, half of them unsure; ninety sure training photos."""
-    sure, unsure = [0.95] * 5 + [0.95] * 90, [0.52] * 5
-    confidence = np.array(unsure + sure)
-    labels = np.zeros(100, np.int64)
+def test_views_count_for_agreement_and_training_photos_for_labels_only():
+    """Ten validation photos, ninety training photos, thirty views."""
+    confidence = np.full(130, 0.52)
+    labels = np.zeros(130, np.int64)
     float32 = _answers(confidence, labels)
     file = float32.copy()
-    file[:2] = _answers([0.48, 0.48], [0, 0])  # two of the unsure change
-    found = fidelity(float32, file, labels, 10, ("a", "b", "c"))
-    assert found.agreement == pytest.approx(1 - 0.5 * 2 / 5)
-    assert found.drop == pytest.approx(0.2) and found.photos == 100
-    assert found.shift == pytest.approx(0.5 * 0.04 * 2 / 5, abs=1e-6)
+    changed = [0, 1, 100, 101]  # two photos of validation, two views
+    file[changed] = _answers([0.48] * 4, [0] * 4)
+    file[50] = _answers([0.1], [0])[0]  # one training photo
+    found = fidelity(float32, file, labels[:100], 10, ("a", "b", "c"))
+    assert found.agreement == pytest.approx(1 - 4 / 40) and found.photos == 40
+    assert found.drop == pytest.approx(0.2) and found.lost_labels == ()
+    assert found.shift == pytest.approx(0.04 * 4 / 40, abs=1e-6)
+    file[50:60] = _answers([0.1] * 10, [0] * 10)
+    assert fidelity(float32, file, labels[:100], 10, "abc").lost_labels == ("a",)
+
+
+def test_views_are_crops_of_the_photos_in_turn_some_mirrored():
+    dark, wide = np.zeros((8, 12, 3), np.uint8), np.zeros((8, 12, 3), np.uint8)
+    wide[:, 6:] = 255
+    found = views(np.stack([dark, wide]), 20, seed=1)
+    assert found.shape == (20, 8, 12, 3) and not found[::2].any()
+    bright_left = found[1::2, :, :6].mean(axis=(1, 2, 3)) > 127
+    assert 0 < bright_left.sum() < 10
+    np.testing.assert_array_equal(found, views(np.stack([dark, wide]), 20, seed=1))
 
 
 @pytest.mark.parametrize(("changed", "lost"), [(3, ()), (8, ("b",))])

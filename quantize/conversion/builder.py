@@ -31,6 +31,7 @@ from finetune.run import Run
 from quantize import recipes
 from quantize.conversion import calibration, scoring
 from quantize.conversion.convert import Conversion, quantize
+from quantize.gate import VIEWED, views
 from quantize.tflite import metadata
 from quantize.tflite.io_tensors import PROBABILITIES
 from quantize.tflite.old_runtime import OldRuntime
@@ -55,9 +56,9 @@ class Candidate:
 class BuiltModel:
     """A finished file, the facts read back from it, and its figures.
 
-    `validation` are those of the validation photos. `probabilities`, float32 [N, L],
-    and `truth`, int64 [N], go on with the training photos that the gate compares on.
-    `seconds`: to build and score it.
+    `validation` are those of the validation photos. `truth`, label numbers, goes on
+    with training photos, and `probabilities`, float32 [N, L], behind them with views of
+    the validation photos: what the gate compares. `seconds`: to build and score it.
     """
 
     model: bytes
@@ -101,7 +102,7 @@ class Builder:
         compared: Sequence[Row] = (),
     ) -> None:
         """`chosen` photos calibrate, `judged` are the validation part, `compared` the
-        training photos on which the gate compares files, too."""
+        training photos that tell whether a label is lost."""
         self.run, self.console, self.pixels = run, console, pixels
         self._old_runtime = old_runtime
         served = load_network(run) if model is None else model
@@ -112,6 +113,9 @@ class Builder:
             self._outputs[familiarity.OUTPUT] = familiarity.OUTPUT
         self.judged, self.chosen = tuple(judged), tuple(chosen)
         self._compared = tuple(compared)
+        known = scoring.take(pixels, self.judged)
+        count = max(0, VIEWED - len(known))
+        self._views = views(known, count, seed=run.settings.seed)
         self._fingerprint = run.split().fingerprint
         self.photos: npt.NDArray[np.uint8] | None = None
         self._unsmoothed: npt.NDArray[np.uint8] | None = None
@@ -155,6 +159,10 @@ class Builder:
         model = metadata.embed(flat, card)
         everything = self._score(model, f"scoring {title}", self._compared)
         scored = everything.first(len(self.judged))
+        probabilities = [everything.evaluation.probabilities]
+        if len(self._views):
+            classifier = scoring.open_file(ModelFile.read(model), "auto")
+            probabilities.append(scoring.run(classifier, self._views)["probabilities"])
         card = replace(card, measured={self.run.judged_on: scored.to_card()})
         if self._familiarity is not None:
             limit = self._familiarity.limit_of_file(scored.familiarity)
@@ -168,7 +176,7 @@ class Builder:
             model,
             facts,
             scored.evaluation,
-            everything.evaluation.probabilities,
+            np.concatenate(probabilities),
             everything.evaluation.truth,
             time.perf_counter() - started,
         )
@@ -185,7 +193,7 @@ class Builder:
                 self._unsmoothed = scoring.take(pixels, self.judged)
         ModelFile(model).trust()
         classifier = scoring.open_file(ModelFile.read(model), "auto")
-        known = classifier.run(self._unsmoothed)["familiarity"]
+        known = scoring.run(classifier, self._unsmoothed)["familiarity"]
         return self._familiarity.limit_of_file(known)
 
     def quantize(self, candidate: Candidate, *, float_io: bool = False) -> bytes:

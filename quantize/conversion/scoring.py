@@ -146,23 +146,35 @@ def score_file(
             f"expected a file with the labels {', '.join(labels)}, "
             f"got one with {', '.join(classifier.labels)}"
         )
-    found: dict[str, list[Any]] = {}
-    places = places_of(pixels, rows)
-    for start in range(0, len(rows), CHUNK):
-        some = places[start : start + CHUNK]
-        for role, values in classifier.run(pixels.array[some]).items():
-            found.setdefault(role, []).append(values)
-        progress(start + len(some), len(rows))
+    found = run(classifier, pixels.array, places_of(pixels, rows), progress)
     return Scored(
         score(
-            np.concatenate(found["probabilities"]),
+            found["probabilities"],
             [numbers[row.photo.label] for row in rows],
             labels,
         ),
         str(classifier.runtime),
         classifier.recipe,
-        np.concatenate(found["familiarity"]) if "familiarity" in found else None,
+        found.get("familiarity"),
     )
+
+
+def run(
+    classifier: Classifier,
+    photos: npt.NDArray[np.uint8],
+    places: Sequence[int] | None = None,
+    progress: Advance | None = None,
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Outputs [N, ...] by role for photos uint8 [M, H, W, 3], or those at `places`."""
+    places = range(len(photos)) if places is None else places
+    found: dict[str, list[Any]] = {}
+    for start in range(0, len(places), CHUNK):
+        some = places[start : start + CHUNK]
+        for role, values in classifier.run(photos[np.asarray(some)]).items():
+            found.setdefault(role, []).append(values)
+        if progress is not None:
+            progress(start + len(some), len(places))
+    return {role: np.concatenate(values) for role, values in found.items()}
 
 
 def take(pixels: batches.Pixels, rows: Sequence[Row]) -> npt.NDArray[np.uint8]:
