@@ -238,7 +238,17 @@ _TIMING: dict[str, Schema] = {
 COMPARISON: Schema = {
     "labels": [TEXT],
     "host": {"board": TEXT},
-    "ship": {"file": TEXT, "why": TEXT},
+    "ship": {
+        "file": TEXT,
+        "why": TEXT,
+        "differences": {
+            "*": {
+                **dict.fromkeys(("value", "low", "high"), NUMBER),
+                **dict.fromkeys(("lost", "gained"), COUNT),
+                "p": SHARE,
+            }
+        },
+    },
     "headline": {
         "accuracy": SHARE,
         "interval": [SHARE],
@@ -265,6 +275,28 @@ COMPARISON: Schema = {
             "timings": [_TIMING],
             "evaluation": _EVALUATION,
             "float_right_this_wrong": [_ANYTHING],
+        }
+    ],
+}
+_BALANCED: dict[str, Schema] = {
+    "photos": COUNT,
+    **dict.fromkeys(("balanced_accuracy", "balanced_low", "balanced_high"), SHARE),
+}
+SEARCH: Schema = {
+    "status": TEXT,
+    "budget_ms": SIZE,
+    "budget_mb": SIZE,
+    "measured_on": TEXT,
+    "ship": {"file": TEXT, "path": TEXT, "why": TEXT},
+    "candidates": [
+        {
+            "name": TEXT,
+            "backbone": TEXT,
+            "size": COUNT,
+            "size_bytes": SIZE,
+            "timing": _TIMING,
+            "probe": _BALANCED,
+            "final": {**_BALANCED, "title": TEXT},
         }
     ],
 }

@@ -1,5 +1,6 @@
-"""Charts of runs, drawn with Altair: accuracy over latency, training, confusion,
-reliability. Nothing is loaded from a server; text and lines follow the page's theme."""
+"""Charts of runs, drawn with Altair: accuracy over latency, searches, training,
+confusion, reliability. Nothing is loaded from a server; text and lines follow the
+page's theme."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ from streamlit_app.style import ACCENT, AMBER, GREY, SERIES
 
 MARGIN = 1.15  # the latency axis goes on to this multiple of a file's, for its name
 MOST_CONFUSED = 30  # labels; a larger confusion matrix is not drawn
+PROBE, FINAL = "cross-validated probe", "int8 file on test photos"
 _DASHED = alt.MarkDef(type="line", color=GREY, strokeDash=[4, 4])
 
 
@@ -105,6 +107,72 @@ def time_ticks(times: Sequence[float]) -> list[float]:
     first = max(k for k, tick in enumerate(ticks) if tick <= low)
     last = min(k for k, tick in enumerate(ticks) if tick >= high)
     return ticks[first : last + 1]
+
+
+def search(candidates: Sequence[Record], budget_ms: float | None) -> None:
+    """Balanced accuracy over latency: rings are cross-validated probes, points the
+    int8 files of the finalists on test photos; a dashed line is the budget."""
+    points = [
+        {
+            "network": printable(str(entry.get("name"))),
+            "backbone": printable(str(entry.get("backbone"))),
+            "ms": entry["timing"]["p50_ms"],
+            "measured": measured,
+            "accuracy": figures["balanced_accuracy"],
+            "low": figures.get("balanced_low") or figures["balanced_accuracy"],
+            "high": figures.get("balanced_high") or figures["balanced_accuracy"],
+            "photos": figures.get("photos"),
+        }
+        for entry in candidates
+        for key, measured in (("probe", PROBE), ("final", FINAL))
+        if (figures := entry.get(key)) and figures.get("balanced_accuracy") is not None
+    ]
+    if not points:
+        return
+    ticks = time_ticks([point["ms"] for point in points])
+    ms = alt.X(
+        "ms:Q",
+        title="ms per photo (median of the untrained int8 graph, log scale)",
+        scale=alt.Scale(type="log", domain=[ticks[0], ticks[-1]], nice=False),
+        axis=alt.Axis(values=ticks, format="~g", grid=False),
+    )
+    accuracy = alt.Y(
+        "accuracy:Q",
+        title="balanced accuracy",
+        scale=alt.Scale(zero=False, nice=True),
+        axis=alt.Axis(format="~%"),
+    )
+    legend = alt.Legend(title=None, orient="top", symbolOpacity=1, columns=4)
+    colour = alt.Color("backbone:N", scale=alt.Scale(range=list(SERIES)), legend=legend)
+    shape = alt.Shape(
+        "measured:N",
+        scale=alt.Scale(domain=[PROBE, FINAL], range=["circle", "diamond"]),
+        legend=legend,
+    )
+    base = _chart(points).encode(x=ms)
+    layers = [
+        base.mark_rule(opacity=0.35, strokeWidth=2).encode(
+            y=alt.Y("low:Q"), y2="high:Q", color=colour
+        ),
+        base.mark_point(filled=True, size=90, opacity=1).encode(
+            y=accuracy,
+            color=colour,
+            shape=shape,
+            tooltip=[
+                "network:N",
+                "measured:N",
+                alt.Tooltip("accuracy:Q", format=".1%", title="balanced accuracy"),
+                alt.Tooltip("low:Q", format=".1%", title="95 % from"),
+                alt.Tooltip("high:Q", format=".1%", title="95 % to"),
+                alt.Tooltip("ms:Q", format=".2f"),
+                "photos:Q",
+            ],
+        ),
+    ]
+    if budget_ms and ticks[0] < budget_ms < ticks[-1]:
+        line = alt.MarkDef(type="rule", color=GREY, strokeDash=[4, 4])
+        layers.append(_chart([{"ms": budget_ms}], line).encode(x=ms))
+    _draw(380, *layers)
 
 
 def training(history: Sequence[Mapping[str, float]]) -> None:

@@ -3,6 +3,7 @@
     FOLDER/
         .queue/<digest>.jpg, .json    waiting, with the prediction and the reason
         <label>/<digest>.jpg          labelled: a photo folder to train with
+        .none/<digest>.jpg            shows none of the labels
         .labelled/<digest>.json       where a labelled photo came from
 
 A file is the visitor's own, byte by byte (its EXIF too), named after its content, so
@@ -32,7 +33,8 @@ MOST_WAITING = 2000
 MOST_BYTES = 2 << 30
 # Why a photo is in the queue
 UNCERTAIN, UNKNOWN, WRONG = "uncertain", "unknown", "marked wrong"
-DEVICE = "from a device"
+DEVICE, SENT = "from a device", "sent from Batch"
+NONE = ".none"  # in place of a label: the photo shows none of them
 _ENDINGS = {
     "JPEG": ".jpg",
     "MPO": ".jpg",
@@ -137,7 +139,7 @@ class Feedback:
 
     def label(self, waiting: Waiting, label: str) -> Path:
         """Move a photo to its label's folder; returns its new path."""
-        folder = self.folder / folder_name(label)
+        folder = self._of(label)
         target = folder / (waiting.digest + waiting.ending)
         try:
             if not self.path(waiting).is_file():
@@ -157,7 +159,7 @@ class Feedback:
 
     def undo(self, waiting: Waiting, label: str) -> None:
         """Back into the queue, as it was."""
-        labelled = self.folder / folder_name(label) / (waiting.digest + waiting.ending)
+        labelled = self._of(label) / (waiting.digest + waiting.ending)
         record = f"{waiting.digest}.json"
         try:
             os.replace(self._labelled / record, self._queue / record)
@@ -178,11 +180,18 @@ class Feedback:
         if self.folder.is_dir():
             for folder in sorted(self.folder.iterdir()):
                 if folder.is_dir() and not folder.name.startswith("."):
-                    names = [path.stem for path in folder.iterdir()]
-                    count = sum(_DIGEST.fullmatch(n) is not None for n in names)
+                    count = _photos(folder)
                     if count:
                         counts[folder.name] = count
         return counts
+
+    def negatives(self) -> int:
+        """How many photos show none of the labels."""
+        folder = self.folder / NONE
+        return _photos(folder) if folder.is_dir() else 0
+
+    def _of(self, label: str) -> Path:
+        return self.folder / (NONE if label == NONE else folder_name(label))
 
     def _records(self, folder: Path) -> list[Path]:
         return sorted(folder.glob("*.json")) if folder.is_dir() else []
@@ -213,6 +222,10 @@ def folder_name(label: str) -> str:
 def photo_ending(content: bytes) -> str:
     with Image.open(io.BytesIO(content)) as image:
         return _ENDINGS.get(image.format or "", ".jpg")
+
+
+def _photos(folder: Path) -> int:
+    return sum(_DIGEST.fullmatch(path.stem) is not None for path in folder.iterdir())
 
 
 def _size(folder: Path) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 EXPORTS = "*/exports/*.tflite"
+SEARCH_FILE = "search.json"  # in the folder of a search, beside its finalists
 REJECTED = ".rejected.tflite"  # lost more accuracy than its run allowed
 
 
@@ -69,10 +70,16 @@ def find_models(
         )
     )
     return models + [
-        ListedModel(path, path.parent.parent.name, path.stem, stamps[path])
+        ListedModel(path, run_name(path.parent.parent), path.stem, stamps[path])
         for path in exports
         if stamps[path] != (0, 0)
     ]
+
+
+def run_name(folder: Path) -> str:
+    """A run's name; of a search's finalist with that of the search in front."""
+    in_search = (folder.parent / SEARCH_FILE).is_file()
+    return f"{folder.parent.name}/{folder.name}" if in_search else folder.name
 
 
 def choose(

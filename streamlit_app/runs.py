@@ -17,6 +17,7 @@ from edge.records import (
     COMPARISON,
     METRICS,
     RUN,
+    SEARCH,
     Record,
     Schema,
     is_number,
@@ -24,6 +25,7 @@ from edge.records import (
 )
 from edge.run_folder import going_on
 from edge.text import plural, printable
+from streamlit_app.models import SEARCH_FILE, run_name
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        return self.folder.name
+        return run_name(self.folder)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -143,6 +145,33 @@ def find_runs(artifacts: Sequence[Path]) -> list[Run]:
     ]
     folders.sort(key=lambda folder: (-_modified(folder / "run.json"), folder.name))
     return [read_run(folder) for folder in folders]
+
+
+@dataclass(frozen=True)
+class Search:
+    """A folder of `edgegraft search`; `problem` where its record cannot be read."""
+
+    folder: Path
+    record: Record
+    problem: str = ""
+
+    @property
+    def candidates(self) -> list[Record]:
+        """Those with a time, the fastest first."""
+        listed = self.record.get("candidates") or []
+        timed = [c for c in listed if (c.get("timing") or {}).get("p50_ms")]
+        return sorted(timed, key=lambda c: float(c["timing"]["p50_ms"]))
+
+
+def find_searches(artifacts: Sequence[Path]) -> list[Search]:
+    """All searches in these folders, newest first."""
+    paths = [path for folder in artifacts for path in folder.glob(f"*/{SEARCH_FILE}")]
+    searches = []
+    for path in sorted(paths, key=_modified, reverse=True):
+        problems: list[str] = []
+        record = _json(path, SEARCH, problems)
+        searches.append(Search(path.parent, record, "".join(problems)))
+    return searches
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:

@@ -23,7 +23,7 @@ from edge.preprocess import InputRecipe, load_pixels
 from edge.run_folder import ARTIFACTS
 from streamlit_app.feedback import Feedback
 from streamlit_app.model_pool import ClassifierPool, ModelPool
-from streamlit_app.models import ListedModel, find_models
+from streamlit_app.models import SEARCH_FILE, ListedModel, find_models
 from streamlit_app.style import literal
 from streamlit_app.uploads import MOST_ZIP_BYTES
 from streamlit_app.widgets import feeding
@@ -36,6 +36,7 @@ VISITORS = "visitors"  # folder of artifacts/ with one folder per browser
 COOKIE = "edgegraft_visitor"
 COOKIE_SECONDS = 31_536_000  # a year
 _SECRET = re.compile(r"[0-9a-f]{32}")
+LOCAL = ("localhost", "127.0.0.1", "::1")  # addresses of this machine alone
 CACHED = 96  # pictures, answers and heat maps of a session, at most 0.1 MB each
 
 
@@ -59,8 +60,9 @@ class AppConfig:
 
     def run_folders(self) -> list[Path]:
         """The folders that hold runs which this visitor may see."""
-        own = self.own_folder() / "runs"
-        return [self.artifacts] if self.shared else [own, self.artifacts]
+        folders = [self.own_folder() / "runs", self.artifacts]
+        searches = [p.parent for f in folders for p in f.glob(f"*/{SEARCH_FILE}")]
+        return [*folders, *searches]
 
     def own_folder(self) -> Path:
         """Where this visitor's photos and runs are: of the browser alone, or of all
@@ -69,8 +71,8 @@ class AppConfig:
 
     @property
     def train_queue(self) -> Path:
-        """The file whose lock lets one visitor train at a time."""
-        return self.artifacts / ".training.lock"
+        """The folder of tickets that lets one visitor train at a time."""
+        return self.artifacts / ".training"
 
     @property
     def feedback(self) -> Feedback:
@@ -138,6 +140,11 @@ def remember_visitor() -> None:
             f"max-age={COOKIE_SECONDS}';</script>",
             unsafe_allow_javascript=True,
         )
+
+
+def is_local() -> bool:
+    """Whether only this machine reaches the page: then it may name folders here."""
+    return st.get_option("server.address") in LOCAL
 
 
 def elapsed_ms() -> float:

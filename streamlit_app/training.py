@@ -4,9 +4,11 @@
     FOLDER/uploads/audit/                         what the audit says of it
     FOLDER/jobs/<time>/                           job.json, state, progress, log
     FOLDER/runs/<name>/                           the run that a job made
+    artifacts/.training/<ticket>                  the queue of all visitors
 
-A job outlives the page's server. One job trains at a time, the others wait for its
-lock; which job is alive is known by a lock of its own, so a killed one is noticed.
+A job outlives the page's server. Its process holds the lock of its ticket to the end,
+so a killed one is noticed; it waits for the locks of all earlier tickets, so one job
+trains at a time, in the order in which they were started.
 """
 
 from __future__ import annotations
@@ -22,13 +24,15 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from edge.errors import EdgegraftError
 from edge.files import sha256, write_atomic, write_csv
 from edge.preprocess import open_photo
+from edge.records import TEXT, Schema, read_record
+from edge.run_folder import find_model
 from streamlit_app.feedback import (
     folder_name,
     photo_ending,
@@ -39,63 +43,41 @@ from streamlit_app.feedback import (
 MOST_BYTES = 8 << 30  # of one visitor's uploads
 LEAST_LABELS, LEAST_PHOTOS = 2, 8  # below, `build` has nothing to measure with
 PROGRESS = "EDGEGRAFT_PROGRESS"  # names the file that `build` appends its progress to
+TICKET = "EDGEGRAFT_TICKET"  # the open file that holds a job's place in the queue
+COMPARED = "compared.json"  # of a job: the command that compared its file
 WAITING, RUNNING, DONE = "waiting", "running", "done"
 FAILED, CANCELLED, STOPPED = "failed", "cancelled", "stopped"
 ENDED = (DONE, FAILED, CANCELLED, STOPPED)
 REJECTED_FILE = 3  # exit code of `build`: done, but one file lost too much accuracy
 STOP_S = 20.0  # a cancelled training may take that long to tidy up
+_RECORD: Schema = {
+    **dict.fromkeys(("run", "ticket", "photos", "before"), TEXT),
+    "command": [TEXT],
+}
 # What is offered where the list cannot be had
 _CUSTOM_CNN = {"name": "custom_cnn", "parameters": 164_264, "multiply_adds": 69_672_960}
 NICE = 10  # answers of the page go before training
 
 
-class Uploads:
-    """A visitor's photos by label."""
+class Photos:
+    """Photos on this machine, as `build` takes them: their labels are those that the
+    audit read."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.photos = folder / "photos"
-        self.audit_folder = folder / "audit"
+    def __init__(self, photos: Path, audit_folder: Path) -> None:
+        self.photos = photos
+        self.audit_folder = audit_folder
 
-    def add(self, label: str, content: bytes) -> bool:
-        """Keep a photo; False when it is there already.
-
-        PhotoError when it cannot be read; EdgegraftError for a label that cannot name
-        a folder, too many photos, or a full disk.
-        """
-        name = folder_name(label.strip())
-        open_photo(content, least=(128, 128))
-        path = self.photos / name / f"{sha256(content)[:24]}{photo_ending(content)}"
-        if path.exists():
-            return False
-        if self.size() + len(content) > MOST_BYTES:
-            raise EdgegraftError(
-                f"expected at most {MOST_BYTES >> 30} GB of photos; delete some first"
-            )
-        try:
-            private_folder(path.parent)
-        except OSError as error:
-            raise EdgegraftError(f"{path.parent}: {error.strerror or error}") from None
-        write_private(path, content)
-        return True
+    @property
+    def root(self) -> Path:
+        """The folder that the audit's paths are relative to."""
+        return self.photos if self.photos.is_dir() else self.photos.parent
 
     def labels(self) -> dict[str, list[Path]]:
         """Label to its photos, both sorted."""
-        if not self.photos.is_dir():
-            return {}
-        folders = sorted(path for path in self.photos.iterdir() if path.is_dir())
-        found = {folder.name: sorted(folder.iterdir()) for folder in folders}
-        return {label: photos for label, photos in found.items() if photos}
-
-    def size(self) -> int:
-        """Bytes of all photos."""
-        files = (path for photos in self.labels().values() for path in photos)
-        return sum(path.stat().st_size for path in files)
-
-    def delete(self, label: str | None = None) -> None:
-        """Delete the photos of a label, or everything."""
-        target = self.folder if label is None else self.photos / folder_name(label)
-        shutil.rmtree(target, ignore_errors=True)
+        found: dict[str, list[Path]] = {}
+        for row in sorted(self.findings(), key=lambda row: row["path"]):
+            found.setdefault(row.get("label") or "", []).append(self.root / row["path"])
+        return {label: found[label] for label in sorted(found) if label}
 
     def obstacle(self) -> str | None:
         """Why these photos cannot be trained with yet; None when they can."""
@@ -112,6 +94,7 @@ class Uploads:
 
     def audit(self) -> list[dict[str, str]]:
         """Check the photos: the rows of audit.csv. EdgegraftError when that fails."""
+        private_folder(self.audit_folder.parent)
         command = [sys.executable, "-m", "edgegraft", "data", "audit"]
         command += [str(self.photos), "-o", str(self.audit_folder), "--overwrite"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -139,30 +122,95 @@ class Uploads:
         return path
 
 
+class Uploads(Photos):
+    """A visitor's own photos by label, kept in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "photos", folder / "audit")
+        self.folder = folder
+
+    def add(self, label: str, content: bytes) -> bool:
+        """Keep a photo; False when it is there already.
+
+        PhotoError when it cannot be read; EdgegraftError for a label that cannot name
+        a folder, too many photos, or a full disk.
+        """
+        name = folder_name(label.strip())
+        open_photo(content, least=(128, 128))
+        path = self.photos / name / f"{sha256(content)[:24]}{photo_ending(content)}"
+        if path.exists():
+            return False
+        if self.size() + len(content) > MOST_BYTES:
+            raise EdgegraftError(
+                f"expected at most {MOST_BYTES >> 30} GB of photos; delete some first"
+            )
+        try:
+            private_folder(path.parent)
+            write_private(path, content)
+        except OSError as error:
+            raise EdgegraftError(f"{path.parent}: {error.strerror or error}") from None
+        return True
+
+    def labels(self) -> dict[str, list[Path]]:
+        """Label to its photos, both sorted."""
+        if not self.photos.is_dir():
+            return {}
+        folders = sorted(path for path in self.photos.iterdir() if path.is_dir())
+        found = {folder.name: sorted(folder.iterdir()) for folder in folders}
+        return {label: photos for label, photos in found.items() if photos}
+
+    def size(self) -> int:
+        """Bytes of all photos."""
+        files = (path for photos in self.labels().values() for path in photos)
+        return sum(path.stat().st_size for path in files)
+
+    def delete(self, label: str | None = None) -> None:
+        """Delete the photos of a label, or everything."""
+        target = self.folder if label is None else self.photos / folder_name(label)
+        shutil.rmtree(target, ignore_errors=True)
+
+
 @dataclass(frozen=True)
 class Job:
-    """One training: its folder, its command, and the run folder it makes."""
+    """One training: its folder, its command, and the run folder it makes.
+
+    `before`: the model file to compare the new one with, if any.
+    """
 
     folder: Path
     command: tuple[str, ...]
     run: Path
     photos: str
+    ticket: Path
+    before: str | None = None
 
     @property
-    def shown_command(self) -> str:
-        """The command as a person would type it."""
-        return shlex.join(["edgegraft", *self.command])
+    def shown_commands(self) -> str:
+        """The commands that were run, as a person would type them."""
+        with suppress(OSError, ValueError):
+            compared = json.loads((self.folder / COMPARED).read_text("utf-8"))
+            return "\n".join(map(_shown, (self.command, compared)))
+        return _shown(self.command)
+
+    @property
+    def comparison(self) -> Path:
+        """comparison.json of the new file and the one before."""
+        return self.folder / "comparison" / "comparison.json"
 
     def state(self) -> str:
         """WAITING, RUNNING, or one of ENDED."""
+        alive = _is_locked(self.ticket)  # first: the state is written before it ends
         try:
             state = (self.folder / "state").read_text("utf-8").split("\n")[0]
         except OSError:
             state = WAITING
-        if state not in ENDED and not _is_locked(self.folder / "lock"):
-            age = time.time() - self.folder.stat().st_mtime
-            return STOPPED if state == RUNNING or age > STOP_S else WAITING
-        return state
+        if alive or state in ENDED:
+            return state
+        return CANCELLED if (self.folder / "cancel").exists() else STOPPED
+
+    def ahead(self) -> int:
+        """How many trainings are to end before this one begins."""
+        return sum(map(_is_locked, _earlier(self.ticket)))
 
     def reason(self) -> str:
         """The error of a failed job."""
@@ -185,49 +233,91 @@ class Job:
     def cancel(self) -> None:
         """Stop the training; it deletes what it wrote."""
         with suppress(OSError, ValueError):
+            (self.folder / "cancel").touch()
             number = int((self.folder / "pid").read_text())
-            if _is_locked(self.folder / "lock"):
+            if _is_locked(self.ticket):
                 os.killpg(number, signal.SIGINT)
 
     def delete(self) -> None:
-        """Forget an ended job; the run stays."""
+        """Forget an ended job; the run of one that is done stays."""
+        if self.state() != DONE:
+            shutil.rmtree(self.run, ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def resumed(self) -> list[str]:
+        """The command that goes on where a stopped training was."""
+        if not (self.run / "run.json").is_file():
+            return list(self.command)
+        command = ["build", "--artifacts", str(self.run.parent)]
+        command += ["--run", self.run.name, "--resume"]
+        options = zip(self.command, self.command[1:], strict=False)
+        kept = (pair for pair in options if pair[0] in ("--time-limit", "--unknown"))
+        return [*command, *(word for pair in kept for word in pair)]
 
 
 def start(
-    own: Path, queue: Path, photos: str, options: Sequence[str], name: str
+    own: Path,
+    queue: Path,
+    photos: str,
+    options: Sequence[str],
+    name: str,
+    before: str | None = None,
 ) -> Job:
-    """Begin a training, or queue it: `build PHOTOS --run NAME` with more options.
+    """Begin a training, or queue it: `build PHOTOS --run NAME` with more options, then
+    a comparison with the model file `before`.
 
-    `own` is the visitor's folder, `queue` the file whose lock lets one job train at a
-    time. EdgegraftError when the process cannot be started.
+    `own` is the visitor's folder, `queue` that of all tickets. EdgegraftError when the
+    process cannot be started.
     """
-    if os.name != "posix":
-        raise EdgegraftError("training on the page needs Linux or macOS")
-    folder = own / "jobs" / f"{time.time():.3f}"
     run = own / "runs" / folder_name(name)
     if run.exists():
         raise EdgegraftError(f"the name {name} is taken by another run; choose another")
     command = ["build", photos, "--artifacts", str(run.parent), "--run", name, *options]
+    return _start(own, queue, command, run, photos, before)
+
+
+def resume(own: Path, queue: Path, job: Job) -> Job:
+    """Go on with a stopped training, as a new job."""
+    new = _start(own, queue, job.resumed(), job.run, job.photos, job.before)
+    shutil.rmtree(job.folder, ignore_errors=True)
+    return new
+
+
+def _start(
+    own: Path,
+    queue: Path,
+    command: Sequence[str],
+    run: Path,
+    photos: str,
+    before: str | None,
+) -> Job:
+    if os.name != "posix":
+        raise EdgegraftError("training on the page needs Linux or macOS")
+    folder = own / "jobs" / f"{time.time():.3f}"
+    ticket = queue / f"{folder.name}-{own.name}"
+    job = Job(folder, tuple(command), run, photos, ticket, before)
     try:
         private_folder(folder)
         private_folder(run.parent)
-        record = {"command": command, "run": str(run), "photos": photos}
-        write_private(folder / "job.json", json.dumps(record).encode())
+        record = {**asdict(job), "folder": None}
+        write_private(folder / "job.json", json.dumps(record, default=str).encode())
         here = Path(__file__).resolve().parents[1]
         search = os.pathsep.join(filter(None, [str(here), os.getenv("PYTHONPATH")]))
-        process = subprocess.Popen(
-            [sys.executable, "-m", "streamlit_app.training", str(folder), str(queue)],
-            env={**os.environ, "PYTHONPATH": search},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        with _new_ticket(ticket) as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "streamlit_app.training", str(folder)],
+                env={**os.environ, "PYTHONPATH": search, TICKET: str(file.fileno())},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                pass_fds=[file.fileno()],  # and the lock with it
+            )
         write_private(folder / "pid", str(process.pid).encode())
     except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
         raise EdgegraftError(f"{folder}: {error.strerror or error}") from None
-    return Job(folder, tuple(command), run, photos)
+    return job
 
 
 def backbones() -> list[dict[str, Any]]:
@@ -247,22 +337,52 @@ def jobs(own: Path) -> list[Job]:
     """A visitor's jobs, newest first; damaged ones are left out."""
     found = []
     for path in sorted((own / "jobs").glob("*/job.json"), reverse=True):
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            record = json.loads(path.read_text("utf-8"))
-            command = tuple(str(part) for part in record["command"])
-            job = Job(path.parent, command, Path(record["run"]), str(record["photos"]))
-            found.append(job)
+        with suppress(OSError, ValueError, KeyError, TypeError, EdgegraftError):
+            found.append(_read(path))
     return found
 
 
-def _lock(path: Path) -> IO[str]:
-    """The file, open and locked; waits for others."""
+def _read(path: Path) -> Job:
+    record = read_record(path, _RECORD)
+    command = tuple(record["command"])
+    run, ticket = Path(record["run"]), Path(record["ticket"])
+    return Job(
+        path.parent, command, run, record["photos"], ticket, record.get("before")
+    )
+
+
+def _shown(command: Sequence[str]) -> str:
+    return shlex.join(["edgegraft", *command])
+
+
+def _new_ticket(path: Path) -> IO[str]:
+    """The last place in the queue, open and locked; others see it only when locked."""
     import fcntl
 
     private_folder(path.parent)
-    file = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "w")  # noqa: SIM115
+    hidden = path.with_name(f".{path.name}")
+    file = open(os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w")  # noqa: SIM115
     fcntl.flock(file, fcntl.LOCK_EX)
+    os.replace(hidden, path)
     return file
+
+
+def _earlier(ticket: Path) -> list[Path]:
+    """The tickets before this one, the first one first."""
+    if not ticket.parent.is_dir():
+        return []
+    others = (path for path in ticket.parent.iterdir() if path.name[0] != ".")
+    return sorted(path for path in others if path.name < ticket.name)
+
+
+def _wait_for_turn(ticket: Path) -> None:
+    """Until the processes of all earlier tickets have ended."""
+    import fcntl
+
+    for other in _earlier(ticket):
+        with suppress(FileNotFoundError), open(other) as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            other.unlink(missing_ok=True)
 
 
 def _is_locked(path: Path) -> bool:
@@ -279,28 +399,41 @@ def _is_locked(path: Path) -> bool:
     return False
 
 
-def main(folder: Path, queue: Path) -> int:
-    """The process of one job: wait for its turn, build, note how it ended."""
+def main(folder: Path) -> int:
+    """The process of one job: wait for its turn, build, compare, note how it ended."""
     # a server that a script started in the background hands down an ignored SIGINT
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    record = json.loads((folder / "job.json").read_text("utf-8"))
+    job = _read(folder / "job.json")
     process: subprocess.Popen[bytes] | None = None
-    held: list[IO[str]] = []
-    try:  # from the lock on, `cancel` may interrupt
-        held.append(_lock(folder / "lock"))
-        turn = _lock(queue)
-        write_atomic(folder / "state", RUNNING)
-        os.nice(NICE)
-        with open(folder / "log.txt", "wb") as log:
+
+    def run(command: Sequence[str]) -> int:
+        nonlocal process
+        with open(folder / "log.txt", "ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "edgegraft", *record["command"]],
+                [sys.executable, "-m", "edgegraft", *command],
                 env={**os.environ, PROGRESS: str(folder / "progress.jsonl")},
                 stdout=log,
                 stderr=log,
-                pass_fds=[turn.fileno()],  # its turn lasts as long as the training
+                pass_fds=[int(os.environ[TICKET])],  # its turn lasts as long as it
             )
-            code = process.wait()
+            return process.wait()
+
+    try:
+        if (folder / "cancel").exists():
+            raise KeyboardInterrupt
+        _wait_for_turn(job.ticket)
+        write_atomic(folder / "state", RUNNING)
+        os.nice(NICE)
+        code = run(job.command)
         state = DONE if code in (0, REJECTED_FILE) else FAILED
+        if code < 0:  # killed, such as for want of memory: it can go on
+            state = STOPPED
+        if state == DONE and job.before:
+            command = ["compare", job.before, find_model(str(job.run))[0]]
+            command += ["--photos", str(Path(job.before).parents[1])]
+            command += ["--out", str(job.comparison.parent)]
+            write_private(folder / COMPARED, json.dumps(command).encode())
+            run(command)
     except KeyboardInterrupt:
         state = CANCELLED
         if process is not None:
@@ -308,11 +441,12 @@ def main(folder: Path, queue: Path) -> int:
                 process.wait(STOP_S)
             except subprocess.TimeoutExpired:
                 process.kill()
-    if state != DONE:
-        shutil.rmtree(record["run"], ignore_errors=True)
+    if state in (FAILED, CANCELLED):
+        shutil.rmtree(job.run, ignore_errors=True)
     write_atomic(folder / "state", state)
+    job.ticket.unlink(missing_ok=True)
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    raise SystemExit(main(Path(sys.argv[1])))

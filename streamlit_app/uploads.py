@@ -7,6 +7,7 @@ file, and the others continue.
 
 from __future__ import annotations
 
+import csv
 import io
 import stat
 import zipfile
@@ -24,6 +25,10 @@ MOST_ZIP_BYTES = 1024 * MEGABYTE
 MOST_UNPACKED = 4096 * MEGABYTE
 MOST_ENTRIES = 5000  # of a ZIP
 MOST_NAMED = 20  # refused entries of one ZIP that are listed one by one
+MOST_LIST_BYTES = 16 * MEGABYTE
+# The usual names of the columns of a list, as `edgegraft build` knows them, too
+PATH_COLUMNS = ("path", "filename", "file", "image_path", "image")
+LABEL_COLUMNS = ("label", "class", "category", "breed", "target")
 ENDINGS = sorted(suffix.removeprefix(".") for suffix in PHOTO_SUFFIXES)
 
 
@@ -52,6 +57,16 @@ class Drop:
     photos: list[Photo] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
     others: int = 0  # files in ZIPs that are not photos, such as text
+    listed: dict[str, str] = field(default_factory=dict)  # of lists: path to label
+
+    def label(self, photo: Photo) -> str:
+        """As a list says of the photo's path or name, else its folder; "" for none."""
+        path = PurePosixPath(photo.name.replace("\\", "/"))
+        for start in range(len(path.parts)):
+            label = self.listed.get("/".join(path.parts[start:]))
+            if label:
+                return label
+        return "" if self.listed else path.parent.name
 
 
 def unpacked(files: Iterable[Dropped]) -> Drop:
@@ -61,6 +76,10 @@ def unpacked(files: Iterable[Dropped]) -> Drop:
         content = file.getvalue()
         if content[:4] in (b"PK\x03\x04", b"PK\x05\x06") or _is_zip(file.name):
             _from_zip(file, content, drop)
+        elif _is_list(file.name):
+            if not _read_list(content, drop):
+                reason = "expected a list with the columns path and label"
+                drop.refused.append((file.name, reason))
         elif len(content) > MOST_PHOTO_BYTES:
             drop.refused.append((file.name, _too_large(len(content))))
         else:
@@ -103,6 +122,8 @@ def _from_zip(file: Dropped, content: bytes, drop: Drop) -> None:
         refusal = _refusal(entry)
         if refusal:
             refused.append((f"{file.name}: {name}", refusal))
+        elif _is_list(name) and not _hidden(name) and entry.file_size < MOST_LIST_BYTES:
+            drop.others += not _read_list(_reader(archive, entry)(), drop)
         elif _hidden(name) or not _is_photo(name):
             drop.others += not _hidden(name)
         else:
@@ -115,6 +136,25 @@ def _from_zip(file: Dropped, content: bytes, drop: Drop) -> None:
         drop.refused.append((file.name, f"{more:,} more files were refused"))
     if len(drop.photos) == before and not refused:
         drop.refused.append((file.name, "expected photos in the ZIP, got none"))
+
+
+def _read_list(content: bytes, drop: Drop) -> bool:
+    """Take the labels of a CSV list; False for other texts."""
+    text = content.decode("utf-8-sig", "replace")
+    first = text.partition("\n")[0]
+    separator = max(",;\t", key=first.count)
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
+    columns = {str(column).strip().lower(): column for column in rows.fieldnames or ()}
+    path, label = (
+        next((columns[word] for word in words if word in columns), None)
+        for words in (PATH_COLUMNS, LABEL_COLUMNS)
+    )
+    if path is None or label is None:
+        return False
+    for row in rows:
+        if row[path] and row[label]:
+            drop.listed[row[path].strip().replace("\\", "/")] = row[label].strip()
+    return True
 
 
 def _refusal(entry: zipfile.ZipInfo) -> str | None:
@@ -153,6 +193,10 @@ def _too_large(size: int, most: int = MOST_PHOTO_BYTES) -> str:
 
 def _is_zip(name: str) -> bool:
     return name.lower().endswith(".zip")
+
+
+def _is_list(name: str) -> bool:
+    return name.lower().endswith(".csv")
 
 
 def _is_photo(name: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
 import os
 import signal
@@ -66,7 +65,7 @@ def test_a_training_that_fails_says_why_and_leaves_no_run(tmp_path: Path) -> Non
     assert job.state() == training.FAILED
     assert "none" in job.reason() and job.reason().startswith("edgegraft: error: ")
     assert not job.run.exists()
-    assert job.shown_command.startswith(f"edgegraft build {tmp_path / 'none'} ")
+    assert job.shown_commands.startswith(f"edgegraft build {tmp_path / 'none'} ")
     assert training.jobs(tmp_path) == [job]
 
 
@@ -74,23 +73,104 @@ def test_a_training_that_fails_says_why_and_leaves_no_run(tmp_path: Path) -> Non
 def test_a_training_waits_for_its_turn_and_can_end_before(
     tmp_path: Path, end: str
 ) -> None:
-    with open(tmp_path / "queue", "w") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
+    with training._new_ticket(tmp_path / "queue" / "0-other"):
         job = begin(tmp_path)
-        wait_for(lambda: training._is_locked(job.folder / "lock"))
+        later = begin(tmp_path, "later")
         time.sleep(0.3)
-        assert job.state() == training.WAITING
+        assert job.state() == later.state() == training.WAITING
+        assert (job.ahead(), later.ahead()) == (1, 2)
         if end == training.CANCELLED:
             job.cancel()
-            wait_for(lambda: job.state() in training.ENDED)
-            assert job.state() == training.CANCELLED
         else:
             os.kill(int((job.folder / "pid").read_text()), signal.SIGKILL)
-            wait_for(lambda: not training._is_locked(job.folder / "lock"))
-            os.utime(job.folder, (1, 1))  # it is not just starting
-            assert job.state() == training.STOPPED
+        wait_for(lambda: job.state() in training.ENDED)
+        assert job.state() == end
+        assert later.ahead() == 1  # who has gone is not waited for
+        later.cancel()
+        wait_for(lambda: later.state() in training.ENDED)
     job.delete()
+    later.delete()
     assert training.jobs(tmp_path) == []
+
+
+def test_trainings_begin_in_the_order_they_were_started(tmp_path: Path) -> None:
+    with training._new_ticket(tmp_path / "queue" / "0-other"):
+        queue = [begin(tmp_path, name) for name in ("one", "two")]
+    wait_for(lambda: all(job.state() == training.FAILED for job in queue))
+    first, second = ((job.folder / "state").stat().st_mtime_ns for job in queue)
+    assert first < second
+    assert not list((tmp_path / "queue").iterdir())
+
+
+def test_a_killed_training_is_resumed_where_it_was(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with training._new_ticket(tmp_path / "queue" / "0-other"):
+        job = begin(tmp_path, "cups", "--time-limit", "7")
+        os.kill(int((job.folder / "pid").read_text()), signal.SIGKILL)
+        wait_for(lambda: job.state() == training.STOPPED)
+    assert job.resumed() == list(job.command)  # nothing to go on with
+    job.run.mkdir()
+    (job.run / "run.json").write_text("{}")
+    where = ["--artifacts", str(job.run.parent), "--run", "cups"]
+    assert job.resumed() == ["build", *where, "--resume", "--time-limit", "7"]
+    monkeypatch.setattr(
+        "streamlit_app.session.AppConfig.own_folder", lambda _: tmp_path
+    )
+    app = page(monkeypatch, "--artifacts", tmp_path, at=TRAIN)
+    assert "Training stopped" in shown(app)
+    button(app, "Resume").click().run()
+    assert not app.exception
+    (new,) = training.jobs(tmp_path)
+    assert new.folder != job.folder and new.command == tuple(job.resumed())
+    wait_for(lambda: new.state() in training.ENDED)
+    new.delete()
+
+
+@pytest.mark.slow  # three audits
+def test_photos_on_this_machine_stay_where_they_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lines = ["path,label"]
+    for label, channel in (("cup", 1), ("pen", 2)):
+        (tmp_path / "mine" / label).mkdir(parents=True)
+        for n in range(8):
+            colour = [9 * n, 0, 0]
+            colour[channel] = 200
+            path = tmp_path / "mine" / label / f"{n}.png"
+            path.write_bytes(photo(tuple(colour)))
+            lines.append(f"{label}/{n}.png,{label}")
+    (tmp_path / "mine" / "list.csv").write_text("\n".join(lines))
+    monkeypatch.setattr("streamlit_app.session.is_local", lambda: True)
+    app = page(monkeypatch, "--shared", "--artifacts", tmp_path / "a", at=TRAIN)
+    for named in ("mine", "mine/list.csv"):
+        app.text_input(key="train folder").set_value(str(tmp_path / named)).run()
+        assert not app.exception
+        text = shown(app)
+        assert "**cup** 8 photos" in text and "**pen** 8 photos" in text, named
+        assert text.count("<img") >= 16
+        assert not button(app, "Train").disabled
+    assert not (tmp_path / "a" / "uploads").exists()
+    app.text_input(key="train folder").set_value(str(tmp_path / "none")).run()
+    assert not app.exception and str(tmp_path / "none") in shown(app)
+    app.text_input(key="train folder").set_value("").run()
+    assert "Two labels or more" in shown(app)
+
+
+def test_a_list_says_the_labels_of_dropped_photos(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    files = {f"all/{n}__png": photo((n * 9, 60, 90)) for n in range(4)}
+    rows = "".join(f"all/{n}.png;{'cup' if n % 2 else 'pen'}\n" for n in range(3))
+    files["labels__csv"] = f"filename;class\n{rows}".encode()
+    app = page(monkeypatch, "--shared", "--artifacts", tmp_path, at=TRAIN)
+    app.file_uploader(key="train 0").set_value(
+        [("many.zip", zipped(**files), "application/zip")]
+    ).run()
+    assert not app.exception
+    assert [warning.value for warning in app.warning] == ["Enter a label for 1 photo."]
+    counts = {k: len(v) for k, v in Uploads(tmp_path / "uploads").labels().items()}
+    assert counts == {"cup": 1, "pen": 2}
 
 
 def test_photos_come_in_a_zip_and_are_checked(
@@ -153,7 +233,7 @@ def test_from_photos_to_a_model_that_answers(
     assert not app.exception
     text = shown(app)
     assert "is ready" in text and "Weakest label" in text
-    assert job.shown_command in [code.value for code in app.code]
+    assert job.shown_commands in [code.value for code in app.code]
 
 
 def button(app: Any, label: str) -> Any:

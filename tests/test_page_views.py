@@ -336,6 +336,85 @@ def test_many_photos_get_one_label_in_the_grid(
     assert compare == f"edgegraft compare {artifacts / 'pets'} {new}"
 
 
+def test_photos_that_show_none_of_the_labels_become_negatives(
+    monkeypatch: pytest.MonkeyPatch, artifacts: Path
+) -> None:
+    app = consent(page(monkeypatch, "--shared", "--artifacts", artifacts))
+    drop(app, *COLOURS.items(), key="frames")
+    app.button_group(key="review layout").set_value("Grid").run()
+    next(b for b in app.button if b.label == "Select all").click().run()
+    assert "3 photos selected" in shown(app)
+    app.button(key="none").click().run()
+    queue = Feedback(artifacts / "feedback")
+    assert (queue.negatives(), queue.labelled(), queue.waiting()) == (3, {}, [])
+    text = shown(app)
+    assert f"--negatives {artifacts / 'feedback' / '.none'}" in text
+    assert "--add" not in text  # there is nothing to add
+    app.button(key="undo").click().run()  # all three
+    assert len(queue.waiting()) == 3 and not queue.negatives()
+
+
+def test_batch_answers_are_marked_wrong_in_place_and_all_go_to_review(
+    monkeypatch: pytest.MonkeyPatch, artifacts: Path
+) -> None:
+    app = page(monkeypatch, "--shared", "--artifacts", artifacts, at="views/batch.py")
+    drop(app, *COLOURS.items())
+    assert "Turn on **Review** to mark them here" in shown(app)
+    consent(app).switch_page("views/batch.py").run()
+    names = list(app.dataframe[0].value["photo"])
+    selected = {"selection": {"rows": [names.index("b.png")], "columns": []}}
+    app.session_state[app.dataframe[0].key] = selected
+    app.run()
+    app.selectbox(key="right label").set_value("green").run()
+    press(app, "Mark as wrong")
+    queue = Feedback(artifacts / "feedback")
+    assert [(w.name, w.why, w.suggested) for w in queue.waiting()] == [
+        ("b.png", "marked wrong", "green")
+    ]
+    press(app, "Send 3 photos to Review")
+    assert not app.exception
+    assert sorted(waiting.name for waiting in queue.waiting()) == sorted(COLOURS)
+    assert queue.waiting()[0].why == "marked wrong"  # not replaced
+
+
+def press(app: Any, label: str) -> None:
+    next(button for button in app.button if button.label == label).click().run()
+
+
+def test_a_search_shows_every_candidate_and_its_finalists_are_models(
+    monkeypatch: pytest.MonkeyPatch, artifacts: Path
+) -> None:
+    folder = artifacts / "search-colours"
+    folder.mkdir()
+    write_run(folder, "tiny-32")
+    probe = {"balanced_accuracy": 0.8, "balanced_low": 0.7, "balanced_high": 0.9}
+    candidates: list[dict[str, Any]] = [
+        {"name": name, "backbone": "tiny", "size": 32, "size_bytes": 9000,
+         "timing": {"p50_ms": ms}, "probe": figures, "final": None}
+        for name, ms, figures in (("tiny-64", 3.0, None), ("tiny-32", 1.0, probe))
+    ]  # fmt: skip
+    candidates[1]["final"] = {**probe, "balanced_accuracy": 0.85, "photos": 9}
+    ship = {"file": "tiny-32/int8", "why": "the only file within 2 ms"}
+    record = {"edgegraft_search": 1, "status": "done", "ship": ship}
+    record |= {"budget_ms": 2.0, "budget_mb": None, "candidates": candidates}
+    (folder / "search.json").write_text(json.dumps(record))
+    (artifacts / "damaged").mkdir()
+    (artifacts / "damaged" / "search.json").write_text('{"candidates": [{"size": "x"}]')
+    app = page(monkeypatch, "--artifacts", artifacts, at="views/compare.py")
+    assert not app.exception
+    searches = next(box for box in app.selectbox if box.label == "Search")
+    assert set(searches.options) == {"search-colours", "damaged"}
+    searches.set_value("search-colours").run()
+    assert "**tiny-32/int8**, the only file within 2 ms" in shown(app)
+    table = next(t.value for t in app.dataframe if "network" in t.value)
+    assert list(table["network"]) == ["tiny-32", "tiny-64"]  # the best one first
+    assert table["test"][0] == 85
+    assert len(app.get("vega_lite_chart")) == 2
+    searches.set_value("damaged").run()
+    assert "**damaged** is unreadable" in shown(app)
+    assert "search-colours/tiny-32" in app.selectbox(key="run").options
+
+
 def test_a_zip_with_label_folders_is_scored(
     monkeypatch: pytest.MonkeyPatch, artifacts: Path
 ) -> None:

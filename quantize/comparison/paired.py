@@ -41,13 +41,15 @@ class Paired:
 class Difference:
     """Balanced accuracy of one file less that of another, with its 95 % interval.
 
-    `photos` is the number that both were measured on.
+    `photos` is the number that both were measured on; `paired` has the first file as
+    its reference.
     """
 
     value: float
     low: float
     high: float
     photos: int
+    paired: Paired
 
     @property
     def shown(self) -> bool:
@@ -71,7 +73,8 @@ class Difference:
         return math.ceil(needed / step) * step
 
     def to_dict(self) -> dict[str, Any]:
-        return {"value": self.value, "low": self.low, "high": self.high}
+        interval = {"value": self.value, "low": self.low, "high": self.high}
+        return {**interval, **self.paired.to_dict()}
 
 
 def paired(reference: Evaluation, other: Evaluation) -> Paired:
@@ -88,7 +91,7 @@ def difference(first: Evaluation, second: Evaluation) -> Difference:
     data", Journal of Educational and Behavioral Statistics 37:479); labels are
     independent, so their variances add. EdgegraftError for other photos.
     """
-    _refuse_other_photos(first, second)
+    pair = paired(first, second)
     middles, variances = [], []
     for label in np.unique(first.truth):
         own = first.truth == label
@@ -106,6 +109,7 @@ def difference(first: Evaluation, second: Evaluation) -> Difference:
         middle - half,
         middle + half,
         first.photos,
+        pair,
     )
 
 

@@ -19,6 +19,7 @@ from edge.evaluate import wilson
 from edge.text import plural, printable
 from streamlit_app import answer, exports, session, style
 from streamlit_app.answer import MOST_LABELS, Row
+from streamlit_app.feedback import SENT, WRONG
 from streamlit_app.model_pool import ClassifierPool
 from streamlit_app.style import literal, percent
 from streamlit_app.uploads import Photo
@@ -134,7 +135,8 @@ def show(pool: ClassifierPool, photos: list[Photo], job: Job) -> None:
     )
     score(pool, results)
     shown = choose(results, counts)
-    table(shown, any(true_label(photo, pool) for photo, _ in results), pool)
+    scored = any(true_label(photo, pool) for photo, _ in results)
+    review(shown, table(shown, scored, pool), pool)
     downloads(pool, results, photos, job)
 
 
@@ -198,8 +200,10 @@ def choose(
     ]
 
 
-def table(shown: list[tuple[Photo, Row]], scored: bool, pool: ClassifierPool) -> None:
-    """Sortable by a click on a column; its toolbar searches."""
+def table(
+    shown: list[tuple[Photo, Row]], scored: bool, pool: ClassifierPool
+) -> list[tuple[Photo, Row]]:
+    """Sortable by a click on a column; its toolbar searches. The selected rows."""
     rows = []
     for photo, row in shown:
         prediction = row.prediction
@@ -218,8 +222,11 @@ def table(shown: list[tuple[Photo, Row]], scored: bool, pool: ClassifierPool) ->
                 "ms": row.inference_ms,
             }
         )
-    st.dataframe(
+    state = st.dataframe(
         rows,
+        key=f"table {hash(tuple(photo.key for photo, _ in shown))}",
+        on_select="rerun",
+        selection_mode="multi-row",
         hide_index=True,
         height=min(TABLE_HEIGHT, ROW_HEIGHT * len(rows) + 38),
         row_height=ROW_HEIGHT,
@@ -232,6 +239,45 @@ def table(shown: list[tuple[Photo, Row]], scored: bool, pool: ClassifierPool) ->
             "ms": st.column_config.NumberColumn(format="%.1f", width="small"),
         },
     )
+    return [shown[place] for place in state["selection"]["rows"] if place < len(shown)]
+
+
+def review(
+    shown: list[tuple[Photo, Row]],
+    selected: list[tuple[Photo, Row]],
+    pool: ClassifierPool,
+) -> None:
+    """Mark the selected answers as wrong, or send all of the table to Review."""
+    if not consent.agreed():
+        st.caption(
+            "Wrong answers? Turn on **Review** to mark them here and train with them."
+        )
+        return
+    right = None
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        if selected:
+            right = st.selectbox(
+                f"{plural(len(selected), 'selected photo')} show",
+                pool.facts.labels,
+                index=None,
+                placeholder="the right label, if you know it",
+                key="right label",
+                width=280,
+            )
+        wrong = st.button(
+            "Mark as wrong",
+            disabled=not selected,
+            icon=":material/flag:",
+            help="Select rows of the table first",
+        )
+        everything = st.button(
+            f"Send {plural(len(shown), 'photo')} to Review",
+            icon=":material/rate_review:",
+        )
+    if wrong:
+        consent.keep_all([(p, row.prediction) for p, row in selected], WRONG, right)
+    if everything:
+        consent.keep_all([(p, row.prediction) for p, row in shown], SENT)
 
 
 def downloads(

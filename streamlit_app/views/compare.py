@@ -1,4 +1,5 @@
-"""Compare: models side by side on a photo, and all runs by their measured figures."""
+"""Compare: models side by side on a photo, all runs by their measured figures, and
+searches."""
 
 from __future__ import annotations
 
@@ -12,12 +13,18 @@ import streamlit as st
 from edge.errors import EdgegraftError, PhotoError
 from edge.preprocess import load_pixels
 from edge.records import Record
-from edge.text import printable
+from edge.text import plural, printable
 from streamlit_app import answer as answers
 from streamlit_app import charts, session, style
 from streamlit_app.model_pool import ClassifierPool
 from streamlit_app.models import ListedModel
-from streamlit_app.runs import Run, disagreements, find_runs
+from streamlit_app.runs import (
+    Run,
+    Search,
+    disagreements,
+    find_runs,
+    find_searches,
+)
 from streamlit_app.style import literal
 from streamlit_app.uploads import Photo
 from streamlit_app.widgets import dropzone
@@ -31,11 +38,16 @@ _LIMITS = {"ms": "ms per photo", "mb": "MB"}
 
 
 def page() -> None:
-    photo_tab, runs_tab = st.tabs(["On your photos", "All runs"])
+    searches = find_searches(session.config().run_folders())
+    titles = ["On your photos", "All runs", *(["Searches"] if searches else [])]
+    photo_tab, runs_tab, *search_tab = st.tabs(titles)
     with photo_tab:
         side_by_side()
     with runs_tab:
         all_runs()
+    for tab in search_tab:
+        with tab:
+            show_search(searches)
 
 
 def side_by_side() -> None:
@@ -184,6 +196,72 @@ def all_runs() -> None:
     for run in measured:
         recommended(run)
     quantization_mistakes(measured)
+
+
+def show_search(searches: Sequence[Search]) -> None:
+    """Every candidate of a search of `edgegraft search`, and the file to ship."""
+    names = {search.folder.name: search for search in searches}
+    chosen = st.selectbox("Search", list(names), format_func=printable)
+    search = names[chosen]
+    if search.problem:
+        st.warning(f"**{literal(chosen)}** is unreadable: {literal(search.problem)}")
+        return
+    record, candidates = search.record, search.candidates
+    ship = record.get("ship") or {}
+    if ship.get("file"):
+        st.markdown(
+            f"Recommended file: **{literal(ship['file'])}**, "
+            f"{literal(str(ship.get('why') or ''))}"
+        )
+    elif record.get("status") == "done":
+        st.markdown(f"No file: {literal(str(ship.get('why') or ''))}")
+    else:
+        st.info("The search has not finished; edgegraft search --resume goes on.")
+    charts.search(candidates, record.get("budget_ms"))
+    limits = [
+        f"{record[key]:g} {unit}"
+        for key, unit in (("budget_ms", "ms"), ("budget_mb", "MB"))
+        if record.get(key)
+    ]
+    st.caption(
+        f"{plural(len(candidates), 'network')}"
+        + (f", budget {' and '.join(limits)}" if limits else ", no budget")
+        + f". Times on {literal(str(record.get('measured_on') or 'this host'))}. Bars "
+        "are 95 % intervals."
+    )
+    rows = []
+    for entry in candidates:
+        probe, final = (entry.get(key) or {} for key in ("probe", "final"))
+        size = entry.get("size_bytes")
+        rows.append(
+            {
+                "network": printable(str(entry.get("name"))),
+                "ms": entry["timing"]["p50_ms"],
+                "MB": None if size is None else size / 1e6,
+                "probe": _points(probe.get("balanced_accuracy")),
+                "test": _points(final.get("balanced_accuracy")),
+                "from": _points(final.get("balanced_low")),
+                "to": _points(final.get("balanced_high")),
+            }
+        )
+    rows.sort(key=lambda row: (-(row["test"] or 0), -(row["probe"] or 0), row["ms"]))
+    number = st.column_config.NumberColumn
+    share = number(format="%.1f %%")
+    st.dataframe(
+        rows,
+        hide_index=True,
+        height="content",
+        column_config={
+            "ms": number(format="%.2f"),
+            "MB": number(format="%.2f"),
+            "probe": number(
+                format="%.1f %%", help="Balanced accuracy, cross-validated"
+            ),
+            "test": number("int8 on test photos", format="%.1f %%"),
+            "from": number("95 % from", format="%.1f %%"),
+            "to": share,
+        },
+    )
 
 
 def recommended(run: Run) -> None:

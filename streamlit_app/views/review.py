@@ -11,12 +11,13 @@ import streamlit as st
 from edge.errors import EdgegraftError, PhotoError
 from edge.text import plural
 from streamlit_app import answer, session, style, training
-from streamlit_app.feedback import DEVICE, Feedback, Waiting
+from streamlit_app.feedback import DEVICE, NONE, Feedback, Waiting
 from streamlit_app.model_pool import ClassifierPool
-from streamlit_app.runs import read_run
+from streamlit_app.runs import Run, read_run
 from streamlit_app.style import literal
 from streamlit_app.uploads import ENDINGS, MEGABYTE, MOST_ZIP_BYTES, unpacked
 from streamlit_app.widgets import consent, dropzone
+from streamlit_app.widgets.grid import selecting
 
 KEYS = "123456789"  # labels by number
 ONE, GRID = "One by one", "Grid"
@@ -113,20 +114,32 @@ def grid(feedback: Feedback, pool: ClassifierPool, waiting: list[Waiting]) -> No
     shown = waiting[:size]
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(f"{len(waiting):,} waiting", width="content")
-        for title, on in (("Select all", True), ("Select none", False)):
-            st.button(title, on_click=_select, args=(shown, on), type="tertiary")
-    columns = st.columns(GRID_COLUMNS)
-    for place, photo in enumerate(shown):
-        with columns[place % GRID_COLUMNS]:
-            make = partial(answer.thumbnail, feedback.path(photo))
-            try:
-                picture = session.cached(("grid", photo.digest), make)
-                style.html(style.image(picture, photo.name), "eg-card")
-            except PhotoError as error:
-                dropzone.unreadable(photo.name, error.reason)
-            st.checkbox(literal(photo.suggested or "?"), key=f"select {photo.digest}")
+        for title, on, key in (("Select all", True, "a"), ("Select none", False, "n")):
+            st.button(
+                title,
+                shortcut=key,
+                on_click=_select,
+                args=(shown, on),
+                type="tertiary",
+            )
+    selecting()
+    for start in range(0, size, GRID_COLUMNS):  # in rows, as Tab goes
+        row = shown[start : start + GRID_COLUMNS]
+        for column, photo in zip(st.columns(GRID_COLUMNS), row, strict=False):
+            with column, st.container(key=f"tile {photo.digest}"):
+                make = partial(answer.thumbnail, feedback.path(photo))
+                try:
+                    picture = session.cached(("grid", photo.digest), make)
+                    style.html(style.image(picture, photo.name), "eg-card")
+                except PhotoError as error:
+                    dropzone.unreadable(photo.name, error.reason)
+                title = literal(photo.suggested or "?")
+                st.checkbox(title, key=f"select {photo.digest}")
     chosen = [p for p in shown if st.session_state.get(f"select {p.digest}")]
-    st.caption(f"{plural(len(chosen), 'photo')} selected. Label for all of them:")
+    st.caption(
+        f"{plural(len(chosen), 'photo')} selected: click, Shift and click, or arrows "
+        "and Space. Label for all of them:"
+    )
     with st.container(horizontal=True):
         for number, label in enumerate(pool.facts.labels[:MOST_BUTTONS]):
             st.button(
@@ -134,9 +147,10 @@ def grid(feedback: Feedback, pool: ClassifierPool, waiting: list[Waiting]) -> No
                 key=f"label all {number}",
                 shortcut=KEYS[number] if number < len(KEYS) else None,
                 disabled=not chosen,
-                on_click=_label_all,
+                on_click=_label,
                 args=(feedback, chosen, label),
             )
+        none_of_these(feedback, chosen)
         st.button(
             "Leave out",
             key="leave out all",
@@ -154,9 +168,16 @@ def _select(photos: list[Waiting], on: bool) -> None:
         st.session_state[f"select {photo.digest}"] = on
 
 
-def _label_all(feedback: Feedback, photos: list[Waiting], label: str) -> None:
-    for photo in photos:
-        _label(feedback, photo, label)
+def none_of_these(feedback: Feedback, photos: list[Waiting]) -> None:
+    st.button(
+        "None of these",
+        key="none",
+        shortcut="0",
+        disabled=not photos,
+        on_click=_label,
+        args=(feedback, photos, NONE),
+        help="Shows none of the labels: the next model learns to answer unknown",
+    )
 
 
 def _discard_all(feedback: Feedback, photos: list[Waiting]) -> None:
@@ -176,7 +197,7 @@ def choose(feedback: Feedback, pool: ClassifierPool, photo: Waiting) -> None:
                 shortcut=KEYS[number] if number < len(KEYS) else None,
                 width="stretch",
                 on_click=_label,
-                args=(feedback, photo, label),
+                args=(feedback, [photo], label),
             )
     else:
         place = labels.index(photo.suggested) if photo.suggested in labels else None
@@ -187,9 +208,10 @@ def choose(feedback: Feedback, pool: ClassifierPool, photo: Waiting) -> None:
             shortcut="enter",
             disabled=chosen is None,
             on_click=_label,
-            args=(feedback, photo, chosen),
+            args=(feedback, [photo], chosen),
         )
     with st.container(horizontal=True):
+        none_of_these(feedback, [photo])
         st.button(
             "Skip", key="skip", shortcut="s", on_click=_skip, args=(photo.digest,)
         )
@@ -211,20 +233,22 @@ def undo_button(feedback: Feedback) -> None:
         st.error(literal(problem), icon=":material/error:")
 
 
-def _label(feedback: Feedback, photo: Waiting, label: str) -> None:
-    try:
-        feedback.label(photo, label)
-        st.session_state["last label"] = (photo, label)
-    except EdgegraftError as error:
-        st.session_state["label problem"] = str(error)
+def _label(feedback: Feedback, photos: list[Waiting], label: str) -> None:
+    st.session_state["last label"] = []
+    for photo in photos:
+        try:
+            feedback.label(photo, label)
+            st.session_state["last label"].append((photo, label))
+        except EdgegraftError as error:
+            st.session_state["label problem"] = str(error)
 
 
 def _undo(feedback: Feedback) -> None:
-    photo, label = st.session_state.pop("last label")
-    try:
-        feedback.undo(photo, label)
-    except EdgegraftError as error:
-        st.session_state["label problem"] = str(error)
+    for photo, label in st.session_state.pop("last label"):
+        try:
+            feedback.undo(photo, label)
+        except EdgegraftError as error:
+            st.session_state["label problem"] = str(error)
 
 
 def _skip(digest: str) -> None:
@@ -264,13 +288,15 @@ def frames(feedback: Feedback, pool: ClassifierPool) -> None:
 
 def labelled(feedback: Feedback) -> None:
     """The photos labelled so far, and a training with them."""
-    counts = feedback.labelled()
-    if not counts:
+    counts, negatives = feedback.labelled(), feedback.negatives()
+    if not counts and not negatives:
         return
     st.markdown("**Labelled so far**")
-    total = sum(counts.values())
-    style.html(style.bars([(k, n / total) for k, n in counts.items()]))
-    listed = ", ".join(f"{n:,} {literal(label)}" for label, n in counts.items())
+    named = [(label, number) for label, number in counts.items()]
+    named += [("none of the labels", negatives)] if negatives else []
+    total = sum(number for _, number in named)
+    style.html(style.bars([(label, number / total) for label, number in named]))
+    listed = ", ".join(f"{number:,} {literal(label)}" for label, number in named)
     st.caption(f"{listed}.")
     entry = session.entry()
     run = read_run(entry.folder) if entry.folder else None
@@ -279,15 +305,13 @@ def labelled(feedback: Feedback) -> None:
         st.caption("Choose a model of a run to train again with these photos.")
         return
     own = session.config().own_folder()
-    name = _free_name(own / "runs", run.name)
-    options = ["--add", str(feedback.folder)]
-    backbone = (run.config.get("settings") or {}).get("backbone")
-    if isinstance(backbone, str):
-        options += ["--backbone", backbone]
+    name = _free_name(own / "runs", run.folder.name)
+    options = again(run, feedback, bool(counts), bool(negatives))
     start = st.button("Train again with these", icon=":material/model_training:")
     if start:
+        queue, before = session.config().train_queue, str(entry.path)
         try:
-            training.start(own, session.config().train_queue, photos, options, name)
+            training.start(own, queue, photos, options, name, before)
         except EdgegraftError as error:
             st.error(literal(str(error)), icon=":material/error:")
         else:
@@ -300,6 +324,20 @@ def labelled(feedback: Feedback) -> None:
         language="bash",
         wrap_lines=True,
     )
+
+
+def again(run: Run, feedback: Feedback, labels: bool, negatives: bool) -> list[str]:
+    """Options of `build` that train as the run was, with the labelled photos, too."""
+    options = ["--add", str(feedback.folder)] if labels else []
+    if negatives:
+        options += ["--negatives", str(feedback.folder / NONE)]
+    settings = run.config.get("settings") or {}
+    for name in ("backbone", "size", "resize"):
+        value = settings.get(name)
+        if isinstance(value, int | str):
+            options += [f"--{name}", str(value)]
+    excluded = run.folder / "excluded.csv"
+    return options + (["--exclude-from", str(excluded)] if excluded.is_file() else [])
 
 
 def _free_name(runs: Path, name: str) -> str:

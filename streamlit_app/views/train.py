@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
+from edge.card import digest
 from edge.errors import EdgegraftError, PhotoError
+from edge.files import sha256
+from edge.records import COMPARISON, Record, read_record
 from edge.run_folder import find_model
 from edge.text import plural, printable
 from streamlit_app import answer, app, session, style, training
@@ -17,64 +20,68 @@ from streamlit_app.model_pool import ClassifierPool
 from streamlit_app.models import ListedModel
 from streamlit_app.runs import read_run
 from streamlit_app.style import literal, percent
-from streamlit_app.training import Job, Uploads
+from streamlit_app.training import Job, Photos, Uploads
 from streamlit_app.uploads import ENDINGS, MEGABYTE, MOST_ZIP_BYTES, unpacked
 from streamlit_app.widgets import dropzone
+from streamlit_app.widgets.burst import burst
 
 THUMBNAILS = 8  # of each label
 FINDINGS_SHOWN = 24
 # The networks to suggest where their weights are here, the first one found
 SUGGESTED = ("mobilenet_v2_0.35", "efficientnet_lite0", "mobilenet_v2_1.0")
 MINUTES = 10  # the time limit to begin with
+SIGNIFICANT = 0.05  # the level of McNemar's test
 _FIRST_STEP: dict[str, Any] = {"done": 0, "total": 1, "bar": "starting"}
-LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
 def page() -> None:
     own, uploads = own_folder(), Uploads(own_folder() / "uploads")
     jobs = training.jobs(own)
-    if jobs and jobs[0].state() not in training.ENDED:
-        progress(jobs[0].folder.name)
+    active = [job for job in jobs if job.state() not in training.ENDED]
+    for job in reversed(active):
+        progress(job.folder.name)
+    if active:
         return
     if jobs:
         ended(jobs[0])
-    collect(uploads)
-    if show(uploads):
-        audit(uploads)
-        begin(uploads)
+    photos = collect(uploads)
+    if show(photos):
+        audit(photos)
+        begin(photos)
 
 
 def own_folder() -> Path:
     return session.config().own_folder()
 
 
-def collect(uploads: Uploads) -> None:
-    """Photos of one label, or a ZIP with a folder per label."""
+def collect(uploads: Uploads) -> Photos:
+    """Photos of one label, or a ZIP with a folder per label or a list; or those that
+    lie on this machine already."""
     st.markdown("**1. Photos**")
     label = st.text_input(
-        "Label of the photos (a ZIP with a folder per label needs none)",
+        "Label of the photos (a ZIP with a folder per label or a list needs none)",
         key="train label",
         placeholder="such as: cup",
     )
     number = st.session_state.setdefault("train drop", 0)
     files = st.file_uploader(
-        "Drop photos or a ZIP",
-        type=[*ENDINGS, "zip"],
+        "Drop photos, a ZIP, or a list (.csv: path, label) and its photos",
+        type=[*ENDINGS, "zip", "csv"],
         accept_multiple_files=True,
         max_upload_size=MOST_ZIP_BYTES // MEGABYTE,
         key=f"train {number}",
     )
     with st.expander("Take photos with the camera", icon=":material/photo_camera:"):
-        taken = st.camera_input("Take a photo", key=f"train camera {number}")
-    drop = unpacked([*(files or ()), *([taken] if taken else [])])
+        burst()
+    photos = named(uploads) if session.is_local() else uploads
+    drop = unpacked(files or ())
     if not drop.photos and not drop.refused:
-        return
+        return photos
     problems = list(drop.refused)
     added, unlabelled = 0, 0
     bar = st.progress(0.0, text="Saving photos")
     for place, photo in enumerate(drop.photos):
-        folder = PurePosixPath(photo.name.replace("\\", "/")).parent.name
-        name = folder or label.strip()
+        name = drop.label(photo) or label.strip()
         bar.progress((place + 1) / len(drop.photos), text="Saving photos")
         if not name:
             unlabelled += 1
@@ -88,68 +95,95 @@ def collect(uploads: Uploads) -> None:
     bar.empty()
     if unlabelled:
         st.warning(f"Enter a label for {plural(unlabelled, 'photo')}.")
-        return
+        return photos
     st.session_state["train problems"] = problems
     st.session_state["train drop"] = number + 1  # an empty drop zone for the next
     st.toast(f"Added {plural(added, 'photo')}", icon=":material/check:")
     st.rerun()
 
 
-def show(uploads: Uploads) -> bool:
+def named(uploads: Uploads) -> Photos:
+    """The photos of a folder or list on this machine, if the visitor named one."""
+    with st.expander("Use photos on this machine", icon=":material/folder_open:"):
+        text = st.text_input(
+            "A folder with a folder per label, or a list (.csv)", key="train folder"
+        ).strip()
+        if text:
+            st.caption("They stay where they are. Clear the field to use uploads.")
+    if not text:
+        return uploads
+    path = Path(text).expanduser().absolute()
+    folder = own_folder() / "audits" / sha256(str(path).encode())[:16]
+    photos = Photos(path, folder)
+    if not photos.findings():
+        check(photos)
+    return photos
+
+
+def show(photos: Photos) -> bool:
     """Counts and thumbnails of each label; whether there are photos."""
     for name, reason in st.session_state.get("train problems", ()):
         dropzone.unreadable(name, reason)
-    labels = uploads.labels()
+    labels = photos.labels()
+    uploads = photos if isinstance(photos, Uploads) else None
     if not labels:
-        st.caption(
-            "Two labels or more, 20 photos of each are a good start. Photos are saved "
-            f"in {literal(str(uploads.folder))} until you delete them."
-        )
+        if uploads:
+            st.caption(
+                "Two labels or more, 20 photos of each are a good start. Photos are "
+                f"saved in {literal(str(uploads.folder))} until you delete them."
+            )
         return False
-    for label, photos in labels.items():
+    for label, paths in labels.items():
         with st.container(border=True):
             with st.container(horizontal=True, vertical_alignment="center"):
-                st.markdown(f"**{literal(label)}** {plural(len(photos), 'photo')}")
-                st.button(
-                    "Delete",
-                    key=f"delete {label}",
-                    type="tertiary",
-                    on_click=uploads.delete,
-                    args=(label,),
-                    help=f"Delete the photos of {literal(label)}",
-                )
+                st.markdown(f"**{literal(label)}** {plural(len(paths), 'photo')}")
+                if uploads:
+                    st.button(
+                        "Delete",
+                        key=f"delete {label}",
+                        type="tertiary",
+                        on_click=uploads.delete,
+                        args=(label,),
+                        help=f"Delete the photos of {literal(label)}",
+                    )
             pictures = []
-            for path in photos[:THUMBNAILS]:
+            for path in paths[:THUMBNAILS]:
                 if picture := session.cached(
                     ("train", path), partial(_thumbnail, path)
                 ):
                     pictures.append((picture, label))
             style.gallery(pictures, captions=False)
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(f"Saved in {literal(str(uploads.folder))}.", width="content")
-        st.button("Delete all", on_click=uploads.delete, type="tertiary")
+    if uploads:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(f"Saved in {literal(str(uploads.folder))}.", width="content")
+            st.button("Delete all", on_click=uploads.delete, type="tertiary")
     return True
 
 
-def audit(uploads: Uploads) -> None:
+def check(photos: Photos) -> None:
+    with st.spinner("Looking for damaged, blurred and copied photos"):
+        try:
+            photos.audit()
+        except EdgegraftError as error:
+            reason = str(error).removeprefix("edgegraft: error: ")
+            st.error(literal(reason), icon=":material/error:")
+
+
+def audit(photos: Photos) -> None:
     """Findings as cards, each with a switch that leaves the photo out."""
     st.markdown("**2. Check the photos**")
     if st.button("Check", icon=":material/fact_check:"):
-        with st.spinner("Looking for damaged, blurred and copied photos"):
-            try:
-                uploads.audit()
-            except EdgegraftError as error:
-                st.error(literal(str(error)), icon=":material/error:")
-    rows = [row for row in uploads.findings() if row.get("findings")]
-    rows = [row for row in rows if (uploads.photos / row["path"]).is_file()]
+        check(photos)
+    rows = [row for row in photos.findings() if row.get("findings")]
+    rows = [row for row in rows if (photos.root / row["path"]).is_file()]
     if not rows:
-        if uploads.findings():
+        if photos.findings():
             st.caption("Nothing found.")
         return
     columns = st.columns(4)
     for place, row in enumerate(rows[:FINDINGS_SHOWN]):
         with columns[place % 4], st.container(border=True):
-            picture = _thumbnail(uploads.photos / row["path"])
+            picture = _thumbnail(photos.root / row["path"])
             if picture:
                 style.html(style.image(picture, row["path"]), "eg-card")
             st.caption(literal(f"{row.get('label', '')}: {row['findings']}"))
@@ -162,10 +196,10 @@ def audit(uploads: Uploads) -> None:
         st.caption(f"{len(rows) - FINDINGS_SHOWN:,} more in audit.html.")
 
 
-def begin(uploads: Uploads) -> None:
+def begin(photos: Photos) -> None:
     """Options and the button."""
     st.markdown("**3. Train**")
-    labels = "-".join(uploads.labels())
+    labels = "-".join(photos.labels())
     fallback = re.sub(r"[^\w-]+", "-", labels)[:40].strip("-") or "model"
     name = st.text_input("Name of the model", fallback, key="train name")
     with st.expander("Options"):
@@ -178,23 +212,23 @@ def begin(uploads: Uploads) -> None:
             format_func=networks.__getitem__,
         )
         minutes = st.number_input("Time limit of training, minutes", 1, 600, MINUTES)
-        region = choose_region(uploads)
+        region = choose_region(photos)
         unknown = st.text_input(
             "Folder of photos that show none of the labels (optional)",
-            disabled=not is_local(),
+            disabled=not session.is_local(),
             help="On this machine; measures how many the model rejects as unknown.",
         )
-    obstacle = uploads.obstacle()
+    obstacle = photos.obstacle()
     if obstacle:
         st.caption(f"Not yet: {literal(obstacle)}.")
     if not st.button("Train", type="primary", disabled=bool(obstacle)):
         return
-    rows = uploads.findings()
+    rows = photos.findings()
     keys = {row["path"]: f"leave out {row['path']}" for row in rows}
     left_out = [path for path, key in keys.items() if st.session_state.get(key)]
     options = ["--backbone", backbone, "--time-limit", str(minutes)]
     try:
-        excluded = uploads.exclude(left_out)
+        excluded = photos.exclude(left_out)
         if excluded:
             options += ["--exclude-from", str(excluded)]
         if region:
@@ -204,7 +238,7 @@ def begin(uploads: Uploads) -> None:
         training.start(
             own_folder(),
             session.config().train_queue,
-            str(uploads.photos),
+            str(photos.photos),
             options,
             name,
         )
@@ -214,7 +248,7 @@ def begin(uploads: Uploads) -> None:
     st.rerun()
 
 
-def choose_region(uploads: Uploads) -> str | None:
+def choose_region(photos: Photos) -> str | None:
     """The part of each photo to look at, drawn on the first one; None for the whole."""
     across, down = st.columns(2)
     left, right = across.slider("From left to right, %", 0, 100, (0, 100))
@@ -225,8 +259,8 @@ def choose_region(uploads: Uploads) -> str | None:
         st.warning("The part of the photo to look at is empty; the whole is used.")
         return None
     box = (left / 100, top / 100, right / 100, bottom / 100)
-    photos = next(iter(uploads.labels().values()), [])
-    if photos and (picture := _thumbnail(photos[0])):
+    paths = next(iter(photos.labels().values()), [])
+    if paths and (picture := _thumbnail(paths[0])):
         st.image(answer.with_box(picture, box), "Only this part is looked at.")
     x, y = box[:2]
     return f"{x:g},{y:g},{(right - left) / 100:g},{(bottom - top) / 100:g}"
@@ -243,11 +277,6 @@ def backbones() -> dict[str, str]:
     }
 
 
-def is_local() -> bool:
-    """Whether only this machine reaches the page: then it may name folders here."""
-    return st.get_option("server.address") in LOCAL
-
-
 @st.fragment(run_every=1.0)
 def progress(name: str) -> None:
     """How far a training is; the page reruns when it ends."""
@@ -261,7 +290,11 @@ def progress(name: str) -> None:
     steps = [event for event in events if event.get("total")]
     style.html(f"<h2>{'Training' if state == training.RUNNING else 'Waiting'}</h2>")
     if state == training.WAITING:
-        st.caption("Another training is running. Yours starts after it.")
+        ahead = job.ahead()
+        st.caption(
+            f"Place {ahead + 1} in the queue: {plural(ahead, 'training')} of this "
+            "server will end before yours begins."
+        )
     else:
         step = steps[-1] if steps else _FIRST_STEP
         share = min(step["done"] / step["total"], 1.0)
@@ -280,9 +313,11 @@ def progress(name: str) -> None:
 
         charts.training(epochs)
     st.caption("You can close this page: training continues.")
-    st.button("Cancel", icon=":material/cancel:", on_click=job.cancel)
+    st.button(
+        "Cancel", icon=":material/cancel:", on_click=job.cancel, key=f"cancel {name}"
+    )
     with st.expander("Details"):
-        st.code(job.shown_command, language="bash", wrap_lines=True)
+        st.code(job.shown_commands, language="bash", wrap_lines=True)
         st.code("\n".join(map(printable, stages[-20:])) or "-", wrap_lines=True)
 
 
@@ -294,15 +329,25 @@ def ended(job: Job) -> None:
     elif state == training.CANCELLED:
         st.info("Training was cancelled; nothing of it was kept.")
     elif state == training.STOPPED:
-        st.error("Training stopped: its process was killed. Start it again.")
+        st.error(
+            "Training stopped: its process was killed, or this machine restarted. "
+            "Resume goes on after the last epoch; Close deletes what there is of it."
+        )
     else:
         reason = job.reason().removeprefix("edgegraft: error: ")
         st.error("Training failed.", icon=":material/error:")
         st.code(printable(reason), wrap_lines=True)
     with st.container(horizontal=True):
+        if state == training.STOPPED and st.button("Resume", type="primary"):
+            try:
+                training.resume(own_folder(), session.config().train_queue, job)
+            except EdgegraftError as error:
+                st.error(literal(str(error)), icon=":material/error:")
+            else:
+                st.rerun()
         st.button("Close", on_click=job.delete, key="close job")
-    with st.expander("Command"):
-        st.code(job.shown_command, language="bash", wrap_lines=True)
+    with st.expander("Commands"):
+        st.code(job.shown_commands, language="bash", wrap_lines=True)
     st.divider()
 
 
@@ -321,6 +366,7 @@ def result(job: Job) -> None:
         return
     style.html(f"<h2>{style.text(entry.name)} is ready</h2>")
     st.caption(literal(why))
+    compared(job, path)
     figures(job, entry, pool)
     with st.container(horizontal=True):
         if st.button("Try it", type="primary", icon=":material/image_search:"):
@@ -328,6 +374,47 @@ def result(job: Job) -> None:
             st.session_state[f"variant {entry.run}"] = entry.variant
             st.switch_page("views/classify.py")
         app.download_for_device(entry)
+
+
+def compared(job: Job, path: str) -> None:
+    """Whether the new file is better than the one before, by McNemar's test."""
+    if not job.before:
+        return
+    try:
+        record = read_record(job.comparison, COMPARISON)
+    except FileNotFoundError:
+        st.warning(f"Not compared with the model before: {literal(job.reason())}")
+        return
+    except EdgegraftError as error:
+        st.warning(f"Not compared with the model before: {literal(str(error))}")
+        return
+    digests = [digest(Path(name).read_bytes()) for name in (job.before, path)]
+    titles = {file["model_sha256"]: file["title"] for file in record["files"]}
+    st.markdown(literal(verdict(record, *(titles.get(name, "") for name in digests))))
+
+
+def verdict(record: Record, before: str, after: str) -> str:
+    """A sentence or two about two titles of a comparison."""
+    ship = record.get("ship") or {}
+    differences = ship.get("differences") or {}
+    other = after if after in differences else before
+    difference = differences.get(other)
+    photos = next((f["photos"] for f in record["files"] if f["title"] == after), 0)
+    if not difference or "p" not in difference:
+        return f"Compared on {plural(photos, 'test photo')}: {ship.get('why') or ''}."
+    won, lost = difference["gained"], difference["lost"]
+    if other == before:
+        won, lost = lost, won
+    text = (
+        f"On the same {plural(photos, 'test photo')} the new model gets {won:,} right "
+        f"that the one before got wrong, and {lost:,} wrong that it got right "
+        f"(McNemar's test: p = {difference['p']:.2g}). "
+    )
+    if difference["p"] >= SIGNIFICANT:
+        return text + "That shows no difference between the two."
+    better = "more" if won > lost else "less"
+    advice = "use it" if won > lost else "keep the one before"
+    return f"{text}The new model is {better} accurate: {advice}."
 
 
 def figures(job: Job, entry: ListedModel, pool: ClassifierPool) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import streamlit as st
 
 from edge.classifier import Prediction
 from edge.errors import EdgegraftError
+from edge.text import plural
 from streamlit_app import session
 from streamlit_app.feedback import WRONG, reason
 from streamlit_app.model_pool import ClassifierPool
@@ -62,15 +65,26 @@ def mark_wrong(pool: ClassifierPool, photo: Photo, prediction: Prediction) -> No
             st.rerun()
 
 
-def _keep(photo: Photo, why: str, prediction: Prediction, right: str | None) -> None:
+def keep_all(
+    answers: Iterable[tuple[Photo, Prediction]], why: str, right: str | None = None
+) -> None:
+    """Send photos to Review, each once; says how many, or why not."""
+    answers = list(answers)
+    if sum(_keep(photo, why, answer, right) for photo, answer in answers):
+        st.toast(f"{plural(len(answers), 'photo')} in Review", icon=":material/check:")
+
+
+def _keep(photo: Photo, why: str, prediction: Prediction, right: str | None) -> bool:
+    """Whether the photo is in the queue."""
     kept: set[str] = st.session_state.setdefault("kept photos", set())
     if photo.key in kept and why != WRONG:
-        return
+        return True
     try:
         session.config().feedback.add(
             photo.read(), photo.name, why, session.entry().name, prediction, right
         )
     except (OSError, EdgegraftError) as error:
         st.warning(f"Not saved: {literal(str(error))}")
-        return
+        return False
     kept.add(photo.key)
+    return True

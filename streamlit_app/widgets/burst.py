@@ -1,0 +1,82 @@
+"""Photos from the browser's camera, one or many after a countdown.
+
+The browser takes them as JPEG files and puts them into the page's drop zone, as if they
+had been chosen there: nothing else has to read them.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+COUNTDOWN_S, EVERY_MS = 3, 300
+BURSTS = (10, 1, 30)  # photos at one press of the button, the usual number first
+
+_BURST = """<div class="eg eg-burst"></div><script>
+(() => {
+  const place = document.querySelector(".eg-burst");
+  if (!place || place.childElementCount) return;
+  place.innerHTML = `<video muted playsinline aria-label="What the camera sees"></video>
+    <div><label>Photos <select>OPTIONS</select></label>
+    <button type="button">Start the camera</button></div>
+    <p role="status"></p>`;
+  const [video, select, button, status] =
+    ["video", "select", "button", "p"].map((name) => place.querySelector(name));
+  const wait = (ms) => new Promise((done) => setTimeout(done, ms));
+  const photo = async (number) => {
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
+    canvas.getContext("2d").drawImage(video, 0, 0);
+    const blob = await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.92));
+    return new File([blob], `camera-${Date.now()}-${number}.jpg`, {type: blob.type});
+  };
+  const burst = async () => {
+    for (let left = COUNTDOWN; left; left--) {
+      status.textContent = `${left} …`;
+      await wait(1000);
+    }
+    const carrier = new DataTransfer();
+    const total = Number(select.value);
+    for (let number = 1; number <= total; number++) {
+      carrier.items.add(await photo(number));
+      status.textContent = `${number} of ${total}`;
+      await wait(EVERY);
+    }
+    status.textContent = "";
+    const input = document.querySelector(
+      '[data-testid="stFileUploaderDropzoneInput"]');
+    input.files = carrier.files;
+    input.dispatchEvent(new Event("change", {bubbles: true}));
+  };
+  button.onclick = async () => {
+    button.disabled = true;
+    try {
+      if (!video.srcObject) {
+        video.srcObject = await navigator.mediaDevices.getUserMedia({video: true});
+        await video.play();
+        button.textContent = "Take photos";
+        status.textContent = "";
+      } else {
+        await burst();
+      }
+    } catch (error) {
+      status.textContent = navigator.mediaDevices
+        ? `No camera: ${error.message}`
+        : "No camera: browsers allow it on https and on localhost only.";
+    }
+    button.disabled = false;
+  };
+  new MutationObserver((_, watcher) => {
+    if (place.isConnected) return;
+    video.srcObject?.getTracks().forEach((track) => track.stop());
+    watcher.disconnect();
+  }).observe(document.body, {childList: true, subtree: true});
+})();
+</script>"""
+
+
+def burst() -> None:
+    """The camera's picture, how many photos, and the button."""
+    options = "".join(f"<option>{number}</option>" for number in BURSTS)
+    script = _BURST.replace("OPTIONS", options).replace("EVERY", str(EVERY_MS))
+    script = script.replace("COUNTDOWN", str(COUNTDOWN_S))
+    st.html(script, unsafe_allow_javascript=True)
