@@ -57,8 +57,9 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=100 * MAX_DROP,
         metavar="POINTS",
-        help="accuracy a file may lose on validation, in points "
-        f"(default: {100 * MAX_DROP:g}); over it the file is kept aside, exit code 3",
+        help="accuracy a file may lose on validation photos and crops of them, in "
+        f"points (default: {100 * MAX_DROP:g}); over it the file is kept aside, exit "
+        "code 3",
     )
     add(
         "--ladder",

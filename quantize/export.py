@@ -59,13 +59,14 @@ class ExportResult:
 
     @property
     def drop(self) -> float:
-        """Validation accuracy lost against the float32 file (negative: gained)."""
+        """Accuracy lost against the float32 file, on validation photos and views
+        (negative: gained)."""
         return self.fidelity.drop
 
     @property
     def reached(self) -> bool:
         """Whether the file meets its target."""
-        return self.gate.reached(self.fidelity, self.validation.photos)
+        return self.gate.reached(self.fidelity)
 
     @property
     def fidelity_line(self) -> str:
@@ -235,7 +236,7 @@ def _build_all(
     for variant in wanted:
         file, climb = built[variant.name], climbs.get(variant.name)
         found = ladder.judge(reference, file)
-        why = gate.why_rejected(found, file.validation.photos)
+        why = gate.why_rejected(found)
         rejected = bool(why) or target in file.facts.refused_by
         path = _path(builder.run, variant.name, rejected)
         _write(path, file.model)

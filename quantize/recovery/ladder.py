@@ -113,7 +113,7 @@ class _Ladder:
     def _ranked(self, built: BuiltModel) -> tuple[bool, float]:
         """Files that may be used first, then those nearest to float32."""
         found = judge(self.reference, built)
-        why = self.gate.why_rejected(found, built.validation.photos)
+        why = self.gate.why_rejected(found)
         return bool(why), found.shift
 
     @property
@@ -130,7 +130,7 @@ class _Ladder:
         return Rung(
             candidate.rung,
             found,
-            self.gate.reached(found, built.validation.photos),
+            self.gate.reached(found),
             seconds,
             candidate.kept_float,
         )
