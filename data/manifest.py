@@ -12,6 +12,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 MOST_BAD = 0.05  # of the rows; beyond it something else is wrong with the list
 NAMED_ROWS = 3  # that are wrong, in a message
 SEPARATORS = ",;\t|"
+# Excel's own first line, which names the separator
+_SAID = re.compile(r'"?sep=(?P<separator>[,;\t|])[^\r\n]*(\r\n|\r|\n)', re.IGNORECASE)
 # what we call a column -> what it is called, the surest name first
 _PATH = (
     *("path", "filepath", "file_path", "filename", "file_name", "file"),
@@ -48,6 +51,7 @@ COLUMNS: Mapping[str, Sequence[str]] = {
 }
 
 Row = tuple[int, Mapping[str, str]]  # line number, column -> text
+WRONG = "wrong"  # in place of a column: what is wrong with the row
 
 
 def read_manifest(
@@ -92,7 +96,7 @@ def read_manifest(
         named = "; ".join(f"line {line}: {why}" for line, why in bad[:NAMED_ROWS])
         raise EdgegraftError(
             f"{printable(path)}: expected rows of photos, got {len(bad):,} of "
-            f"{total:,} that are wrong: {named}"
+            f"{total:,} that are wrong: {named}{table.hint(rows)}"
         )
     messages = table.messages + finder.messages()
     if bad:
@@ -107,6 +111,8 @@ def read_manifest(
 
 def _photo(row: Mapping[str, str], finder: "_Finder", where: str) -> Photo:
     """The photo of a row; EdgegraftError says what is wrong with it."""
+    if WRONG in row:
+        raise EdgegraftError(row[WRONG])
     for column in ("path", "label"):
         if not row.get(column):
             raise EdgegraftError(f"expected a {column}, got none")
@@ -217,11 +223,24 @@ class _Table:
                 f"{printable(self.path)}: expected a list of photos, got: {error}"
             ) from None
 
+    def hint(self, rows: Sequence[Row]) -> str:
+        """How to name the columns, where no row has a path or a label."""
+        lacking = [
+            name
+            for name in ("path", "label")
+            if name not in self.columns and not any(row.get(name) for _, row in rows)
+        ]
+        if not lacking:
+            return ""
+        return f"; name the columns: --columns {','.join(f'{n}=...' for n in lacking)}"
+
     def _decoded(self, data: bytes) -> str:
         if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
             return data.decode("utf-16", "replace")
         if data[:3] == b"\xef\xbb\xbf":
             data = data[3:]
+        if b"\0" in data[:2]:  # UTF-16 without its mark: every list begins in ASCII
+            return data.decode("utf-16-be" if data[0] == 0 else "utf-16-le", "replace")
         try:
             return data.decode("utf-8")
         except UnicodeDecodeError:
@@ -245,8 +264,13 @@ class _Table:
         return western
 
     def _csv_rows(self, text: str) -> list[Row]:
-        separator, heading = self._separator(text)
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        body = text.lstrip("\r\n")
+        said = _SAID.match(body)
+        body = body[said.end() :] if said else body
+        above = text[: len(text) - len(body)].count("\n")
+        separators = [said["separator"]] if said else SEPARATORS
+        separator, heading = self._separator(body, separators)
+        reader = csv.reader(io.StringIO(body, newline=""), delimiter=separator)
         named = self._named(heading)
         if "path" not in named and not self.columns and self._is_a_row(heading):
             named = {"path": 0, "label": 1}
@@ -254,7 +278,7 @@ class _Table:
         else:
             next(reader, None)
         records = [
-            (reader.line_num, [cell.strip() for cell in record])
+            (above + reader.line_num, [cell.strip() for cell in record])
             for record in reader
             if any(cell.strip() for cell in record)
         ]
@@ -274,10 +298,10 @@ class _Table:
             for number, record in records
         ]
 
-    def _separator(self, text: str) -> tuple[str, list[str]]:
+    def _separator(self, text: str, separators: Sequence[str]) -> tuple[str, list[str]]:
         """The separator whose header has most of our columns, then most columns."""
         best: tuple[tuple[int, int], str, list[str]] | None = None
-        for separator in SEPARATORS:
+        for separator in separators:
             source = io.StringIO(text, newline="")
             heading = next(csv.reader(source, delimiter=separator), [])
             heading = [name.strip() for name in heading]
@@ -343,7 +367,10 @@ class _Table:
                 for place in places
                 if place < len(record) and record[place] in ("1", "1.0", "True")
             ]
-            row["label"] = ones[0] if len(ones) == 1 else ""
+            if len(ones) == 1:
+                row["label"] = ones[0]
+            else:
+                row[WRONG] = f"expected one label column of 1, got {len(ones)}"
             rows.append((number, row))
         return rows
 
@@ -383,27 +410,36 @@ class _Table:
             self.messages.append(f"columns of the list: {spelled}")
 
     def _json_rows(self, text: str) -> Iterator[Row]:
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(text.split("\n"), 1):
             if not line.strip():
                 continue
             try:
-                record = json.loads(line)
+                record = json.loads(line.strip())
             except (ValueError, RecursionError):
                 record = None
             if not isinstance(record, dict):
-                raise EdgegraftError(
-                    f"{printable(self.path)}, line {number}: expected an object such "
-                    "as "
-                    f'{{"path": "a.jpg", "label": "cat"}}, got {line.strip()!r:.60}'
+                why = (
+                    'expected an object such as {"path": "a.jpg", "label": "cat"}, got '
+                    f"{line.strip()!r:.60}"
                 )
+                yield number, {WRONG: why}
+                continue
             names = list(map(str, record))
-            yield (
-                number,
-                {
-                    ours: _text(record[names[place]])
-                    for ours, place in self._named(names).items()
-                },
-            )
+            row: dict[str, str] = {}
+            for ours, place in self._named(names).items():
+                value = record[names[place]]
+                if isinstance(value, (list, dict)):
+                    row[WRONG] = (
+                        f"expected {names[place]!r} to be text, got {value!r:.60}"
+                    )
+                row[ours] = _text(value)
+            lacking = [name for name in ("path", "label") if not row.get(name)]
+            if lacking and WRONG not in row:
+                row[WRONG] = (
+                    f"expected a {' and a '.join(lacking)}, got the keys "
+                    f"{printable(', '.join(names)):.60}"
+                )
+            yield number, row
 
 
 def _plain(name: str) -> str:

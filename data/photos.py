@@ -14,7 +14,7 @@ from pathlib import Path
 
 from edge.errors import EdgegraftError
 from edge.preprocess import FULL
-from edge.text import printable
+from edge.text import plural, printable
 
 PARTS = ("train", "val", "test")
 # Lists that `data split`, `capture` and `sample` write beside the label folders.
@@ -55,6 +55,7 @@ class PhotoFolder:
     messages: tuple[str, ...] = ()  # how the photos were read, a line each
     regions: tuple[str, ...] = ()  # that `data capture` recorded, each once
     white: int = FULL  # the level of 16-bit channels that is white
+    source: str = ""  # the list or archive they are from, as the user named it
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -140,10 +141,11 @@ def refuse_too_few(folder: PhotoFolder, root: str, *, few: bool = False) -> None
     if not folder.photos:
         got = "no photos"
         if folder.unlabelled:
-            got = f"{len(folder.unlabelled):,} photos outside any label folder"
+            got = f"{plural(len(folder.unlabelled), 'photo')} outside any label folder"
         elif folder.ignored:
             ending = folder.ignored[0].suffix or "no ending"
-            got = f"{len(folder.ignored):,} other files ({printable(ending)}, ...)"
+            files = plural(len(folder.ignored), "other file")
+            got = f"{files} ({printable(ending)}, ...)"
         raise EdgegraftError(
             f"{root}: expected photos in {root}/LABEL, got {got}{linked}; put them "
             f"into one folder per label, for example {root}/cat and {root}/dog"

@@ -147,13 +147,17 @@ def scan(
     root, options = Path(root), options or PhotoOptions()
     where = printable(root)
     kind = root.suffix.lower()
+    given_folder = not root.is_file()
     messages: tuple[str, ...] = ()
     if root.is_file() and kind in manifest.SUFFIXES:
         found = manifest.read_manifest(root, options.columns)
     else:
         if root.is_file() and kind in archive.SUFFIXES:
             root, messages = archive.unpack(root)
-        found = _scan_folder(root, options, messages, few)
+        try:
+            found = _scan_folder(root, options, messages, few)
+        except EdgegraftError as error:  # of the archive, not of where it is unpacked
+            raise EdgegraftError(str(error).replace(printable(root), where)) from None
     photos = renamed(found.photos, options.rename, where)
     labels = tuple(sorted({photo.label for photo in photos}))
     white = white_level([photo.path for photo in photos])
@@ -162,7 +166,12 @@ def scan(
         found = replace(found, messages=(*found.messages, line))
     listed = root if kind == ".csv" else root / CAPTURED
     found = replace(
-        found, photos=photos, labels=labels, white=white, regions=_regions(listed)
+        found,
+        photos=photos,
+        labels=labels,
+        white=white,
+        regions=_regions(listed),
+        source="" if given_folder else where,
     )
     refuse_too_few(found, where, few=few)
     return found

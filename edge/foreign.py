@@ -24,7 +24,7 @@ from edge.tflite import activation, open_size, read_label_file
 Floats = npt.NDArray[np.float32]
 
 RESIZE, FILTER, CENTRAL_FRACTION = "crop", "bilinear-plain", 0.875
-LABELS_BESIDE = "labels.txt"
+LABELS_BESIDE = ("labels.txt", "dict.txt")  # the second of Google's AutoML Vision
 # Google's ImageNet classifiers have 1001 outputs, the first for none of the labels
 IMAGENET, BACKGROUND = 1000, "background"
 _LUMA = np.array([299, 587, 114], np.uint32)  # ITU-R 601, as Pillow's mode "L"
@@ -327,8 +327,8 @@ class ForeignOutput:
         inside = file.labels_of(place)
         if inside is not None:
             return inside, "its metadata"
-        beside = os.path.join(os.path.dirname(file.where), LABELS_BESIDE)
-        if file.where != "model" and os.path.isfile(beside):
+        beside = labels_beside(file.where)
+        if beside is not None:
             return read_label_file(beside), beside
         raise ModelError(
             f"{self._where}: no labels inside; give a file with one label on each "
@@ -349,6 +349,16 @@ class ForeignOutput:
         raise ModelError(
             f"{self._where}: expected {count} labels, got {len(labels)} from {source}"
         )
+
+
+def labels_beside(model: str | os.PathLike[str]) -> str | None:
+    """The label file in a model's folder."""
+    folder, name = os.path.split(os.fspath(model))
+    for beside in LABELS_BESIDE if name != "model" else ():  # a model of mere bytes
+        path = os.path.join(folder, beside)
+        if os.path.isfile(path):
+            return path
+    return None
 
 
 def check_size(file: ModelFile, options: ForeignOptions) -> tuple[int, int] | None:

@@ -47,11 +47,19 @@ def run(args: argparse.Namespace) -> int:
             tensors["feeding"] = feeding
     except EdgegraftError as error:  # the card is worth reading all the same
         print(f"edgegraft: warning: {printable(str(error))}", file=sys.stderr)
+    labels, source = file.labels, "its metadata"
+    if card is None and (options.labels or labels is None):
+        from edge.foreign import labels_beside
+        from edge.tflite import read_label_file
+
+        if named := options.labels or labels_beside(options.model):
+            labels, source = read_label_file(named), named
     record = {
         "model": options.model,
         "size_bytes": len(file.content),
         "card": json.loads(card.to_json()) if card else None,
-        "labels": list(file.labels) if file.labels is not None else None,
+        "labels": None if labels is None else list(labels),
+        "labels_from": None if labels is None else "its card" if card else source,
         **tensors,
     }
     if args.json:
@@ -91,7 +99,10 @@ def _print_info(record: dict[str, Any]) -> None:
     if not card:
         rows.append(("card", "none: a foreign file, classify needs --labels"))
         if labels is not None:
-            rows[-1] = ("card", "none: a foreign file, labels from its metadata")
+            rows[-1] = (
+                "card",
+                f"none: a foreign file, labels from {record['labels_from']}",
+            )
     for name in ("name", "variant"):
         if name in card:
             rows.append((name, card[name]))

@@ -95,8 +95,9 @@ class ModelFile:
             raise ModelError(f"{self.where}: {error}") from None
         if card.model_sha256 not in (None, self.digest):
             raise ModelError(
-                f"{self.where}: damaged model, its digest is {self.digest[:12]} and "
-                f"its card says {str(card.model_sha256)[:12]}; copy or export it again"
+                f"{self.where}: the network is not the one its card was written for "
+                f"(digest {self.digest[:12]}, not {str(card.model_sha256)[:12]}): it "
+                "was changed or damaged since; copy or export it again"
             )
         return card
 

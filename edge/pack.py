@@ -290,9 +290,10 @@ def contents(
     """
     file = ModelFile.read(model).checked()
     names, labels_file = file.labels, {}
-    beside = os.path.join(os.path.dirname(os.fspath(model)), LABELS)
-    if labels is None and names is None and os.path.isfile(beside):
-        labels = beside
+    if labels is None and names is None:
+        from edge.foreign import labels_beside
+
+        labels = labels_beside(model)
     if labels is not None:
         from edge.tflite import read_label_file
 

@@ -9,6 +9,7 @@ while at most `MOST_MISSING` of it is missing, as browsers do.
 from __future__ import annotations
 
 import io
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -38,6 +39,7 @@ _PNM = (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6")  # PBM, PGM and PPM
 _PNM_BEGINS = tuple(b"#123456789"[i : i + 1] for i in range(10))
 _DEEP = 16  # bits of a channel, at `_PNG_DEPTH` of a PNG's header
 _PNG_DEPTH = 24
+_GREY_ALPHA = "LA;16B"
 _OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 FULL = 65535  # the white of 16 bits
 _BAND = 1 << 21  # pixels that are converted at a time
@@ -50,6 +52,7 @@ _MODE_COST = {"1": 1.1, "L": 1.1, "P": 1.1, "I;16": 2.1}
 _DEEP_COST = 20.0  # 16-bit colours, decoded twice out of a copy of the file
 _USUAL_COST = 4.2  # RGB takes four bytes in Pillow
 _WIDE_RED = 0.46  # X of a profile's red; sRGB has 0.436, Display P3 0.515
+_NO_NUMBERS = "expected numbers, got infinity or not a number"
 _FILLER = b"\x55" * 4096  # stands for lost data: rows that change with it are lost
 
 
@@ -78,12 +81,13 @@ def most(image: Image.Image) -> int | None:
     """The highest level of 16-bit channels whose white the file does not say; None for
     other images. Of colours it is rounded up to a multiple of 256, less 1."""
     colour = has_deep_colour(image)
-    deep = colour or image.mode.startswith("I")
+    deep = colour or image.mode.startswith("I") or image.mode == "F"
     if not deep or _range(image, -1)[1] != -1:
         return None
     extrema: Any = image.getextrema()
     if not colour:
-        return int(extrema[1])
+        level: float = extrema[1]
+        return math.ceil(level)
     tops = [top for _, top in extrema[:3]]
     return int(max(tops)) << 8 | 255
 
@@ -101,7 +105,8 @@ def _raw(tile: Any) -> str:
 
 
 def deep_colour(image: Image.Image, white: int) -> Image.Image:
-    """16 bits a channel, scaled so that `white`, or what the file says, is 255."""
+    """16 bits a channel, scaled so that `white`, or what the file says, is 255. Alpha
+    that never passes `white` has as many bits as the colours."""
     low, high = _range(image, white)
     if (low, high) == (0, FULL):
         image.load()
@@ -109,36 +114,45 @@ def deep_colour(image: Image.Image, white: int) -> Image.Image:
     lower = _lower_bytes(image)
     image.load()
     scaled = image.copy()
+    opaque = FULL
+    if image.mode == "RGBA":
+        extrema: Any = image.getextrema()
+        opaque = white if int(extrema[3][1]) << 8 <= white else FULL
     rows = max(_BAND // image.width, 1)
-    for top in range(0, image.height, rows):
-        box = (0, top, image.width, min(top + rows, image.height))
+    for above in range(0, image.height, rows):
+        box = (0, above, image.width, min(above + rows, image.height))
         level = np.asarray(image.crop(box), np.float32) * 256
-        level += np.asarray((lower or image).crop(box))
+        level += np.asarray(lower.crop(box))
         level[..., :3] = (level[..., :3] - low) * (255 / (high - low))
-        level[..., 3:] /= 257
+        level[..., 3:] *= 255 / opaque
         pixels = (level.clip(0, 255) + 0.5).astype(np.uint8)
         scaled.paste(Image.fromarray(pixels), box)
     return scaled
 
 
-def _lower_bytes(image: Image.Image) -> Image.Image | None:
-    """The file again, with the lower 8 of its 16 bits; None of grey with alpha, of
-    which Pillow gives the upper 8 alone."""
+def _lower_bytes(image: Image.Image) -> Image.Image:
+    """The file again, with the lower 8 of its 16 bits."""
     data = io.BytesIO(b"".join(_parts(image)))
     again: Any = Image.open(data, formats=(str(image.format),))
     tiles = []
     for tile in again.tile:
         codec, box, offset, how = tile
         raw = _raw(tile)
-        raw = raw[:-1] + _OTHER_BYTE.get(raw[-1], raw[-1])
+        if raw == _GREY_ALPHA:  # its four bytes as they are
+            raw = "RGBA"
+        else:
+            raw = raw[:-1] + _OTHER_BYTE.get(raw[-1], raw[-1])
         how = raw if isinstance(how, str) else (raw, *how[1:])
-        tiles.append((codec, box, offset, how))
+        # libtiff's decoder needs the names that tiles have since Pillow 11
+        named = hasattr(tile, "_replace")
+        tiles.append(tile._replace(args=how) if named else (codec, box, offset, how))
+    grey_alpha = _raw(again.tile[0]) == _GREY_ALPHA
     again.tile = tiles
-    try:
-        again.load()
-    except ValueError:
-        return None
+    again.load()
     lower: Image.Image = again
+    if grey_alpha:
+        _, grey, _, alpha = lower.split()
+        lower = Image.merge("RGBA", (grey, grey, grey, alpha))
     return lower
 
 
@@ -161,6 +175,11 @@ def why_unreadable(source: Any) -> str:
         return "HEIC needs a package that is not installed: pip install pillow-heif"
     if brand in _AVIF_BRANDS and "AVIF" not in Image.OPEN:
         return "AVIF needs a newer package: pip install 'pillow>=11.3'"
+    if head.startswith(_TIFF):
+        return (
+            "a TIFF whose pixels cannot be read (64-bit or coloured floats, a raw "
+            "photo, or a damaged header); save it with 8 or 16 bits"
+        )
     return f"expected a photo ({_KINDS}), got something else or a damaged header"
 
 
@@ -208,6 +227,8 @@ def converter(image: Image.Image, white: int) -> Callable[[Image.Image], Image.I
 
         def from_deep(part: Image.Image) -> Image.Image:
             grey = np.asarray(part)
+            if mode == "F" and not np.isfinite(grey).all():
+                raise ValueError(_NO_NUMBERS)
             if (low, high) == (0, FULL):
                 grey = grey.clip(0, FULL).astype(np.uint16) >> 8
             else:
@@ -231,7 +252,7 @@ def converter(image: Image.Image, white: int) -> Callable[[Image.Image], Image.I
 
 def _range(image: Image.Image, white: int) -> tuple[float, float]:
     """Black and white of deep channels: the file's word, else `white`, or its own."""
-    if image.format == "PPM":
+    if image.format == "PPM" and image.mode != "F":
         return 0, FULL  # Pillow has scaled it by the file's own maximum
     if image.format == "TIFF":
         tags = getattr(image, "tag_v2", {})
@@ -243,10 +264,10 @@ def _range(image: Image.Image, white: int) -> tuple[float, float]:
     extrema = image.getextrema()
     least, most = float(extrema[0]), float(extrema[1])  # type: ignore[arg-type]
     if not np.isfinite([least, most]).all():
-        raise ValueError("expected numbers, got infinity or not a number")
+        raise ValueError(_NO_NUMBERS)
     if image.mode == "F":
-        usual = next((top for top in (1.0, 255.0, FULL) if most <= top), most)
-        return min(least, 0.0), usual
+        levels = ((1.0, 1.0), (255.0, 255.0), (FULL, white))
+        return min(least, 0.0), next((top for at, top in levels if most <= at), most)
     return (0, white) if least >= 0 and most <= FULL else (min(least, 0.0), most)
 
 

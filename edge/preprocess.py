@@ -25,6 +25,7 @@ converted, band by band. Scaling to floats is inside the model's graph.
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import os
@@ -262,6 +263,8 @@ def open_photo(
     except Image.DecompressionBombError:
         raise PhotoError(name, f"more than {MAX_PIXELS:,} pixels") from None
     except Exception as error:  # Pillow's plugins raise whatever they trip over
+        if getattr(error, "errno", None) == errno.ELOOP:
+            raise PhotoError(name, "a link that leads to itself") from None
         text = " ".join(str(error).split()) or type(error).__name__
         raise PhotoError(name, f"damaged photo: {text:.120}") from error
 

@@ -17,7 +17,9 @@ from typing import Any
 from edge.errors import EdgegraftError, ModelError
 
 GREY = 128
-MEMORY = 1 << 30  # bytes that a file may take beside those of the interpreter's code
+# Bytes that a file may take beside those of the interpreter's code, and how often it
+# may lie in memory: as it is, unpacked to floats, and packed for the kernels
+MEMORY, COPIES = 1 << 30, 8
 # Seconds to load and run. The start of the interpreter, measured by the child itself,
 # says how slow the machine is: a Pi Zero needs twenty times as long as a laptop.
 SECONDS, STARTS = 8.0, 20.0
@@ -57,13 +59,13 @@ def run_in_subprocess(
         done = None
     if done is None or done.returncode == -_alarm():
         raise ModelError(
-            f"{where}: damaged .tflite model: it did not finish two pictures in "
-            "time; copy or export it again"
+            f"{where}: it did not finish two pictures in {SECONDS:g} s or more, the "
+            "time that a file is given; export a smaller network, or copy it again"
         )
     if done.returncode not in (0, _REFUSED):
         raise ModelError(
-            f"{where}: damaged .tflite model: the interpreter crashes on it or runs "
-            f"out of memory ({MEMORY >> 20} MiB); copy or export it again"
+            f"{where}: the interpreter crashes on it, or runs out of memory "
+            f"({_memory(model) >> 20:,} MiB); copy or export it again"
         )
     if done.returncode:
         lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
@@ -90,7 +92,7 @@ def _main(runtime: str, xnnpack: str, delegate: str, size: str, where: str) -> i
     try:
         find(runtime)
         model = sys.stdin.buffer.read()
-        _bound(time.perf_counter() - started)
+        _bound(time.perf_counter() - started, _memory(model))
         _, interpreter = open_interpreter(
             model,
             runtime=runtime,
@@ -111,7 +113,12 @@ def _main(runtime: str, xnnpack: str, delegate: str, size: str, where: str) -> i
     return 0
 
 
-def _bound(start: float) -> None:
+def _memory(model: bytes) -> int:
+    """Bytes that a file may take: its weights are copied, and packed for kernels."""
+    return MEMORY + COPIES * len(model)
+
+
+def _bound(start: float, memory: int) -> None:
     """Limit the time and memory of what follows; `start`: seconds of loading code."""
     import signal
 
@@ -122,7 +129,7 @@ def _bound(start: float) -> None:
 
         with open("/proc/self/statm", "rb") as file:
             pages = int(file.read().split()[0])
-        limit = pages * resource.getpagesize() + MEMORY
+        limit = pages * resource.getpagesize() + memory
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except (ImportError, OSError, ValueError):  # no Linux: bounded in time only

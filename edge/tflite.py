@@ -167,7 +167,8 @@ def read_label_file(path: str | os.PathLike[str]) -> tuple[str, ...]:
 
 
 def parse_labels(content: bytes, where: str) -> tuple[str, ...]:
-    """Labels from text: one a line, or ``number name`` on every line.
+    """Labels from text: one a line, ``number name`` on every line, or a list or a
+    dictionary as JSON and Python write them (number to name, or name to number).
 
     UTF-8 with or without its mark, else Latin-1. Empty lines at the end are left out.
     Numbers count only when every line has one and together they are 0 to n-1.
@@ -181,13 +182,42 @@ def parse_labels(content: bytes, where: str) -> tuple[str, ...]:
     lines = [line.strip() for line in text.splitlines()]
     while lines and not lines[-1]:
         lines.pop()
-    if not lines:
+    if not any(lines):
         raise ModelError(f"{where}: expected one label on each line, got none")
+    if (lines[0][0], lines[-1][-1]) in (("{", "}"), ("[", "]")):
+        return _literal_labels(text, where)
     matches = [_NUMBERED.fullmatch(line) for line in lines]
     pairs = {int(m[1]): m[2] for m in matches if m}
     if len(pairs) == len(lines) and sorted(pairs) == list(range(len(lines))):
         return tuple(pairs[number] for number in range(len(lines)))
     return tuple(lines)
+
+
+def _literal_labels(text: str, where: str) -> tuple[str, ...]:
+    """Of a list of names, or of a dictionary of names and the numbers 0 to n-1."""
+    import json
+    from ast import literal_eval
+
+    value: Any = None
+    for read in (json.loads, literal_eval):
+        try:
+            value = read(text.strip().removeprefix("\ufeff"))
+            break
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            continue
+    if isinstance(value, dict):
+        pairs = [(str(key), str(item)) for key, item in value.items()]
+        for names in (dict(pairs), {item: key for key, item in pairs}):
+            ordered = [names.get(str(number)) for number in range(len(pairs))]
+            if None not in ordered:
+                value = ordered
+                break
+    if isinstance(value, list) and value and all(isinstance(v, str) for v in value):
+        return tuple(value)
+    raise ModelError(
+        f"{where}: expected labels as a list of names, or with the numbers 0 to n-1, "
+        f"got {' '.join(text.split())!r:.60}"
+    )
 
 
 def _metadata(data: bytes) -> Metadata:

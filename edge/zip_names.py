@@ -35,19 +35,26 @@ def decoded_names(entries: Sequence[zipfile.ZipInfo]) -> tuple[list[str], str]:
     for number, raw in unmarked.items():
         names[number] = raw.decode(encoding, "replace")
     example = names[next(iter(unmarked))]
-    message = f"names in the ZIP are not marked as UTF-8; read as {encoding}: {example}"
+    message = (
+        f"names in the ZIP are not marked as UTF-8; read as {encoding}: {example} "
+        "(if that is wrong, unpack it yourself)"
+    )
     return [name or "" for name in names], message
 
 
 def guessed_encoding(names: Sequence[bytes]) -> str:
     """UTF-8 where all names are that, else the code page that makes the likeliest
-    letters: Shift-JIS, GBK, cp437 or cp850."""
+    letters: Shift-JIS, GBK, cp437 or cp850. Kanji without kana count as Shift-JIS
+    where the western code pages make signs that are no letters of it."""
     text = b"\n".join(names)
     try:
         text.decode("utf-8")
         return "utf-8"
     except UnicodeDecodeError:
         pass
+    western = max(("cp437", "cp850"), key=lambda encoding: _letters(text, encoding))
+    beyond = sum(byte > 127 for byte in text)
+    signs = _letters(text, western) < beyond
     for encoding, common in (("cp932", _common_japanese), ("gbk", _common_chinese)):
         try:
             decoded = [c for c in text.decode(encoding) if not c.isascii()]
@@ -55,9 +62,9 @@ def guessed_encoding(names: Sequence[bytes]) -> str:
             continue
         share = sum(common(c) for c in decoded) / max(len(decoded), 1)
         kana = any("\u3041" <= c <= "\u30fa" for c in decoded)
-        if share >= _SURE and (encoding == "gbk" or kana):
+        if share >= _SURE and (encoding == "gbk" or kana or signs):
             return encoding
-    return max(("cp437", "cp850"), key=lambda encoding: _letters(text, encoding))
+    return western
 
 
 def _common_japanese(char: str) -> bool:

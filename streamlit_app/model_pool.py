@@ -19,7 +19,7 @@ from pathlib import Path
 from edge.classifier import Classifier
 from edge.errors import ModelError
 from edge.files import read_regular, sha256
-from edge.foreign import LABELS_BESIDE, ForeignOptions
+from edge.foreign import ForeignOptions, labels_beside
 from edge.model_file import ModelFile
 from edge.quiet import without_chatter
 from edge.runtime import default_threads
@@ -165,9 +165,9 @@ class ModelPool:
             same = self._opened().get(digest_of(content, feeding))
         if same is not None:
             return same
-        labels, beside = self._labels, path.with_name(LABELS_BESIDE)
-        if labels is None and inside is None and beside.is_file():
-            labels = beside
+        labels: Path | None = self._labels
+        if labels is None and inside is None and (beside := labels_beside(path)):
+            labels = Path(beside)
         return ClassifierPool(content, labels=labels, feeding=feeding)
 
     def _opened(self) -> dict[str, ClassifierPool]:

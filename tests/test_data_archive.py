@@ -177,15 +177,21 @@ def test_a_damaged_entry_does_not_cost_the_others(tmp_path: Path, method: int) -
     assert len(found.photos) == 5
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "cp437", "cp850", "gbk", "cp932"])
-def test_names_without_the_flag_are_guessed_once(tmp_path: Path, encoding: str) -> None:
-    labels = {
-        "utf-8": ("Käfer", "Blüte"),
-        "cp437": ("Käfer", "Blüte"),
-        "cp850": ("ÉTÉ São", "Ødegård"),
-        "gbk": ("猫", "小狗"),
-        "cp932": ("ねこ", "いぬ犬"),
-    }[encoding]
+@pytest.mark.parametrize(
+    ("encoding", "labels"),
+    [
+        ("utf-8", ("Käfer", "Blüte")),
+        ("cp437", ("Käfer", "Blüte")),
+        ("cp437", ("Älg", "Ångström")),  # which could be kanji, too
+        ("cp850", ("ÉTÉ São", "Ødegård")),
+        ("gbk", ("猫", "小狗")),
+        ("cp932", ("ねこ", "いぬ犬")),
+        ("cp932", ("紙", "硝子")),  # without kana
+    ],
+)
+def test_names_without_the_flag_are_guessed_once(
+    tmp_path: Path, encoding: str, labels: tuple[str, ...]
+) -> None:
     content = {
         f"{label}/{i}.png": photo(10 * n + i)
         for n, label in enumerate(labels)
@@ -253,6 +259,19 @@ def test_damaged_archives(tmp_path: Path, cache: Path, ending: str) -> None:
         with pytest.raises(EdgegraftError, match=r"expected a whole ZIP or tar|in it"):
             scan(path)
     assert not [p for p in cache.rglob("*") if p.is_file()]
+
+
+def test_messages_name_the_archive_and_not_where_it_is_unpacked(
+    tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = zipped(tmp_path / "good.zip", files())
+    assert main(["audit", str(good)]) == 0
+    assert f"{good}: 6 photos, 6 usable, 2 labels" in capsys.readouterr().out
+    flat = zipped(tmp_path / "flat.zip", {f"train/{i}.png": photo(i) for i in range(3)})
+    assert main(["audit", str(flat)]) == 2
+    error = capsys.readouterr().err
+    assert f"put the photos into {flat}/train/LABEL" in error
+    assert str(cache) not in error
 
 
 def test_no_photos(tmp_path: Path) -> None:

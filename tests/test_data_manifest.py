@@ -145,6 +145,49 @@ def test_what_is_no_json_line_is_refused(place: Path, line: str) -> None:
         scan(listed(place, line, "list.jsonl"))
 
 
+def test_json_lines_that_are_wrong_are_named_and_left_out(place: Path) -> None:
+    good = [
+        {
+            "path": f"flat/{i % 12:02}.jpg",
+            "label": ["cat", "dog"][i % 2],
+            "note": "a\u2028b",
+        }
+        for i in range(60)
+    ]
+    wrong = [
+        '{"path": "flat/00.jpg"',
+        '{"path": "a.jpg"}',
+        '{"path": [], "label": "x"}',
+    ]
+    lines = [json.dumps(row, ensure_ascii=False) for row in good]
+    found = scan(listed(place, "\n".join([*lines, *wrong]), "list.jsonl"))
+    assert len(found.photos) == 12
+    (note,) = [n for n in found.notes() if "wrong" in n]
+    assert note.startswith("left out, 3 wrong rows: line 61: expected an object")
+    assert "line 62: expected a label, got the keys path" in note
+    assert "line 63: expected 'path' to be text, got []" in note
+    text = json.dumps({"file_name": "flat/00.jpg", "text": "cat"})
+    with pytest.raises(
+        EdgegraftError, match=r"name the columns: --columns label=\.\.\."
+    ):
+        scan(listed(place, text, "list.jsonl"))
+
+
+@pytest.mark.parametrize("said", ["sep=;\r\n", '"sep=;"\n', "\n\nSEP=;\n", "\r\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le", "utf-16-be"])
+def test_what_excel_writes_above_the_header(
+    place: Path, said: str, encoding: str
+) -> None:
+    quoted = rows(12).replace("cat", '"cat, small; ""fat"""')
+    text = said + ("path,label\n" + quoted).replace("jpg,", "jpg;").replace(
+        "path,", "path;"
+    )
+    path = place / "list.csv"
+    path.write_bytes(text.encode(encoding))
+    found = scan(path)
+    assert found.labels == ('cat, small; "fat"', "dog") and len(found.photos) == 12
+
+
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 def test_separators_and_encodings(place: Path, separator: str, encoding: str) -> None:

@@ -120,5 +120,5 @@ def test_the_digest_is_of_the_part_before_the_zip() -> None:
     assert file.card == card(model_sha256=digest)
     assert ModelFile(with_card(flat)).card == card()  # promises nothing
     flipped = bytes([*model[:100], model[100] ^ 1, *model[101:]])
-    with pytest.raises(ModelError, match=r"m: damaged model, its digest is .*again"):
+    with pytest.raises(ModelError, match=r"m: the network is not the one .*again"):
         _ = ModelFile(flipped, "m").card

@@ -181,7 +181,7 @@ def test_a_file_without_signature_still_runs() -> None:
             {},
             "names the output 'odd'.*familiarity, probabilities",
         ),
-        (with_card(network(), model_sha256="0" * 64), {}, "damaged model, its digest"),
+        (with_card(network(), model_sha256="0" * 64), {}, "changed or damaged since"),
     ],
 )
 def test_what_does_not_fit_is_told(

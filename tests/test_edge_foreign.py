@@ -18,6 +18,7 @@ from edge.cli import main
 from edge.errors import ModelError
 from edge.foreign import ForeignInput, ForeignOptions, ForeignOutput
 from edge.model_file import ModelFile
+from edge.pack import contents
 from edge.preprocess import InputRecipe, fit, load_pixels
 from edge.tflite import parse_labels
 from tests.edge_models import (
@@ -120,6 +121,11 @@ def test_below_the_score_threshold_of_the_metadata_it_is_unknown(
         (b"\xef\xbb\xbfcat\ndog", ("cat", "dog")),
         ("K\u00e4tzchen\nHund".encode("latin-1"), ("K\u00e4tzchen", "Hund")),
         (b"1: dog\n0: cat\n", ("cat", "dog")),
+        (b"{0: 'cat, small',\n 1: \"dog's\"}\n", ("cat, small", "dog's")),
+        (b'{"dog": 1, "cat": 0}', ("cat", "dog")),  # Keras's class_indices
+        (b'{"0": "cat",\n "1": "dog"}', ("cat", "dog")),
+        (b'["cat", "dog"]', ("cat", "dog")),
+        (b"[cat]\n[dog", ("[cat]", "[dog")),
     ],
 )
 def test_label_files_as_people_have_them(
@@ -128,12 +134,28 @@ def test_label_files_as_people_have_them(
     assert parse_labels(content, "l.txt") == labels
 
 
-def test_labels_txt_beside_the_file_is_found(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"{0: 'a', 2: 'b'}", b"[1, 2]", b"{", b"[]"])
+def test_what_looks_like_a_dictionary_of_labels_and_is_none(content: bytes) -> None:
+    if len(content) > 1:
+        with pytest.raises(ModelError, match=r"l\.txt: expected labels as a list of"):
+            parse_labels(content, "l.txt")
+    else:
+        assert parse_labels(content, "l.txt") == ("{",)
+
+
+@pytest.mark.parametrize("name", ["labels.txt", "dict.txt"])
+def test_labels_beside_the_file_are_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
     path = save(tmp_path / "m.tflite", network())
     with pytest.raises(ModelError, match=r"no labels inside.*--labels FILE"):
         Classifier(path)
-    (tmp_path / "labels.txt").write_text("rot\ngelb\nblau\n")
+    (tmp_path / name).write_text("rot\ngelb\nblau\n")
     assert Classifier(path).labels == ("rot", "gelb", "blau")
+    assert contents(path)["labels.txt"] == b"rot\ngelb\nblau\n"
+    assert main(["info", path]) == 0
+    out = capsys.readouterr().out
+    assert f"labels from {tmp_path / name}" in out and "rot, gelb, blau" in out
 
 
 def test_damaged_metadata_counts_as_none() -> None:

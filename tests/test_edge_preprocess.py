@@ -233,11 +233,47 @@ def test_deep_colours_of_a_tiff_and_its_own_range(tmp_path: Path) -> None:
         assert np.abs(pixels - shades * (255 / white)).max() <= 1
 
 
-def test_grey_with_alpha_of_twelve_bits_is_not_black() -> None:
-    shades = np.full((4, 4, 2), 65535, np.uint16)
-    shades[..., 0] = 2048
-    pixels = np.asarray(open_photo(deep_png(shades), white=4095))
-    assert abs(int(pixels[0, 0, 0]) - 128) <= 8  # of its upper 8 bits alone
+@pytest.mark.parametrize("opaque", [4095, 65535])  # alpha of 12 bits, or of all 16
+@pytest.mark.parametrize("channels", [2, 4])
+def test_twelve_bits_with_alpha_keep_all_their_bits(channels: int, opaque: int) -> None:
+    shades = np.random.default_rng(0).integers(0, 4096, (8, 8, channels))
+    shades[..., -1] = opaque
+    pixels = np.asarray(open_photo(deep_png(shades.astype(np.uint16)), white=4095), int)
+    assert np.abs(pixels - shades[..., :-1] * (255 / 4095)).max() <= 1
+
+
+@pytest.mark.parametrize("compression", ["none", "lzw"])
+@pytest.mark.parametrize("kind", ["grey", "colour", "float"])
+def test_a_tiff_of_twelve_bits_is_not_black(
+    tmp_path: Path, kind: str, compression: str
+) -> None:
+    cv2 = pytest.importorskip("cv2", reason="writes the TIFF")
+    shape = (8, 8, 3) if kind == "colour" else (8, 8)
+    shades = np.random.default_rng(0).integers(0, 4096, shape).astype(np.uint16)
+    shades.flat[:3] = 4095
+    if kind == "float":
+        shades = shades.astype(np.float32)
+    path = tmp_path / "deep.tif"
+    code = {"none": 1, "lzw": 5}[compression]
+    assert cv2.imwrite(str(path), shades, [cv2.IMWRITE_TIFF_COMPRESSION, code])
+    assert deep_white(path) == 4095
+    pixels = np.asarray(open_photo(path, white=4095), int)
+    shades = shades[..., ::-1] if kind == "colour" else shades[..., None]  # BGR
+    assert np.abs(pixels - shades * (255 / 4095)).max() <= 1
+
+
+def test_what_is_no_number_or_no_photo_of_ours_is_refused(tmp_path: Path) -> None:
+    holed = np.ones((4, 4), np.float32)
+    holed[1, 1] = np.nan
+    with pytest.raises(PhotoError, match="expected numbers"):
+        open_photo(coded(Image.fromarray(holed), "TIFF"))
+    with pytest.raises(PhotoError, match="a TIFF whose pixels cannot be read"):
+        open_photo(b"II*\0\x08\0\0\0" + bytes(40))
+    portable = b"Pf\n2 1\n-1.0\n" + struct.pack("<2f", 0.0, 1.0)
+    assert np.asarray(open_photo(portable))[0, :, 0].tolist() == [0, 255]
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    with pytest.raises(PhotoError, match="a link that leads to itself"):
+        open_photo(tmp_path / "loop.jpg")
 
 
 @pytest.mark.parametrize(

@@ -265,8 +265,9 @@ def _lines(audit: Audit, *, examples: bool = True) -> Iterator[str]:
     folder, usable = audit.folder, audit.usable(audit.folder.photos)
     if examples or len(usable) != len(folder.photos):
         yield (
-            f"{printable(folder.root)}: {len(folder.photos):,} photos, "
-            f"{len(usable):,} usable, {len(folder.labels):,} labels"
+            f"{folder.source or printable(folder.root)}: "
+            f"{plural(len(folder.photos), 'photo')}, "
+            f"{len(usable):,} usable, {plural(len(folder.labels), 'label')}"
         )
     for obstacle in audit.obstacles[:NAMED]:
         yield f"cannot train: {obstacle}"
