@@ -124,6 +124,11 @@ def _bound(start: float, memory: int) -> None:
 
     if hasattr(signal, "setitimer"):  # not on Windows; the parent's limit holds there
         signal.setitimer(signal.ITIMER_REAL, max(SECONDS, STARTS * start))
+    bound_memory()
+
+
+def bound_memory() -> None:
+    """Limit this process to `MEMORY` beside what it has; it leaves no core file."""
     try:
         import resource
 

@@ -3,6 +3,7 @@
 An interpreter serves one thread at a time and Streamlit serves each visitor in a
 thread of its own, so a thread borrows a classifier and waits while all are lent.
 Files with the same content share their classifiers; a file that changes gets new ones.
+Each classifier's interpreter runs in a process of its own (`model_process`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from edge.foreign import ForeignOptions, labels_beside
 from edge.model_file import ModelFile
 from edge.quiet import without_chatter
 from edge.runtime import default_threads
+from streamlit_app.model_process import ProcessModelFile
 
 MOST_MODELS = 8  # open at once; the least recently used is closed
 Stamp = tuple[int, int]  # modification time in ns and size in bytes
@@ -55,9 +57,10 @@ class ClassifierPool:
         labels: Path | None = None,
         feeding: Feeding = AS_IT_SAYS,
     ) -> None:
-        file = ModelFile(content).checked()
-        self._content, self.feeding = content, feeding
-        inside = file.labels is not None
+        self._file = ProcessModelFile(content)
+        self._file.checked()
+        self.feeding = feeding
+        inside = self._file.labels is not None
         self.labelled = inside or bool(feeding.labels)
         self._labels = feeding.labels or (None if inside else labels)
         self._foreign = feeding.options if feeding != AS_IT_SAYS else None
@@ -99,7 +102,7 @@ class ClassifierPool:
     def _open(self) -> Classifier:
         with without_chatter():
             return Classifier(
-                self._content, labels=self._labels, threads=1, foreign=self._foreign
+                self._file, labels=self._labels, threads=1, foreign=self._foreign
             )
 
 

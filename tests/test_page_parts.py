@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import re
+import signal
+import subprocess
 import threading
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from edge.errors import EdgegraftError, PhotoError
-from streamlit_app import answer, exports, occlusion, style, uploads
+from edge.errors import EdgegraftError, ModelError, PhotoError
+from streamlit_app import answer, exports, model_process, occlusion, style, uploads
 from streamlit_app.app import measured
 from streamlit_app.charts import time_ticks
 from streamlit_app.feedback import UNCERTAIN, WRONG, Feedback
-from streamlit_app.model_pool import ClassifierPool, ModelPool
+from streamlit_app.model_pool import ClassifierPool, Feeding, ModelPool
+from streamlit_app.model_process import ProcessInterpreter
 from streamlit_app.uploads import Photo, unpacked
 from streamlit_app.views import classify
 from tests.page_helpers import FLOAT, INT8, photo, unescaped, zipped
@@ -57,6 +62,70 @@ def test_visitors_at_once_get_their_own_answers_from_few_interpreters() -> None:
         visitor.join()
     assert not wrong
     assert 1 <= pool.opened <= 3
+
+
+def _process_of(pool: ClassifierPool) -> subprocess.Popen[bytes]:
+    interpreter = pool.facts._interpreter
+    assert isinstance(interpreter, ProcessInterpreter)
+    assert interpreter._child is not None
+    return interpreter._child.process
+
+
+def test_a_model_that_crashes_costs_one_answer_and_starts_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool = ClassifierPool(INT8, size=1)
+    content = photo("red")
+    first = answer.answer(pool, content).prediction
+    process = _process_of(pool)
+    process.send_signal(signal.SIGSEGV)
+    process.wait(10)
+    with pytest.raises(ModelError) as crashed:
+        answer.answer(pool, content)
+    assert re.fullmatch(
+        "model: .* failed on it: the interpreter crashes on it or runs out of memory "
+        r"\(1024 MiB\); it starts anew for the next photo",
+        str(crashed.value),
+    )
+    assert answer.answer(pool, content).prediction == first
+    stuck = _process_of(pool)
+    stuck.send_signal(signal.SIGSTOP)
+    monkeypatch.setattr(model_process, "ANSWER_S", 0.3)
+    with pytest.raises(ModelError, match=r"it did not answer within 0 s; it starts"):
+        answer.answer(pool, content)
+    assert stuck.poll() is not None
+    monkeypatch.undo()
+    assert answer.answer(pool, content).prediction == first
+
+
+def test_a_model_that_is_closed_leaves_no_process() -> None:
+    pool = ClassifierPool(INT8, size=1)
+    process = _process_of(pool)
+    assert process.poll() is None
+    del pool
+    gc.collect()
+    assert process.poll() is not None
+
+
+@pytest.mark.slow
+def test_a_file_that_takes_all_memory_on_some_photo_gets_one_line() -> None:
+    """It runs on the two pictures that every file has to pass, and on a white one
+    fills 5 GB."""
+    tf = pytest.importorskip("tensorflow", reason="needs TensorFlow to make it")
+
+    @tf.function(input_signature=[tf.TensorSpec([1, 8, 8, 3], tf.uint8)])  # type: ignore[untyped-decorator]
+    def greedy(x: Any) -> Any:
+        means = tf.reduce_mean(tf.cast(x, tf.float32), axis=[1, 2])
+        white = tf.cast(tf.reshape(x, [-1])[:3], tf.int32) > 250
+        filled = tf.fill(1 + tf.where(white, 1100, 0), means[0, 0])
+        return tf.nn.softmax(means / 50 + tf.reduce_max(filled))
+
+    make = tf.lite.TFLiteConverter.from_concrete_functions
+    model = make([greedy.get_concrete_function()], greedy).convert()
+    pool = ClassifierPool(model, size=1, feeding=Feeding(("red", "green", "blue")))
+    with pytest.raises(ModelError, match="failed on it"):
+        answer.answer(pool, photo("white"))
+    assert answer.answer(pool, photo("blue")).prediction.label == "blue"
 
 
 def test_models_are_opened_once_for_each_content(tmp_path: Path) -> None:

@@ -108,9 +108,13 @@ def views(pool: ClassifierPool, photo: Photo, answer: Answer) -> None:
         )
     else:
         with frame, st.spinner("Running the model with parts covered"):
-            picture, text = session.cached(
-                ("why", photo.key, pool.digest), lambda: why(pool, photo)
-            )
+            try:
+                picture, text = session.cached(
+                    ("why", photo.key, pool.digest), lambda: why(pool, photo)
+                )
+            except (OSError, EdgegraftError) as error:
+                dropzone.unreadable(photo.name, str(error))
+                return
             style.frame(
                 picture, f"What matters for {answer.prediction.ranking[0][0]}", "input"
             )
