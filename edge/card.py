@@ -97,8 +97,10 @@ class ModelCard:
             _refuse_surrogates(values)
             if values.get("labels") is None:
                 raise ModelError("model card: labels: expected a list, got none")
-            for name in [k for k, v in values.items() if v is None]:
-                del values[name]  # as where it is absent
+            values = _without_null(values)
+            if "measured" in values:
+                parts = values["measured"].items()
+                values["measured"] = {part: _without_null(v) for part, v in parts}
             values["labels"] = tuple(values["labels"])
             values["input"] = InputRecipe.from_dict(values.get("input"))
             values.setdefault("variant", "unknown")
@@ -136,6 +138,11 @@ def digest(model: bytes) -> str:
     from edge.files import sha256
 
     return sha256(flatbuffer_of(model, attached(model)))
+
+
+def _without_null(record: dict[str, Any]) -> dict[str, Any]:
+    """A field that is null counts as absent."""
+    return {name: value for name, value in record.items() if value is not None}
 
 
 def _refuse_surrogates(values: dict[str, Any]) -> None:

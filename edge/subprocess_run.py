@@ -65,7 +65,7 @@ def run_in_subprocess(
     if done.returncode not in (0, _REFUSED):
         raise ModelError(
             f"{where}: the interpreter crashes on it, or runs out of memory "
-            f"({_memory(model) >> 20:,} MiB); copy or export it again"
+            f"({memory_for(model) >> 20:,} MiB); copy or export it again"
         )
     if done.returncode:
         lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
@@ -92,7 +92,7 @@ def _main(runtime: str, xnnpack: str, delegate: str, size: str, where: str) -> i
     try:
         find(runtime)
         model = sys.stdin.buffer.read()
-        _bound(time.perf_counter() - started, _memory(model))
+        _bound(time.perf_counter() - started, memory_for(model))
         _, interpreter = open_interpreter(
             model,
             runtime=runtime,
@@ -113,7 +113,7 @@ def _main(runtime: str, xnnpack: str, delegate: str, size: str, where: str) -> i
     return 0
 
 
-def _memory(model: bytes) -> int:
+def memory_for(model: bytes) -> int:
     """Bytes that a file may take: its weights are copied, and packed for kernels."""
     return MEMORY + COPIES * len(model)
 
@@ -124,17 +124,17 @@ def _bound(start: float, memory: int) -> None:
 
     if hasattr(signal, "setitimer"):  # not on Windows; the parent's limit holds there
         signal.setitimer(signal.ITIMER_REAL, max(SECONDS, STARTS * start))
-    bound_memory()
+    bound_memory(memory)
 
 
-def bound_memory() -> None:
-    """Limit this process to `MEMORY` beside what it has; it leaves no core file."""
+def bound_memory(more: int) -> None:
+    """Limit this process to `more` bytes beside what it has; it leaves no core file."""
     try:
         import resource
 
         with open("/proc/self/statm", "rb") as file:
             pages = int(file.read().split()[0])
-        limit = pages * resource.getpagesize() + memory
+        limit = pages * resource.getpagesize() + more
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except (ImportError, OSError, ValueError):  # no Linux: bounded in time only

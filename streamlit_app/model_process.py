@@ -24,7 +24,7 @@ import numpy.typing as npt
 from edge.errors import EdgegraftError, ModelError
 from edge.model_file import ModelFile
 from edge.runtime import Runtime, find, open_interpreter
-from edge.subprocess_run import MEMORY, bound_memory
+from edge.subprocess_run import bound_memory, memory_for
 
 START_S = 120.0  # for Python, the interpreter and the file to load, on any machine
 ANSWER_S = 30.0  # for one photo: the slowest networks on a Pi take a second or two
@@ -171,10 +171,7 @@ class _Child:
             else:
                 return self._connection.recv_bytes(_MOST_ANSWER)
         except (OSError, EOFError):
-            memory = f"{MEMORY >> 20} MiB"
-            self.reason = (
-                f"the interpreter crashes on it or runs out of memory ({memory})"
-            )
+            self.reason = "the interpreter crashes on it, or runs out of memory"
         self.end()
         return None
 
@@ -190,7 +187,7 @@ def _serve(connection: Connection) -> None:
     model = connection.recv_bytes()
     try:
         find(options["runtime"])
-        bound_memory()
+        bound_memory(memory_for(model))
         runtime, interpreter = open_interpreter(model, **options)
         answer = json.dumps(_about(runtime, interpreter)).encode()
     except EdgegraftError as error:

@@ -83,8 +83,8 @@ def test_a_model_that_crashes_costs_one_answer_and_starts_anew(
     with pytest.raises(ModelError) as crashed:
         answer.answer(pool, content)
     assert re.fullmatch(
-        "model: .* failed on it: the interpreter crashes on it or runs out of memory "
-        r"\(1024 MiB\); it starts anew for the next photo",
+        "model: .* failed on it: the interpreter crashes on it, or runs out of "
+        "memory; it starts anew for the next photo",
         str(crashed.value),
     )
     assert answer.answer(pool, content).prediction == first

@@ -75,7 +75,7 @@ def main() -> int:
         base = tiny_base(Path(scratch)) if args.slice else make_base(Path(scratch))
         shares = sum(KINDS[name].share for name in chosen)
         if args.slice:
-            load()
+            batches.load()
         for name in chosen:
             seconds = args.minutes * 60 * KINDS[name].share / shares
             if args.slice:
@@ -133,7 +133,7 @@ def campaign(
     waiting: set[Future[Tally]] = set()
     starts = iter(range(0, kind.full, kind.batch))
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(os.cpu_count(), context, load) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), context, batches.load) as pool:
         while True:
             while len(waiting) < 2 * (os.cpu_count() or 1):
                 start = next(starts, None)
@@ -146,15 +146,6 @@ def campaign(
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in done:
                 total.merge(future.result())
-
-
-def load() -> None:
-    """Import what commands need, once for all forks."""
-    import edge.classifier
-    import edge.cli
-    import edge.runtime
-
-    edge.runtime.find()
 
 
 if __name__ == "__main__":

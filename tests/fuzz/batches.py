@@ -226,6 +226,15 @@ def _archives(room: _Room, rng: Random, count: int, base: Base) -> None:
         path.unlink()
 
 
+def load() -> None:
+    """Import what commands need, once for all forks."""
+    import edge.classifier
+    import edge.cli
+    import edge.runtime
+
+    edge.runtime.find()
+
+
 photos, models, cards, runs, archives = map(
     _batch, (_photos, _models, _cards, _runs, _archives)
 )
