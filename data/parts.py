@@ -226,7 +226,8 @@ def _parts(found: Layout, tops: list[Folder], layout: str) -> dict[str, Folder]:
             "folders as labels with --layout labels"
         )
     twice = [part for part, folders in named.items() if len(folders) > 1]
-    if twice or (others and layout == "auto"):
+    sure = layout == "parts" or (not twice and _leftovers(others, inner))
+    if twice or (others and not sure):
         raise _unclear(where, every, others)
     if "train" not in nested:
         raise EdgegraftError(
@@ -234,7 +235,7 @@ def _parts(found: Layout, tops: list[Folder], layout: str) -> dict[str, Folder]:
             "folders inside, got none; val and test may be missing, train may not"
         )
     if others:
-        found.messages.append(f"left out with --layout parts: {_names(others)}")
+        found.messages.append(f"left out, beside the parts: {_names(others)}")
     for part in named.keys() - nested | named.keys() & {PREDICT}:
         loose = list(inner[part][0].below())
         found.messages.append(
@@ -242,6 +243,19 @@ def _parts(found: Layout, tops: list[Folder], layout: str) -> dict[str, Folder]:
             f"{printable(named[part][0].path.name)}: they have no label"
         )
     return {part: inner[part][0] for part in PARTS if part in nested}
+
+
+def _leftovers(others: list[Folder], parts: Mapping[str, list[Folder]]) -> bool:
+    """Whether `others` are clearly no labels: train and another part have labels in
+    common, and those are called otherwise."""
+    inside = {
+        part: {label.path.name.casefold() for label in folders[0].filled}
+        for part, folders in parts.items()
+    }
+    train = inside.pop("train", set())
+    names = {folder.path.name.casefold() for folder in others}
+    common = any(len(train & labels) > 1 for labels in inside.values())
+    return common and not names & train
 
 
 def _add_parts(found: Layout, parts: Mapping[str, Folder]) -> None:

@@ -237,7 +237,8 @@ def evaluate(
         if label not in numbers:
             raise EdgegraftError(
                 f"{path!s}: label {label!r} is not one of the model's: "
-                f"{', '.join(classifier.labels[:20])}"
+                f"{', '.join(classifier.labels[:20])}; rename it: --rename "
+                f"{label}=NAME"
             )
         try:
             pixels = load_pixels(path, classifier.recipe)

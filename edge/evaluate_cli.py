@@ -116,7 +116,11 @@ def _print(known: Evaluation, unknown: Refusal | None, runtime: str) -> None:
             f"called unknown although known: {known.refused} of {known.photos}; the "
             f"right label is the answer for {known.answered_right} ({share:.1%})"
         )
-    print(f"calibration error {known.calibration_error:.3f} (0: confidence = accuracy)")
+    error = 100 * known.calibration_error
+    print(
+        f"calibration error {error:.1f} points beyond what chance adds (0: confidence "
+        "= accuracy)"
+    )
     if unknown is not None:
         low, high = unknown.interval
         print(

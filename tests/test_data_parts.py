@@ -122,10 +122,12 @@ def test_what_is_unclear_is_refused_with_the_way_out(
     assert set(scan(tmp_path, LABELS).labels) == tops
 
 
-def test_the_option_takes_the_parts_and_leaves_the_others(tmp_path: Path) -> None:
-    found = scan(fill(tmp_path, *both("train", "test"), "extra"), PARTS)
-    assert (found.labels, found.parts) == (("cat", "dog"), ("train", "test"))
-    assert found.notes() == ["left out with --layout parts: extra"]
+def test_what_lies_beside_the_parts_is_left_out(tmp_path: Path) -> None:
+    fill(tmp_path, *both("train", "test"), "extra")
+    for options in (None, PARTS):
+        found = scan(tmp_path, options)
+        assert (found.labels, found.parts) == (("cat", "dog"), ("train", "test"))
+        assert found.notes() == ["left out, beside the parts: extra"]
     with pytest.raises(EdgegraftError, match="named train, val or test with --layout"):
         scan(fill(tmp_path / "flat", "cat", "dog"), PARTS)
 

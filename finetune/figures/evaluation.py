@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.evaluate import Evaluation
+from edge.text import plural
 from finetune.figures import confusion, mistakes, reliability
 
 
@@ -33,7 +34,9 @@ def draw(
     """
     confusion.draw(folder / "confusion.png", evaluation, where)
     path = folder / "calibration.png"
-    reliability.draw(path, panels, evaluation.truth, where, note)
+    part = where.partition(",")[0]  # the panels name the files
+    about = f"{plural(len(evaluation.truth), 'photo')} of the {part}. {note}"
+    reliability.draw(path, panels, evaluation.truth, about)
     for name, rows, heading in (
         ("mistakes", mistakes.mistakes(evaluation), "Most confident mistakes"),
         ("uncertain", mistakes.least_certain(evaluation), "Least certain predictions"),

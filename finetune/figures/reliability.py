@@ -90,13 +90,11 @@ def draw(
     path: Path,
     panels: Sequence[tuple[str, Floats]],
     truth: Truth,
-    where: str,
     note: str,
 ) -> None:
     """calibration.png: accuracy over confidence, and how many photos, in each panel.
 
-    panels: (title, probabilities [N, L]), one or two. where: which photos these are.
-    note: a line on the calibration.
+    panels: (title, probabilities [N, L]), one or two. note: a line above them.
     """
     figure = new_figure(4.5 * len(panels), 5)
     grid = figure.subplots(
@@ -113,7 +111,7 @@ def draw(
         grid.T, panels, colours, strict=True
     ):
         error = calibration_error(found, truth)
-        plain(upper, f"{title}: error {100 * error:.1f} points")
+        plain(upper, f"{title}: {_points(error)}")
         rows = bins(found, truth)
         lowest = min(lowest, *(each.low for each in rows))
         _draw_bins(upper, rows, colour)
@@ -122,11 +120,15 @@ def draw(
         axes.set_xlim(lowest, 1)
     for upper in grid[0]:
         upper.set_ylim(0, 1.02)
-    grid[0, 0].set_ylabel(f"accuracy ({where})", fontsize=8, color=MUTED)
+    grid[0, 0].set_ylabel("accuracy", fontsize=8, color=MUTED)
     grid[1, 0].set_ylabel("photos", fontsize=8, color=MUTED)
     if note:
         figure.suptitle(note, x=0.01, ha="left", fontsize=8, color=MUTED)
     save(figure, path)
+
+
+def _points(error: float) -> str:
+    return f"error {100 * error:.1f} points" if error else "no error beyond chance"
 
 
 def _draw_bins(axes: Axes, rows: Sequence[Bin], colour: str) -> None:
