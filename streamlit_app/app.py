@@ -238,9 +238,9 @@ def welcome(artifacts: Path) -> None:
         st.error(literal(problem), icon=":material/error:")
     where = f" --artifacts {shlex.quote(str(artifacts))}"
     st.markdown("Or on the command line, with a folder of photos per label:")
-    st.code(f"edgegraft build PHOTOS{where}", language="bash")
+    st.code(f"edgegraft build PHOTOS{where}", language=None)
     st.markdown("Without photos, on a drawn sample of cats and dogs:")
-    st.code(f"edgegraft build{where}", language="bash")
+    st.code(f"edgegraft build{where}", language=None)
     st.button("Refresh", icon=":material/refresh:")
 
 

@@ -66,7 +66,18 @@ _STYLE = """<style>
 .eg-badge.amber {color: #b45309} .eg-badge.teal {color: #0f766e}
 @media (max-width: 640px) {.eg-frame {height: 250px}}
 @media (prefers-color-scheme: dark) {.eg-badge.amber {color: #fbbf24}
-  .eg-badge.teal {color: #2dd4bf}}
+  .eg-badge.teal {color: #2dd4bf}
+  [data-testid="stBaseButton-primary"]:enabled,
+  [data-testid="stMultiSelect"] span[title] {color: #0f1514}}
+.eg-burst video {display: block; width: 100%; max-width: 480px; aspect-ratio: 4/3;
+  border-radius: .6rem; background: #0f1514; margin-bottom: .6rem}
+.eg-burst :is(button, select) {font: inherit; color: inherit; background: transparent;
+  border: 1px solid var(--soft); border-radius: .6rem; padding: .3rem .8rem;
+  margin-right: .6rem}
+.eg-burst option {color: #0f1514} .eg-burst p {font-size: 1.4rem; min-height: 2rem}
+[class*="st-key-tile-"] {gap: 0} [class*="st-key-tile-"] img {cursor: pointer}
+[class*="st-key-tile-"]:has(input:checked) img {outline: 3px solid #0d9488;
+  outline-offset: -3px}
 .eg-facts {display: grid; grid-template-columns: auto 1fr; gap: .3rem .9rem;
   font-size: .88rem; margin: .3rem 0 !important; padding: 0 !important}
 .eg-facts dt {color: var(--soft); margin: 0} .eg-facts dd {margin: 0;

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -18,7 +19,7 @@ import pytest
 
 pytest.importorskip("streamlit", reason="the page needs streamlit")
 
-from tests import page_server
+from tests import npm, page_server
 from tests.page_helpers import photo, write_run, zipped
 
 pytestmark = pytest.mark.slow  # a browser and a server
@@ -27,6 +28,7 @@ WAIT = 60_000  # milliseconds, on a machine that does other things, too
 INPUT = '[data-testid="stFileUploaderDropzoneInput"]'
 CHART = '[data-testid="stVegaLiteChart"] :is(canvas, svg.marks)'
 DIM = photo((100, 100, 104))
+ROW = 300  # pixels: columns beside each other are read one after the other
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +231,132 @@ def test_names_of_files_and_labels_are_text_on_every_page(
             visit.see(labels[0])
             page.get_by_text("Why?").click()
             page.locator('img[alt^="What matters for"]').wait_for()
+
+
+def test_a_burst_of_the_camera_becomes_photos_of_a_label(
+    visit: Visit, place: Path
+) -> None:
+    page = visit.go("/train")
+    visit.rest()
+    page.get_by_label("Label of the photos").fill("cat")
+    page.keyboard.press("Enter")
+    visit.rest()
+    page.get_by_text("Take photos with the camera").click()
+    page.get_by_role("button", name="Start the camera").click()
+    take = page.get_by_role("button", name="Take photos")
+    take.wait_for()
+    page.evaluate(
+        """() => {
+          window.said = [];
+          const status = document.querySelector(".eg-burst p");
+          new MutationObserver(() => window.said.push(status.textContent))
+            .observe(status, {childList: true});
+        }"""
+    )
+    take.click()
+    page.get_by_role("button", name="Delete", exact=True).wait_for()
+    said = page.evaluate("window.said")
+    assert said[:4] == ["3 …", "2 …", "1 …", "1 of 10"]
+    assert said[-2:] == ["10 of 10", ""]
+    taken = list((place / "artifacts").glob("visitors/*/uploads/photos/cat/*.jpg"))
+    assert taken  # the same picture is kept once
+
+
+def test_the_grid_of_review_by_mouse_and_keys(visit: Visit) -> None:
+    page = visit.go("/review")
+    visit.rest()
+    page.get_by_text("Keep photos for review").click()
+    visit.see("The queue is empty")
+    visit.rest()
+    visit.drop(*((f"{n}.png", photo((200, n * 9, 60))) for n in range(14)))
+    visit.see("14 waiting")
+    page.get_by_text("Grid", exact=True).click()
+    visit.see("0 photos selected")
+    visit.rest()
+    tiles = page.locator('[class*="st-key-tile-"]')
+    assert tiles.count() == 14
+    tiles.nth(1).locator("img").click()
+    visit.see("1 photo selected")
+    tiles.nth(8).locator("img").click(modifiers=["Shift"])  # over the end of a row
+    visit.see("8 photos selected")
+    tiles.nth(3).locator("label").click()
+    visit.see("7 photos selected")
+    page.keyboard.press("ArrowDown")  # from 3 to 9
+    page.keyboard.press("Space")
+    visit.see("8 photos selected")
+    page.keyboard.press("Shift+ArrowRight")
+    page.keyboard.press("Shift+ArrowRight")
+    visit.see("10 photos selected")
+    page.keyboard.press("3")
+    visit.see("4 waiting")
+
+
+AXE, AXE_SHA512 = (
+    "axe-core@4.10.3",
+    "Xm7bpRXnDSX2YE2YFfBk2FnF0ep6tmG7xPh8iHee8MIcrgq762Nkce856dYtJYLkuIoYZvGfTs/PbZhideTcE"
+    "g==",
+)
+WCAG_AA = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
+# What the Tab key reaches in the page's main part, in its order: tops of the boxes
+FOCUS = """() => [...document.querySelectorAll(
+    'section[data-testid="stMain"] :is(a[href], button, input, select, textarea)')]
+  .filter((e) => !e.disabled && e.offsetParent && e.tabIndex >= 0)
+  .map((e) => [e.tabIndex, Math.round(e.getBoundingClientRect().top + scrollY)])"""
+
+
+def test_every_page_is_accessible_light_and_dark(
+    visit: Visit, place: Path, request: Any
+) -> None:
+    """axe-core finds nothing against WCAG 2.1 AA: contrast, labels, roles; and Tab
+    goes down the page."""
+    try:
+        axe = npm.package(AXE, AXE_SHA512, request.config.cache.mkdir("axe") / "npm")
+    except npm.Unavailable as reason:
+        pytest.skip(f"axe-core comes from npm: {reason}")
+    files = {f"cup/{n}__png": photo((9 * n, 60, 90)) for n in range(8)}
+    files |= {f"pen/{n}__png": photo((9 * n, 60, 200)) for n in range(8)}
+    drops = {
+        "/": [("red.png", photo("red"))],
+        "/batch": [("red.png", photo("red")), ("dim.png", DIM)],
+        "/compare": [("red.png", photo("red"))],
+        "/model": [],
+        "/review": [("dim.png", DIM)],
+        "/train": [("photos.zip", zipped(**files))],
+    }
+    found = []
+    for path, dropped in drops.items():
+        visit.page.emulate_media(color_scheme="light")
+        page = visit.go(path)
+        visit.rest()
+        if path == "/review":
+            page.get_by_text("Keep photos for review").click()
+            visit.see("The queue is empty")
+            visit.rest()
+        if dropped:
+            visit.drop(*dropped)
+            after = {"/compare": "same answer", "/review": "What is it?"}
+            visit.see(after.get(path, re.compile("^(red|2 photos|8 photos)")))
+            visit.rest()
+        page.add_script_tag(path=axe / "axe.min.js")
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            page.wait_for_timeout(800)  # colours fade
+            result = page.evaluate(
+                "(tags) => axe.run(document, {runOnly: tags})", WCAG_AA
+            )
+            found += [
+                f"{path} {scheme}: {violation['id']}: {node['html'][:150]}: "
+                f"{node['failureSummary'][:200]}"
+                for violation in result["violations"]
+                for node in violation["nodes"]
+            ]
+        focus = page.evaluate(FOCUS)
+        assert all(index == 0 for index, _ in focus), path
+        tops = [top for _, top in focus]
+        back = max((a - b for a, b in pairwise(tops)), default=0)
+        if back > ROW:
+            found.append(f"{path}: Tab goes up {back} pixels: {tops}")
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import signal
 import time
@@ -17,10 +18,11 @@ from PIL import Image
 
 pytest.importorskip("streamlit", reason="the page needs streamlit")
 
+from edge.card import digest
 from edge.errors import EdgegraftError, PhotoError
 from streamlit_app import training
 from streamlit_app.training import Job, Uploads
-from tests.page_helpers import page, photo, shown, unescaped, zipped
+from tests.page_helpers import page, photo, shown, unescaped, write_run, zipped
 
 TRAIN = "views/train.py"
 
@@ -32,9 +34,11 @@ def wait_for(condition: Callable[[], bool], seconds: float = 180) -> None:
         time.sleep(0.1)
 
 
-def begin(folder: Path, name: str = "cups", *options: str) -> Job:
-    queue = folder / "queue"
-    return training.start(folder, queue, str(folder / "none"), options, name)
+def begin(
+    folder: Path, name: str = "cups", *options: str, before: str | None = None
+) -> Job:
+    queue, photos = folder / "queue", str(folder / "none")
+    return training.start(folder, queue, photos, options, name, before)
 
 
 def test_photos_are_kept_by_label_once_and_privately(tmp_path: Path) -> None:
@@ -199,6 +203,59 @@ def test_photos_come_in_a_zip_and_are_checked(
     assert excluded is not None
     with open(excluded) as file:
         assert [row["exclude"] for row in csv.DictReader(file)] == ["yes"]
+
+
+@pytest.mark.parametrize(
+    ("p", "leader", "sentence"),
+    [
+        (0.01, "new", "The new model is more accurate: use it."),
+        (0.01, "old", "The new model is less accurate: keep the one before."),
+        (0.3, "new", "That shows no difference between the two."),
+    ],
+)
+def test_a_model_trained_again_is_compared_with_the_one_before(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    p: float,
+    leader: str,
+    sentence: str,
+) -> None:
+    """The files stand in comparison.json; a job that is done shows its sentence."""
+    runs = tmp_path / "runs"
+    files = {
+        name: write_run(runs, name) / "exports" / file
+        for name, file in (("old", "float32.tflite"), ("new", "int8.tflite"))
+    }
+    with training._new_ticket(tmp_path / "queue" / "0-other"):
+        job = begin(tmp_path, "later", before=str(files["old"]))
+        job.cancel()
+        wait_for(lambda: job.state() in training.ENDED)
+    record = json.loads((job.folder / "job.json").read_text())
+    record["run"] = str(runs / "new")
+    (job.folder / "job.json").write_text(json.dumps(record))
+    (job.folder / "state").write_text(training.DONE)
+    other = {"new": "old", "old": "new"}[leader]
+    difference = {"value": 0.1, "low": 0, "high": 0.2, "lost": 9, "gained": 2, "p": p}
+    ship = {"file": "x", "why": "", "differences": {f"{other}/int8": difference}}
+    listed = [
+        {
+            "title": f"{name}/int8",
+            "model_sha256": digest(path.read_bytes()),
+            "photos": 50,
+        }
+        for name, path in files.items()
+    ]
+    job.comparison.parent.mkdir()
+    job.comparison.write_text(json.dumps({"ship": ship, "files": listed}))
+    monkeypatch.setattr(
+        "streamlit_app.session.AppConfig.own_folder", lambda _: tmp_path
+    )
+    app = page(monkeypatch, "--artifacts", tmp_path / "a", at=TRAIN)
+    assert not app.exception
+    text = shown(app)
+    counts = (9, 2) if leader == "new" else (2, 9)
+    assert f"On the same 50 test photos the new model gets {counts[0]} right" in text
+    assert f"and {counts[1]} wrong that it got right" in text and sentence in text
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from edge.model_file import ModelFile
 from finetune.run import Run
 from quantize.cli import compare_main
 from quantize.comparison import timing
+from quantize.comparison.candidates import candidates
 from quantize.comparison.compare import CompareOptions, compare
 from quantize.comparison.records import Budget
 from quantize.conversion import scoring
@@ -90,6 +91,12 @@ def test_several_runs_and_a_file_made_elsewhere(together, first):
     assert record["ship"]["file"] in titles and "10000 ms" in record["ship"]["why"]
     assert record["run"] == "one, two, elsewhere.tflite"
     assert not (first.folder / "README.md").exists()  # of a run alone
+
+
+def test_files_of_one_name_are_told_apart(first, second):
+    files = [run.exports / "int8.tflite" for run in (first, second)]
+    titles = [candidate.title for candidate in candidates(files)]
+    assert titles == ["one/int8", "two/int8"]
 
 
 def test_each_file_is_compared_with_the_float32_of_its_run(together):

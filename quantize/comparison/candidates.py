@@ -14,6 +14,7 @@ from finetune.run import Run
 from quantize import recipes
 
 TRAIN = "train"
+EXPORTS = "exports"  # of a run: the folder of its files
 RunOrFile = Run | str | os.PathLike[str]
 
 
@@ -67,10 +68,22 @@ def candidates(
     twice = [path for path in paths if paths.count(path) > 1]
     if twice:
         raise EdgegraftError(f"expected each file once, got {twice[0]} twice")
+    titles = [title for _, title, _ in listed]
     return tuple(
-        Candidate(path, title, owner, ModelFile.read(path).checked())
+        Candidate(
+            path,
+            _longer(path) if titles.count(title) > 1 else title,
+            owner,
+            ModelFile.read(path).checked(),
+        )
         for path, title, owner in listed
     )
+
+
+def _longer(path: Path) -> str:
+    """A title that tells files of one name apart: with their run's or folder's name."""
+    folder = path.resolve().parent
+    return f"{(folder.parent if folder.name == EXPORTS else folder).name}/{path.stem}"
 
 
 def _refuse_other_photos(run: Run, other: Run) -> None:

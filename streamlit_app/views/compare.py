@@ -167,7 +167,7 @@ def all_runs() -> None:
     if not measured:
         st.caption("No run has been measured. To measure one:")
         folder = runs[0].folder if runs else session.config().artifacts / "RUN"
-        st.code(f"edgegraft compare {shlex.quote(str(folder))}", language="bash")
+        st.code(f"edgegraft compare {shlex.quote(str(folder))}", language=None)
         return
     if len({run.labels for run in measured}) > 1:
         st.warning(

@@ -116,7 +116,7 @@ def device(entry: ListedModel, pool: ClassifierPool) -> None:
         st.caption(f"Recommended file of this run: **{literal(best)}**.")
     if pool.labelled:
         app.download_for_device(entry)
-        st.code(DEVICE_COMMANDS, language="bash", wrap_lines=True)
+        st.code(DEVICE_COMMANDS, language=None, wrap_lines=True)
         command = f"edgegraft edge pack {shlex.quote(str(entry.folder or path))}"
         command += f" -o {DEVICE_FOLDER}"
         if entry.folder and entry.variant != (best or USUAL[0]):
@@ -125,7 +125,7 @@ def device(entry: ListedModel, pool: ClassifierPool) -> None:
         more = said.options.arguments() + ["--labels=labels.txt"] * bool(said.labels)
         command += "".join(f" {shlex.quote(word)}" for word in more)
         st.caption("The same folder on the command line:")
-        st.code(command, language="bash", wrap_lines=True)
+        st.code(command, language=None, wrap_lines=True)
     else:
         labels = session.config().labels
         names = shlex.quote(labels.name if labels else "labels.txt")
@@ -134,7 +134,7 @@ def device(entry: ListedModel, pool: ClassifierPool) -> None:
             "venv/bin/pip install .  # in a checkout of edgegraft\n"
             f"venv/bin/edgegraft edge classify {shlex.quote(path.name)} photo.jpg "
             f"--labels {names}",
-            language="bash",
+            language=None,
             wrap_lines=True,
         )
         st.caption("This file contains no labels: copy it together with a label file.")

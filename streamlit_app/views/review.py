@@ -321,7 +321,7 @@ def labelled(feedback: Feedback) -> None:
     st.caption("The same on the command line, and whether it helped:")
     st.code(
         f"{shlex.join([*command, '--run', name, *options])}\n{shlex.join(after)}",
-        language="bash",
+        language=None,
         wrap_lines=True,
     )
 

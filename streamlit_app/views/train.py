@@ -317,7 +317,7 @@ def progress(name: str) -> None:
         "Cancel", icon=":material/cancel:", on_click=job.cancel, key=f"cancel {name}"
     )
     with st.expander("Details"):
-        st.code(job.shown_commands, language="bash", wrap_lines=True)
+        st.code(job.shown_commands, language=None, wrap_lines=True)
         st.code("\n".join(map(printable, stages[-20:])) or "-", wrap_lines=True)
 
 
@@ -347,7 +347,7 @@ def ended(job: Job) -> None:
                 st.rerun()
         st.button("Close", on_click=job.delete, key="close job")
     with st.expander("Commands"):
-        st.code(job.shown_commands, language="bash", wrap_lines=True)
+        st.code(job.shown_commands, language=None, wrap_lines=True)
     st.divider()
 
 

@@ -11,16 +11,21 @@ import streamlit as st
 COUNTDOWN_S, EVERY_MS = 3, 300
 BURSTS = (10, 1, 30)  # photos at one press of the button, the usual number first
 
+# A script that holds markup is taken away by Streamlit, so elements are created here
 _BURST = """<div class="eg eg-burst"></div><script>
 (() => {
   const place = document.querySelector(".eg-burst");
   if (!place || place.childElementCount) return;
-  place.innerHTML = `<video muted playsinline aria-label="What the camera sees"></video>
-    <div><label>Photos <select>OPTIONS</select></label>
-    <button type="button">Start the camera</button></div>
-    <p role="status"></p>`;
-  const [video, select, button, status] =
-    ["video", "select", "button", "p"].map((name) => place.querySelector(name));
+  const add = (to, name, settings) =>
+    to.appendChild(Object.assign(document.createElement(name), settings));
+  const video = add(place, "video", {muted: true, playsInline: true});
+  video.setAttribute("aria-label", "What the camera sees");
+  const label = add(place, "label", {textContent: "Photos "});
+  const select = add(label, "select", {});
+  for (const number of OPTIONS) add(select, "option", {textContent: number});
+  const button = add(place, "button",
+    {type: "button", textContent: "Start the camera"});
+  const status = add(place, "p", {role: "status"});
   const wait = (ms) => new Promise((done) => setTimeout(done, ms));
   const photo = async (number) => {
     const canvas = document.createElement("canvas");
@@ -76,7 +81,8 @@ _BURST = """<div class="eg eg-burst"></div><script>
 
 def burst() -> None:
     """The camera's picture, how many photos, and the button."""
-    options = "".join(f"<option>{number}</option>" for number in BURSTS)
-    script = _BURST.replace("OPTIONS", options).replace("EVERY", str(EVERY_MS))
+    script = _BURST.replace("OPTIONS", str(list(BURSTS))).replace(
+        "EVERY", str(EVERY_MS)
+    )
     script = script.replace("COUNTDOWN", str(COUNTDOWN_S))
     st.html(script, unsafe_allow_javascript=True)

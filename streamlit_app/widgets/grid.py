@@ -14,9 +14,10 @@ _SELECTING = """<script>
   const old = window.edgegraftSelecting;
   if (old) for (const name of ["click", "keydown"])
     document.removeEventListener(name, old[name], true);
-  const tileOf = (event) => event.target.closest?.('[class*="st-key-tile-"]');
+  const TILE = '[class*="st-key-tile-"]';
+  const tileOf = (event) => event.target.closest?.(TILE);
   const boxOf = (tile) => tile.querySelector("input[type=checkbox]");
-  const boxes = () => [...document.querySelectorAll('[class*="st-key-tile-"]')]
+  const boxes = () => [...document.querySelectorAll(TILE)]
     .map(boxOf).filter(Boolean);
   const set = (box, on) => { if (box.checked !== on) box.click(); };
   let last = null;
@@ -40,8 +41,8 @@ _SELECTING = """<script>
     const tile = tileOf(event);
     if (!tile || !event.target.matches("input[type=checkbox]")) return;
     const all = boxes();
-    const top = (box) => Math.round(box.getBoundingClientRect().top);
-    const columns = all.filter((box) => top(box) === top(all[0])).length;
+    const top = (box) => box.closest(TILE).getBoundingClientRect().top;
+    const columns = all.filter((box) => top(box) - top(all[0]) < 20).length;
     const step = {ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns};
     const next = all[all.indexOf(event.target) + step[event.key]];
     if (!next) return;

@@ -13,6 +13,9 @@
 5. A Ray cluster of two workers gives the answers and the errors of one machine.
 6. Google's own quantized classifiers, files without our card, say what they are
    published to say, and the default recipe for such files is the best one.
+7. The page, in a headless Chromium: 60 real photos of 3 labels as a ZIP become a
+   model, through a reload and a restart of the server; the folder for a device,
+   unpacked in a bare environment, answers as the page does.
 
 The file is built by `edgegraft build`: on real photos with pretrained weights where
 EDGEGRAFT_ASSETS is set, else on the drawn sample set. A network trained from scratch
@@ -26,8 +29,6 @@ environments and the model are kept in .legs/ between calls.
 from __future__ import annotations
 
 import argparse
-import base64
-import hashlib
 import json
 import os
 import shutil
@@ -41,6 +42,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from tests import npm  # noqa: E402
 from tests.legs import foreign  # noqa: E402
 
 LEGS = ROOT / ".legs"
@@ -206,8 +208,7 @@ def leg_mediapipe(bench: Bench) -> str:
 def leg_browser(bench: Bench) -> str:
     from tests import browser
 
-    reason = browser.why_not() or (None if shutil.which("npm") else "no npm here")
-    if reason:
+    if reason := browser.why_not():
         raise Skipped(reason)
     model, photos = bench.model()
     script = Path(__file__).with_name("browser_answers.py")
@@ -230,22 +231,13 @@ def _judged(bench: Bench, theirs: dict[str, Any]) -> str:
 
 def _tasks_vision() -> Path:
     """The unpacked npm package, checked against the digest it had when pinned."""
-    folder = LEGS / "tasks-vision"
-    stamp = folder / f"{TASKS_VISION_SHA512[:12].replace('/', '_')}.whole"
-    if not stamp.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        wanted = f"@mediapipe/tasks-vision@{TASKS_VISION}"
-        done = _run(["npm", "pack", "--silent", "--pack-destination", folder, wanted])
-        if done.returncode:
-            raise Skipped(f"npm cannot fetch {wanted}: {_last_line(done.stderr)}")
-        (archive,) = folder.glob("*.tgz")
-        digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest())
-        if digest.decode() != TASKS_VISION_SHA512:
-            raise Failed(f"expected another {wanted}, its sha512 is {digest.decode()}")
-        shutil.unpack_archive(archive, folder, "gztar", filter="data")
-        stamp.touch()
-    return folder / "package"
+    name = f"@mediapipe/tasks-vision@{TASKS_VISION}"
+    try:
+        return npm.package(name, TASKS_VISION_SHA512, LEGS / "tasks-vision")
+    except npm.Unavailable as reason:
+        raise Skipped(str(reason)) from None
+    except ValueError as reason:
+        raise Failed(str(reason)) from None
 
 
 def leg_ray(bench: Bench) -> str:
@@ -284,6 +276,21 @@ def leg_published(bench: Bench) -> str:
     return f"{met} expectations met; {lines[-1]}"
 
 
+def leg_page(bench: Bench) -> str:
+    """From a ZIP dropped on the page to the same answer in a bare environment."""
+    from tests import browser
+
+    reason = browser.why_not()
+    if not os.environ.get("EDGEGRAFT_ASSETS"):
+        reason = "EDGEGRAFT_ASSETS names no folder with real photos and weights"
+    if reason:
+        raise Skipped(reason)
+    done = _run([sys.executable, "-m", "tests.legs.page", bench.uv])
+    if done.returncode:
+        raise Failed(_last_line(done.stderr))
+    return _last_line(done.stdout)
+
+
 LEG: dict[str, Callable[[Bench], str]] = {
     "edge": leg_edge,
     "tflite-runtime": leg_tflite_runtime,
@@ -291,6 +298,7 @@ LEG: dict[str, Callable[[Bench], str]] = {
     "browser": leg_browser,
     "ray": leg_ray,
     "published": leg_published,
+    "page": leg_page,
 }
 HERE = {"PYTHONPATH": str(ROOT)}
 
