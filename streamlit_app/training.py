@@ -239,8 +239,8 @@ class Job:
                 os.killpg(number, signal.SIGINT)
 
     def delete(self) -> None:
-        """Forget an ended job; the run of one that is done stays."""
-        if self.state() != DONE:
+        """Forget an ended job, and what a stopped one left of its run."""
+        if self.state() == STOPPED:
             shutil.rmtree(self.run, ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -270,6 +270,13 @@ def start(
     process cannot be started.
     """
     run = own / "runs" / folder_name(name)
+    for job in jobs(own):  # those that ended have been shown
+        if job.state() in ENDED:
+            job.delete()
+        elif job.run == run:
+            raise EdgegraftError(
+                f"a training named {name} is going on; choose another name"
+            )
     if run.exists():
         raise EdgegraftError(f"the name {name} is taken by another run; choose another")
     command = ["build", photos, "--artifacts", str(run.parent), "--run", name, *options]
@@ -418,10 +425,12 @@ def main(folder: Path) -> int:
             )
             return process.wait()
 
+    ours = "--resume" in job.command
     try:
         if (folder / "cancel").exists():
             raise KeyboardInterrupt
         _wait_for_turn(job.ticket)
+        ours = ours or not job.run.exists()
         write_atomic(folder / "state", RUNNING)
         os.nice(NICE)
         code = run(job.command)
@@ -441,7 +450,7 @@ def main(folder: Path) -> int:
                 process.wait(STOP_S)
             except subprocess.TimeoutExpired:
                 process.kill()
-    if state in (FAILED, CANCELLED):
+    if state in (FAILED, CANCELLED) and ours:
         shutil.rmtree(job.run, ignore_errors=True)
     write_atomic(folder / "state", state)
     job.ticket.unlink(missing_ok=True)

@@ -79,6 +79,8 @@ def test_a_training_waits_for_its_turn_and_can_end_before(
 ) -> None:
     with training._new_ticket(tmp_path / "queue" / "0-other"):
         job = begin(tmp_path)
+        with pytest.raises(EdgegraftError, match="named cups is going on"):
+            begin(tmp_path)  # from another tab
         later = begin(tmp_path, "later")
         time.sleep(0.3)
         assert job.state() == later.state() == training.WAITING
@@ -95,6 +97,18 @@ def test_a_training_waits_for_its_turn_and_can_end_before(
     job.delete()
     later.delete()
     assert training.jobs(tmp_path) == []
+
+
+def test_a_training_whose_name_another_run_took_meanwhile_leaves_that_run(
+    tmp_path: Path,
+) -> None:
+    with training._new_ticket(tmp_path / "queue" / "0-other"):
+        job = begin(tmp_path)
+        write_run(job.run.parent, job.run.name)
+    wait_for(lambda: job.state() in training.ENDED)
+    assert job.state() == training.FAILED
+    job.delete()
+    assert (job.run / "exports" / "int8.tflite").is_file()
 
 
 def test_trainings_begin_in_the_order_they_were_started(tmp_path: Path) -> None:
