@@ -71,14 +71,22 @@ def photos() -> Any:
 
 
 @pytest.mark.parametrize("kind", ["fixed", "any size", "feature map", "signature"])
-def test_a_local_module_is_a_backbone(kind: str, tmp_path: Path) -> None:
+def test_a_local_module_is_a_backbone(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "module"
     if kind == "signature":
         inner = save_signature_only(folder)
     else:
         pooled = kind != "feature map"
         inner = save_module(folder, fixed=kind != "any size", pooled=pooled)
-    record = registry.get(f"hub:{folder}")
+    for _ in range(2):
+        record = registry.get(f"hub:{folder}")
+    said = capsys.readouterr().err.splitlines()
+    assert [line for line in said if "a program and runs with your rights" in line] == [
+        f"edgegraft: warning: hub:{folder}: a TF-Hub module is a program and "
+        "runs with your rights; use only those whose author you trust"
+    ]  # once, however often it is named
     assert record.default_size == (224 if kind == "any size" else SIZE)
     assert record.can_train == (kind != "signature")
     origin = weights.find(record, SIZE, "imagenet")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import os
 import signal
@@ -118,6 +119,28 @@ def test_only_the_region_is_seen(
     err = capsys.readouterr().err
     assert "region 30,0,20,30: expected a part of the photo of 40 x 30 pixels" in err
     assert "the model was trained on whole photos" in err
+
+
+def test_frames_that_become_too_small_for_the_region_are_waited_out(
+    model: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A camera that falls back to another mode: a line each time, and it goes on."""
+    large, small = (40, 30), (20, 15)
+    twice = [large, small, small, large, small]
+    sizes = itertools.chain(twice, itertools.repeat(large))
+    source = Fake(["red"])
+    monkeypatch.setattr(source, "retrieve", lambda: picture("red", next(sizes)))
+    monkeypatch.setattr(frames, "find", lambda word, size, live: source)
+    region = ["--region", "10,10,30,20", "--fps", "100"]  # each look takes a frame
+    assert main(["camera", model, "--json", "--max-frames", "3", *region]) == 0
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["label"] for line in out.splitlines()] == ["red"] * 3
+    assert [line for line in err.splitlines() if "waiting" in line] == [
+        "edgegraft: region 10,10,30,20: expected a part of the photo of 20 x 15 "
+        "pixels; give another --region; waiting for larger frames"
+    ] * 2
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])

@@ -112,6 +112,17 @@ def test_lists_that_edgegraft_writes_beside_the_labels_are_known(root: Path) -> 
     assert scan(root).ignored == (root / "prices.csv", root / "cat" / "split.csv")
 
 
+def test_frigates_dataset_is_taken_as_it_lies(tmp_path: Path) -> None:
+    """As Frigate 0.17 keeps what was labelled in its web page, in clips/NAME."""
+    fill(tmp_path / "train", "1764338401.52-k3x9-open-0.91.webp")  # not labelled yet
+    fill(tmp_path / "dataset" / "open", "open-1764338401.52.webp", "open-2.png")
+    fill(tmp_path / "dataset" / "closed", "closed-1764338455.1.webp", "closed-2.png")
+    fill(tmp_path / "dataset" / "none", "none-1764338999.9.webp", "none-2.png")
+    found = scan(tmp_path / "dataset")
+    assert found.labels == ("closed", "none", "open")
+    assert len(found.photos) == 6 and found.notes() == []
+
+
 def test_inner_folders_belong_to_their_label(root: Path) -> None:
     fill(root / "cat" / "tabby" / "young", "e.jpg")
     fill(root / "fox" / "red", "1.jpg", "2.jpg")

@@ -6,10 +6,14 @@ answer is known. Nothing may be asked of another host, whatever is done.
 
 from __future__ import annotations
 
+import itertools
+import json
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,7 +23,10 @@ import pytest
 
 pytest.importorskip("streamlit", reason="the page needs streamlit")
 
+from edgegraft import main
 from tests import npm, page_server
+from tests.edge_models import network, with_card
+from tests.fuzz.inputs import NAMES
 from tests.page_helpers import photo, write_run, zipped
 
 pytestmark = pytest.mark.slow  # a browser and a server
@@ -208,29 +215,106 @@ def test_from_an_unsure_photo_to_a_label_by_key(visit: Visit, place: Path) -> No
     assert [path.read_bytes() for path in labelled] == [DIM]
 
 
-def test_names_of_files_and_labels_are_text_on_every_page(
-    visit: Visit, place: Path
+class Listener(ThreadingHTTPServer):
+    """A host that counts what is asked of it."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        super().__init__(("127.0.0.1", 0), Asked)
+        self.name = f"127.0.0.1:{self.server_address[1]}"
+
+
+class Asked(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        assert isinstance(self.server, Listener)
+        self.server.asked.append(self.path)
+        self.send_error(404)
+
+    do_HEAD = do_POST = do_OPTIONS = do_GET
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    with Listener() as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def hostile(record: Any, names: Iterator[str]) -> Any:
+    """The record with a hostile name for each text that no code compares."""
+    if isinstance(record, dict):
+        kept = ("status", "variant", "file", "labels", "label", "model_sha256")
+        return {k: v if k in kept else hostile(v, names) for k, v in record.items()}
+    if isinstance(record, list):
+        return [hostile(value, names) for value in record]
+    return next(names) if isinstance(record, str) else record
+
+
+def test_hostile_names_are_text_on_every_page_and_in_every_report(
+    visit: Visit, place: Path, listener: Listener, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Markdown, HTML, links and pictures in names: shown, and nothing is fetched (the
-    fixture counts the requests to other hosts: none)."""
-    evil = "http://127.0.0.1:9/x.png"
-    labels = (f"![a]({evil})", f"<img src={evil}>", f"[b]({evil}) :red[c] $d$")
-    write_run(place / "artifacts", "*run* ![r](http:x)", labels=labels)
-    run = quote("*run* ![r](http:x)")
-    for path in ("/", "/batch", "/compare", "/model", "/review"):
-        page = visit.go(f"{path}?run={run}")
+    """Markdown, HTML, links, pictures, formulas in the names of photos, labels, runs
+    and models, and in every text of their records: shown, and nothing is asked of the
+    host that they name, by the browser, the page or a command."""
+    host = listener.name
+    url = f"http://{host}/x.png"
+    names = [name.replace("{host}", host) for name in NAMES if name.isprintable()]
+    names += [f"![a]({url})", f"<img src={url}>", f"[b]({url}) :red[c] $d$"]
+    labels = tuple(names[-3:])
+    files = [name.replace("/", "\\") + ".png" for name in names if len(name) < 200]
+    artifacts = place / "artifacts"
+    name = "*run* ![r](http:x)"
+    run = write_run(artifacts, name, labels=labels)
+    turns = itertools.cycle(names)
+    for record in ("run.json", "metrics.json", "comparison.json"):
+        changed = hostile(json.loads((run / record).read_text()), turns)
+        (run / record).write_text(json.dumps(changed))
+    model = run / "exports" / "int8.tflite"
+    about = {"backbone": names[0], "source": names[1]}
+    card = {"labels": labels, "name": url, "provenance": about}
+    model.write_bytes(with_card(network(), **card))
+    for path in ("/", "/batch", "/compare", "/model", "/review", "/train"):
+        page = visit.go(f"{path}?run={quote(name)}")
         if path in ("/", "/batch"):
-            visit.drop((f"<img src={evil}> ![n]({evil}).png", photo("red")))
+            shown = files[:1] if path == "/" else files
+            visit.drop(*((file, photo("red")) for file in shown))
             page.locator("h2").first.wait_for()
         visit.rest()
         app = page.locator('[data-testid="stApp"]')
-        assert app.locator(f'img[src*="127.0.0.1:9"], a[href*="{evil}"]').count() == 0
+        assert app.locator('[data-testid="stException"]').count() == 0
+        assert app.locator(f'img[src*="{host}"], a[href*="{host}"]').count() == 0
         markdown = app.locator('[data-testid="stMarkdownContainer"]')
         assert markdown.locator("em, .katex").count() == 0
         if path == "/":
             visit.see(labels[0])
             page.get_by_text("Why?").click()
             page.locator('img[alt^="What matters for"]').wait_for()
+
+    photos = place / "hostile"
+    for label in [label.replace("/", "\\") for label in labels]:
+        for number, file in enumerate(files):
+            (photos / label).mkdir(parents=True, exist_ok=True)
+            (photos / label / file).write_bytes(photo((number * 20, 9, 99)))
+    whole = str(model)
+    assert main(["data", "audit", str(photos), "-o", str(place / "audit")]) in (0, 1)
+    for command in (
+        ["info", whole],
+        ["classify", whole, str(photos)],
+        ["classify", whole, str(photos), "--json"],
+        ["bench", whole, "--runs", "2"],
+        ["pack", whole, "-o", str(place / "packed")],
+    ):
+        assert main(["edge", *command]) == 0, command
+    assert "\x1b" not in capsys.readouterr().out
+    with visit.context.new_page() as report:
+        report.goto((place / "audit" / "audit.html").as_uri())
+        report.wait_for_load_state()
+        assert report.locator(f'img[src*="{host}"], a[href*="{host}"]').count() == 0
+    assert listener.asked == []
 
 
 def test_a_burst_of_the_camera_becomes_photos_of_a_label(

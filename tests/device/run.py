@@ -8,26 +8,34 @@ Pillow and the matching tflite-runtime 2.14: `classify` on photos that the model
 saw, `evaluate` on some of them, `bench`. Every answer is compared with the host's
 (LiteRT, its newer Pillow); where the best label differs, the reason is measured: other
 pixels (libjpeg and Pillow differ), XNNPACK's rounding on the host, or the processor's
-kernels. Fails below 98.5 % of equal labels. Both processors run side by side. The
-photos and the model are those of tests/legs (real with $EDGEGRAFT_ASSETS, else drawn);
-all that is downloaded lies in .legs. Times under emulation mean nothing.
+kernels. Fails below 98.5 % of equal labels. Where OpenCV has a wheel for the processor
+(64 bits), `camera` watches a region of a video there, looks only where something moves
+and publishes to a mosquitto of this machine: the host's labels, frame by frame, and on
+the broker what was printed. Both processors run side by side. The photos and the model
+are those of tests/legs (real with $EDGEGRAFT_ASSETS, else drawn); all that is
+downloaded lies in .legs. Times under emulation mean nothing, and no board is real.
 
-It does not know: real boards. LiteRT 2.3.0's own arm64 wheel ends with SIGSEGV under
+LiteRT 2.3.0's own arm64 wheel ends with SIGSEGV under
 QEMU 7.2, so the emulated device has tflite-runtime on both.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,8 +55,14 @@ from tests.device.debian import (  # noqa: E402
 )
 
 LEGS = ROOT / ".legs"
-PINS = ROOT / "requirements" / "tflite-runtime.txt"
-OLD = "2.14.0"  # of tflite-runtime, in PINS
+CAMERA = ("opencv-python-headless", "paho-mqtt")
+WITH_CAMERA = ("arm64",)  # OpenCV publishes no wheel for 32-bit Arm
+PACKAGES = {
+    "tflite-runtime": ROOT / "requirements" / "tflite-runtime.txt",
+    **dict.fromkeys(CAMERA, ROOT / "requirements" / "dev.txt"),
+}
+WHEELS = ("manylinux_2_34", "manylinux_2_28", "manylinux2014")
+OLD = "2.14.0"  # of tflite-runtime, in its requirements
 SAME_LABEL = 0.985  # the share of photos with the host's best label
 EVALUATED = 16  # photos for `evaluate`: the same code and answers as `classify`
 LIMIT_S = 3600  # of one command under emulation
@@ -107,37 +121,47 @@ def main() -> int:
 
 
 def wheel(name: str) -> Path:
-    """tflite-runtime for that processor, unpacked; by the digests that are pinned."""
+    """tflite-runtime for that processor, unpacked, and OpenCV and paho-mqtt where there
+    is an OpenCV; by the digests that are pinned."""
     target = LEGS / f"wheel-{name}"
-    if (target / "tflite_runtime").is_dir():
+    if (target / "complete").exists():
         return target
-    pin = re.search(
-        r"^tflite-runtime==.*?(?=^\S|\Z)", PINS.read_text("utf-8"), re.M | re.S
-    )
-    assert pin is not None, f"{PINS}: expected tflite-runtime in it"
-    target.mkdir(parents=True, exist_ok=True)
-    wanted = target / "requirements.txt"
+    shutil.rmtree(target, ignore_errors=True)
+    for package, pins in PACKAGES.items():
+        if package in CAMERA and name not in WITH_CAMERA:
+            continue
+        _download(package, pins, ARCHES[name].wheel, target)
+    (target / "complete").touch()
+    return target
+
+
+def _download(package: str, pins: Path, processor: str, target: Path) -> None:
+    text = pins.read_text("utf-8")
+    pin = re.search(rf"^{package}==.*?(?=^\S|\Z)", text, re.M | re.S)
+    assert pin is not None, f"{pins}: expected {package} in it"
+    into = target / "wheels" / package
+    into.mkdir(parents=True)
+    wanted = into / "requirements.txt"
     wanted.write_text(re.sub(r" ;[^\\\n]*", "", pin[0]), "utf-8")
+    platforms = [("--platform", f"{form}_{processor}") for form in WHEELS]
     done = subprocess.run(
         [
             *pip(),
             *("download", "--quiet", "--no-deps", "--only-binary=:all:"),
-            *("--require-hashes", "-r", str(wanted), "--dest", str(target)),
-            *("--python-version", "3.11", "--implementation", "cp", "--abi", "cp311"),
-            *("--platform", f"manylinux_2_34_{ARCHES[name].wheel}"),
+            *("--require-hashes", "-r", str(wanted), "--dest", str(into)),
+            *("--python-version", "3.11", "--implementation", "cp"),
+            *("--abi", "cp311", "--abi", "abi3", "--abi", "none"),
+            *itertools.chain(*platforms),
         ],
         capture_output=True,
         text=True,
         check=False,
     )
-    found = list(target.glob("*.whl"))
+    found = list(into.glob("*.whl"))
     if done.returncode or len(found) != 1:
-        raise CannotRun(f"pip download: {last_line(done.stderr)}")
-    import zipfile
-
+        raise CannotRun(f"pip download {package}: {last_line(done.stderr)}")
     with zipfile.ZipFile(found[0]) as archive:
         archive.extractall(target)
-    return target
 
 
 def pip() -> list[str]:
@@ -234,6 +258,8 @@ def compare(device: Device, case: Case) -> str:
         for p in there
     )
     same = len(there) - len(other)
+    if device.arch.debian in WITH_CAMERA:
+        checked += f"; {check_camera(device, case)}"
     told = (
         f"{bench['runtime']} {bench['runtime_version']}, {device.arch.cpu}: the host's "
         f"best label on {same} of {len(there)} photos, probabilities at most "
@@ -288,6 +314,102 @@ def check_evaluate(device: Device, case: Case, there: dict[str, Any]) -> str:
     return f"evaluate {right} of {len(names)} right, calibration error told"
 
 
+def check_camera(device: Device, case: Case) -> str:
+    """`camera` on a film, there and here: the same frames, labels and changes; what a
+    subscriber of this machine's broker gets is what was printed."""
+    film, region = draw_film(case)
+    look = ["camera", str(case.model), str(film), "--json", "--motion"]
+    look += ["--region", region, "--smooth", "0"]
+    here = lines([sys.executable, str(case.program), *look])
+    with broker() as (port, states):
+        there = lines(
+            device.command(
+                str(case.program), *look, "--mqtt", f"mqtt://127.0.0.1:{port}/device"
+            )
+        )
+        changes = [row["label"] for row in there if row["changed"]]
+        end = time.monotonic() + 30
+        while len(states) < len(changes) and time.monotonic() < end:
+            time.sleep(0.1)
+    keys = ("frame", "label", "changed")
+    if [[row[k] for k in keys] for row in there] != [
+        [r[k] for k in keys] for r in here
+    ]:
+        raise Failed(f"camera: expected the host's frames and labels, got {there}")
+    if not changes or len(there) == FILM_FRAMES:
+        raise Failed(f"camera: expected few looks and a change, got {there}")
+    if [state["label"] for state in states] != changes:
+        raise Failed(f"camera: expected {changes} on the broker, got {states}")
+    return (
+        f"camera looked at {len(there)} of {FILM_FRAMES} frames, as the host, "
+        f"and published {len(changes)} changes"
+    )
+
+
+FILM_FRAMES, FILM_FPS, FILM_SIZE = 90, 10, (320, 240)
+
+
+def draw_film(case: Case) -> tuple[Path, str]:
+    """Two photos in turn in the right half, which is the region, the left one dark."""
+    import cv2
+    import numpy as np
+    from PIL import Image
+
+    path = LEGS / "film.avi"
+    coder = cv2.VideoWriter_fourcc(*"MJPG")
+    writer = cv2.VideoWriter(str(path), coder, FILM_FPS, FILM_SIZE)
+    wide, high = FILM_SIZE
+    by_label = {label(case.host[str(p)]): p for p in case.photos}
+    for number in range(FILM_FRAMES):
+        turn = number * 3 // FILM_FRAMES % len(by_label)
+        frame = np.full((high, wide, 3), 40, np.uint8)
+        with Image.open(list(by_label.values())[turn]) as photo:
+            half = photo.convert("RGB").resize((wide // 2, high))
+        frame[:, wide // 2 :] = np.asarray(half)[..., ::-1]
+        writer.write(frame)
+    writer.release()
+    return path, "0.5,0,0.5,1"
+
+
+@contextmanager
+def broker() -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """A mosquitto on a free port, and the states of `device` that come to it."""
+    from paho.mqtt import client as mqtt
+    from paho.mqtt.enums import CallbackAPIVersion
+
+    search = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin"))
+    program = shutil.which("mosquitto", path=search)
+    if program is None:
+        raise Failed("camera: expected mosquitto; run: apt install mosquitto")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    states: list[dict[str, Any]] = []
+    ready = threading.Event()
+    client = mqtt.Client(CallbackAPIVersion.VERSION2)
+    client.on_connect = lambda client, *_: client.subscribe("device/state", 1)
+    client.on_subscribe = lambda *_: ready.set()
+    client.on_message = lambda _, __, m: states.append(json.loads(m.payload))
+    client.reconnect_delay_set(1, 1)
+    with subprocess.Popen(
+        [program, "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            client.connect_async("127.0.0.1", port)
+            client.loop_start()
+            if not ready.wait(30):
+                raise Failed("camera: mosquitto does not answer")
+            yield port, states
+        finally:
+            client.disconnect()
+            client.loop_stop()
+            process.terminate()
+
+
+def lines(command: Sequence[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in run(command).splitlines()]
+
+
 def answers(command: Sequence[str]) -> dict[str, Any]:
     """Photo to answer, of `classify --json`."""
     return {answer["photo"]: answer for answer in document(command)["photos"]}
@@ -317,7 +439,9 @@ def run(command: Sequence[str]) -> str:
         timeout=LIMIT_S,
     )
     if done.returncode:
-        verb = next((w for w in command if w in ("bench", "classify", "evaluate")), "")
+        verb = next(
+            (w for w in command if w in ("bench", "camera", "classify", "evaluate")), ""
+        )
         raise Failed(f"{verb} ended with {done.returncode}: {last_line(done.stderr)}")
     return done.stdout
 
