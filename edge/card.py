@@ -99,7 +99,7 @@ class ModelCard:
                 raise ModelError("model card: labels: expected a list, got none")
             values = _without_null(values)
             if "measured" in values:
-                parts = values["measured"].items()
+                parts = _without_null(values["measured"]).items()
                 values["measured"] = {part: _without_null(v) for part, v in parts}
             values["labels"] = tuple(values["labels"])
             values["input"] = InputRecipe.from_dict(values.get("input"))

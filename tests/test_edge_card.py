@@ -93,6 +93,15 @@ def test_wrong_cards_are_refused(change: dict[str, object], message: str) -> Non
     assert str(caught.value).startswith("model card: ")
 
 
+def test_null_counts_as_absent() -> None:
+    record = json.loads(full_card().to_json())
+    figures = {"accuracy": None, "photos": 9}
+    record |= {"temperature": None, "measured": {"test": figures, "val": None}}
+    card = ModelCard.from_json(json.dumps(record))
+    assert card.measured == {"test": {"photos": 9}}
+    assert card.temperature == 1.0
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", b"\xff\xfe\x00"])
 def test_what_is_no_card_is_refused(text: str | bytes) -> None:
     with pytest.raises(ModelError, match="model card: expected"):
