@@ -81,17 +81,21 @@ def _words(rows: Rows) -> _Words:
         there = np.flatnonzero(all_of_it.any(1))
         drawn.append(all_of_it[rng.permutation(there)[:DRAWN]])
     points = np.concatenate(drawn)
-    points = np.concatenate([points, mirrored(points), np.eye(WORDS, 128)])
-    mean = points.mean(0).astype(np.float32)
-    _, axes = np.linalg.eigh(np.cov((points - mean).T))
-    axes = axes[:, ::-1][:, :REDUCED].astype(np.float32)
-    reduced = (points - mean) @ axes
+    spare = np.eye(WORDS, 128, dtype=np.float32)  # so that there are enough
+    points = np.concatenate([points, mirrored(points), spare])
+    mean = points.mean(0)
+    middle = points - mean
+    _, axes = np.linalg.eigh(middle.T @ middle)
+    axes = np.ascontiguousarray(axes[:, ::-1][:, :REDUCED])
+    reduced = middle @ axes
     centres = reduced[rng.choice(len(reduced), WORDS, False)]
     for _ in range(ROUNDS):
         nearest = _nearest(reduced, centres)
-        for word in np.unique(nearest):
-            centres[word] = reduced[nearest == word].mean(0)
-    return _Words(mean, axes, centres.astype(np.float32))
+        member = np.equal(nearest, np.arange(WORDS)[:, None]).astype(np.float32)
+        count = member.sum(1, keepdims=True)
+        means = member @ reduced / np.maximum(count, 1)
+        centres = np.where(count > 0, means, centres)
+    return _Words(mean, axes, centres)
 
 
 def _nearest(points: Floats, centres: Floats) -> npt.NDArray[np.int64]:

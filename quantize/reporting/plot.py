@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from finetune.figures.style import GRID, INK, MUTED, save
@@ -33,6 +34,8 @@ LOG_FROM = 8.0  # a latency scale that spans more than this factor is logarithmi
 ALL_NAMED = 4  # files that are all labelled by name
 MOST_IN_KEY = 24
 TITLE_LENGTH = 9.5  # characters to an inch of the figure
+BESIDE_KEY = 0.75  # of the figure's width, for a title beside a key
+FEW_DECADES = 3  # of a logarithmic scale with 2 and 5 between the powers of ten
 NAME_LENGTH = 36  # longer names are cut in the key
 _SMALLEST_BUBBLE, _LARGEST_BUBBLE = 90.0, 700.0  # areas, square points
 _EDGE = 3.0  # pixels of white around a label
@@ -127,7 +130,11 @@ def draw(
     axes.set_title(note, loc="left", fontsize=8, color=MUTED)
     title = f"{comparison.run}: accuracy against latency"
     if titled:
-        title = _short(title, round(TITLE_LENGTH * size[0]))
+        share = BESIDE_KEY if wide and len(points) > ALL_NAMED else 1.0
+        lines = wrap(title, round(TITLE_LENGTH * size[0] * share))
+        if len(lines) > 2:
+            lines = [lines[0], f"{lines[1]} \u2026"]
+        title = "\n".join(lines)
         style: dict[str, Any] = {"fontsize": 11, "color": INK, "weight": "bold"}
         figure.suptitle(title, x=0.01, ha="left", **style)
     if wide:
@@ -223,10 +230,13 @@ def _label(
             annotation_clip=False,
         )
         label.set_in_layout(False)
-        places = _places(axes, p, scale)
-        tries = [(place, [*bubbles, *labels, *bars]) for place in places]
-        # where there is no other room, on a bar: letters lie on white
-        tries += [(place, [*bubbles, *labels]) for place in places]
+        close, far = _places(axes, p, scale)
+        every = [*bubbles, *labels]
+        tries = [
+            (place, taken) for taken in ([*every, *bars], every) for place in close
+        ]
+        # where there is no room beside it: letters lie on white, a line leads there
+        tries += [(place, taken) for taken in ([*every, *bars], every) for place in far]
         for (dx, dy, across, down), taken in tries:
             label.xyann = (dx, dy)
             label.set(ha=across, va=down)
@@ -235,14 +245,45 @@ def _label(
             inside = inside and room.y0 <= box.y0 and box.y1 <= room.y1
             if inside and not any(box.overlaps(other) for other in taken):
                 labels.append(box)
+                if dy:
+                    _leader(axes, p, (dx, dy))
                 break
         else:
             label.remove()
             left_over.append(p)
     key = [p for p in points if p in key or p in left_over]
-    for p in key:
-        axes.annotate(
-            numbers[p.number],
+    _numbers(axes, [(numbers[p.number], p) for p in key])
+    if left_over:
+        for legend in list(figure.legends):
+            legend.remove()
+        _key(axes, [(numbers[p.number], p) for p in key], wide=wide)
+
+
+def _leader(axes: Axes, point: _Point, to: tuple[float, float]) -> None:
+    """A line from a bubble to its label, `to` points away."""
+    axes.annotate(
+        "",
+        (point.ms, point.percent),
+        to,
+        textcoords="offset points",
+        arrowprops={
+            "arrowstyle": "-",
+            "color": INK,
+            "linewidth": 0.6,
+            "shrinkA": 0,
+            "shrinkB": point.radius,
+        },
+        zorder=3.5,
+        annotation_clip=False,
+    ).set_in_layout(False)
+
+
+def _numbers(axes: Axes, entries: Sequence[tuple[str, _Point]]) -> None:
+    """A number in each bubble; one text for bubbles that lie on each other."""
+    drawn: list[Any] = []
+    for number, p in entries:
+        text = axes.annotate(
+            number,
             (p.ms, p.percent),
             ha="center",
             va="center_baseline",
@@ -251,16 +292,21 @@ def _label(
             color=p.colour if p.file.rejected else "white",
             zorder=6,
         )
-    if left_over:
-        for legend in list(figure.legends):
-            legend.remove()
-        _key(axes, [(numbers[p.number], p) for p in key], wide=wide)
+        box = text.get_window_extent().padded(1)
+        other = next((o for o in drawn if o.get_window_extent().overlaps(box)), None)
+        if other is None:
+            drawn.append(text)
+            continue
+        other.set_text(f"{other.get_text()},{number}")
+        text.remove()
 
 
-def _places(
-    axes: Axes, point: _Point, scale: float
-) -> list[tuple[float, float, str, str]]:
-    """Where a label may lie: offsets in points, and which of its sides is there."""
+Place = tuple[float, float, str, str]
+
+
+def _places(axes: Axes, point: _Point, scale: float) -> tuple[list[Place], list[Place]]:
+    """Where a label may lie, close and farther: offsets in points, and which of its
+    sides is there."""
     gap = point.radius + _GAP
     (_, low), (_, middle), (_, high) = axes.transData.transform(
         [(point.ms, share) for share in (point.ends[0], point.percent, point.ends[1])]
@@ -269,13 +315,15 @@ def _places(
     down = max(gap, (middle - low) / scale + 3)
     beside = [(gap, 0.0, "left", "center"), (-gap, 0.0, "right", "center")]
     around = [(0.0, up, "center", "bottom"), (0.0, -down, "center", "top")]
-    diagonal = [
-        (side * gap * 0.7, step, across, "center")
-        for distance in (1.3, 2.2, 3.2)
-        for side, across in ((1, "left"), (-1, "right"))
-        for step in (distance * gap, -distance * gap)
+    near, *diagonal = [
+        [
+            (side * gap * 0.7, step, across, "center")
+            for side, across in ((1, "left"), (-1, "right"))
+            for step in (distance * gap, -distance * gap)
+        ]
+        for distance in (1.3, 2.2, 3.2, 4.5)
     ]
-    return [*beside, *around, *diagonal]
+    return [*beside, *near], [place for row in diagonal for place in row] + around
 
 
 def _key(axes: Axes, entries: Sequence[tuple[str, _Point]], *, wide: bool) -> None:
@@ -348,9 +396,13 @@ def _frame(axes: Axes, points: Sequence[_Point], budget: float | None) -> None:
 
 def latency_axis(axes: Axes, fastest: float, slowest: float) -> None:
     """Milliseconds, with room for labels on the right, on quiet lines."""
+    from matplotlib.ticker import LogLocator
+
     if slowest > LOG_FROM * fastest:
         axes.set_xscale("log")
         axes.set_xlim(fastest / 1.5, slowest * (slowest / fastest) ** 0.3)
+        if slowest < 10**FEW_DECADES * fastest:
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter("")
     else:
