@@ -95,6 +95,7 @@ requirements: | $(UV)
 	$(COMPILE) requirements/mediapipe.in -o requirements/mediapipe.txt
 	$(COMPILE) requirements/ray.in -o requirements/ray.txt
 	$(COMPILE) requirements/runtimes.in -o requirements/runtimes.txt
+	$(COMPILE) requirements/executorch.in -o requirements/executorch.txt
 	$(COMPILE) requirements/tflite-runtime.in -o requirements/tflite-runtime.txt
 	$(COMPILE) requirements/peers.in -o requirements/peers.txt
 

@@ -58,8 +58,8 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
         default=100 * MAX_DROP,
         metavar="POINTS",
         help="accuracy a file may lose on validation photos and crops of them, in "
-        f"points (default: {100 * MAX_DROP:g}); over it the file is kept aside, exit "
-        "code 3",
+        f"points (default: {100 * MAX_DROP:g}); one that loses more beyond chance is "
+        "kept aside, exit code 3",
     )
     add(
         "--ladder",

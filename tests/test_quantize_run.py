@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -147,12 +148,6 @@ def test_an_int8_file_that_loses_too_much_is_rejected(fragile, capsys):
     assert [path.name for path in paths] == ["float32.tflite", "int8.rejected.tflite"]
 
 
-def test_one_photo_may_change_unless_none_is_allowed():
-    assert Gate(max_drop=0.01).allowed_drop(1000) == pytest.approx(0.01)
-    assert Gate(max_drop=0.01).allowed_drop(40) == pytest.approx(1 / 40)
-    assert Gate(max_drop=0.0).allowed_drop(40) < 1e-6
-
-
 def _answers(confidence, labels):
     table = np.zeros((len(labels), 3), np.float32)
     table[np.arange(len(labels)), labels] = confidence
@@ -177,6 +172,26 @@ def test_views_count_for_agreement_and_training_photos_for_labels_only():
     assert found.shift == pytest.approx(0.04 * 4 / 40, abs=1e-6)
     file[50:60] = _answers([0.1] * 10, [0] * 10)
     assert fidelity(float32, file, labels[:100], 10, "abc").lost_labels == ("a",)
+
+
+def test_a_drop_rejects_once_it_is_shown_to_be_over_what_is_allowed():
+    """40 photos with 4 views each; a photo that changes does so in all its views."""
+    labels = np.zeros(200, np.int64)
+    float32 = _answers(np.full(200, 0.9), labels)
+    changed = np.flatnonzero(np.isin(np.arange(200) % 40, [3, 7]))
+    file = float32.copy()
+    file[changed] = _answers([0.1] * len(changed), [0] * len(changed))
+    two = fidelity(float32, file, labels[:40], 40, ("a", "b", "c"))
+    assert two.drop == pytest.approx(2 / 40)
+    error = np.std([1] * 2 + [0] * 38, ddof=1) / 40**0.5
+    assert two.drop_low == pytest.approx(2 / 40 - 1.645 * error)
+    assert two.drop_low < 0 and not Gate(max_drop=0.0).why_rejected(two)
+    again = np.flatnonzero(np.arange(200) % 40 < 10)
+    file[again] = _answers([0.1] * len(again), [0] * len(again))
+    ten = fidelity(float32, file, labels[:40], 40, ("a", "b", "c"))
+    ten = replace(ten, lost_labels=())
+    assert "loses 25.0 points" in Gate(max_drop=0.1).why_rejected(ten)
+    assert not Gate(max_drop=0.2).why_rejected(ten)
 
 
 def test_views_are_crops_of_the_photos_in_turn_some_mirrored():

@@ -1,4 +1,4 @@
-"""The int8 MobileNetV2 1.0 at 224: LiteRT against ONNX Runtime and OpenVINO.
+"""The int8 MobileNetV2 1.0 at 224: LiteRT, ONNX Runtime, OpenVINO and ExecuTorch.
 
 One network, the float32.tflite of a run, quantized by each camp's own tool on the same
 200 training photos:
@@ -8,12 +8,15 @@ One network, the float32.tflite of a run, quantized by each camp's own tool on t
   `quantize_static` (QDQ, activations uint8, weights int8 per channel, MinMax).
 - OpenVINO: float32.tflite through its own reader, then `nncf.quantize` (default:
   symmetric activations, weights per channel), compiled for LATENCY.
+- ExecuTorch: the same ONNX graph, without its second output (familiarity), through
+  onnx2torch, then PyTorch's `pt2e` with the XNNPACK quantizer (symmetric, weights per
+  channel), lowered to XNNPACK.
 
 All take the same uint8 pixels [1, 224, 224, 3] and give probabilities. Each runs in
 fresh processes with 1 and with 2 threads, round by round, so that a slow moment of the
 machine hits all alike. The accuracy on the test photos shows that each still is that
-network. A batch of one: the time a camera's frame takes. Nothing is judged: the
-figures are told, whoever wins. Ends in one JSON line; a ratio is LiteRT's time in parts
+network. A batch of one: the time a camera's frame takes. Nothing is judged, whoever
+wins. Ends in one JSON line; a ratio is LiteRT's time in parts
 of the other's, below 1 where LiteRT is faster: of the medians, and of the fastest run
 of all rounds, which is what is left where other programs disturb.
 
@@ -21,8 +24,9 @@ of all rounds, which is what is left where other programs disturb.
 
 Without --run it takes the run of `make legs` (built where it isn't there): real photos
 and weights where EDGEGRAFT_ASSETS is set, else random weights and noise, whose
-accuracy says nothing. The environment is .legs/runtimes (about 3 GB with TensorFlow,
-which tf2onnx needs; no worker that is timed imports it).
+accuracy says nothing. The environments are .legs/runtimes (about 3 GB with TensorFlow,
+which tf2onnx needs; no worker that is timed imports it) and .legs/executorch (6 GB with
+PyTorch).
 """
 
 from __future__ import annotations
@@ -40,7 +44,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
-RUNTIMES = ("litert", "onnxruntime", "openvino")
+RUNTIMES = ("litert", "onnxruntime", "openvino", "executorch")
 WORKER = ROOT / "tests" / "legs" / "runtimes_worker.py"
 CALIBRATION = 200  # photos
 
@@ -57,23 +61,29 @@ def main() -> int:
     from edge.bench.machine import describe
     from tests.legs.run import LEGS, Bench
 
-    python = Bench(args.uv, None, None).environment(
-        "runtimes", "runtimes.txt", sys.executable
+    bench = Bench(args.uv, None, None)
+    pythons = dict.fromkeys(
+        RUNTIMES, bench.environment("runtimes", "runtimes.txt", sys.executable)
+    )
+    pythons["executorch"] = bench.environment(
+        "executorch", "executorch.txt", sys.executable
     )
     work = LEGS / "runtimes-work"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     exports, truth = _network(args.run, work)
-    made = _worker(python, "prepare", work, exports)
+    made = _worker(pythons["onnxruntime"], "prepare", work, exports)
+    _worker(pythons["executorch"], "lower", work)
     paths = {
         "litert": exports / "int8.tflite",
         "onnxruntime": work / "int8.onnx",
         "openvino": work / "int8.xml",
+        "executorch": work / "int8.pte",
     }
     accuracy = {}
     for name in RUNTIMES:
-        said = np.array(_worker(python, "answer", name, paths[name], work)["said"])
-        accuracy[name] = float(np.mean(said == truth))
+        answers = _worker(pythons[name], "answer", name, paths[name], work)["labels"]
+        accuracy[name] = float(np.mean(np.array(answers) == truth))
     found: dict[tuple[str, int], list[dict[str, Any]]] = {
         (name, threads): [] for threads in args.threads for name in RUNTIMES
     }
@@ -82,14 +92,14 @@ def main() -> int:
         shift = number % len(pairs)
         for name, threads in [*pairs[shift:], *pairs[:shift]]:
             words = (name, paths[name], work, threads, args.runs)
-            found[name, threads].append(_worker(python, "time", *words))
+            found[name, threads].append(_worker(pythons[name], "time", *words))
     rows = [
         _row(name, threads, records, paths[name], accuracy[name])
         for (name, threads), records in found.items()
     ]
     host = describe()
     machine = f"{host['board']}, {host['cores']} cores, {host['machine']}"
-    _tell(rows, machine, len(truth))
+    _print(rows, machine, len(truth))
     result = {
         "benchmark": "runtimes",
         "network": made["network"],
@@ -152,7 +162,7 @@ def _of(rows: list[dict[str, Any]], name: str, threads: int, kind: str) -> float
     )
 
 
-def _tell(rows: list[dict[str, Any]], machine: str, photos: int) -> None:
+def _print(rows: list[dict[str, Any]], machine: str, photos: int) -> None:
     print(
         "runtime                threads   load ms   min   p50    p95    p99   MiB    MB"
         "  acc."
@@ -217,7 +227,7 @@ np.save(work / "truth.npy", np.zeros(len(pixels), int))
 
 
 def _worker(python: Path, *words: object) -> dict[str, Any]:
-    """One job of the environment of the three runtimes."""
+    """One job in one of the two environments."""
     home = python.parents[1] / "home"
     consent = home / "intel" / "openvino_telemetry"
     consent.parent.mkdir(parents=True, exist_ok=True)

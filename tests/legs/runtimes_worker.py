@@ -1,9 +1,8 @@
-"""What the benchmark of the runtimes does in their environment: one job a process.
+"""What the benchmark of the runtimes does in their environments: one job a process.
 
-`prepare` quantizes the network with each camp's tool, `answer` says the best label of
-each test photo, `time` times one runtime. Prints a line of JSON. Called by
-tests/benchmarks/runtimes.py, whose docstring says how each is quantized; it does not
-know: what the figures are for.
+`prepare` and `lower` (ExecuTorch) quantize the network with each camp's tool, `answer`
+gives the best label of each test photo, `time` times one runtime. Prints a line of
+JSON. Called by tests/benchmarks/runtimes.py, which says how each is quantized.
 """
 
 from __future__ import annotations
@@ -35,12 +34,14 @@ def prepare(work: str, exports: str) -> dict[str, Any]:
     folder, model = Path(work), Path(exports) / "float32.tflite"
     pixels = np.load(folder / "calibration.npy")
     plain, shaped = folder / "float32.onnx", folder / "shaped.onnx"
-    convert = [sys.executable, "-m", "tf2onnx.convert", "--opset", "17"]
-    subprocess.run(
-        [*convert, "--tflite", str(model), "--output", str(plain)],
-        check=True,
-        capture_output=True,
-    )
+    # onnx2torch takes the axes of a squeeze as an attribute only: opset 12
+    for path, opset in ((plain, "17"), (folder / "opset12.onnx", "12")):
+        convert = [sys.executable, "-m", "tf2onnx.convert", "--opset", opset]
+        subprocess.run(
+            [*convert, "--tflite", str(model), "--output", str(path)],
+            check=True,
+            capture_output=True,
+        )
     quant_pre_process(str(plain), str(shaped), skip_symbolic_shape=True)  # all fixed
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -65,6 +66,44 @@ def prepare(work: str, exports: str) -> dict[str, Any]:
     quantized = nncf.quantize(read, data, subset_size=len(pixels))
     openvino.save_model(quantized, str(folder / "int8.xml"), compress_to_fp16=False)
     return {"network": f"{model.parent.parent.name}, input {list(pixels.shape[1:])}"}
+
+
+def lower(work: str) -> dict[str, Any]:
+    """int8.pte of opset12.onnx, calibrated on calibration.npy."""
+    import onnx
+    import onnx2torch
+    import torch
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import (
+        XnnpackPartitioner,
+    )
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
+        XNNPACKQuantizer,
+        get_symmetric_quantization_config,
+    )
+    from executorch.exir import to_edge_transform_and_lower
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    folder = Path(work)
+    photos = torch.from_numpy(np.load(folder / "calibration.npy"))
+    part = folder / "probabilities.onnx"
+    onnx.utils.extract_model(
+        str(folder / "opset12.onnx"), str(part), ["image"], ["probabilities"]
+    )
+    network = onnx2torch.convert(onnx.load(str(part))).eval()
+    example = (photos[:1],)
+    symmetric = get_symmetric_quantization_config(is_per_channel=True)
+    observed = prepare_pt2e(
+        torch.export.export(network, example, strict=False).module(),
+        XNNPACKQuantizer().set_global(symmetric),
+    )
+    for number in range(len(photos)):
+        observed(photos[number : number + 1])
+    program = to_edge_transform_and_lower(
+        torch.export.export(convert_pt2e(observed), example, strict=False),
+        partitioner=[XnnpackPartitioner()],
+    )
+    (folder / "int8.pte").write_bytes(program.to_executorch().buffer)
+    return {}
 
 
 def load(name: str, path: str, threads: int) -> tuple[Any, str]:
@@ -98,6 +137,19 @@ def load(name: str, path: str, threads: int) -> tuple[Any, str]:
             lambda photo: session.run(["probabilities"], {"image": photo})[0],
             onnxruntime.__version__,
         )
+    if name == "executorch":
+        from importlib.metadata import version
+
+        import torch
+        from executorch.extension.pybindings import portable_lib
+        from executorch.runtime import Runtime
+
+        portable_lib._unsafe_reset_threadpool(threads)
+        method = Runtime.get().load_program(path).load_method("forward")
+        return (
+            lambda photo: method.execute([torch.from_numpy(photo)])[0].numpy(),
+            version("executorch"),
+        )
     import openvino
 
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
@@ -113,7 +165,7 @@ def answer(name: str, path: str, work: str) -> dict[str, Any]:
     """The number of the best label of each test photo."""
     run, _ = load(name, path, 2)
     photos = np.load(Path(work) / "test.npy")
-    return {"said": [int(run(photo[None])[0].argmax()) for photo in photos]}
+    return {"labels": [int(run(photo[None])[0].argmax()) for photo in photos]}
 
 
 def take_time(name: str, path: str, work: str, threads: str, runs: str) -> Any:
@@ -144,5 +196,5 @@ def take_time(name: str, path: str, work: str, threads: str, runs: str) -> Any:
 
 
 if __name__ == "__main__":
-    WAYS = {"prepare": prepare, "answer": answer, "time": take_time}
-    print("\n" + json.dumps(WAYS[sys.argv[1]](*sys.argv[2:])))
+    JOBS = {"prepare": prepare, "lower": lower, "answer": answer, "time": take_time}
+    print("\n" + json.dumps(JOBS[sys.argv[1]](*sys.argv[2:])))
