@@ -83,9 +83,8 @@ def test_random_damage_is_told_or_harmless(files, name):
 def test_a_file_that_ends_the_interpreter_does_not_end_us(files):
     killer = without_scale(files["int8"])
     tflite.check(killer, "m")
-    with pytest.raises(ModelError, match=r"damaged \.tflite model") as told:
+    with pytest.raises(ModelError, match="crashes on it"):
         Classifier(killer, labels=LABELS)
-    assert "crashes on it" in str(told.value)
 
 
 @pytest.mark.parametrize("scale", [-1.0, 0.0, float("nan"), 1e-30])
