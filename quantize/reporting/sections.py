@@ -117,7 +117,7 @@ def files(comparison: Comparison) -> str:
 def labels(comparison: Comparison) -> str:
     """Precision, recall and F1 of each label in each file."""
     rows = [
-        _row(comparison, file, {**file.evaluation.rows[place], **file.figures()})
+        _row(comparison, file, {**file.figures(), **file.evaluation.rows[place]})
         for place in range(len(comparison.labels))
         for file in comparison.files
     ]

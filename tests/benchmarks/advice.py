@@ -1,6 +1,7 @@
 """Whether the advice about photos is right, on real photos.
 
     python tests/benchmarks/advice.py [--photos DIR] [--copies 60] [--seed 5]
+        [--only copies|labels]
 
 Copies of real photos are planted among them (trashnet and cats_dogs of
 $EDGEGRAFT_ASSETS, or any folder with a folder per label), and the whole is audited.
@@ -236,23 +237,20 @@ def label_issues(folder: PhotoFolder) -> dict[str, dict[str, int]]:
     return found
 
 
-def of_photos(source: Path, verdicts: Path, copies: int, seed: int) -> dict[str, Any]:
-    """Every figure of one folder of real photos."""
+def of_copies(source: Path, verdicts: Path, copies: int, seed: int) -> dict[str, Any]:
+    """Every figure of the copies planted in one folder of real photos."""
     with tempfile.TemporaryDirectory(prefix="edgegraft-bench-") as scratch:
         planted = plant(source, Path(scratch) / "photos", copies, seed)
         started = time.process_time()
         report = audit(scan(Path(scratch) / "photos"))
         seconds = time.process_time() - started
-        found = {
+        return {
             "photos": len(report.folder.photos),
             "cpu_ms_per_photo": 1000 * seconds / len(report.folder.photos),
             "near_copies": near_copies(report, planted),
             "others": others(report, planted, verdicts),
             "excluded": excluded(report, planted),
         }
-    if os.environ.get("KERAS_HOME"):
-        found["label_issues"] = label_issues(scan(source))
-    return found
 
 
 def main() -> int:
@@ -260,6 +258,7 @@ def main() -> int:
     parser.add_argument("--photos", type=Path, metavar="DIR")
     parser.add_argument("--copies", type=int, default=60, metavar="N")
     parser.add_argument("--seed", type=int, default=5)
+    parser.add_argument("--only", choices=("copies", "labels"))
     args = parser.parse_args()
     folder = assets("advice")
     if folder is None:
@@ -269,7 +268,11 @@ def main() -> int:
     sets = real if args.photos is None else {args.photos.name: args.photos}
     record: dict[str, Any] = {"benchmark": "advice", "photos": "real"}
     for name, source in sets.items():
-        record[name] = of_photos(source, verdicts, args.copies, args.seed)
+        record[name] = {}
+        if args.only != "labels":
+            record[name] |= of_copies(source, verdicts, args.copies, args.seed)
+        if args.only != "copies" and os.environ.get("KERAS_HOME"):
+            record[name]["label_issues"] = label_issues(scan(source))
     print(json.dumps({**record, **circumstances()}, default=float))
     return 0
 
