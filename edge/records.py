@@ -236,6 +236,7 @@ _TIMING: dict[str, Schema] = {
     "peak_memory_mb": SIZE,
 }
 COMPARISON: Schema = {
+    "run": TEXT,
     "labels": [TEXT],
     "host": {"board": TEXT},
     "ship": {

@@ -138,6 +138,11 @@ def read_run(folder: Path) -> Run:
     )
 
 
+def read_comparison(folder: Path) -> Record:
+    """comparison.json of a folder; empty where there is none that can be read."""
+    return _json(folder / "comparison.json", COMPARISON, [])
+
+
 def find_runs(artifacts: Sequence[Path]) -> list[Run]:
     """All runs in these folders, newest first."""
     folders = [

@@ -64,7 +64,9 @@ _STYLE = """<style>
   vertical-align: middle;
   font-weight: 500; line-height: 1.3; letter-spacing: 0}
 .eg-badge.amber {color: #b45309} .eg-badge.teal {color: #0f766e}
-@media (max-width: 640px) {.eg-frame {height: 250px}}
+@media (max-width: 640px) {.eg-frame {height: 250px}
+  [data-testid="stColumn"]:has([class*="st-key-tile-"]) {min-width: 28%; flex: 1 1 28%}
+  [class*="st-key-tile-"] img {height: 110px}}
 @media (prefers-color-scheme: dark) {.eg-badge.amber {color: #fbbf24}
   .eg-badge.teal {color: #2dd4bf}
   [data-testid="stBaseButton-primary"]:enabled,

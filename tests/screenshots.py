@@ -1,13 +1,13 @@
 """Pictures of every page: `make screenshots`.
 
     python tests/screenshots.py [--artifacts artifacts] [--run quickstart ...]
-        [-o artifacts/screenshots] [--docs]
+        [-o artifacts/screenshots] [--only grid ...] [--docs]
 
 Serves the named runs (by default all that were trained on the drawn sample set), drops
 drawn photos, and writes a PNG of each page, light, dark and as a phone shows it. With
---docs the two that stand in the README are written to docs/ as well, but only of the
-very runs that they show: `DOCS` says how each is made, one takes pretrained weights.
-Only drawn photos are ever shown. It does not know whether a page looks right: look at
+--docs those of the documentation are written to docs/ as well, but only of the very
+runs that they show: `DOCS` says how each is made, one takes pretrained weights. Only
+drawn photos are ever shown. Whether a page looks right only you can see: look at
 them.
 """
 
@@ -32,14 +32,23 @@ from tests.page_server import serve  # noqa: E402
 INPUT = '[data-testid="stFileUploaderDropzoneInput"]'
 CHART = '[data-testid="stVegaLiteChart"] :is(canvas, svg.marks)'
 DESK, PHONE = {"width": 1200, "height": 820}, {"width": 390, "height": 844}
-README = {"why.png": "page-classify.png", "runs.png": "page-compare.png"}
-# The runs that the README's pictures show, the first one chosen, and how they are made
+# What stands in docs/, the first two in the README, too
+PICTURES = {
+    "classify.png": "page-classify.png",
+    "runs.png": "page-compare.png",
+    "batch.png": "page-batch.png",
+    "grid.png": "page-review.png",
+    "train.png": "page-train.png",
+    "model-phone.png": "page-phone.png",
+    "answers-dark.png": "page-dark.png",
+}
+# The runs that these pictures show, the first one chosen, and how they are made
 DOCS = {
     "pets-mobilenet": "edgegraft build artifacts/sample/photos --run pets-mobilenet "
     "--backbone mobilenet_v2_0.35 --unfreeze none",
     "quickstart": "make quickstart",
 }
-COLOURS = 256  # of the README's pictures: a third of the size, hardly to be seen
+COLOURS = 256  # of the pictures in docs/: a third of the size, hardly to be seen
 
 
 class Camera:
@@ -63,6 +72,7 @@ class Camera:
 
     def take(self, page: Any, name: str) -> None:
         rest(page)
+        page.wait_for_function("!document.querySelector('[data-testid=\"stToast\"]')")
         page.mouse.move(1, 1)
         page.wait_for_timeout(1200)  # pictures and charts fade in
         page.screenshot(path=self.out / name)
@@ -81,39 +91,78 @@ def drop(page: Any, photos: list[Path]) -> None:
     rest(page)
 
 
-def take_all(camera: Camera, photos: dict[str, list[Path]]) -> None:
-    """Every page once, and what is worth a second look."""
+def take_all(
+    camera: Camera, photos: dict[str, list[Path]], only: Sequence[str] = ()
+) -> None:
+    """Every page (or those named) on a desk, dark, and on a phone."""
     few = photos["cat"][2:5] + photos["dog"][2:5]
-    page = camera.visit("/")
-    camera.take(page, "empty.png")
-    page = camera.visit("/")
-    drop(page, photos["cat"][2:3])
-    page.get_by_text("Why?").click()
-    page.get_by_text("patches").wait_for()
-    camera.take(page, "why.png")
-    for name, dark, phone in (("dark.png", True, False), ("phone.png", False, True)):
-        page = camera.visit("/", dark=dark, phone=phone)
-        drop(page, photos["cat"][1:2] if phone else few)
-        camera.take(page, name)
-    page = camera.visit("/batch")
-    drop(page, photos["cat"] + photos["dog"])
-    camera.take(page, "batch.png")
-    page = camera.visit("/compare")
-    drop(page, few[:2])
-    camera.take(page, "compare.png")
-    for name, dark in (("runs.png", False), ("runs-dark.png", True)):
-        page = camera.visit("/compare", dark=dark)
+
+    def classify(page: Any) -> None:
+        drop(page, photos["cat"][2:3])
+        page.get_by_text("Why?").click()
+        page.get_by_text("patches").wait_for()
+
+    def answers(page: Any) -> None:
+        drop(page, few)
+
+    def batch(page: Any) -> None:
+        drop(page, photos["cat"] + photos["dog"])
+
+    def compare(page: Any) -> None:
+        drop(page, few[:2])
+
+    def runs(page: Any) -> None:
         page.get_by_role("tab", name="All runs").click()
         page.locator(CHART).first.wait_for()
-        camera.take(page, name)
-    camera.take(camera.visit("/model"), "model.png")
-    page = camera.visit("/review")
-    page.get_by_text("Keep photos for review").click()
-    page.get_by_text("The queue is empty").wait_for()
-    rest(page)
-    drop(page, few)
-    page.get_by_text("What is it?").wait_for()
-    camera.take(page, "review.png")
+
+    def queue(page: Any) -> None:
+        page.get_by_text("Keep photos for review").click()
+        page.get_by_text("The queue is empty").wait_for()
+        rest(page)
+        drop(page, few * 2 + photos["cat"][5:9] + photos["dog"][5:7])
+        page.get_by_text("What is it?").wait_for()
+
+    def grid(page: Any) -> None:
+        queue(page)
+        page.get_by_text("Grid", exact=True).click()
+        page.locator('[class*="st-key-tile-"] img').first.wait_for()
+        rest(page)
+        page.locator('[class*="st-key-tile-"] img').nth(1).click()
+        page.locator('[class*="st-key-tile-"] img').nth(4).click(modifiers=["Shift"])
+        page.get_by_text("4 photos selected").wait_for()
+
+    def train(page: Any) -> None:
+        for label in ("cat", "dog"):
+            page.get_by_label("Label of the photos").fill(label)
+            page.keyboard.press("Enter")
+            rest(page)
+            page.wait_for_selector(INPUT, state="attached")
+            page.set_input_files(INPUT, [str(photo) for photo in photos[label]])
+            count = f"{label} {len(photos[label])} photos"
+            page.locator("p", has_text=count).first.wait_for()
+            rest(page)
+        page.get_by_role("button", name="Check").scroll_into_view_if_needed()
+
+    scenes = {
+        "empty": ("/", None),
+        "classify": ("/", classify),
+        "answers": ("/", answers),
+        "batch": ("/batch", batch),
+        "compare": ("/compare", compare),
+        "runs": ("/compare", runs),
+        "model": ("/model", None),
+        "review": ("/review", queue),
+        "grid": ("/review", grid),
+        "train": ("/train", train),
+    }
+    for name, (path, prepare) in scenes.items():
+        if only and name not in only:
+            continue
+        for kind in ("", "-dark", "-phone"):
+            page = camera.visit(path, dark=kind == "-dark", phone=kind == "-phone")
+            if prepare:
+                prepare(page)
+            camera.take(page, f"{name}{kind}.png")
 
 
 def main() -> int:
@@ -121,7 +170,8 @@ def main() -> int:
     parser.add_argument("--artifacts", type=Path, default=Path("artifacts"))
     parser.add_argument("--run", action="append", help="default: all on drawn photos")
     parser.add_argument("-o", "--out", type=Path, default=Path("artifacts/screenshots"))
-    parser.add_argument("--docs", action="store_true", help="write the README's, too")
+    parser.add_argument("--only", action="append", default=[], help="one scene")
+    parser.add_argument("--docs", action="store_true", help="write those of docs/, too")
     args = parser.parse_args()
     reason = chromium.why_not()
     if reason:
@@ -148,7 +198,9 @@ def main() -> int:
             sync_playwright() as playwright,
         ):
             browser = chromium.launch(playwright)
-            take_all(Camera(browser, served.address, runs[0], args.out), photos)
+            take_all(
+                Camera(browser, served.address, runs[0], args.out), photos, args.only
+            )
             browser.close()
     if args.docs:
         print(write_docs(args.out, runs, ROOT / "docs"))
@@ -156,8 +208,8 @@ def main() -> int:
 
 
 def write_docs(pictures: Path, runs: Sequence[str], docs: Path) -> str:
-    """Write the README's pictures into `docs`, if they are of these very runs; what
-    was done, a line."""
+    """Write the pictures of docs/, if they are of these very runs; what was done, a
+    line."""
     if set(runs) != set(DOCS):
         needed = "; ".join(DOCS.values())
         return (
@@ -166,11 +218,11 @@ def write_docs(pictures: Path, runs: Sequence[str], docs: Path) -> str:
         )
     from PIL import Image
 
-    for name, target in README.items():
+    for name, target in PICTURES.items():
         with Image.open(pictures / name) as picture:
             small = picture.convert("RGB").quantize(COLOURS)
             small.save(docs / target, optimize=True)
-    return f"{docs}: {', '.join(README.values())}"
+    return f"{docs}: {', '.join(PICTURES.values())}"
 
 
 def drawn_runs(artifacts: Path, sample: Path) -> list[str]:

@@ -336,6 +336,30 @@ def test_many_photos_get_one_label_in_the_grid(
     assert compare == f"edgegraft compare {artifacts / 'pets'} {new}"
 
 
+def test_the_best_of_all_runs_is_that_of_their_comparison(
+    monkeypatch: pytest.MonkeyPatch, artifacts: Path
+) -> None:
+    second = write_run(artifacts, "pets-2")
+    app = page(monkeypatch, "--artifacts", artifacts, at="views/compare.py")
+    commands = [f"edgegraft compare {artifacts / 'pets'} {second}",
+                f"edgegraft compare {second} {artifacts / 'pets'}"]  # fmt: skip
+    assert {code.value for code in app.code} & set(commands)
+    budgets = [
+        {"ms": ms, "mb": mb, "file": "pets-2/int8" if ms == 1 else "pets/int8"}
+        for ms in (1.0, 2.0, None)
+        for mb in (1.0, 2.0, None)
+    ]
+    ship = {"file": "pets/int8", "why": "most accurate of 2 files"}
+    record = {"run": "pets, pets-2", "ship": ship, "by_budget": budgets}
+    (artifacts / "comparison").mkdir()
+    (artifacts / "comparison" / "comparison.json").write_text(json.dumps(record))
+    app.run()
+    assert "All of pets, pets-2: **pets/int8**, most accurate" in shown(app)
+    app.select_slider(key=f"budget ms {artifacts}").set_value(1.0).run()
+    assert not app.exception
+    assert "All of pets, pets-2: **pets-2/int8**, within this budget" in shown(app)
+
+
 def test_photos_that_show_none_of_the_labels_become_negatives(
     monkeypatch: pytest.MonkeyPatch, artifacts: Path
 ) -> None:

@@ -1,16 +1,16 @@
-"""`make screenshots` writes the README's pictures only of the runs that they show."""
+"""`make screenshots` writes the pictures of docs/ only of the runs that they show."""
 
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from tests.screenshots import DOCS, README, ROOT, write_docs
+from tests.screenshots import DOCS, PICTURES, ROOT, write_docs
 
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    for name in README:
+    for name in PICTURES:
         Image.new("RGB", (40, 30), "teal").save(tmp_path / name)
     return tmp_path
 
@@ -29,8 +29,8 @@ def test_these_runs_are_shown(pictures: Path) -> None:
     docs = pictures / "docs"
     docs.mkdir()
     assert "page-classify.png" in write_docs(pictures, sorted(DOCS), docs)
-    assert {path.name for path in docs.iterdir()} == set(README.values())
+    assert {path.name for path in docs.iterdir()} == set(PICTURES.values())
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     page = (ROOT / "docs" / "page.md").read_text(encoding="utf-8")
     assert "(docs/page-classify.png)" in readme
-    assert all(f"({target})" in page for target in README.values())
+    assert all(f"({target})" in page for target in PICTURES.values())

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import Any
 
 import streamlit as st
 
@@ -222,10 +223,10 @@ def table(
                 "ms": row.inference_ms,
             }
         )
-    state = st.dataframe(
+    state: Any = st.dataframe(
         rows,
         key=f"table {hash(tuple(photo.key for photo, _ in shown))}",
-        on_select="rerun",
+        on_select="rerun" if consent.agreed() else "ignore",
         selection_mode="multi-row",
         hide_index=True,
         height=min(TABLE_HEIGHT, ROW_HEIGHT * len(rows) + 38),
@@ -239,6 +240,8 @@ def table(
             "ms": st.column_config.NumberColumn(format="%.1f", width="small"),
         },
     )
+    if not consent.agreed():
+        return []
     return [shown[place] for place in state["selection"]["rows"] if place < len(shown)]
 
 

@@ -24,6 +24,7 @@ from streamlit_app.runs import (
     disagreements,
     find_runs,
     find_searches,
+    read_comparison,
 )
 from streamlit_app.style import literal
 from streamlit_app.uploads import Photo
@@ -194,7 +195,8 @@ def all_runs() -> None:
     table(timed)
     st.markdown("**Recommended file**")
     for run in measured:
-        recommended(run)
+        recommended(run.name, str(run.folder), run.comparison)
+    overall(measured)
     quantization_mistakes(measured)
 
 
@@ -251,6 +253,7 @@ def show_search(searches: Sequence[Search]) -> None:
         rows,
         hide_index=True,
         height="content",
+        placeholder="",
         column_config={
             "ms": number(format="%.2f"),
             "MB": number(format="%.2f"),
@@ -264,25 +267,39 @@ def show_search(searches: Sequence[Search]) -> None:
     )
 
 
-def recommended(run: Run) -> None:
+def overall(runs: Sequence[Run]) -> None:
+    """The winner of all runs, as `edgegraft compare RUN RUN` found it."""
+    for folder in session.config().run_folders():
+        comparison = read_comparison(folder / "comparison")
+        if comparison.get("ship"):
+            name = f"All of {comparison.get('run') or 'them'}"
+            recommended(name, str(folder), comparison)
+            return
+    if len(runs) > 1 and len({run.labels for run in runs}) == 1:
+        st.caption("The best of all runs, on the same test photos:")
+        command = ["edgegraft", "compare", *(str(run.folder) for run in runs)]
+        st.code(shlex.join(command), language=None, wrap_lines=True)
+
+
+def recommended(name: str, key: str, comparison: Record) -> None:
     """The file that `edgegraft compare` ships; for a budget, as its table says."""
-    ship = run.comparison.get("ship") or {}
+    ship = comparison.get("ship") or {}
     chosen, why = ship.get("file"), str(ship.get("why") or "")
-    table = run.comparison.get("by_budget") or []
+    table = comparison.get("by_budget") or []
     limits = [sorted({row[key] for row in table if row.get(key)}) for key in _LIMITS]
     if all(len(values) > 1 for values in limits):
         picked = []
-        for column, values, (key, unit) in zip(
+        for column, values, (limit, unit) in zip(
             st.columns(2), limits, _LIMITS.items(), strict=True
         ):
             with column:
                 picked.append(
                     st.select_slider(
-                        f"Budget of {literal(run.name)}, {unit}",
+                        f"Budget of {literal(name)}, {unit}",
                         [*values, None],
                         None,
                         format_func=lambda x: "any" if x is None else f"{x:.2f}",
-                        key=f"budget {key} {run.folder}",
+                        key=f"budget {limit} {key}",
                     )
                 )
         if picked != [None, None]:
@@ -291,9 +308,9 @@ def recommended(run: Run) -> None:
             )
             why = "within this budget"
     if chosen:
-        st.markdown(f"{literal(run.name)}: **{literal(str(chosen))}**, {literal(why)}")
+        st.markdown(f"{literal(name)}: **{literal(str(chosen))}**, {literal(why)}")
     else:
-        st.markdown(f"{literal(run.name)}: no file, {literal(why)}")
+        st.markdown(f"{literal(name)}: no file, {literal(why)}")
 
 
 def per_label(run: Run, record: Record) -> dict[str, float]:
@@ -332,6 +349,7 @@ def table(timed: Sequence[tuple[Run, list[Record]]]) -> None:
         rows,
         hide_index=True,
         height="content",
+        placeholder="",
         column_config={
             "accuracy": share,
             "from": number("95 % from", format="%.1f %%"),

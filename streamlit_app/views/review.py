@@ -122,19 +122,6 @@ def grid(feedback: Feedback, pool: ClassifierPool, waiting: list[Waiting]) -> No
                 args=(shown, on),
                 type="tertiary",
             )
-    selecting()
-    for start in range(0, size, GRID_COLUMNS):  # in rows, as Tab goes
-        row = shown[start : start + GRID_COLUMNS]
-        for column, photo in zip(st.columns(GRID_COLUMNS), row, strict=False):
-            with column, st.container(key=f"tile {photo.digest}"):
-                make = partial(answer.thumbnail, feedback.path(photo))
-                try:
-                    picture = session.cached(("grid", photo.digest), make)
-                    style.html(style.image(picture, photo.name), "eg-card")
-                except PhotoError as error:
-                    dropzone.unreadable(photo.name, error.reason)
-                title = literal(photo.suggested or "?")
-                st.checkbox(title, key=f"select {photo.digest}")
     chosen = [p for p in shown if st.session_state.get(f"select {p.digest}")]
     st.caption(
         f"{plural(len(chosen), 'photo')} selected: click, Shift and click, or arrows "
@@ -161,6 +148,19 @@ def grid(feedback: Feedback, pool: ClassifierPool, waiting: list[Waiting]) -> No
             help="Deletes the copies in the queue",
         )
     undo_button(feedback)
+    selecting()
+    for start in range(0, size, GRID_COLUMNS):  # in rows, as Tab goes
+        row = shown[start : start + GRID_COLUMNS]
+        for column, photo in zip(st.columns(GRID_COLUMNS), row, strict=False):
+            with column, st.container(key=f"tile {photo.digest}"):
+                make = partial(answer.thumbnail, feedback.path(photo))
+                try:
+                    picture = session.cached(("grid", photo.digest), make)
+                    style.html(style.image(picture, photo.name), "eg-card")
+                except PhotoError as error:
+                    dropzone.unreadable(photo.name, error.reason)
+                title = literal(photo.suggested or "?")
+                st.checkbox(title, key=f"select {photo.digest}")
 
 
 def _select(photos: list[Waiting], on: bool) -> None:
@@ -267,7 +267,7 @@ def frames(feedback: Feedback, pool: ClassifierPool) -> None:
     queued: set[str] = st.session_state.setdefault("queued", set())
     drop = unpacked(files or ())
     new = [photo for photo in drop.photos if photo.key not in queued]
-    added = 0
+    added = failed = 0
     for photo in new:
         queued.add(photo.key)
         try:
@@ -275,14 +275,14 @@ def frames(feedback: Feedback, pool: ClassifierPool) -> None:
             prediction = answer.row(pool, content, answer.MOST_LABELS).prediction
             name = session.entry().name
             added += bool(feedback.add(content, photo.name, DEVICE, name, prediction))
-        except PhotoError as error:
-            dropzone.unreadable(photo.name, error.reason)
         except (OSError, EdgegraftError) as error:
-            dropzone.unreadable(photo.name, str(error))
+            failed += 1
+            reason = error.reason if isinstance(error, PhotoError) else str(error)
+            dropzone.unreadable(photo.name, reason)
     dropzone.refusals(drop)
     if added:
         st.toast(f"Added {plural(added, 'photo')}", icon=":material/check:")
-        if len(new) == added:
+        if not failed:  # else the next run shows the queue, and this one why
             st.rerun()
 
 

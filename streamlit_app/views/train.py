@@ -201,7 +201,7 @@ def begin(photos: Photos) -> None:
     st.markdown("**3. Train**")
     labels = "-".join(photos.labels())
     fallback = re.sub(r"[^\w-]+", "-", labels)[:40].strip("-") or "model"
-    name = st.text_input("Name of the model", fallback, key="train name")
+    name = st.text_input("Name of the model", fallback, key=f"train name {fallback}")
     with st.expander("Options"):
         networks = backbones()
         suggested = next((name for name in SUGGESTED if name in networks), None)
