@@ -2,13 +2,24 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.fuzz import batches
+from tests.fuzz.__main__ import KINDS
+
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_every_kind_can_be_given_to_a_process() -> None:
+    """The slice below works in one process, the campaign in several."""
+    for job in (batches.load, *(kind.work for kind in KINDS.values())):
+        assert pickle.loads(pickle.dumps(job)) == job
+    assert batches.load.__module__ == "tests.fuzz.batches"  # __main__ is not imported
 
 
 @pytest.mark.slow

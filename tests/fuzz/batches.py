@@ -85,22 +85,25 @@ class _Room:
             self._tally.faults.append(f"files written beside | {self.inputs}")
 
 
-def _batch(work: Callable[[_Room, Random, int, Base], None]) -> Callable[..., Tally]:
-    def batch(base: Base, seed: int, count: int, keep: Path | None) -> Tally:
+@dataclass(frozen=True)
+class _Batch:
+    """`work` in a folder of its own; processes can be given it."""
+
+    work: Callable[[_Room, Random, int, Base], None]
+
+    def __call__(self, base: Base, seed: int, count: int, keep: Path | None) -> Tally:
         tally = Tally()
+        kind = self.work.__name__.strip("_")
         folder = Path(tempfile.mkdtemp(prefix="edgegraft-fuzz-"))
         try:
-            work(_Room(folder, tally), Random(seed), count, base)
+            self.work(_Room(folder, tally), Random(seed), count, base)
             if tally.faults and keep is not None:
-                name = f"{work.__name__.strip('_')}-{seed}"
+                name = f"{kind}-{seed}"
                 shutil.copytree(folder / "inputs", keep / name, symlinks=True)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        kind = work.__name__.strip("_")
         tally.counts[kind] += count
         return tally
-
-    return batch
 
 
 def _photos(room: _Room, rng: Random, count: int, base: Base) -> None:
@@ -236,5 +239,5 @@ def load() -> None:
 
 
 photos, models, cards, runs, archives = map(
-    _batch, (_photos, _models, _cards, _runs, _archives)
+    _Batch, (_photos, _models, _cards, _runs, _archives)
 )

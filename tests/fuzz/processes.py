@@ -25,6 +25,8 @@ PAGES = ("", "batch", "compare", "model", "review", "train")
 HOSTILE_RUNS = 12
 SPARE = 60  # file descriptors that the server may have above its start at the end
 WHOLE = ("exports/float32.tflite", "comparison.json", "README.md")  # of a build
+BUILD_S = 1800.0  # until a resumed build counts as a hang, on a busy machine
+BUILT = (0, 3)  # 3: a file failed its gate, all else is there
 VISIT_S = 30.0  # until a visit without an answer counts as a hang
 
 
@@ -134,13 +136,17 @@ def kills(base: Base, seed: int, count: int, keep: Path | None) -> Tally:
                 process.kill()
             out = process.communicate()[0].decode(errors="replace")
             tally.counts["kills"] += process.returncode == -9
-            tally.faults += _faults(process.returncode, out, (0, -9))
+            tally.faults += _faults(process.returncode, out, (*BUILT, -9))
             tally.faults += _torn(run)
-            if process.returncode == 0:  # whole before the next moment came: anew
+            if process.returncode in BUILT:  # whole before the next moment came: anew
                 shutil.rmtree(run)
         process = _started(command, anew, run)
-        out = process.communicate(timeout=600)[0].decode(errors="replace")
-        tally.faults += _faults(process.returncode, out, (0,))
+        try:
+            out = process.communicate(timeout=BUILD_S)[0].decode(errors="replace")
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out = process.communicate()[0].decode(errors="replace")
+        tally.faults += _faults(process.returncode, out, BUILT)
         if not all((run / name).is_file() for name in WHOLE):
             tally.faults.append(f"the resumed build is not whole | {out[-300:]!r}")
         if tree(photos) != before:
