@@ -148,6 +148,8 @@ class Uploads(Photos):
             private_folder(path.parent)
             write_private(path, content)
         except OSError as error:
+            with suppress(OSError):
+                path.parent.rmdir()  # where nothing else is in it
             raise EdgegraftError(f"{path.parent}: {error.strerror or error}") from None
         return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -61,6 +62,22 @@ def test_photos_are_kept_by_label_once_and_privately(tmp_path: Path) -> None:
     assert "at least 2 labels" in str(uploads.obstacle())
     uploads.delete()
     assert not uploads.folder.exists()
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("streamlit_app.training.write_private", full)
+    uploads = Uploads(tmp_path / "uploads")
+    with pytest.raises(EdgegraftError, match="cup: No space left on device"):
+        uploads.add("cup", photo("red"))
+    assert not list(uploads.photos.iterdir())
+    with pytest.raises(EdgegraftError, match="No space left on device"):
+        begin(tmp_path)
+    assert not list((tmp_path / "jobs").iterdir())
 
 
 def test_a_training_that_fails_says_why_and_leaves_no_run(tmp_path: Path) -> None:
