@@ -287,6 +287,10 @@ def test_a_model_trained_again_is_compared_with_the_one_before(
     counts = (9, 2) if leader == "new" else (2, 9)
     assert f"On the same 50 test photos the new model gets {counts[0]} right" in text
     assert f"and {counts[1]} wrong that it got right" in text and sentence in text
+    app.selectbox(key="run").set_value("old").run()
+    button(app, "Try it").click().run()
+    assert not app.exception and app.selectbox(key="run").value == "new"
+    assert "Drop photos" in app.file_uploader(key="photos").label
 
 
 @pytest.mark.slow

@@ -369,11 +369,21 @@ def result(job: Job) -> None:
     compared(job, path)
     figures(job, entry, pool)
     with st.container(horizontal=True):
-        if st.button("Try it", type="primary", icon=":material/image_search:"):
-            st.session_state["run"] = entry.run
-            st.session_state[f"variant {entry.run}"] = entry.variant
+        if st.button(
+            "Try it",
+            type="primary",
+            icon=":material/image_search:",
+            on_click=_choose,
+            args=(entry,),
+        ):
             st.switch_page("views/classify.py")
         app.download_for_device(entry)
+
+
+def _choose(entry: ListedModel) -> None:
+    """Before the sidebar shows the model that is chosen."""
+    st.session_state["run"] = entry.run
+    st.session_state[f"variant {entry.run}"] = entry.variant
 
 
 def compared(job: Job, path: str) -> None:
