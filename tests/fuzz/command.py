@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HANG_S = 10.0  # of processor time: a command that takes more hangs
+COMPARE_S = 11.0  # more for `compare`: what two whole files take on a busy machine
 KILLED_S = 60.0  # a command that waits for something is killed then
 PHOTO_MIB = 400  # what one photo may take above what the process had before
 # What a terminal acts on: control characters but tab and line feed, bidi marks
@@ -51,7 +52,7 @@ class Ended:
             yield f"no reason: {self.err[-200:]!r}"
         if "Traceback (most recent call last)" in self.out + self.err:
             yield f"traceback: {self.err.strip().splitlines()[-1]:.300}"
-        if self.seconds > HANG_S:
+        if self.seconds > HANG_S + COMPARE_S * (self.command[0] == "compare"):
             yield f"hang: {self.seconds:.0f} s"
         if self.peak_mib > PHOTO_MIB:
             yield f"memory: {self.peak_mib:.0f} MiB"
