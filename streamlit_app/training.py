@@ -440,11 +440,12 @@ def main(folder: Path) -> int:
         if code < 0:  # killed, such as for want of memory: it can go on
             state = STOPPED
         if state == DONE and job.before:
-            command = ["compare", job.before, find_model(str(job.run))[0]]
-            command += ["--photos", str(Path(job.before).parents[1])]
-            command += ["--out", str(job.comparison.parent)]
-            write_private(folder / COMPARED, json.dumps(command).encode())
-            run(command)
+            with suppress(OSError, EdgegraftError):  # the page says that it is missing
+                command = ["compare", job.before, find_model(str(job.run))[0]]
+                command += ["--photos", str(Path(job.before).parents[1])]
+                command += ["--out", str(job.comparison.parent)]
+                write_private(folder / COMPARED, json.dumps(command).encode())
+                run(command)
     except KeyboardInterrupt:
         state = CANCELLED
         if process is not None:

@@ -14,6 +14,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -115,9 +116,10 @@ def on_device(uv: str, archive: Path, photo: Path) -> dict[str, Any]:
     with zipfile.ZipFile(archive) as zipped:
         zipped.extractall(archive.parent)
     device, python = archive.parent / "device", archive.parent / "venv/bin/python"
+    tool = Path(shutil.which(uv) or uv).absolute()
     for command in (
-        [uv, "venv", "--quiet", "--python", sys.executable, python.parent.parent],
-        [uv, "pip", "install", "--quiet", "--python", python, "-r", REQUIREMENTS],
+        [tool, "venv", "--quiet", "--python", sys.executable, python.parent.parent],
+        [tool, "pip", "install", "--quiet", "--python", python, "-r", REQUIREMENTS],
         [python, "edge.pyz", "classify", "model.tflite", photo, "--json"],
     ):
         done = subprocess.run(
