@@ -125,7 +125,7 @@ def on_device(uv: str, archive: Path, photo: Path) -> dict[str, Any]:
         done = subprocess.run(
             [str(part) for part in command],
             cwd=device,
-            env={name: os.environ[name] for name in ("PATH", "HOME")},
+            env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
             capture_output=True,
             text=True,
             check=False,
