@@ -554,8 +554,8 @@ def _unknown(verb: str) -> str:
     close = difflib.get_close_matches(verb, full, n=1)
     meant = f"; did you mean: edgegraft {full[close[0]]}?" if close else ""
     return (
-        f"edgegraft: error: expected a verb out of {', '.join(VERBS)}, got {verb!r}"
-        f"{meant} (see edgegraft --help)"
+        f"edgegraft: error: unknown command {verb!r}{meant}; commands: "
+        f"{', '.join(VERBS)} (see edgegraft --help)"
     )
 
 

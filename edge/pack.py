@@ -64,7 +64,8 @@ Copy this folder to the device (Python 3.10 to 3.13), then in it:
 
 A 32-bit system (`getconf LONG_BIT`) needs Python 3.11 or older; if `uname -m` says
 aarch64 there: venv/bin/pip install pillow 'numpy<2' tflite-runtime==2.14.0
-Also: `camera {command}`, `serve`, `evaluate`, `bench`, `info`, `--help`.
+Also: `serve`, `evaluate`, `bench`, `info`, `--help`; with requirements-camera.txt
+installed: `camera {command} 0`.
 
 The camera as a service, which starts with the device (first see what it would do):
 

@@ -56,11 +56,22 @@ def find_model(run: str, variant: str | None = None) -> tuple[str, str]:
         )
     if best is None:
         why = f"which to ship was not measured: edgegraft compare {shlex.quote(run)}"
+        if _recommends_none(run):
+            why = "the run's comparison recommends no file"
     elif name == best:
         why = "the one that the run's comparison recommends"
     else:
         why = f"the run's comparison recommends {best}"
     return model, f"{name}.tflite: {why}"
+
+
+def _recommends_none(run: str) -> bool:
+    """Whether the last comparison had no file to recommend, as for a small budget."""
+    try:
+        record = read_record(os.path.join(run, "comparison.json"), COMPARISON)
+    except (FileNotFoundError, EdgegraftError):
+        return False
+    return (record.get("ship") or {}).get("file") is None
 
 
 def _refuse_damaged(comparison: str) -> None:

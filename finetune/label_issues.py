@@ -100,7 +100,7 @@ def _write(
     order = [int(row) for row in issues.order if issues.flagged[row]][:SHEET]
     first = f", the first {len(order)}" if count > len(order) else ""
     none = "No likely label issue" if issues.enough else "Too few to find label issues"
-    none += f": {plural(len(photos), 'photo')}"
+    none += f" among {plural(len(photos), 'photo')}"
     draw_sheet(
         run.folder / PICTURE,
         [pixels.array[pixels.rows[photos[row].path]] for row in order],

@@ -25,6 +25,7 @@ SETTINGS = {
     "server.maxUploadSize": "1024",
     "server.fileWatcherType": "none",
     "server.showEmailPrompt": "false",
+    "logger.hideWelcomeMessage": "true",  # it advertises; `_serve` names the address
     "client.toolbarMode": "minimal",
     "theme.baseRadius": "0.6rem",
     "theme.light.primaryColor": "#115e59",
@@ -154,6 +155,8 @@ def _serve(options: Options) -> int:
     _check(options)
     path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)}
+    shown = "localhost" if options.host in ANY_ADDRESS else options.host
+    print(f"the page: http://{shown}:{options.port} (Ctrl-C ends it)", flush=True)
     if os.name == "posix":  # replaces this process, so that signals reach the server
         os.execve(sys.executable, command(options), environment)
     return subprocess.call(command(options), env=environment)

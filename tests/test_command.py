@@ -232,7 +232,7 @@ def test_only_unreadable_photos_of_a_class(
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        (["bogus"], "expected a verb out of build"),
+        (["bogus"], "unknown command 'bogus'"),
         (["bild"], "did you mean: edgegraft build?"),
         (["classify", "int8.tflite"], "did you mean: edgegraft edge classify?"),
         (["audit", "photos"], "did you mean: edgegraft data audit?"),

@@ -318,6 +318,9 @@ def test_what_is_packed_is_what_the_comparison_recommends(
     contents["float16"] = with_card(network(familiarity=True), name="tiny")
     save(exports / "float16.tflite", contents["float16"])
     assert told().startswith("int8.tflite: which to ship was not measured")
+    record["ship"] = {"file": None}  # none within the budget
+    (run_folder / "comparison.json").write_text(json.dumps(record))
+    assert told() == "int8.tflite: the run's comparison recommends no file"
 
 
 def test_labels_of_metadata_are_enough(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ changed or deleted. Only photos that cannot be decoded are left out of training,
 the user passes audit.csv to --exclude-from.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -41,6 +42,12 @@ class Audit:
     fact_store: FactStore = field(default_factory=FactStore)
     alike: tuple[tuple[Path, Path], ...] = ()  # kept on one side by `make_split`
     too_many: frozenset[Path] = frozenset()  # look alike, too many for one side
+
+    def __repr__(self) -> str:
+        counts = Counter(finding.kind for finding in self.findings)
+        kinds = ", ".join(f"{kind}: {count}" for kind, count in counts.items())
+        photos = plural(len(self.folder.photos), "photo")
+        return f"<Audit of {photos} in {self.folder.root}: {kinds or 'no findings'}>"
 
     @classmethod
     def from_pass(

@@ -83,7 +83,7 @@ def warnings() -> list[str]:
             f"clock; run: echo performance | sudo tee {_CPU}/cpu*/cpufreq/"
             "scaling_governor"
         )
-    found += [f"{reason}: times are too long" for reason in throttled() or ()]
+    found += [f"{reason}: times may be too long" for reason in throttled() or ()]
     busy = _busy()
     if busy > _BUSY:
         found.append(

@@ -27,6 +27,7 @@ from edge.command import ModelOptions, add_region
 from edge.errors import EdgegraftError
 from edge.preprocess import load_pixels
 from edge.region import region_box
+from edge.text import plural
 
 if TYPE_CHECKING:
     from edge.camera.mqtt import Publisher
@@ -180,7 +181,8 @@ def run(args: argparse.Namespace) -> int:
         watch.writer.end()
     saved = f", {watch.uncertain.saved} saved" if watch.uncertain is not None else ""
     took = time.monotonic() - start
-    _note(f"{watch.count} frames in {took:.1f} s, {watch.changes} changes{saved}")
+    changes = plural(watch.changes, "change")
+    _note(f"{watch.count} frames in {took:.1f} s, {changes}{saved}")
     return 0
 
 

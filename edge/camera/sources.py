@@ -407,7 +407,8 @@ def opencv() -> Any:
     except ImportError as error:
         raise SourceError(
             f"OpenCV is needed for this source ({error}); run: pip install "
-            "opencv-python-headless"
+            "opencv-python-headless (a packed folder: pip install -r "
+            "requirements-camera.txt)"
         ) from None
     return cv2
 

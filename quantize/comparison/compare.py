@@ -57,7 +57,9 @@ from quantize.tflite import flatbuffer, metadata, operators, targets
 
 FLIPS_SHOWN = 24  # photos of those that a file got wrong and float32 right
 FEW_TEST_PHOTOS = 100  # with fewer, the cross-validated figure is the surer one
-NOT_CROSS_VALIDATED = "few test photos; only linear probes are cross-validated"
+NOT_CROSS_VALIDATED = (
+    "few test photos, and a fine-tuned network cannot be cross-validated"
+)
 METHOD = (
     "Accuracy: {what}, through the file on the runtime named; its interval: Wilson, "
     "95 %. Balanced accuracy: mean recall of the labels; its interval: Wilson's of the "

@@ -42,7 +42,10 @@ def to_ship(comparison: Comparison) -> list[str]:
     """Which file, how good, how fast, why, and what speaks against it."""
     chosen = comparison.choice.file
     if chosen is None:
-        return line("ship", f"none: {comparison.choice.why}")
+        return [
+            *line("ship", f"none: {comparison.choice.why}"),
+            *line("try", "edgegraft build PHOTOS --small, or edgegraft search PHOTOS"),
+        ]
     lines = [
         *line("ship", str(chosen.path)),
         *line("accuracy", accuracy(comparison)),
@@ -99,6 +102,8 @@ def uneven(evaluation: Evaluation) -> bool:
 def weakest(file: MeasuredFile) -> str:
     """The label with the lowest recall, in words."""
     row = file.evaluation.weakest
+    if row["right"] == row["photos"]:
+        return "none: all test photos of every label found"
     return (
         f"{row['label']}: {row['right']:,} of {row['photos']:,} test photos found "
         f"({row['recall']:.0%})"

@@ -111,6 +111,7 @@ def _timed(
     if len(known) == len(every):
         console.stage(f"{plural(len(known), 'network')} timed before")
         return known
+    console.stage(f"building and timing {plural(len(every), 'untrained network')}")
     files = networks.graphs(every, len(notes.labels), console)
     if options.device is not None:
         times = networks.time_there(files, options.device)
