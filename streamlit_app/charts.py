@@ -9,6 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
+
+# Altair looks pandas up in sys.modules: while another visitor's thread imports it,
+# a chart would meet half a module. Imported here, it is whole.
+import pandas  # type: ignore[import-untyped] # noqa: F401
 import streamlit as st
 
 from edge.records import Record
