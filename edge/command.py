@@ -315,7 +315,7 @@ def guard(verb: Callable[[], int], *, debug: bool = False) -> int:
         reason = lines[-1].strip() if lines else type(error).__name__
         print(
             f"edgegraft: error: a package cannot be loaded ({reason:.300}); install "
-            "it again; photos and training need: pip install 'edgegraft[train]'",
+            "it again; photos and training need: pip install '.[train]'",
             file=sys.stderr,
         )
         return BAD_INPUT
