@@ -163,6 +163,7 @@ def test_a_broker_that_dies_gets_every_change_when_it_is_back(
     until(lambda: notes, 20)
     publisher.publish(result("red"))
     until(lambda: labels(broker) == ["red"], 20)
+    until(publisher._is_delivered, 20)  # a heartbeat waits for no acknowledgement
     publisher.publish(result("red", changed=False))  # the heartbeat, here at once
     until(lambda: labels(broker) == ["red", "red"], 20)
     broker.kill()

@@ -38,6 +38,8 @@ def notebook(photos: Path) -> Iterator[dict[str, Any]]:
     with a small network, and the pictures they show."""
     shown: list[str] = []
     ipython = types.ModuleType("IPython")
+    ipython.version_info = (9, 0)  # type: ignore[attr-defined]  # Matplotlib asks
+    ipython.get_ipython = lambda: None  # type: ignore[attr-defined]
     display = types.ModuleType("IPython.display")
     display.Image = lambda filename: filename  # type: ignore[attr-defined]
     display.display = shown.append  # type: ignore[attr-defined]
