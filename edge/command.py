@@ -315,7 +315,8 @@ def guard(verb: Callable[[], int], *, debug: bool = False) -> int:
         reason = lines[-1].strip() if lines else type(error).__name__
         print(
             f"edgegraft: error: a package cannot be loaded ({reason:.300}); install "
-            "it again; photos and training need: pip install '.[train]'",
+            "it again (pip install --force-reinstall); photos and training need: "
+            "pip install '.[train]'",
             file=sys.stderr,
         )
         return BAD_INPUT

@@ -189,8 +189,7 @@ class ModelFile:
         runs in a child process (0.3 s). ModelError for a file that cannot be run.
         """
         self.prove(runtime=runtime, xnnpack=xnnpack, delegate=delegate, size=size)
-        return open_interpreter(
-            self.flatbuffer,
+        return self._interpreter(
             runtime=runtime,
             threads=threads,
             xnnpack=xnnpack,
@@ -198,6 +197,10 @@ class ModelFile:
             size=size,
             where=self.where,
         )
+
+    def _interpreter(self, **options: Any) -> tuple[Runtime, Any]:
+        """Of a proven file, in this process."""
+        return open_interpreter(self.flatbuffer, **options)
 
     def prove(
         self,

@@ -33,8 +33,8 @@ from PIL import Image
 
 AGREEMENT = 0.99  # the default target
 MAX_DROP = 0.01  # of accuracy on validation photos and views
-VIEWED = 1000  # validation photos and views of them together, at least
-TRAINING = 500  # training photos that tell whether a label is lost
+VIEWS, MOST = 4, 1000  # views of a validation photo; photos and views together
+TRAINING = 200  # training photos that tell whether a label is lost
 SMALLEST_CROP = 0.75  # side of a view
 CHANCE = 0.05  # a label is lost if chance alone would do that less often
 ONE_SIDED = 1.645  # standard errors: 95 % of a normal distribution lie above -1.645
@@ -144,8 +144,8 @@ def _mean(values: npt.NDArray[np.float64], photos: int) -> tuple[float, float]:
 def views(
     photos: npt.NDArray[np.uint8], count: int, *, seed: int = 0
 ) -> npt.NDArray[np.uint8]:
-    """`count` random crops of photos uint8 [N, H, W, 3], resized back, every other one
-    mirrored: uint8 [count, H, W, 3]. The photos take turns."""
+    """`count` random crops of photos uint8 [N, H, W, 3], resized back, about half of
+    them mirrored: uint8 [count, H, W, 3]. The photos take turns."""
     height, width = photos.shape[1:3]
     draw = np.random.default_rng(seed)
     found = np.empty((count, height, width, 3), np.uint8)

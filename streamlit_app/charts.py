@@ -44,18 +44,7 @@ def accuracy_latency(timed: Sequence[tuple[Run, list[Record]]]) -> list[str]:
         points[k] for k in pareto_front([(p["ms"], p["accuracy"]) for p in points])
     ]
     ticks = time_ticks([point["ms"] for point in points])
-    ms = alt.X(
-        "ms:Q",
-        title="ms per photo (median, log scale)",
-        scale=alt.Scale(type="log", domain=[ticks[0], ticks[-1]], nice=False),
-        axis=alt.Axis(values=ticks, format="~g", grid=False),
-    )
-    accuracy = alt.Y(
-        "accuracy:Q",
-        title="accuracy on test photos",
-        scale=alt.Scale(zero=False, nice=True),
-        axis=alt.Axis(format="~%"),
-    )
+    ms, accuracy = _axes(ticks, "median", "accuracy on test photos")
     colour = alt.Color(
         "run:N",
         scale=alt.Scale(range=list(SERIES)),
@@ -113,6 +102,24 @@ def time_ticks(times: Sequence[float]) -> list[float]:
     return ticks[first : last + 1]
 
 
+def _axes(ticks: Sequence[float], of: str, accuracy: str) -> tuple[alt.X, alt.Y]:
+    """Milliseconds on a logarithmic scale, and accuracy."""
+    return (
+        alt.X(
+            "ms:Q",
+            title=f"ms per photo ({of}, log scale)",
+            scale=alt.Scale(type="log", domain=[ticks[0], ticks[-1]], nice=False),
+            axis=alt.Axis(values=ticks, format="~g", grid=False),
+        ),
+        alt.Y(
+            "accuracy:Q",
+            title=accuracy,
+            scale=alt.Scale(zero=False, nice=True),
+            axis=alt.Axis(format="~%"),
+        ),
+    )
+
+
 def search(candidates: Sequence[Record], budget_ms: float | None) -> None:
     """Balanced accuracy over latency: rings are cross-validated probes, points the
     int8 files of the finalists on test photos; a dashed line is the budget."""
@@ -134,18 +141,7 @@ def search(candidates: Sequence[Record], budget_ms: float | None) -> None:
     if not points:
         return
     ticks = time_ticks([point["ms"] for point in points])
-    ms = alt.X(
-        "ms:Q",
-        title="ms per photo (median of the untrained int8 graph, log scale)",
-        scale=alt.Scale(type="log", domain=[ticks[0], ticks[-1]], nice=False),
-        axis=alt.Axis(values=ticks, format="~g", grid=False),
-    )
-    accuracy = alt.Y(
-        "accuracy:Q",
-        title="balanced accuracy",
-        scale=alt.Scale(zero=False, nice=True),
-        axis=alt.Axis(format="~%"),
-    )
+    ms, accuracy = _axes(ticks, "median of the untrained graph", "balanced accuracy")
     legend = alt.Legend(title=None, orient="top", symbolOpacity=1, columns=4)
     colour = alt.Color("backbone:N", scale=alt.Scale(range=list(SERIES)), legend=legend)
     shape = alt.Shape(

@@ -35,25 +35,8 @@ _DONE, _FAILED = b"\0", b"\1"  # begin an answer
 class ProcessModelFile(ModelFile):
     """A model file whose interpreters run in processes of their own."""
 
-    def open(
-        self,
-        *,
-        runtime: str = "auto",
-        threads: int | None = None,
-        xnnpack: bool = True,
-        delegate: str | None = None,
-        size: tuple[int, int] | None = None,
-    ) -> tuple[Runtime, Any]:
-        """As `ModelFile.open`, with an interpreter for `Classifier` alone."""
-        self.prove(runtime=runtime, xnnpack=xnnpack, delegate=delegate, size=size)
-        options = {
-            "runtime": runtime,
-            "threads": threads,
-            "xnnpack": xnnpack,
-            "delegate": delegate,
-            "size": size,
-            "where": self.where,
-        }
+    def _interpreter(self, **options: Any) -> tuple[Runtime, Any]:
+        """With an interpreter for `Classifier` alone."""
         interpreter = ProcessInterpreter(self.flatbuffer, options)
         return interpreter.runtime, interpreter
 

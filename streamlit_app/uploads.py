@@ -78,7 +78,7 @@ def unpacked(files: Iterable[Dropped]) -> Drop:
             _from_zip(file, content, drop)
         elif _is_list(file.name):
             if not _read_list(content, drop):
-                reason = "expected a list with the columns path and label"
+                reason = "expected a list in UTF-8 with the columns path and label"
                 drop.refused.append((file.name, reason))
         elif len(content) > MOST_PHOTO_BYTES:
             drop.refused.append((file.name, _too_large(len(content))))
@@ -139,12 +139,21 @@ def _from_zip(file: Dropped, content: bytes, drop: Drop) -> None:
 
 
 def _read_list(content: bytes, drop: Drop) -> bool:
-    """Take the labels of a CSV list; False for other texts."""
-    text = content.decode("utf-8-sig", "replace")
-    first = text.partition("\n")[0]
-    separator = max(",;\t", key=first.count)
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
-    columns = {str(column).strip().lower(): column for column in rows.fieldnames or ()}
+    """Take the labels of a CSV list; False for other texts.
+
+    The page loads no more than `edge`, so this knows UTF-8 and the usual columns alone;
+    `edgegraft build` reads other lists (`data/manifest.py`).
+    """
+    try:
+        text = content.decode("utf-8-sig")
+        separator = max(",;\t", key=text.partition("\n")[0].count)
+        lines = io.StringIO(text, newline="")
+        rows = list(csv.DictReader(lines, delimiter=separator))
+    except (UnicodeDecodeError, csv.Error):
+        return False
+    columns = {
+        str(column).strip().lower(): column for column in (rows[0] if rows else ())
+    }
     path, label = (
         next((columns[word] for word in words if word in columns), None)
         for words in (PATH_COLUMNS, LABEL_COLUMNS)

@@ -1,10 +1,16 @@
-"""What the camera's tests share: a source made of arrays, which can be taken away."""
+"""What the camera's tests share: a source made of arrays, and a broker; both can be
+taken away."""
 
 from __future__ import annotations
 
+import shutil
+import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +19,7 @@ from edge.camera.sources import Picture, Source, SourceError
 
 COLOURS = {"red": (200, 0, 0), "green": (0, 200, 0), "blue": (0, 0, 200)}
 LOST, HANG = "lost", "hang"
+MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
 
 
 def picture(label: str, size: tuple[int, int] = (40, 30)) -> Picture:
@@ -66,3 +73,60 @@ def taken(reader: LatestFrameReader) -> Iterator[tuple[int, Picture]]:
     while True:
         if (shot := reader.next(0.05)) is not None:
             yield shot
+
+
+class Mosquitto:
+    """A broker that keeps nothing over a restart, and what a subscriber to it sees."""
+
+    def __init__(self, folder: Path, *lines: str) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+        self._config = folder / "mosquitto.conf"
+        text = [f"listener {self.port} 127.0.0.1", "user root", *lines]
+        self._config.write_text("\n".join(text) + "\n", "utf-8")
+        self._process: subprocess.Popen[bytes] | None = None
+        self.retained: dict[str, str] = {}
+        self.messages: list[tuple[str, str]] = []
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            [str(MOSQUITTO), "-c", str(self._config)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+        def answers() -> bool:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+            except OSError:
+                return False
+            return True
+
+        until(answers, 20)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def listen(self, **auth: Any) -> Any:
+        """A client that gets every message, and again after each restart."""
+        import paho.mqtt.client as paho
+
+        client = paho.Client(paho.CallbackAPIVersion.VERSION2)
+        client.reconnect_delay_set(1, 1)
+        if auth:
+            client.username_pw_set(auth["user"], auth["password"])
+        client.on_connect = lambda client, *rest: client.subscribe("#", 1)
+        client.on_message = self._note
+        client.connect_async("127.0.0.1", self.port)
+        client.loop_start()
+        until(client.is_connected, 20)
+        return client
+
+    def _note(self, client: Any, data: Any, message: Any) -> None:
+        text = message.payload.decode()
+        self.messages.append((message.topic, text))
+        self.retained[message.topic] = text

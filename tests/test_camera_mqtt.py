@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -24,70 +23,14 @@ from edge.camera.output import FrameResult
 from edge.classifier import Classifier, Prediction
 from edge.cli import main
 from edge.errors import EdgegraftError
-from tests.camera_room import until
+from tests.camera_room import MOSQUITTO, Mosquitto, until
 from tests.edge_models import network, save, with_card
 
-paho = pytest.importorskip("paho.mqtt.client", reason="needs the extra mqtt")
-MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+pytest.importorskip("paho.mqtt.client", reason="needs the extra mqtt")
 needs_broker = pytest.mark.skipif(
     MOSQUITTO is None, reason="needs mosquitto (apt-get install mosquitto)"
 )
 TOPIC = "home/front door"
-
-
-class Mosquitto:
-    """A broker that keeps nothing over a restart, and what a subscriber to it sees."""
-
-    def __init__(self, folder: Path, *lines: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
-        self._config = folder / "mosquitto.conf"
-        text = [f"listener {self.port} 127.0.0.1", "user root", *lines]
-        self._config.write_text("\n".join(text) + "\n", "utf-8")
-        self._process: subprocess.Popen[bytes] | None = None
-        self.retained: dict[str, str] = {}
-        self.messages: list[tuple[str, str]] = []
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(
-            [str(MOSQUITTO), "-c", str(self._config)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-
-        def answers() -> bool:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-            except OSError:
-                return False
-            return True
-
-        until(answers, 20)
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def listen(self, **auth: Any) -> Any:
-        """A client that is told everything, and again after each restart."""
-        client = paho.Client(paho.CallbackAPIVersion.VERSION2)
-        client.reconnect_delay_set(1, 1)
-        if auth:
-            client.username_pw_set(auth["user"], auth["password"])
-        client.on_connect = lambda client, *rest: client.subscribe("#", 1)
-        client.on_message = self._note
-        client.connect_async("127.0.0.1", self.port)
-        client.loop_start()
-        until(client.is_connected, 20)
-        return client
-
-    def _note(self, client: Any, data: Any, message: Any) -> None:
-        text = message.payload.decode()
-        self.messages.append((message.topic, text))
-        self.retained[message.topic] = text
 
 
 @pytest.fixture

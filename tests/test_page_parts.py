@@ -233,6 +233,28 @@ def test_zip_tricks(content: bytes, names: list[str], reasons: list[str]) -> Non
         assert reason in message
 
 
+def test_a_list_beside_the_photos_labels_them() -> None:
+    content = b"\xef\xbb\xbfFilename;Class\r\nin/a.png;Caf\xc3\xa9\r\n"
+    drop = unpacked([File("in/a.png", photo("red")), File("list.csv", content)])
+    assert drop.label(drop.photos[0]) == "Café" and drop.refused == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"path,label\na.png,caf\xe9\n",
+        b"path,label\n" + b"x" * 200_000,
+        b"",
+        b"a,b\nc,d",
+    ],
+)
+def test_a_list_that_cannot_be_read_is_named(content: bytes) -> None:
+    drop = unpacked([File("a.png", photo("red")), File("list.csv", content)])
+    assert drop.listed == {} and len(drop.photos) == 1
+    ((name, reason),) = drop.refused
+    assert name == "list.csv" and "in UTF-8 with the columns path and label" in reason
+
+
 def test_a_damaged_entry_is_an_error_when_it_is_read() -> None:
     content = bytearray(zipped(a__png=photo("red")))
     content[60] ^= 0xFF

@@ -31,7 +31,7 @@ from finetune.run import Run
 from quantize import recipes
 from quantize.conversion import calibration, scoring
 from quantize.conversion.convert import Conversion, quantize
-from quantize.gate import VIEWED, views
+from quantize.gate import MOST, VIEWS, views
 from quantize.tflite import metadata
 from quantize.tflite.io_tensors import PROBABILITIES
 from quantize.tflite.old_runtime import OldRuntime
@@ -114,7 +114,7 @@ class Builder:
         self.judged, self.chosen = tuple(judged), tuple(chosen)
         self._compared = tuple(compared)
         known = scoring.take(pixels, self.judged)
-        count = max(0, VIEWED - len(known))
+        count = min(VIEWS * len(known), max(0, MOST - len(known)))
         self._views = views(known, count, seed=run.settings.seed)
         self._fingerprint = run.split().fingerprint
         self.photos: npt.NDArray[np.uint8] | None = None

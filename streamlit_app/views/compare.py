@@ -7,6 +7,7 @@ import shlex
 import statistics
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import streamlit as st
 
@@ -248,22 +249,10 @@ def show_search(searches: Sequence[Search]) -> None:
         )
     rows.sort(key=lambda row: (-(row["test"] or 0), -(row["probe"] or 0), row["ms"]))
     number = st.column_config.NumberColumn
-    share = number(format="%.1f %%")
-    st.dataframe(
+    _figures(
         rows,
-        hide_index=True,
-        height="content",
-        placeholder="",
-        column_config={
-            "ms": number(format="%.2f"),
-            "MB": number(format="%.2f"),
-            "probe": number(
-                format="%.1f %%", help="Balanced accuracy, cross-validated"
-            ),
-            "test": number("int8 on test photos", format="%.1f %%"),
-            "from": number("95 % from", format="%.1f %%"),
-            "to": share,
-        },
+        probe=number(format="%.1f %%", help="Balanced accuracy, cross-validated"),
+        test=number("int8 on test photos", format="%.1f %%"),
     )
 
 
@@ -344,28 +333,36 @@ def table(timed: Sequence[tuple[Run, list[Record]]]) -> None:
                 }
             )
     number = st.column_config.NumberColumn
-    share = number(format="%.1f %%")
+    recalls = {
+        label: number(format="%.0f %%", help="Recall: photos recognized")
+        for run, records in timed
+        for record in records
+        for label in per_label(run, record)
+    }
+    columns = {
+        "accuracy": number(format="%.1f %%"),
+        "agree": number(format="%.1f %%", help="Same answer as float32"),
+        "drop": number(format="%.1f", help="Points lost against float32"),
+        "p": number(format="%.2f", help="p-value of McNemar's test of the drop"),
+        "MiB": number("memory, MiB", format="%.0f"),
+    }
+    _figures(rows, **columns, **recalls)
+
+
+def _figures(rows: Sequence[Record], **columns: Any) -> None:
+    """A table with an interval, MB and ms; `columns` are those of its own."""
+    number = st.column_config.NumberColumn
     st.dataframe(
         rows,
         hide_index=True,
         height="content",
         placeholder="",
         column_config={
-            "accuracy": share,
             "from": number("95 % from", format="%.1f %%"),
-            "to": share,
-            "agree": number(format="%.1f %%", help="Same answer as float32"),
-            "drop": number(format="%.1f", help="Points lost against float32"),
-            "p": number(format="%.2f", help="p-value of McNemar's test of the drop"),
+            "to": number(format="%.1f %%"),
             "MB": number(format="%.2f"),
             "ms": number(format="%.2f"),
-            "MiB": number("memory, MiB", format="%.0f"),
-            **{
-                label: number(format="%.0f %%", help="Recall: photos recognized")
-                for run, records in timed
-                for record in records
-                for label in per_label(run, record)
-            },
+            **columns,
         },
     )
 

@@ -159,21 +159,21 @@ class Broker:
     """A mosquitto that is killed, and what a subscriber whom it remembers was told."""
 
     def __init__(self, folder: Path) -> None:
-        import socket
 
         from paho.mqtt import client as mqtt
         from paho.mqtt.enums import CallbackAPIVersion
 
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = int(free.getsockname()[1])
-        self._config = folder / "mosquitto.conf"
-        self._config.write_text(
-            f"listener {self.port} 127.0.0.1\nallow_anonymous true\nuser root\n"
-            f"persistence true\npersistence_location {folder}/\n"
-            "autosave_on_changes true\nautosave_interval 1\n"
+        sys.path.insert(0, str(ROOT))
+        from tests.camera_room import Mosquitto
+
+        self._broker = Mosquitto(
+            folder,
+            "allow_anonymous true",
+            *("persistence true", f"persistence_location {folder}/"),
+            *("autosave_on_changes true", "autosave_interval 1"),
         )
-        self._process: subprocess.Popen[bytes] | None = None
+        self.port = self._broker.port
+        self._is_there = False
         self.killed = 0
         self._labels: list[str] = []
         self._seen: set[bytes] = set()
@@ -188,20 +188,14 @@ class Broker:
         self._client.loop_start()
 
     def present(self, there: bool) -> None:
-        if there and self._process is None:
-            path = f"{os.environ.get('PATH', '')}:/usr/sbin"
-            self._process = subprocess.Popen(
-                ["mosquitto", "-c", str(self._config)],
-                env={**os.environ, "PATH": path},
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            time.sleep(1)
-        elif not there and self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        if there == self._is_there:
+            return
+        if there:
+            self._broker.start()
+        else:
+            self._broker.kill()
             self.killed += 1
+        self._is_there = there
 
     def _note(self, client: Any, data: Any, message: Any) -> None:
         """A label; QoS 1 may bring a message again, a heartbeat says it anew."""
@@ -216,9 +210,7 @@ class Broker:
         """The labels, in their order."""
         self._client.disconnect()
         self._client.loop_stop()
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait()
+        self._broker.kill()
         return self._labels
 
 

@@ -5,7 +5,8 @@ exported; a run that is given with `--run` is taken as it is. All choices of the
 (ranges, repairs) see training and validation photos only. Then float32, plain int8
 (`--no-ladder`), the default int8 file and with `--qat` that of `quantize --qat` are
 scored once on the test photos. `rungs` are the repairs that were tried, as validation
-and training photos judge them.
+and training photos judge them; `estimate_off_points` is how far the gate's estimate of
+the agreement is from that on test photos, on average.
 
     EDGEGRAFT_ASSETS=DIR KERAS_HOME=DIR/keras_home python tests/benchmarks/int8_loss.py
 
@@ -120,6 +121,15 @@ def main() -> int:
             ),
             "most_lost_points": max(row[kind]["lost_points"] for row in rows),
             "mean_agreement": float(np.mean([row[kind]["agreement"] for row in rows])),
+            "estimate_off_points": 100
+            * float(
+                np.mean(
+                    [
+                        abs(row[kind]["estimated_agreement"] - row[kind]["agreement"])
+                        for row in rows
+                    ]
+                )
+            ),
         }
         for kind in ("plain", "default", *(["qat"] if args.qat else []))
     }

@@ -27,13 +27,12 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import threading
+import tempfile
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -329,8 +328,9 @@ def check_camera(device: Device, case: Case) -> str:
         )
         changes = [row["label"] for row in there if row["changed"]]
         end = time.monotonic() + 30
-        while len(states) < len(changes) and time.monotonic() < end:
+        while len(states()) < len(changes) and time.monotonic() < end:
             time.sleep(0.1)
+        published = states()
     keys = ("frame", "label", "changed")
     if [[row[k] for k in keys] for row in there] != [
         [r[k] for k in keys] for r in here
@@ -338,8 +338,8 @@ def check_camera(device: Device, case: Case) -> str:
         raise Failed(f"camera: expected the host's frames and labels, got {there}")
     if not changes or len(there) == FILM_FRAMES:
         raise Failed(f"camera: expected few looks and a change, got {there}")
-    if [state["label"] for state in states] != changes:
-        raise Failed(f"camera: expected {changes} on the broker, got {states}")
+    if [state["label"] for state in published] != changes:
+        raise Failed(f"camera: expected {changes} on the broker, got {published}")
     return (
         f"camera looked at {len(there)} of {FILM_FRAMES} frames, as the host, "
         f"and published {len(changes)} changes"
@@ -372,38 +372,30 @@ def draw_film(case: Case) -> tuple[Path, str]:
 
 
 @contextmanager
-def broker() -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """A mosquitto on a free port, and the states of `device` that come to it."""
-    from paho.mqtt import client as mqtt
-    from paho.mqtt.enums import CallbackAPIVersion
+def broker() -> Iterator[tuple[int, Callable[[], list[dict[str, Any]]]]]:
+    """The port of a mosquitto of this machine, and what gives the states of `device`
+    that have come to it."""
+    from tests.camera_room import MOSQUITTO, Mosquitto
 
-    search = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin"))
-    program = shutil.which("mosquitto", path=search)
-    if program is None:
+    if MOSQUITTO is None:
         raise Failed("camera: expected mosquitto; run: apt install mosquitto")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    states: list[dict[str, Any]] = []
-    ready = threading.Event()
-    client = mqtt.Client(CallbackAPIVersion.VERSION2)
-    client.on_connect = lambda client, *_: client.subscribe("device/state", 1)
-    client.on_subscribe = lambda *_: ready.set()
-    client.on_message = lambda _, __, m: states.append(json.loads(m.payload))
-    client.reconnect_delay_set(1, 1)
-    with subprocess.Popen(
-        [program, "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
+    with tempfile.TemporaryDirectory() as folder:
+        made = Mosquitto(Path(folder), "allow_anonymous true")
+        made.start()
+        client = made.listen()
         try:
-            client.connect_async("127.0.0.1", port)
-            client.loop_start()
-            if not ready.wait(30):
-                raise Failed("camera: mosquitto does not answer")
-            yield port, states
+            yield (
+                made.port,
+                lambda: [
+                    json.loads(text)
+                    for topic, text in made.messages
+                    if topic == "device/state"
+                ],
+            )
         finally:
             client.disconnect()
             client.loop_stop()
-            process.terminate()
+            made.kill()
 
 
 def lines(command: Sequence[str]) -> list[dict[str, Any]]:
