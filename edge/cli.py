@@ -115,8 +115,8 @@ def _add_classify(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--raw",
         action="store_true",
-        help="CSV: names as they are, also those that a spreadsheet takes for formulas "
-        "(they get a leading quote)",
+        help="CSV: names as they are; else control characters are escaped and what a "
+        "spreadsheet takes for a formula gets a leading quote",
     )
     verb.add_argument(
         "--resume", action="store_true", help="go on with a CSV that is half done"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 _JOINERS = "\u200c\u200d"  # part of emoji and of words in Indic and Persian scripts
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how formulas begin in spreadsheets
+_FORMULA = ("=", "+", "-", "@")  # how formulas begin in spreadsheets
 
 
 def plural(count: int, noun: str) -> str:
@@ -92,5 +92,7 @@ def json_text(record: Any, indent: int | None = None) -> str:
 
 
 def csv_cell(text: str) -> str:
-    """Text for a spreadsheet: what would be a formula gets a leading quote."""
+    """Text for a spreadsheet: `printable`, and what would be a formula gets a leading
+    quote."""
+    text = printable(text)
     return f"'{text}" if text.startswith(_FORMULA) else text

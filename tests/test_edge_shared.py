@@ -115,10 +115,15 @@ def test_python_is_heard_while_native_code_is_not(
     assert capfd.readouterr().err == "a progress bar\n"
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)"])
 def test_a_formula_becomes_text_for_a_spreadsheet(text: str) -> None:
     assert csv_cell(text) == f"'{text}"
     assert csv_cell(f"a{text}") == f"a{text}"
+
+
+def test_a_cell_of_a_csv_moves_no_terminal() -> None:
+    assert csv_cell("a\n\x1b[2J\u202egpj") == r"a\n\x1b[2J\u202egpj"
+    assert csv_cell("\t=1") == r"\t=1"
 
 
 def test_json_on_a_terminal_means_the_same_and_moves_nothing() -> None:

@@ -76,7 +76,7 @@ class JsonWriter:
 class CsvWriter:
     """A header, then one row for each photo; failures only on standard error.
 
-    Names that a spreadsheet would take for a formula get a leading quote unless `raw`.
+    Names are written as `csv_cell` does, unless `raw`.
     """
 
     def __init__(
