@@ -130,6 +130,14 @@ def deep_colour(image: Image.Image, white: int) -> Image.Image:
     return scaled
 
 
+def unsigned(image: Image.Image) -> Image.Image:
+    """A TIFF of signed bytes, which Pillow takes for unsigned ones: -128 is black."""
+    formats = getattr(image, "tag_v2", {}).get(339, ())  # SampleFormat; 2: signed
+    if image.mode != "L" or 2 not in formats:
+        return image
+    return image.point([value ^ 128 for value in range(256)])
+
+
 def _lower_bytes(image: Image.Image) -> Image.Image:
     """The file again, with the lower 8 of its 16 bits."""
     data = io.BytesIO(b"".join(_parts(image)))

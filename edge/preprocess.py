@@ -451,6 +451,10 @@ class _Reading:
                 if photo_kinds.has_deep_colour(image):
                     return photo_kinds.deep_colour(image, self.white)
             image.load()
+            if image.format == "TIFF":
+                from edge import photo_kinds
+
+                return photo_kinds.unsigned(image)
             return image
         if least is not None:
             image.draft(None, least)

@@ -262,6 +262,13 @@ def test_a_tiff_of_twelve_bits_is_not_black(
     assert np.abs(pixels - shades * (255 / 4095)).max() <= 1
 
 
+def test_signed_bytes_of_a_tiff_begin_at_black() -> None:
+    levels = np.array([[-128, -1], [0, 127]], np.int8).view(np.uint8)
+    file = coded(Image.fromarray(levels), "TIFF", tiffinfo={339: 2})
+    pixels = np.asarray(open_photo(file), int)
+    assert pixels.reshape(-1, 3).T.tolist() == [[0, 127, 128, 255]] * 3
+
+
 def test_what_is_no_number_or_no_photo_of_ours_is_refused(tmp_path: Path) -> None:
     holed = np.ones((4, 4), np.float32)
     holed[1, 1] = np.nan
