@@ -148,7 +148,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, heard: Heard) -> Run:
         folder / "photos", settings, folder / "run", heard
     )
     with prepared.pixels as pixels:
-        export(found, ("int8",), model=model, pixels=pixels, console=heard)
+        given = {"model": model, "pixels": pixels, "console": heard}
+        export(found, ("int8",), climb=False, **given)
     return found
 
 
