@@ -6,6 +6,7 @@ answer is known. Nothing may be asked of another host, whatever is done.
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
 import re
@@ -299,9 +300,23 @@ def test_hostile_names_are_text_on_every_page_and_in_every_report(
         for number, file in enumerate(files):
             (photos / label).mkdir(parents=True, exist_ok=True)
             (photos / label / file).write_bytes(photo((number * 20, 9, 99)))
+    with (place / "list.csv").open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("path", "label"))
+        rows.writerows(
+            (path, labels[number % 3])
+            for number, path in enumerate(sorted(photos.rglob("*.png")))
+        )
     whole = str(model)
     assert main(["data", "audit", str(photos), "-o", str(place / "audit")]) in (0, 1)
+    quick = ["--rounds", "1", "--runs", "1", "--seconds", "0.01", "--verbose"]
+    by_list = ["--photos", str(place / "list.csv"), "--out", str(place / "compared")]
+    other = place / names[-1].replace("/", "\\")
+    other.with_suffix(".tflite").write_bytes(with_card(network(), **card, measured={}))
+    files = [whole, str(other.with_suffix(".tflite"))]
+    assert main(["compare", *files, *by_list, *quick]) == 0
     for command in (
+        ["evaluate", whole, str(place / "list.csv")],
         ["info", whole],
         ["classify", whole, str(photos)],
         ["classify", whole, str(photos), "--json"],
@@ -310,10 +325,11 @@ def test_hostile_names_are_text_on_every_page_and_in_every_report(
     ):
         assert main(["edge", *command]) == 0, command
     assert "\x1b" not in capsys.readouterr().out
-    with visit.context.new_page() as report:
-        report.goto((place / "audit" / "audit.html").as_uri())
-        report.wait_for_load_state()
-        assert report.locator(f'img[src*="{host}"], a[href*="{host}"]').count() == 0
+    for html in ("audit/audit.html", "compared/comparison.html"):
+        with visit.context.new_page() as report:
+            report.goto((place / html).as_uri())
+            report.wait_for_load_state()
+            assert report.locator(f'img[src*="{host}"], a[href*="{host}"]').count() == 0
     assert listener.asked == []
 
 
