@@ -362,9 +362,31 @@ def test_other_photos_judge_files_without_a_run(first, tmp_path, capsys):
     assert [file["photos"] for file in record["files"]] == [len(tests)]
     assert f"the {len(tests)} test photos of {first.folder}" in record["method"]
     assert (tmp_path / "comparison" / "comparison.html").is_file()
+    loose = [str(first.exports / f"{name}.tflite") for name in ("float32", "int8")]
+    assert compare_main([*loose, *photos, "--out", str(tmp_path / "o"), *quick]) == 0
+    out, err = capsys.readouterr()
+    record = json.loads(out)
+    assert "1 photo left out: one was trained on them" in err  # they are of that run
+    assert record["ship"]["file"] == "int8"  # it passed the gate: it stands for the run
     labels = ["--photos", str(given), "--rename", "red=pink"]
     assert compare_main([str(model), *labels]) == 2
     assert "label 'pink' is not one of the files'" in capsys.readouterr().err
+
+
+def test_a_file_that_learned_from_the_photos_that_judge_it(first, second, capsys):
+    """Its run is found beside it, and says so."""
+    split = second.folder / "split.csv"
+    kept = split.read_text()
+    split.write_text(kept.replace(",test,", ",train,"))
+    try:
+        found = compare([first, second.exports / "int8.tflite"], QUICK)
+    finally:
+        split.write_text(kept)
+    count = len(first.part("test"))
+    warned = f"two was trained on {count} of the {count} photos that judge it here"
+    assert [w for w in found.warnings if "trained on" in w] == [
+        f"{warned}: its accuracy is too high"
+    ]
 
 
 def test_each_file_is_read_from_disk_once(first, monkeypatch):

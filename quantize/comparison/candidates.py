@@ -10,7 +10,7 @@ from pathlib import Path
 from data.split import Split
 from edge.errors import EdgegraftError
 from edge.model_file import ModelFile
-from finetune.run import Run
+from finetune.run import RUN_FILE, Run
 from quantize import recipes
 
 TRAIN = "train"
@@ -20,7 +20,8 @@ RunOrFile = Run | str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A file to measure, read once; `run` is None for a file outside of runs."""
+    """A file to measure, read once; `run`: the one that exported it, None for a file
+    outside of runs."""
 
     path: Path
     title: str
@@ -56,6 +57,7 @@ def candidates(
     alone = len(things) == 1
     runs = [thing for thing in things if isinstance(thing, Run)]
     listed: list[tuple[Path, str, Run | None]] = []
+    owners: dict[Path, Run | None] = {}  # of files that are given alone
     for thing in things:
         if isinstance(thing, Run):
             if same_photos and thing is not runs[0]:
@@ -63,7 +65,10 @@ def candidates(
             prefix = "" if alone else f"{thing.name}/"
             listed += [(p, prefix + _title(p), thing) for p in exported(thing)]
         else:
-            listed.append((thing, thing.stem, None))
+            folder = thing.resolve().parent
+            if folder not in owners:
+                owners[folder] = _owner(folder)
+            listed.append((thing, thing.stem, owners[folder]))
     paths = [path.resolve() for path, _, _ in listed]
     twice = [path for path in paths if paths.count(path) > 1]
     if twice:
@@ -78,6 +83,16 @@ def candidates(
         )
         for path, title, owner in listed
     )
+
+
+def _owner(folder: Path) -> Run | None:
+    """The run whose exports lie in `folder`; None where that is no run's."""
+    if folder.name != EXPORTS or not (folder.parent / RUN_FILE).is_file():
+        return None
+    try:
+        return Run.open(folder.parent)
+    except EdgegraftError:  # what is known of the file is in its card
+        return None
 
 
 def _longer(path: Path) -> str:

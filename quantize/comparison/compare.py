@@ -24,6 +24,7 @@ from edge.evaluate import Evaluation
 from edge.files import write_atomic
 from edge.model_file import ModelFile
 from edge.preprocess import InputRecipe, load_pixels
+from edge.text import plural
 from edge.unknown import Refusal
 from finetune import negatives
 from finetune.console import Console
@@ -152,7 +153,7 @@ def compare(
     times = {path: (*here[path], *there[path]) for path in paths}
     files = _measured(held_out, first, entries, scored, refusals, times)
     home = here[paths[0]][0].setting
-    warnings = [*warnings, *timing.unsteady(home, files)]
+    warnings += [*timing.unsteady(home, files), *_trained_on(held_out, entries)]
     for warning in warnings:
         console.say(f"edgegraft: warning: {warning}")
     judged = _deciding(home, [one for path in paths for one in there[path]])
@@ -205,6 +206,22 @@ def _headline(
         "test photos",
         NOT_CROSS_VALIDATED if few and owner is not None else "",
     )
+
+
+def _owners(entries: Sequence[Candidate]) -> list[Run]:
+    """The runs that exported the files, each once."""
+    return list(dict.fromkeys(entry.run for entry in entries if entry.run))
+
+
+def _trained_on(held_out: HeldOut, entries: Sequence[Candidate]) -> list[str]:
+    """A warning for each run that knows some of the photos that judge it."""
+    known = {run.name: held_out.learned_by(run) for run in _owners(entries)}
+    return [
+        f"{name} was trained on {count} of the {plural(len(held_out.rows), 'photo')} "
+        "that judge it here: its accuracy is too high"
+        for name, count in known.items()
+        if count
+    ]
 
 
 def _given_size(entry: Candidate, options: CompareOptions) -> tuple[int, int] | None:
@@ -261,6 +278,7 @@ def _score(
 ) -> tuple[HeldOut, dict[Path, Scored], dict[Path, Refusal]]:
     """Each file on the test photos, resized as it asks for, and on unknown photos."""
     labels = runs[0].labels if runs else None
+    owners = _owners(entries)
     wants: dict[Path, InputRecipe] = {}  # of all, before the first is measured
     for entry in entries:
         labels, wants[entry.path] = scoring.recipe_of(
@@ -278,7 +296,7 @@ def _score(
         else:
             recipe = wants[entries[0].path]
             held_out, decoded[recipe] = HeldOut.of_photos(
-                options.photos, options.photo_options, labels, recipe, runs, console
+                options.photos, options.photo_options, labels, recipe, owners, console
             )
             stack.enter_context(closing(decoded[recipe]))
             for entry in entries:

@@ -1,7 +1,7 @@
 """The photos that judge all files of a comparison: a run's test part, or others.
 
-Of other photos those are left out that a run among them was trained or tuned on; what
-a file from outside of the runs was trained on is not known.
+Of other photos those are left out that the run of a file was trained or tuned on; what
+a file from outside of runs was trained on is not known.
 """
 
 from __future__ import annotations
@@ -79,8 +79,7 @@ class HeldOut:
             if photo.path in pixels.digests
         ]
         for run in runs:
-            seen = {row.sha256 for row in run.split().rows if row.part != TEST}
-            left = [row for row in rows if row.sha256 not in seen]
+            left = _not_learned(run, rows)
             if len(left) < len(rows):
                 count = plural(len(rows) - len(left), "photo")
                 console.say(f"  {count} left out: {run.name} was trained on them")
@@ -94,6 +93,10 @@ class HeldOut:
         found = cls(labels, tuple(rows), read.root, read.what, white=read.white)
         return found, pixels
 
+    def learned_by(self, run: Run) -> int:
+        """How many of these photos the run was trained or tuned on."""
+        return len(self.rows) - len(_not_learned(run, self.rows))
+
     def decode(self, recipe: InputRecipe, console: Console) -> batches.Pixels:
         """Their pixels by a recipe; EdgegraftError where a photo of a run is not as it
         was, or cannot be read."""
@@ -104,3 +107,9 @@ class HeldOut:
             return batches.load_through_cache(
                 photos, recipe, measuring=False, progress=bar
             )
+
+
+def _not_learned(run: Run, rows: Sequence[Row]) -> list[Row]:
+    """Those that the run was neither trained nor tuned on."""
+    seen = {row.sha256 for row in run.split().rows if row.part != TEST}
+    return [row for row in rows if row.sha256 not in seen]
