@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Protocol
@@ -15,9 +16,11 @@ from edge.classify.sources import labelled, photos
 from edge.command import ModelOptions
 from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation, evaluate
+from edge.files import read_regular, sha256
 from edge.preprocess import FULL
 from edge.progress import Progress
-from edge.text import columns, interval, json_text, printable
+from edge.run_folder import trained_with
+from edge.text import columns, interval, json_text, plural, printable
 from edge.unknown import Refusal, can_refuse, refusal
 
 _FIGURES = (("precision", ".1%"), ("recall", ".1%"), ("f1", ".3f"))
@@ -68,10 +71,11 @@ def run(args: argparse.Namespace) -> int:
     elif FULL != given.white != white:
         more = f"{white:,} is white to this model, as its card says"
         given = replace(given, notes=(*given.notes, more))
-    for note in given.notes:
+    pairs = list(given.pairs)
+    for note in (*given.notes, *_trained_on(args.model, pairs)):
         print(f"edgegraft: note: {note}", file=sys.stderr)
     with Progress() as bar:
-        known = evaluate(classifier, given.pairs, progress=bar.update)
+        known = evaluate(classifier, pairs, progress=bar.update)
     unknown = None
     if args.unknown is not None:
         with Progress() as bar:
@@ -102,6 +106,20 @@ def run(args: argparse.Namespace) -> int:
             print(f"measured on {given.what}")
         _print(known, unknown, str(classifier.runtime))
     return 2 if failed else 0
+
+
+def _trained_on(model: str, pairs: Collection[tuple[str, str]]) -> Iterator[str]:
+    """A note where photos that trained or tuned the model are to judge it."""
+    learned = trained_with(model)
+    count = 0
+    for path, _ in pairs if learned else ():
+        with suppress(OSError):
+            count += sha256(read_regular(path, links=True)) in learned
+    if count:
+        yield (
+            f"{count} of these {plural(len(pairs), 'photo')} trained this model: "
+            "expect less on new ones"
+        )
 
 
 def _print(known: Evaluation, unknown: Refusal | None, runtime: str) -> None:

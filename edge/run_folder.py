@@ -102,6 +102,24 @@ def recommended(run: str) -> str | None:
         return None
 
 
+def trained_with(model: str) -> frozenset[str]:
+    """sha256 of the photos that the run of an exported file was trained or tuned on;
+    none where the file lies in no run's exports, or the run's split cannot be read."""
+    import csv
+    import io
+
+    exports, _ = os.path.split(os.path.abspath(model))
+    run, name = os.path.split(exports)
+    if name != "exports":
+        return frozenset()
+    try:
+        split = read_regular(os.path.join(run, "split.csv"), inside=run).decode()
+        rows = list(csv.DictReader(io.StringIO(split, newline="")))
+        return frozenset(row["sha256"] for row in rows if row["split"] != "test")
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError):
+        return frozenset()
+
+
 def going_on(run: str, verb: str = "finetune") -> str:
     """The command that goes on with an interrupted run; `verb` is finetune or build."""
     name, above = os.path.basename(os.path.abspath(run)), os.path.join(run, os.pardir)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from edge.cli import main
+from edge.files import sha256
 from tests.edge_models import BOTH, network, photo, photo_folder, save, tiny, with_card
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,6 +63,29 @@ def test_one_photo_loads_few_modules_of_ours(tmp_path: Path) -> None:
         )
     exit_code, count, names = done.stdout.splitlines()[-1].split(maxsplit=2)
     assert exit_code == "0" and int(count) <= 12, names
+
+
+def test_photos_that_trained_the_model_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its run lies around it; a split that cannot be read says nothing."""
+    exports = tmp_path / "run" / "exports"
+    exports.mkdir(parents=True)
+    model = save(exports / "int8.tflite", with_card(network()))
+    digests = []
+    for number in range(3):
+        (tmp_path / "photos" / "red").mkdir(parents=True, exist_ok=True)
+        path = photo(tmp_path / "photos" / "red" / f"{number}.png", (250, 0, number))
+        digests.append(sha256(Path(path).read_bytes()))
+    rows = zip(("train", "val", "test"), digests, strict=True)
+    split = "path,label,split,sha256\n"
+    split += "".join(f"{part}.png,red,{part},{digest}\n" for part, digest in rows)
+    command = ["evaluate", model, str(tmp_path / "photos")]
+    for text, count in ((split, 2), ("path,label\na.png,red\n", 0), ("\xff", 0)):
+        (tmp_path / "run" / "split.csv").write_text(text, encoding="latin-1")
+        assert main(command) == 0
+        note = f"note: {count} of these 3 photos trained this model: expect less"
+        assert (note in capsys.readouterr().err) == bool(count)
 
 
 def test_a_person_reads_one_line(model: str, tmp_path: Path) -> None:
