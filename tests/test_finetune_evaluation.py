@@ -88,8 +88,11 @@ def test_what_was_kept_between_probe_and_end_says_so(
     ]
     again = {"strength": 1e-3}
     training.draw(tmp_path / "x.png", history, kept, probe_record, cross_fit=again)
-    legend = drawn[-1].axes[0].get_legend().get_texts()
-    assert legend[-1].get_text().endswith("train and validation, C = 0.001")
+    texts = [text.get_text() for text in drawn[-1].axes[0].get_legend().get_texts()]
+    assert texts[-2:] == [
+        "lowest validation loss",
+        "kept: C = 0.001, fitted again\nto both parts",
+    ]
     between = "kept: 25% epoch 1,\n75% linear probe"
     assert [texts[-1] for texts in legends] == [between] * 2 + ["kept"] * 4
 
