@@ -26,7 +26,6 @@ from data.cache import PixelCache, cache_folder
 from data.photos import Photo
 from data.reading import read
 from data.store import make_store
-from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe
 from edge.text import printable
 
@@ -176,14 +175,3 @@ def load_through_cache(
         if problem and warn is not None:
             warn(f"warning: not kept for the next run: {printable(problem)}")
     return pixels
-
-
-def shard(photos: Sequence[Photo], index: int, count: int) -> tuple[Photo, ...]:
-    """Worker `index`'s share of `photos`, where `count` workers load a share each.
-
-    Every photo is in one share; shares differ by one photo at most; with photos in the
-    same order every worker finds the same shares. EdgegraftError for no such worker.
-    """
-    if not 0 <= index < count:
-        raise EdgegraftError(f"shard: expected 0 to {count - 1}, got {index}")
-    return tuple(photos[index::count])

@@ -8,7 +8,7 @@ thread at a time, as its interpreter does.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -182,13 +182,6 @@ class Classifier:
         """One photo: a path, its bytes, an open file, a PIL image, or uint8 RGB
         pixels [H, W, 3] of any size. PhotoError for one that cannot be used."""
         return self.predict(self.pixels(photo), top_k)
-
-    def classify_many(
-        self, photos: Iterable[Source | Pixels], top_k: int = 5
-    ) -> Iterator[Prediction]:
-        """One prediction after another, in the order of the photos."""
-        for photo in photos:
-            yield self.classify(photo, top_k)
 
     def pixels(self, photo: Source | Pixels) -> Pixels:
         """A photo as uint8 RGB [H, W, 3] in the size of `recipe`."""

@@ -15,7 +15,6 @@ from data import batches, cache, reading
 from data.cache import PixelCache
 from data.photos import Photo
 from data.source import scan
-from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe, load_pixels
 
 RECIPE = InputRecipe(24, 24)
@@ -198,11 +197,3 @@ def test_many_threads_may_keep_the_same_photo(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert not store.problem and len(files(tmp_path)) == 20
-
-
-def test_workers_share_the_photos(photos: tuple[Photo, ...]) -> None:
-    shares = [batches.shard(photos, worker, 5) for worker in range(5)]
-    assert sorted(p.path for share in shares for p in share) == [p.path for p in photos]
-    assert {len(share) for share in shares} == {2, 3}
-    with pytest.raises(EdgegraftError, match="expected 0 to 4, got 5"):
-        batches.shard(photos, 5, 5)

@@ -10,7 +10,7 @@ the user passes audit.csv to --exclude-from.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -79,13 +79,6 @@ class Audit:
         found += faults
         found.sort(key=lambda finding: (_ORDER.index(finding.kind), finding.path))
         return cls(folder, tuple(found), digests, fact_store, *together)
-
-    def with_findings(self, found: Sequence[Finding]) -> "Audit":
-        """This audit with more findings, such as those of `data.audit.label_issues`;
-        their order is kept within a kind."""
-        both = [*self.findings, *found]
-        both.sort(key=lambda finding: _ORDER.index(finding.kind))
-        return replace(self, findings=tuple(both))
 
     def usable(self, photos: Sequence[Photo]) -> tuple[Photo, ...]:
         """Those of `photos` that nothing found here leaves out."""
