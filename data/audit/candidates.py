@@ -14,12 +14,13 @@ import numpy.typing as npt
 
 from data.audit.local_features import Bytes, Floats, descriptors, mirrored
 
-NEIGHBOURS = 10  # of each photo, of as many mirrored
+NEIGHBOURS = 8  # of each photo, of as many mirrored; 10 find no more copies
 WORDS = 64
 REDUCED = 64  # dimensions of a descriptor, of 128
 DIMENSIONS = 256  # of a summary
 WHOLE = 500  # photos up to which summaries are not reduced
-SAMPLE = 1000  # photos that words and dimensions are fitted to
+SAMPLE = 1000  # photos that words are fitted to
+FITTED = 400  # photos, and as many mirrored, that dimensions are fitted to
 DRAWN = 40  # descriptors of each of them
 ROUNDS = 10  # of k-means
 BLOCK = 64  # photos summed up at a time
@@ -110,7 +111,7 @@ def _summaries(rows: Rows, words: _Words) -> tuple[Floats, Floats]:
     reduce = None
     if count > WHOLE:
         rng = np.random.default_rng(0)
-        some = np.sort(rng.choice(count, min(SAMPLE, count), False))
+        some = np.sort(rng.choice(count, min(FITTED, count), False))
         reduce = _reduction(np.concatenate(_blocks(rows, words, some, None)))
     plain, flipped = _blocks(rows, words, np.arange(count), reduce)
     return plain, flipped
@@ -123,10 +124,14 @@ def _blocks(
     reduce: tuple[Floats, Floats] | None,
 ) -> tuple[Floats, Floats]:
     both: tuple[list[Floats], list[Floats]] = ([], [])
+    # mirroring the axes once is mirroring every descriptor
+    both_ways = (words.axes, mirrored(words.axes.T).T)
+    middle = words.mean @ words.axes
     for start in range(0, len(which), BLOCK):
         block = descriptors(rows[which[start : start + BLOCK]])
-        for out, points in zip(both, (block, mirrored(block)), strict=True):
-            summary = _summary(points, words)
+        there = np.any(block != 0, axis=-1)
+        for out, onto in zip(both, both_ways, strict=True):
+            summary = _summary(block @ onto - middle, there, words)
             if reduce is not None:
                 mean, axes = reduce
                 summary = _normal((summary - mean) @ axes)
@@ -134,17 +139,16 @@ def _blocks(
     return np.concatenate(both[0]), np.concatenate(both[1])
 
 
-def _summary(points: Floats, words: _Words) -> Floats:
-    """[n, WORDS * REDUCED] of length 1, of descriptors [n, KEPT, 128]."""
-    there = np.any(points != 0, axis=-1)
-    reduced = (points - words.mean) @ words.axes
+def _summary(reduced: Floats, there: npt.NDArray[np.bool_], words: _Words) -> Floats:
+    """[n, WORDS * REDUCED] of length 1, of descriptors [n, KEPT, REDUCED] that are
+    `there` [n, KEPT]."""
     nearest = _nearest(reduced, words.centres)
     rest = _normal(reduced - words.centres[nearest])
     member = np.equal(nearest[:, None], np.arange(WORDS)[:, None]) & there[:, None]
     sums = member.astype(np.float32) @ rest
     # a word that occurs often counts less: burstiness (Jegou et al. 2009)
     sums /= np.sqrt(np.maximum(np.linalg.norm(sums, axis=2, keepdims=True), 1e-6))
-    return _normal(sums.reshape(len(points), -1))
+    return _normal(sums.reshape(len(reduced), -1))
 
 
 def _reduction(summaries: Floats) -> tuple[Floats, Floats]:

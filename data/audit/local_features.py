@@ -81,5 +81,4 @@ def mirrored(descriptors: Floats) -> Floats:
     """The descriptors that the mirrored photo has: 4 x 4 cells of 8 directions each,
     with the rows of cells and the directions in reverse."""
     cells = np.arange(WIDE).reshape(4, 4, 8)[::-1]
-    swapped: Floats = descriptors[..., cells[..., -np.arange(8) % 8].ravel()]
-    return swapped
+    return np.take(descriptors, cells[..., -np.arange(8) % 8].ravel(), axis=-1)

@@ -29,6 +29,7 @@ from data.audit.local_features import SIDE, Floats, descriptors, mirrored, place
 RATIO = 0.75  # nearest over second nearest distance (Lowe 2004)
 LEAST = 8  # inliers below which nothing is confirmed; other photos reach 4
 SPREAD = 0.015  # share of the photo that inliers enclose: less fixes no map
+KNOWN = 256  # photos whose keypoints are held, of 85 KB
 CLOSE = 4.0  # pixels of SIDE that an inlier may be off, or of a smaller photo
 CELL = 8  # pixels of a block of the thumbnails that are compared
 TEXTURED = 6.0  # grey levels of standard deviation: compared by correlation
@@ -112,17 +113,27 @@ class _Match:
     most: float  # 80th percentile of it
     hull: float  # share of the photo that inliers enclose, in the photo with less
 
+    @property
+    def exact(self) -> bool:
+        """Whether pixels may fit, as those of a copy do."""
+        return self.share >= 0.5 and self.middle <= 1.1
+
+    def promising(self, flip: bool) -> bool:
+        """Whether `_judge` could confirm it, whatever the thumbnails show."""
+        same_way = (np.linalg.det(self.matrix[:, :2]) < 0) == flip
+        return self.exact or (same_way and self.inliers >= 10)
+
 
 class _Matcher:
     """Compares pairs; what the last `first` needs is kept, as pairs are sorted."""
 
     def __init__(self, photos: Photos) -> None:
         self._photos = photos
-        self._known: dict[int, tuple[Floats, Floats]] = {}
+        self._known: dict[tuple[int, bool], tuple[Floats, Floats]] = {}
 
     def compare(self, first: int, second: int, flip: bool) -> Pair | None:
         match = self._match(first, second, flip)
-        if match is None:
+        if match is None or not match.promising(flip):
             return None
         thumbs = [
             self._photos.thumbs[[k]][0].astype(np.float32) for k in (first, second)
@@ -147,26 +158,30 @@ class _Matcher:
         """A pixel of the photo, in pixels of SIDE; 1 where it is larger."""
         return max(1.0, SIDE / float(np.max(self._photos.sizes[photo])))
 
-    def _points(self, photo: int) -> tuple[Floats, Floats]:
-        if photo not in self._known:
-            if len(self._known) > 64:
+    def _points(self, photo: int, flip: bool = False) -> tuple[Floats, Floats]:
+        """Places [n, 2] in pixels of SIDE and descriptors [n, WIDE]."""
+        if (photo, flip) not in self._known:
+            if len(self._known) > KNOWN:
                 self._known.clear()
-            row = self._photos.features[[photo]][0]
-            there = row.any(1)
-            at = places(row[there]) * self._side(photo)
-            self._known[photo] = at, descriptors(row[there])
-        return self._known[photo]
+            if flip:
+                at, points = self._points(photo)
+                at = at * (-1, 1) + (self._side(photo)[0], 0)
+                points = mirrored(points)
+            else:
+                row = self._photos.features[[photo]][0]
+                row = row[row.any(1)]
+                at = places(row) * self._side(photo)
+                points = descriptors(row)
+            self._known[photo, flip] = at, points
+        return self._known[photo, flip]
 
     def _match(self, first: int, second: int, flip: bool) -> _Match | None:
         import cv2
 
-        at, mine = self._points(first)
+        at, mine = self._points(first, flip)
         to, theirs = self._points(second)
         if min(len(mine), len(theirs)) < LEAST:
             return None
-        if flip:
-            mine = mirrored(mine)
-            at = at * (-1, 1) + (self._side(first)[0], 0)
         likeness = mine @ theirs.T
         rows = np.arange(len(mine))
         best = likeness.argmax(1)
@@ -177,7 +192,7 @@ class _Matcher:
             return None
         ends = np.concatenate([at[clear], to[best[clear]]], axis=1)
         # one place can have several keypoints, in other directions
-        ends = ends[np.unique(ends.round(), axis=0, return_index=True)[1]]
+        ends = ends[np.unique(_numbers(ends), return_index=True)[1]]
         at, to = (
             np.ascontiguousarray(e, np.float32) for e in (ends[:, :2], ends[:, 2:])
         )
@@ -190,13 +205,12 @@ class _Matcher:
         if matrix is None:
             return None
         good = inside.ravel() > 0
-        distinct = [len(np.unique(end[good].round(), axis=0)) for end in (at, to)]
-        inliers = min(distinct)
+        inliers = min(len(np.unique(_numbers(end[good]))) for end in (at, to))
         if inliers < LEAST:
             return None
         homogeneous = np.c_[at[good], np.ones(good.sum())]
         matrix = np.linalg.lstsq(homogeneous, to[good], rcond=None)[0].T
-        off = np.linalg.norm(homogeneous @ matrix.T - to[good], axis=1)
+        off = np.hypot(*(homogeneous @ matrix.T - to[good]).T)
         hull = min(
             cv2.contourArea(cv2.convexHull(end[good])) / float(np.prod(self._side(k)))
             for end, k in ((at, first), (to, second))
@@ -211,6 +225,13 @@ class _Matcher:
             most=float(np.percentile(off, 80)) / grain,
             hull=hull,
         )
+
+
+def _numbers(points: Floats) -> npt.NDArray[np.int64]:
+    """One number for each row [N, D] of whole pixels from 0 to SIDE."""
+    powers = np.int64(2 * SIDE) ** np.arange(points.shape[1])[::-1]
+    numbers: npt.NDArray[np.int64] = points.round().astype(np.int64) @ powers
+    return numbers
 
 
 @dataclass(frozen=True)
@@ -260,14 +281,23 @@ def _same_light(laid: Floats, still: Floats, inside: Floats) -> Floats:
     x, y = laid[fair], still[fair]
     if len(x) < CELL * CELL or x.std() < 1:
         return laid
-    line = np.polyfit(x, y, 1)
+    gain, offset = _line(x, y)
     for _ in range(3):  # without what differs most, such as a logo
-        off = np.abs(np.polyval(line, x) - y)
-        kept = off <= max(2.0, float(np.percentile(off, 80)))
+        off = np.abs(gain * x + offset - y)
+        most = np.partition(off, 4 * len(off) // 5)[4 * len(off) // 5]
+        kept = off <= max(2.0, float(most))
         if x[kept].std() > 1:
-            line = np.polyfit(x[kept], y[kept], 1)
-    lit: Floats = np.polyval(line, laid).clip(0, 255)
+            gain, offset = _line(x[kept], y[kept])
+    lit: Floats = (gain * laid + offset).clip(0, 255)
     return lit
+
+
+def _line(x: Floats, y: Floats) -> tuple[float, float]:
+    """Gain and offset of least squares."""
+    middle = float(x.mean(dtype=np.float64))
+    from_middle = x - np.float32(middle)
+    gain = float(from_middle @ y) / float(from_middle @ from_middle)
+    return gain, float(y.mean(dtype=np.float64)) - gain * middle
 
 
 def _blocks(laid: Floats, still: Floats, inside: Floats) -> tuple[float, float]:
@@ -323,7 +353,7 @@ def _judge(
     upright = not flip and bool(abs(scales - 1).max() < 0.03) and abs(angle) < 3
     still = upright and shift < 0.007 * SIDE
     # frames of a video have one size and move a little; a crop changes one or both
-    exact = match.share >= 0.5 and match.middle <= 1.1 and view.cover >= 0.3
+    exact = match.exact and view.cover >= 0.3
     same = view.correlation >= 0.97 and view.loose >= 0.93
     sure = match.inliers >= 20 or view.close >= 0.95
     # pixels fit to a fraction, but a part differs: a logo or text was laid over

@@ -12,6 +12,9 @@ near_copies   recall of each kind of planted copy, named in any way; `augmented`
 others        pairs that are named and were not planted; `called_different` of them are
               different by the verdicts in trashnet_pairs.csv of the assets.
 excluded      share of the original photos that audit.csv marks; planted copies apart.
+cpu_ms        processor time a photo of the whole audit, of the audit without near
+              copies, and of the peer: OpenCV's SIFT alone, as many keypoints of the same
+              photos at the same size. near_per_sift: what near copies add, as a ratio.
 label_issues  of wrong labels planted in draws of 60 to 2,000 photos: photos listed, and
               how many of these are wrong (features of MobileNetV2 0.35 at 224).
 
@@ -33,6 +36,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance
@@ -40,6 +44,7 @@ from PIL import Image, ImageDraw, ImageEnhance
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from data.audit import local_features  # noqa: E402
 from data.audit.audit import Audit, audit  # noqa: E402
 from data.audit.label_issues import FOLDS, cross_validated, find  # noqa: E402
 from data.batches import load  # noqa: E402
@@ -51,7 +56,8 @@ from tests.bench_room import assets, circumstances  # noqa: E402
 NEAR = ("near-duplicate", "near-two-labels", "near-leak", "burst", "same-thing")
 SETS = ("trashnet", "cats_dogs")
 BACKBONE, SIZE = "mobilenet_v2_0.35", 224
-DRAWS = {60: 8, 100: 8, 150: 6, 300: 3, 600: 2, 2000: 1}  # photos -> draws
+DRAWS = {60: 20, 100: 20, 150: 20, 300: 10, 600: 4, 2000: 1}  # photos -> draws
+SIFTED = 300  # photos of the peer
 WRONG = (0.0, 0.03, 0.1)  # shares of wrong labels
 Edit = Callable[[Image.Image, np.random.Generator], Image.Image]
 
@@ -189,6 +195,44 @@ def excluded(report: Audit, planted: Planted) -> dict[str, float]:
     }
 
 
+def timed(folder: PhotoFolder) -> tuple[Audit, dict[str, float]]:
+    """The audit, and the processor time a photo."""
+    started = time.process_time()
+    report = audit(folder)
+    whole = time.process_time() - started
+    with patch.object(local_features, "available", return_value=False):
+        started = time.process_time()
+        audit(folder)
+        without = time.process_time() - started
+    ms = 1000 / len(folder.photos)
+    cost = {
+        "audit": ms * whole,
+        "without_near_copies": ms * without,
+        "sift": sift(folder),
+    }
+    return report, {**cost, "near_per_sift": ms * (whole - without) / cost["sift"]}
+
+
+def sift(folder: PhotoFolder) -> float:
+    """Milliseconds a photo of OpenCV's SIFT alone, on `SIFTED` of the photos."""
+    import cv2
+
+    step = -(-len(folder.photos) // SIFTED)
+    pictures = []
+    for photo in folder.photos[::step]:
+        with Image.open(photo.path) as image:
+            grey = image.convert("L")
+            grey.thumbnail((local_features.SIDE, local_features.SIDE))
+            pictures.append(np.asarray(grey))
+    detector = cv2.SIFT_create(  # type: ignore[attr-defined]
+        nfeatures=local_features.KEPT, contrastThreshold=local_features.CONTRAST
+    )
+    started = time.process_time()
+    for picture in pictures:
+        detector.detectAndCompute(picture, None)
+    return 1000 * (time.process_time() - started) / len(pictures)
+
+
 def features_of(photos: Sequence[Photo]) -> Any:
     """Features float32 [N, D] of MobileNetV2 0.35 at 224, weights of the assets."""
     from backbones import network, registry, weights
@@ -241,12 +285,10 @@ def of_copies(source: Path, verdicts: Path, copies: int, seed: int) -> dict[str,
     """Every figure of the copies planted in one folder of real photos."""
     with tempfile.TemporaryDirectory(prefix="edgegraft-bench-") as scratch:
         planted = plant(source, Path(scratch) / "photos", copies, seed)
-        started = time.process_time()
-        report = audit(scan(Path(scratch) / "photos"))
-        seconds = time.process_time() - started
+        report, cost = timed(scan(Path(scratch) / "photos"))
         return {
             "photos": len(report.folder.photos),
-            "cpu_ms_per_photo": 1000 * seconds / len(report.folder.photos),
+            "cpu_ms": cost,
             "near_copies": near_copies(report, planted),
             "others": others(report, planted, verdicts),
             "excluded": excluded(report, planted),
