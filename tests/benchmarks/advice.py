@@ -12,9 +12,9 @@ near_copies   recall of each kind of planted copy, named in any way; `augmented`
 others        pairs that are named and were not planted; `called_different` of them are
               different by the verdicts in trashnet_pairs.csv of the assets.
 excluded      share of the original photos that audit.csv marks; planted copies apart.
-cpu_ms        processor time a photo of the whole audit, of the audit without near
-              copies, and of the peer: OpenCV's SIFT alone, as many keypoints of the same
-              photos at the same size. near_per_sift: what near copies add, as a ratio.
+cpu_ms        processor time a photo: of the whole audit, of the audit without near
+              copies, and of the peer, OpenCV's SIFT alone (as many keypoints of the
+              same photos, at the same size); near_per_sift: near copies over that.
 label_issues  of wrong labels planted in draws of 60 to 2,000 photos: photos listed, and
               how many of these are wrong (features of MobileNetV2 0.35 at 224).
 
