@@ -98,7 +98,6 @@ def metrics(
         "test": test.to_dict(),
         "calibration": {
             "temperature": float(np.float32(calibration["temperature"])),
-            "platt_target": calibration["platt_target"],
             **{
                 name: reliability.measured(
                     evaluated.before[part], one.probabilities, one.truth

@@ -28,7 +28,7 @@ from finetune.figures import augmentation
 from finetune.figures import evaluation as pictures
 from finetune.figures import training as training_figure
 from finetune.head import learning_curve
-from finetune.head.calibration import calibrate, higher_loss
+from finetune.head.calibration import calibrate
 from finetune.loop import fit
 from finetune.loop.examples import Examples, Floats
 from finetune.loop.history import write_history
@@ -301,8 +301,6 @@ def train(
         known = {}  # the features have changed
     trained = TrainedNetwork(network, labels, parts, console, known=known)
     run.update(calibration=calibrate(run, trained, prepared.together))
-    if line := higher_loss(run.config["calibration"]):
-        console.say("  " + line, detail=True)
     _evaluate(run, prepared, trained, trainer, origin)
     model.save(run, network)
     run.update(status="trained", weights=origin.to_dict())
@@ -382,8 +380,7 @@ def _evaluate(
             ("After", found.test.probabilities),
         ),
         f"Temperature {calibration['temperature']:.2f}, set by "
-        f"{calibration['photos']} other photos with the target "
-        f"{calibration['platt_target']:.1%} for the right label (Platt)",
+        f"{calibration['photos']} other photos",
     )
     if origin.path is None:
         label_issues.by_validation(

@@ -11,7 +11,7 @@ from backbones.keras import keras, tensorflow
 from data.augment import PRESETS, Augmentation, augment, preset
 from edge.errors import EdgegraftError
 from edge.evaluate import calibration_error
-from finetune.head import calibration, probe, temperature
+from finetune.head import probe, temperature
 from finetune.model import load
 from finetune.run import Run
 from finetune.settings import Settings
@@ -93,18 +93,17 @@ def test_temperature_mends_overconfidence_and_keeps_answers() -> None:
 def test_no_mistake_on_few_photos_does_not_make_endlessly_sure() -> None:
     truth = np.arange(20) % 2
     logits = np.where(truth[:, None] == np.arange(2), 3.0, -3.0).astype("float32")
-    found = temperature.temperature(logits, truth)
-    surest = float(_softmax(logits / found).max())
-    assert surest == pytest.approx(21 / 22, abs=1e-3)
+    assert 0.8 < temperature.temperature(logits, truth) < 1
 
 
-def test_a_temperature_that_makes_the_loss_worse_is_explained() -> None:
-    truth = np.arange(20) % 2
-    logits = np.where(truth[:, None] == np.arange(2), 3.0, -3.0).astype("float32")
+@pytest.mark.parametrize("count", [4, 20, 200])
+def test_a_temperature_never_raises_the_loss(count: int) -> None:
+    random = np.random.default_rng(count)
+    truth = random.integers(0, 3, count)
+    logits = random.normal(0, 3, (count, 3)).astype("float32")
+    logits[np.arange(count), truth] += 2
     found = temperature.effect(logits, truth, temperature.temperature(logits, truth))
-    assert found["val_loss_after"] > found["val_loss_before"]
-    line = calibration.higher_loss(found)
-    assert "20 validation photos cannot show an accuracy above 95.5%" in line
+    assert found["val_loss_after"] < found["val_loss_before"]
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

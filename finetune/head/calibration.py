@@ -7,7 +7,7 @@ validation photos as well, and the temperature comes from out-of-fold prediction
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,18 +46,6 @@ def calibrate(
         **temperature.effect(found.logits, truth, found.temperature),
         "cross_fit": {"strength": found.strength, "right": right},
     }
-
-
-def higher_loss(record: Mapping[str, Any]) -> str:
-    """Why calibration raised the validation loss of this record; "" if it did not."""
-    if record.get("cross_fit") or record["val_loss_after"] <= record["val_loss_before"]:
-        return ""
-    return (
-        f"calibration: temperature {record['temperature']:.2f} lowers the confidence, "
-        f"since {record['photos']} validation photos cannot show an accuracy above "
-        f"{record['platt_target']:.1%} (validation loss "
-        f"{record['val_loss_before']:.3f} -> {record['val_loss_after']:.3f})"
-    )
 
 
 def _cross_fit(

@@ -221,7 +221,7 @@ def record(trainer: Trainer, plan: Plan) -> dict[str, Any]:
             "alpha": trainer.alpha,
             "val_accuracy": best.val_accuracy,
             "wise_ft_loss": "val_loss of wise_ft: nats, each alpha at its own "
-            "calibration temperature (targets: calibration.platt_target)",
+            "calibration temperature",
             "wise_ft": [vars(point) for point in trainer.tried],
         },
         "unfrozen": plan.unfreeze,
