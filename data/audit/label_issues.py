@@ -23,8 +23,8 @@ from data.photos import Photo
 from edge.errors import EdgegraftError
 
 FOLDS = 5
-LIKELY = 0.7  # probability of being wrong from which a label is listed
-EVIDENCE = 3.32  # gain of log likelihood (chance of 1 %) that a share of wrong needs
+LIKELY = 0.8  # probability of being wrong from which a label is listed
+EVIDENCE = 4.2  # gain of log likelihood (chance of 0.4 %) that a share of wrong needs
 LEAST = 15  # photos of a label on average; fewer make too poor a classifier
 USUAL = 0.05  # share of wrong labels that has to be noticed where photos are enough
 TEMPERATURES = np.geomspace(0.02, 5, 40)

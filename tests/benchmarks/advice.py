@@ -56,7 +56,7 @@ from tests.bench_room import assets, circumstances  # noqa: E402
 NEAR = ("near-duplicate", "near-two-labels", "near-leak", "burst", "same-thing")
 SETS = ("trashnet", "cats_dogs")
 BACKBONE, SIZE = "mobilenet_v2_0.35", 224
-DRAWS = {60: 20, 100: 20, 150: 20, 300: 10, 600: 4, 2000: 1}  # photos -> draws
+DRAWS = {60: 15, 100: 15, 150: 15, 300: 6, 600: 3, 2000: 1}  # photos -> draws
 SIFTED = 300  # photos of the peer
 WRONG = (0.0, 0.03, 0.1)  # shares of wrong labels
 Edit = Callable[[Image.Image, np.random.Generator], Image.Image]
