@@ -6,10 +6,10 @@ Three questions, all about the files themselves:
   labels, but new photos: a network is surer of those it was trained on (MobileNetV2
   0.35 fine-tuned on trashnet: plain int8 agrees on 99.8 % of training, 94 % of
   validation and 91 % of test photos). As few validation photos tell little, random
-  crops and mirror images of them (`views`) count as much as they do. On four networks
-  fine-tuned on trashnet (90 validation photos, 327 test photos, plain and repaired
-  int8) the estimate is 0.9 points off the test photos' agreement on average;
-  validation alone 1.7, with training photos weighted by their margin 1.4.
+  crops and mirror images of them (`views`) count as much as they do. On nine networks
+  fine-tuned on trashnet (90 validation and 327 test photos) the estimate is 0.9 points
+  off the test photos' agreement on average for repaired files, 1.3 for plain ones
+  (tests/benchmarks/int8_loss.py).
 - Recall: does a label lose more photos than chance would take, of validation and
   training (one-sided sign test, Bonferroni over labels)? A file that loses a label is
   rejected, however many others it has.
