@@ -116,7 +116,8 @@ def command(options: Options) -> list[str]:
     return [
         *(sys.executable, "-m", "streamlit_app.server", "run", str(HERE / "app.py")),
         *(f"--{name}={value}" for name, value in settings.items()),
-        *("--", "--artifacts", str(options.artifacts or ARTIFACTS)),
+        # absolute: the commands that the page shows work in any folder
+        *("--", "--artifacts", str(Path(options.artifacts or ARTIFACTS).absolute())),
         *(("--labels", str(options.labels)) if options.labels else ()),
         *(("--shared",) if options.shared else ()),
         *(str(model) for model in options.models),

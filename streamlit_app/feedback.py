@@ -31,6 +31,7 @@ from edge.preprocess import open_photo
 
 MOST_WAITING = 2000
 MOST_BYTES = 2 << 30
+MOST_NAME = 200  # bytes of a label or run: file systems allow names of 255
 # Why a photo is in the queue
 UNCERTAIN, UNKNOWN, WRONG = "uncertain", "unknown", "marked wrong"
 DEVICE, SENT = "from a device", "sent from Batch"
@@ -123,18 +124,24 @@ class Feedback:
             prediction.ranking[:5],
             time.time(),
         )
+        new = not (self._queue / f"{digest}.json").exists()
         try:
             private_folder(self._queue)
-            if _size(self._queue) + len(content) > MOST_BYTES:
-                raise EdgegraftError(
-                    f"{self.folder}: the queue is full ({MOST_BYTES >> 30} GB); label "
-                    "some first"
-                )
-            write_private(self.path(record), content)
-            text = json.dumps(asdict(record), ensure_ascii=False)
-            write_private(self._queue / f"{digest}.json", text.encode())
-        except OSError as error:
-            raise EdgegraftError(f"{self.folder}: {error.strerror or error}") from None
+            full = _size(self._queue) + len(content) > MOST_BYTES
+            if not full:
+                write_private(self.path(record), content)
+                text = json.dumps(asdict(record), ensure_ascii=False)
+                write_private(self._queue / f"{digest}.json", text.encode())
+        except (OSError, EdgegraftError) as error:
+            if new and self._queue.is_dir():
+                self.discard(record)  # no photo without its record
+            reason = getattr(error, "strerror", None) or str(error)
+            raise EdgegraftError(f"{self.folder}: {reason}") from None
+        if full:
+            raise EdgegraftError(
+                f"{self.folder}: the queue is full ({MOST_BYTES >> 30} GB); label "
+                "some first"
+            )
         return digest
 
     def label(self, waiting: Waiting, label: str) -> Path:
@@ -215,6 +222,10 @@ def folder_name(label: str) -> str:
     if not label.strip() or label.startswith(".") or re.search(r"[/\\:\0]", label):
         raise EdgegraftError(
             f"expected a label that can name a folder, got {label!r:.60}"
+        )
+    if (size := len(label.encode())) > MOST_NAME:
+        raise EdgegraftError(
+            f"expected a label of at most {MOST_NAME} bytes, got {size}: {label!r:.60}"
         )
     return label
 

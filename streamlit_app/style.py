@@ -65,8 +65,9 @@ _STYLE = """<style>
   font-weight: 500; line-height: 1.3; letter-spacing: 0}
 .eg-badge.amber {color: #b45309} .eg-badge.teal {color: #0f766e}
 @media (max-width: 640px) {.eg-frame {height: 250px}
+  .eg .eg-row {grid-template-columns: repeat(4, 1fr)}
   [data-testid="stColumn"]:has([class*="st-key-tile-"]) {min-width: 28%; flex: 1 1 28%}
-  [class*="st-key-tile-"] img {height: 110px}}
+}
 @media (prefers-color-scheme: dark) {.eg-badge.amber {color: #fbbf24}
   .eg-badge.teal {color: #2dd4bf}
   [data-testid="stBaseButton-primary"]:enabled,
@@ -77,7 +78,8 @@ _STYLE = """<style>
   border: 1px solid var(--soft); border-radius: .6rem; padding: .3rem .8rem;
   margin-right: .6rem}
 .eg-burst option {color: #0f1514} .eg-burst p {font-size: 1.4rem; min-height: 2rem}
-[class*="st-key-tile-"] {gap: 0} [class*="st-key-tile-"] img {cursor: pointer}
+[class*="st-key-tile-"] {gap: 0}
+[class*="st-key-tile-"] img {cursor: pointer; height: auto; aspect-ratio: 1}
 [class*="st-key-tile-"]:has(input:checked) img {outline: 3px solid #0d9488;
   outline-offset: -3px}
 .eg-facts {display: grid; grid-template-columns: auto 1fr; gap: .3rem .9rem;
@@ -88,6 +90,8 @@ _STYLE = """<style>
   gap: .7rem} .eg-shots figure {margin: 0} .eg-shots img {width: 100%; height: 110px;
   object-fit: cover; border-radius: .4rem} .eg-shots figcaption {font-size: .78rem;
   color: var(--soft); overflow: hidden; text-overflow: ellipsis}
+.eg-row {grid-template-columns: repeat(8, 1fr)}
+.eg .eg-row img {height: auto; aspect-ratio: 1; display: block}
 .eg-hidden {position: absolute; width: 1px; height: 1px; overflow: hidden;
   clip-path: inset(50%)}
 </style>"""
@@ -198,11 +202,12 @@ def facts(rows: Iterable[tuple[str, str]]) -> None:
 
 
 def gallery(pictures: Iterable[tuple[bytes, str]], *, captions: bool = True) -> None:
-    """Small pictures, each with a line of text, below it or for screen readers only."""
+    """Small pictures, each with a line of text below it; without captions it is for
+    screen readers only, and eight pictures share a row (four on a phone)."""
     body = "".join(
         f"<figure>{image(picture, line)}"
         + (f"<figcaption>{text(line)}</figcaption>" if captions else "")
         + "</figure>"
         for picture, line in pictures
     )
-    html(f'<div class="eg-shots">{body}</div>')
+    html(f'<div class="eg-shots{"" if captions else " eg-row"}">{body}</div>')

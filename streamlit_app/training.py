@@ -83,13 +83,12 @@ class Photos:
         """Why these photos cannot be trained with yet; None when they can."""
         labels = self.labels()
         if len(labels) < LEAST_LABELS:
-            return f"at least {LEAST_LABELS} labels are needed, there are {len(labels)}"
-        fewest = min(labels, key=lambda label: len(labels[label]))
-        if len(labels[fewest]) < LEAST_PHOTOS:
-            return (
-                f"at least {LEAST_PHOTOS} photos per label are needed, {fewest} has "
-                f"{len(labels[fewest])}"
-            )
+            got = f"all are of {next(iter(labels))}" if labels else "there are none"
+            return f"photos of at least {LEAST_LABELS} labels are needed, {got}"
+        short = [name for name in labels if len(labels[name]) < LEAST_PHOTOS]
+        if short:
+            counts = ", ".join(f"{name} has {len(labels[name])}" for name in short)
+            return f"each label needs at least {LEAST_PHOTOS} photos, {counts}"
         return None
 
     def audit(self) -> list[dict[str, str]]:
@@ -147,10 +146,13 @@ class Uploads(Photos):
         try:
             private_folder(path.parent)
             write_private(path, content)
-        except OSError as error:
+        except (OSError, EdgegraftError) as error:
             with suppress(OSError):
                 path.parent.rmdir()  # where nothing else is in it
-            raise EdgegraftError(f"{path.parent}: {error.strerror or error}") from None
+            reason = getattr(error, "strerror", None) or str(error)
+            # the folder, not the file: the same words for all photos of a full disk
+            reason = reason.removeprefix(f"{path}: ")
+            raise EdgegraftError(f"{self.folder}: {reason}") from None
         return True
 
     def labels(self) -> dict[str, list[Path]]:
@@ -323,9 +325,10 @@ def _start(
                 pass_fds=[file.fileno()],  # and the lock with it
             )
         write_private(folder / "pid", str(process.pid).encode())
-    except OSError as error:
+    except (OSError, EdgegraftError) as error:
         shutil.rmtree(folder, ignore_errors=True)
-        raise EdgegraftError(f"{folder}: {error.strerror or error}") from None
+        reason = getattr(error, "strerror", None) or str(error)
+        raise EdgegraftError(f"the training cannot begin: {reason}") from None
     return job
 
 

@@ -113,7 +113,7 @@ def test_the_command_keeps_to_this_machine(
     assert "--browser.gatherUsageStats=false" in called[0]
     assert called[0][-3:] == ["--", "--artifacts", str(tmp_path)]
     assert cli.main(["--port", port]) == 130  # the default one comes with a first run
-    assert called[1][-3:] == ["--", "--artifacts", "artifacts"]
+    assert called[1][-3:] == ["--", "--artifacts", str(Path("artifacts").absolute())]
 
 
 def test_the_server_shuts_down_the_sessions_that_it_forgets() -> None:

@@ -22,8 +22,10 @@ from PIL import Image
 pytest.importorskip("streamlit", reason="the page needs streamlit")
 
 from edge.card import digest
+from edge.classifier import Prediction
 from edge.errors import EdgegraftError, PhotoError
 from streamlit_app import training
+from streamlit_app.feedback import Feedback
 from streamlit_app.training import Job, Uploads
 from tests.page_helpers import page, photo, shown, unescaped, write_run, zipped
 
@@ -55,13 +57,15 @@ def test_photos_are_kept_by_label_once_and_privately(tmp_path: Path) -> None:
         uploads.add("cup", b"no photo")
     uploads.add("<b>", photo("blue"))
     assert {k: len(v) for k, v in uploads.labels().items()} == {"<b>": 1, "cup": 1}
-    assert "at least 8 photos per label" in str(uploads.obstacle())
+    assert "at least 8 photos, <b> has 1, cup has 1" in str(uploads.obstacle())
+    with pytest.raises(EdgegraftError, match="at most 200 bytes, got 300"):
+        uploads.add("x" * 300, red)
     (path,) = uploads.labels()["cup"]
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
     uploads.delete("cup")
     assert list(uploads.labels()) == ["<b>"]
-    assert "at least 2 labels" in str(uploads.obstacle())
+    assert "at least 2 labels are needed, all are of <b>" in str(uploads.obstacle())
     uploads.delete()
     assert not uploads.folder.exists()
 
@@ -72,11 +76,19 @@ def test_a_full_disk_leaves_nothing_half_written(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("streamlit_app.training.write_private", full)
+    monkeypatch.setattr("streamlit_app.feedback.os.fdopen", full)
     uploads = Uploads(tmp_path / "uploads")
-    with pytest.raises(EdgegraftError, match="cup: No space left on device"):
-        uploads.add("cup", photo("red"))
+    reasons = set()
+    for colour in ("red", "blue"):
+        with pytest.raises(EdgegraftError, match="No space left on device") as refusal:
+            uploads.add("cup", photo(colour))
+        reasons.add(str(refusal.value))
+    assert len(reasons) == 1  # which the page shows once
     assert not list(uploads.photos.iterdir())
+    prediction = Prediction("red", 0.5, (("red", 0.5),), None, True)
+    with pytest.raises(EdgegraftError, match="No space left on device"):
+        Feedback(tmp_path / "feedback").add(photo("red"), "a", "wrong", "m", prediction)
+    assert not list((tmp_path / "feedback" / ".queue").iterdir())
     with pytest.raises(EdgegraftError, match="No space left on device"):
         begin(tmp_path)
     assert not list((tmp_path / "jobs").iterdir())
@@ -227,7 +239,7 @@ def test_photos_come_in_a_zip_and_are_checked(
     errors = [unescaped(error.value) for error in app.error]
     assert any("bad.png" in error for error in errors)
     assert any("leads outside the ZIP" in error for error in errors)
-    assert "at least 8 photos per label are needed, pen has 7" in text
+    assert "each label needs at least 8 photos, pen has 7" in text
     assert button(app, "Train").disabled
     button(app, "Check").click().run()
     assert not app.exception

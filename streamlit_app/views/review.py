@@ -110,9 +110,9 @@ def one(feedback: Feedback, pool: ClassifierPool, waiting: list[Waiting]) -> Non
 
 def grid(feedback: Feedback, pool: ClassifierPool, waiting: list[Waiting]) -> None:
     """Many photos at once: select some, then one label for all of them."""
-    size = st.select_slider("Photos on the page", GRID_SIZES, GRID_SIZES[1])
-    shown = waiting[:size]
-    with st.container(horizontal=True, vertical_alignment="center"):
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        size = st.selectbox("Photos on the page", GRID_SIZES, 1, width=160)
+        shown = waiting[:size]
         st.caption(f"{len(waiting):,} waiting", width="content")
         for title, on, key in (("Select all", True, "a"), ("Select none", False, "n")):
             st.button(

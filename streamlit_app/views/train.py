@@ -25,8 +25,9 @@ from streamlit_app.uploads import ENDINGS, MEGABYTE, MOST_ZIP_BYTES, unpacked
 from streamlit_app.widgets import dropzone
 from streamlit_app.widgets.burst import burst
 
-THUMBNAILS = 8  # of each label
+THUMBNAILS = 8  # of each label, a row of `style.gallery`
 FINDINGS_SHOWN = 24
+LABELS_IN_NAME = 4  # of the name that is suggested for a model
 # The networks to suggest where their weights are here, the first one found
 SUGGESTED = ("mobilenet_v2_0.35", "efficientnet_lite0", "mobilenet_v2_1.0")
 MINUTES = 10  # the time limit to begin with
@@ -122,8 +123,12 @@ def named(uploads: Uploads) -> Photos:
 
 def show(photos: Photos) -> bool:
     """Counts and thumbnails of each label; whether there are photos."""
+    refused: dict[str, list[str]] = {}  # by reason: a full disk refuses many photos
     for name, reason in st.session_state.get("train problems", ()):
-        dropzone.unreadable(name, reason)
+        refused.setdefault(reason, []).append(name)
+    for reason, names in refused.items():
+        more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+        dropzone.unreadable(names[0] + more, reason)
     labels = photos.labels()
     uploads = photos if isinstance(photos, Uploads) else None
     if not labels:
@@ -142,8 +147,8 @@ def show(photos: Photos) -> bool:
                         "Delete",
                         key=f"delete {label}",
                         type="tertiary",
-                        on_click=uploads.delete,
-                        args=(label,),
+                        on_click=_delete,
+                        args=(uploads, label),
                         help=f"Delete the photos of {literal(label)}",
                     )
             pictures = []
@@ -156,8 +161,14 @@ def show(photos: Photos) -> bool:
     if uploads:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(f"Saved in {literal(str(uploads.folder))}.", width="content")
-            st.button("Delete all", on_click=uploads.delete, type="tertiary")
+            st.button("Delete all", on_click=_delete, args=(uploads,), type="tertiary")
     return True
+
+
+def _delete(uploads: Uploads, label: str | None = None) -> None:
+    """Delete the photos of a label, or all, and what was said of the last upload."""
+    uploads.delete(label)
+    st.session_state.pop("train problems", None)
 
 
 def check(photos: Photos) -> None:
@@ -199,8 +210,9 @@ def audit(photos: Photos) -> None:
 def begin(photos: Photos) -> None:
     """Options and the button."""
     st.markdown("**3. Train**")
-    labels = "-".join(photos.labels())
-    fallback = re.sub(r"[^\w-]+", "-", labels)[:40].strip("-") or "model"
+    labels = list(photos.labels())
+    named = labels if len(labels) <= LABELS_IN_NAME else [labels[0], "and more"]
+    fallback = re.sub(r"[^\w-]+", "-", "-".join(named))[:40].strip("-") or "model"
     name = st.text_input("Name of the model", fallback, key=f"train name {fallback}")
     with st.expander("Options"):
         networks = backbones()
