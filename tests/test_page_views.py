@@ -319,6 +319,10 @@ def test_many_photos_get_one_label_in_the_grid(
     monkeypatch: pytest.MonkeyPatch, artifacts: Path
 ) -> None:
     app = consent(page(monkeypatch, "--shared", "--artifacts", artifacts))
+    record = artifacts / "pets" / "run.json"
+    config = json.loads(record.read_text())
+    config["settings"] |= {"region": "0,0,0.5,1", "unfreeze": "auto"}
+    record.write_text(json.dumps(config))
     frames = [(f"{n}.jpg", photo((200, n, n), kind="JPEG")) for n in (10, 20, 30)]
     drop(app, *frames, key="frames")
     app.button_group(key="review layout").set_value("Grid").run()
@@ -332,6 +336,7 @@ def test_many_photos_get_one_label_in_the_grid(
     assert queue.labelled() == {"blue": 2} and len(queue.waiting()) == 1
     add, compare = shown(app).split("edgegraft build ")[1].splitlines()[:2]
     assert f"--run pets-2 --add {artifacts / 'feedback'}" in add
+    assert add.endswith("--backbone custom_cnn --region 0,0,0.5,1")
     new = artifacts / "runs" / "pets-2"
     assert compare == f"edgegraft compare {artifacts / 'pets'} {new}"
 

@@ -23,6 +23,15 @@ KEYS = "123456789"  # labels by number
 ONE, GRID = "One by one", "Grid"
 GRID_SIZES, GRID_COLUMNS = (12, 24, 60), 6
 MOST_BUTTONS = 12  # more labels than that are chosen from a list
+# Settings that a training with more photos keeps, and what `build` takes without them
+KEPT = {
+    "backbone": None,
+    "size": None,
+    "resize": None,
+    "region": None,
+    "unfreeze": "auto",
+    "balance": "none",
+}
 
 
 def page() -> None:
@@ -332,9 +341,9 @@ def again(run: Run, feedback: Feedback, labels: bool, negatives: bool) -> list[s
     if negatives:
         options += ["--negatives", str(feedback.folder / NONE)]
     settings = run.config.get("settings") or {}
-    for name in ("backbone", "size", "resize"):
+    for name, default in KEPT.items():
         value = settings.get(name)
-        if isinstance(value, int | str):
+        if isinstance(value, int | str) and value != default:
             options += [f"--{name}", str(value)]
     excluded = run.folder / "excluded.csv"
     return options + (["--exclude-from", str(excluded)] if excluded.is_file() else [])

@@ -262,6 +262,7 @@ def begin(photos: Photos) -> None:
 
 def choose_region(photos: Photos) -> str | None:
     """The part of each photo to look at, drawn on the first one; None for the whole."""
+    st.caption("The part of each photo to look at:")
     across, down = st.columns(2)
     left, right = across.slider("From left to right, %", 0, 100, (0, 100))
     top, bottom = down.slider("From top to bottom, %", 0, 100, (0, 100))
