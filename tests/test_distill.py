@@ -253,6 +253,9 @@ def test_a_teacher_that_saw_the_test_part_is_refused(photos: Any) -> None:
             refuse_leaks(replace(TEACHER, trained_on=digests), split)
     own = frozenset(row.sha256 for row in split.rows if row.part == "train")
     refuse_leaks(replace(TEACHER, trained_on=own), split)
+    copied = next(row for row in split.rows if row.part == "train")
+    rows = (*split.rows, copied._replace(part="test"))  # the same photo in two folders
+    refuse_leaks(replace(TEACHER, trained_on=own), replace(split, rows=rows))
 
 
 def test_teachers_that_do_not_fit(tmp_path: Path) -> None:
