@@ -411,13 +411,6 @@ def _is_locked(path: Path) -> bool:
     return False
 
 
-def _yield_to_answers() -> None:
-    """The training takes what the page's answers leave of the processors."""
-    os.nice(NICE)
-    with suppress(OSError):  # where Linux groups sessions, nice holds inside one only
-        Path("/proc/self/autogroup").write_text(str(NICE))
-
-
 def main(folder: Path) -> int:
     """The process of one job: wait for its turn, build, compare, note how it ended."""
     # a server that a script started in the background hands down an ignored SIGINT
@@ -444,7 +437,7 @@ def main(folder: Path) -> int:
         _wait_for_turn(job.ticket)
         ours = ours or not job.run.exists()
         write_atomic(folder / "state", RUNNING)
-        _yield_to_answers()
+        os.nice(NICE)
         code = run(job.command)
         state = DONE if code in (0, REJECTED_FILE) else FAILED
         if code < 0:  # killed, such as for want of memory: it can go on

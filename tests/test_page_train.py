@@ -8,8 +8,6 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -345,21 +343,3 @@ def test_from_photos_to_a_model_that_answers(
 
 def button(app: Any, label: str) -> Any:
     return next(button for button in app.button if button.label == label)
-
-
-@pytest.mark.skipif(
-    not Path("/proc/self/autogroup").is_file(), reason="Linux groups no sessions here"
-)
-def test_a_training_yields_where_linux_groups_sessions() -> None:
-    """There a nice value counts inside its own session only, so the group has one."""
-    code = (
-        "import os, pathlib, streamlit_app.training as training\n"
-        "training._yield_to_answers()\n"
-        "print(os.nice(0), pathlib.Path('/proc/self/autogroup').read_text())"
-    )
-    command = [sys.executable, "-c", code]
-    found = subprocess.run(
-        command, start_new_session=True, capture_output=True, text=True, check=True
-    )
-    nice = str(training.NICE)
-    assert found.stdout.split()[0] == nice and found.stdout.split()[-1] == nice
