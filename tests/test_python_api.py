@@ -46,7 +46,7 @@ def notebook(photos: Path) -> Iterator[dict[str, Any]]:
     whole = edgegraft.build
 
     def small(*args: Any, **options: Any) -> Any:
-        options |= {"backbone": "custom_cnn", "size": 32, "epochs": 1, "quiet": True}
+        options |= {"backbone": "custom_cnn", "size": 32, "epochs": 8, "quiet": True}
         return whole(*args, **options)
 
     book = json.loads((EXAMPLES / "train.ipynb").read_text("utf-8"))
