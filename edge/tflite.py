@@ -403,9 +403,12 @@ class Table:
 
 
 def _check_model(model: Table) -> None:
+    """_Outside unless all that is ever read of a model, but its metadata, is inside."""
     if model.number(_MODEL_VERSION) != SCHEMA_VERSION:
         raise _Outside(f"schema version {model.number(_MODEL_VERSION)}, expected 3")
     codes = model.tables(_MODEL_CODES)
+    for code in codes:
+        code.byte(_CODE_OLD), code.number(_CODE_BUILTIN), code.text(_CODE_CUSTOM)
     buffers = model.tables(_MODEL_BUFFERS)
     for buffer in buffers:
         if buffer.field(_BUFFER_OFFSET, 8) is None:  # else it lies behind
@@ -435,6 +438,7 @@ def _check_graph(graph: Table, codes: int, buffers: int) -> int:
     for tensor in tensors:
         tensor.span(_TENSOR_NAME)
         tensor.ints(_TENSOR_SHAPE)
+        tensor.ints(_TENSOR_SIGNATURE)
         if tensor.number(_TENSOR_BUFFER) >= buffers:
             raise _Outside("a tensor without its buffer")
     _check_indices(graph.ints(_GRAPH_INPUTS), 0, len(tensors))
