@@ -403,12 +403,15 @@ class Table:
 
 
 def _check_model(model: Table) -> None:
-    """_Outside unless all that is ever read of a model, but its metadata, is inside."""
+    """_Outside unless all that is read of a model later lies inside the file; metadata
+    apart, which `read_metadata` checks."""
     if model.number(_MODEL_VERSION) != SCHEMA_VERSION:
         raise _Outside(f"schema version {model.number(_MODEL_VERSION)}, expected 3")
     codes = model.tables(_MODEL_CODES)
     for code in codes:
-        code.byte(_CODE_OLD), code.number(_CODE_BUILTIN), code.text(_CODE_CUSTOM)
+        code.byte(_CODE_OLD)
+        code.number(_CODE_BUILTIN)
+        code.text(_CODE_CUSTOM)
     buffers = model.tables(_MODEL_BUFFERS)
     for buffer in buffers:
         if buffer.field(_BUFFER_OFFSET, 8) is None:  # else it lies behind

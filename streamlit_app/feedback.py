@@ -135,8 +135,7 @@ class Feedback:
         except (OSError, EdgegraftError) as error:
             if new and self._queue.is_dir():
                 self.discard(record)  # no photo without its record
-            reason = getattr(error, "strerror", None) or str(error)
-            raise EdgegraftError(f"{self.folder}: {reason}") from None
+            raise EdgegraftError(f"{self.folder}: {reason_of(error)}") from None
         if full:
             raise EdgegraftError(
                 f"{self.folder}: the queue is full ({MOST_BYTES >> 30} GB); label "
@@ -216,6 +215,11 @@ def reason(prediction: Prediction, threshold: float) -> str | None:
     if not prediction.known:
         return UNKNOWN
     return UNCERTAIN if prediction.probability < threshold else None
+
+
+def reason_of(error: OSError | EdgegraftError) -> str:
+    """Why a file was not written, in words."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 def folder_name(label: str) -> str:

@@ -37,6 +37,7 @@ from streamlit_app.feedback import (
     folder_name,
     photo_ending,
     private_folder,
+    reason_of,
     write_private,
 )
 
@@ -149,9 +150,8 @@ class Uploads(Photos):
         except (OSError, EdgegraftError) as error:
             with suppress(OSError):
                 path.parent.rmdir()  # where nothing else is in it
-            reason = getattr(error, "strerror", None) or str(error)
             # the folder, not the file: the same words for all photos of a full disk
-            reason = reason.removeprefix(f"{path}: ")
+            reason = reason_of(error).removeprefix(f"{path}: ")
             raise EdgegraftError(f"{self.folder}: {reason}") from None
         return True
 
@@ -327,8 +327,7 @@ def _start(
         write_private(folder / "pid", str(process.pid).encode())
     except (OSError, EdgegraftError) as error:
         shutil.rmtree(folder, ignore_errors=True)
-        reason = getattr(error, "strerror", None) or str(error)
-        raise EdgegraftError(f"the training cannot begin: {reason}") from None
+        raise EdgegraftError(f"the training cannot begin: {reason_of(error)}") from None
     return job
 
 

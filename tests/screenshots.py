@@ -72,8 +72,8 @@ class Camera:
 
     def take(self, page: Any, name: str) -> None:
         rest(page)
+        page.mouse.move(1, 1)  # a toast stays while the mouse is on it
         page.wait_for_function("!document.querySelector('[data-testid=\"stToast\"]')")
-        page.mouse.move(1, 1)
         page.wait_for_timeout(1200)  # pictures and charts fade in
         page.screenshot(path=self.out / name)
         page.context.close()

@@ -385,7 +385,7 @@ def test_a_file_that_learned_from_the_photos_that_judge_it(first, second, capsys
     count = len(first.part("test"))
     warned = f"two was trained on {count} of the {count} photos that judge it here"
     assert [w for w in found.warnings if "trained on" in w] == [
-        f"{warned}: its accuracy is too high"
+        f"{warned}: its accuracy may be too high"
     ]
 
 

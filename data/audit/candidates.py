@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from data.audit.local_features import Bytes, Floats, descriptors, mirrored
 
-NEIGHBOURS = 8  # of each photo, of as many mirrored; 10 find no more copies
+NEIGHBOURS = 8  # of each photo, of as many mirrored
 WORDS = 64
 REDUCED = 64  # dimensions of a descriptor, of 128
 DIMENSIONS = 256  # of a summary

@@ -79,10 +79,8 @@ def draw(
     legend = "kept"
     if alpha is not None and 0 < alpha < 1:  # weights that no epoch had
         legend = f"kept: {alpha:.0%} epoch {kept.epoch},\n{1 - alpha:.0%} linear probe"
-    again = ""
     if cross_fit is not None:
         legend = "lowest validation loss"
-        again = f"kept: C = {cross_fit['strength']:g}, fitted again\nto both parts"
     for axes, title, key in (
         (left, "Accuracy", "accuracy"),
         (right, "Loss (cross-entropy)", "loss"),
@@ -94,8 +92,9 @@ def draw(
         plain(axes, title)
         _draw_curves(axes, (train, val), (mark, getattr(kept, "val_" + key)), legend)
         if cross_fit is not None:
-            line = {"color": MARK, "linewidth": 1, "linestyle": "--", "label": again}
-            axes.axvline(cross_fit["strength"], **line)
+            strength = cross_fit["strength"]
+            label = f"kept: C = {strength:g}, fitted again\nto both parts"
+            axes.axvline(strength, color=MARK, linewidth=1, linestyle="--", label=label)
         axes.legend(fontsize=8, frameon=False, labelcolor=INK)
         axes.set_xlabel(where, fontsize=8, color=MUTED)
     percent(left)

@@ -215,12 +215,12 @@ def _owners(entries: Sequence[Candidate]) -> list[Run]:
 
 def _trained_on(held_out: HeldOut, entries: Sequence[Candidate]) -> list[str]:
     """A warning for each run that knows some of the photos that judge it."""
-    known = {run.name: held_out.learned_by(run) for run in _owners(entries)}
+    photos = plural(len(held_out.rows), "photo")
     return [
-        f"{name} was trained on {count} of the {plural(len(held_out.rows), 'photo')} "
-        "that judge it here: its accuracy is too high"
-        for name, count in known.items()
-        if count
+        f"{run.name} was trained on {count} of the {photos} that judge it here: its "
+        "accuracy may be too high"
+        for run in _owners(entries)
+        if (count := held_out.learned_by(run))
     ]
 
 
