@@ -92,6 +92,15 @@ class Visit:
             '[data-testid="stApp"][data-test-script-state="notRunning"]'
         )
 
+    def open(self, title: str) -> None:
+        """What folds out moves its buttons: a click meanwhile can miss them."""
+        self.page.get_by_text(title).click()
+        self.page.evaluate(
+            """() => Promise.allSettled(document.getAnimations()
+              .filter((one) => one.effect.getComputedTiming().iterations < Infinity)
+              .map((one) => one.finished))"""
+        )
+
     def see(self, text: str | re.Pattern[str]) -> Any:
         found = self.page.get_by_text(text).first
         found.wait_for()
@@ -111,7 +120,7 @@ def test_one_photo_its_reason_and_the_link_to_its_model(visit: Visit) -> None:
     visit.drop(("red.png", photo("red")))
     page.locator("h2", has_text="red").wait_for()
     page.locator('img[alt="red.png, upright"]').wait_for()  # decoded, with a size
-    page.get_by_text("Why?").click()
+    visit.open("Why?")
     page.locator('img[alt="What matters for red"]').wait_for()
     assert "variant=float32" in page.url
     undescribed = page.locator("img:not([alt])")
@@ -292,7 +301,7 @@ def test_hostile_names_are_text_on_every_page_and_in_every_report(
         assert markdown.locator("em, .katex").count() == 0
         if path == "/":
             visit.see(labels[0])
-            page.get_by_text("Why?").click()
+            visit.open("Why?")
             page.locator('img[alt^="What matters for"]').wait_for()
 
     photos = place / "hostile"
@@ -341,7 +350,7 @@ def test_a_burst_of_the_camera_becomes_photos_of_a_label(
     page.get_by_label("Label of the photos").fill("cat")
     page.keyboard.press("Enter")
     visit.rest()
-    page.get_by_text("Take photos with the camera").click()
+    visit.open("Take photos with the camera")
     page.get_by_role("button", name="Start the camera").click()
     take = page.get_by_role("button", name="Take photos")
     take.wait_for()

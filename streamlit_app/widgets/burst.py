@@ -55,8 +55,8 @@ _BURST = """<div class="eg eg-burst"></div><script>
   button.onclick = async () => {
     button.disabled = true;
     try {
-      if (!video.srcObject) {
-        video.srcObject = await navigator.mediaDevices.getUserMedia({video: true});
+      if (button.textContent !== "Take photos") {
+        video.srcObject ??= await navigator.mediaDevices.getUserMedia({video: true});
         await video.play();
         button.textContent = "Take photos";
         status.textContent = "";
