@@ -254,7 +254,7 @@ def test_photos_come_in_a_zip_and_are_checked(
     [
         (0.01, "new", "The new model is more accurate: use it."),
         (0.01, "old", "The new model is less accurate: keep the one before."),
-        (0.3, "new", "That shows no difference between the two."),
+        (0.3, "new", "That does not show which of the two is better."),
     ],
 )
 def test_a_model_trained_again_is_compared_with_the_one_before(

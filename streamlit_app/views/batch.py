@@ -97,12 +97,12 @@ def classify(pool: ClassifierPool, photos: list[Photo], job: Job) -> None:
         except (OSError, EdgegraftError) as error:
             return photo, str(error)
 
+    # The classifiers run in processes: one thread more decodes while these work
+    workers = range(pool.size + 1)
     bar = st.progress(0.0, text=plural(len(left), "photo"))
     start = refreshed = time.monotonic()
     before = job.seconds
-    for number, (photo, result) in enumerate(
-        in_order(left, work, range(pool.size)), start=1
-    ):
+    for number, (photo, result) in enumerate(in_order(left, work, workers), start=1):
         if isinstance(result, str):
             job.failures[photo.key] = result
         else:

@@ -122,7 +122,6 @@ def grid(feedback: Feedback, pool: ClassifierPool, waiting: list[Waiting]) -> No
     with st.container(horizontal=True, vertical_alignment="bottom"):
         size = st.selectbox("Photos on the page", GRID_SIZES, 1, width=160)
         shown = waiting[:size]
-        st.caption(f"{len(waiting):,} waiting", width="content")
         for title, on, key in (("Select all", True, "a"), ("Select none", False, "n")):
             st.button(
                 title,
@@ -133,8 +132,8 @@ def grid(feedback: Feedback, pool: ClassifierPool, waiting: list[Waiting]) -> No
             )
     chosen = [p for p in shown if st.session_state.get(f"select {p.digest}")]
     st.caption(
-        f"{plural(len(chosen), 'photo')} selected: click, Shift and click, or arrows "
-        "and Space. Label for all of them:"
+        f"{len(waiting):,} waiting · {plural(len(chosen), 'photo')} selected: click, "
+        "Shift and click, or arrows and Space. Label for all of them:"
     )
     with st.container(horizontal=True):
         for number, label in enumerate(pool.facts.labels[:MOST_BUTTONS]):

@@ -19,7 +19,7 @@ from streamlit_app import answer, app, session, style, training
 from streamlit_app.model_pool import ClassifierPool
 from streamlit_app.models import ListedModel
 from streamlit_app.runs import read_run
-from streamlit_app.style import literal, percent
+from streamlit_app.style import literal
 from streamlit_app.training import Job, Photos, Uploads
 from streamlit_app.uploads import ENDINGS, MEGABYTE, MOST_ZIP_BYTES, unpacked
 from streamlit_app.widgets import dropzone
@@ -434,7 +434,7 @@ def verdict(record: Record, before: str, after: str) -> str:
         f"(McNemar's test: p = {difference['p']:.2g}). "
     )
     if difference["p"] >= SIGNIFICANT:
-        return text + "That shows no difference between the two."
+        return text + "That does not show which of the two is better."
     better = "more" if won > lost else "less"
     advice = "use it" if won > lost else "keep the one before"
     return f"{text}The new model is {better} accurate: {advice}."
@@ -457,8 +457,9 @@ def figures(job: Job, entry: ListedModel, pool: ClassifierPool) -> None:
     if labels:
         weakest = min(labels, key=lambda row: row.get("recall") or 0)
         st.caption(
-            f"Weakest label: {literal(weakest['label'])}, "
-            f"{percent(weakest.get('recall') or 0)} of its photos recognized."
+            f"Of the test photos: weakest label {literal(weakest['label'])}, "
+            f"{weakest.get('right') or 0:,} of {plural(weakest['photos'], 'photo')} "
+            "recognized."
         )
     if evaluation.get("confusion"):
         from streamlit_app import charts
