@@ -316,11 +316,11 @@ def progress(name: str) -> None:
             first = next(s for s in steps if str(s["bar"])[:5] == str(step["bar"])[:5])
             past = step["time"] - first["time"]
             text += f", about {past * (1 - share) / share:.0f} s left of this step"
-        last = stages[-1] if stages else "starting"
         if share == 1 and "stage" in events[-1]:
             text, share = "next step", 0.0  # the bar is that of an earlier one
         st.progress(share, text=text)
-        st.caption(literal(last))
+        if stages:
+            st.caption(literal(stages[-1]))
     if len(epochs) > 1:
         from streamlit_app import charts  # loads Altair: only where a curve is drawn
 
