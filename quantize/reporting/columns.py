@@ -66,7 +66,7 @@ WEAKEST = Column(
     "weakest label",
     "the label with the lowest recall: its recall and test photos",
     ("weakest_label", "weakest_recall", "weakest_photos"),
-    "{} {:.0%} of {}",
+    "{} {:.1%} of {}",
 )
 SIZE = Column("MB", "size, labels and card included", ("size_bytes",), "{:.2f}", 1e-6)
 MEDIAN = Column("p50 ms", "median time of one photo", ("p50_ms",), "{:.2f}")

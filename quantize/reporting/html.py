@@ -150,7 +150,7 @@ def _tiles(comparison: Comparison, file: MeasuredFile) -> list[tuple[str, str, s
         ),
         (
             "weakest label",
-            f"{weakest['recall']:.0%}",
+            f"{weakest['recall']:.1%}",
             f"{weakest['label']}: {weakest['right']:,} of {weakest['photos']:,} found",
         ),
         ("latency, median", f"{timing.p50_ms:.2f} ms", timing.setting.how),

@@ -106,7 +106,7 @@ def weakest(file: MeasuredFile) -> str:
         return "none: all test photos of every label found"
     return (
         f"{row['label']}: {row['right']:,} of {row['photos']:,} test photos found "
-        f"({row['recall']:.0%})"
+        f"({row['recall']:.1%})"
     )
 
 
