@@ -74,6 +74,19 @@ def choose(
         why = f"its int8 passed the accuracy gate against float32{within}"
     else:
         why = f"the only file{within}"
+    faster = [
+        f
+        for f in within_budget
+        if f.run == chosen.run
+        and f not in fit
+        and _ms(f, setting) * (1 + SAME_TIME) < _ms(chosen, setting)
+    ]
+    if faster and chosen.variant in INT8:
+        quick = min(faster, key=lambda f: _ms(f, setting))
+        why += (
+            f"; {quick.variant} was faster where both were timed "
+            f"({_ms(quick, setting):.2f} ms): time them on your device"
+        )
     if pool is not fit and len(pool) < len(fit):
         label = _lost_labels(next(f for f in fit if f not in pool), fit)[0]
         count = len(fit) - len(pool)
