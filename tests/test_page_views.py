@@ -337,8 +337,11 @@ def test_many_photos_get_one_label_in_the_grid(
     add, compare = shown(app).split("edgegraft build ")[1].splitlines()[:2]
     assert f"--run pets-2 --add {artifacts / 'feedback'}" in add
     assert add.endswith("--backbone custom_cnn --region 0,0,0.5,1")
-    new = artifacts / "runs" / "pets-2"
-    assert compare == f"edgegraft compare {artifacts / 'pets'} {new}"
+    before, file = artifacts / "pets", Path("exports", "int8.tflite")
+    assert compare == (
+        f"edgegraft compare {before / file} {artifacts / 'runs' / 'pets-2' / file} "
+        f"--photos {before}"
+    )
 
 
 def test_the_best_of_all_runs_is_that_of_their_comparison(

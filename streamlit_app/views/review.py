@@ -315,9 +315,10 @@ def labelled(feedback: Feedback) -> None:
     own = session.config().own_folder()
     name = _free_name(own / "runs", run.folder.name)
     options = again(run, feedback, bool(counts), bool(negatives))
+    before = str(entry.path)
     start = st.button("Train again with these", icon=":material/model_training:")
     if start:
-        queue, before = session.config().train_queue, str(entry.path)
+        queue = session.config().train_queue
         try:
             training.start(own, queue, photos, options, name, before)
         except EdgegraftError as error:
@@ -325,7 +326,8 @@ def labelled(feedback: Feedback) -> None:
         else:
             st.switch_page("views/train.py")
     command = ["edgegraft", "build", photos, "--artifacts", str(own / "runs")]
-    after = ["edgegraft", "compare", str(run.folder), str(own / "runs" / name)]
+    new = own / "runs" / name / "exports" / entry.path.name
+    after = ["edgegraft", "compare", before, str(new), "--photos", str(run.folder)]
     st.caption("The same on the command line, and whether it helped:")
     st.code(
         f"{shlex.join([*command, '--run', name, *options])}\n{shlex.join(after)}",
