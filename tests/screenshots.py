@@ -203,13 +203,15 @@ def main() -> int:
             )
             browser.close()
     if args.docs:
-        print(write_docs(args.out, runs, ROOT / "docs"))
+        print(write_docs(args.out, runs, ROOT / "docs", args.only))
     return 0
 
 
-def write_docs(pictures: Path, runs: Sequence[str], docs: Path) -> str:
-    """Write the pictures of docs/, if they are of these very runs; what was done, a
-    line."""
+def write_docs(
+    pictures: Path, runs: Sequence[str], docs: Path, only: Sequence[str] = ()
+) -> str:
+    """Write the pictures of docs/ (of the scenes `only`), if they are of these very
+    runs; what was done, a line."""
     if set(runs) != set(DOCS):
         needed = "; ".join(DOCS.values())
         return (
@@ -218,11 +220,16 @@ def write_docs(pictures: Path, runs: Sequence[str], docs: Path) -> str:
         )
     from PIL import Image
 
-    for name, target in PICTURES.items():
+    wanted = {
+        name: target
+        for name, target in PICTURES.items()
+        if not only or Path(name).stem.split("-")[0] in only
+    }
+    for name, target in wanted.items():
         with Image.open(pictures / name) as picture:
             small = picture.convert("RGB").quantize(COLOURS)
             small.save(docs / target, optimize=True)
-    return f"{docs}: {', '.join(PICTURES.values())}"
+    return f"{docs}: {', '.join(wanted.values())}"
 
 
 def drawn_runs(artifacts: Path, sample: Path) -> list[str]:

@@ -78,8 +78,9 @@ def switch(feedback: Feedback) -> None:
     where = literal(str(feedback.folder))
     if on:
         st.caption(
-            f"Photos with an answer below {session.threshold():.0%} or unknown, and "
-            f"those you mark as wrong, are copied to {where}, with their EXIF data. "
+            f"Photos with an answer below {100 * session.threshold():.0f} % or "
+            f"unknown, and those you mark as wrong, are copied to {where}, with their "
+            "EXIF data. "
             "Nothing leaves this machine."
         )
     else:
