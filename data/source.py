@@ -230,16 +230,25 @@ def _size(path: Path) -> tuple[int, int]:
     return (high, wide) if facts.turn >= SIDEWAYS else (wide, high)
 
 
+def refuse_missing(root: Path) -> None:
+    """EdgegraftError where nothing is at `root`; asked before anything is prepared."""
+    if not os.path.exists(root):
+        raise _unfit(root)
+
+
+def _unfit(root: Path) -> EdgegraftError:
+    got = "another file" if os.path.exists(root) else "nothing there"
+    return EdgegraftError(
+        f"{printable(root)}: expected a folder with one folder of photos per label, "
+        f"a list (.csv, .jsonl) or an archive (.zip, .tar, .tar.gz), got {got}"
+    )
+
+
 def _scan_folder(
     root: Path, options: PhotoOptions, messages: tuple[str, ...], few: bool
 ) -> PhotoFolder:
     if not root.is_dir():
-        got = "another file" if os.path.exists(root) else "nothing there"
-        raise EdgegraftError(
-            f"{printable(root)}: expected a folder with one folder of photos per "
-            "label, "
-            f"a list (.csv, .jsonl) or an archive (.zip, .tar, .tar.gz), got {got}"
-        )
+        raise _unfit(root)
     walk = Walk(follow_links=options.follow_links)
     layout = read_layout(walk.tree(root), options.layout, alone=few)
     messages += tuple(layout.messages)

@@ -91,10 +91,12 @@ def job_from(args: argparse.Namespace, console: Console) -> Job:
 
     Says which network --backbone auto chose.
     """
-    from data.source import PhotoOptions
+    from data.source import PhotoOptions, refuse_missing
     from finetune.job import Job
     from finetune.settings import Settings
 
+    if args.photos is not None:
+        refuse_missing(args.photos)
     names = [f.name for f in dataclasses.fields(Job) if "option" in f.metadata]
     options = {name: getattr(args, name) for name in names}
     given = {name: value for name, value in options.items() if value is not None}

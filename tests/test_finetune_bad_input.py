@@ -196,6 +196,16 @@ def test_a_label_missing_from_one_part(
         Image.open(run / name).verify()
 
 
+def test_photos_that_are_not_there_are_refused_before_anything_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    for verb in ("build", "finetune"):
+        out, err = refused(capsys, verb, gone, "--artifacts", tmp_path / "runs")
+        assert out == "" and f"{gone}: expected a folder" in err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_module_that_is_not_there(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
