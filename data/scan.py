@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge.errors import EdgegraftError
-from edge.photo_kinds import HEAD_BYTES, PHOTO_SUFFIXES, begins_like_a_photo
+from edge.photo_kinds import PHOTO_SUFFIXES, begins_well
 from edge.text import printable
 
 # What systems put beside photos without being asked, in lower case.
@@ -94,7 +94,7 @@ class Walk:
             elif _is(entry.is_dir):
                 (folders if self._enters(entry) else self.linked).append(path)
             elif _is(entry.is_file):
-                known = path.suffix.lower() in PHOTO_SUFFIXES or _begins_well(path)
+                known = path.suffix.lower() in PHOTO_SUFFIXES or begins_well(path)
                 (photos if known else self.ignored).append(path)
             elif entry.is_symlink() and not os.path.exists(path):
                 # A link that leads nowhere stays in: reading it will say so.
@@ -130,13 +130,5 @@ def _is(kind: Callable[[], bool]) -> bool:
     """What an entry is, through links; a link in a circle is nothing."""
     try:
         return kind()
-    except OSError:
-        return False
-
-
-def _begins_well(path: Path) -> bool:
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return begins_like_a_photo(file.read(HEAD_BYTES))
     except OSError:
         return False

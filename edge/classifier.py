@@ -197,9 +197,12 @@ class Classifier:
 
     def predict(self, pixels: Pixels, top_k: int = 5) -> Prediction:
         """One photo's pixels, uint8 [H, W, 3] in the size of `recipe`."""
-        out = self.run(pixels[None])
-        familiarity = float(out[FAMILIARITY][0]) if FAMILIARITY in out else None
-        return self.prediction(out[PROBABILITIES][0], familiarity, top_k)
+        return self.first(self.run(pixels[None]), top_k)
+
+    def first(self, outputs: dict[str, Floats], top_k: int = 5) -> Prediction:
+        """Of the first photo of what `run` returned."""
+        familiarity = float(outputs[FAMILIARITY][0]) if FAMILIARITY in outputs else None
+        return self.prediction(outputs[PROBABILITIES][0], familiarity, top_k)
 
     def prediction(
         self, probabilities: Floats, familiarity: float | None, top_k: int = 5

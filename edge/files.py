@@ -15,6 +15,17 @@ from edge.errors import EdgegraftError
 
 Writer = Callable[[Path], object]  # fills the file at the path it is given
 _BLOCK = 1 << 20  # bytes read at a time
+_VIDEO_BRANDS = (b"isom", b"iso", b"mp4", b"M4V", b"avc1", b"qt  ", b"3gp", b"MSNV")
+_BEGINNINGS = (
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"\x89HDF", "an HDF5 file (Keras weights?); convert it first"),
+    (b"\xff\xd8\xff", "a JPEG photo"),
+    (b"\x89PNG", "a PNG photo"),
+    (b"%PDF", "a PDF"),
+    (b"\x1aE\xdf\xa3", "a video"),
+    (b"<", "a web page or XML"),
+    (b"version https://git-lfs", "a Git LFS pointer; run: git lfs pull"),
+)
 _NAME_KEPT = 48  # characters: a name has at most 255 bytes, a character up to 4
 
 
@@ -151,3 +162,19 @@ def _refused(path: Path, error: OSError) -> EdgegraftError:
         f"{path}: cannot be written: {error.strerror or error}; free some space or "
         "choose another place"
     )
+
+
+def kind_of(head: bytes) -> str | None:
+    """What a file holds that begins with `head` (32 bytes are enough), in words; None
+    for what is not known."""
+    for start, kind in _BEGINNINGS:
+        if head.startswith(start):
+            return kind
+    if head[4:8] == b"TFL3":
+        return "a .tflite model"
+    if head[4:8] == b"ftyp" and head[8:12].startswith(_VIDEO_BRANDS):
+        return "a video"
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return "a video"
+    plain = all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
+    return "text" if head and plain else None

@@ -69,6 +69,15 @@ def begins_like_a_photo(head: bytes) -> bool:
     return head[4:8] == b"ftyp" and head[8:12] in (*_HEIF_BRANDS, *_AVIF_BRANDS)
 
 
+def begins_well(path: str | os.PathLike[str]) -> bool:
+    """The same of a regular file; False for one that cannot be read."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return begins_like_a_photo(file.read(HEAD_BYTES))
+    except OSError:
+        return False
+
+
 def may_be_deep(head: bytes) -> bool:
     """Whether a file that begins so may hold 16-bit channels that do not say their
     range."""
@@ -168,14 +177,14 @@ def why_unreadable(source: Any) -> str:
     try:
         if isinstance(source, (str, os.PathLike)):
             with open(source, "rb") as file:
-                head = file.read(12)
+                head = file.read(HEAD_BYTES)
         elif isinstance(source, Image.Image):
-            head = b"?"
+            head = b"\0"
         else:
             source.seek(0)
-            head = source.read(12)
+            head = source.read(HEAD_BYTES)
     except (OSError, ValueError):
-        head = b"?"
+        head = b"\0"
     if not head:
         return f"expected a photo ({_KINDS}), got an empty file"
     brand = head[8:12] if head[4:8] == b"ftyp" else b""
@@ -188,7 +197,14 @@ def why_unreadable(source: Any) -> str:
             "a TIFF whose pixels cannot be read (64-bit or coloured floats, a raw "
             "photo, or a damaged header); save it with 8 or 16 bits"
         )
-    return f"expected a photo ({_KINDS}), got something else or a damaged header"
+    from edge.files import kind_of
+
+    got = "something else or a damaged header"
+    if not begins_like_a_photo(head):
+        got = kind_of(head) or got
+    if got == "a video":
+        got += ", which edge camera takes"
+    return f"expected a photo ({_KINDS}), got {got}"
 
 
 def refuse_scans(image: Image.Image, name: str) -> None:

@@ -87,9 +87,12 @@ def check(model: Buffer, where: str) -> Table:
     size = len(model)
     if size == 0:
         raise ModelError(f"{where}: expected a .tflite model, got an empty file")
-    head = bytes(model[:8])
+    head = bytes(model[:32])
     if head[4:8] != IDENTIFIER:
-        raise ModelError(f"{where}: expected a .tflite model, got {_kind(head)}")
+        from edge.files import kind_of
+
+        got = kind_of(head) or "something else"
+        raise ModelError(f"{where}: expected a .tflite model, got {got}")
     try:
         if size < _SMALLEST:
             raise _Outside("it ends after the first bytes")
@@ -264,20 +267,6 @@ def _threshold(tensor: Table) -> float | None:
         if at is not None:
             return float(struct.unpack_from("<f", options.file.data, at)[0])
     return None
-
-
-def _kind(head: bytes) -> str:
-    for start, kind in (
-        (b"PK", "a zip"),
-        (b"\x89HDF", "an HDF5 file (Keras weights?); convert it first"),
-        (b"\xff\xd8", "a JPEG photo"),
-        (b"\x89PNG", "a PNG photo"),
-        (b"<", "a web page or XML"),
-        (b"version ", "a Git LFS pointer; run git lfs pull"),
-    ):
-        if head.startswith(start):
-            return kind
-    return "a file without its TFL3 mark"
 
 
 class _File:

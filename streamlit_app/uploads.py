@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Protocol
 
-from edge.photo_kinds import PHOTO_SUFFIXES
+from edge.photo_kinds import HEAD_BYTES, PHOTO_SUFFIXES, begins_like_a_photo
 
 MEGABYTE = 1 << 20
 MOST_PHOTO_BYTES = 64 * MEGABYTE  # a 100-megapixel photo has about 50
@@ -119,12 +119,13 @@ def _from_zip(file: Dropped, content: bytes, drop: Drop) -> None:
     refused: list[tuple[str, str]] = []
     for number, entry in enumerate(entries):
         name = entry.filename
-        refusal = _refusal(entry)
+        photo = not _hidden(name) and (_is_photo(name) or _begins_well(archive, entry))
+        refusal = _refusal(entry, photo)
         if refusal:
             refused.append((f"{file.name}: {name}", refusal))
         elif _is_list(name) and not _hidden(name) and entry.file_size < MOST_LIST_BYTES:
             drop.others += not _read_list(_reader(archive, entry)(), drop)
-        elif _hidden(name) or not _is_photo(name):
+        elif not photo:
             drop.others += not _hidden(name)
         else:
             drop.photos.append(
@@ -166,8 +167,8 @@ def _read_list(content: bytes, drop: Drop) -> bool:
     return True
 
 
-def _refusal(entry: zipfile.ZipInfo) -> str | None:
-    """Why an entry of a ZIP is not opened; None when it may be."""
+def _refusal(entry: zipfile.ZipInfo, photo: bool) -> str | None:
+    """Why an entry of a ZIP is not opened; None when it may be, or is no photo."""
     name = entry.filename.replace("\\", "/")
     parts = PurePosixPath(name).parts
     if name.startswith("/") or ".." in parts or ":" in (parts or ("",))[0]:
@@ -176,7 +177,7 @@ def _refusal(entry: zipfile.ZipInfo) -> str | None:
         return "expected a file, got a link or a device"
     if _is_zip(name):
         return "a ZIP inside a ZIP; unpack it first"
-    if _hidden(name) or not _is_photo(name):
+    if not photo:
         return None
     if entry.flag_bits & 0x1:
         return "protected by a password; unpack the ZIP first"
@@ -210,6 +211,17 @@ def _is_list(name: str) -> bool:
 
 def _is_photo(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in PHOTO_SUFFIXES
+
+
+def _begins_well(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
+    """Whether an entry that is not called so begins like a photo."""
+    if _is_zip(entry.filename) or _is_list(entry.filename):
+        return False
+    try:
+        with archive.open(entry) as file:
+            return begins_like_a_photo(file.read(HEAD_BYTES))
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError):
+        return False
 
 
 def _hidden(name: str) -> bool:

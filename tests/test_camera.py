@@ -206,6 +206,30 @@ def test_saving_in_the_command(
     assert "File exists" in capsys.readouterr().err
 
 
+def test_a_change_of_the_picture_is_no_uncertain_frame(
+    tmp_path: Path,
+    model: str,
+    fake: Callable[..., Fake],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """While the average turns from one label to the next, each frame is certain: none
+    is kept, and what is printed at the change is the frame's own probability."""
+    script = ["red"] * 10 + ["blue"] * 60
+    argv = ["camera", model, "--fps", "50", "--seconds", "1.2", "--smooth", "0.3"]
+    argv += ["--save-uncertain", str(tmp_path / "kept")]
+    fake(*script, pause=0.02)
+    assert main([*argv, "--json"]) == 0
+    out, err = capsys.readouterr()
+    averaged = [json.loads(line)["probability"] for line in out.splitlines()]
+    assert min(averaged) < 0.6 < max(averaged)
+    assert "0 saved" in err and not list((tmp_path / "kept").iterdir())
+    fake(*script, pause=0.02)
+    assert main(argv) == 0
+    lines = capsys.readouterr().out.split("\n")
+    assert [line.split()[1] for line in lines if line] == ["red", "blue"]
+    assert all(float(line.split()[2].rstrip("%")) > 90 for line in lines if line)
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [

@@ -48,7 +48,7 @@ def classifier() -> Classifier:
 
 def result(label: str, changed: bool = True) -> FrameResult:
     prediction = Prediction(label, 0.9, ((label, 0.9),), None, True)
-    return FrameResult(1, 0.0, label, changed, prediction, 1.0, 1.0)
+    return FrameResult(1, 0.0, label, changed, prediction, prediction, 1.0, 1.0)
 
 
 def at(broker: Mosquitto, **more: Any) -> Broker:

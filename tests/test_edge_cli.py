@@ -113,6 +113,23 @@ def test_folders_globs_and_files(
     assert [row[2] for row in told(f"{folder}/gr*")] == [b]
 
 
+def test_a_photo_in_a_folder_needs_no_ending(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a file holds decides, as in training; a pipe is not waited for."""
+    inside = tmp_path / "photos"
+    inside.mkdir()
+    (inside / "IMG_1").write_bytes(
+        Path(photo(tmp_path / "a.png", (200, 0, 0))).read_bytes()
+    )
+    (inside / "notes.txt").write_text("no photo")
+    os.mkfifo(inside / "pipe")
+    for argument in (inside, inside / "*"):
+        assert main(["classify", model, str(argument), "--top-k", "1"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split()[::2] for line in lines] == [["red", str(inside / "IMG_1")]]
+
+
 def test_a_name_with_brackets_is_a_file_first(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -284,6 +284,30 @@ def test_what_is_no_number_or_no_photo_of_ours_is_refused(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
+    ("content", "got"),
+    [
+        (b"a plain text\n" * 9, "got text"),
+        (b"\0\0\0\x18ftypisom" + bytes(40), "got a video, which edge camera takes"),
+        (b"RIFF\0\0\0\0AVI LIST" + bytes(40), "got a video, which edge camera takes"),
+        (b"\x1aE\xdf\xa3" + bytes(40), "got a video, which edge camera takes"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "got a web page or XML"),
+        (b"%PDF-1.7" + bytes(40), "got a PDF"),
+        (b"PK\x03\x04" + bytes(40), "got a ZIP archive"),
+        (b"\x1c\0\0\0TFL3" + bytes(40), "got a .tflite model"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "run: git lfs pull"),
+        (b"\xff\xd8\xff" + bytes(40), "got something else or a damaged header"),
+        (bytes(40), "got something else or a damaged header"),
+    ],
+)
+def test_what_is_no_photo_is_named(content: bytes, got: str, tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(content)
+    for source in (path, content):
+        with pytest.raises(PhotoError, match=f"{got}$"):
+            open_photo(source)
+
+
+@pytest.mark.parametrize(
     ("file", "pixel"),
     [
         (b"P5 2 1 1023\n" + struct.pack(">2H", 1023, 512), (128, 128, 128)),

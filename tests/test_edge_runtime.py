@@ -142,13 +142,13 @@ def test_open_from_path_and_bytes(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"", "got an empty file"),
-        (b"PK\x03\x04" + bytes(100), "got a zip"),
+        (b"PK\x03\x04" + bytes(100), "got a ZIP archive"),
         (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
-        (b"hello", "without its TFL3 mark"),
+        (b"hello", "expected a .tflite model, got text"),
         (b"\x1c\0\0\0TFL3", "damaged or truncated"),
         (b"\xff\xff\xff\xffTFL3" + bytes(200), "damaged or truncated"),
-        (random.Random(3).randbytes(5000), "without its TFL3 mark"),
+        (random.Random(3).randbytes(5000), "got something else"),
         (b"\x10\0\0\0TFL3" + random.Random(3).randbytes(5000), "damaged or truncated"),
     ],
 )

@@ -218,6 +218,7 @@ def link() -> bytes:
         (link(), [], ["a link or a device"]),
         (b"PK\x03\x04cut", [], ["damaged ZIP file"]),
         (zipped(readme__txt=b"x"), [], ["expected photos in the ZIP, got none"]),
+        (zipped(IMG_1=photo("red"), notes__txt=b"x"), ["IMG_1"], []),
         (
             zipped(**{"C:/x__png": b"", "/y__png": b""}),
             [],

@@ -181,8 +181,8 @@ def run(args: argparse.Namespace) -> int:
         watch.writer.end()
     saved = f", {watch.uncertain.saved} saved" if watch.uncertain is not None else ""
     took = time.monotonic() - start
-    changes = plural(watch.changes, "change")
-    _note(f"{watch.count} frames in {took:.1f} s, {changes}{saved}")
+    frames_read, changes = plural(watch.count, "frame"), plural(watch.changes, "change")
+    _note(f"{frames_read} in {took:.1f} s, {changes}{saved}")
     return 0
 
 
@@ -258,6 +258,7 @@ class _Watch:
         ready = time.perf_counter()
         outputs = self._classifier.run(prepared[None])
         done = time.perf_counter()
+        own = self._classifier.first(outputs)
         prediction, label, changed = self._smoother.update(outputs, shot.seconds)
         if self._motion is not None and prediction.label != label:
             self._motion.wake(shot.seconds)  # another label has to be held to count
@@ -268,6 +269,7 @@ class _Watch:
             label,
             changed,
             prediction,
+            own,
             (ready - begin) * 1e3,
             (done - ready) * 1e3,
         )
@@ -276,9 +278,8 @@ class _Watch:
             self._publisher.publish(result)
         if self.uncertain is not None:
             # training cuts the model's own region out again
-            own = self._classifier.trained_region is not None
-            kept = shot.pixels if own else pixels
-            self.uncertain.offer(kept, prediction, shot.seconds)
+            whole = self._classifier.trained_region is not None
+            self.uncertain.offer(shot.pixels if whole else pixels, own, shot.seconds)
         if self._preview is None:
             return True
         return self._preview.show(pixels, _caption(label, prediction))

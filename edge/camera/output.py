@@ -10,7 +10,8 @@ from edge.text import csv_cell, json_text
 
 
 class FrameResult(NamedTuple):
-    """One frame's result: `label` is the one held, `prediction` the averaged one.
+    """One frame's result: `label` is the one held, `prediction` the averaged one, `own`
+    this frame's alone.
 
     seconds: position in a video file, or time since the start.
     """
@@ -20,6 +21,7 @@ class FrameResult(NamedTuple):
     label: str
     changed: bool
     prediction: Prediction
+    own: Prediction
     prepare_ms: float
     inference_ms: float
 
@@ -35,6 +37,9 @@ class LineWriter:
 
     def write(self, result: FrameResult) -> None:
         prediction = result.prediction
+        # at a change the average has only just turned: the frame itself says more
+        if not self._live and result.own.label == result.label:
+            prediction = result.own
         percent = f"{prediction.probability:6.1%}" if prediction.known else "     -"
         if self._live:
             gap = result.seconds - self._last
@@ -65,6 +70,7 @@ class JsonLinesWriter(LineWriter):
         if self._events and not result.changed:
             return
         prediction = result.prediction
+        familiarity = prediction.familiarity
         record = {
             "time": clock(),
             "seconds": round(result.seconds, 3),
@@ -73,7 +79,7 @@ class JsonLinesWriter(LineWriter):
             "changed": result.changed,
             "probability": round(prediction.probability, 6),
             "known": prediction.known,
-            "familiarity": prediction.familiarity,
+            "familiarity": None if familiarity is None else round(familiarity, 6),
             "ranking": [
                 {"label": label, "probability": round(probability, 6)}
                 for label, probability in prediction.ranking

@@ -50,7 +50,8 @@ class UncertainFrames:
         self._make_room(0)
 
     def offer(self, frame: Picture, prediction: Prediction, now: float) -> None:
-        """Keep the frame if it is uncertain and none was kept just now."""
+        """Keep the frame if its own prediction is uncertain and none was kept just
+        now."""
         certain = prediction.known and prediction.probability >= self._below
         if certain or now < self._not_before:
             return

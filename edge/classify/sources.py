@@ -1,7 +1,7 @@
 """From what was typed to photo files: paths, folders, globs.
 
-Nothing is opened here and nothing is kept: a folder of any size is walked while
-it is read.
+Only files whose suffix is no photo's are opened here, and nothing is kept: a folder of
+any size is walked while it is read.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from edge.errors import EdgegraftError, PhotoError
-from edge.photo_kinds import PHOTO_SUFFIXES
+from edge.photo_kinds import PHOTO_SUFFIXES, begins_well
 
 _MAGIC = frozenset("*?[")
 _ALSO_READ = "; lists, archives and runs are read by: edgegraft edge evaluate"
@@ -21,9 +21,9 @@ Report = Callable[[PhotoError], None]  # called for a folder that cannot be read
 def photos(arguments: Iterable[str], report: Report | None = None) -> Iterator[str]:
     """Photo paths, in the order given; folders recursively and sorted by name.
 
-    A file is passed on whatever its name; in a folder and for a pattern, only files
-    with a photo's suffix count and hidden ones are left out. A path that does not
-    exist is passed on as well: opening it says so, and the other photos go on.
+    A file is passed on whatever it is; in a folder and for a pattern, files count that
+    have a photo's suffix or begin like one, and hidden ones are left out. A path that
+    does not exist is passed on as well: opening it says so, and the other photos go on.
     PhotoError for a folder without a photo or a pattern that matches none, and
     for a folder that cannot be read; `report` is called for one inside another instead.
     """
@@ -83,9 +83,11 @@ class Unique:
             yield item
 
 
-def is_photo(name: str) -> bool:
-    """Has the file a photo's suffix?"""
-    return os.path.splitext(name)[1].lower() in PHOTO_SUFFIXES
+def is_photo(path: str) -> bool:
+    """Has the file a photo's suffix, or does it begin like one?"""
+    if os.path.splitext(path)[1].lower() in PHOTO_SUFFIXES:
+        return True
+    return os.path.isfile(path) and begins_well(path)  # opening a pipe would hang
 
 
 def walk(folder: str, report: Report | None = None) -> Iterator[str]:
