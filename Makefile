@@ -1,4 +1,4 @@
-# make quickstart | test | test-fast | fuzz | lint | docs | bench | legs | backbones | device-test | app | screenshots | requirements | clean
+# make quickstart | env | test | test-fast | fuzz | lint | docs | bench | legs | backbones | device-test | app | screenshots | requirements | clean
 # Needs python3 (3.10 to 3.13, with venv) and make. uv is used where it is on the
 # PATH; else it is brought into .venv. A second call starts at once: each step leaves
 # a stamp in .venv that depends on the pinned requirements.
@@ -17,21 +17,27 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND='make requirements' $(UV) pip compile --qui
 	--universal --python-version 3.10 --generate-hashes --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 
-.PHONY: quickstart test test-fast fuzz lint format docs bench legs backbones device-test app screenshots requirements clean python
+.PHONY: quickstart env test test-fast fuzz lint format docs bench legs backbones device-test app screenshots requirements clean python
 .DELETE_ON_ERROR:
 
 # Fine-tune a pretrained network and train a small CNN on the drawn sample set, or on
 # your own photos (make quickstart PHOTOS=dir); compare them; classify two new pictures.
 quickstart: $(VENV)/.train
+	@echo "== 1 of 3: fine-tune a pretrained network"
 	$(BIN)/edgegraft build $(PHOTOS) --artifacts $(RUNS) --run quickstart --overwrite
+	@echo "== 2 of 3: train a small network beside it"
 	$(BIN)/edgegraft build $(or $(PHOTOS),$(RUNS)/sample/photos) --artifacts $(RUNS) \
 		--run quickstart-cnn --backbone custom_cnn --overwrite
+	@echo "== 3 of 3: which of their files to ship"
 	$(BIN)/edgegraft compare $(RUNS)/quickstart $(RUNS)/quickstart-cnn
 ifeq ($(PHOTOS),)
 	$(BIN)/edgegraft edge classify $$($(BIN)/python -c 'import json; print(json.load( \
 		open("$(RUNS)/comparison/comparison.json"))["ship"]["path"])') \
 		$(RUNS)/sample/test_cat.jpg $(RUNS)/sample/test_dog.jpg
 endif
+
+# What training and notebooks need, without the sample's run.
+env: $(VENV)/.train
 
 # The camera's minute (a source taken away five times) passes beside the other tests.
 test: $(VENV)/.dev
@@ -101,7 +107,7 @@ requirements: | $(UV)
 
 # Keeps artifacts/: what you built is yours.
 clean:
-	rm -rf $(VENV) .legs .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV).making .legs .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -not -path './artifacts/*' -prune -exec rm -rf {} +
 
 # --- the environment -------------------------------------------------------------
@@ -112,11 +118,16 @@ python:
 	"make: error: expected Python 3.10 to 3.13, got %d.%d at %s; run make PYTHON=python3.11" \
 	% (v[0], v[1], sys.executable))'
 
+# Only an environment that make made, or was making, is cleared.
 $(VENV)/.made: | python
+	@if [ -e $(VENV) ] && [ ! -e $(VENV).making ]; then \
+		echo "make: error: $(VENV) is there, and make has not made it;" \
+			"name another: make VENV=.venv-edgegraft" >&2; exit 1; fi
+	@touch $(VENV).making
 	@if command -v uv >/dev/null 2>&1; then uv venv --quiet --clear --python $(PYTHON) $(VENV); \
 	else $(PYTHON) -m venv --clear $(VENV) || \
 		{ echo "make: error: $(PYTHON) has no venv; on Debian: apt install python3-venv" >&2; exit 1; }; fi
-	@touch $@
+	@touch $@ && rm -f $(VENV).making
 
 $(BIN)/uv: $(VENV)/.made requirements/uv.txt
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/uv.txt

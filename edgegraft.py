@@ -142,29 +142,38 @@ def build(
 
     photos: a folder with one folder per label, a list or an archive; None draws the
     sample set. run: the name of the run in `artifacts`. unknown: a folder of photos
-    that show none of the labels. budget_ms, budget_mb: most latency and size of the
-    file to ship. options: those of the command, such as backbone="mobilenet_v2_1.0",
-    size=160, unfreeze="none", epochs=4, time_limit=10. EdgegraftError for bad input.
+    that show none of the labels. budget_ms, budget_mb: highest median latency in
+    milliseconds and size in MB of the file to ship. options: those of the command, such
+    as backbone="mobilenet_v2_1.0", size=160 (pixels), unfreeze="none", epochs=4,
+    time_limit=10 (minutes), layout="labels", rename={"kat": "cat"}, target="edgetpu".
+    quiet: print nothing.
+
+    Returns the `Run`: `.best` (the file to ship), `.files`, `.metrics`. Raises
+    EdgegraftError for bad input, in one line.
     """
     _refuse_hidden_rooms()
     from finetune.console import Console
     from quantize.comparison.compare import CompareOptions
     from quantize.comparison.records import Budget
+    from quantize.reporting import text
 
     console = Console(quiet=quiet, verbose=False)
-    if photos is None:
+    budget = Budget(budget_ms, budget_mb)
+    export = _export_options(variants, options)
+    if photos is None and not options.get("resume"):
         run = run or SAMPLE_RUN
         photos = _draw_sample(Path(artifacts), run, console)[0]
         options.setdefault("backbone", _sample_backbone(console))
     plan = BuildOptions(
         job=_job(photos, run, artifacts, overwrite, options, console),
-        export=ExportOptions(tuple(variants)),
-        compare=CompareOptions(
-            budget=Budget(budget_ms, budget_mb),
-            unknown=None if unknown is None else Path(unknown),
-        ),
+        export=export,
+        compare=CompareOptions(budget=budget, unknown=_path("unknown", unknown)),
     )
-    return _build(plan, console).run
+    built = _build(plan, console)
+    if built.comparison is not None:
+        for line in ("", *text.summary(built.comparison)):
+            console.say(line)
+    return built.run
 
 
 def audit(
@@ -176,7 +185,10 @@ def audit(
 ) -> Audit:
     """What is wrong with photos: unreadable ones, copies, blur, few of a label.
 
-    out: a folder for the report (audit.html, audit.csv, audit.json).
+    out: a folder for the report (audit.html, audit.csv, audit.json). Returns an
+    `Audit`: print it for the report; `.obstacles` (why these photos cannot be trained
+    on, empty where they can), `.warnings`, `.findings` (kind, path, reason of each
+    photo). Raises EdgegraftError where there are no photos.
     """
     _refuse_hidden_rooms()
     from data.audit.audit import audit as examine
@@ -186,17 +198,20 @@ def audit(
     from data.source import choose
     from edge.progress import Progress
 
-    if out is not None:
-        refuse(Path(out), overwrite)  # before minutes of reading
-    folder = choose(Path(photos), None, few=True).folder
+    source, report_to = _path("photos", photos), _path("out", out)
+    if source is None:
+        raise _no_photos()
+    if report_to is not None:
+        refuse(report_to, overwrite)  # before minutes of reading
+    folder = choose(source, None, few=True).folder
     live = False if quiet else None
     with (
         Progress(title="reading photos", live=live) as bar,
         FactCache(cache_folder() / "audits.sqlite") as fact_cache,
     ):
         report = examine(folder, fact_cache=fact_cache, progress=bar.update)
-    if out is not None:
-        write(report, Path(out), overwrite=overwrite)
+    if report_to is not None:
+        write(report, report_to, overwrite=overwrite)
     return report
 
 
@@ -251,20 +266,36 @@ def compare(
 ) -> Comparison:
     """Measure runs and `.tflite` files on the first run's test photos; choose one.
 
-    options: fields of `quantize.comparison.compare.CompareOptions`.
+    options: photos (a folder, list, archive or run that judges instead), unknown (a
+    folder of photos that show none of the labels), out (the folder to write to),
+    devices (files of `edge bench --json`), runtime, margin (a fraction), any_variant.
+
+    Returns a `Comparison`: `.best` (the path to ship, None where none fits the budget),
+    `.choice.why`, `.files` (each with `.evaluation` and `.timings`), `.to_dict()` (what
+    comparison.json holds). Raises EdgegraftError for bad input.
     """
     _refuse_hidden_rooms()
     from finetune.console import Console
     from finetune.run import Run
     from quantize.comparison import compare as comparison
     from quantize.comparison.records import Budget
+    from quantize.reporting import text
 
+    names = {field.name for field in dataclasses.fields(comparison.CompareOptions)}
+    _refuse_unknown(options, names - {"budget"}, "compare")
+    for name in ("photos", "unknown", "out"):
+        options[name] = _path(name, options.get(name))
+    options["devices"] = tuple(Path(one) for one in options.get("devices", ()))
+    console = Console(quiet=quiet)
     one = isinstance(things, Run | str | os.PathLike)
-    return comparison.compare(
+    compared = comparison.compare(
         [things] if one else list(things),  # type: ignore[list-item, arg-type]
         comparison.CompareOptions(budget=Budget(budget_ms, budget_mb), **options),
-        console=Console(quiet=quiet),
+        console=console,
     )
+    for line in ("", *text.summary(compared)):
+        console.say(line)
+    return compared
 
 
 def search(
@@ -305,22 +336,40 @@ def search(
 def load(model: Run | str | os.PathLike[str] | bytes, **options: Any) -> Classifier:
     """A classifier of a `.tflite` file, its bytes, or a run (its recommended file).
 
-    options: those of `Classifier`, such as labels, threads, runtime.
+    options: threads=2, runtime="litert", labels=[...] (for a file that has none, or in
+    place of its own), xnnpack=False, delegate="libedgetpu.so.1". Raises EdgegraftError
+    for what is no model.
     """
     _refuse_hidden_rooms()
     from edge.classifier import Classifier
+    from edge.errors import EdgegraftError
     from edge.quiet import without_chatter
     from edge.run_folder import find_model
 
     if not isinstance(model, bytes):
+        if model is None:
+            raise EdgegraftError(
+                "expected a .tflite file or a run, got None: where no file is within "
+                "the budget of the last comparison, run.best is None; run.files has all"
+            )
         path: Any = getattr(model, "folder", model)
         model = find_model(os.fspath(path))[0]
     with without_chatter():
         return Classifier(model, **options)
 
 
+_READING = ("layout", "columns", "rename", "follow_links")
+_EXPORTING = {  # as the command calls them: as `quantize.export.export` does
+    "calibration": "calibration_count",
+    "max_drop": "max_drop",
+    "target": "target",
+    "ladder": "climb",
+    "qat": "qat",
+}
+
+
 def _job(
-    photos: str | os.PathLike[str],
+    photos: str | os.PathLike[str] | None,
     run: str | None,
     artifacts: str | os.PathLike[str],
     overwrite: bool,
@@ -328,29 +377,90 @@ def _job(
     console: Console,
 ) -> Job:
     """The job that keyword arguments describe; EdgegraftError for an unknown one."""
+    from backbones import auto
+    from data.source import PhotoOptions, refuse_missing
     from edge.errors import EdgegraftError
     from finetune.cli import run_folder
     from finetune.job import Job
     from finetune.settings import Settings
 
-    ours = {field.name for field in dataclasses.fields(Job)}
+    ours = {field.name for field in dataclasses.fields(Job) if field.name != "reading"}
     theirs = {field.name for field in dataclasses.fields(Settings)}
-    for name in options:
-        if name not in ours | theirs:
-            close = difflib.get_close_matches(name, ours | theirs, n=1)
-            meant = f"; did you mean {close[0]}?" if close else ""
-            raise EdgegraftError(
-                f"expected an option of edgegraft build, got {name!r}{meant}"
-            )
+    _refuse_unknown(options, {*ours, *theirs, *_READING, "small"}, "build")
     given = {name: value for name, value in options.items() if name in theirs}
-    ours_given: dict[str, Any] = {
-        name: Path(value) if isinstance(value, str) else value
-        for name, value in options.items()
-        if name not in theirs
+    reading = {name: value for name, value in options.items() if name in _READING}
+    job = {name: value for name, value in options.items() if name in ours}
+    for name in ("exclude_from", "add"):
+        job[name] = _path(name, job.get(name))
+    if options.get("small"):
+        given.setdefault("backbone", auto.SMALL)
+    source, folder = _path("photos", photos), _path("artifacts", artifacts)
+    if source is not None:
+        refuse_missing(source)
+    elif not job.get("resume"):
+        raise _no_photos()
+    if job.get("resume"):
+        if run is None:
+            raise EdgegraftError("expected run='NAME' with resume=True, got none")
+        if given:
+            raise EdgegraftError(
+                "expected resume=True without settings (a run keeps its own), got "
+                f"{next(iter(given))}"
+            )
+        settings = Settings()
+    else:
+        settings = Settings.for_network(console.say, **given)
+    return Job(
+        source,
+        settings,
+        run_folder(folder or ARTIFACTS, run, source, settings),
+        overwrite=overwrite,
+        reading=PhotoOptions(**reading),
+        **job,
+    )
+
+
+def _export_options(variants: Sequence[str], options: dict[str, Any]) -> ExportOptions:
+    """Takes those of the export out of `options`."""
+    more = {
+        theirs: options.pop(ours)
+        for ours, theirs in _EXPORTING.items()
+        if ours in options
     }
-    settings = Settings.for_network(console.say, **given)
-    folder = run_folder(Path(artifacts), run, Path(photos), settings)
-    return Job(Path(photos), settings, folder, overwrite=overwrite, **ours_given)
+    if "max_drop" in more:
+        more["max_drop"] /= 100
+    names = variants.split(",") if isinstance(variants, str) else variants
+    return ExportOptions(tuple(names), more)
+
+
+def _refuse_unknown(options: Mapping[str, Any], known: set[str], verb: str) -> None:
+    """EdgegraftError for the first name that is not `known`."""
+    from edge.errors import EdgegraftError
+
+    for name in options:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+            meant = f"did you mean {close[0]}?" if close else ""
+            raise EdgegraftError(
+                f"edgegraft.{verb} has no option {name!r}; "
+                + (meant or f"it takes {', '.join(sorted(known))}")
+            )
+
+
+def _path(name: str, value: str | os.PathLike[str] | None) -> Path | None:
+    """EdgegraftError for what is no path."""
+    from edge.errors import EdgegraftError
+
+    try:
+        return None if value is None else Path(value)
+    except TypeError:
+        raise EdgegraftError(f"{name}: expected a path, got {value!r:.80}") from None
+
+
+def _no_photos() -> EdgegraftError:
+    from edge.errors import EdgegraftError
+
+    return EdgegraftError("photos: expected a folder, list or archive, got none")
 
 
 # --- build ----------------------------------------------------------------------------
@@ -521,7 +631,8 @@ def _run_build(args: argparse.Namespace) -> int:
         classifier = load(best)
         for picture in pictures:
             prediction = classifier.classify(picture)
-            console.say(f"{picture}: {prediction.label} {prediction.probability:.1%}")
+            label, share = prediction.label, prediction.probability
+            console.say(f"{label:8} {share:6.1%}  {picture}")
     rejected = any(result.rejected for result in built.results.values())
     return EXIT_REJECTED if rejected else 0
 

@@ -23,7 +23,7 @@ from edge.quiet import native_stderr_hidden
 
 _importing = threading.RLock()  # two threads must not move descriptor 2 at once
 # edgegraft is on no package index: its extras are those of a checkout
-INSTALL = "install the training extra: in the checkout, pip install '.[train]'"
+INSTALL = "install the training extra: in the checkout, pip install -e '.[train]'"
 # The modules of the extra `train`, by the names they are imported under
 MODULES = (
     "tensorflow",
@@ -49,25 +49,27 @@ def require_packages(command: str) -> None:
         )
 
 
-def _quiet() -> None:
-    os.environ["TF_USE_LEGACY_KERAS"] = "1"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    logging.getLogger("absl").setLevel(logging.ERROR)
-
-
 def _load(name: str) -> ModuleType:
-    _quiet()
     try:
         with _importing:  # also keeps a half-imported module of `preload` from others
-            if name in sys.modules:
-                return sys.modules[name]
-            with native_stderr_hidden():
-                return importlib.import_module(name)
+            if name not in sys.modules:
+                _import(name)
+            return sys.modules[name]
     except ImportError as error:
         raise EdgegraftError(
             f"expected {name} to be importable, got '{error}'; {INSTALL}"
         ) from error
+
+
+def _import(name: str) -> None:
+    """Not inlined: AutoGraph, which follows calls into `_load`, prints what it cannot
+    trace, in a notebook with the whole environment."""
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with native_stderr_hidden():
+        importlib.import_module(name)
+    for logger in ("tensorflow", "absl"):  # the import has set their levels
+        logging.getLogger(logger).setLevel(logging.ERROR)
 
 
 def tensorflow() -> ModuleType:

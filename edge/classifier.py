@@ -133,8 +133,9 @@ class Classifier:
         want = (self.recipe.height, self.recipe.width, 3)
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != want:
             raise ModelError(
-                f"expected pixels uint8 [N, {want[0]}, {want[1]}, 3], "
-                f"got {pixels.dtype} {list(pixels.shape)}"
+                f"expected pixels uint8 [N, {want[0]}, {want[1]}, 3], got "
+                f"{pixels.dtype} {list(pixels.shape)}; `pixels` makes them of a photo, "
+                "`classify` takes photos of any size"
             )
         rows: dict[str, list[Floats]] = {role: [] for role in self._outputs}
         for number in range(len(pixels)):
@@ -190,7 +191,7 @@ class Classifier:
                 raise PhotoError(
                     "array",
                     f"expected uint8 [height, width, 3], got {photo.dtype} "
-                    f"{list(photo.shape)}",
+                    f"{list(photo.shape)}{_mend(photo)}",
                 )
             photo = Image.fromarray(photo)
         return load_pixels(photo, self.recipe)
@@ -322,6 +323,22 @@ class Classifier:
             noise[0] = 128
             output.look([self._invoke(one[None])[PROBABILITIES] for one in noise])
         self._as_probabilities, self.note = output, output.note
+
+
+def _mend(array: npt.NDArray[Any]) -> str:
+    """How an array can become uint8 RGB [height, width, 3]; empty if not known."""
+    if array.ndim == 3 and array.shape[2] == 3:
+        if array.dtype.kind == "f" and array.size and 0 <= array.min() <= array.max():
+            scale = " * 255" if array.max() <= 1 else ""
+            return f"; give (array{scale}).round().astype('uint8')"
+        return ""
+    if array.ndim == 3 and array.shape[2] == 4:
+        return "; give array[..., :3], which is without alpha"
+    if array.ndim == 3 and array.shape[0] == 3:
+        return "; give array.transpose(1, 2, 0), with the channels last"
+    if array.ndim == 2:
+        return "; give PIL.Image.fromarray(array)"
+    return "; classify takes one photo at a time" if array.ndim == 4 else ""
 
 
 def _given_labels(

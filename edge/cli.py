@@ -83,9 +83,12 @@ def _parse(
         args.verb = words[0]
         return args
     parser = Parser(prog=prog, description="Photos to labels, on the device.")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="COMMAND")
     for name, (_, text) in _VERBS.items():
         verbs.add_parser(name, help=text)
+    if not words:
+        parser.print_help()
+        raise SystemExit(2)
     return parser.parse_args(words)
 
 

@@ -316,7 +316,7 @@ def guard(verb: Callable[[], int], *, debug: bool = False) -> int:
         print(
             f"edgegraft: error: a package cannot be loaded ({reason:.300}); install "
             "it again (pip install --force-reinstall); photos and training need: "
-            "pip install '.[train]'",
+            "pip install -e '.[train]'",
             file=sys.stderr,
         )
         return BAD_INPUT

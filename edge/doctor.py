@@ -5,11 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from edge.errors import EdgegraftError
 from edge.quiet import without_chatter
 from edge.text import print_rows
+
+# What more there is, for what, and how it comes: module, packages that bring it
+_MORE = (
+    ("cv2", "OpenCV", "camera", ("opencv-python-headless", "opencv-python")),
+    ("pillow_heif", "HEIF", "photos of iPhones", ("pillow-heif",)),
+    ("paho", "MQTT", "camera --mqtt", ("paho-mqtt",)),
+)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,15 +39,17 @@ def run(args: argparse.Namespace) -> int:
     with without_chatter():
         runtimes = diagnose()
     working = [name for name, _, problem, _ in runtimes if problem is None]
+    more = {name: _version(module, of) for module, name, _, of in _MORE}
     record = {
         **machine.describe(),
         "numpy": numpy.__version__,
         "pillow": PIL.__version__,
         "runtimes": [
-            {"name": name, "version": version, "problem": problem, "advice": advice}
-            for name, version, problem, advice in runtimes
+            {"name": name, "version": release, "problem": problem, "advice": advice}
+            for name, release, problem, advice in runtimes
         ],
         "used": working[0] if working else None,
+        "more": more,
     }
     if args.json:
         print(json.dumps(record, indent=1))
@@ -51,14 +61,37 @@ def run(args: argparse.Namespace) -> int:
         ("numpy", record["numpy"]),
         ("Pillow", record["pillow"]),
     ]
-    for name, version, problem, advice in runtimes:
+    for name, release, problem, advice in runtimes:
         state = "works" if problem is None else problem
         if working and name == working[0]:
             state += " (used)"
-        rows.append((name, f"{version}: {state}" if version else state))
+        elif working and release is None:
+            state += ", not needed"
+        rows.append((name, f"{release}: {state}" if release else state))
         if advice and advice != problem:
             rows.append(("", advice))
+    for _, name, use, packages in _MORE:
+        absent = f"not installed, for {use}: pip install {packages[0]}"
+        rows.append((name, more[name] or absent))
+    if working:
+        without = [use for _, name, use, _ in _MORE if not more[name]]
+        able = "photos" + (
+            f"; not yet: {', '.join(without)}" if without else ", camera"
+        )
+        rows.append(("ready for", able))
     print_rows(rows)
     if not working:
         print("edgegraft: error: no TFLite interpreter works here", file=sys.stderr)
     return 0 if working else 2
+
+
+def _version(module: str, packages: tuple[str, ...]) -> str | None:
+    """None where the module is not installed."""
+    if find_spec(module) is None:
+        return None
+    for package in packages:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            continue
+    return "installed"

@@ -13,6 +13,10 @@ class EdgegraftError(Exception):
 
     exit_code = 2
 
+    def _render_traceback_(self) -> list[str]:
+        """In a notebook: the line alone, without the calls that led to it."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class PhotoError(EdgegraftError):
     """One photo that cannot be used; the others can."""

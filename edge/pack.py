@@ -205,7 +205,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"next: read {os.path.join(options.output, 'frigate.yml')}")
         return 0
     target = os.path.basename(os.path.abspath(options.output))
-    print(f"next: scp -r {options.output} pi@raspberrypi: and read {target}/{README}")
+    print(f"next: scp -r {shlex.quote(options.output)} USER@raspberrypi.local:")
+    print(f"then, on the device: {target}/{README}")
     return 0
 
 

@@ -235,6 +235,15 @@ def open_photo(
     """
     name = _name_of(source)
     reading = _Reading(name, least, white, to_srgb, region)
+    known = isinstance(source, (str, os.PathLike, bytes, Image.Image))
+    if not known and not hasattr(source, "read"):
+        raise PhotoError(
+            name,
+            "expected one photo: a path, bytes, a PIL image, an open file or an array, "
+            f"got a {type(source).__name__}",
+        )
+    if isinstance(source, io.TextIOBase):
+        raise PhotoError(name, "expected a file opened with 'rb', got one of text")
     try:
         if isinstance(source, Image.Image):
             return reading.upright(source.copy())

@@ -1,6 +1,7 @@
 """A progress bar on standard error: done, speed, time left.
 
-It is drawn only where a person sits (standard error is a terminal).
+It is drawn only where a person sits (standard error is a terminal). In a log or a
+notebook long work says a line now and then instead, where that is asked for.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from types import TracebackType
 
 EVERY = 0.1  # seconds between two drawings
+EVERY_LINE = 30.0  # seconds between two lines where there is no terminal
 WIDTH = 24  # characters of the bar
 _CLEAR = b"\r\033[K"
 
@@ -20,7 +22,8 @@ class Progress:
 
     `total`: None where it is not known (a pipe). `earlier`: items done by a run
     before this one; they count as done, not in the speed. `live`: draw it, None:
-    where standard error is a terminal.
+    where standard error is a terminal. `lines`: where it is none, a line every
+    `EVERY_LINE` seconds.
     """
 
     def __init__(
@@ -31,10 +34,12 @@ class Progress:
         unit: str = "photo",
         earlier: int = 0,
         live: bool | None = None,
+        lines: bool = False,
     ) -> None:
         self.title = title
         self._total, self._unit, self._earlier = total, unit, earlier
         self._live = _terminal() if live is None else live
+        self._lines = lines and not self._live
         self._start = self._drawn = time.monotonic()
         self._done = 0
         self._shown = False
@@ -63,6 +68,9 @@ class Progress:
             self._drawn = now
             os.write(2, _CLEAR + self._text(now - self._start).encode())
             self._shown = True
+        elif self._lines and now - self._drawn >= EVERY_LINE:
+            self._drawn = now
+            print(f"  {self._text(now - self._start)}", file=sys.stderr, flush=True)
 
     def clear(self) -> None:
         """Take the bar away, before another line is written."""

@@ -37,7 +37,8 @@ def find_model(run: str, variant: str | None = None) -> tuple[str, str]:
     """
     if not os.path.exists(run):
         raise EdgegraftError(
-            f"expected a run's folder or a .tflite file, got {run}, which is not there"
+            f"expected a run's folder or a .tflite file, got {run}, which is not "
+            f"there{_runs_beside(run)}"
         )
     if not os.path.isdir(run):
         return run, ""
@@ -49,6 +50,11 @@ def find_model(run: str, variant: str | None = None) -> tuple[str, str]:
     if not os.path.isfile(model):
         there = os.path.join(run, "exports")
         names = sorted(os.listdir(there)) if os.path.isdir(there) else []
+        if not names and not os.path.isfile(os.path.join(run, "run.json")):
+            raise EdgegraftError(
+                f"expected a run's folder (with run.json) or a .tflite file, got the "
+                f"folder {run}{_runs_beside(os.path.join(run, 'x'))}"
+            )
         have = [n.removesuffix(".tflite") for n in names if n.endswith(".tflite")]
         raise EdgegraftError(
             f"{run}: expected exports/{name}.tflite in this run, got "
@@ -56,7 +62,7 @@ def find_model(run: str, variant: str | None = None) -> tuple[str, str]:
         )
     if best is None:
         why = f"which to ship was not measured: edgegraft compare {shlex.quote(run)}"
-        if _recommends_none(run):
+        if recommends_none(run):
             why = "the run's comparison recommends no file"
     elif name == best:
         why = "the one that the run's comparison recommends"
@@ -65,7 +71,21 @@ def find_model(run: str, variant: str | None = None) -> tuple[str, str]:
     return model, f"{name}.tflite: {why}"
 
 
-def _recommends_none(run: str) -> bool:
+def _runs_beside(path: str) -> str:
+    """The runs in the folder that `path` would lie in, for a message."""
+    above = os.path.dirname(path) or os.curdir
+    try:
+        names = sorted(os.listdir(above))
+    except OSError:
+        return ""
+    runs = [
+        name for name in names if os.path.isfile(os.path.join(above, name, "run.json"))
+    ]
+    shown = ", ".join(runs[:5]) + (", ..." if len(runs) > 5 else "")
+    return f"; the runs in {above}: {shown}" if runs else ""
+
+
+def recommends_none(run: str) -> bool:
     """Whether the last comparison had no file to recommend, as for a small budget."""
     try:
         record = read_record(os.path.join(run, "comparison.json"), COMPARISON)

@@ -13,4 +13,9 @@ def main(model_file: str, *photos: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    try:
+        main(*sys.argv[1:])
+    except edgegraft.EdgegraftError as error:
+        sys.exit(f"{error}")

@@ -62,7 +62,9 @@ class Console:
     @contextmanager
     def bar(self, title: str, unit: str = "photo") -> Iterator[Advance]:
         """A progress bar; yields advance(done, total)."""
-        with Progress(title=title, unit=unit, live=self._live) as progress:
+        with Progress(
+            title=title, unit=unit, live=self._live, lines=not self._quiet
+        ) as progress:
 
             def advance(done: int, total: int) -> None:
                 progress.update(done, total)
@@ -73,7 +75,9 @@ class Console:
     @contextmanager
     def epochs(self, epochs: int, steps: int) -> Iterator[Any]:
         """A bar over all steps of a training; yields advance(epoch, step, result)."""
-        with Progress(epochs * steps, unit="step", live=self._live) as progress:
+        with Progress(
+            epochs * steps, unit="step", live=self._live, lines=not self._quiet
+        ) as progress:
 
             def advance(number: int, step: int, result: Any) -> None:
                 progress.title = f"epoch {number}/{epochs}"

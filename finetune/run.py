@@ -157,7 +157,7 @@ class Run:
                 + (
                     f"did you mean {similar}?"
                     if similar
-                    else "make one with: edgegraft finetune PHOTOS"
+                    else "make one with: edgegraft build PHOTOS"
                 )
             ) from None
         except NotADirectoryError:
@@ -167,8 +167,23 @@ class Run:
 
     def __repr__(self) -> str:
         best = self.best
-        what = "not measured yet" if best is None else f"best={best.name!r}"
+        if best is not None:
+            what = f"best={best.name!r}{self._accuracy()}"
+        elif run_folder.recommends_none(str(self.folder)):
+            what = "no file within the budget"
+        else:
+            what = "not measured yet"
         return f"Run({str(self.folder)!r}, labels={list(self.labels)}, {what})"
+
+    def _accuracy(self) -> str:
+        """The headline of metrics.json, for a person."""
+        try:
+            record = self.metrics.get("headline") or {}
+            low, high = record["interval"]
+            figures = f"{record['accuracy']:.1%} ({low:.1%} to {high:.1%})"
+        except (KeyError, TypeError, ValueError, EdgegraftError):
+            return ""
+        return f", accuracy {figures}"
 
     # -- what it holds ---------------------------------------------------------
     @property
@@ -395,7 +410,12 @@ def locked(folder: Path) -> Iterator[None]:
         yield
         return
     missing = [one for one in (folder, *folder.parents) if not one.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EdgegraftError(
+            f"{folder}: cannot be made: {error.strerror or error}"
+        ) from None
     path = folder / LOCK
     file = None
     while file is None:

@@ -82,13 +82,14 @@ class Option:
         if value is None:
             return
         what = self.expected or "one of " + ", ".join(self.choices)
+        got = repr(value)
         try:
             ok = value in self.choices if self.choices else self._holds(value)
-        except TypeError:  # a text where a number belongs, in a run.json
-            ok = False
+        except TypeError:  # a text where a number belongs, in a run.json or in Python
+            ok, got = False, f"the {type(value).__name__} {value!r}"
         if not ok:
             option = name.replace("_", "-")
-            raise EdgegraftError(f"expected --{option} to be {what}, got {value!r}")
+            raise EdgegraftError(f"expected --{option} to be {what}, got {got}")
 
     def _holds(self, value: Any) -> bool:
         inside = self.low <= value <= self.high
@@ -107,6 +108,11 @@ def refuse_out_of_bounds(record: Any) -> None:
         if known is None or not (known.choices or known.expected):
             continue
         value = getattr(record, one.name)
+        if value is None and one.default is not None:
+            raise EdgegraftError(
+                f"expected --{one.name.replace('_', '-')} to be "
+                f"{known.expected or 'one of ' + ', '.join(known.choices)}, got None"
+            )
         if isinstance(value, bool) or (
             isinstance(one.default, int) and isinstance(value, float)
         ):

@@ -146,7 +146,7 @@ def _check(options: Options) -> None:
         raise EdgegraftError(f"expected --port from 1 to 65535, got {options.port}")
     if find_spec("streamlit") is None:
         raise EdgegraftError(
-            "the page needs streamlit; run in the checkout: pip install '.[app]' "
+            "the page needs streamlit; run in the checkout: pip install -e '.[app]' "
             "(or: make app)"
         )
     refuse_taken_port(options.host, options.port)

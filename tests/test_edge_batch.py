@@ -179,7 +179,7 @@ def test_resume_goes_on_where_it_stopped(
     lines = whole.splitlines(keepends=True)
     table.write_text("".join(lines[:9]) + lines[9][:20])  # the power went
     assert main(argv) == 2
-    assert "is there already; --resume goes on with it" in capsys.readouterr().err
+    assert "exists; continue it with --resume" in capsys.readouterr().err
     assert main([*argv, "--resume"]) == 0
     assert capsys.readouterr().err == f"{table}: 16 photos classified, 8 before\n"
     resumed = table.read_text()
@@ -197,7 +197,7 @@ def test_resume_goes_on_where_it_stopped(
     assert main([*argv, "--resume"]) == 2
     assert "out.csv:4: expected 11 columns, got 2" in capsys.readouterr().err
     assert main([*argv[:3], "--resume"]) == 2
-    assert "expected --resume with --csv and -o FILE" in capsys.readouterr().err
+    assert "--resume needs --csv and -o FILE" in capsys.readouterr().err
 
 
 def test_the_ending_of_the_file_is_its_format(
@@ -237,7 +237,7 @@ def test_a_document_is_written_whole(
     assert len(json.loads(target.read_text())["photos"]) == 24
     assert capsys.readouterr() == ("", f"{target}: 24 photos classified\n")
     assert main(argv) == 2
-    assert "is there already; remove it" in capsys.readouterr().err
+    assert "exists; remove it" in capsys.readouterr().err
     assert capsys.readouterr().out == ""
     missing = ["classify", model, str(folder), "-o", str(tmp_path / "no" / "x.txt")]
     assert main(missing) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,28 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     record = json.loads(capsys.readouterr().out)
     assert record["used"] in [entry["name"] for entry in record["runtimes"]]
     assert record["cores"] >= 1 and record["board"]
+    assert record["more"].keys() == {"OpenCV", "HEIF", "MQTT"}
+
+
+def test_doctor_says_what_the_machine_is_ready_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = doctor.find_spec
+    monkeypatch.setattr(
+        doctor, "find_spec", lambda name: None if name == "cv2" else found(name)
+    )
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"OpenCV +not installed, for camera: pip install opencv", out)
+    assert re.search(r"ready for +photos; not yet: camera$", out, re.M)
+
+
+def test_the_command_alone_lists_the_commands(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main([]) == 2
+    out, err = capsys.readouterr()
+    assert "classify" in out and "camera" in out and err == ""
 
 
 def test_doctor_names_what_is_missing(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import re
 import runpy
+import shutil
 import subprocess
 import sys
 import types
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +21,14 @@ import pytest
 from PIL import Image
 
 import edgegraft
+from backbones.keras import tensorflow
 from data.sample.sample_set import write_sample
 from tests.edge_models import network, with_card
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
 IMPORT_MS = 30  # beside numpy and Pillow
+build = edgegraft.build  # the notebook's tests put a smaller one in its place
 HEAVY = ("tensorflow", "tf_keras", "sklearn", "scipy", "matplotlib", "streamlit", "cv2")
 
 
@@ -46,9 +52,17 @@ def notebook(photos: Path) -> Iterator[dict[str, Any]]:
     whole = edgegraft.build
 
     def small(*args: Any, **options: Any) -> Any:
-        options |= {"backbone": "custom_cnn", "size": 32, "epochs": 8, "quiet": True}
+        options |= {
+            "backbone": "custom_cnn",
+            "size": 32,
+            "epochs": 8,
+            "layout": "labels",
+        }
         return whole(*args, **options)
 
+    # In a notebook AutoGraph prints there what it cannot trace
+    tensorflow().autograph.set_verbosity(0, alsologtostdout=True)
+    printed = io.StringIO()
     book = json.loads((EXAMPLES / "train.ipynb").read_text("utf-8"))
     names: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as patch:
@@ -58,8 +72,10 @@ def notebook(photos: Path) -> Iterator[dict[str, Any]]:
         patch.chdir(photos.parent)
         for cell in book["cells"]:
             if cell["cell_type"] == "code":
-                exec("".join(cell["source"]), names)
-        yield {**names, "shown": shown}
+                with redirect_stdout(printed):
+                    exec("".join(cell["source"]), names)
+        tensorflow().autograph.set_verbosity(0, alsologtostdout=False)
+        yield {**names, "shown": shown, "printed": printed.getvalue()}
 
 
 @pytest.fixture(scope="module")
@@ -88,13 +104,26 @@ def test_the_import_is_light() -> None:
 
 
 @pytest.mark.slow
-def test_build_returns_a_run(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_build_returns_a_run(run: Any) -> None:
     assert isinstance(run, edgegraft.Run)
     assert set(run.files) == {"float32", "int8"}
     assert run.best in run.files.values()
     assert 0 <= run.metrics["test"]["accuracy"] <= 1
     assert run.best.name in repr(run) and "cat" in repr(run)
-    assert capsys.readouterr().out == ""
+    headline = run.metrics["headline"]
+    assert f"accuracy {headline['accuracy']:.1%}" in repr(run)
+
+
+@pytest.mark.slow
+def test_a_notebook_shows_the_verdict_and_nothing_of_the_machine(
+    notebook: dict[str, Any],
+) -> None:
+    """TensorFlow once printed all environment variables, with the keys in them."""
+    printed = notebook["printed"]
+    assert "environ" not in printed and "WARNING" not in printed, printed
+    assert "60 photos, 60 usable, 2 labels" in printed  # the audit
+    assert f"ship      {notebook['run'].best}" in printed
+    assert "accuracy" in printed and "weakest" in printed
 
 
 @pytest.mark.slow
@@ -125,9 +154,28 @@ def test_classify_takes_what_people_have(model: Path, tmp_path: Path) -> None:
     }
     assert labels == {"red"}
     assert "red" in repr(classifier)
-    for wrong in (pixels.astype(np.float32), pixels[..., :2], pixels[0]):
-        with pytest.raises(edgegraft.EdgegraftError, match="uint8"):
+    for wrong, mend in (
+        (pixels.astype(np.float32), "(array).round().astype('uint8')"),
+        (pixels.astype(np.float32) / 255, "(array * 255).round().astype('uint8')"),
+        (np.dstack([pixels, pixels[..., :1]]), "array[..., :3]"),
+        (pixels.transpose(2, 0, 1), "array.transpose(1, 2, 0)"),
+        (pixels[..., 0], "PIL.Image.fromarray(array)"),
+        (pixels[None], "one photo at a time"),
+        (pixels[..., :2], "uint8 [height, width, 3], got uint8 [30, 40, 2]"),
+    ):
+        with pytest.raises(edgegraft.EdgegraftError, match=re.escape(mend)):
             classifier.classify(wrong)
+    for other, message in (
+        (["a.png"], "expected one photo: .* got a list"),
+        (None, "got a NoneType"),
+        (io.StringIO("a photo?"), "opened with 'rb'"),
+    ):
+        with pytest.raises(edgegraft.EdgegraftError, match=message):
+            classifier.classify(other)  # type: ignore[arg-type]
+    several = np.stack([classifier.pixels(photo), classifier.pixels(pixels)])
+    assert classifier.probabilities(several).shape == (2, len(classifier.labels))
+    with pytest.raises(edgegraft.EdgegraftError, match="`pixels` makes them"):
+        classifier.probabilities(pixels[None])
 
 
 @pytest.mark.slow
@@ -140,9 +188,32 @@ def test_quantize_and_compare(run: Any) -> None:
     assert compared.best is not None and repr(compared)
 
 
+@pytest.mark.slow
+def test_compare_takes_paths_as_text_and_says_what_fits_no_budget(
+    run: Any, photos: Path, tmp_path: Path
+) -> None:
+    best, measured = run.best, (run.folder / "comparison.json").read_bytes()
+    options: dict[str, Any] = {"photos": str(photos), "out": str(tmp_path / "judged")}
+    compared = edgegraft.compare(best, quiet=True, **options)
+    assert compared.files[0].evaluation.photos == 8  # less those it was trained on
+    assert (tmp_path / "judged" / "comparison.json").is_file()
+    assert edgegraft.compare(run, budget_ms=1e-6, quiet=True).best is None
+    assert run.best is None and "no file within the budget" in repr(run)
+    with pytest.raises(edgegraft.EdgegraftError, match=r"run\.files has all"):
+        edgegraft.load(run.best)
+    assert edgegraft.load(run).labels == ("cat", "dog")
+    (run.folder / "comparison.json").write_bytes(measured)
+    assert run.best == best
+
+
 def test_audit(photos: Path, tmp_path: Path) -> None:
-    report = edgegraft.audit(photos, out=tmp_path / "audit", quiet=True)
-    assert len(report.digests) == 60 and repr(report)
+    report = edgegraft.audit(photos, out=str(tmp_path / "audit"), quiet=True)
+    assert len(report.digests) == 60 and "no findings" in repr(report)
+    shutil.copytree(photos / "cat", tmp_path / "one" / "cat")
+    one = edgegraft.audit(tmp_path / "one", quiet=True)
+    reason = "cannot train: expected two labels or more, got only 'cat'"
+    assert reason in repr(one) and reason in str(one).splitlines()
+    assert "no findings" not in repr(one)
     assert (tmp_path / "audit" / "audit.csv").is_file()
 
 
@@ -151,6 +222,39 @@ def test_a_wrong_option_is_one_clear_line(photos: Path) -> None:
         edgegraft.build(photos, epoch=2)
     with pytest.raises(AttributeError, match="no attribute 'train'"):
         edgegraft.train  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda at: build(at, runtime="x"), "has no option 'runtime'; it takes add,"),
+        (lambda at: build(at, budget_ms="30"), "above 0, got '30'"),
+        (lambda at: build(at, time_limit="1"), "got the str '1'"),
+        (lambda at: build(at, size="96"), "got the str '96'"),
+        (lambda at: build(at, augment=None), "--augment to be .*None"),
+        (lambda at: build([at]), "photos: expected a path, got"),
+        (lambda at: build(at / "gone"), "got nothing there"),
+        (lambda at: build(run="r", resume=True), "expected a run folder"),
+        (lambda at: build(resume=True), "expected run='NAME'"),
+        (lambda at: build(run="r", resume=True, size=32), "got size"),
+        (lambda at: edgegraft.finetune(None), "expected a folder, list or archive"),
+        (lambda at: edgegraft.audit(None), "expected a folder, list or archive"),
+        (lambda at: edgegraft.compare(at, what=1), "compare has no option 'what'"),
+        (lambda at: edgegraft.load(at), "expected a run's folder .with run.json"),
+        (lambda at: edgegraft.load(at / "gone"), "which is not there"),
+    ],
+)
+def test_a_bad_call_is_one_clear_line_and_leaves_nothing(
+    call: Any, message: str, photos: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(edgegraft.EdgegraftError, match=message) as wrong:
+        call(photos)
+    assert "\n" not in str(wrong.value)
+    shown = wrong.value._render_traceback_()  # what IPython prints
+    assert shown == [f"{type(wrong.value).__name__}: {wrong.value}"]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("room", ["data", "edge"])

@@ -47,7 +47,12 @@ class Audit:
         counts = Counter(finding.kind for finding in self.findings)
         kinds = ", ".join(f"{kind}: {count}" for kind, count in counts.items())
         photos = plural(len(self.folder.photos), "photo")
-        return f"<Audit of {photos} in {self.folder.root}: {kinds or 'no findings'}>"
+        found = [*(f"cannot train: {line}" for line in self.obstacles[:1])]
+        found += [kinds or "no findings"] if kinds or not found else []
+        return f"<Audit of {photos} in {self.folder.root}: {'; '.join(found)}>"
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
 
     @classmethod
     def from_pass(

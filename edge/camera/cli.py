@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import ExitStack
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -19,7 +20,7 @@ from edge.camera.motion import HEARTBEAT, LOOKS, MotionGate
 from edge.camera.output import CsvWriter, FrameResult, JsonLinesWriter, LineWriter
 from edge.camera.service import Service
 from edge.camera.smoothing import TemporalSmoother
-from edge.camera.sources import Picture, cameras
+from edge.camera.sources import INSTALL_OPENCV, Picture, cameras
 from edge.camera.uncertain import UncertainFrames
 from edge.classifier import Classifier, Prediction
 from edge.classify.cli import open_classifier
@@ -326,6 +327,8 @@ def _list(as_json: bool) -> int:
         print(f"{path:14}{name}")
     if not found:
         print("no webcam found (a Pi camera: picamera, needs python3-picamera2)")
+    if find_spec("cv2") is None:
+        _note(f"a webcam, a stream and a video need OpenCV: {INSTALL_OPENCV}")
     return 0
 
 

@@ -20,6 +20,10 @@ Picture = npt.NDArray[np.uint8]  # RGB [height, width, 3]
 
 NETWORK = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "tcp://")
 _DEVICES = "/sys/class/video4linux"
+INSTALL_OPENCV = (
+    "pip install opencv-python-headless (a packed folder: pip install -r "
+    "requirements-camera.txt)"
+)
 _WAIT_MS = 8_000  # for a network stream, before it counts as lost
 SNAPSHOT_PAUSE = 0.5  # seconds between two pictures, where no pace is asked for
 MOST_PAUSE = 10.0  # seconds; longer, and the source would count as stuck
@@ -406,9 +410,7 @@ def opencv() -> Any:
         import cv2
     except ImportError as error:
         raise SourceError(
-            f"OpenCV is needed for this source ({error}); run: pip install "
-            "opencv-python-headless (a packed folder: pip install -r "
-            "requirements-camera.txt)"
+            f"OpenCV is needed for this source ({error}); run: {INSTALL_OPENCV}"
         ) from None
     return cv2
 

@@ -66,7 +66,9 @@ class ClassifyOptions:
                 )
             form = ending
         if args.resume and not (form == "csv" and args.output):
-            raise EdgegraftError("expected --resume with --csv and -o FILE")
+            raise EdgegraftError(
+                "--resume needs --csv and -o FILE: it continues that file"
+            )
         if args.raw and form != "csv":
             raise EdgegraftError("expected --raw with --csv")
         return cls(

@@ -79,8 +79,8 @@ def _written(
 ) -> Iterator[tuple[TextIO, Done]]:
     done = Done()
     if os.path.exists(path) and not resume:
-        how = "--resume goes on with it; or" if header else "remove it, or"
-        raise EdgegraftError(f"{path}: is there already; {how} give another -o FILE")
+        how = "continue it with --resume" if header else "remove it"
+        raise EdgegraftError(f"{path} exists; {how}, or give another -o FILE")
     if header is None:
         partial = f"{path}.{os.getpid()}.part"
         try:

@@ -182,8 +182,11 @@ class Budget:
 
     def __post_init__(self) -> None:
         for name, value in (("ms", self.ms), ("mb", self.mb)):
-            if value is not None and not 0 < value < float("inf"):
-                raise EdgegraftError(f"expected --budget-{name} above 0, got {value:g}")
+            number = isinstance(value, int | float)
+            if value is not None and not (number and 0 < value < float("inf")):
+                raise EdgegraftError(
+                    f"expected --budget-{name} to be a number above 0, got {value!r}"
+                )
 
     def __str__(self) -> str:
         limits = [f"{self.ms:g} ms"] if self.ms is not None else []

@@ -56,7 +56,7 @@ def search(options: SearchOptions, console: Console) -> SearchResult:
     started = time.monotonic()
     _refuse_taken(options)
     every = networks.ready(options.backbones)
-    if not any(candidate.pretrained for candidate in every):
+    if not options.backbones and not any(one.pretrained for one in every):
         _say_no_weights(console)
     source = choose(options.photos, None, options.reading)
     options.folder.mkdir(parents=True, exist_ok=True)
