@@ -14,6 +14,9 @@ from edge.model_file import ModelFile
 from edge.quiet import without_chatter
 from edge.text import interval, json_text, print_rows, printable
 
+# Entries of a card's provenance, where their names do not say enough
+_PROVENANCE = {"oldest_runtime": "oldest TF Lite", "rung": "int8 repair"}
+
 
 def run(args: argparse.Namespace) -> int:
     """What a model file says about itself."""
@@ -127,13 +130,24 @@ def _print_info(record: dict[str, Any]) -> None:
             shape = f"{entry['dtype']} [{', '.join(sides)}]"
             if entry["scale"]:
                 shape += f" scale {entry['scale']:g} zero {entry['zero_point']}"
-            rows.append((kind[:-1], shape))
+            rows.append((_role(kind, entry, card), shape))
+    threshold = card.get("familiarity_threshold")
+    if threshold is not None:
+        rows.append(("unknown", f"photos whose familiarity is below {threshold:.3g}"))
     for part, measured in (card.get("measured") or {}).items():
         rows.append((part, _measured(measured)))
     for name, value in (card.get("provenance") or {}).items():
         if text := _plain(value):
-            rows.append((name.replace("_", " "), text))
+            rows.append((_PROVENANCE.get(name, name.replace("_", " ")), text))
     print_rows(rows)
+
+
+def _role(kind: str, entry: dict[str, Any], card: dict[str, Any]) -> str:
+    """What a tensor is called: of our files the outputs by what they answer."""
+    if kind == "inputs" or len(card.get("outputs") or ()) < 2:
+        return kind[:-1]
+    alone = entry["shape"][-1:] == [1]
+    return "familiarity" if alone else "probabilities"
 
 
 def _feeding(feeding: dict[str, Any]) -> list[tuple[str, str]]:
