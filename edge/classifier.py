@@ -40,8 +40,9 @@ class Prediction:
     `label` is `UNKNOWN` when the photo is refused (then `known` is False): its
     familiarity is below the card's threshold, or its probability below the score
     threshold in the TFLite Metadata of a file without a card;
-    `probability` is that of the first in `ranking`, which holds the best labels
-    whether refused or not. `familiarity` is None for a file without that output.
+    `probability` (0 to 1, calibrated) is that of the first in `ranking`, which holds
+    the best labels, whether refused or not. `familiarity`: how near the photo is to the
+    training photos, around 1 for known ones; None for a file without that output.
     """
 
     label: str

@@ -107,7 +107,10 @@ def _similar(path: Path) -> Path | None:
 
 
 class Run:
-    """One run folder. `config` is what run.json says."""
+    """One run folder: `best` (the file to ship), `files`, `labels`, `metrics`.
+
+    `config` is what run.json says.
+    """
 
     def __init__(self, folder: Path, config: dict[str, Any]) -> None:
         self.folder = folder
@@ -209,22 +212,27 @@ class Run:
     # -- what run.json says ----------------------------------------------------
     @property
     def name(self) -> str:
+        """Of its folder."""
         return self.folder.name
 
     @property
     def labels(self) -> tuple[str, ...]:
+        """In the order of the network's outputs."""
         return tuple(self.config["labels"])
 
     @property
     def settings(self) -> Settings:
+        """What it was trained with."""
         return Settings.from_dict(self.config["settings"])
 
     @property
     def recipe(self) -> InputRecipe:
+        """How a photo becomes the network's input."""
         return self.settings.recipe
 
     @property
     def photos_root(self) -> Path:
+        """The folder that the paths of split.csv begin in."""
         return Path(self.config["photos"])
 
     @property
@@ -261,10 +269,12 @@ class Run:
 
     @property
     def exports(self) -> Path:
+        """The folder of its `.tflite` files."""
         return self.folder / "exports"
 
     @property
     def trained(self) -> bool:
+        """Whether its training has ended."""
         return self.config.get("status") == "trained"
 
     def going_on(self, verb: str) -> str:
@@ -331,6 +341,7 @@ class Run:
 
     # -- writing ---------------------------------------------------------------
     def save(self) -> None:
+        """Write `config` to run.json."""
         self.write_json(RUN_FILE, self.config)
 
     def update(self, **values: Any) -> None:
@@ -339,10 +350,12 @@ class Run:
         self.save()
 
     def write_json(self, name: str, record: Mapping[str, Any]) -> None:
+        """Write a file of the run, whole or not at all."""
         text = json.dumps(record, indent=2, ensure_ascii=False, sort_keys=False)
         write_atomic(self.folder / name, text + "\n")
 
     def write_bytes(self, name: str, content: bytes) -> None:
+        """Write a file of the run, whole or not at all."""
         write_atomic(self.folder / name, content)
 
 
