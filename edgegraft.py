@@ -421,12 +421,18 @@ def _job(
 
 
 def _export_options(variants: Sequence[str], options: dict[str, Any]) -> ExportOptions:
-    """Takes those of the export out of `options`."""
+    """Takes those of the export out of `options`; EdgegraftError for no numbers."""
+    from edge.errors import EdgegraftError
+
     more = {
         theirs: options.pop(ours)
         for ours, theirs in _EXPORTING.items()
         if ours in options
     }
+    for name in ("max_drop", "calibration_count"):
+        value = more.get(name, 0)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise EdgegraftError(f"expected a number for {name}, got {value!r}")
     if "max_drop" in more:
         more["max_drop"] /= 100
     names = variants.split(",") if isinstance(variants, str) else variants
@@ -500,13 +506,12 @@ def _build(plan: BuildOptions, console: Console) -> Built:
     from finetune.cli import resumable
     from finetune.job import run_job
     from finetune.run import locked
-    from quantize import recipes
     from quantize.comparison import unknown
     from quantize.comparison.compare import compare
-    from quantize.export import export
+    from quantize.export import export, refuse_bad
 
     require_packages("build")
-    recipes.variants(plan.export.variants)  # refused before any work
+    refuse_bad(plan.export.variants, **plan.export.more)  # before any work
     if plan.compare.unknown is not None:  # refused before training, not after
         folder = plan.job.settings.negatives
         negatives.refuse_missing(folder)

@@ -18,7 +18,7 @@ from data.photos import Photo, PhotoFolder, clean_label
 from data.scan import Walk
 from data.split import Row, Split
 from edge.errors import EdgegraftError
-from edge.text import printable
+from edge.text import listed, printable
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ def read_added(root: Path, labels: Sequence[str]) -> Added:
         if label not in labels:
             raise EdgegraftError(
                 f"{printable(folder.path)}: expected labels of the photos to be added "
-                "among "
-                f"{', '.join(labels)}, got {label!r}; rename the folder or move it away"
+                f"among {listed(labels)}, got {label!r}; rename the folder or move it "
+                "away"
             )
         photos += [Photo(path, label, "train") for path in sorted(folder.below())]
     if not photos:

@@ -46,6 +46,24 @@ class PhotoOptions:
     rename: Mapping[str, str] = field(default_factory=dict)
     follow_links: bool = False
 
+    def __post_init__(self) -> None:
+        if self.layout not in LAYOUTS:
+            raise EdgegraftError(
+                f"expected --layout to be one of {', '.join(LAYOUTS)}, got "
+                f"{self.layout!r}"
+            )
+        for option, table in (("columns", self.columns), ("rename", self.rename)):
+            if not isinstance(table, Mapping):
+                raise EdgegraftError(
+                    f"expected --{option} as a table of names, such as "
+                    f"{{'old': 'new'}}, got {table!r:.80}"
+                )
+        for name in self.columns:
+            if name not in manifest.COLUMNS:
+                raise EdgegraftError(
+                    f"--columns: expected {', '.join(manifest.COLUMNS)}, got {name!r}"
+                )
+
     @staticmethod
     def add_to(parser: argparse.ArgumentParser) -> None:
         """The options of every command that takes PHOTOS."""
@@ -77,18 +95,12 @@ class PhotoOptions:
     def from_args(cls, args: argparse.Namespace) -> "PhotoOptions":
         """EdgegraftError for what is not NAME=NAME."""
         columns = args.columns.split(",") if args.columns else []
-        options = cls(
+        return cls(
             args.layout,
             _pairs("--columns", columns),
             _pairs("--rename", args.rename),
             args.follow_links,
         )
-        for name in options.columns:
-            if name not in manifest.COLUMNS:
-                raise EdgegraftError(
-                    f"--columns: expected {', '.join(manifest.COLUMNS)}, got {name!r}"
-                )
-        return options
 
     def to_dict(self) -> dict[str, object]:
         """What differs from the default, for JSON."""

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import EdgegraftError, PhotoError
+from edge.text import listed
 
 if TYPE_CHECKING:
     import os
@@ -237,7 +238,7 @@ def evaluate(
         if label not in numbers:
             raise EdgegraftError(
                 f"{path!s}: label {label!r} is not one of the model's: "
-                f"{', '.join(classifier.labels[:20])}; rename it: --rename "
+                f"{listed(classifier.labels)}; rename it: --rename "
                 f"{label}=NAME"
             )
         try:

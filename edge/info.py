@@ -12,7 +12,7 @@ from edge.command import ModelOptions
 from edge.errors import EdgegraftError
 from edge.model_file import ModelFile
 from edge.quiet import without_chatter
-from edge.text import interval, json_text, print_rows, printable
+from edge.text import interval, json_text, listed, print_rows, printable
 
 # Entries of a card's provenance, where their names do not say enough
 _PROVENANCE = {"oldest_runtime": "oldest TF Lite", "rung": "int8 repair"}
@@ -110,8 +110,7 @@ def _print_info(record: dict[str, Any]) -> None:
         if name in card:
             rows.append((name, card[name]))
     if labels is not None:
-        shown = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
-        rows.append((f"{len(labels)} labels", shown))
+        rows.append((f"{len(labels)} labels", listed(labels)))
     if card:
         recipe = card["input"]
         size = f"{recipe['width']} x {recipe['height']}"

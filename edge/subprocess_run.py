@@ -17,8 +17,9 @@ from typing import Any
 from edge.errors import EdgegraftError, ModelError
 
 GREY = 128
-# Bytes that a file may take beside those of the interpreter's code, and how often it
-# may lie in memory: as it is, unpacked to floats, and packed for the kernels
+# Bytes that a file may take beside those of the interpreter's code (half of the
+# machine, where that is less), and how often it may lie in memory: as it is, unpacked
+# to floats, and packed for the kernels
 MEMORY, COPIES = 1 << 30, 8
 # Seconds to load and run. The start of the interpreter, measured by the child itself,
 # says how slow the machine is: a Pi Zero needs twenty times as long as a laptop.
@@ -115,7 +116,11 @@ def _main(runtime: str, xnnpack: str, delegate: str, size: str, where: str) -> i
 
 def memory_for(model: bytes) -> int:
     """Bytes that a file may take: its weights are copied, and packed for kernels."""
-    return MEMORY + COPIES * len(model)
+    memory = MEMORY
+    if hasattr(os, "sysconf"):  # not on Windows
+        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        memory = min(memory, machine // 2)
+    return memory + COPIES * len(model)
 
 
 def _bound(start: float, memory: int) -> None:

@@ -15,6 +15,12 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """Names with commas; of many the first, and how many there are."""
+    text = ", ".join(names[:most])
+    return text if len(names) <= most else f"{text}, ... ({len(names):,} in all)"
+
+
 def percent(share: float | None) -> str:
     """A share of 0 to 1 as "97.3%"; "-" for None."""
     return "-" if share is None else f"{share:.1%}"

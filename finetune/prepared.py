@@ -20,6 +20,7 @@ from data.source import Source
 from data.split import Split, make_split
 from edge.errors import EdgegraftError
 from edge.files import write_csv
+from edge.text import listed
 from finetune.console import Console
 from finetune.loop.examples import Examples, class_weights
 from finetune.run import SCHEMA, Run
@@ -71,7 +72,7 @@ def prepare(
     folder = source.folder
     added = None if add is None else additions.read_added(add, folder.labels)
     everything = folder.photos + (added.photos if added else ())
-    summary = f"{len(folder.photos):,} photos of {', '.join(folder.labels)}"
+    summary = f"{len(folder.photos):,} photos of {listed(folder.labels)}"
     if added is not None:
         summary += f", {len(added.photos):,} to add"
     if unlabelled:

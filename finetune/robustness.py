@@ -25,6 +25,7 @@ from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation, score
 from edge.preprocess import Source, load_pixels, open_photo
 from edge.quiet import without_chatter
+from edge.text import listed
 from finetune.console import Console
 from finetune.figures.style import INK, MUTED, VAL, new_figure, percent, plain, save
 from finetune.run import Run
@@ -110,8 +111,8 @@ def measure(
         classifier = Classifier(model)
     if tuple(classifier.labels) != run.labels:
         raise EdgegraftError(
-            f"expected a file with the labels {', '.join(run.labels)}, got "
-            f"{model} with {', '.join(classifier.labels)}"
+            f"expected a file with the labels {listed(run.labels)}, got "
+            f"{model} with {listed(classifier.labels)}"
         )
     rows_chosen = _choose(run, count)
     run.check_photos(rows_chosen)

@@ -93,7 +93,8 @@ def name_of(photos: Path) -> str:
 
 def plain_name(name: str) -> str:
     """The name, if it is one of a folder; EdgegraftError otherwise."""
-    if not name or name in (".", "..") or "/" in name or "\\" in name:
+    text = isinstance(name, str)
+    if not text or name in ("", ".", "..") or "/" in name or "\\" in name:
         raise EdgegraftError(f"expected --run to be a plain folder name, got {name!r}")
     return name
 

@@ -104,6 +104,28 @@ class ExportResult:
         }
 
 
+def refuse_bad(
+    variants: Sequence[str] | str = ("float32", "int8"),
+    target: str = targets.GENERIC,
+    max_drop: float = MAX_DROP,
+    calibration_count: int = calibration.COUNT,
+    **_: object,
+) -> tuple[recipes.Variant, ...]:
+    """EdgegraftError for options that `export` would refuse whatever the run is, so
+    that nothing is trained before; the variants. The last are its other options."""
+    wanted = recipes.variants(variants)
+    targets.target(target)
+    if not 0 <= max_drop <= 1:
+        raise EdgegraftError(
+            f"expected --max-drop from 0 to 100 points, got {100 * max_drop:g}"
+        )
+    if calibration_count < 1:
+        raise EdgegraftError(
+            f"expected --calibration to be 1 or more, got {calibration_count}"
+        )
+    return wanted
+
+
 def export(
     run: Run,
     variants: Sequence[str] | str = ("float32", "int8"),
@@ -131,17 +153,13 @@ def export(
     EdgegraftError. `with_layers` writes the layer report of the int8 file into the run.
     `old_python`: a Python with tflite-runtime, where the files are run, too. `model`
     and `pixels` save loading and decoding what the caller has already; without
-    `console` nothing is printed. EdgegraftError for a run without a model, unknown
-    variants, exports that exist (without `overwrite`), photos that have changed, or a
-    network that cannot be converted; nothing is written then.
+    `console` nothing is printed. Of few calibration photos there is one of each label
+    in any case. EdgegraftError for a run without a model, what `refuse_bad` refuses,
+    exports that exist (without `overwrite`), photos that have changed, or a network
+    that cannot be converted; nothing is written then.
     """
-    wanted = recipes.variants(variants)
-    targets.target(target)
+    wanted = refuse_bad(variants, target, max_drop, calibration_count)
     old = old_runtime.find(old_python)
-    if not 0 <= max_drop <= 1:
-        raise EdgegraftError(
-            f"expected --max-drop from 0 to 100 points, got {100 * max_drop:g}"
-        )
     if with_layers and not any(variant.name == LAYERED for variant in wanted):
         raise EdgegraftError(
             f"expected {LAYERED} among --variants for a layer report, got "
@@ -149,6 +167,12 @@ def export(
         )
     _refuse_existing(run, wanted, overwrite)
     console = console or Console(quiet=True)
+    if calibration_count < len(run.labels):
+        console.say(
+            f"  calibrating with {len(run.labels)} photos, one of each label, not with "
+            f"{calibration_count}"
+        )
+        calibration_count = len(run.labels)
     model = load_network(run) if model is None else model
     pool: tuple[Row, ...] = ()
     if any(variant.calibrated for variant in wanted):

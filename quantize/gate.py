@@ -31,6 +31,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from edge.text import listed
+
 AGREEMENT = 0.99  # the default target
 MAX_DROP = 0.01  # of accuracy on validation photos and views
 VIEWS, MOST = 4, 1000  # views of a validation photo; photos and views together
@@ -78,7 +80,7 @@ class Gate:
         """Why a file must not be used, "" if it may."""
         if found.lost_labels:
             return (
-                f"recall of {', '.join(found.lost_labels)} falls beyond chance "
+                f"recall of {listed(found.lost_labels)} falls beyond chance "
                 f"(sign test, p < {CHANCE})"
             )
         if found.drop_low > self.max_drop:

@@ -228,7 +228,6 @@ def test_unknown_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         (["classify", "MODEL", "x", "--labels", "none.txt"], "none.txt: No such file"),
         (["classify", "MODEL", "x", "--runtime", "onnx"], "invalid choice"),
         (["bogus"], "invalid choice: 'bogus'"),
-        ([], "required: VERB"),
         (["info", "none.tflite"], "no such model file"),
         (["bench", "none.tflite"], "no such model file"),
         (["bench", "none.tflite", "none.tflite"], "no such model file"),

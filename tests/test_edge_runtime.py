@@ -16,6 +16,7 @@ from edge import cli, model_file, runtime, subprocess_run, tflite
 from edge.errors import ModelError, RuntimeMissing
 from edge.model_file import ModelFile
 from edge.run_folder import going_on
+from edge.subprocess_run import memory_for
 from tests.edge_models import network, photo, save, with_card
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -334,3 +335,13 @@ def test_where_nothing_can_be_kept_a_file_is_proven_for_the_process(
     model.prove()
     monkeypatch.setattr(subprocess_run, "run_in_subprocess", None)  # not needed again
     model.prove()
+
+
+def test_a_file_may_take_half_of_a_small_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pages = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1 << 17}  # a Pi Zero: 512 MiB
+    monkeypatch.setattr(os, "sysconf", pages.__getitem__)
+    assert memory_for(bytes(1000)) == (256 << 20) + 8 * 1000
+    pages["SC_PHYS_PAGES"] <<= 6
+    assert memory_for(b"") == 1 << 30

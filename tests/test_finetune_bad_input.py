@@ -206,6 +206,27 @@ def test_photos_that_are_not_there_are_refused_before_anything_is_said(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--calibration", "0", "--calibration to be 1 or more, got 0"),
+        ("--max-drop", "200", "--max-drop from 0 to 100 points, got 200"),
+        ("--variants", "int9", "got 'int9'"),
+    ],
+)
+def test_options_of_the_export_are_refused_before_training(
+    option: str,
+    value: str,
+    message: str,
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    argv = (photos, *TINY, option, value, "--artifacts", tmp_path / "runs")
+    assert message in refused(capsys, "build", *argv)[1]
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_module_that_is_not_there(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 from edge.classifier import Classifier
 from edge.errors import EdgegraftError
 from edge.model_file import ModelFile
+from finetune.console import Console
 from finetune.run import Run
 from quantize.cli import compare_main, main
 from quantize.comparison.candidates import exported
@@ -107,6 +108,18 @@ def test_exports_are_not_overwritten_unasked(done):
     with pytest.raises(EdgegraftError, match="--overwrite"):
         export(run, ["int8"])
     assert results["int8"].path.read_bytes() == before
+
+
+def test_each_label_has_a_calibration_photo_however_few_are_asked_for(
+    trained, tmp_path, capsys
+):
+    """With more labels than photos asked for, too: 200 unless one says otherwise."""
+    run = copied(trained, tmp_path)
+    path = export(run, "int8", calibration_count=1, console=Console())["int8"].path
+    labels = len(run.labels)
+    said = f"calibrating with {labels} photos, one of each label, not with 1"
+    assert said in capsys.readouterr().out
+    assert ModelFile.read(path).card.provenance["calibration_photos"] == labels
 
 
 def test_exporting_again_gives_the_same_bytes(trained, tmp_path):

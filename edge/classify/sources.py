@@ -141,10 +141,11 @@ def labelled(root: str, labels: Sequence[str]) -> Iterator[tuple[str, str]]:
     )
     foreign = [name for name in folders if name not in labels]
     if foreign or not folders:
+        from edge.text import listed
+
         got = f"a folder {foreign[0]!r}" if foreign else "no folders"
-        known = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
         raise EdgegraftError(
-            f"{root}: expected one folder for each label ({known}), got {got}"
+            f"{root}: expected one folder for each label ({listed(labels)}), got {got}"
             f"{_ALSO_READ}"
         )
     for name in folders:

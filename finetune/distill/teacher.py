@@ -17,6 +17,7 @@ from edge.classifier import Classifier
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe
 from edge.quiet import without_chatter
+from edge.text import listed
 from finetune.head.probe import softmax
 from finetune.loop.examples import Floats
 from finetune.model import load
@@ -75,8 +76,8 @@ def open_teacher(
         teacher = _of_file(path)
     if set(teacher.labels) != set(labels):
         raise EdgegraftError(
-            f"expected a teacher with the labels {', '.join(sorted(labels))}, got "
-            f"{path} with {', '.join(sorted(teacher.labels))}; rename the folders of "
+            f"expected a teacher with the labels {listed(sorted(labels))}, got "
+            f"{path} with {listed(sorted(teacher.labels))}; rename the folders of "
             "photos or train a teacher on these"
         )
     return teacher

@@ -16,7 +16,7 @@ from data.source import PhotoOptions
 from data.split import Row
 from edge.errors import EdgegraftError
 from edge.preprocess import FULL, InputRecipe
-from edge.text import plural, printable
+from edge.text import listed, plural, printable
 from finetune.console import Console
 from finetune.run import Run
 from quantize.conversion import scoring
@@ -62,7 +62,7 @@ class HeldOut:
             if photo.label not in labels:
                 raise EdgegraftError(
                     f"{printable(photo.path)}: label {photo.label!r} is not one of the "
-                    f"files': {', '.join(labels[:20])}; if it is called otherwise "
+                    f"files': {listed(labels)}; if it is called otherwise "
                     f"there: --rename {photo.label}=LABEL"
                 )
         with console.bar("decoding photos") as bar:

@@ -18,6 +18,7 @@ from edge.foreign import ForeignOptions
 from edge.model_file import ModelFile
 from edge.preprocess import InputRecipe
 from edge.quiet import without_chatter
+from edge.text import listed
 from finetune.console import Console
 from finetune.run import Run
 
@@ -82,8 +83,8 @@ def recipe_of(
         names, recipe = classifier.labels, classifier.recipe
     if labels is not None and tuple(names) != tuple(labels):
         raise EdgegraftError(
-            f"{model.where}: expected a file with the labels {', '.join(labels)}, "
-            f"got one with {', '.join(names)}"
+            f"{model.where}: expected a file with the labels {listed(labels)}, "
+            f"got one with {listed(names)}"
         )
     return tuple(names), recipe
 
@@ -143,8 +144,8 @@ def score_file(
     classifier = open_file(ModelFile.read(model), runtime, foreign)
     if tuple(classifier.labels) != tuple(labels):
         raise EdgegraftError(
-            f"expected a file with the labels {', '.join(labels)}, "
-            f"got one with {', '.join(classifier.labels)}"
+            f"expected a file with the labels {listed(labels)}, "
+            f"got one with {listed(classifier.labels)}"
         )
     found = run(classifier, pixels.array, places_of(pixels, rows), progress)
     return Scored(

@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from edge.errors import EdgegraftError
+from edge.text import listed
 from quantize.conversion import calibration, scoring
 from quantize.conversion.builder import PLAIN, Builder, BuiltModel, Candidate
 from quantize.conversion.convert import calibrate
@@ -195,7 +196,7 @@ def _figures(rung: Rung) -> str:
     if found.drop > 0:
         text += f", loses {100 * found.drop:.1f} points on validation"
     if found.lost_labels:
-        text += f", loses the label {', '.join(found.lost_labels)}"
+        text += f", loses the label {listed(found.lost_labels)}"
     return text
 
 

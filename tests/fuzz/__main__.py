@@ -11,8 +11,9 @@ records; 200 archives, each audited twice; 500 visits of the page, served under
 share of the minutes and ends at its number or with its share; the figures say how many
 there were. Sought: signals, tracebacks, unexpected exit codes, more than 10 s of
 processor time, changed files, connections to others, characters that a terminal acts
-on, more than 400 MiB for a photo. The files of a batch with a fault are kept with
---keep. The same seed makes the same files.
+on, more than 400 MiB for a photo, for a changed network more than its bound (1 GiB).
+The files of a batch with a fault are kept with --keep. The same seed makes the same
+files.
 
 The last line is one JSON object. Exits 1 where there was a fault.
 """

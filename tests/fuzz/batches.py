@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 
 from tests.fuzz import inputs
-from tests.fuzz.command import Ended, run, tree
+from tests.fuzz.command import MODEL_MIB, PHOTO_MIB, Ended, run, tree
 
 RUN_FILES = ("run.json", "metrics.json", "comparison.json")
 COMPARED = 10  # one model in so many goes through `compare`, which takes seconds
@@ -31,12 +31,17 @@ class Tally:
     peak_mib: float = 0.0
     slowest_s: float = 0.0
 
-    def add(self, ended: Ended, codes: Sequence[int] = (0, 2)) -> Ended:
+    def add(
+        self,
+        ended: Ended,
+        codes: Sequence[int] = (0, 2),
+        most_mib: float = PHOTO_MIB,
+    ) -> Ended:
         self.counts["commands"] += 1
         self.counts[f"exit {ended.code}"] += 1
         self.peak_mib = max(self.peak_mib, ended.peak_mib)
         self.slowest_s = max(self.slowest_s, ended.seconds)
-        for fault in ended.faults(codes):
+        for fault in ended.faults(codes, most_mib):
             self.faults.append(f"{fault} | edgegraft {' '.join(ended.command)}")
         return ended
 
@@ -64,6 +69,8 @@ class Base:
 class _Room:
     """A folder of a batch: `inputs` may not change, `empty` must stay empty."""
 
+    most_mib: float = PHOTO_MIB  # of a command
+
     def __init__(self, folder: Path, tally: Tally) -> None:
         self.inputs, self.out = folder / "inputs", folder / "out"
         self.empty = folder / "empty"
@@ -73,7 +80,7 @@ class _Room:
         self._before: dict[str, str] = {}
 
     def run(self, *command: str | Path, codes: Sequence[int] = (0, 2)) -> Ended:
-        return self._tally.add(run(*command, cwd=self.empty), codes)
+        return self._tally.add(run(*command, cwd=self.empty), codes, self.most_mib)
 
     def seal(self) -> None:
         self._before = tree(self.inputs)
@@ -136,7 +143,9 @@ def _photos(room: _Room, rng: Random, count: int, base: Base) -> None:
 
 
 def _models(room: _Room, rng: Random, count: int, base: Base) -> None:
-    """Changed networks through five commands."""
+    """Changed networks through five commands. What a network takes is bounded by the
+    machine and the file, not by what a photo may take."""
+    room.most_mib = MODEL_MIB
     labels = room.inputs / "labels.txt"
     labels.write_text("a\nb\n")
     photos = room.inputs / "photos"

@@ -21,10 +21,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.subprocess_run import MEMORY
+
 HANG_S = 10.0  # of processor time: a command that takes more hangs
 COMPARE_S = 11.0  # more for `compare`: what two whole files take on a busy machine
 KILLED_S = 60.0  # a command that waits for something is killed then
 PHOTO_MIB = 400  # what one photo may take above what the process had before
+# What a strange network may take: its bound, its copies, and the reading of the photo
+MODEL_MIB = (MEMORY >> 20) + 200
 # What a terminal acts on: control characters but tab and line feed, bidi marks
 _ACTS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -42,7 +46,9 @@ class Ended:
     err: str
     requests: int
 
-    def faults(self, codes: Sequence[int] = (0, 2)) -> Iterator[str]:
+    def faults(
+        self, codes: Sequence[int] = (0, 2), most_mib: float = PHOTO_MIB
+    ) -> Iterator[str]:
         """What is wrong with how it ended: kind, then what is known of it."""
         if self.code < 0:
             yield f"signal {-self.code}"
@@ -54,7 +60,7 @@ class Ended:
             yield f"traceback: {self.err.strip().splitlines()[-1]:.300}"
         if self.seconds > HANG_S + COMPARE_S * (self.command[0] == "compare"):
             yield f"hang: {self.seconds:.0f} s"
-        if self.peak_mib > PHOTO_MIB:
+        if self.peak_mib > most_mib:
             yield f"memory: {self.peak_mib:.0f} MiB"
         if self.requests:
             yield f"requests: {self.requests}"
