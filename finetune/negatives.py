@@ -8,6 +8,7 @@ of each, so that the refusal rate is never measured on photos it was trained wit
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from edge.classify.sources import photos
 from edge.errors import EdgegraftError, PhotoError
-from edge.files import sha256, write_csv
+from edge.files import read_regular, sha256, write_csv
 from edge.preprocess import InputRecipe, load_pixels
 from edge.text import plural
 from finetune.console import Console
@@ -83,8 +84,15 @@ def trained_with(run: Run) -> frozenset[str]:
     """
     path, folder = run.folder / RECORD, run.settings.negatives
     if path.is_file():
-        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            return frozenset(row["sha256"] for row in csv.DictReader(file))
+        try:
+            text = read_regular(path, inside=run.folder).decode()
+            rows = csv.DictReader(io.StringIO(text, newline=""))
+            return frozenset(row["sha256"] for row in rows)
+        except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
+            raise EdgegraftError(
+                f"{path}: expected a CSV with the column sha256, got "
+                f"{type(error).__name__}; train again, or remove it"
+            ) from None
     if folder is None or not os.path.isdir(folder):
         return frozenset()
     return frozenset(digests(folder))

@@ -124,7 +124,7 @@ def read_run(folder: Path) -> Run:
             f"not measured yet; run: edgegraft compare {shlex.quote(str(folder))}"
         )
     split = _csv(folder / "split.csv")
-    digests = {row["path"]: row["sha256"] or "" for row in split if "sha256" in row}
+    digests = {row.get("path") or "": row.get("sha256") or "" for row in split}
     return Run(
         folder,
         config,

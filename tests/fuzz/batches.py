@@ -206,8 +206,11 @@ def _runs(room: _Room, rng: Random, count: int, base: Base) -> None:
         except EdgegraftError:
             room._tally.counts["refused"] += 1
         room.check()
-        for listed in find_runs([room.inputs]):
-            _ = listed.files, listed.settings, listed.labels, listed.problems
+        try:
+            for listed in find_runs([room.inputs]):
+                _ = listed.files, listed.settings, listed.labels, listed.problems
+        except Exception as error:  # it would end the page's list of runs
+            room._tally.faults.append(f"page: {error!r} | {folder}")
         shutil.rmtree(folder)
 
 
