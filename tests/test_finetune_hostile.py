@@ -16,6 +16,7 @@ import pytest
 
 from edge.errors import EdgegraftError
 from finetune import model as networks
+from finetune import negatives
 from finetune.distill.teacher import open_teacher
 from finetune.run import Run, locked
 from tests import quantize_room as room
@@ -34,6 +35,18 @@ def run(tmp_path: Path) -> Run:
     photos = room.write_photos(tmp_path / "photos", 6)
     made: Run = room.write_run(tmp_path / "run", photos, room.colour_network())
     return made
+
+
+def test_a_record_of_negatives_that_is_none_is_one_line(run: Run) -> None:
+    record = run.folder / negatives.RECORD
+    for content in (b"path\na\n", b"\xff\xfe\n"):
+        record.write_bytes(content)
+        with pytest.raises(
+            EdgegraftError, match=r"negatives\.csv: expected a CSV with"
+        ):
+            negatives.trained_with(run)
+    record.write_text("path,sha256\na.jpg,00\n")
+    assert negatives.trained_with(run) == {"00"}
 
 
 def test_weights_come_back_to_the_bit(run: Run) -> None:

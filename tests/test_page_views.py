@@ -498,6 +498,11 @@ def test_hostile_runs_are_listed_and_the_good_one_is_shown(
     for name, text in {**texts, "deep": deep}.items():
         shutil.copytree(good, artifacts / name)
         (artifacts / name / "comparison.json").write_text(text)
+    for number, split in enumerate(
+        ("sha256\n1\n", "path,label\na", "\0", "a\n1,2,3\n")
+    ):
+        shutil.copytree(good, artifacts / f"split{number}")
+        (artifacts / f"split{number}" / "split.csv").write_text(split)
     shutil.copytree(good, artifacts / "linked")
     secret = artifacts.parent / "secret.tflite"
     secret.write_bytes((good / "exports" / "int8.tflite").read_bytes())
