@@ -502,6 +502,7 @@ def _build(plan: BuildOptions, console: Console) -> Built:
     Ctrl-C prints the command that resumes the run.
     """
     from backbones.keras import require_packages
+    from edge import runtime
     from finetune import negatives
     from finetune.cli import resumable
     from finetune.job import run_job
@@ -512,6 +513,8 @@ def _build(plan: BuildOptions, console: Console) -> Built:
 
     require_packages("build")
     refuse_bad(plan.export.variants, **plan.export.more)  # before any work
+    if plan.compare.runtime != "auto":
+        runtime.find(plan.compare.runtime)
     if plan.compare.unknown is not None:  # refused before training, not after
         folder = plan.job.settings.negatives
         negatives.refuse_missing(folder)

@@ -212,6 +212,7 @@ def test_photos_that_are_not_there_are_refused_before_anything_is_said(
         ("--calibration", "0", "--calibration to be 1 or more, got 0"),
         ("--max-drop", "200", "--max-drop from 0 to 100 points, got 200"),
         ("--variants", "int9", "got 'int9'"),
+        ("--runtime", "tflite-runtime", "tflite-runtime is not installed"),
     ],
 )
 def test_options_of_the_export_are_refused_before_training(

@@ -179,7 +179,9 @@ def test_a_budget_leaves_out_what_does_not_fit():
     assert none.why.startswith("no file is within 2 ms and 1 MB on a desk")
     assert "small: 3.00 ms, 2.70 MB" in none.why
     for wrong in (-1, 0, float("nan"), float("inf")):
-        with pytest.raises(EdgegraftError, match="--budget-ms to be a number above 0, got"):
+        with pytest.raises(
+            EdgegraftError, match="--budget-ms to be a number above 0, got"
+        ):
             Budget(ms=wrong)
 
 
