@@ -196,7 +196,7 @@ def test_a_damaged_run_is_one_line(tmp_path: Path, text: str) -> None:
 
 
 def test_no_run_and_an_unfinished_run(tmp_path: Path) -> None:
-    with pytest.raises(EdgegraftError, match="edgegraft finetune PHOTOS"):
+    with pytest.raises(EdgegraftError, match="edgegraft build PHOTOS"):
         Run.open(tmp_path)
     run = Run.create(tmp_path / "r", config(), overwrite=False)
     with pytest.raises(EdgegraftError, match="--resume"):

@@ -40,7 +40,7 @@ def test_bad_input_is_one_line_and_exit_code_2(trained, tmp_path, capsys):
         ([str(tmp_path / "nowhere")], "expected a run folder"),
         ([fresh, "--variants", "int4"], "int16x8, got 'int4'"),
         ([fresh, "--variants", ","], "at least one variant"),
-        ([fresh, "--calibration", "1"], "at least 2 calibration photos"),
+        ([fresh, "--calibration", "0"], "--calibration to be 1 or more, got 0"),
         ([fresh, "--max-drop", "-3"], "from 0 to 100 points"),
         ([str(unfinished)], "expected a run with its network"),
         ([fresh, "--variants", "float32", "--target", "edgetpu"], "edgetpu takes"),
@@ -74,4 +74,4 @@ def test_a_run_that_was_interrupted_or_mistyped_says_how_to_go_on(
         assert main([name]) == 2
         assert "did you mean artifacts/first?" in capsys.readouterr().err
     assert main(["elsewhere"]) == 2
-    assert "finetune PHOTOS" in capsys.readouterr().err
+    assert "build PHOTOS" in capsys.readouterr().err
