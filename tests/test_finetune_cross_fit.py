@@ -199,7 +199,8 @@ def test_it_says_which_accuracy_to_believe(
     assert f"of {photos} photos it learned from: shows what a file loses" in line
     done = SimpleNamespace(run=run, network=object())
     monkeypatch.setattr(cli, "_train", lambda job, console: done)
-    assert cli.main(["photos", "--backbone", "custom_cnn"]) == 0
+    photos_folder = str(run.photos_root)
+    assert cli.main([photos_folder, "--backbone", "custom_cnn"]) == 0
     judged, test = capsys.readouterr().out.splitlines()[:2]
     assert judged.startswith(f"cross-validated: {share} of {count} photos right (95 %")
     assert test.startswith("test: ")

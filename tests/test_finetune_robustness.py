@@ -173,6 +173,7 @@ def test_a_later_repeat_whose_name_is_taken_is_refused_at_once(tmp_path, capsys)
     taken.mkdir()
     (taken / "run.json").write_text("{}")
     where = ["--artifacts", str(tmp_path), "--run", "r", "--repeats", "3"]
+    (tmp_path / "photos").mkdir()
     assert main(["finetune", str(tmp_path / "photos"), *where]) == 2
     assert f"got {taken}, which exists" in capsys.readouterr().err
     assert not (tmp_path / "r").exists()
