@@ -121,8 +121,8 @@ python:
 # Only an environment that make made, or was making, is cleared.
 $(VENV)/.made: | python
 	@if [ -e $(VENV) ] && [ ! -e $(VENV).making ]; then \
-		echo "make: error: $(VENV) is there, and make has not made it;" \
-			"name another: make VENV=.venv-edgegraft" >&2; exit 1; fi
+		echo "make: error: $(VENV) exists, but make did not create it;" \
+			"choose another: make VENV=.venv-edgegraft" >&2; exit 1; fi
 	@touch $(VENV).making
 	@if command -v uv >/dev/null 2>&1; then uv venv --quiet --clear --python $(PYTHON) $(VENV); \
 	else $(PYTHON) -m venv --clear $(VENV) || \

@@ -397,8 +397,6 @@ def _job(
     source, folder = _path("photos", photos), _path("artifacts", artifacts)
     if source is not None:
         refuse_missing(source)
-    elif not job.get("resume"):
-        raise _no_photos()
     if job.get("resume"):
         if run is None:
             raise EdgegraftError("expected run='NAME' with resume=True, got none")
@@ -408,6 +406,8 @@ def _job(
                 f"{next(iter(given))}"
             )
         settings = Settings()
+    elif source is None:
+        raise _no_photos()
     else:
         settings = Settings.for_network(console.say, **given)
     return Job(

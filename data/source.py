@@ -30,7 +30,7 @@ from data.scan import Walk
 from edge.errors import EdgegraftError
 from edge.preprocess import FULL
 from edge.region import SIDEWAYS, in_shares, parse_region, region_text
-from edge.text import plural, printable
+from edge.text import listed, plural, printable
 
 
 @dataclass(frozen=True)
@@ -314,10 +314,6 @@ def _gaps(photos: list[Photo]) -> list[str]:
     return lines
 
 
-def _listed(labels: list[str]) -> str:
-    return ", ".join(map(printable, labels[:5])) + (", ..." if labels[5:] else "")
-
-
 @dataclass(frozen=True)
 class Source:
     """`folder` holds what is left; `exclusion` says what was taken out, if anything."""
@@ -365,3 +361,7 @@ def choose(
         return Source(folder, options=options)
     exclusion = read_exclusion(exclude_from, folder)
     return Source(exclusion.apply(folder), exclusion, options)
+
+
+def _listed(labels: list[str]) -> str:
+    return listed([printable(label) for label in labels], 5)

@@ -243,7 +243,9 @@ def open_photo(
             f"got a {type(source).__name__}",
         )
     if isinstance(source, io.TextIOBase):
-        raise PhotoError(name, "expected a file opened with 'rb', got one of text")
+        raise PhotoError(
+            name, "expected a file opened with 'rb', got one opened as text"
+        )
     try:
         if isinstance(source, Image.Image):
             return reading.upright(source.copy())

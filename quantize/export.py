@@ -167,15 +167,15 @@ def export(
         )
     _refuse_existing(run, wanted, overwrite)
     console = console or Console(quiet=True)
-    if calibration_count < len(run.labels):
-        console.say(
-            f"  calibrating with {len(run.labels)} photos, one of each label, not with "
-            f"{calibration_count}"
-        )
-        calibration_count = len(run.labels)
     model = load_network(run) if model is None else model
     pool: tuple[Row, ...] = ()
     if any(variant.calibrated for variant in wanted):
+        if calibration_count < len(run.labels):
+            console.say(
+                f"  calibrating with {len(run.labels)} photos, one of each label, not "
+                f"with {calibration_count}"
+            )
+            calibration_count = len(run.labels)
         pool = calibration.pool(run.split(), calibration_count, seed=run.settings.seed)
     judged = scoring.rows_of(run, "val")
     compared: tuple[Row, ...] = ()

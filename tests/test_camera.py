@@ -214,14 +214,14 @@ def test_a_change_of_the_picture_is_no_uncertain_frame(
 ) -> None:
     """While the average turns from one label to the next, each frame is certain: none
     is kept, and what is printed at the change is the frame's own probability."""
-    script = ["red"] * 10 + ["blue"] * 60
-    argv = ["camera", model, "--fps", "50", "--seconds", "1.2", "--smooth", "0.3"]
-    argv += ["--save-uncertain", str(tmp_path / "kept")]
+    script = ["red"] * 3 + ["blue"]
+    argv = ["camera", model, "--fps", "50", "--seconds", "2", "--smooth", "0.3"]
+    argv += ["--save-uncertain", str(tmp_path / "kept"), "--uncertain-below", "0.9"]
     fake(*script, pause=0.02)
     assert main([*argv, "--json"]) == 0
     out, err = capsys.readouterr()
     averaged = [json.loads(line)["probability"] for line in out.splitlines()]
-    assert min(averaged) < 0.6 < max(averaged)
+    assert min(averaged) < 0.9 < max(averaged)
     assert "0 saved" in err and not list((tmp_path / "kept").iterdir())
     fake(*script, pause=0.02)
     assert main(argv) == 0
