@@ -305,9 +305,12 @@ def guard(verb: Callable[[], int], *, debug: bool = False) -> int:
             f"edgegraft: stopped; no half-written file is left{hint}", file=sys.stderr
         )
         return INTERRUPTED
-    except BrokenPipeError:  # `| head` has read enough
-        sys.stderr.close()
-        return 0
+    except BrokenPipeError as error:
+        if _output_unread():  # `| head` has read enough
+            return 0
+        if debug:
+            raise
+        return _unexpected(error)
     except ImportError as error:  # a package is missing, or one of its libraries is
         if debug:
             raise
@@ -331,15 +334,39 @@ def guard(verb: Callable[[], int], *, debug: bool = False) -> int:
     except Exception as error:  # a mistake of ours: 1 would say that an audit has finds
         if debug:
             raise
-        reason = f"{type(error).__name__}: {error}"
-        print(
-            f"edgegraft: error: unexpected {_one_line(reason):.300}; please report it "
-            "with what --debug shows",
-            file=sys.stderr,
-        )
-        return UNEXPECTED
+        return _unexpected(error)
     finally:
         sys.unraisablehook = before
+
+
+def _unexpected(error: Exception) -> int:
+    reason = _one_line(f"{type(error).__name__}: {error}")
+    print(
+        f"edgegraft: error: unexpected {reason:.300}; please report it with what "
+        "--debug shows",
+        file=sys.stderr,
+    )
+    return UNEXPECTED
+
+
+def _output_unread() -> bool:
+    """Whether our output goes into a pipe that nobody reads any more, rather than
+    another pipe has broken; what is left of it is dropped then."""
+    import select
+
+    if not hasattr(select, "poll"):  # Windows
+        return True
+    unread = False
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            poll = select.poll()
+            poll.register(stream.fileno(), 0)  # POLLERR and POLLHUP come unasked
+            if poll.poll(0):
+                unread = True
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        except (OSError, ValueError):  # no file behind it
+            continue
+    return unread
 
 
 def _one_line(text: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from edge.cli import main
+from edge.command import guard
 from edge.files import sha256
 from tests.edge_models import BOTH, network, photo, photo_folder, save, tiny, with_card
 
@@ -273,6 +274,40 @@ def test_a_closed_pipe_is_no_error(model: str, folder: Path, tmp_path: Path) -> 
         command, shell=True, cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.stdout.count("\n") == 1 and done.stderr == ""
+
+
+def test_another_broken_pipe_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a worker that died, say: it had ended the command with 0 and no word."""
+
+    def verb() -> int:
+        reader, writer = os.pipe()
+        os.close(reader)
+        try:
+            return os.write(writer, b"a")
+        finally:
+            os.close(writer)
+
+    assert guard(verb) == 70
+    assert "unexpected BrokenPipeError" in capsys.readouterr().err
+    assert not sys.stderr.closed
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_both_outputs_may_be_closed(unbuffered: str) -> None:
+    code = """
+from edge.command import guard
+def verb():
+    for _ in range(100_000):
+        print("a line")
+    return 0
+raise SystemExit(guard(verb))
+"""
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered, "CODE": code}
+    command = f'set -o pipefail; "{sys.executable}" -c "$CODE" 2>&1 | head -1'
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, env=environment, capture_output=True
+    )
+    assert (done.stdout, done.stderr, done.returncode) == (b"a line\n", b"", 0)
 
 
 def test_ctrl_c_counts_while_python_tidies_up() -> None:
