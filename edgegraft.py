@@ -38,7 +38,6 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +49,7 @@ if TYPE_CHECKING:
     from finetune.console import Console
     from finetune.job import Job
     from finetune.run import Run
-    from quantize.comparison.compare import CompareOptions
+    from quantize.build import ExportOptions
     from quantize.comparison.records import Comparison
     from quantize.export import ExportResult
     from quantize.search.records import SearchResult
@@ -153,6 +152,8 @@ def build(
     """
     _refuse_hidden_rooms()
     from finetune.console import Console
+    from quantize.build import BuildOptions
+    from quantize.build import build as run_build
     from quantize.comparison.compare import CompareOptions
     from quantize.comparison.records import Budget
     from quantize.reporting import text
@@ -169,7 +170,7 @@ def build(
         export=export,
         compare=CompareOptions(budget=budget, unknown=_path("unknown", unknown)),
     )
-    built = _build(plan, console)
+    built = run_build(plan, console)
     if built.comparison is not None:
         for line in ("", *text.summary(built.comparison)):
             console.say(line)
@@ -309,28 +310,44 @@ def search(
     time_limit: float | None = None,
     overwrite: bool = False,
     quiet: bool = False,
+    **options: Any,
 ) -> SearchResult:
     """Find the best network for these photos within a budget; train and export it.
 
     backbones: names to search among; () for every one whose weights are here. run: the
     name of the search's folder in `artifacts`. time_limit: about how long, in minutes.
+    options: device (a file of `edge bench --json`), runtime, seed, resume, and those
+    that say how photos are read (layout, columns, rename, follow_links).
     EdgegraftError for bad input, and where no network is within the budget.
     """
     _refuse_hidden_rooms()
+    from data.source import PhotoOptions
     from finetune.console import Console
     from quantize.comparison.records import Budget
     from quantize.search.records import SearchOptions
     from quantize.search.search import search as find_best
 
-    options = SearchOptions(
-        photos=Path(photos),
-        folder=SearchOptions.folder_for(Path(photos), Path(artifacts), run),
-        budget=Budget(budget_ms, budget_mb),
-        backbones=tuple(backbones),
-        time_limit=time_limit,
-        overwrite=overwrite,
+    more = {"device", "runtime", "seed", "resume"}
+    _refuse_unknown(options, {*more, *_READING}, "search")
+    reading = {name: options.pop(name) for name in _READING if name in options}
+    options["device"] = _path("device", options.get("device"))
+    source, folder = _path("photos", photos), _path("artifacts", artifacts)
+    if source is None:
+        raise _no_photos()
+    names = backbones.split(",") if isinstance(backbones, str) else backbones
+    return find_best(
+        SearchOptions(
+            photos=source,
+            folder=SearchOptions.folder_for(source, folder or ARTIFACTS, run),
+            budget=Budget(budget_ms, budget_mb),
+            backbones=tuple(names),
+            time_limit=time_limit,
+            overwrite=overwrite,
+            reading=PhotoOptions(**reading),
+            **options,
+        ),
+        Console(quiet=quiet),
     )
-    return find_best(options, Console(quiet=quiet))
 
 
 def load(model: Run | str | os.PathLike[str] | bytes, **options: Any) -> Classifier:
@@ -423,6 +440,7 @@ def _job(
 def _export_options(variants: Sequence[str], options: dict[str, Any]) -> ExportOptions:
     """Takes those of the export out of `options`; EdgegraftError for no numbers."""
     from edge.errors import EdgegraftError
+    from quantize.build import ExportOptions
 
     more = {
         theirs: options.pop(ours)
@@ -469,77 +487,7 @@ def _no_photos() -> EdgegraftError:
     return EdgegraftError("photos: expected a folder, list or archive, got none")
 
 
-# --- build ----------------------------------------------------------------------------
-@dataclass(frozen=True)
-class ExportOptions:
-    """Which files are made; `more`: other arguments of `quantize.export.export`."""
-
-    variants: tuple[str, ...] = ("float32", "int8")
-    more: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """What `build` does: train, export, compare."""
-
-    job: Job
-    export: ExportOptions
-    compare: CompareOptions
-
-
-@dataclass(frozen=True)
-class Built:
-    """What `build` made; `comparison` is None on a worker that only helps."""
-
-    run: Run
-    results: Mapping[str, ExportResult]
-    comparison: Comparison | None
-
-
-def _build(plan: BuildOptions, console: Console) -> Built:
-    """Photos are decoded once; the network stays in memory from step to step.
-
-    Ctrl-C prints the command that resumes the run.
-    """
-    from backbones.keras import require_packages
-    from edge import runtime
-    from finetune import negatives
-    from finetune.cli import resumable
-    from finetune.job import run_job
-    from finetune.run import locked
-    from quantize.comparison import unknown
-    from quantize.comparison.compare import compare
-    from quantize.export import export, refuse_bad
-
-    require_packages("build")
-    refuse_bad(plan.export.variants, **plan.export.more)  # before any work
-    if plan.compare.runtime != "auto":
-        runtime.find(plan.compare.runtime)
-    if plan.compare.unknown is not None:  # refused before training, not after
-        folder = plan.job.settings.negatives
-        negatives.refuse_missing(folder)
-        seen = negatives.digests(folder) if folder else ()
-        unknown.unknown_photos(plan.compare.unknown, {}, seen)
-    with resumable(plan.job, "build"):
-        trained = run_job(plan.job, console)
-        run = trained.run
-        if trained.network is None:
-            trained.prepared.pixels.close()
-            return Built(run, {}, None)  # one of several workers: the chief has the run
-        with locked(run.folder), trained.prepared.pixels as pixels:
-            results = export(
-                run,
-                plan.export.variants,
-                **plan.export.more,
-                overwrite=True,  # the run itself is new, or --overwrite was given
-                model=trained.network,
-                pixels=pixels,
-                console=console,
-            )
-            comparison = compare(run, plan.compare, pixels=pixels, console=console)
-    return Built(run, results, comparison)
-
-
+# --- the sample set ------------------------------------------------------------------
 def _draw_sample(
     artifacts: Path, run: str, console: Console
 ) -> tuple[Path, list[Path]]:
@@ -601,6 +549,8 @@ def _run_build(args: argparse.Namespace) -> int:
     """`edgegraft build`: the exit code."""
     from finetune.cli import job_from
     from finetune.console import Console
+    from quantize.build import BuildOptions, ExportOptions
+    from quantize.build import build as run_build
     from quantize.cli import compare_options
     from quantize.export import EXIT_REJECTED
     from quantize.reporting import text
@@ -623,7 +573,7 @@ def _run_build(args: argparse.Namespace) -> int:
         },
     )
     plan = BuildOptions(job_from(args, console), export, compare_options(args))
-    built = _build(plan, console)
+    built = run_build(plan, console)
     if built.comparison is None:
         return 0
     if args.json:

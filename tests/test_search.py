@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import edgegraft
 from edge.errors import EdgegraftError
 from finetune.console import Console
+from finetune.head import features
 from finetune.settings import Settings
 from quantize.comparison.compare import CompareOptions
 from quantize.comparison.records import Budget, Setting, Timing
@@ -178,6 +181,33 @@ def test_a_label_too_small_for_the_folds() -> None:
         ranking.probe_score(candidate, photos, 0)
 
 
+def test_features_of_the_first_round_serve_the_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    candidate = networks.ready(("custom_cnn",))[0]
+    rng = np.random.default_rng(0)
+    photos = ranking.Photos(
+        rng.integers(0, 256, (70, 48, 48, 3)).astype(np.uint8),
+        np.arange(70)[::-1].copy(),
+        np.array([0, 1] * 35),
+        np.arange(70),
+        ("even", "odd"),
+    )
+    asked: list[int] = []
+
+    def some_pixels(network: Any, pixels: Any, rows: Any) -> Any:
+        asked.append(len(rows))
+        return pixels[rows].reshape(len(rows), -1)[:, :9].astype(np.float32)
+
+    monkeypatch.setattr(features, "compute", some_pixels)
+    known: dict[int, Any] = {}
+    ranking.probe_score(candidate, photos.part(40, 0), 0, known)
+    once = ranking.probe_score(candidate, photos, 0, known)
+    again = ranking.probe_score(candidate, photos, 0)
+    assert asked == [40, 30, 70] and len(known) == 70
+    np.testing.assert_array_equal(once.losses, again.losses)
+
+
 def test_unknown_networks_and_limits() -> None:
     with pytest.raises(EdgegraftError, match="expected a known backbone"):
         networks.ready(("mobilnet",))
@@ -212,6 +242,28 @@ def test_the_command_that_resumes_keeps_every_option(
     assert cli.search_main(words.split()) == 2
     assert cli.search_main(shlex.split(given[0].command)[2:]) == 2
     assert given[1] == replace(given[0], resume=True)
+    with pytest.raises(EdgegraftError, match="seen"):
+        edgegraft.search(
+            "p",
+            budget_ms=5,
+            budget_mb=2,
+            backbones="custom_cnn",
+            time_limit=9,
+            run="r",
+            artifacts="a",
+            seed=3,
+            device="d.json",
+            layout="labels",
+            rename={"x": "y"},
+            columns={"path": "f", "label": "l"},
+            follow_links=True,
+            runtime="litert",
+        )
+    assert given[2] == given[0]
+    with pytest.raises(EdgegraftError, match="search has no option 'sede'; did you m"):
+        edgegraft.search("p", sede=3)
+    with pytest.raises(EdgegraftError, match="photos: expected a folder, list or arch"):
+        edgegraft.search(None)  # type: ignore[arg-type]
 
 
 def test_finalists_are_the_best_and_one_that_is_close() -> None:

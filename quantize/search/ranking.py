@@ -11,7 +11,7 @@ last few are trained.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,12 +95,13 @@ class Photos:
             self.labels,
         )
 
-    def at(self, size: int) -> npt.NDArray[np.uint8]:
-        """Their pixels uint8 [N, size, size, 3]."""
+    def at(self, size: int, places: Sequence[int]) -> npt.NDArray[np.uint8]:
+        """The pixels of some: uint8 [len(places), size, size, 3]."""
+        rows = self.rows[places]
         if self.array.shape[1] == size:
-            return np.asarray(self.array[self.rows])
-        found = np.empty((len(self.rows), size, size, 3), np.uint8)
-        for place, row in enumerate(self.rows):
+            return np.asarray(self.array[rows])
+        found = np.empty((len(rows), size, size, 3), np.uint8)
+        for place, row in enumerate(rows):
             image = Image.fromarray(self.array[row])
             found[place] = np.asarray(
                 image.resize((size, size), Image.Resampling.BILINEAR)
@@ -112,23 +113,28 @@ def probe_score(
     candidate: Candidate,
     photos: Photos,
     seed: int,
-    progress: Callable[[int, int], None] | None = None,
+    known: dict[int, Floats] | None = None,
 ) -> Score:
     """The cross-validated probe of a pretrained candidate.
 
-    EdgegraftError where a label has too few photos for the folds.
+    `known`: features [D] by row, of an earlier round; they are not computed again, and
+    those that are computed join them. EdgegraftError where a label has too few photos
+    for the folds.
     """
-    settings = candidate.settings(seed)
-    origin = weights.find(candidate.backbone, candidate.size, settings.weights)
-    keras().backend.clear_session()
-    built = model.build(settings, len(photos.labels), origin)
-    pixels = photos.at(candidate.size)
-    everything = np.arange(len(pixels))
-    found = features.compute(
-        network.feature_model(built), pixels, everything, progress=progress
-    )
+    known = {} if known is None else known
+    new = [place for place, row in enumerate(photos.rows) if int(row) not in known]
+    if new:
+        settings = candidate.settings(seed)
+        origin = weights.find(candidate.backbone, candidate.size, settings.weights)
+        keras().backend.clear_session()
+        built = model.build(settings, len(photos.labels), origin)
+        pixels = photos.at(candidate.size, new)
+        found = features.compute(
+            network.feature_model(built), pixels, np.arange(len(pixels))
+        )
+        known.update(zip(map(int, photos.rows[new]), found, strict=True))
     fitted = cross_fit.fit(
-        found,
+        np.stack([known[int(row)] for row in photos.rows]),
         photos.truth,
         len(photos.labels),
         groups=photos.groups.tolist(),

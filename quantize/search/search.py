@@ -160,8 +160,9 @@ def _ranked(
         if len(everything.rows) > ONE_ROUND * PART:
             rounds.insert(0, everything.part(PART, options.seed))
         pool = sorted(pretrained, key=lambda entry: -entry.ms)
+        known: dict[Candidate, dict[int, Any]] = {}  # features of the first round
         for number, photos in enumerate(rounds):
-            scores = _round(number, pool, photos, options, notes, console, left)
+            scores = _round(number, pool, photos, options, notes, known, console, left)
             if number + 1 < len(rounds):
                 names = ranking.kept(scores)
                 pool = [entry for entry in pool if entry.candidate in names]
@@ -175,6 +176,7 @@ def _round(
     photos: Photos,
     options: SearchOptions,
     notes: _Notes,
+    features: dict[Candidate, dict[int, Any]],
     console: Console,
     left: Callable[[], float],
 ) -> dict[Candidate, Score]:
@@ -192,7 +194,12 @@ def _round(
                 break
             known = notes.score(number, entry.candidate, photos)
             if known is None:
-                known = ranking.probe_score(entry.candidate, photos, options.seed)
+                earlier = features.pop(entry.candidate, {})
+                known = ranking.probe_score(
+                    entry.candidate, photos, options.seed, earlier
+                )
+                if number == 0:
+                    features[entry.candidate] = earlier
                 notes.add_score(number, entry.candidate, known)
             scores[entry.candidate] = entry.scores[number] = known
             bar(done, len(pool))
