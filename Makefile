@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUNS ?= artifacts
 PHOTOS ?=
+SHARE ?= 0/1
 
 BIN := $(VENV)/bin
 UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
@@ -78,9 +79,9 @@ legs: $(VENV)/.dev
 device-test: $(VENV)/.dev
 	$(BIN)/python tests/device/run.py
 
-# Every variant of every backbone, with random weights: minutes.
+# Every variant of every backbone, with random weights: minutes. SHARE=0/4: a quarter.
 backbones: $(VENV)/.dev
-	$(BIN)/python tests/legs/every_backbone.py --uv "$(UV)"
+	$(BIN)/python tests/legs/every_backbone.py --uv "$(UV)" --share $(SHARE)
 
 # Streamlit and what training needs, without the developers' tools.
 app: $(VENV)/.app

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,26 @@ def colours() -> Iterator[None]:
                 else known(name)
             ),
         )
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_timing() -> Iterator[None]:
+    """Files are timed for a moment: each round of each file is a process."""
+    try:
+        from quantize.comparison import timing
+    except ImportError:  # with what a device has alone
+        yield
+        return
+    time_all = timing.time_all
+
+    def quick(paths: Any, runtime: str, effort: Any, *more: Any) -> Any:
+        seconds = min(effort.seconds, 0.02)
+        effort = replace(effort, rounds=1, runs=min(effort.runs, 3), seconds=seconds)
+        return time_all(paths, runtime, effort, *more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timing, "time_all", quick)
         yield
 
 

@@ -13,8 +13,9 @@ For each record, with random weights, at a small size:
 5. Every file that the target tflite-runtime-2.14 is said to take loads and runs there
    (Python 3.11, numpy 1), with LiteRT's best label wherever that is no tie.
 
-Run by `make backbones` and `.ci/run`; names of backbones may be given. Ends with one
-line; exit code 1 when anything does not hold.
+Run by `make backbones`; names of backbones may be given. `.ci/run` takes every fourth
+in turn, from commit to commit (`--share`); one of each family is in every `make test`.
+Ends with one line; exit code 1 when anything does not hold.
 
 Random weights, made bearable: a network that nobody trained lets the photo drown. So
 batch norm is given the statistics of the photos it will see, depthwise kernels are made
@@ -272,10 +273,20 @@ def _line(report: dict[str, Any]) -> str:
     )
 
 
+def _share(text: str) -> tuple[int, int]:
+    first, _, every = text.partition("/")
+    if not (first.isdigit() and every.isdigit() and int(every)):
+        raise argparse.ArgumentTypeError(f"expected K/N, got {text!r}")
+    return int(first), int(every)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--uv", default="uv", help="the uv to make environments with")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--share", type=_share, default=(0, 1), metavar="K/N", help="every Nth from K"
+    )
     parser.add_argument("--old-runtime", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("backbone", nargs="*", help="names (default: all)")
     args = parser.parse_args()
@@ -292,6 +303,8 @@ def main() -> int:
     names = sorted(
         args.backbone or known, key=lambda name: -(registry.get(name).parameters or 0)
     )
+    first, every = args.share
+    names = names[first % every :: every]
     workers = max(1, min(args.workers, len(names)))
     # TensorFlow would start a thread a core in each worker; most of the work is Python
     each = max(1, (os.cpu_count() or 1) // workers)
