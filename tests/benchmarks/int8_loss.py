@@ -6,7 +6,9 @@ exported; a run that is given with `--run` is taken as it is. All choices of the
 (`--no-ladder`), the default int8 file and with `--qat` that of `quantize --qat` are
 scored once on the test photos. `rungs` are the repairs that were tried, as validation
 and training photos judge them; `estimate_off_points` is how far the gate's estimate of
-the agreement is from that on test photos, on average.
+the agreement is from that on test photos, on average. `mirror_gain_points`: what the
+mean of a photo's answer and its mirror image's, in twice the time, adds to accuracy.
+`close_calls`: share of test photos whose two best labels are nearly even in float32.
 
     EDGEGRAFT_ASSETS=DIR KERAS_HOME=DIR/keras_home python tests/benchmarks/int8_loss.py
 
@@ -31,6 +33,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from edge.classifier import Classifier  # noqa: E402
 from finetune.console import Console  # noqa: E402
 from finetune.job import finetune  # noqa: E402
 from finetune.run import Run  # noqa: E402
@@ -40,6 +43,7 @@ from quantize.export import export  # noqa: E402
 
 BACKBONES = ("mobilenet_v2_0.35", "mobilenet_v2_1.0", "efficientnet_lite0")
 SETS = ("trashnet", "cats_dogs")
+CLOSE = 0.2  # log odds of the two best labels: an int8 file moves them by about as much
 
 
 def measure(run: Run, *, qat: bool = False) -> dict[str, Any]:
@@ -60,7 +64,16 @@ def measure(run: Run, *, qat: bool = False) -> dict[str, Any]:
                 found[name] = scoring.score_file(
                     model, test, pixels, run.labels, progress=bar
                 ).evaluation
+        mirrored = {}
+        for name in ("float32", "default"):
+            classifier = Classifier(files[name], threads=os.cpu_count())
+            places = scoring.places_of(pixels, test)
+            turned = np.ascontiguousarray(pixels.array[places][:, :, ::-1])
+            both = found[name].probabilities + classifier.probabilities(turned)
+            right = float((both.argmax(1) == found[name].truth).mean())
+            mirrored[name] = round(100 * (right - found[name].accuracy), 2)
     float32 = found["float32"]
+    best = np.sort(np.log(np.maximum(float32.probabilities, 1e-9)), axis=1)[:, -2:]
 
     def against(name: str) -> dict[str, Any]:
         exported = results[name]
@@ -81,6 +94,8 @@ def measure(run: Run, *, qat: bool = False) -> dict[str, Any]:
         "run": run.name,
         "test_photos": float32.photos,
         "float32_accuracy": round(float32.accuracy, 4),
+        "close_calls": round(float((best[:, 1] - best[:, 0] < CLOSE).mean()), 4),
+        "mirror_gain_points": mirrored,
     } | {name: against(name) for name in results}
 
 
@@ -114,7 +129,7 @@ def main() -> int:
                         prepared.pixels.close()
                         rows.append(measure(Run.open(folder), qat=args.qat))
                         print(rows[-1], file=sys.stderr)
-    summary = {
+    summary: dict[str, Any] = {
         kind: {
             "mean_lost_points": float(
                 np.mean([row[kind]["lost_points"] for row in rows])
@@ -132,6 +147,10 @@ def main() -> int:
             ),
         }
         for kind in ("plain", "default", *(["qat"] if args.qat else []))
+    }
+    summary["mean_mirror_gain_points"] = {
+        name: float(np.mean([row["mirror_gain_points"][name] for row in rows]))
+        for name in ("float32", "default")
     }
     print(json.dumps({"benchmark": "int8_loss", **summary, "runs": rows}))
     return 0

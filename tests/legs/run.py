@@ -116,7 +116,8 @@ class Bench:
         made = _run([self.uv, "venv", "--quiet", "--clear", "--python", python, folder])
         if made.returncode:
             raise Skipped(f"no Python {python} here: {_last_line(made.stderr)}")
-        pip = [self.uv, "pip", "install", "--quiet", "--python", interpreter]
+        pip = [self.uv, "pip", "install", "--quiet", "--compile-bytecode"]
+        pip += ["--python", interpreter]
         installed = _run([*pip, "--require-hashes", "-r", wanted])
         if installed.returncode:
             raise Failed(f"cannot install {requirements}: {installed.stderr.strip()}")
