@@ -72,8 +72,8 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--qat",
         action="store_true",
-        help="quantization-aware training where repairs leave the agreement of an int8 "
-        "file with float32 below 99%%: minutes",
+        help="try quantization-aware training, too, where repairs leave the agreement "
+        "of an int8 file with float32 below 99%%: minutes, kept only if it comes nearer",
     )
 
 

@@ -81,9 +81,7 @@ class ExportResult:
         if not self.rungs:
             return line
         seconds = sum(rung.seconds for rung in self.rungs)
-        line += f"; by {self.rung}, {seconds:.0f} s of repairs"
-        trained = any(rung.name == ladder.QAT for rung in self.rungs)
-        return line if self.reached or trained else f"{line}; --qat may come nearer"
+        return f"{line}; by {self.rung}, {seconds:.0f} s of repairs"
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -288,6 +288,7 @@ def test_training_under_rounding_brings_the_answers_nearer():
         np.arange(64),
         PROBABILITIES,
         steps=60,
+        rate=2e-4,
         progress=lambda done, total: steps.append((done, total)),
     )
     assert steps[-1] == (60, 60)

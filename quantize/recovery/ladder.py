@@ -248,7 +248,7 @@ def _kept_float(ladder: _Ladder) -> Iterator[Candidate]:
 
 def _qat(ladder: _Ladder) -> Iterator[Candidate]:
     builder = ladder.builder
-    graph, run = Graph(_repaired(ladder)), builder.run
+    graph, run = Graph(_repaired(ladder, weights=True)), builder.run
     rows = calibration.choose(run.split(), QAT_PHOTOS, seed=run.settings.seed)
     with (
         closing(scoring.decode(run, rows, builder.console)) as pixels,
