@@ -11,7 +11,8 @@ SHARE ?= 0/1
 
 BIN := $(VENV)/bin
 UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
-# compiled, as pip does: where Python may not write its cache, TensorFlow takes twice as long
+# Compile as pip does: else, where Python may not write its cache, every process compiles
+# TensorFlow anew.
 INSTALL := $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python
 # Three workers for two cores, since some tests wait; modules stay whole, slow ones first.
 PYTEST := $(BIN)/python -m pytest -q -n 3 --dist loadscope --no-loadscope-reorder

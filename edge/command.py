@@ -306,7 +306,7 @@ def guard(verb: Callable[[], int], *, debug: bool = False) -> int:
         )
         return INTERRUPTED
     except BrokenPipeError as error:
-        if _output_unread():  # `| head` has read enough
+        if _reader_gone():  # `| head` has read enough
             return 0
         if debug:
             raise
@@ -349,24 +349,25 @@ def _unexpected(error: Exception) -> int:
     return UNEXPECTED
 
 
-def _output_unread() -> bool:
-    """Whether our output goes into a pipe that nobody reads any more, rather than
-    another pipe has broken; what is left of it is dropped then."""
+def _reader_gone() -> bool:
+    """True if the other end of stdout or stderr is closed, as `| head` does; the rest
+    of our output is then discarded. False if it was another pipe that broke."""
     import select
 
     if not hasattr(select, "poll"):  # Windows
         return True
-    unread = False
+    gone = False
     for stream in (sys.stdout, sys.stderr):
         try:
             poll = select.poll()
-            poll.register(stream.fileno(), 0)  # POLLERR and POLLHUP come unasked
+            poll.register(stream.fileno(), 0)  # POLLERR and POLLHUP are always reported
             if poll.poll(0):
-                unread = True
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        except (OSError, ValueError):  # no file behind it
+                gone = True
+                with open(os.devnull, "wb") as nothing:
+                    os.dup2(nothing.fileno(), stream.fileno())
+        except (AttributeError, OSError, ValueError):  # no stream, or no file behind it
             continue
-    return unread
+    return gone
 
 
 def _one_line(text: str) -> str:

@@ -11,8 +11,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -164,33 +163,6 @@ def _refuse_settings(args: argparse.Namespace) -> None:
             )
 
 
-@contextmanager
-def resumable(job: Job, verb: str) -> Iterator[None]:
-    """Ctrl-C within prints the command that resumes the job's run, if it has begun.
-
-    verb: finetune or build.
-    """
-    from finetune.run import RUN_FILE, Run
-
-    def written() -> int | None:
-        try:
-            return (job.folder / RUN_FILE).stat().st_mtime_ns
-        except OSError:
-            return None
-
-    before = None if job.resume else written()
-    try:
-        yield
-    except KeyboardInterrupt:
-        now = written()
-        if now is None or now == before:  # nothing yet, or an older run only
-            raise
-        run = Run.open(job.folder)
-        if verb == "finetune" and run.trained:
-            raise
-        raise KeyboardInterrupt(f"resume with: {run.going_on(verb)}") from None
-
-
 def add_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "photos",
@@ -229,6 +201,8 @@ def run(args: argparse.Namespace) -> int:
             f"expected --repeats to be 1 or more, and 1 with --resume, got "
             f"{args.repeats}"
         )
+    from finetune.job import resumable
+
     job = job_from(args, console)
     with resumable(job, "finetune"):
         return _run(job, args.repeats, console, as_json=args.json)

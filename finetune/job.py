@@ -8,7 +8,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from finetune.loop.examples import Examples, Floats
 from finetune.loop.history import write_history
 from finetune.loop.trainer import Trainer
 from finetune.prepared import PARTS, Prepared, describe, prepare, write_unreadable
-from finetune.run import Run, locked
+from finetune.run import RUN_FILE, Run, locked
 from finetune.settings import Settings, option, refuse_out_of_bounds
 from finetune.trained import TrainedNetwork
 
@@ -390,3 +391,29 @@ def _evaluate(
             found.val.probabilities,
             console,
         )
+
+
+@contextmanager
+def resumable(job: Job, verb: str) -> Iterator[None]:
+    """Ctrl-C within prints the command that resumes the job's run, if it has begun.
+
+    verb: finetune or build.
+    """
+
+    def written() -> int | None:
+        try:
+            return (job.folder / RUN_FILE).stat().st_mtime_ns
+        except OSError:
+            return None
+
+    before = None if job.resume else written()
+    try:
+        yield
+    except KeyboardInterrupt:
+        now = written()
+        if now is None or now == before:  # nothing yet, or an older run only
+            raise
+        run = Run.open(job.folder)
+        if verb == "finetune" and run.trained:
+            raise
+        raise KeyboardInterrupt(f"resume with: {run.going_on(verb)}") from None

@@ -9,9 +9,8 @@ from typing import Any
 from backbones.keras import require_packages
 from edge import runtime
 from finetune import negatives
-from finetune.cli import resumable
 from finetune.console import Console
-from finetune.job import Job, run_job
+from finetune.job import Job, resumable, run_job
 from finetune.run import Run, locked
 from quantize.comparison import unknown
 from quantize.comparison.compare import CompareOptions, compare

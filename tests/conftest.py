@@ -51,7 +51,7 @@ def colours() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_timing() -> Iterator[None]:
-    """Files are timed for a moment: each round of each file is a process."""
+    """Files are timed only briefly: a full timing starts three processes for each."""
     try:
         from quantize.comparison import timing
     except ImportError:  # with what a device has alone

@@ -292,6 +292,24 @@ def test_another_broken_pipe_is_an_error(capsys: pytest.CaptureFixture[str]) -> 
     assert not sys.stderr.closed
 
 
+@pytest.mark.parametrize("outputs", ["2>&1 | cat", "2>&1 >&-"])
+def test_a_broken_pipe_beside_a_working_output(outputs: str) -> None:
+    """Somebody reads stdout, or there is none: another pipe has broken."""
+    code = """
+from edge.command import guard
+def verb():
+    raise BrokenPipeError(32, "Broken pipe")
+raise SystemExit(guard(verb))
+"""
+    command = f'set -o pipefail; "{sys.executable}" -c "$CODE" {outputs}'
+    environment = {**os.environ, "CODE": code}
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, env=environment, capture_output=True
+    )
+    assert done.returncode == 70
+    assert b"unexpected BrokenPipeError" in done.stdout
+
+
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_both_outputs_may_be_closed(unbuffered: str) -> None:
     code = """

@@ -29,9 +29,9 @@ from quantize.recovery.graph import Graph
 STEPS = 150
 BATCH = 16
 # Of the root mean square of an output channel's weights, and step: a rate that means
-# the same for every layer, whatever batch norm left of its scale. Fine-tuned on
-# trashnet, MobileNetV2 0.35 comes a little nearer to float32 than with rounded weights
-# alone, 1.0 does not; with 2e-4 both end farther (tests/benchmarks/int8_loss.py --qat).
+# the same for every layer, whatever batch norm left of its scale. At 2e-4 training led
+# away from weights that were rounded well; at this rate it helps the smaller of two
+# networks (tests/benchmarks/int8_loss.py --qat).
 RATE = 3e-5
 _WARM_UP = 10  # steps
 _TINY = 1e-6  # for a network whose features never vary

@@ -160,9 +160,11 @@ def _ranked(
         if len(everything.rows) > ONE_ROUND * PART:
             rounds.insert(0, everything.part(PART, options.seed))
         pool = sorted(pretrained, key=lambda entry: -entry.ms)
-        known: dict[Candidate, dict[int, Any]] = {}  # features of the first round
+        features: dict[Candidate, dict[int, Any]] = {}  # of the first round
         for number, photos in enumerate(rounds):
-            scores = _round(number, pool, photos, options, notes, known, console, left)
+            scores = _round(
+                number, pool, photos, options, notes, features, console, left
+            )
             if number + 1 < len(rounds):
                 names = ranking.kept(scores)
                 pool = [entry for entry in pool if entry.candidate in names]

@@ -43,7 +43,7 @@ from quantize.export import export  # noqa: E402
 
 BACKBONES = ("mobilenet_v2_0.35", "mobilenet_v2_1.0", "efficientnet_lite0")
 SETS = ("trashnet", "cats_dogs")
-CLOSE = 0.2  # log odds of the two best labels: an int8 file moves them by about as much
+CLOSE = 0.2  # log odds of the two best labels
 
 
 def measure(run: Run, *, qat: bool = False) -> dict[str, Any]:

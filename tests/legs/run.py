@@ -42,6 +42,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from edge.classify.sources import walk  # noqa: E402
 from tests import npm  # noqa: E402
 from tests.legs import foreign  # noqa: E402
 
@@ -55,7 +56,7 @@ TASKS_VISION_SHA512 = (
 MOST_MOVED = 0.01  # mean difference of probabilities between two sets of kernels
 MOST_OTHER = 0.005  # of photos may get another best label with XNNPACK's kernels
 BROWSER_PHOTOS = "100"  # of the test photos, spread
-SLOW_PHOTOS = 200  # of the test photos, spread, where kernels are slow
+SLOW_PHOTOS = 200  # of the test photos, spread: without XNNPACK int8 is slow
 MEDIAPIPE_LIBRARIES = "libegl1 libgles2 libgl1 libglib2.0-0"
 
 
@@ -131,14 +132,14 @@ class Bench:
             self._built = (model, photos) if model and photos else build()
         return self._built
 
-    def litert(self, *options: str, photos: Sequence[Path] = ()) -> Answers:
-        """What LiteRT answers, in the environment of leg 1: on all photos or these."""
-        python = self.environment("edge", "device-test.txt", sys.executable)
-        model, folder = self.model()
-        if options:
-            return _answers(python, "litert", model, *photos or [folder], *options)
+    def device(self) -> Path:
+        """The python of leg 1: with a device's packages alone."""
+        return self.environment("edge", "device-test.txt", sys.executable)
+
+    def litert(self) -> Answers:
+        """What LiteRT answers there."""
         if self._litert is None:
-            self._litert = _answers(python, "litert", model, folder)
+            self._litert = _answers(self.device(), "litert", *self.model())
         return self._litert
 
     @property
@@ -148,7 +149,7 @@ class Bench:
 
 
 def leg_edge(bench: Bench) -> str:
-    python = bench.environment("edge", "device-test.txt", sys.executable)
+    python = bench.device()
     names = sorted(str(test) for test in (ROOT / "tests").glob("test_edge_*.py"))
     if not names:
         raise Failed("expected tests/test_edge_*.py, found none")
@@ -167,11 +168,10 @@ def leg_edge(bench: Bench) -> str:
 def leg_tflite_runtime(bench: Bench) -> str:
     python = bench.environment("tflite-runtime", "tflite-runtime.txt", "3.11")
     model, folder = bench.model()
-    # as old runtimes run without XNNPACK, tens of milliseconds a photo
-    photos = sorted(p for p in folder.rglob("*") if p.is_file())
-    photos = photos[:: max(1, len(photos) // SLOW_PHOTOS)]
+    every = list(walk(str(folder)))
+    photos = every[:: max(1, len(every) // SLOW_PHOTOS)][:SLOW_PHOTOS]
     theirs = _answers(python, "tflite-runtime", model, *photos)
-    plain = bench.litert("--no-xnnpack", photos=photos)
+    plain = _answers(bench.device(), "litert", model, *photos, "--no-xnnpack")
     if not plain or theirs.keys() != plain.keys():
         raise Failed(f"expected {len(plain)} photos answered, got {len(theirs)}")
     bits = [photo for photo in plain if theirs[photo] != plain[photo]]
@@ -183,7 +183,7 @@ def leg_tflite_runtime(bench: Bench) -> str:
         alike = f"{moved:.4f} from LiteRT without XNNPACK ({apart:.4f} at most) on"
         if moved > MOST_MOVED and bench.judged:
             raise Failed(f"expected {MOST_MOVED} at most, got probabilities {alike}")
-    ours = {photo: bench.litert()[photo] for photo in plain}
+    ours = {photo: row for photo, row in bench.litert().items() if photo in plain}
     other = [photo for photo in ours if theirs[photo][0][0] != ours[photo][0][0]]
     same = f"the same best label as LiteRT on {len(ours) - len(other)} of {len(ours)}"
     # XNNPACK rounds otherwise than the reference kernels, so a few labels may change
