@@ -1,16 +1,14 @@
 """Photo to uint8 RGB pixels: the one preprocessing of the whole project.
 
 Training, calibration, scoring and the device call `load_pixels`; nothing else decodes
-or resizes. So whatever is decided here and in `edge.photo_kinds` (how a photo is
-turned, what lies behind a transparent pixel, which filter shrinks it) is decided once.
+or resizes. Orientation, transparency and filters are decided here and in
+`edge.photo_kinds`, once.
 
-The shrinking is done in two steps. A photo that is large enough is
-first reduced by a power of two: a JPEG by up to 8 inside the decoder (libjpeg's DCT
-scaling, several times faster than decoding in full), the rest and anything else by
-averaging blocks. Then one
-filtered resize, antialiased for every filter but ``nearest``, makes the final size.
-How far the first step may go is the recipe's `margin`: the source pixels that it
-leaves for each target pixel.
+A large photo is first reduced by a power of two: a JPEG by up to 8 inside the decoder
+(libjpeg's DCT scaling, several times faster than decoding in full), anything else by
+averaging blocks. Then one filtered resize, antialiased for every filter but
+``nearest``, makes the final size. The recipe's `margin` limits the first step: it is
+the number of source pixels left for each target pixel.
 
 Measured on 2,000 training photos (tests/benchmarks/preprocessing.py, cross-validated
 probe): margins 1, 2 and 8 score 94.9, 94.8 and 94.8 % with MobileNetV2 0.35 at 160 and
@@ -70,7 +68,7 @@ FILTERS = ("bilinear", "bicubic", "lanczos", "box", "nearest", PLAIN)
 _COMMON = ("JPEG", "PNG", "BMP", "GIF", "PPM")  # multi-picture MPO opens as JPEG
 _RARER = {"WEBP": "WebP", "TIFF": "Tiff", "AVIF": "Avif"}
 _EXIF_ORIENTATION = 0x0112
-_TURNS = {
+_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -110,45 +108,35 @@ class InputRecipe:
 
     def __post_init__(self) -> None:
         for side in (self.width, self.height):
-            if type(side) is not int or not 1 <= side <= MAX_SIDE:
-                raise EdgegraftError(
-                    f"input recipe: expected width and height from 1 to {MAX_SIDE}, "
-                    f"got {self.width!r} x {self.height!r}"
-                )
-        if type(self.margin) is not int or not 1 <= self.margin <= MOST_MARGIN:
-            raise EdgegraftError(
-                f"input recipe: expected margin to be 1 to {MOST_MARGIN}, "
-                f"got {self.margin!r}"
+            _expect(
+                type(side) is int and 1 <= side <= MAX_SIDE,
+                f"width and height from 1 to {MAX_SIDE}",
+                f"{self.width!r} x {self.height!r}",
             )
-        share = self.central_fraction
-        if not isinstance(share, (int, float)) or not 0 < share <= 1:
-            raise EdgegraftError(
-                f"input recipe: expected central_fraction above 0, at most 1, "
-                f"got {share!r}"
-            )
-        if self.white not in WHITES:
-            raise EdgegraftError(
-                f"input recipe: expected white to be one of {WHITES}, got "
-                f"{self.white!r:.40}"
-            )
-        if type(self.to_srgb) is not bool:
-            raise EdgegraftError(
-                "input recipe: expected to_srgb to be true or false, got "
-                f"{self.to_srgb!r:.40}"
-            )
+        _expect(
+            type(self.margin) is int and 1 <= self.margin <= MOST_MARGIN,
+            f"margin to be 1 to {MOST_MARGIN}",
+            repr(self.margin),
+        )
+        fraction = self.central_fraction
+        _expect(
+            isinstance(fraction, (int, float)) and 0 < fraction <= 1,
+            "central_fraction above 0, at most 1",
+            repr(fraction),
+        )
+        white, to_srgb = f"{self.white!r:.40}", f"{self.to_srgb!r:.40}"
+        _expect(self.white in WHITES, f"white to be one of {WHITES}", white)
+        _expect(type(self.to_srgb) is bool, "to_srgb to be true or false", to_srgb)
         if self.region is not None:
             from edge.region import check_region
 
             check_region(self.region)
-        for name, value, known in (
+        for name, value, choices in (
             ("resize", self.resize, RESIZES),
             ("filter", self.filter, FILTERS),
         ):
-            if value not in known:
-                raise EdgegraftError(
-                    f"input recipe: expected {name} to be one of "
-                    f"{', '.join(known)}, got {value!r}"
-                )
+            expected = f"{name} to be one of {', '.join(choices)}"
+            _expect(value in choices, expected, repr(value))
 
     @property
     def least(self) -> tuple[int, int]:
@@ -195,6 +183,11 @@ class InputRecipe:
         )
 
 
+def _expect(condition: bool, expected: str, got: str) -> None:
+    if not condition:
+        raise EdgegraftError(f"input recipe: expected {expected}, got {got}")
+
+
 def load_pixels(source: Source, recipe: InputRecipe) -> Pixels:
     """A photo as the model wants it: uint8 RGB [height, width, 3].
 
@@ -234,9 +227,10 @@ def open_photo(
     PhotoError for anything that is not a whole photo, or too large.
     """
     name = _name_of(source)
-    reading = _Reading(name, least, white, to_srgb, region)
-    known = isinstance(source, (str, os.PathLike, bytes, Image.Image))
-    if not known and not hasattr(source, "read"):
+    decoder = _Decoder(name, least, white, to_srgb, region)
+    in_memory = isinstance(source, (bytes, Image.Image))
+    is_path = isinstance(source, (str, os.PathLike))
+    if not (in_memory or is_path or hasattr(source, "read")):
         raise PhotoError(
             name,
             "expected one photo: a path, bytes, a PIL image, an open file or an array, "
@@ -248,15 +242,15 @@ def open_photo(
         )
     try:
         if isinstance(source, Image.Image):
-            return reading.upright(source.copy())
+            return decoder.decode(source.copy())
         if isinstance(source, bytes):
             source = io.BytesIO(source)
         _quiet_pillow()
         if isinstance(source, (str, os.PathLike)):
             refuse_special(source)
         with _opened(source) as image:
-            reading.refuse_costly(image)
-            return reading.upright(image)
+            decoder.refuse_costly(image)
+            return decoder.decode(image)
     except PhotoError:
         raise
     except EdgegraftError as error:  # a region outside this photo
@@ -270,7 +264,9 @@ def open_photo(
     except MemoryError:
         raise PhotoError(name, "not enough memory to decode this photo") from None
     except UnidentifiedImageError:
-        raise PhotoError(name, _why(source)) from None
+        from edge import photo_kinds
+
+        raise PhotoError(name, photo_kinds.why_unreadable(source)) from None
     except Image.DecompressionBombError:
         raise PhotoError(name, f"more than {MAX_PIXELS:,} pixels") from None
     except Exception as error:  # Pillow's plugins raise whatever they trip over
@@ -298,10 +294,10 @@ def deep_white(source: str | os.PathLike[str]) -> int:
                 return 0
         _quiet_pillow()
         with _opened(source) as image:
-            _Reading("", None, FULL, False).refuse_costly(image)
-            most = photo_kinds.most(image)
-            if most is not None:
-                return next((level for level in WHITES if most <= level), FULL)
+            _Decoder("", None, FULL, False).refuse_costly(image)
+            maximum = photo_kinds.most(image)
+            if maximum is not None:
+                return next((level for level in WHITES if maximum <= level), FULL)
     return 0
 
 
@@ -309,92 +305,82 @@ def fit(image: Image.Image, recipe: InputRecipe) -> Pixels:
     """Resize an RGB image by the recipe: uint8 [height, width, 3]."""
     size = (recipe.width, recipe.height)
     if recipe.central_fraction != 1.0 or recipe.filter == PLAIN:
-        return _fit_middle(image, recipe)
-    how = Image.Resampling[recipe.filter.upper()]
-    if recipe.resize == "stretch":
-        out = image.resize(size, how)
-    elif recipe.resize == "crop":
-        out = image.resize(size, how, box=_middle(image.size, size))
+        resized = _resize_center(image, recipe)
     else:
-        inner = _inside(image.size, size)
-        out = Image.new("RGB", size)
-        corner = ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2)
-        out.paste(image.resize(inner, how), corner)
-    return np.array(out, dtype=np.uint8)
+        resampling = Image.Resampling[recipe.filter.upper()]
+        if recipe.resize == "stretch":
+            resized = image.resize(size, resampling)
+        elif recipe.resize == "crop":
+            box = _center_box(image.size, size)
+            resized = image.resize(size, resampling, box=box)
+        else:
+            resized = image.resize(_size_within(image.size, size), resampling)
+    if resized.size != size:
+        padded = Image.new("RGB", size)
+        left, top = (size[0] - resized.width) // 2, (size[1] - resized.height) // 2
+        padded.paste(resized, (left, top))
+        resized = padded
+    return np.array(resized, dtype=np.uint8)
 
 
-def _fit_middle(image: Image.Image, recipe: InputRecipe) -> Pixels:
-    """`fit` from the middle of the photo, also without antialiasing."""
+def _resize_center(image: Image.Image, recipe: InputRecipe) -> Image.Image:
+    """The middle of the photo, resized, also without antialiasing."""
     size = (recipe.width, recipe.height)
-    have = image.size
-    shape = size if recipe.resize == "crop" else have
-    box = _middle(have, shape)
-    share = recipe.central_fraction
-    wide, high = (box[2] - box[0]) * share, (box[3] - box[1]) * share
-    left, top = (have[0] - wide) / 2, (have[1] - high) / 2
-    box = (max(left, 0.0), max(top, 0.0), left + wide, top + high)
-    inner = size
+    left, top, right, bottom = _center_box(
+        image.size, size if recipe.resize == "crop" else image.size
+    )
+    width = (right - left) * recipe.central_fraction
+    height = (bottom - top) * recipe.central_fraction
+    left, top = (image.width - width) / 2, (image.height - height) / 2
+    box = (max(left, 0.0), max(top, 0.0), left + width, top + height)
     if recipe.resize == "pad":
-        inner = _inside((round(wide) or 1, round(high) or 1), size)
+        size = _size_within((round(width) or 1, round(height) or 1), size)
     if recipe.filter == PLAIN:
         extent, bilinear = Image.Transform.EXTENT, Image.Resampling.BILINEAR
-        out = image.transform(inner, extent, box, bilinear)
-    else:
-        box = (*box[:2], min(box[2], have[0]), min(box[3], have[1]))
-        out = image.resize(inner, Image.Resampling[recipe.filter.upper()], box=box)
-    if inner != size:
-        padded = Image.new("RGB", size)
-        padded.paste(out, ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2))
-        out = padded
-    return np.array(out, dtype=np.uint8)
+        return image.transform(size, extent, box, bilinear)
+    box = (*box[:2], min(box[2], image.width), min(box[3], image.height))
+    return image.resize(size, Image.Resampling[recipe.filter.upper()], box=box)
 
 
-def _middle(
-    have: tuple[int, int], want: tuple[int, int]
+def _center_box(
+    size: tuple[int, int], shape: tuple[int, int]
 ) -> tuple[float, float, float, float]:
-    """The largest centred box of `have` in the shape of `want`."""
-    scale = min(have[0] / want[0], have[1] / want[1])
-    wide, high = want[0] * scale, want[1] * scale
-    left, top = (have[0] - wide) / 2, (have[1] - high) / 2
-    right, bottom = min(left + wide, have[0]), min(top + high, have[1])
+    """The largest box with the aspect ratio of `shape` in the middle of `size`."""
+    scale = min(size[0] / shape[0], size[1] / shape[1])
+    width, height = shape[0] * scale, shape[1] * scale
+    left, top = (size[0] - width) / 2, (size[1] - height) / 2
+    right, bottom = min(left + width, size[0]), min(top + height, size[1])
     return (max(left, 0.0), max(top, 0.0), right, bottom)
 
 
-def _inside(have: tuple[int, int], want: tuple[int, int]) -> tuple[int, int]:
-    """The largest size in the shape of `have` that lies within `want`."""
-    scale = min(want[0] / have[0], want[1] / have[1])
+def _size_within(size: tuple[int, int], limit: tuple[int, int]) -> tuple[int, int]:
+    """The largest size with the aspect ratio of `size` that fits into `limit`."""
+    scale = min(limit[0] / size[0], limit[1] / size[1])
     return (
-        min(max(round(have[0] * scale), 1), want[0]),
-        min(max(round(have[1] * scale), 1), want[1]),
+        min(max(round(size[0] * scale), 1), limit[0]),
+        min(max(round(size[1] * scale), 1), limit[1]),
     )
 
 
-class _Reading:
-    """How one photo is opened."""
+@dataclass(frozen=True)
+class _Decoder:
+    """Decodes one photo; the fields are the parameters of `open_photo`."""
 
-    def __init__(
-        self,
-        name: str,
-        least: tuple[int, int] | None,
-        white: int,
-        to_srgb: bool,
-        region: Region | None = None,
-    ) -> None:
-        self.name = name
-        self.least = least
-        self.white = white
-        self.to_srgb = to_srgb
-        self.region = region
+    name: str
+    least: tuple[int, int] | None
+    white: int
+    to_srgb: bool
+    region: Region | None = None
 
     def refuse_costly(self, image: Image.Image) -> None:
         """PhotoError for what would take too much memory or time."""
-        wide, high = image.size
-        pixels, allowed = wide * high, _megapixels()
+        width, height = image.size
+        pixels, allowed = width * height, _allowed_pixels()
         if pixels > (allowed or MAX_PIXELS):
             raise PhotoError(
                 self.name,
-                f"expected at most {allowed or MAX_PIXELS:,} pixels, got {wide} x "
-                f"{high} (--max-megapixels allows more)",
+                f"expected at most {allowed or MAX_PIXELS:,} pixels, got {width} x "
+                f"{height} (--max-megapixels allows more)",
             )
         progressive = "progressive" in image.info
         plain = image.format in _JPEG and self.least is not None and not progressive
@@ -409,50 +395,52 @@ class _Reading:
         if not allowed and cost > min(MEMORY, free // 2):
             raise PhotoError(
                 self.name,
-                f"{wide} x {high} pixels take about {cost / 1e6:,.0f} MB to decode as "
-                f"{image.format}, more than is allowed; save it smaller, or allow "
+                f"{width} x {height} pixels take about {cost / 1e6:,.0f} MB to decode "
+                f"as {image.format}, more than is allowed; save it smaller, or allow "
                 f"more: --max-megapixels {-(-pixels // 1_000_000)}",
             )
         if progressive and image.format in _JPEG:
             photo_kinds.refuse_scans(image, self.name)
 
-    def upright(self, image: Image.Image) -> Image.Image:
+    def decode(self, image: Image.Image) -> Image.Image:
         """The photo as RGB, reduced, in sRGB, turned as EXIF says."""
-        wide, high = image.size
-        if not wide or not high:
-            raise PhotoError(self.name, f"expected a photo, got {wide} x {high} pixels")
-        turn = _orientation(image)
-        least, part = self.least, None
-        if least is not None and turn in _SIDEWAYS:
+        width, height = image.size
+        if not width or not height:
+            raise PhotoError(
+                self.name, f"expected a photo, got {width} x {height} pixels"
+            )
+        orientation = _orientation(image)
+        least, box = self.least, None
+        if least is not None and orientation in _SIDEWAYS:
             least = (least[1], least[0])
-        whole = least  # what decoding may not go below, for the whole photo
+        least_photo = least  # the minimum of the whole photo, not of the region
         if self.region is not None:
             from edge import region
 
             if image.format not in _JPEG:
-                image = self._loaded(image, None)  # which turns a TIFF
-            wide, high = image.size
-            part = region.stored_box(self.region, image.size, turn)
+                image = self._load(image, None)  # which turns a TIFF
+            width, height = image.size
+            box = region.stored_box(self.region, image.size, orientation)
             if least is not None:
-                sides = (part[2] - part[0], part[3] - part[1])
-                whole = (
-                    math.ceil(least[0] * wide / sides[0]),
-                    math.ceil(least[1] * high / sides[1]),
+                least_photo = (
+                    math.ceil(least[0] * width / (box[2] - box[0])),
+                    math.ceil(least[1] * height / (box[3] - box[1])),
                 )
-        image = self._loaded(image, whole)
+        image = self._load(image, least_photo)
         missing = image.info.get("missing")
-        if part is not None and image.size != (wide, high):  # reduced by the decoder
-            part = region.scaled(part, image.width / wide, image.height / high)
-        rgb = self._rgb(image, least, part)
+        if box is not None and image.size != (width, height):  # the decoder reduced it
+            box = region.scaled(box, image.width / width, image.height / height)
+        rgb = self._to_rgb(image, least, box)
         if self.to_srgb and image.info.get("icc_profile"):
             from edge import photo_kinds
 
             rgb = photo_kinds.in_srgb(rgb, image)
-        rgb = rgb.transpose(_TURNS[turn]) if turn in _TURNS else rgb
+        if orientation in _TRANSPOSES:
+            rgb = rgb.transpose(_TRANSPOSES[orientation])
         rgb.info = {} if missing is None else {"missing": missing}
         return rgb
 
-    def _loaded(self, image: Image.Image, least: tuple[int, int] | None) -> Image.Image:
+    def _load(self, image: Image.Image, least: tuple[int, int] | None) -> Image.Image:
         if image.format not in _JPEG:
             if image.format in _MAY_BE_DEEP and ";16" in str(
                 getattr(image, "tile", "")
@@ -479,39 +467,40 @@ class _Reading:
 
         return photo_kinds.cut_off(image, self.name, least)
 
-    def _rgb(
+    def _to_rgb(
         self,
         image: Image.Image,
         least: tuple[int, int] | None,
-        part: tuple[int, int, int, int] | None,
+        box: tuple[int, int, int, int] | None,
     ) -> Image.Image:
-        """RGB on white of a `part`, by a power of two not under `least`, in bands."""
+        """Crop to `box`, convert to RGB on white, reduce by a power of two but not
+        below `least`; in bands."""
         plain = image.mode in ("RGB", "L") and "transparency" not in image.info
         if not plain:
             from edge import photo_kinds
 
             convert = photo_kinds.converter(image, self.white)  # by its range
-        if part is not None:
-            image = image.crop(part)
+        if box is not None:
+            image = image.crop(box)
         factor = 1
         if least is not None:
-            spare = min(image.width // least[0], image.height // least[1])
-            factor = 1 << max(spare.bit_length() - 1, 0)
+            ratio = min(image.width // least[0], image.height // least[1])
+            factor = 1 << max(ratio.bit_length() - 1, 0)
         if plain:
             image = image.reduce(factor) if factor > 1 else image
             return image if image.mode == "RGB" else image.convert("RGB")
         if factor == 1:
             return convert(image)
-        wide, high = image.size
-        out = Image.new("RGB", (-(-wide // factor), -(-high // factor)))
-        rows = max(BAND // wide // factor, 1) * factor
-        for top in range(0, high, rows):
-            band = image.crop((0, top, wide, min(top + rows, high)))
-            out.paste(convert(band).reduce(factor), (0, top // factor))
-        return out
+        width, height = image.size
+        reduced = Image.new("RGB", (-(-width // factor), -(-height // factor)))
+        rows = max(BAND // width // factor, 1) * factor
+        for top in range(0, height, rows):
+            band = image.crop((0, top, width, min(top + rows, height)))
+            reduced.paste(convert(band).reduce(factor), (0, top // factor))
+        return reduced
 
 
-def _megapixels() -> int:
+def _allowed_pixels() -> int:
     """Pixels that $EDGEGRAFT_MAX_MEGAPIXELS allows; 0 where it is not set."""
     try:
         return int(float(os.environ.get(MEGAPIXELS, "")) * 1_000_000)
@@ -533,9 +522,9 @@ def _quiet_pillow() -> None:
     Done once, and for the whole process: `warnings.catch_warnings` is not safe
     when several threads decode.
     """
-    mine = re.compile(r"PIL\.")
-    if not any(entry[3] == mine for entry in warnings.filters):
-        warnings.filterwarnings("ignore", module=mine.pattern)
+    pattern = re.compile(r"PIL\.")
+    if not any(entry[3] == pattern for entry in warnings.filters):
+        warnings.filterwarnings("ignore", module=pattern.pattern)
 
 
 def _opened(source: str | os.PathLike[str] | BinaryIO) -> Image.Image:
@@ -554,20 +543,14 @@ def _opened(source: str | os.PathLike[str] | BinaryIO) -> Image.Image:
         return Image.open(source, formats=rarer)
 
 
-def _why(source: Source) -> str:
-    from edge import photo_kinds
-
-    return photo_kinds.why_unreadable(source)
-
-
 def _orientation(image: Image.Image) -> int:
-    """The EXIF turn, 1 to 8; 1 when there is none (or none that can be read)."""
+    """EXIF's orientation, 1 to 8; 1 when there is none (or none that can be read)."""
     if image.format == "TIFF":
         return 1  # Pillow turns these while it loads them
     if image.format in ("JPEG", "PNG", "WEBP") and "exif" not in image.info:
         return 1  # the usual case, without loading Pillow's EXIF code
     try:
-        turn = image.getexif().get(_EXIF_ORIENTATION, 1)
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
     except Exception:  # damaged EXIF must not cost us a whole photo
         return 1
-    return turn if isinstance(turn, int) else 1
+    return orientation if isinstance(orientation, int) else 1
