@@ -1,10 +1,9 @@
-"""What a device reads of a `.tflite` file by itself, before native code does.
+"""Reading a `.tflite` file in Python, before an interpreter does.
 
-TensorFlow Lite's interpreters trust a model file. `check` walks the flatbuffer's
-skeleton in Python, so that a torn download, a photo or a web page is named as such;
-whether the network runs is tried in a child process (`edge.model_file`). Operators,
-open sizes and TFLite Metadata (how pixels are scaled, which file holds the labels) are
-read here too, for files that have no card of ours.
+TensorFlow Lite's interpreters trust a model file. `check` walks the flatbuffer, so
+that a truncated download, a photo or a web page is named as such; `edge.model_file`
+runs the network in a child process. Operators, dynamic input sizes and TFLite Metadata
+(pixel scaling, label files) are read here too, for files without a card.
 
 Sources: the flatbuffer binary format (flatbuffers.dev/internals), TensorFlow Lite's
 schema.fbs, version 3, and metadata_schema.fbs of TFLite Support.
@@ -41,7 +40,7 @@ _CODE_OLD, _CODE_CUSTOM, _CODE_BUILTIN = 0, 1, 3
 _BUFFER_DATA, _BUFFER_OFFSET = 0, 1
 # and in metadata_schema.fbs
 _METADATA_GRAPHS, _GRAPH_INPUT_META, _GRAPH_OUTPUT_META = 3, 2, 3
-_TENSOR_META_NAME, _TENSOR_META_UNITS, _TENSOR_META_FILES = 0, 4, 6
+_TENSOR_META_UNITS, _TENSOR_META_FILES = 4, 6
 _UNIT_KIND, _UNIT_OPTIONS = 0, 1
 _NORMALIZATION, _THRESHOLDING = 1, 3
 _FILE_NAME, _FILE_KIND, _FILE_LOCALE = 0, 2, 3
@@ -49,20 +48,15 @@ _AXIS_LABELS = 2
 METADATA_NAME = "TFLITE_METADATA"
 _METADATA_IDENTIFIER = b"M001"
 
-# Operators that leave the meaning of a classifier's output as it is, by their number
-_PASSING = {
-    6: "DEQUANTIZE",
-    22: "RESHAPE",
-    43: "SQUEEZE",
-    53: "CAST",
-    114: "QUANTIZE",
-}
+# Operators after which probabilities are still probabilities: DEQUANTIZE, RESHAPE,
+# SQUEEZE, CAST, QUANTIZE
+_PASS_THROUGH = {6, 22, 43, 53, 114}
 _SOFTMAX, _LOGISTIC = 25, 14
 
 _NUMBERED = re.compile(r"\s*(\d+)\s*[:,\s]\s*(\S.*)")  # a label line: 7 cat, 7: cat
 
 
-class _Outside(Exception):
+class _OutOfBounds(Exception):
     """An offset or index that leaves the file."""
 
 
@@ -91,15 +85,15 @@ def check(model: Buffer, where: str) -> Table:
     if head[4:8] != IDENTIFIER:
         from edge.files import kind_of
 
-        got = kind_of(head) or "something else"
-        raise ModelError(f"{where}: expected a .tflite model, got {got}")
+        kind = kind_of(head) or "something else"
+        raise ModelError(f"{where}: expected a .tflite model, got {kind}")
     try:
         if size < _SMALLEST:
-            raise _Outside("it ends after the first bytes")
+            raise _OutOfBounds("it ends after the first bytes")
         file = _File(model)
-        root = file.table(file.u32(0))
+        root = Table(file, file.uint32(0))
         _check_model(root)
-    except (_Outside, struct.error) as error:
+    except (_OutOfBounds, struct.error) as error:
         raise ModelError(
             f"{where}: damaged or truncated .tflite model "
             f"({size:,} bytes: {error}); copy or export it again"
@@ -124,24 +118,24 @@ def open_size(root: Table) -> bool:
 
 
 def activation(root: Table, output: int) -> str | None:
-    """``softmax`` or ``sigmoid`` where that makes tensor `output`; else None."""
+    """``softmax`` or ``sigmoid`` where that computes tensor `output`; else None."""
     graph = root.tables(_MODEL_SUBGRAPHS)[0]
     codes = [
-        max(code.byte(_CODE_OLD), code.number(_CODE_BUILTIN))
+        max(code.byte(_CODE_OLD), code.uint32(_CODE_BUILTIN))
         for code in root.tables(_MODEL_CODES)
     ]
-    makers: dict[int, tuple[int, tuple[int, ...]]] = {}
+    producers: dict[int, tuple[int, tuple[int, ...]]] = {}  # tensor: code, inputs
     for operator in graph.tables(_GRAPH_OPERATORS):
-        made = operator.ints(_OPERATOR_OUTPUTS)
-        code = codes[operator.number(_OPERATOR_CODE)]
-        makers |= dict.fromkeys(made, (code, operator.ints(_OPERATOR_INPUTS)))
+        code = codes[operator.uint32(_OPERATOR_CODE)]
+        producer = code, operator.ints(_OPERATOR_INPUTS)
+        producers |= dict.fromkeys(operator.ints(_OPERATOR_OUTPUTS), producer)
     visited: set[int] = set()
-    while output in makers and output not in visited:
+    while output in producers and output not in visited:
         visited.add(output)
-        code, inputs = makers[output]
+        code, inputs = producers[output]
         if code in (_SOFTMAX, _LOGISTIC):
             return "softmax" if code == _SOFTMAX else "sigmoid"
-        if code not in _PASSING or not inputs:
+        if code not in _PASS_THROUGH or not inputs:
             return None
         output = inputs[0]
     return None
@@ -153,8 +147,8 @@ def read_metadata(root: Table) -> Metadata:
         for record in root.tables(_MODEL_METADATA):
             if record.text(0) == METADATA_NAME:
                 buffers = root.tables(_MODEL_BUFFERS)
-                return _metadata(buffers[record.number(1)].data(_BUFFER_DATA))
-    except (_Outside, struct.error, IndexError):
+                return _metadata(buffers[record.uint32(1)].data(_BUFFER_DATA))
+    except (_OutOfBounds, struct.error, IndexError):
         pass
     return Metadata()
 
@@ -192,7 +186,7 @@ def parse_labels(content: bytes, where: str) -> tuple[str, ...]:
     matches = [_NUMBERED.fullmatch(line) for line in lines]
     pairs = {int(m[1]): m[2] for m in matches if m}
     if len(pairs) == len(lines) and sorted(pairs) == list(range(len(lines))):
-        return tuple(pairs[number] for number in range(len(lines)))
+        return tuple(pairs[index] for index in range(len(lines)))
     return tuple(lines)
 
 
@@ -211,7 +205,7 @@ def _literal_labels(text: str, where: str) -> tuple[str, ...]:
     if isinstance(value, dict):
         pairs = [(str(key), str(item)) for key, item in value.items()]
         for names in (dict(pairs), {item: key for key, item in pairs}):
-            ordered = [names.get(str(number)) for number in range(len(pairs))]
+            ordered = [names.get(str(index)) for index in range(len(pairs))]
             if None not in ordered:
                 value = ordered
                 break
@@ -227,7 +221,7 @@ def _metadata(data: bytes) -> Metadata:
     if data[4:8] != _METADATA_IDENTIFIER:
         return Metadata()
     file = _File(data)
-    graphs = file.table(file.u32(0)).tables(_METADATA_GRAPHS)
+    graphs = Table(file, file.uint32(0)).tables(_METADATA_GRAPHS)
     if not graphs:
         return Metadata()
     mean: tuple[float, ...] = ()
@@ -254,16 +248,17 @@ def _units(tensor: Table, kind: int) -> Iterator[Table]:
 def _label_files(tensor: Table) -> list[str]:
     """Files of axis labels, those of no language in particular first."""
     files = [
-        (bool(file.text(_FILE_LOCALE)), place, file.text(_FILE_NAME))
-        for place, file in enumerate(tensor.tables(_TENSOR_META_FILES))
+        file
+        for file in tensor.tables(_TENSOR_META_FILES)
         if file.byte(_FILE_KIND) == _AXIS_LABELS
     ]
-    return [name for _, _, name in sorted(files)]
+    files.sort(key=lambda file: bool(file.text(_FILE_LOCALE)))
+    return [file.text(_FILE_NAME) for file in files]
 
 
 def _threshold(tensor: Table) -> float | None:
     for options in _units(tensor, _THRESHOLDING):
-        at = options.field(0, 4)
+        at = options.position(0, 4)
         if at is not None:
             return float(struct.unpack_from("<f", options.file.data, at)[0])
     return None
@@ -276,168 +271,147 @@ class _File:
         self.data = data
         self.size = len(data)
 
-    def u32(self, at: int) -> int:
+    def uint32(self, at: int) -> int:
         if not 0 <= at <= self.size - 4:
-            raise _Outside(f"offset {at:,} lies outside")
+            raise _OutOfBounds(f"offset {at:,} lies outside")
         return int(_U32.unpack_from(self.data, at)[0])
-
-    def table(self, at: int) -> Table:
-        if not 0 <= at <= self.size - 4:
-            raise _Outside(f"table at {at:,} lies outside")
-        vtable = at - _I32.unpack_from(self.data, at)[0]
-        if not 0 <= vtable <= self.size - 4:
-            raise _Outside(f"table at {at:,} has its fields outside")
-        length = _U16.unpack_from(self.data, vtable)[0]
-        room = _U16.unpack_from(self.data, vtable + 2)[0]
-        if length < 4 or length % 2 or vtable + length > self.size:
-            raise _Outside(f"table at {at:,} has a wrong field list")
-        if room < 4 or at + room > self.size:
-            raise _Outside(f"table at {at:,} is cut off")
-        return Table(self, at, vtable, length, room)
 
     def vector(self, at: int, width: int) -> tuple[int, int]:
         """Position of the first element and count of a vector at `at`."""
-        count = self.u32(at)
+        count = self.uint32(at)
         if at + 4 + count * width > self.size:
-            raise _Outside(f"list of {count:,} at {at:,} is cut off")
+            raise _OutOfBounds(f"list of {count:,} at {at:,} is cut off")
         return at + 4, count
-
-    def ints(self, at: int) -> tuple[int, ...]:
-        start, count = self.vector(at, 4)
-        return struct.unpack_from(f"<{count}i", self.data, start)
 
 
 class Table:
-    """One table of a flatbuffer: its fields by their number in the schema."""
+    """One table of a flatbuffer: its fields by their index in the schema."""
 
-    def __init__(self, file: _File, at: int, vtable: int, length: int, room: int):
+    def __init__(self, file: _File, at: int) -> None:
+        if not 0 <= at <= file.size - 4:
+            raise _OutOfBounds(f"table at {at:,} lies outside")
+        vtable = at - _I32.unpack_from(file.data, at)[0]
+        if not 0 <= vtable <= file.size - 4:
+            raise _OutOfBounds(f"table at {at:,} has its fields outside")
+        vtable_size = _U16.unpack_from(file.data, vtable)[0]
+        table_size = _U16.unpack_from(file.data, vtable + 2)[0]
+        if vtable_size < 4 or vtable_size % 2 or vtable + vtable_size > file.size:
+            raise _OutOfBounds(f"table at {at:,} has a wrong field list")
+        if table_size < 4 or at + table_size > file.size:
+            raise _OutOfBounds(f"table at {at:,} is cut off")
         self.file, self.at, self.vtable = file, at, vtable
-        self.length, self.room = length, room
+        self.vtable_size, self.table_size = vtable_size, table_size
 
-    def field(self, number: int, width: int) -> int | None:
+    def position(self, field: int, width: int) -> int | None:
         """The absolute position of a field, or None when it has its default."""
-        slot = 4 + 2 * number
-        if slot >= self.length:
+        slot = 4 + 2 * field
+        if slot >= self.vtable_size:
             return None
         offset: int = _U16.unpack_from(self.file.data, self.vtable + slot)[0]
         if offset == 0:
             return None
-        if offset + width > self.room:
-            raise _Outside(f"table at {self.at:,} has a field outside")
+        if offset + width > self.table_size:
+            raise _OutOfBounds(f"table at {self.at:,} has a field outside")
         return self.at + offset
 
-    def target(self, number: int) -> int | None:
+    def target(self, field: int) -> int | None:
         """Where an offset field (a table, vector or string) points to."""
-        at = self.field(number, 4)
+        at = self.position(field, 4)
         if at is None:
             return None
-        offset = self.file.u32(at)
+        offset = self.file.uint32(at)
         if offset == 0:
-            raise _Outside(f"table at {self.at:,} points at itself")
+            raise _OutOfBounds(f"table at {self.at:,} points at itself")
         return at + offset
 
-    def number(self, number: int) -> int:
-        at = self.field(number, 4)
-        return 0 if at is None else self.file.u32(at)
+    def uint32(self, field: int) -> int:
+        at = self.position(field, 4)
+        return 0 if at is None else self.file.uint32(at)
 
-    def byte(self, number: int) -> int:
-        at = self.field(number, 1)
+    def byte(self, field: int) -> int:
+        at = self.position(field, 1)
         return 0 if at is None else int(self.file.data[at])
 
-    def ints(self, number: int) -> tuple[int, ...]:
-        at = self.target(number)
-        return () if at is None else self.file.ints(at)
+    def vector(self, field: int, width: int = 1) -> tuple[int, int]:
+        """Position and count of a vector's or string's elements, its end checked."""
+        at = self.target(field)
+        return (0, 0) if at is None else self.file.vector(at, width)
 
-    def span(self, number: int, width: int = 1) -> int:
-        """Elements in a vector or string, its end checked."""
-        at = self.target(number)
-        return 0 if at is None else self.file.vector(at, width)[1]
-
-    def values(self, number: int, code: str) -> tuple[Any, ...]:
-        """A vector of floats ("f") or 64-bit integers ("q")."""
-        at = self.target(number)
-        if at is None:
-            return ()
-        start, count = self.file.vector(at, struct.calcsize(code))
+    def values(self, field: int, code: str) -> tuple[Any, ...]:
+        """A vector of 32-bit integers ("i") or floats ("f")."""
+        start, count = self.vector(field, 4)
         return struct.unpack_from(f"<{count}{code}", self.file.data, start)
 
-    def text(self, number: int) -> str:
-        """A string; what is no UTF-8 in it is replaced."""
-        at = self.target(number)
-        if at is None:
-            return ""
-        start, count = self.file.vector(at, 1)
-        return bytes(self.file.data[start : start + count]).decode("utf-8", "replace")
+    def ints(self, field: int) -> tuple[int, ...]:
+        return self.values(field, "i")
 
-    def data(self, number: int) -> bytes:
+    def data(self, field: int) -> bytes:
         """A vector of bytes."""
-        at = self.target(number)
-        if at is None:
-            return b""
-        start, count = self.file.vector(at, 1)
+        start, count = self.vector(field)
         return bytes(self.file.data[start : start + count])
 
-    def child(self, number: int) -> Table | None:
-        """A table inside this one."""
-        at = self.target(number)
-        return None if at is None else self.file.table(at)
+    def text(self, field: int) -> str:
+        """A string; what is no UTF-8 in it is replaced."""
+        return self.data(field).decode("utf-8", "replace")
 
-    def tables(self, number: int) -> list[Table]:
-        at = self.target(number)
-        if at is None:
-            return []
-        start, count = self.file.vector(at, 4)
-        places = range(start, start + 4 * count, 4)
-        return [self.file.table(place + self.file.u32(place)) for place in places]
+    def child(self, field: int) -> Table | None:
+        """A table inside this one."""
+        at = self.target(field)
+        return None if at is None else Table(self.file, at)
+
+    def tables(self, field: int) -> list[Table]:
+        start, count = self.vector(field, 4)
+        positions = range(start, start + 4 * count, 4)
+        return [Table(self.file, at + self.file.uint32(at)) for at in positions]
 
 
 def _check_model(model: Table) -> None:
-    """_Outside unless all that is read of a model later lies inside the file; metadata
-    apart, which `read_metadata` checks."""
-    if model.number(_MODEL_VERSION) != SCHEMA_VERSION:
-        raise _Outside(f"schema version {model.number(_MODEL_VERSION)}, expected 3")
+    """_OutOfBounds unless all that is read later lies inside the file, except metadata,
+    which `read_metadata` checks."""
+    if model.uint32(_MODEL_VERSION) != SCHEMA_VERSION:
+        raise _OutOfBounds(f"schema version {model.uint32(_MODEL_VERSION)}, expected 3")
     codes = model.tables(_MODEL_CODES)
     for code in codes:
         code.byte(_CODE_OLD)
-        code.number(_CODE_BUILTIN)
+        code.uint32(_CODE_BUILTIN)
         code.text(_CODE_CUSTOM)
     buffers = model.tables(_MODEL_BUFFERS)
     for buffer in buffers:
-        if buffer.field(_BUFFER_OFFSET, 8) is None:  # else it lies behind
-            buffer.span(_BUFFER_DATA)
+        if buffer.position(_BUFFER_OFFSET, 8) is None:  # else it lies behind
+            buffer.vector(_BUFFER_DATA)
     for record in model.tables(_MODEL_METADATA):
-        record.span(0)
-        if record.number(1) >= len(buffers):
-            raise _Outside("metadata without its buffer")
+        record.vector(0)
+        if record.uint32(1) >= len(buffers):
+            raise _OutOfBounds("metadata without its buffer")
     subgraphs = model.tables(_MODEL_SUBGRAPHS)
     if not subgraphs or not codes:
-        raise _Outside("no network inside")
+        raise _OutOfBounds("no network inside")
     tensors = [_check_graph(graph, len(codes), len(buffers)) for graph in subgraphs]
     for signature in model.tables(_MODEL_SIGNATURES):
-        signature.span(2)
-        graph = signature.number(4)
+        signature.vector(2)
+        graph = signature.uint32(4)
         if graph >= len(subgraphs):
-            raise _Outside("a signature without its network")
+            raise _OutOfBounds("a signature without its network")
         for entry in signature.tables(0) + signature.tables(1):
-            entry.span(0)
-            if entry.number(1) >= tensors[graph]:
-                raise _Outside("a signature names a tensor that is not there")
+            entry.vector(0)
+            if entry.uint32(1) >= tensors[graph]:
+                raise _OutOfBounds("a signature names a tensor that is not there")
 
 
 def _check_graph(graph: Table, codes: int, buffers: int) -> int:
     """Checks one network; returns its number of tensors."""
     tensors = graph.tables(_GRAPH_TENSORS)
     for tensor in tensors:
-        tensor.span(_TENSOR_NAME)
+        tensor.vector(_TENSOR_NAME)
         tensor.ints(_TENSOR_SHAPE)
         tensor.ints(_TENSOR_SIGNATURE)
-        if tensor.number(_TENSOR_BUFFER) >= buffers:
-            raise _Outside("a tensor without its buffer")
+        if tensor.uint32(_TENSOR_BUFFER) >= buffers:
+            raise _OutOfBounds("a tensor without its buffer")
     _check_indices(graph.ints(_GRAPH_INPUTS), 0, len(tensors))
     _check_indices(graph.ints(_GRAPH_OUTPUTS), 0, len(tensors))
     for operator in graph.tables(_GRAPH_OPERATORS):
-        if operator.number(_OPERATOR_CODE) >= codes:
-            raise _Outside("an operator without its code")
+        if operator.uint32(_OPERATOR_CODE) >= codes:
+            raise _OutOfBounds("an operator without its code")
         _check_indices(operator.ints(_OPERATOR_INPUTS), -1, len(tensors))
         _check_indices(operator.ints(_OPERATOR_OUTPUTS), 0, len(tensors))
     return len(tensors)
@@ -445,4 +419,4 @@ def _check_graph(graph: Table, codes: int, buffers: int) -> int:
 
 def _check_indices(indices: tuple[int, ...], low: int, count: int) -> None:
     if indices and not (low <= min(indices) and max(indices) < count):
-        raise _Outside("a tensor that is not there is used")
+        raise _OutOfBounds("a tensor that is not there is used")
