@@ -1,4 +1,4 @@
-"""What the command lines of all rooms share: how they end, and how a model is named.
+"""What all command lines share: parsing, common options, errors and exit codes.
 
 Exit codes: 0 done, 2 bad input (one line on stderr, the traceback only with --debug),
 70 an error of edgegraft itself, 130 stopped by Ctrl-C; verbs may have codes of their
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from edge.errors import EdgegraftError
+from edge.text import printable
 
 if TYPE_CHECKING:
     from edge.foreign import ForeignOptions
@@ -30,12 +31,12 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong with a command in one line, as every other error."""
 
     def error(self, message: str) -> NoReturn:
-        message += self._meant(message)
+        message += self._suggestion(message)
         print(f"edgegraft: error: {message} (see {self.prog} -h)", file=sys.stderr)
         raise SystemExit(BAD_INPUT)
 
-    def _meant(self, message: str) -> str:
-        """A guess at each option that does not exist, as is made for verbs."""
+    def _suggestion(self, message: str) -> str:
+        """The existing options that are closest to the unrecognized ones."""
         if not message.startswith("unrecognized arguments"):
             return ""
         import difflib
@@ -44,11 +45,11 @@ class Parser(argparse.ArgumentParser):
         for action in self._actions:
             if isinstance(action, argparse._SubParsersAction):
                 parsers += action.choices.values()
-        known = [name for one in parsers for name in one._option_string_actions]
-        wrong = [word.split("=")[0] for word in message.split() if word[:2] == "--"]
-        close = [difflib.get_close_matches(word, known, n=1) for word in wrong]
-        meant = ", ".join(dict.fromkeys(name for names in close for name in names))
-        return f"; did you mean: {meant}?" if meant else ""
+        options = [name for parser in parsers for name in parser._option_string_actions]
+        unknown = [word.split("=")[0] for word in message.split() if word[:2] == "--"]
+        matches = [difflib.get_close_matches(word, options, n=1) for word in unknown]
+        names = ", ".join(dict.fromkeys(name for match in matches for name in match))
+        return f"; did you mean: {names}?" if names else ""
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,10 @@ class ModelOptions:
 class _AllowMegapixels(argparse.Action):
     """Raises the limit for this process and for those it starts."""
 
-    def __call__(self, *given: Any, **_: Any) -> None:
+    def __call__(self, *args: Any, **_: Any) -> None:
         from edge.preprocess import MEGAPIXELS
 
-        os.environ[MEGAPIXELS] = str(given[2])
+        os.environ[MEGAPIXELS] = str(args[2])
 
 
 def add_megapixels(verb: argparse.ArgumentParser) -> None:
@@ -107,10 +108,7 @@ def add_megapixels(verb: argparse.ArgumentParser) -> None:
 
 
 def _megapixels(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
+    number = number_or_nan(text)
     if not 0 < number <= MOST_MEGAPIXELS:
         raise argparse.ArgumentTypeError(
             f"expected a number above 0, at most {MOST_MEGAPIXELS}, got {text!r:.40}"
@@ -165,7 +163,7 @@ def region(text: str) -> Region:
 
 
 def add_foreign(verb: argparse.ArgumentParser) -> None:
-    """Options for a file without a card: how its photos are made, its labels."""
+    """Options for a file without a card: its preprocessing and its labels."""
     group = verb.add_argument_group(
         "for models without a card",
         "In place of what the file's TFLite Metadata says, or of the default for "
@@ -248,14 +246,14 @@ def thread_count(text: str) -> int:
 
 def rate(text: str) -> float:
     """A number above 0."""
-    number = _number(text)
+    number = number_or_nan(text)
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"expected more than 0, got {text!r}")
     return number
 
 
 def _fraction(text: str) -> float:
-    number = _number(text)
+    number = number_or_nan(text)
     if not 0 < number <= 1:
         raise argparse.ArgumentTypeError(
             f"expected a share above 0, at most 1, got {text!r}"
@@ -263,7 +261,7 @@ def _fraction(text: str) -> float:
     return number
 
 
-def _number(text: str) -> float:
+def number_or_nan(text: str) -> float:
     try:
         return float(text)
     except ValueError:
@@ -272,18 +270,18 @@ def _number(text: str) -> float:
 
 def numbers(text: str) -> tuple[float, ...]:
     """One number, or three with commas between."""
-    found = tuple(_number(part) for part in text.split(","))
-    if len(found) not in (1, 3) or not all(abs(n) < float("inf") for n in found):
+    values = tuple(number_or_nan(part) for part in text.split(","))
+    if len(values) not in (1, 3) or not all(abs(n) < float("inf") for n in values):
         raise argparse.ArgumentTypeError(
             f"expected one number, or three with commas between, got {text!r}"
         )
-    return found
+    return values
 
 
 def width_and_height(text: str) -> tuple[int, int]:
     """Of a text like 224x224."""
-    wide, _, high = text.lower().partition("x")
-    return count(wide), count(high)
+    width, _, height = text.lower().partition("x")
+    return count(width), count(height)
 
 
 def guard(verb: Callable[[], int], *, debug: bool = False) -> int:
@@ -291,62 +289,49 @@ def guard(verb: Callable[[], int], *, debug: bool = False) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a label in any script, on any terminal
             stream.reconfigure(errors="backslashreplace")
-    before, sys.unraisablehook = sys.unraisablehook, _not_swallowed
+    original, sys.unraisablehook = sys.unraisablehook, _raise_interrupt_again
     try:
         return verb()
-    except EdgegraftError as error:
-        if debug:
-            raise
-        print(f"edgegraft: error: {_one_line(str(error))}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt as stopped:
-        hint = "".join(f"; {more}" for more in stopped.args)
+    except KeyboardInterrupt as interrupt:
+        hints = "".join(f"; {hint}" for hint in interrupt.args)
         print(
-            f"edgegraft: stopped; no half-written file is left{hint}", file=sys.stderr
+            f"edgegraft: stopped; no half-written file is left{hints}", file=sys.stderr
         )
         return INTERRUPTED
-    except BrokenPipeError as error:
-        if _reader_gone():  # `| head` has read enough
-            return 0
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and _reader_gone():
+            return 0  # `| head` has read enough
         if debug:
             raise
-        return _unexpected(error)
-    except ImportError as error:  # a package is missing, or one of its libraries is
-        if debug:
-            raise
+        message, exit_code = _message(error)
+        print(f"edgegraft: error: {message}", file=sys.stderr)
+        return exit_code
+    finally:
+        sys.unraisablehook = original
+
+
+def _message(error: Exception) -> tuple[str, int]:
+    """One line about an error, and the exit code."""
+    if isinstance(error, EdgegraftError):
+        return printable(str(error)), error.exit_code
+    if isinstance(error, ImportError):  # a package is missing, or one of its libraries
         lines = [line for line in str(error).splitlines() if line.strip()]
         reason = lines[-1].strip() if lines else type(error).__name__
-        print(
-            f"edgegraft: error: a package cannot be loaded ({reason:.300}); install "
-            "it again (pip install --force-reinstall); photos and training need: "
-            "pip install -e '.[train]'",
-            file=sys.stderr,
-        )
-        return BAD_INPUT
-    except OSError as error:
-        if debug:
-            raise
+        return (
+            f"a package cannot be loaded ({reason:.300}); install it again (pip "
+            "install --force-reinstall); photos and training need: pip install -e "
+            "'.[train]'"
+        ), BAD_INPUT
+    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
         text = str(error)
         if error.strerror and error.filename is not None:
             text = f"{os.fsdecode(error.filename)}: {error.strerror}"
-        print(f"edgegraft: error: {_one_line(text)}", file=sys.stderr)
-        return BAD_INPUT
-    except Exception as error:  # a mistake of ours: 1 would say that an audit has finds
-        if debug:
-            raise
-        return _unexpected(error)
-    finally:
-        sys.unraisablehook = before
-
-
-def _unexpected(error: Exception) -> int:
-    reason = _one_line(f"{type(error).__name__}: {error}")
-    print(
-        f"edgegraft: error: unexpected {reason:.300}; please report it with what "
-        "--debug shows",
-        file=sys.stderr,
-    )
-    return UNEXPECTED
+        return printable(text), BAD_INPUT
+    # a bug: exit code 1 would say that an audit has findings
+    reason = printable(f"{type(error).__name__}: {error}")
+    return (
+        f"unexpected {reason:.300}; please report it with what --debug shows"
+    ), UNEXPECTED
 
 
 def _reader_gone() -> bool:
@@ -370,26 +355,17 @@ def _reader_gone() -> bool:
     return gone
 
 
-def _one_line(text: str) -> str:
-    """The message, in which a file's name cannot move the cursor."""
-    if text.isprintable():
-        return text
-    from edge.text import printable
-
-    return printable(text)
-
-
-def _not_swallowed(found: sys.UnraisableHookArgs) -> None:
-    """Python drops a Ctrl-C that comes while it tidies an object up: once more, then,
-    a moment later."""
-    if not issubclass(found.exc_type, KeyboardInterrupt):
-        sys.__unraisablehook__(found)
+def _raise_interrupt_again(unraisable: sys.UnraisableHookArgs) -> None:
+    """Python drops a Ctrl-C that comes inside a destructor: send it again, a moment
+    later."""
+    if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
         return
     import signal
     from threading import Timer, main_thread
 
-    again = main_thread().ident, signal.SIGINT  # a real signal wakes it from waiting
-    timer = Timer(_MOMENT, signal.pthread_kill, again)
+    # a real signal wakes a main thread that waits
+    timer = Timer(_MOMENT, signal.pthread_kill, (main_thread().ident, signal.SIGINT))
     timer.daemon = True  # the end of the program does not wait for it
     timer.start()
 
@@ -402,8 +378,8 @@ def run_command(
     description: str | None,
 ) -> int:
     """A command of one verb: parse, run, exit code."""
-    first = (description or "").strip().split("\n\n")[0]
-    parser = Parser(prog=prog, description=first)
+    first_paragraph = (description or "").strip().split("\n\n")[0]
+    parser = Parser(prog=prog, description=first_paragraph)
     add_parser(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback")
     args = parser.parse_args(argv)

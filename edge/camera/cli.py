@@ -22,9 +22,9 @@ from edge.camera.service import Service
 from edge.camera.smoothing import TemporalSmoother
 from edge.camera.sources import INSTALL_OPENCV, Picture, cameras
 from edge.camera.uncertain import UncertainFrames
-from edge.classifier import Classifier, Prediction
+from edge.classifier import Classifier
 from edge.classify.cli import open_classifier
-from edge.command import ModelOptions, add_region
+from edge.command import ModelOptions, add_region, number_or_nan
 from edge.errors import EdgegraftError
 from edge.preprocess import load_pixels
 from edge.region import region_box
@@ -172,60 +172,50 @@ def run(args: argparse.Namespace) -> int:
 
             publisher = Publisher(broker, classifier, _note, args.heartbeat)
             stack.callback(publisher.close)
-        watch = _Watch.of(args, classifier, publisher)
-        stack.callback(watch.close)
+        processor = _FrameProcessor(args, classifier, publisher)
+        if processor.preview is not None:
+            stack.callback(processor.preview.close)
         start = time.monotonic()
         service = stack.enter_context(Service())
-        for shot in taken(frames, service, _note, watch.present):
-            if not watch.frame(shot) or watch.count == frames.most:
+        online = publisher.present if publisher is not None else lambda _: None
+        for frame in taken(frames, service, _note, online):
+            if not processor.process(frame) or processor.count == frames.most:
                 break
-        watch.writer.end()
-    saved = f", {watch.uncertain.saved} saved" if watch.uncertain is not None else ""
-    took = time.monotonic() - start
-    frames_read, changes = plural(watch.count, "frame"), plural(watch.changes, "change")
-    _note(f"{frames_read} in {took:.1f} s, {changes}{saved}")
+        processor.writer.end()
+    uncertain = processor.uncertain
+    saved = f", {uncertain.saved} saved" if uncertain is not None else ""
+    seconds = time.monotonic() - start
+    count = plural(processor.count, "frame")
+    changes = plural(processor.changes, "change")
+    _note(f"{count} in {seconds:.1f} s, {changes}{saved}")
     return 0
 
 
-class _Watch:
-    """What is done with each frame: look, predict, write, publish, save, show."""
+class _FrameProcessor:
+    """What is done with each frame: motion, inference, smoothing, output."""
 
     def __init__(
         self,
-        classifier: Classifier,
-        smoother: TemporalSmoother,
-        writer: LineWriter,
-        *,
-        motion: MotionGate | None,
-        uncertain: UncertainFrames | None,
-        preview: Preview | None,
-        publisher: Publisher | None,
-    ) -> None:
-        self._classifier, self._smoother, self.writer = classifier, smoother, writer
-        self._motion, self.uncertain = motion, uncertain
-        self._preview, self._publisher = preview, publisher
-        self._recipe = replace(classifier.recipe, region=None)
-        self._outside = False
-        self.count = self.changes = 0
-
-    @classmethod
-    def of(
-        cls,
         args: argparse.Namespace,
         classifier: Classifier,
         publisher: Publisher | None,
-    ) -> _Watch:
-        """As the command line says."""
-        motion = uncertain = preview = None
-        if args.motion:  # looks on until a new label has been held
+    ) -> None:
+        self._classifier, self._publisher = classifier, publisher
+        self._recipe = replace(classifier.recipe, region=None)
+        self._region_fits = True
+        self.count = self.changes = 0
+        self._motion: MotionGate | None = None
+        self.uncertain: UncertainFrames | None = None
+        self.preview: Preview | None = None
+        if args.motion:  # active until a new label has been held
             calm = args.hold + _SETTLED * args.smooth
-            motion = MotionGate(calm, args.heartbeat)
+            self._motion = MotionGate(calm, args.heartbeat)
         if args.save_uncertain:
             limit = int(args.save_limit * 1e6)
-            uncertain = UncertainFrames(
+            self.uncertain = UncertainFrames(
                 args.save_uncertain, args.uncertain_below, limit, _note
             )
-        smoother = TemporalSmoother(
+        self._smoother = TemporalSmoother(
             lambda probabilities, familiarity: classifier.prediction(
                 probabilities, familiarity, args.top_k
             ),
@@ -235,97 +225,78 @@ class _Watch:
         if args.preview:
             from edge.camera.preview import Preview
 
-            preview = Preview(f"edgegraft: {args.source or 'camera'}")
+            self.preview = Preview(f"edgegraft: {args.source or 'camera'}")
         kind = JsonLinesWriter if args.json else CsvWriter if args.csv else LineWriter
-        return cls(
-            classifier,
-            smoother,
-            kind(sys.stdout, args.events),
-            motion=motion,
-            uncertain=uncertain,
-            preview=preview,
-            publisher=publisher,
-        )
+        self.writer: LineWriter = kind(sys.stdout, args.events)
 
-    def frame(self, shot: TimedFrame) -> bool:
+    def process(self, frame: TimedFrame) -> bool:
         """One frame; False when it was the last (its window was closed)."""
-        begin = time.perf_counter()
-        pixels = self._inside(shot.pixels)
+        start = time.perf_counter()
+        pixels = self._crop(frame.pixels)
         if pixels is None:
             return True
-        if self._motion is not None and not self._motion.look(pixels, shot.seconds):
+        if self._motion is not None and not self._motion.look(pixels, frame.seconds):
             return True
         prepared = load_pixels(Image.fromarray(pixels), self._recipe)
-        ready = time.perf_counter()
+        inference_start = time.perf_counter()
         outputs = self._classifier.run(prepared[None])
-        done = time.perf_counter()
+        end = time.perf_counter()
         own = self._classifier.first(outputs)
-        prediction, label, changed = self._smoother.update(outputs, shot.seconds)
+        prediction, label, changed = self._smoother.update(outputs, frame.seconds)
         if self._motion is not None and prediction.label != label:
-            self._motion.wake(shot.seconds)  # another label has to be held to count
+            self._motion.wake(frame.seconds)  # another label has to be held to count
         self.count, self.changes = self.count + 1, self.changes + changed
         result = FrameResult(
-            shot.number,
-            shot.seconds,
+            frame.number,
+            frame.seconds,
             label,
             changed,
             prediction,
             own,
-            (ready - begin) * 1e3,
-            (done - ready) * 1e3,
+            (inference_start - start) * 1e3,
+            (end - inference_start) * 1e3,
         )
         self.writer.write(result)
         if self._publisher is not None:
             self._publisher.publish(result)
         if self.uncertain is not None:
             # training cuts the model's own region out again
-            whole = self._classifier.trained_region is not None
-            self.uncertain.offer(shot.pixels if whole else pixels, own, shot.seconds)
-        if self._preview is None:
+            uncropped = self._classifier.trained_region is not None
+            picture = frame.pixels if uncropped else pixels
+            self.uncertain.offer(picture, own, frame.seconds)
+        if self.preview is None:
             return True
-        return self._preview.show(pixels, _caption(label, prediction))
+        percent = f"  {prediction.probability:.1%}" if prediction.known else ""
+        return self.preview.show(pixels, label + percent)
 
-    def _inside(self, pixels: Picture) -> Picture | None:
+    def _crop(self, pixels: Picture) -> Picture | None:
         """The region, as load_pixels cuts it out; only this part is converted. None,
         with a line, where the frames have become too small for it."""
         region = self._classifier.recipe.region
         if region is None:
             return pixels
-        high, wide = pixels.shape[:2]
+        height, width = pixels.shape[:2]
         try:
-            left, top, right, bottom = region_box(region, (wide, high))
+            left, top, right, bottom = region_box(region, (width, height))
         except EdgegraftError as error:
             if not self.count:
                 raise
-            if not self._outside:
+            if self._region_fits:
                 _note(f"{error}; waiting for larger frames")
-            self._outside = True
+            self._region_fits = False
             return None
-        self._outside = False
+        self._region_fits = True
         return pixels[top:bottom, left:right]
-
-    def present(self, sends: bool) -> None:
-        """Whether the source sends."""
-        if self._publisher is not None:
-            self._publisher.present(sends)
-
-    def close(self) -> None:
-        if self._preview is not None:
-            self._preview.close()
-
-
-def _caption(label: str, prediction: Prediction) -> str:
-    return f"{label}  {prediction.probability:.1%}" if prediction.known else label
 
 
 def _list(as_json: bool) -> int:
-    found = cameras()
+    devices = cameras()
     if as_json:
-        print(json.dumps([{"path": path, "name": name} for path, name in found]))
+        print(json.dumps([{"path": path, "name": name} for path, name in devices]))
         return 0
-    for path, name in found:
+    for path, name in devices:
         print(f"{path:14}{name}")
-    if not found:
+    if not devices:
         print("no webcam found (a Pi camera: picamera, needs python3-picamera2)")
     if find_spec("cv2") is None:
         _note(f"a webcam, a stream and a video need OpenCV: {INSTALL_OPENCV}")
@@ -348,18 +319,15 @@ def _share(text: str) -> float:
     return _number(text, 0.0, 1.0, "from 0 to 1")
 
 
-def _number(text: str, low: float, high: float, wanted: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
+def _number(text: str, low: float, high: float, expected: str) -> float:
+    value = number_or_nan(text)
     if not low <= value <= high:
-        raise argparse.ArgumentTypeError(f"expected {wanted}, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
     return value
 
 
 def _size(text: str) -> tuple[int, int]:
-    wide, _, high = text.lower().partition("x")
-    if wide.isdigit() and high.isdigit() and int(wide) and int(high):
-        return (int(wide), int(high))
+    width, _, height = text.lower().partition("x")
+    if width.isdigit() and height.isdigit() and int(width) and int(height):
+        return (int(width), int(height))
     raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT, got {text!r}")
