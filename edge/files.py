@@ -137,6 +137,28 @@ def read_regular(
         return file.read()
 
 
+def read_or_empty(path: str) -> str:
+    """The text of a small file, such as one of the kernel's; empty where there is none
+    that can be read."""
+    try:
+        return Path(path).read_text("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def first_line(path: str, option: str) -> str:
+    """The first line of the text file of a command-line option, with its line break.
+
+    EdgegraftError, which names the option.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.readline()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "expected text"
+        raise EdgegraftError(f"{option} {path}: {reason}") from None
+
+
 def sha256(data: bytes | bytearray | memoryview) -> str:
     """The digest of bytes, 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()

@@ -10,11 +10,13 @@ import glob
 import time
 from typing import Any
 
+from edge.files import read_or_empty
+
 _CPU = "/sys/devices/system/cpu"
 _THERMAL = "/sys/class/thermal"
 _STAT = "/proc/stat"
 _IDLE = slice(3, 5)  # idle, and waiting for a disk
-_LOOK = 0.25  # seconds to look at how busy it is
+_SAMPLE_SECONDS = 0.25  # over which CPU usage is measured
 _BUSY = 0.5  # of all cores, before it is worth a warning
 # Raspberry Pi documentation, "get_throttled": now in bits 0-3, since the start 16-19.
 _THROTTLED = {
@@ -75,35 +77,35 @@ def throttled() -> list[str] | None:
 
 def warnings() -> list[str]:
     """What spoils a measurement taken here and now, and how to mend it."""
-    found = []
+    problems = []
     slow = [name for name in governors() if name != "performance"]
     if slow:
-        found.append(
+        problems.append(
             f"the CPU governor is {', '.join(slow)}: short runs are timed at a low "
             f"clock; run: echo performance | sudo tee {_CPU}/cpu*/cpufreq/"
             "scaling_governor"
         )
-    found += [f"{reason}: times may be too long" for reason in throttled() or ()]
+    problems += [f"{reason}: times may be too long" for reason in throttled() or ()]
     busy = _busy()
     if busy > _BUSY:
-        found.append(
+        problems.append(
             f"other programs are running ({busy:.0%} of the processor is busy): times "
             "are too long"
         )
-    return found
+    return problems
 
 
 def _busy() -> float:
-    """Share of all cores that work now, while this program waits; 0: unknown.
+    """Share of all cores in use now, while this program sleeps; 0: unknown.
 
-    The load average would not do: for a minute it still holds what has ended.
+    The load average still counts, for a minute, programs that have ended.
     """
     before = _ticks()
-    time.sleep(_LOOK)
-    past = [after - first for first, after in zip(before, _ticks(), strict=False)]
-    if len(past) < _IDLE.stop or not sum(past):
+    time.sleep(_SAMPLE_SECONDS)
+    ticks = [end - start for start, end in zip(before, _ticks(), strict=False)]
+    if len(ticks) < _IDLE.stop or not sum(ticks):
         return 0.0
-    return 1 - sum(past[_IDLE]) / sum(past)
+    return 1 - sum(ticks[_IDLE]) / sum(ticks)
 
 
 def _ticks() -> list[int]:
@@ -113,7 +115,7 @@ def _ticks() -> list[int]:
 
 def fast_int8() -> bool | None:
     """Has this processor dot products of 8-bit integers? None: unknown."""
-    for line in _lines("/proc/cpuinfo"):
+    for line in read_or_empty("/proc/cpuinfo").splitlines():
         name, _, value = line.partition(":")
         if name.strip() in ("flags", "Features"):
             return bool((_INT8_X86 | _INT8_ARM) & set(value.split()))
@@ -138,12 +140,4 @@ def why_int8_is_slow(record: dict[str, Any]) -> str:
 
 
 def _line(path: str) -> str:
-    return next(iter(_lines(path)), "").strip()
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read().splitlines()
-    except OSError:
-        return []
+    return read_or_empty(path).partition("\n")[0].strip()

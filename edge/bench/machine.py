@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import sys
 
+from edge.files import read_or_empty
+
 _MEBI = 1024 * 1024
 
 
 def board() -> str:
     """The board or processor, as the machine names itself."""
     for path in ("/proc/device-tree/model", "/sys/firmware/devicetree/base/model"):
-        text = _read(path).strip("\0 \n")
+        text = read_or_empty(path).strip("\0 \n")
         if text:
             return text
-    for line in _read("/proc/cpuinfo").splitlines():
+    for line in read_or_empty("/proc/cpuinfo").splitlines():
         key, _, value = line.partition(":")
         if key.strip() in ("model name", "Model", "Hardware") and value.strip():
             return value.strip()
@@ -40,7 +42,7 @@ def describe() -> dict[str, str | int]:
 def peak_memory_mb() -> float:
     """The most memory (MiB) this process has held so far; 0.0 where unknown."""
     # Linux's ru_maxrss starts from the parent's peak; VmHWM is this process alone.
-    for line in _read("/proc/self/status").splitlines():
+    for line in read_or_empty("/proc/self/status").splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
     try:
@@ -49,11 +51,3 @@ def peak_memory_mb() -> float:
         return 0.0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / _MEBI if sys.platform == "darwin" else peak / 1024
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""

@@ -27,6 +27,7 @@ from urllib.parse import unquote, urlsplit
 from edge.camera.output import FrameResult, clock
 from edge.classifier import FAMILIARITY, UNKNOWN, Classifier
 from edge.errors import EdgegraftError
+from edge.files import first_line
 
 PASSWORD = "EDGEGRAFT_MQTT_PASSWORD"  # the environment variable
 PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -76,7 +77,10 @@ class Broker:
         if ca is not None and not os.path.isfile(ca):
             raise EdgegraftError(f"--mqtt-ca {ca}: no such file")
         user = None if parts.username is None else unquote(parts.username)
-        password = _password(password_file)
+        if password_file is None:
+            password = os.environ.get(PASSWORD)
+        else:
+            password = first_line(password_file, "--mqtt-password-file").rstrip("\r\n")
         if password is not None and user is None:
             raise EdgegraftError(
                 "--mqtt: expected a user with the password: mqtt://USER@HOST"
@@ -89,17 +93,6 @@ class Broker:
     @property
     def where(self) -> str:
         return f"mqtt {self.host}:{self.port}"
-
-
-def _password(file: str | None) -> str | None:
-    if file is None:
-        return os.environ.get(PASSWORD)
-    try:
-        with open(file, encoding="utf-8") as lines:
-            return lines.readline().rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "expected text"
-        raise EdgegraftError(f"--mqtt-password-file {file}: {reason}") from None
 
 
 class Publisher:

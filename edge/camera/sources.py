@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import EdgegraftError
+from edge.files import read_or_empty
 
 Picture = npt.NDArray[np.uint8]  # RGB [height, width, 3]
 
@@ -24,8 +25,8 @@ INSTALL_OPENCV = (
     "pip install opencv-python-headless (a packed folder: pip install -r "
     "requirements-camera.txt)"
 )
-_WAIT_MS = 8_000  # for a network stream, before it counts as lost
-SNAPSHOT_PAUSE = 0.5  # seconds between two pictures, where no pace is asked for
+_TIMEOUT_MS = 8_000  # for a network stream, before it counts as lost
+SNAPSHOT_PAUSE = 0.5  # seconds between two pictures, where no --fps is given
 MOST_PAUSE = 10.0  # seconds; longer, and the source would count as stuck
 _NO_AV1 = (
     "AV1 video, and this OpenCV has no decoder for it; set the camera to H.264, or "
@@ -76,8 +77,8 @@ def find(word: str | None, size: tuple[int, int] | None, live: bool) -> Source:
     again at its own speed, as if it were a camera.
     """
     if word is None:
-        if found := cameras():
-            return Capture(found[0][0], size=size)
+        if devices := cameras():
+            return Capture(devices[0][0], size=size)
         if _has_picamera():
             return PiCamera(0, size)
         raise SourceError(
@@ -85,40 +86,60 @@ def find(word: str | None, size: tuple[int, int] | None, live: bool) -> Source:
             "(apt install python3-picamera2); or name a video file or a stream"
         )
     if word.startswith("picamera"):
-        _, _, number = word.partition(":")
-        if number and not number.isdigit():
+        _, _, index = word.partition(":")
+        if index and not index.isdigit():
             raise SourceError(f"{word}: expected picamera or picamera:NUMBER")
-        return PiCamera(int(number or 0), size)
+        return PiCamera(int(index or 0), size)
     if word.lower().startswith(("http://", "https://")):
         return WebCamera(word, size)
-    if word.lower().startswith(NETWORK):
-        return Capture(word, size=size)
     if word.isdigit():
-        return Capture(f"/dev/video{word}", size=size)
-    if word.startswith("/dev/"):
+        word = f"/dev/video{word}"
+    if word.startswith("/dev/") or word.lower().startswith(NETWORK):
         return Capture(word, size=size)
     if os.path.exists(word) or "." in word or os.sep in word:
         return Video(word, live)
-    fitting = [path for path, name in cameras() if word.lower() in name.lower()]
-    if not fitting:
-        known = ", ".join(f"{path} {name!r}" for path, name in cameras()) or "none"
-        raise SourceError(f"no camera whose name has {word!r}; there are: {known}")
-    return Capture(fitting[0], size=size)
+    devices = cameras()
+    for path, name in devices:
+        if word.lower() in name.lower():
+            return Capture(path, size=size)
+    names = ", ".join(f"{path} {name!r}" for path, name in devices) or "none"
+    raise SourceError(f"no camera whose name has {word!r}; there are: {names}")
 
 
 def cameras() -> list[tuple[str, str]]:
     """(path, name) of the webcams; a camera's further nodes (metadata) are left out."""
-    found = []
-    names = os.listdir(_DEVICES) if os.path.isdir(_DEVICES) else []
-    for node in sorted(names, key=lambda name: (len(name), name)):
+    devices = []
+    nodes = os.listdir(_DEVICES) if os.path.isdir(_DEVICES) else []
+    for node in sorted(nodes, key=lambda name: (len(name), name)):
         folder = os.path.join(_DEVICES, node)
-        if _line(os.path.join(folder, "index")) in ("", "0"):
-            name = _line(os.path.join(folder, "name")) or "camera"
-            found.append((f"/dev/{node}", name))
-    return found
+        if read_or_empty(os.path.join(folder, "index")).strip() in ("", "0"):
+            name = read_or_empty(os.path.join(folder, "name")).strip() or "camera"
+            devices.append((f"/dev/{node}", name))
+    return devices
 
 
-class Capture(Source):
+class _OpenCVSource(Source):
+    """A `cv2.VideoCapture`, opened by subclasses."""
+
+    _capture: Any = None
+
+    def retrieve(self) -> Picture | None:
+        if self._capture is None:
+            return None
+        complete, frame = self._capture.retrieve()
+        if not complete or frame is None or frame.ndim != 3:
+            return None
+        cv2 = opencv()
+        picture: Picture = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+        return picture
+
+    def close(self) -> None:
+        if self._capture is not None:
+            self._capture.release()
+            self._capture = None
+
+
+class Capture(_OpenCVSource):
     """A webcam or a network stream, through OpenCV."""
 
     live = True
@@ -126,7 +147,6 @@ class Capture(Source):
     def __init__(self, target: str, *, size: tuple[int, int] | None = None) -> None:
         self.name = target
         self._size = size
-        self._capture: Any = None
 
     def open(self) -> None:
         cv2 = opencv()
@@ -135,9 +155,9 @@ class Capture(Source):
             self._capture = cv2.VideoCapture(self.name, cv2.CAP_V4L2)
             reason = "not a camera, or in use by another program (fuser -v shows it)"
         else:
-            limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _WAIT_MS]
-            limits += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, _WAIT_MS]
-            self._capture = cv2.VideoCapture(self.name, cv2.CAP_FFMPEG, limits)
+            timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _TIMEOUT_MS]
+            timeouts += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, _TIMEOUT_MS]
+            self._capture = cv2.VideoCapture(self.name, cv2.CAP_FFMPEG, timeouts)
             reason = "the stream cannot be opened: wrong address, or it is not sending"
         if not self._capture.isOpened():
             self.close()
@@ -157,18 +177,10 @@ class Capture(Source):
     def grab(self) -> bool:
         return bool(self._capture is not None and self._capture.grab())
 
-    def retrieve(self) -> Picture | None:
-        return _retrieve(self._capture)
-
-    def close(self) -> None:
-        if self._capture is not None:
-            self._capture.release()
-            self._capture = None
-
     def _check_device(self) -> None:
         if not os.path.exists(self.name):
-            there = ", ".join(path for path, _ in cameras()) or "none"
-            raise SourceError(f"{self.name}: no such camera; there are: {there}")
+            paths = ", ".join(path for path, _ in cameras()) or "none"
+            raise SourceError(f"{self.name}: no such camera; there are: {paths}")
         if not os.access(self.name, os.R_OK | os.W_OK):
             raise SourceError(
                 f"{self.name}: permission denied; run: sudo usermod -aG video $USER, "
@@ -231,13 +243,13 @@ class WebCamera(Source):
     def __init__(self, url: str, size: tuple[int, int] | None) -> None:
         self.name = _without_password(url)
         self._url, self._size = url, size
-        self._taken = 0
+        self._grabbed = 0
         self._source: Source | None = None
 
     def open(self) -> None:
         from edge.camera import web
 
-        self._taken = 0
+        self._grabbed = 0
         if isinstance(self._source, Snapshot):
             self._source.open()
             return
@@ -253,9 +265,9 @@ class WebCamera(Source):
         if self._source is None:
             return False
         if self._source.grab():
-            self._taken += 1
+            self._grabbed += 1
             return True
-        if isinstance(self._source, Snapshot) or self._taken > 1:
+        if isinstance(self._source, Snapshot) or self._grabbed > 1:
             return False
         from edge.camera import web
 
@@ -278,7 +290,7 @@ class WebCamera(Source):
             self._source.close()
 
 
-class Video(Source):
+class Video(_OpenCVSource):
     """A video file: every frame once; when `live`, again and again at its speed."""
 
     def __init__(self, path: str, live: bool = False) -> None:
@@ -287,8 +299,7 @@ class Video(Source):
         self.frames = 0  # as the file says; 0 when it does not
         self.seconds = 0.0  # position of the frame grabbed last
         self.is_av1 = False
-        self._capture: Any = None
-        self._number = 0
+        self._grabbed = 0
         self._due = 0.0
 
     def open(self) -> None:
@@ -296,11 +307,9 @@ class Video(Source):
         if os.path.isdir(self.name):
             raise SourceError(f"{self.name}: expected a video, got a folder")
         try:
-            with open(self.name, "rb"):
-                pass
+            open(self.name, "rb").close()
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise SourceError(f"{self.name}: {reason}") from None
+            raise SourceError(f"{self.name}: {error.strerror or error}") from None
         self._capture = cv2.VideoCapture(self.name)
         if not self._capture.isOpened():
             self.close()
@@ -311,7 +320,7 @@ class Video(Source):
         rate = float(self._capture.get(cv2.CAP_PROP_FPS))
         self.rate = rate if 0 < rate < 1000 else 25.0
         self.frames = max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
-        self._number, self.seconds = 0, 0.0
+        self._grabbed, self.seconds = 0, 0.0
         self._due = time.monotonic()
 
     def grab(self) -> bool:
@@ -327,7 +336,7 @@ class Video(Source):
                 return False
             if not self._capture.grab():
                 return False
-        self._number += 1
+        self._grabbed += 1
         if self.live:
             self._due += 1 / self.rate
             time.sleep(max(0.0, min(self._due - time.monotonic(), 1.0)))
@@ -335,24 +344,17 @@ class Video(Source):
             self._set_position()
         return True
 
-    def retrieve(self) -> Picture | None:
-        return _retrieve(self._capture)
-
     def why_no_frame(self) -> str:
         """What to say where not one frame can be read."""
         return _NO_AV1 if self.is_av1 else "expected a video, no frame can be read"
 
     def _set_position(self) -> None:
         """The frame's own time (phones record at uneven rates), else by the rate."""
-        stamp = float(self._capture.get(opencv().CAP_PROP_POS_MSEC)) / 1000
-        expected = (self._number - 1) / self.rate
-        known = stamp > self.seconds or (self._number == 1 and stamp >= 0)
-        self.seconds = stamp if known else max(expected, self.seconds)
-
-    def close(self) -> None:
-        if self._capture is not None:
-            self._capture.release()
-            self._capture = None
+        timestamp = float(self._capture.get(opencv().CAP_PROP_POS_MSEC)) / 1000
+        if timestamp > self.seconds or (self._grabbed == 1 and timestamp >= 0):
+            self.seconds = timestamp
+        else:
+            self.seconds = max((self._grabbed - 1) / self.rate, self.seconds)
 
 
 class PiCamera(Source):
@@ -360,9 +362,9 @@ class PiCamera(Source):
 
     live = True
 
-    def __init__(self, number: int, size: tuple[int, int] | None) -> None:
-        self.name = f"picamera:{number}"
-        self._number, self._size = number, size or _PI_SIZE
+    def __init__(self, index: int, size: tuple[int, int] | None) -> None:
+        self.name = f"picamera:{index}"
+        self._index, self._size = index, size or _PI_SIZE
         self._camera: Any = None
         self._frame: Picture | None = None
 
@@ -376,10 +378,10 @@ class PiCamera(Source):
                 "python3 -m venv --system-site-packages"
             ) from None
         try:
-            self._camera = Picamera2(self._number)
+            self._camera = Picamera2(self._index)
             # picamera2 names the bytes in memory backwards: this is RGB
-            form = {"size": self._size, "format": "BGR888"}
-            self._camera.configure(self._camera.create_video_configuration(main=form))
+            main = {"size": self._size, "format": "BGR888"}
+            self._camera.configure(self._camera.create_video_configuration(main=main))
             self._camera.start()
         except (RuntimeError, IndexError, OSError) as error:
             self.close()
@@ -420,17 +422,6 @@ def _is_av1(capture: Any) -> bool:
     return code.to_bytes(4, "little", signed=code < 0).lower() == b"av01"
 
 
-def _retrieve(capture: Any) -> Picture | None:
-    if capture is None:
-        return None
-    whole, frame = capture.retrieve()
-    if not whole or frame is None or frame.ndim != 3:
-        return None
-    cv2 = opencv()
-    picture: Picture = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-    return picture
-
-
 def _has_picamera() -> bool:
     from importlib.util import find_spec
 
@@ -438,13 +429,5 @@ def _has_picamera() -> bool:
 
 
 def _without_password(url: str) -> str:
-    head, slashes, rest = url.partition("://")
-    return head + slashes + rest.rpartition("@")[2] if slashes else url
-
-
-def _line(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.readline().strip()
-    except OSError:
-        return ""
+    scheme, separator, address = url.partition("://")
+    return scheme + separator + address.rpartition("@")[2] if separator else url

@@ -13,6 +13,7 @@ from edge.camera.service import notify
 from edge.classify.cli import open_classifier
 from edge.command import ModelOptions, count
 from edge.errors import EdgegraftError
+from edge.files import first_line
 from edge.serve.server import (
     HOST,
     MEGABYTE,
@@ -25,12 +26,7 @@ from edge.serve.server import (
 
 
 def _token(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            token = file.readline().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "expected text"
-        raise EdgegraftError(f"--token-file {path}: {reason}") from None
+    token = first_line(path, "--token-file").strip()
     if not token:
         raise EdgegraftError(
             f"--token-file {path}: expected a token, got an empty line"
