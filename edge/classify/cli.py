@@ -14,13 +14,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from edge.classifier import Classifier, Prediction
+from edge.classify.formats import CsvWriter, JsonWriter, TextWriter, Writer, header
 from edge.command import ModelOptions
 from edge.errors import EdgegraftError, PhotoError
+from edge.progress import Progress
 from edge.quiet import without_chatter
 from edge.runtime import too_many
+from edge.text import csv_cell, plural, printable
 
 if TYPE_CHECKING:
     from edge.classify.sources import Item
@@ -28,8 +31,6 @@ if TYPE_CHECKING:
 Answer = PhotoError | tuple[str, tuple[Prediction, float, float]]
 
 FEW = 4  # as many photos at most are done one after another, with all threads
-_WIDEST_LABEL = 24  # characters of the label column
-_WORTH_PRINTING = 0.0005  # less would print as 0.0%
 _PIPE = "-"
 
 
@@ -97,21 +98,19 @@ def run(args: argparse.Namespace) -> int:
         items = unique(items)
     first = [] if piped else list(islice(items, FEW + 1))
     few = not piped and len(first) <= FEW
-    alone = options.engine == "local" and (options.workers == 1 or few)
+    sequential = options.engine == "local" and (options.workers == 1 or few)
     start = time.perf_counter()
-    classifier = open_classifier(options.model, None if alone else 1)
+    classifier = open_classifier(options.model, None if sequential else 1)
     load_ms = (time.perf_counter() - start) * 1e3
     if classifier.note:
         print(f"{options.model.model}: {classifier.note}", file=sys.stderr)
     items = chain(first, items)
     if options.output is None:
         writer = _writer(options, sys.stdout, classifier, load_ms)
-        _, failed = _write_all(options, classifier, items, alone, writer)
+        _, failed = _write_all(options, classifier, items, sequential, writer)
     else:
-        failed = _write_file(options, classifier, items, alone, load_ms)
+        failed = _write_file(options, classifier, items, sequential, load_ms)
     if unique is not None and unique.repeated:
-        from edge.text import plural
-
         repeats = plural(unique.repeated, "repeat")
         print(f"{repeats} left out: each photo is classified once", file=sys.stderr)
     return 2 if failed else 0
@@ -154,68 +153,11 @@ def opened(
     )
 
 
-class TextWriter:
-    """One line for a person: label, probability, photo, the runners-up."""
-
-    def __init__(self, out: TextIO, classifier: Classifier) -> None:
-        self.out, self.headed = out, False
-        longest = max(len(label) for label in classifier.labels)
-        self.width = min(max(longest, len("unknown")), _WIDEST_LABEL)
-
-    def begin(self) -> None:
-        """Nothing: there is no header."""
-
-    def photo(
-        self, path: str, prediction: Prediction, decode_ms: float, inference_ms: float
-    ) -> None:
-        known, ranking = prediction.known, prediction.ranking
-        percent = f"{prediction.probability:7.1%}" if known else "      -"
-        notes = [
-            f"{label} {probability:.1%}"
-            for label, probability in (ranking[1:] if known else ranking)
-            if probability >= _WORTH_PRINTING
-        ]
-        if not known and prediction.familiarity is not None:
-            notes.insert(0, f"familiarity {prediction.familiarity:.3g}")
-        more = f"  ({'; '.join(notes)})" if notes else ""
-        line = f"{prediction.label:{self.width}}{percent}  {path}{more}"
-        if not line.isprintable():
-            from edge.text import printable
-
-            line = printable(line)
-        print(line, file=self.out)
-
-    def failure(self, path: str, reason: str) -> None:
-        """Nothing: standard error has it."""
-
-    def end(self) -> None:
-        """Nothing: every line is whole."""
-
-
-class Writer(Protocol):
-    """What becomes of predictions, in the order of the photos."""
-
-    out: TextIO
-    headed: bool  # the file has its header from an earlier run
-
-    def begin(self) -> None: ...
-
-    def photo(
-        self, path: str, prediction: Prediction, decode_ms: float, inference_ms: float
-    ) -> None: ...
-
-    def failure(self, path: str, reason: str) -> None: ...
-
-    def end(self) -> None: ...
-
-
 def _writer(
     options: ClassifyOptions, out: TextIO, classifier: Classifier, load_ms: float
 ) -> Writer:
     if options.form == "text":
         return TextWriter(out, classifier)
-    from edge.classify.formats import CsvWriter, JsonWriter
-
     if options.form == "json":
         return JsonWriter(out, options.model.model, classifier, load_ms)
     return CsvWriter(out, classifier, options.top_k, raw=options.raw)
@@ -225,10 +167,9 @@ def _write_file(
     options: ClassifyOptions,
     classifier: Classifier,
     items: Iterable[Item],
-    alone: bool,
+    sequential: bool,
     load_ms: float,
 ) -> int:
-    from edge.classify.formats import header
     from edge.classify.output import output, summary
 
     assert options.output is not None
@@ -236,10 +177,10 @@ def _write_file(
     with output(options.output, columns, resume=options.resume) as (file, done):
         writer = _writer(options, file, classifier, load_ms)
         writer.headed = done.headed
-        left = (item for item in items if _first_cell(item, options.raw) not in done)
+        new = (item for item in items if _first_cell(item, options.raw) not in done)
         earlier = len(done)
         answered, failed = _write_all(
-            options, classifier, left, alone, writer, earlier=earlier
+            options, classifier, new, sequential, writer, earlier=earlier
         )
     print(summary(options.output, answered, failed, earlier), file=sys.stderr)
     return failed
@@ -247,8 +188,6 @@ def _write_file(
 
 def _first_cell(item: Item, raw: bool) -> Item:
     """What stands in a row's first cell for this photo."""
-    from edge.text import csv_cell
-
     return item if raw or not isinstance(item, str) else csv_cell(item)
 
 
@@ -256,7 +195,7 @@ def _write_all(
     options: ClassifyOptions,
     classifier: Classifier,
     items: Iterable[Item],
-    alone: bool,
+    sequential: bool,
     writer: Writer,
     *,
     earlier: int = 0,
@@ -265,31 +204,26 @@ def _write_all(
     work = partial(classify_item, top_k=options.top_k)
     writer.begin()
     answered = failed = 0
-    progress = None
     answers: Iterable[Answer]
-    if alone:
+    if sequential:
         answers = (work(classifier, item) for item in items)
     else:
-        from edge.progress import Progress
-
         answers = _in_order(options, classifier, items, work)
-        live = sys.stderr.isatty() and not writer.out.isatty()
-        total = _count(options.photos) if live else None
-        progress = Progress(total, earlier=earlier, live=live)
+    live = not sequential and sys.stderr.isatty() and not writer.out.isatty()
+    total = _photo_count(options.photos) if live else None
+    progress = Progress(total, earlier=earlier, live=live)
     for answer in answers:
         if isinstance(answer, tuple):
             answered += 1
             writer.photo(answer[0], *answer[1])
         else:
             failed += 1
-            if progress:
-                progress.clear()
-            _report(answer)
+            progress.clear()
+            sys.stdout.flush()
+            print(f"edgegraft: error: {printable(str(answer))}", file=sys.stderr)
             writer.failure(answer.path, answer.reason)
-        if progress:
-            progress.step()
-    if progress:
-        progress.clear()
+        progress.step()
+    progress.clear()
     writer.end()
     return answered, failed
 
@@ -309,8 +243,8 @@ def _items(arguments: Iterable[str]) -> Iterator[Item]:
             yield from photos_or_errors(argument)
 
 
-def _count(arguments: Sequence[str]) -> int | None:
-    """How many photos the progress bar waits for; None for a pipe."""
+def _photo_count(arguments: Sequence[str]) -> int | None:
+    """The total of the progress bar; None for a pipe."""
     if _PIPE in arguments:
         return None
     from edge.classify.sources import Unique
@@ -337,15 +271,17 @@ def _in_order(
             ) from None
         # The model and its labels travel with the job, their paths do not
         labels = classifier.labels if options.model.labels else None
-        make = partial(opened, options.model, 1, classifier.file.content, labels)
-        return ray.in_order(items, work, make, workers=options.workers, threads=threads)
+        build = partial(opened, options.model, 1, classifier.file.content, labels)
+        return ray.in_order(
+            items, work, build, workers=options.workers, threads=threads
+        )
     from edge.classify import workers
     from edge.runtime import cores
 
     count = options.workers or max(cores() // threads, 1)
     with without_chatter():  # each worker has `threads` threads
-        tools = [classifier, *(opened(options.model, 1) for _ in range(count - 1))]
-    return workers.in_order(items, work, tools)
+        others = [opened(options.model, 1) for _ in range(count - 1)]
+    return workers.in_order(items, work, [classifier, *others])
 
 
 def classify_item(classifier: Classifier, item: Item, *, top_k: int) -> Answer:
@@ -358,14 +294,7 @@ def classify_item(classifier: Classifier, item: Item, *, top_k: int) -> Answer:
         pixels = classifier.pixels(item)
         decoded = time.perf_counter()
         prediction = classifier.predict(pixels, top_k)
-        done = time.perf_counter()
+        end = time.perf_counter()
     except PhotoError as error:
         return error
-    return item, (prediction, (decoded - start) * 1e3, (done - decoded) * 1e3)
-
-
-def _report(error: EdgegraftError) -> None:
-    from edge.text import printable
-
-    sys.stdout.flush()
-    print(f"edgegraft: error: {printable(str(error))}", file=sys.stderr)
+    return item, (prediction, (decoded - start) * 1e3, (end - decoded) * 1e3)
