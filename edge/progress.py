@@ -1,7 +1,7 @@
 """A progress bar on standard error: done, speed, time left.
 
-It is drawn only where a person sits (standard error is a terminal). In a log or a
-notebook long work says a line now and then instead, where that is asked for.
+It is drawn only on a terminal. In a log or a notebook, `lines` prints a line now and
+then instead.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from types import TracebackType
 
 EVERY = 0.1  # seconds between two drawings
 EVERY_LINE = 30.0  # seconds between two lines where there is no terminal
@@ -47,12 +46,7 @@ class Progress:
     def __enter__(self) -> Progress:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.clear()
 
     def step(self) -> None:
@@ -80,17 +74,16 @@ class Progress:
 
     def _text(self, seconds: float) -> str:
         speed = self._done / max(seconds, 1e-9)
-        pace = f"{speed:.0f} {self._unit}s/s" if speed >= 1 else ""
-        head = f"{self.title} " if self.title else ""
+        rate = f"{speed:.0f} {self._unit}s/s" if speed >= 1 else ""
+        title = f"{self.title} " if self.title else ""
         if not self._total:
-            return f"{head}{self._done} {self._unit}s {pace}".rstrip()
+            return f"{title}{self._done} {self._unit}s {rate}".rstrip()
         done = min(self._earlier + self._done, self._total)
-        filled = WIDTH * done // self._total
-        bar = "#" * filled + "." * (WIDTH - filled)
-        parts = [f"{head}[{bar}] {done}/{self._total}", pace]
+        bar = ("#" * (WIDTH * done // self._total)).ljust(WIDTH, ".")
+        parts = [f"{title}[{bar}] {done}/{self._total}", rate]
         if speed:
-            left = int((self._total - done) / speed)
-            parts.append(f"{left // 60}:{left % 60:02d} left")
+            minutes, seconds = divmod(int((self._total - done) / speed), 60)
+            parts.append(f"{minutes}:{seconds:02d} left")
         return ", ".join(part for part in parts if part)
 
 

@@ -41,15 +41,15 @@ class LatestFrameReader:
         self._make, self._note = make, note
         self._stuck_after, self._retry = stuck, retry
         self._on_demand = on_demand
-        self._wanted = not on_demand
+        self._convert = not on_demand  # the next frame to pixels
         self._change = threading.Condition()
         self._frame: Picture | None = None
         self._number = 0  # frames passed so far
-        self._alive = time.monotonic()  # when the thread last did something
-        self._reader = 0  # which thread may write; the others have been given up
-        self._stuck = 0
+        self._last_activity = time.monotonic()  # of the thread
+        self._thread_id = 0  # which thread may write; the others have been given up
+        self._stuck_count = 0
         self._lost = False
-        source = make()
+        source: Source | None = make()
         self.name = source.name
         try:
             source.open()
@@ -58,9 +58,8 @@ class LatestFrameReader:
                 raise
             note(f"{error}; waiting for it")
             self._lost = True
-            self._start(None)
-        else:
-            self._start(source)
+            source = None
+        self._start(source)
 
     def next(self, timeout: float) -> tuple[int, Picture] | None:
         """(number, frame) newer than the last one taken; None when none came.
@@ -68,20 +67,21 @@ class LatestFrameReader:
         EdgegraftError when the source was stuck `MOST_STUCK` times in a row.
         """
         with self._change:
-            self._wanted = True
+            self._convert = True
             if self._frame is None:
                 self._change.wait(timeout)
             frame, self._frame = self._frame, None
             if frame is not None:
                 return self._number, frame
-            silent = time.monotonic() - self._alive
-        if silent > self._stuck_after:
-            self._stuck += 1
-            if self._stuck >= MOST_STUCK:
+            idle = time.monotonic() - self._last_activity
+        if idle > self._stuck_after:
+            self._stuck_count += 1
+            if self._stuck_count >= MOST_STUCK:
                 raise EdgegraftError(
-                    f"{self.name}: stuck {self._stuck} times in a row; start again"
+                    f"{self.name}: stuck {self._stuck_count} times in a row; start "
+                    "again"
                 )
-            self._note(f"{self.name}: no frame for {silent:.0f} s, opening it again")
+            self._note(f"{self.name}: no frame for {idle:.0f} s, opening it again")
             self._start(None)
         return None
 
@@ -93,51 +93,51 @@ class LatestFrameReader:
     def close(self) -> None:
         """Stop reading; a thread that hangs in its source is left behind."""
         with self._change:
-            self._reader += 1
+            self._thread_id += 1
             thread = self._thread
             self._change.notify_all()
         thread.join(1.0)
 
     def _start(self, source: Source | None) -> None:
         with self._change:
-            self._reader += 1
-            self._alive = time.monotonic()
+            self._thread_id += 1
+            self._last_activity = time.monotonic()
             self._thread = threading.Thread(
                 target=self._read,
-                args=(source, self._reader),
+                args=(source, self._thread_id),
                 name="latest frame",
                 daemon=True,
             )
         self._thread.start()
 
-    def _read(self, source: Source | None, me: int) -> None:
+    def _read(self, source: Source | None, thread_id: int) -> None:
         lost_at = time.monotonic()
         is_lost = source is None  # and that was said already
         opened = source is not None
         source = source or self._make()
-        pause, bad = self._retry[0], 0
-        while self._is_current(me):
-            if opened and self._try_take(source, me):
+        pause, failures = self._retry[0], 0
+        while self._is_current(thread_id):
+            if opened and self._try_take(source, thread_id):
                 if is_lost:
-                    away = time.monotonic() - lost_at
-                    self._note(f"{self.name}: back after {away:.1f} s")
+                    seconds = time.monotonic() - lost_at
+                    self._note(f"{self.name}: back after {seconds:.1f} s")
                     is_lost, pause = False, self._retry[0]
                     self._lost = False
-                bad = 0
+                failures = 0
                 continue
-            bad += 1
-            if opened and not is_lost and bad < BAD_FRAMES:
+            failures += 1
+            if opened and not is_lost and failures < BAD_FRAMES:
                 continue
             source.close()
-            if not self._is_current(me):
+            if not self._is_current(thread_id):
                 return
             if not is_lost:
                 is_lost, lost_at = True, time.monotonic()
                 self._lost = True
                 self._note(f"{self.name}: lost; waiting for it")
-            self._sleep(pause, me)
+            self._sleep(pause, thread_id)
             pause = min(2 * pause, self._retry[1])
-            opened = self._is_current(me) and self._try_open(source)
+            opened = self._is_current(thread_id) and self._try_open(source)
         source.close()
 
     def _try_open(self, source: Source) -> bool:
@@ -147,35 +147,38 @@ class LatestFrameReader:
             return False
         return True
 
-    def _try_take(self, source: Source, me: int) -> bool:
+    def _try_take(self, source: Source, thread_id: int) -> bool:
         """Take the next frame; False when none came or it is damaged."""
         try:
             if not source.grab():
                 return False
             with self._change:
-                wanted = self._wanted
-            frame = source.retrieve() if wanted else None
+                convert = self._convert
+            frame = source.retrieve() if convert else None
         except Exception:  # a camera that is pulled out fails in many ways
             return False
-        if wanted and frame is None:
+        if convert and frame is None:
             return False
         with self._change:
-            if me == self._reader:
+            if thread_id == self._thread_id:
                 self._number += 1
-                self._alive = time.monotonic()
-                self._stuck = 0
+                self._last_activity = time.monotonic()
+                self._stuck_count = 0
                 if frame is not None:
-                    self._frame, self._wanted = frame, not self._on_demand
+                    self._frame, self._convert = frame, not self._on_demand
                     self._change.notify_all()
         return True
 
-    def _sleep(self, seconds: float, me: int) -> None:
+    def _sleep(self, seconds: float, thread_id: int) -> None:
         with self._change:
-            self._alive = time.monotonic() + seconds  # waiting is not being stuck
-            until = self._alive
-            while me == self._reader and (left := until - time.monotonic()) > 0:
-                self._change.wait(left)
+            end = time.monotonic() + seconds
+            self._last_activity = end  # waiting is not being stuck
+            while (
+                thread_id == self._thread_id
+                and (remaining := end - time.monotonic()) > 0
+            ):
+                self._change.wait(remaining)
 
-    def _is_current(self, me: int) -> bool:
+    def _is_current(self, thread_id: int) -> bool:
         with self._change:
-            return me == self._reader
+            return thread_id == self._thread_id

@@ -42,9 +42,9 @@ class LineWriter:
             prediction = result.own
         percent = f"{prediction.probability:6.1%}" if prediction.known else "     -"
         if self._live:
-            gap = result.seconds - self._last
-            if self._last >= 0 and gap > 0:
-                self._rate += 0.1 * (1 / gap - self._rate)
+            interval = result.seconds - self._last
+            if self._last >= 0 and interval > 0:
+                self._rate += 0.1 * (1 / interval - self._rate)
             self._last = result.seconds
             self._print(f"\r\033[K{result.label}  {percent}  {self._rate:.1f} fps")
         elif result.changed:
@@ -61,10 +61,6 @@ class LineWriter:
 
 class JsonLinesWriter(LineWriter):
     """One JSON object a line."""
-
-    def __init__(self, out: TextIO, events: bool) -> None:
-        super().__init__(out, events)
-        self._as_text = json_text
 
     def write(self, result: FrameResult) -> None:
         if self._events and not result.changed:
@@ -87,7 +83,7 @@ class JsonLinesWriter(LineWriter):
             "prepare_ms": round(result.prepare_ms, 3),
             "inference_ms": round(result.inference_ms, 3),
         }
-        self._print(self._as_text(record) + "\n")
+        self._print(json_text(record) + "\n")
 
     def end(self) -> None:
         pass
@@ -110,18 +106,25 @@ class CsvWriter(JsonLinesWriter):
             return
         prediction = result.prediction
         familiarity = prediction.familiarity
-        row = [clock(), f"{result.seconds:.3f}", str(result.number)]
-        row += [csv_cell(result.label)]
-        row += [str(result.changed).lower(), f"{prediction.probability:.6f}"]
-        row += [str(prediction.known).lower()]
-        row += ["" if familiarity is None else f"{familiarity:.6g}"]
-        row += [f"{result.prepare_ms:.3f}", f"{result.inference_ms:.3f}"]
-        self._rows.writerow(row)
+        self._rows.writerow(
+            (
+                clock(),
+                f"{result.seconds:.3f}",
+                result.number,
+                csv_cell(result.label),
+                str(result.changed).lower(),
+                f"{prediction.probability:.6f}",
+                str(prediction.known).lower(),
+                "" if familiarity is None else f"{familiarity:.6g}",
+                f"{result.prepare_ms:.3f}",
+                f"{result.inference_ms:.3f}",
+            )
+        )
         self._out.flush()
 
 
 def clock() -> str:
     """Now, UTC, to the millisecond (RFC 3339)."""
     now = time.time()
-    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
-    return f"{whole}.{int(now % 1 * 1000):03}Z"
+    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
+    return f"{seconds}.{int(now % 1 * 1000):03}Z"

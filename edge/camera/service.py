@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from types import FrameType, TracebackType
+from contextlib import suppress
+from types import FrameType
 from typing import Any
 
 _SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP")
@@ -15,23 +16,18 @@ class Service:
 
     def __init__(self) -> None:
         self.stopped = False
-        self._before: dict[int, Any] = {}
+        self._original: dict[int, Any] = {}  # handlers
 
     def __enter__(self) -> Service:
         for name in _SIGNALS:
             number = getattr(signal, name, None)
             if number is not None:
-                self._before[number] = signal.signal(number, self._stop)
+                self._original[number] = signal.signal(number, self._stop)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         notify("STOPPING=1")
-        for number, handler in self._before.items():
+        for number, handler in self._original.items():
             signal.signal(number, handler)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
@@ -47,8 +43,8 @@ def notify(state: str) -> None:
 
     if address.startswith("@"):
         address = "\0" + address[1:]
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.sendto(state.encode(), address)
-    except OSError:
-        pass  # systemd notices by itself
+    with (
+        suppress(OSError),  # systemd notices by itself
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender,
+    ):
+        sender.sendto(state.encode(), address)
