@@ -9,6 +9,7 @@ file runs, not that its answers are right.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -43,44 +44,39 @@ def run_in_subprocess(
     Options as `edge.runtime.open_interpreter`; `where` names the model in messages;
     `python` is the Python that runs it.
     """
-    parent = str(Path(__file__).resolve().parents[1])
-    inherited = os.environ.get("PYTHONPATH")
-    search = parent + (os.pathsep + inherited if inherited else "")
-    options = [runtime, str(int(xnnpack)), delegate or "", _text_of(size), where]
+    size_text = "" if size is None else f"{size[0]}x{size[1]}"
+    options = [runtime, str(int(xnnpack)), delegate or "", size_text, where]
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             [python, "-m", "edge.subprocess_run", *options],
             input=model,
-            env={**os.environ, "PYTHONPATH": search},
+            env=child_environment(),
             capture_output=True,
             timeout=2 * _START_SECONDS,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        done = None
-    if done is None or done.returncode == -_alarm():
+        result = None
+    if result is None or result.returncode == -getattr(signal, "SIGALRM", 0):
         raise ModelError(
             f"{where}: it did not finish two pictures in {SECONDS:g} s or more, the "
             "time that a file is given; export a smaller network, or copy it again"
         )
-    if done.returncode not in (0, _REFUSED):
+    if result.returncode not in (0, _REFUSED):
         raise ModelError(
             f"{where}: the interpreter crashes on it, or runs out of memory "
             f"({memory_for(model) >> 20:,} MiB); copy or export it again"
         )
-    if done.returncode:
-        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    if result.returncode:
+        lines = result.stderr.decode("utf-8", "replace").strip().splitlines()
         raise ModelError(lines[-1] if lines else f"{where}: cannot be run")
 
 
-def _text_of(size: tuple[int, int] | None) -> str:
-    return "" if size is None else f"{size[0]}x{size[1]}"
-
-
-def _alarm() -> int:
-    import signal
-
-    return int(getattr(signal, "SIGALRM", 0))
+def child_environment() -> dict[str, str]:
+    """This process's environment, in which a child can import this package."""
+    parent = str(Path(__file__).resolve().parents[1])
+    search = os.pathsep.join(filter(None, [parent, os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": search}
 
 
 def _main(runtime: str, xnnpack: str, delegate: str, size: str, where: str) -> int:
@@ -125,7 +121,6 @@ def memory_for(model: bytes) -> int:
 
 def _bound(start: float, memory: int) -> None:
     """Limit the time and memory of what follows; `start`: seconds of loading code."""
-    import signal
 
     if hasattr(signal, "setitimer"):  # not on Windows; the parent's limit holds there
         signal.setitimer(signal.ITIMER_REAL, max(SECONDS, STARTS * start))

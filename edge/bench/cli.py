@@ -99,14 +99,16 @@ def _here(options: BenchOptions, model: ModelOptions) -> dict[str, Any]:
     if model.foreign is not None:
         model.foreign.check(file)
         size = model.foreign.size
-    how: dict[str, Any] = {
-        "runtime": model.runtime,
-        "threads": model.threads,
-        "xnnpack": model.xnnpack,
-        "delegate": model.delegate,
-    }
     warnings = conditions.warnings()  # while our own work is not the load
-    record = bench(file, runs=options.runs, size=size, **how)
+    probe = Probe(
+        file,
+        runtime=model.runtime,
+        threads=model.threads or 1,
+        xnnpack=model.xnnpack,
+        delegate=model.delegate,
+        size=size,
+    )
+    record = bench(probe, options.runs)
     record["variant"] = file.card.variant if file.card else None
     record["model_sha256"] = file.digest
     record["warnings"] = warnings
@@ -118,22 +120,21 @@ def _here(options: BenchOptions, model: ModelOptions) -> dict[str, Any]:
             opened(model), paths, lambda: opened(replace(model, threads=1))
         )
     if options.fps:
-        record["paced"] = workload.paced(Probe(file, size=size, **how), options.fps)
+        record["paced"] = workload.paced(probe, options.fps)
     if options.minutes:
-        probe = Probe(file, size=size, **how)
         record["sustained"] = workload.sustained(probe, options.minutes)
     return record
 
 
 def _apart(options: BenchOptions, model: ModelOptions) -> dict[str, Any]:
-    given = {
+    values = {
         "photos": options.photos,
         "fps": options.fps,
         "minutes": options.minutes,
         "delegate": model.delegate,
         "labels": model.labels,
     }
-    more = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    more = [f"--{name}={value}" for name, value in values.items() if value is not None]
     return bench_apart(
         model.model,
         runtime=model.runtime,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,50 +22,49 @@ _PACED_SECONDS = 5.0
 
 
 def photos(
-    classifier: Classifier, paths: list[str], make: Any, *, workers: int | None = None
+    classifier: Classifier, paths: list[str], build: Callable[[], Classifier]
 ) -> dict[str, Any]:
     """Decode, resize, inference and the rest apart (ms); then photos a second with
-    a worker on every core. `make` opens one more classifier with one thread."""
+    a worker on every core. `build` opens one more classifier with one thread."""
     recipe = classifier.recipe
     rows = []
     for path in paths:
-        marks = [time.perf_counter()]
+        times = [time.perf_counter()]
         try:
             image = open_for(path, recipe)
         except PhotoError:
             continue  # `classify` names them; here only whole photos count
-        marks.append(time.perf_counter())
+        times.append(time.perf_counter())
         pixels = fit(image, recipe)
-        marks.append(time.perf_counter())
-        out = classifier.run(pixels[None])
-        marks.append(time.perf_counter())
-        classifier.prediction(out["probabilities"][0], None)
-        marks.append(time.perf_counter())
-        rows.append(np.diff(marks) * 1e3)
+        times.append(time.perf_counter())
+        outputs = classifier.run(pixels[None])
+        times.append(time.perf_counter())
+        classifier.prediction(outputs["probabilities"][0], None)
+        times.append(time.perf_counter())
+        rows.append(np.diff(times) * 1e3)
     if not rows:
         raise EdgegraftError("--photos: expected photos that can be read, got none")
     table = np.array(rows)
-    found: dict[str, Any] = {"photos": len(rows)}
+    record: dict[str, Any] = {"photos": len(rows)}
     for name, column in zip(
         ("decode", "resize", "inference", "rest"), table.T, strict=True
     ):
-        found[name] = percentiles(column)
-    found["total"] = percentiles(table.sum(axis=1))
-    count = workers or cores()
-    tools = [make() for _ in range(count)]
+        record[name] = percentiles(column)
+    record["total"] = percentiles(table.sum(axis=1))
+    classifiers = [build() for _ in range(cores())]
 
-    def one(tool: Classifier, path: str) -> bool:
+    def classify(worker: Classifier, path: str) -> bool:
         try:
-            tool.classify(path)
+            worker.classify(path)
         except PhotoError:
             return False
         return True
 
-    begin = time.perf_counter()
-    done = sum(batch.in_order(paths, one, tools))
-    seconds = time.perf_counter() - begin
-    found["batched"] = {"workers": count, "photos_per_second": done / seconds}
-    return found
+    start = time.perf_counter()
+    count = sum(batch.in_order(paths, classify, classifiers))
+    per_second = count / (time.perf_counter() - start)
+    record["batched"] = {"workers": len(classifiers), "photos_per_second": per_second}
+    return record
 
 
 def paced(probe: Probe, fps: float, seconds: float = _PACED_SECONDS) -> dict[str, Any]:
@@ -79,10 +79,9 @@ def paced(probe: Probe, fps: float, seconds: float = _PACED_SECONDS) -> dict[str
         if (now := time.perf_counter()) > due:
             late += 1
             due = now
-    took = max(time.perf_counter() - start, seconds)
     return {
         "asked_fps": fps,
-        "fps": len(times) / took,
+        "fps": len(times) / max(time.perf_counter() - start, seconds),
         "late": late,
         **percentiles(np.array(times)),
     }
@@ -95,10 +94,10 @@ def sustained(
     samples = []
     count = 0
     start = time.perf_counter()
-    while (begun := time.perf_counter() - start) < minutes * 60:
+    while (elapsed := time.perf_counter() - start) < minutes * 60:
         times = []
-        length = min(every, max(minutes * 60 - begun, 0.05))
-        while time.perf_counter() - start - begun < length:
+        length = min(every, max(minutes * 60 - elapsed, 0.05))
+        while time.perf_counter() - start - elapsed < length:
             times.append(probe.once())
         count += len(times)
         sample: dict[str, Any] = {"seconds": round(time.perf_counter() - start, 1)}
@@ -118,6 +117,6 @@ def paths_of(folder: str, count: int) -> list[str]:
 
     from edge.classify.sources import photos as listed
 
-    if not os.path.exists(folder) and not any(sign in folder for sign in "*?["):
+    if not os.path.exists(folder) and not any(char in folder for char in "*?["):
         raise EdgegraftError(f"{folder}: expected a folder of photos, got nothing")
     return list(islice(listed([folder]), count))
