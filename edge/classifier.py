@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from edge.card import ModelCard
-from edge.errors import ModelError, PhotoError
+from edge.errors import ModelError, PhotoError, one_line
 from edge.model_file import ModelFile
 from edge.preprocess import InputRecipe, Source, load_pixels
 
@@ -31,6 +31,7 @@ FAMILIARITY = "familiarity"
 
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
+Labels = Sequence[str] | str | os.PathLike[str]  # names, or a file of them
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Classifier:
         self,
         model: ModelFile | str | os.PathLike[str] | bytes,
         *,
-        labels: Sequence[str] | str | os.PathLike[str] | None = None,
+        labels: Labels | None = None,
         runtime: str = "auto",
         threads: int | None = None,
         xnnpack: bool = True,
@@ -100,11 +101,12 @@ class Classifier:
         self.score_threshold: float | None = None  # of a foreign file's metadata
         self.note = ""  # what is done to the output of a foreign file, if anything
         self._as_input: Callable[[Pixels], npt.NDArray[Any]]
-        self._as_probabilities: Callable[[Floats], Floats] | None = None
+        self._as_probabilities: Callable[[Floats], Floats]
         if self.card is not None:
             self.recipe = self._card_recipe(self.card, entry["shape"])
             self._as_input = self._card_input
             self._outputs = self._card_outputs(self.card)
+            self._as_probabilities = self._card_probabilities
             self.labels = self._card_labels(labels, self.card)
         else:
             assert foreign is not None
@@ -131,22 +133,18 @@ class Classifier:
 
         `pixels` is uint8 RGB [N, H, W, 3] in the size of `recipe`.
         """
-        want = (self.recipe.height, self.recipe.width, 3)
-        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != want:
+        height, width = self.recipe.height, self.recipe.width
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != (height, width, 3):
             raise ModelError(
-                f"expected pixels uint8 [N, {want[0]}, {want[1]}, 3], got "
+                f"expected pixels uint8 [N, {height}, {width}, 3], got "
                 f"{pixels.dtype} {list(pixels.shape)}; `pixels` makes them of a photo, "
                 "`classify` takes photos of any size"
             )
         rows: dict[str, list[Floats]] = {role: [] for role in self._outputs}
-        for number in range(len(pixels)):
-            outputs = self._invoke(pixels[number : number + 1])
-            if self._as_probabilities is not None:
-                scores = self._as_probabilities(outputs[PROBABILITIES])
-                outputs[PROBABILITIES] = scores
-            else:
-                entry = self._outputs[PROBABILITIES]
-                outputs[PROBABILITIES] = _adding_up(outputs[PROBABILITIES], entry)
+        for photo in pixels:
+            outputs = self._invoke(photo[None])
+            scores = self._as_probabilities(outputs[PROBABILITIES])
+            outputs[PROBABILITIES] = scores
             for role, value in outputs.items():
                 rows[role].append(value)
         out = {
@@ -165,9 +163,8 @@ class Classifier:
         try:
             self._interpreter.invoke()
         except RuntimeError as error:
-            reason = " ".join(str(error).split())
             raise ModelError(
-                f"{self._where}: {self.runtime} failed on it: {reason:.300}"
+                f"{self._where}: {self.runtime} failed on it: {one_line(error):.300}"
             ) from error
         return {
             role: _dequantized(
@@ -192,7 +189,7 @@ class Classifier:
                 raise PhotoError(
                     "array",
                     f"expected uint8 [height, width, 3], got {photo.dtype} "
-                    f"{list(photo.shape)}{_mend(photo)}",
+                    f"{list(photo.shape)}{_conversion_hint(photo)}",
                 )
             photo = Image.fromarray(photo)
         return load_pixels(photo, self.recipe)
@@ -243,11 +240,11 @@ class Classifier:
 
     def _card_recipe(self, card: ModelCard, shape: Any) -> InputRecipe:
         sides = [int(side) for side in shape]
-        want = [1, card.input.height, card.input.width, 3]
-        if sides != want or self.input_dtype not in (np.uint8, np.int8, np.float32):
+        expected = [1, card.input.height, card.input.width, 3]
+        if sides != expected or self.input_dtype not in (np.uint8, np.int8, np.float32):
             raise ModelError(
                 f"{self._where}: the network takes {self.input_dtype} {sides}, its "
-                f"card says {want} of uint8, int8 or float32; export it again"
+                f"card says {expected} of uint8, int8 or float32; export it again"
             )
         return card.input
 
@@ -259,17 +256,20 @@ class Classifier:
             return (pixels ^ 0x80).view(np.int8)
         return pixels.astype(np.float32)
 
+    def _card_probabilities(self, scores: Floats) -> Floats:
+        return _adding_up(scores, self._outputs[PROBABILITIES])
+
     def _card_outputs(self, card: ModelCard) -> dict[str, dict[str, Any]]:
         """Role to output tensor, by the signature's names, which the card has."""
         entries: list[dict[str, Any]] = self._interpreter.get_output_details()
-        named = self._signature_outputs()
-        missing = [n for n in card.outputs.values() if n not in named]
+        by_name = self._signature_outputs()
+        missing = [name for name in card.outputs.values() if name not in by_name]
         if not missing:
-            return {role: named[n] for role, n in card.outputs.items()}
+            return {role: by_name[name] for role, name in card.outputs.items()}
         if len(entries) > 1:
             raise ModelError(
                 f"{self._where}: the card names the output {missing[0]!r}, the "
-                f"file has {', '.join(named) or 'no signature'}; export again"
+                f"file has {', '.join(by_name) or 'no signature'}; export again"
             )
         return {PROBABILITIES: entries[0]}
 
@@ -283,35 +283,35 @@ class Classifier:
 
     def _card_labels(
         self,
-        given: Sequence[str] | str | os.PathLike[str] | None,
+        labels: Labels | None,
         card: ModelCard,
     ) -> tuple[str, ...]:
-        labels, source = card.labels, "its card"
-        if given is not None:
-            labels, source = _given_labels(given)
+        names, source = card.labels, "its card"
+        if labels is not None:
+            names, source = _named_labels(labels)
         count = int(np.prod(self._outputs[PROBABILITIES]["shape"]))
-        if len(labels) != count:
+        if len(names) != count:
             raise ModelError(
-                f"{self._where}: expected {count} labels, got {len(labels)} from "
+                f"{self._where}: expected {count} labels, got {len(names)} from "
                 f"{source}"
             )
-        return labels
+        return names
 
     def _open_foreign(
         self,
         entry: dict[str, Any],
-        given: Sequence[str] | str | os.PathLike[str] | None,
+        labels: Labels | None,
         options: ForeignOptions,
     ) -> None:
         from edge.foreign import ForeignInput, ForeignOutput
 
         self.foreign_input = ForeignInput(self.file, entry, options)
         self.recipe, self._as_input = self.foreign_input.recipe, self.foreign_input
-        labels, source = _given_labels(given) if given is not None else (None, "")
+        names, source = (None, "") if labels is None else _named_labels(labels)
         output = ForeignOutput(
             self.file,
             self._interpreter.get_output_details(),
-            labels,
+            names,
             source,
             options.output,
             self._signature_outputs(),
@@ -322,11 +322,11 @@ class Classifier:
             shape = (2, self.recipe.height, self.recipe.width, 3)
             noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
             noise[0] = 128
-            output.look([self._invoke(one[None])[PROBABILITIES] for one in noise])
+            output.look([self._invoke(photo[None])[PROBABILITIES] for photo in noise])
         self._as_probabilities, self.note = output, output.note
 
 
-def _mend(array: npt.NDArray[Any]) -> str:
+def _conversion_hint(array: npt.NDArray[Any]) -> str:
     """How an array can become uint8 RGB [height, width, 3]; empty if not known."""
     if array.ndim == 3 and array.shape[2] == 3:
         if array.dtype.kind == "f" and array.size and 0 <= array.min() <= array.max():
@@ -342,15 +342,13 @@ def _mend(array: npt.NDArray[Any]) -> str:
     return "; classify takes one photo at a time" if array.ndim == 4 else ""
 
 
-def _given_labels(
-    given: Sequence[str] | str | os.PathLike[str],
-) -> tuple[tuple[str, ...], str]:
-    """Labels, and where they come from."""
-    if isinstance(given, (str, os.PathLike)):
+def _named_labels(labels: Labels) -> tuple[tuple[str, ...], str]:
+    """The names, and where they come from."""
+    if isinstance(labels, (str, os.PathLike)):
         from edge.tflite import read_label_file
 
-        return read_label_file(given), os.fspath(given)
-    return tuple(given), "the labels given"
+        return read_label_file(labels), os.fspath(labels)
+    return tuple(labels), "the labels given"
 
 
 def _dequantized(value: npt.NDArray[Any], entry: dict[str, Any]) -> Floats:
@@ -363,7 +361,7 @@ def _dequantized(value: npt.NDArray[Any], entry: dict[str, Any]) -> Floats:
     return real
 
 
-def _adding_up(shares: Floats, entry: dict[str, Any]) -> Floats:
+def _adding_up(scores: Floats, entry: dict[str, Any]) -> Floats:
     """Probabilities [L] of an integer output, so that they add up to 1.
 
     Each is rounded to a step of 1/256, and so is their sum. What is missing goes to
@@ -371,10 +369,10 @@ def _adding_up(shares: Floats, entry: dict[str, Any]) -> Floats:
     from all. Outputs further from 1 than rounding explains are no softmax and stay.
     """
     scale = float(entry["quantization"][0])
-    total = float(shares.sum())
-    if not scale or not 0 < abs(1 - total) <= len(shares) * scale / 2 + 1e-6:
-        return shares
-    empty = shares <= 0
-    if total < 1 and empty.any():
-        return np.where(empty, np.float32((1 - total) / empty.sum()), shares)
-    return np.asarray(shares / np.float32(total), np.float32)
+    total = float(scores.sum())
+    if not scale or not 0 < abs(1 - total) <= len(scores) * scale / 2 + 1e-6:
+        return scores
+    zero = scores <= 0
+    if total < 1 and zero.any():
+        return np.where(zero, np.float32((1 - total) / zero.sum()), scores)
+    return np.asarray(scores / np.float32(total), np.float32)

@@ -36,3 +36,8 @@ class ModelError(EdgegraftError):
 
 class RuntimeMissing(EdgegraftError):
     """No TFLite interpreter can be used; the message says what to install."""
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's message without line breaks; its type where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

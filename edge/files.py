@@ -173,6 +173,16 @@ def sha256_of_file(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
+def edgegraft_version() -> str | None:
+    """None in a checkout that is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("edgegraft")
+    except PackageNotFoundError:
+        return None
+
+
 def _beside(path: Path) -> Path:
     """A hidden name in the same folder, with the same ending: some writers need it."""
     own = f".{os.getpid()}-{threading.get_ident()}-"

@@ -2,7 +2,7 @@
 
 Native code trusts a model file, and a damaged or hostile one ends the process that
 opens it. So a file is opened here only after it ran in a child process of its own
-(`edge.subprocess_run`). What came through is remembered by content, in a record that
+(`edge.subprocess_run`). Files that ran are remembered by content, in a record that
 only this machine writes; what a file says of itself proves nothing.
 """
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 _MOST_ATTACHED = 16 << 20  # bytes of one file in the zip; a card has some thousands
 _RECORD = "proven"
 
-# Keys of what came through in this process, where no record can be written
+# Keys of files that ran, for this process, where no record can be written
 _proven: set[str] = set()
-# Key to reason of what did not, in this process: on the page each visitor asks again
+# Key to reason of files that did not: on the page each visitor asks again
 _refused: dict[str, str] = {}
 
 
@@ -106,8 +106,8 @@ class ModelFile:
         """Those of the card, else of TFLite Metadata; None where it has neither."""
         if self.card is not None:
             return self.card.labels
-        places = range(max(len(self.metadata.label_files), 1))
-        return next(filter(None, map(self.labels_of, places)), None)
+        outputs = range(max(len(self.metadata.label_files), 1))
+        return next(filter(None, map(self.labels_of, outputs)), None)
 
     def labels_of(self, output: int) -> tuple[str, ...] | None:
         """Those of one output, from the label file that TFLite Metadata names."""
@@ -233,9 +233,9 @@ class ModelFile:
             raise
         _remember(key)
 
-    def trust(self, *, runtime: str = "auto") -> None:
-        """Record a file that this program has just made itself, and run."""
-        _remember(self._key(runtime, True, None, None))
+    def trust(self) -> None:
+        """Record a file that this program has just built itself, and run."""
+        _remember(self._key("auto", True, None, None))
 
     def _key(
         self,
@@ -245,19 +245,22 @@ class ModelFile:
         size: tuple[int, int] | None,
     ) -> str:
         """Of the file and of all that decides which native code runs it."""
-        found, _ = find(runtime)
-        options = [found.name, found.version]
-        options += [] if xnnpack else ["plain"]
-        options += [] if delegate is None else [os.path.basename(delegate)]
-        options += [] if size is None else ["{}x{}".format(*size)]
-        return "-".join([self.digest, *options]).replace(os.sep, "_")[:200]
+        version, _ = find(runtime)
+        parts = [self.digest, version.name, version.version]
+        if not xnnpack:
+            parts.append("plain")
+        if delegate is not None:
+            parts.append(os.path.basename(delegate))
+        if size is not None:
+            parts.append(f"{size[0]}x{size[1]}")
+        return "-".join(parts).replace(os.sep, "_")[:200]
 
 
 def _record_folder() -> Path:
     # systemd's CacheDirectory= for a service without a home
-    named = os.environ.get("EDGEGRAFT_CACHE") or os.environ.get("CACHE_DIRECTORY")
-    if named:
-        return Path(named, _RECORD)
+    cache = os.environ.get("EDGEGRAFT_CACHE") or os.environ.get("CACHE_DIRECTORY")
+    if cache:
+        return Path(cache, _RECORD)
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(base, "edgegraft", _RECORD)
 
@@ -266,9 +269,9 @@ def _recorded(key: str) -> bool:
     """Has this user's record the key? A folder that others may write to has none."""
     try:
         folder = _record_folder()
-        about = os.stat(folder)
-        mine = not hasattr(os, "geteuid") or about.st_uid == os.geteuid()
-        return mine and not about.st_mode & 0o022 and os.path.exists(folder / key)
+        info = os.stat(folder)
+        owned = not hasattr(os, "geteuid") or info.st_uid == os.geteuid()
+        return owned and not info.st_mode & 0o022 and os.path.exists(folder / key)
     except OSError:
         return False
 

@@ -14,13 +14,12 @@ import os
 import shlex
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from importlib.resources import files
+from importlib import resources
 from typing import TYPE_CHECKING
 
 from edge.command import foreign_options
 from edge.errors import EdgegraftError, ModelError
-from edge.files import write_atomic
+from edge.files import edgegraft_version, write_atomic
 from edge.model_file import ModelFile
 from edge.run_folder import find_model
 
@@ -151,62 +150,28 @@ WantedBy=multi-user.target
 """
 
 
-@dataclass(frozen=True)
-class PackOptions:
-    """What to pack and where to.
-
-    `model`: a run's folder or a `.tflite` file; `variant`: which file of the run.
-    `labels` and `foreign` are for a file without a card. `region` is in place of the
-    model's own. `target`: a device, or frigate.
-    """
-
-    model: str
-    output: str
-    variant: str | None = None
-    overwrite: bool = False
-    labels: str | None = None
-    foreign: ForeignOptions | None = None
-    region: Region | None = None
-    target: str = TARGETS[0]
-
-    @classmethod
-    def of(cls, args: argparse.Namespace) -> PackOptions:
-        """From parsed arguments."""
-        return cls(
-            args.model,
-            args.output,
-            args.variant,
-            args.overwrite,
-            args.labels,
-            foreign_options(args),
-            args.region,
-            args.target,
-        )
-
-
 def run(args: argparse.Namespace) -> int:
     """The verb ``pack``."""
-    options = PackOptions.of(args)
-    model, why = find_model(options.model, options.variant)
-    written = pack(
+    model, reason = find_model(args.model, args.variant)
+    paths = pack(
         model,
-        options.output,
-        overwrite=options.overwrite,
-        labels=options.labels,
-        foreign=options.foreign,
-        region=options.region,
-        target=options.target,
+        args.output,
+        overwrite=args.overwrite,
+        labels=args.labels,
+        foreign=foreign_options(args),
+        region=args.region,
+        target=args.target,
     )
-    if why:
-        print(why)
-    for path in written:
+    if reason:
+        print(reason)
+    for path in paths:
         print(f"{os.path.getsize(path):10,}  {path}")
-    if options.target != TARGETS[0]:
-        print(f"next: read {os.path.join(options.output, 'frigate.yml')}")
+    if args.target != TARGETS[0]:
+        print(f"next: read {os.path.join(args.output, 'frigate.yml')}")
         return 0
-    target = os.path.basename(os.path.abspath(options.output))
-    print(f"next: scp -r {shlex.quote(options.output)} USER@raspberrypi.local:")
-    print(f"then, on the device: {target}/{README}")
+    folder = os.path.basename(os.path.abspath(args.output))
+    print(f"next: scp -r {shlex.quote(args.output)} USER@raspberrypi.local:")
+    print(f"then, on the device: {folder}/{README}")
     return 0
 
 
@@ -220,36 +185,36 @@ def pack(
     region: Region | None = None,
     target: str = TARGETS[0],
 ) -> list[str]:
-    """Write the folder; the paths written.
+    """Write the folder for a device, or for frigate; the paths written.
 
-    ModelError as `contents`, and when the packed command does not run here;
-    EdgegraftError when one of the files is there already and `overwrite` is not given.
+    `labels` and `foreign` are for a file without a card, `region` is used in place of
+    the model's own. ModelError as `contents`, and when the packed command does not run
+    here; EdgegraftError when a file exists already and `overwrite` is not given.
     """
     if target == TARGETS[0]:
-        parts = contents(model, labels=labels, foreign=foreign, region=region)
+        files = contents(model, labels=labels, foreign=foreign, region=region)
     else:
         from edge import frigate
 
-        parts = frigate.contents(ModelFile.read(model).checked(), region)
+        files = frigate.contents(ModelFile.read(model).checked(), region)
     folder = os.fspath(folder)
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise EdgegraftError(f"{folder}: expected a folder to write to, got a file")
-    there = [name for name in parts if os.path.exists(os.path.join(folder, name))]
-    if there and not overwrite:
+    paths = {os.path.join(folder, name): content for name, content in files.items()}
+    existing = [path for path in paths if os.path.exists(path)]
+    if existing and not overwrite:
         raise EdgegraftError(
-            f"{os.path.join(folder, there[0])}: is there already; give --overwrite or "
-            "another -o DIR"
+            f"{existing[0]}: is there already; give --overwrite or another -o DIR"
         )
-    if PROGRAM in parts:
-        _try_out(os.fspath(model), parts, foreign)
-    paths = {name: os.path.join(folder, name) for name in parts}
-    for name, path in paths.items():
-        write_atomic(path, parts[name])
-    return list(paths.values())
+    if PROGRAM in files:
+        _run_packed(os.fspath(model), files, foreign)
+    for path, content in paths.items():
+        write_atomic(path, content)
+    return list(paths)
 
 
-def _try_out(
-    model: str, parts: dict[str, bytes], foreign: ForeignOptions | None
+def _run_packed(
+    model: str, files: dict[str, bytes], foreign: ForeignOptions | None
 ) -> None:
     """Run the packed command on a grey photo; ModelError with what it says."""
     import subprocess
@@ -260,19 +225,19 @@ def _try_out(
 
     with tempfile.TemporaryDirectory() as folder:
         for name in (MODEL, PROGRAM, LABELS):
-            if name in parts:
-                write_atomic(os.path.join(folder, name), parts[name])
+            if name in files:
+                write_atomic(os.path.join(folder, name), files[name])
         Image.new("RGB", (64, 64), (128, 128, 128)).save(os.path.join(folder, "p.png"))
-        words = foreign.arguments() if foreign else []
-        done = subprocess.run(
-            [sys.executable, PROGRAM, "classify", MODEL, *words, "p.png"],
+        options = foreign.arguments() if foreign else []
+        result = subprocess.run(
+            [sys.executable, PROGRAM, "classify", MODEL, *options, "p.png"],
             cwd=folder,
             capture_output=True,
             text=True,
             check=False,
         )
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit {done.returncode}"]
+    if result.returncode:
+        lines = result.stderr.strip().splitlines() or [f"exit {result.returncode}"]
         reason = lines[-1].removeprefix("edgegraft: error: ")
         raise ModelError(
             f"{model}: cannot be packed: {reason.removeprefix(f'{MODEL}: ')}"
@@ -307,13 +272,14 @@ def contents(
             "give them with --labels FILE"
         )
     card = file.card
-    words = foreign.arguments() if foreign else []
-    words += [f"--labels={LABELS}"] if labels_file and file.labels else []
+    options = foreign.arguments() if foreign else []
+    if labels_file and file.labels:
+        options.append(f"--labels={LABELS}")
     if region is not None:
         from edge.region import region_text
 
-        words.append(f"--region={region_text(region)}")
-    command = shlex.join([MODEL, *words])
+        options.append(f"--region={region_text(region)}")
+    command = shlex.join([MODEL, *options])
     guide = _GUIDE.format(
         name=card.name if card else os.path.basename(model),
         variant=card.variant if card else "foreign file",
@@ -356,23 +322,13 @@ def program() -> bytes:
     file.seek(0, io.SEEK_END)
     with zipfile.ZipFile(file, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(_entry("__main__.py"), _MAIN)
-        about = f"Metadata-Version: 2.1\nName: edgegraft\nVersion: {_version()}\n"
-        archive.writestr(_entry("edgegraft-packed.dist-info/METADATA"), about)
-        for name, source in sorted(_sources(files("edge"), "edge")):
-            if name in _NOT_PACKED:
-                continue
-            archive.writestr(_entry(name), source)
+        version = edgegraft_version() or "0"
+        metadata = f"Metadata-Version: 2.1\nName: edgegraft\nVersion: {version}\n"
+        archive.writestr(_entry("edgegraft-packed.dist-info/METADATA"), metadata)
+        for name, source in sorted(_sources(resources.files("edge"), "edge")):
+            if name not in _NOT_PACKED:
+                archive.writestr(_entry(name), source)
     return file.getvalue()
-
-
-def _version() -> str:
-    """Of edgegraft; 0 where it is run from a checkout that is not installed."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("edgegraft")
-    except PackageNotFoundError:
-        return "0"
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

@@ -38,7 +38,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from edge.errors import EdgegraftError, PhotoError
+from edge.errors import EdgegraftError, PhotoError, one_line
 
 if TYPE_CHECKING:
     from edge.region import Region
@@ -272,8 +272,7 @@ def open_photo(
     except Exception as error:  # Pillow's plugins raise whatever they trip over
         if getattr(error, "errno", None) == errno.ELOOP:
             raise PhotoError(name, "a link that leads to itself") from None
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise PhotoError(name, f"damaged photo: {text:.120}") from error
+        raise PhotoError(name, f"damaged photo: {one_line(error):.120}") from error
 
 
 def refuse_special(path: str | os.PathLike[str]) -> None:

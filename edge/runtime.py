@@ -16,7 +16,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from edge.errors import ModelError, RuntimeMissing
+from edge.errors import ModelError, RuntimeMissing, one_line
 
 NAMES = ("litert", "tflite-runtime", "tf.lite")
 # MobileNetV2 1.0 at 224, int8, on two idle cores: 3.3 ms with one thread, 1.8 ms
@@ -29,6 +29,7 @@ _EDGE_TPU = "edgetpu-custom-op"
 _FLEX = "Flex"  # begins the names of TensorFlow Select's operators
 _UNRESOLVED = ("custom op", "select tensorflow", "flex delegate", "regular tensorflow")
 _DELEGATE_SYMBOL = "tflite_plugin_create_delegate"
+_NUMPY_2 = "tflite-runtime was built for numpy 1 and numpy 2 is installed"
 
 _PACKAGES = {
     "litert": "ai-edge-litert",
@@ -87,18 +88,14 @@ def find(name: str = "auto") -> tuple[Runtime, Any]:
         raise RuntimeMissing(
             f"unknown runtime {name!r}: expected auto, {', '.join(NAMES)}"
         )
-    problems: list[tuple[str, ImportError]] = []
+    problems: dict[str, str] = {}
     for candidate in NAMES if name == "auto" else (name,):
         try:
             return _load(candidate)
-        except ImportError as reason:
-            problems.append((candidate, reason))
-    if name != "auto":
-        problem = _problem(problems[0][1])
-        raise RuntimeMissing(f"{name}: {problem}; {_advice(name, problem)}")
-    for candidate, error in problems:
-        if _installed(candidate):
-            problem = _problem(error)
+        except ImportError as error:
+            problems[candidate] = f"{one_line(error):.200}"
+    for candidate, problem in problems.items():
+        if name != "auto" or _installed(candidate):
             advice = _advice(candidate, problem)
             raise RuntimeMissing(f"{candidate}: {problem}; {advice}")
     raise RuntimeMissing(f"no TFLite interpreter is installed: {_install_line()}")
@@ -106,20 +103,20 @@ def find(name: str = "auto") -> tuple[Runtime, Any]:
 
 def diagnose() -> list[tuple[str, str | None, str | None, str | None]]:
     """For each of `NAMES`: (name, version, problem, advice), None where nothing."""
-    found: list[tuple[str, str | None, str | None, str | None]] = []
+    rows: list[tuple[str, str | None, str | None, str | None]] = []
     for name in NAMES:
         if not _installed(name):
-            advice = None if found and found[0][2] is None else _install_line()
-            found.append((name, None, "not installed", advice))
+            advice = None if rows and rows[0][2] is None else _install_line()
+            rows.append((name, None, "not installed", advice))
             continue
         try:
             runtime, _ = _load(name)
         except ImportError as error:
-            problem = _problem(error)
-            found.append((name, _version(name), problem, _advice(name, problem)))
+            problem = f"{one_line(error):.200}"
+            rows.append((name, _version(name), problem, _advice(name, problem)))
         else:
-            found.append((name, runtime.version, None, None))
-    return found
+            rows.append((name, runtime.version, None, None))
+    return rows
 
 
 def open_interpreter(
@@ -146,12 +143,12 @@ def open_interpreter(
     """
     if threads is not None and not 1 <= threads <= THREADS_LIMIT:
         raise ModelError(f"expected threads from 1 to {THREADS_LIMIT}, got {threads}")
-    found, interpreter_class = find(runtime)
+    version, interpreter_class = find(runtime)
     options: dict[str, Any] = {}
     module = sys.modules[interpreter_class.__module__]
     if not xnnpack:
-        plain = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-        options["experimental_op_resolver_type"] = plain
+        resolver = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        options["experimental_op_resolver_type"] = resolver
     if delegate is not None:
         options["experimental_delegates"] = [_delegate(module, delegate)]
     try:
@@ -162,22 +159,22 @@ def open_interpreter(
             _resize(interpreter, size)
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         if not delegate:
             reason = _missing_operator(model, reason, where)
-        raise ModelError(f"{where}: {found} cannot run it: {reason:.300}") from error
-    return found, interpreter
+        raise ModelError(f"{where}: {version} cannot run it: {reason:.300}") from error
+    return version, interpreter
 
 
 def _resize(interpreter: Any, size: tuple[int, int]) -> None:
     """Give an open height and width their numbers, channels first or last."""
     entry = interpreter.get_input_details()[0]
     shape = [int(side) for side in entry["shape_signature"]]
-    free = [place for place, side in enumerate(shape) if place and side == -1]
-    if len(shape) != 4 or len(free) != 2:
+    dynamic = [axis for axis, side in enumerate(shape) if axis and side == -1]
+    if len(shape) != 4 or len(dynamic) != 2:
         raise ValueError(f"--size cannot be applied to an input {shape}")
     shape[0] = 1
-    shape[free[0]], shape[free[1]] = size[1], size[0]
+    shape[dynamic[0]], shape[dynamic[1]] = size[1], size[0]
     interpreter.resize_tensor_input(entry["index"], shape)
 
 
@@ -218,12 +215,11 @@ def _delegate(module: Any, text: str) -> Any:
             raise ValueError(f"it has no {_DELEGATE_SYMBOL}")
         return module.load_delegate(library, settings)
     except (OSError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         hint = ""
         if "edgetpu" in library:
             hint = "; is the accelerator plugged in, is libedgetpu1-std installed?"
         raise ModelError(
-            f"--delegate {library}: cannot be loaded ({reason:.200}){hint}"
+            f"--delegate {library}: cannot be loaded ({one_line(error):.200}){hint}"
         ) from None
 
 
@@ -235,7 +231,9 @@ def _load(name: str) -> tuple[Runtime, Any]:
         if name == "litert":
             from ai_edge_litert.interpreter import Interpreter
         elif name == "tflite-runtime":
-            if _numpy_too_new():  # would print a page, or crash
+            import numpy
+
+            if int(numpy.__version__.split(".")[0]) >= 2:  # it would print a page
                 raise ImportError(_NUMPY_2)
             from tflite_runtime.interpreter import Interpreter
         else:
@@ -252,15 +250,6 @@ def _load(name: str) -> tuple[Runtime, Any]:
     except Exception as error:  # a broken native library raises many kinds
         raise ImportError(f"{type(error).__name__}: {error}") from error
     return Runtime(name, _version(name) or "unknown"), Interpreter
-
-
-_NUMPY_2 = "tflite-runtime was built for numpy 1 and numpy 2 is installed"
-
-
-def _numpy_too_new() -> bool:
-    import numpy
-
-    return int(numpy.__version__.split(".")[0]) >= 2
 
 
 def _installed(name: str) -> bool:
@@ -282,10 +271,6 @@ def _version(name: str) -> str | None:
         except metadata.PackageNotFoundError:
             return None
     return str(version)
-
-
-def _problem(error: ImportError) -> str:
-    return f"{' '.join(str(error).split()) or type(error).__name__:.200}"
 
 
 def _advice(name: str, problem: str) -> str:

@@ -1,9 +1,9 @@
 """A model file runs in a child process first, so that it cannot end this one.
 
 TensorFlow Lite's interpreters trust a model file: a wrong number in it makes native
-code read where nothing is, or loop for ever. The child loads the file, runs it on a
+code read outside its memory, or loop for ever. The child loads the file, runs it on a
 grey and on a striped picture, and is bounded in time and memory. This proves that a
-file runs, not that its answers are right.
+file runs, not that its predictions are right.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edge.errors import EdgegraftError, ModelError
+from edge.errors import EdgegraftError, ModelError, one_line
 
 GREY = 128
 # Bytes that a file may take beside those of the interpreter's code (half of the
@@ -104,8 +104,7 @@ def _main(runtime: str, xnnpack: str, delegate: str, size: str, where: str) -> i
         print(error, file=sys.stderr)
         return _REFUSED
     except (RuntimeError, ValueError, TypeError, MemoryError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        print(f"{where}: cannot be run: {reason:.300}", file=sys.stderr)
+        print(f"{where}: cannot be run: {one_line(error):.300}", file=sys.stderr)
         return _REFUSED
     return 0
 
@@ -121,7 +120,6 @@ def memory_for(model: bytes) -> int:
 
 def _bound(start: float, memory: int) -> None:
     """Limit the time and memory of what follows; `start`: seconds of loading code."""
-
     if hasattr(signal, "setitimer"):  # not on Windows; the parent's limit holds there
         signal.setitimer(signal.ITIMER_REAL, max(SECONDS, STARTS * start))
     bound_memory(memory)
@@ -141,24 +139,20 @@ def bound_memory(more: int) -> None:
         return
 
 
-def _run(run: Any) -> None:
+def _run(interpreter: Any) -> None:
     """Once on grey and once on all levels of grey: some crashes depend on the photo."""
     import numpy as np
 
-    for entry in run.get_input_details():
-        run.set_tensor(
-            entry["index"], np.full(entry["shape"], GREY).astype(entry["dtype"])
-        )
-    run.invoke()
-    for entry in run.get_input_details():
-        levels = np.resize(np.arange(256, dtype=np.uint8)[::37], entry["shape"])
-        run.set_tensor(entry["index"], levels.astype(entry["dtype"]))
-    run.invoke()
-    for entry in run.get_output_details():
-        run.get_tensor(entry["index"])
-    signatures = run.get_signature_list()
+    for levels in (np.array([GREY]), np.arange(256)[::37]):
+        for entry in interpreter.get_input_details():
+            value = np.resize(levels, entry["shape"]).astype(entry["dtype"])
+            interpreter.set_tensor(entry["index"], value)
+        interpreter.invoke()
+    for entry in interpreter.get_output_details():
+        interpreter.get_tensor(entry["index"])
+    signatures = interpreter.get_signature_list()
     if signatures:
-        run.get_signature_runner(next(iter(signatures)))
+        interpreter.get_signature_runner(next(iter(signatures)))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from urllib.parse import unquote, urlsplit
 from edge.camera.output import FrameResult, clock
 from edge.classifier import FAMILIARITY, UNKNOWN, Classifier
 from edge.errors import EdgegraftError
-from edge.files import first_line
+from edge.files import edgegraft_version, first_line
 
 PASSWORD = "EDGEGRAFT_MQTT_PASSWORD"  # the environment variable
 PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -288,7 +288,7 @@ def discovery(topic: str, classifier: Classifier) -> dict[str, str]:
             "name": name,
             "manufacturer": "edgegraft",
             "model": f"{model} (sha256 {digest})",
-            "sw_version": _version(),
+            "sw_version": edgegraft_version() or "unknown",
         },
     }
     sensors: dict[str, dict[str, object]] = {
@@ -323,12 +323,3 @@ def discovery(topic: str, classifier: Classifier) -> dict[str, str]:
 def identifier(topic: str) -> str:
     """What the device is called by programs: letters, digits and underscores."""
     return "edgegraft_" + re.sub(r"[^A-Za-z0-9_]+", "_", topic)
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("edgegraft")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "unknown"
