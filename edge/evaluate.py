@@ -1,7 +1,7 @@
 """Metrics of a classifier: accuracy, balanced accuracy, confusion, calibration error.
 
-Counted through the runner that ships. Intervals are of the photos at hand: photos
-taken in another place or season may give figures outside them.
+Measured through the runner that ships. Intervals cover the sampling of these photos:
+photos of another place or season may give figures outside them.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Evaluation:
     @property
     def right(self) -> npt.NDArray[np.bool_]:
         """bool [N]: is the likeliest label the true one?"""
-        guess = self.probabilities.argmax(axis=1) if self.photos else self.truth
-        return np.asarray(guess == self.truth)
+        predicted = self.probabilities.argmax(axis=1) if self.photos else self.truth
+        return np.asarray(predicted == self.truth)
 
     @property
     def tested(self) -> list[dict[str, Any]]:
@@ -83,14 +83,13 @@ class Evaluation:
         "Construction of confidence limits about effect measures", Statistics in
         Medicine 27:1693): it stays wide for a label with a few photos, all right.
         """
-        middle, rows = self.balanced_accuracy, self.tested
+        mean, rows = self.balanced_accuracy, self.tested
         if not rows:
             return (0.0, 1.0)
-        ends = [wilson(row["right"], row["photos"]) for row in rows]
-        recalls = [row["recall"] for row in rows]
-        below = sum((r - low) ** 2 for r, (low, _) in zip(recalls, ends, strict=True))
-        above = sum((high - r) ** 2 for r, (_, high) in zip(recalls, ends, strict=True))
-        return (middle - below**0.5 / len(rows), middle + above**0.5 / len(rows))
+        ends = [(row["recall"], *wilson(row["right"], row["photos"])) for row in rows]
+        below = sum((recall - low) ** 2 for recall, low, _ in ends)
+        above = sum((high - recall) ** 2 for recall, _, high in ends)
+        return (mean - below**0.5 / len(rows), mean + above**0.5 / len(rows))
 
     @property
     def macro_f1(self) -> float:
@@ -105,8 +104,8 @@ class Evaluation:
         """
         if not self.photos:
             return 0.0
-        given = self.probabilities[np.arange(self.photos), self.truth]
-        return float(np.mean([given[self.truth == k].mean() for k in set(self.truth)]))
+        true = self.probabilities[np.arange(self.photos), self.truth]
+        return float(np.mean([true[self.truth == k].mean() for k in set(self.truth)]))
 
     @property
     def weakest(self) -> dict[str, Any]:
@@ -144,44 +143,45 @@ def wilson(correct: float, total: int, z: float = CONFIDENCE_95) -> tuple[float,
     """
     if total == 0:
         return (0.0, 1.0)
-    share, square = correct / total, z * z
-    middle = (share + square / (2 * total)) / (1 + square / total)
-    spread = (share * (1 - share) / total + square / (4 * total * total)) ** 0.5
+    p, square = correct / total, z * z
+    center = (p + square / (2 * total)) / (1 + square / total)
+    spread = (p * (1 - p) / total + square / (4 * total * total)) ** 0.5
     half = z * spread / (1 + square / total)
-    low = 0.0 if correct == 0 else middle - half  # exact at the ends
-    return (low, 1.0 if correct == total else middle + half)
+    low = 0.0 if correct == 0 else center - half  # exact at the ends
+    return (low, 1.0 if correct == total else center + half)
 
 
 def calibration_error(
     probabilities: npt.NDArray[np.float32], truth: npt.ArrayLike, bins: int = BINS
 ) -> float:
-    """Expected calibration error, 0..1, without what chance adds: the mean distance
-    of the best label's probability from the share of right answers, over equal-width
-    bins of that probability (Naeini et al. 2015).
+    """Expected calibration error, 0..1, less its bias on few photos: the mean distance
+    of confidence (the best label's probability) from accuracy, over equal-width bins
+    of confidence (Naeini et al. 2015).
 
     probabilities [N, L], truth [N]. A perfectly calibrated model has an error above 0
     on few photos, 5 points on 150. Its mean square follows from the probabilities and
-    is subtracted in quadrature; 0.0 where no more than that is left (and of nothing).
+    is subtracted in quadrature; 0.0 where no more than that is left, or for no photos.
     """
     table = np.asarray(probabilities, np.float64)
     if not len(table):
         return 0.0
     confidence = table.max(axis=1)
-    right = table.argmax(axis=1) == np.asarray(truth)
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    error = chance = spread = 0.0
-    for number in range(bins):
-        inside = place == number
+    correct = table.argmax(axis=1) == np.asarray(truth)
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    error = bias = spread = 0.0
+    for index in range(bins):
+        inside = bin_of == index
         count = int(inside.sum())
         if not count:
             continue
-        sure = confidence[inside]
-        share = count / len(table)
-        error += share * abs(float(right[inside].mean() - sure.mean()))
-        variance = float((sure * (1 - sure)).sum()) / count**2  # of the bin's accuracy
-        chance += share * HALF_NORMAL * max(variance, 0.0) ** 0.5
-        spread += share**2 * (1 - HALF_NORMAL**2) * max(variance, 0.0)
-    return math.sqrt(max(error**2 - chance**2 - spread, 0.0))
+        in_bin = confidence[inside]
+        weight = count / len(table)
+        error += weight * abs(float(correct[inside].mean() - in_bin.mean()))
+        # variance of the bin's accuracy
+        variance = max(float((in_bin * (1 - in_bin)).sum()) / count**2, 0.0)
+        bias += weight * HALF_NORMAL * variance**0.5
+        spread += weight**2 * (1 - HALF_NORMAL**2) * variance
+    return math.sqrt(max(error**2 - bias**2 - spread, 0.0))
 
 
 def score(
@@ -189,20 +189,19 @@ def score(
 ) -> Evaluation:
     """Metrics of probabilities [N, L] against the true label numbers [N]."""
     table = np.asarray(probabilities, np.float32)
-    right = np.asarray(truth, np.int64)
+    true = np.asarray(truth, np.int64)
     count = len(labels)
-    if table.ndim != 2 or table.shape != (len(right), count):
+    if table.shape != (len(true), count):
         raise EdgegraftError(
-            f"expected probabilities of shape [{len(right)}, {count}] "
+            f"expected probabilities of shape [{len(true)}, {count}] "
             f"(photos, labels), got {list(table.shape)}"
         )
-    if len(right) and not (right.min() >= 0 and right.max() < count):
+    if len(true) and not (true.min() >= 0 and true.max() < count):
         raise EdgegraftError(f"expected true labels from 0 to {count - 1}")
-    guess = table.argmax(axis=1) if len(right) else right
-    cell = (right * count + guess).astype(np.intp)  # a 32-bit system takes no int64
-    confusion = np.bincount(cell, minlength=count * count)
-    confusion = confusion.reshape(count, count)
-    correct, total = int(np.trace(confusion)), len(right)
+    predicted = table.argmax(axis=1) if len(true) else true
+    cell = (true * count + predicted).astype(np.intp)  # a 32-bit system takes no int64
+    confusion = np.bincount(cell, minlength=count * count).reshape(count, count)
+    correct, total = int(np.trace(confusion)), len(true)
     return Evaluation(
         labels=tuple(labels),
         photos=total,
@@ -211,8 +210,8 @@ def score(
         confusion=confusion.tolist(),
         per_class=[_class_row(confusion, i, label) for i, label in enumerate(labels)],
         probabilities=table,
-        truth=right,
-        calibration_error=calibration_error(table, right),
+        truth=true,
+        calibration_error=calibration_error(table, true),
     )
 
 
@@ -229,13 +228,13 @@ def evaluate(
     """
     from edge.preprocess import load_pixels
 
-    numbers = {label: number for number, label in enumerate(classifier.labels)}
+    indices = {label: index for index, label in enumerate(classifier.labels)}
     rows: list[npt.NDArray[np.float32]] = []
-    familiar: list[float] = []
+    familiarities: list[float] = []
     truth: list[int] = []
     failures: list[tuple[str, str]] = []
     for done, (path, label) in enumerate(photos, 1):
-        if label not in numbers:
+        if label not in indices:
             raise EdgegraftError(
                 f"{path!s}: label {label!r} is not one of the model's: "
                 f"{listed(classifier.labels)}; rename it: --rename "
@@ -246,10 +245,10 @@ def evaluate(
         except PhotoError as error:
             failures.append((str(path), error.reason))
         else:
-            out = classifier.run(pixels[None])
-            rows.append(out["probabilities"][0])
-            familiar += [float(value) for value in out.get("familiarity", ())]
-            truth.append(numbers[label])
+            outputs = classifier.run(pixels[None])
+            rows.append(outputs["probabilities"][0])
+            familiarities += map(float, outputs.get("familiarity", ()))
+            truth.append(indices[label])
         if progress is not None:
             progress(done)
     if not rows:
@@ -260,20 +259,20 @@ def evaluate(
     result = replace(
         score(np.stack(rows), truth, classifier.labels), failures=tuple(failures)
     )
-    if familiar:
-        result = replace(result, familiarity=np.array(familiar, np.float32))
-    limit = classifier.card.familiarity_threshold if classifier.card else None
-    if (limit is None or not familiar) and classifier.score_threshold is None:
+    if familiarities:
+        result = replace(result, familiarity=np.array(familiarities, np.float32))
+    threshold = classifier.card.familiarity_threshold if classifier.card else None
+    has_threshold = threshold is not None and bool(familiarities)
+    if not has_threshold and classifier.score_threshold is None:
         return result
     best = result.probabilities.max(axis=1)
-    values: Sequence[float | None] = familiar or [None] * len(best)
-    either = zip(best, values, strict=True)
-    known = np.array([classifier.knows(float(p), value) for p, value in either])
-    right = result.probabilities.argmax(axis=1) == result.truth
+    values: Sequence[float | None] = familiarities or [None] * len(best)
+    pairs = zip(best, values, strict=True)
+    known = np.array([classifier.knows(float(p), value) for p, value in pairs])
     return replace(
         result,
         refused=int((~known).sum()),
-        answered_right=int((known & right).sum()),
+        answered_right=int((known & result.right).sum()),
     )
 
 
@@ -282,14 +281,14 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _class_row(confusion: npt.NDArray[Any], i: int, label: str) -> dict[str, Any]:
-    hit = int(confusion[i, i])
-    said, photos = int(confusion[:, i].sum()), int(confusion[i].sum())
-    precision = hit / said if said else 0.0
-    recall = hit / photos if photos else 0.0
+    correct = int(confusion[i, i])
+    predicted, photos = int(confusion[:, i].sum()), int(confusion[i].sum())
+    precision = correct / predicted if predicted else 0.0
+    recall = correct / photos if photos else 0.0
     both = precision + recall
     return {
         "label": label,
-        "right": hit,
+        "right": correct,
         "precision": precision,
         "recall": recall,
         "f1": 2 * precision * recall / both if both else 0.0,

@@ -30,8 +30,9 @@ IMAGENET, BACKGROUND = 1000, "background"
 _LUMA = np.array([299, 587, 114], np.uint32)  # ITU-R 601, as Pillow's mode "L"
 # How far quantized pixels may lie from the pixels themselves and still be those
 _SAME_PIXELS = 2
-_SUM_OFF = 0.02  # probabilities may sum to 1 +- this, and half a step for each label
-_SPELLED = {"size": "input-size", "output": "output-name"}
+# Probabilities may sum to 1 +- this, and half a quantization step for each label
+_SUM_TOLERANCE = 0.02
+_OPTION_NAMES = {"size": "input-size", "output": "output-name"}
 _INPUTS = (np.uint8, np.int8, np.float32)
 
 
@@ -66,11 +67,11 @@ class ForeignOptions:
 
     def check(self, file: ModelFile) -> None:
         """ModelError for options that cannot apply to a file."""
-        given = [word.partition("=")[0] for word in self.arguments()]
-        if given and file.card is not None:
+        names = [argument.partition("=")[0] for argument in self.arguments()]
+        if names and file.card is not None:
             raise ModelError(
                 f"{file.where}: its card says how photos are fed; leave out "
-                f"{', '.join(given)}, for files without a card"
+                f"{', '.join(names)}, for files without a card"
             )
         if self.size is not None and not open_size(file.structure):
             raise ModelError(
@@ -78,25 +79,25 @@ class ForeignOptions:
             )
 
     def arguments(self) -> list[str]:
-        """The words of a command line that give these options."""
-        words: list[str] = []
+        """These options as command-line arguments."""
+        arguments: list[str] = []
         for field in fields(self):
             value = getattr(self, field.name)
             if value is None:
                 continue
-            name = _SPELLED.get(field.name, field.name)
+            name = _OPTION_NAMES.get(field.name, field.name)
             if isinstance(value, tuple):
-                joint = "x" if field.name == "size" else ","
-                value = joint.join(f"{number:g}" for number in value)
-            words.append(f"--{name}={value}")  # a mean may begin with a minus
-        return words
+                separator = "x" if field.name == "size" else ","
+                value = separator.join(f"{number:g}" for number in value)
+            arguments.append(f"--{name}={value}")  # a mean may begin with a minus
+        return arguments
 
 
 class ForeignInput:
     """From uint8 RGB pixels to the input tensor of a file without a card.
 
     `recipe` makes the pixels; `sources` says where each part of it came from.
-    ModelError, in the format's terms, for an input that no photo fits.
+    ModelError for an input that no photo fits.
     """
 
     def __init__(
@@ -118,7 +119,7 @@ class ForeignInput:
             "filter": "--filter" if options.filter else "default",
             "crop": "--crop" if options.crop is not None else "default",
         }
-        self._table = self._values(file, entry, options)
+        self._lookup = self._lookup_table(file, entry, options)
 
     def _layout(self, shape: list[int]) -> tuple[int, int]:
         """Width and height of [1, H, W, C] or [1, C, H, W]."""
@@ -142,7 +143,7 @@ class ForeignInput:
             )
         return width, height
 
-    def _values(
+    def _lookup_table(
         self, file: ModelFile, entry: dict[str, Any], options: ForeignOptions
     ) -> Any:
         """What each pixel value 0..255 becomes, [256, 1 or channels]; None: itself."""
@@ -161,8 +162,8 @@ class ForeignInput:
         self.mean, self.std = mean, std
         pixels = np.arange(256, dtype=np.float32)[:, None]
         if mean and std:
-            centre, spread = np.array(mean, np.float32), np.array(std, np.float32)
-            real = (pixels - centre) / spread
+            normalized = pixels - np.array(mean, np.float32)
+            normalized /= np.array(std, np.float32)
         if self.dtype == np.float32:
             if not (mean and std):
                 raise ModelError(
@@ -170,19 +171,19 @@ class ForeignInput:
                     "NormalizationOptions does not say how its pixels are scaled; "
                     "give --mean and --std (often 127.5 and 127.5, or 0 and 255)"
                 )
-            return real
-        scale, zero = entry["quantization"]
-        least = -128 if self.dtype == np.int8 else 0
-        plain = pixels + least
+            return normalized
+        scale, zero_point = entry["quantization"]
+        minimum = -128 if self.dtype == np.int8 else 0
+        unscaled = pixels + minimum
         if mean and std and scale:
-            quantized = np.rint(real / np.float32(scale)) + zero
-            clipped = np.clip(quantized, least, least + 255)
+            quantized = np.rint(normalized / np.float32(scale)) + zero_point
+            clipped = np.clip(quantized, minimum, minimum + 255)
             if options.mean is not None:
                 return clipped.astype(self.dtype)
             # Metadata of many uint8 files has the scaling of the float file that they
-            # were made from; MediaPipe, too, feeds those the pixels as they are
-            fits = np.abs(quantized - clipped).max() <= _SAME_PIXELS
-            if fits and np.abs(clipped - plain).max() > _SAME_PIXELS:
+            # were converted from; MediaPipe, too, feeds those the pixels as they are
+            in_range = np.abs(quantized - clipped).max() <= _SAME_PIXELS
+            if in_range and np.abs(clipped - unscaled).max() > _SAME_PIXELS:
                 return clipped.astype(self.dtype)
         elif options.mean is not None:
             raise ModelError(
@@ -191,20 +192,20 @@ class ForeignInput:
             )
         self.mean = self.std = ()
         self.sources["scaling"] = "pixels as they are"
-        return None if self.dtype == np.uint8 else plain.astype(self.dtype)
+        return None if self.dtype == np.uint8 else unscaled.astype(self.dtype)
 
     def __call__(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
         """uint8 RGB [1, H, W, 3] as the input tensor."""
         if self.channels == 1:
             grey = (pixels.astype(np.uint32) @ _LUMA + 500) // 1000
             pixels = grey.astype(np.uint8)[..., None]
-        value: npt.NDArray[Any] = pixels
-        if self._table is not None:
-            columns = np.arange(self._table.shape[1])  # 1, or one for each channel
-            value = self._table[pixels, columns]
+        tensor: npt.NDArray[Any] = pixels
+        if self._lookup is not None:
+            columns = np.arange(self._lookup.shape[1])  # 1, or one for each channel
+            tensor = self._lookup[pixels, columns]
         if self.channels_first:
-            value = np.ascontiguousarray(value.transpose(0, 3, 1, 2))
-        return value
+            tensor = np.ascontiguousarray(tensor.transpose(0, 3, 1, 2))
+        return tensor
 
     def describe(self) -> dict[str, Any]:
         """For `edge info`: the recipe in force, and where each part comes from."""
@@ -239,35 +240,35 @@ class ForeignOutput:
     ) -> None:
         self._where, self.note = file.where, ""
         if output is not None:
-            place, self.entry = self._named(entries, named, output)
+            index, self.entry = self._named(entries, named, output)
         else:
-            place, self.entry = self._fitting(file, entries, labels)
+            index, self.entry = self._select(file, entries, labels)
         thresholds = file.metadata.thresholds
-        self.threshold = thresholds[place] if place < len(thresholds) else None
+        self.threshold = thresholds[index] if index < len(thresholds) else None
         if labels is None:
-            labels, source = self._own_labels(file, place)
-        count = _count(self.entry)
-        self.labels = self._fitted(tuple(labels), count, source)
-        # softmax or sigmoid; None: what makes it does not say, `look` has to
+            labels, source = self._own_labels(file, index)
+        self.labels = self._matched(tuple(labels), source)
+        # softmax or sigmoid; None: another operator computes it, `look` has to decide
         self.made_by = activation(file.structure, int(self.entry["index"]))
         self.squash = ""  # how scores become probabilities: "", softmax or sigmoid
 
     def look(self, samples: Sequence[Floats]) -> None:
-        """Settle from sample outputs whether they are probabilities or logits."""
-        wide = _count(self.entry) > 1
+        """Decide from sample outputs whether they are probabilities or logits."""
+        multiclass = _count(self.entry) > 1
         step = abs(float(self.entry["quantization"][0]))
-        off = _SUM_OFF + len(self.labels) * step / 2
+        tolerance = _SUM_TOLERANCE + len(self.labels) * step / 2
         for scores in samples:
-            inside = scores.min() >= -1e-3 and scores.max() <= 1 + 1e-3
-            if not inside or (wide and abs(float(scores.sum()) - 1) > off):
-                self.squash = "softmax" if wide else "sigmoid"
+            in_range = scores.min() >= -1e-3 and scores.max() <= 1 + 1e-3
+            error = abs(float(scores.sum()) - 1)
+            if not in_range or (multiclass and error > tolerance):
+                self.squash = "softmax" if multiclass else "sigmoid"
                 self.note = f"the output is logits: {self.squash} is applied"
 
     def __call__(self, scores: Floats) -> Floats:
         """Probabilities float32 [L] of the output's numbers."""
         if self.squash == "softmax":
-            raised = np.exp(scores - scores.max())
-            return np.asarray(raised / raised.sum(), np.float32)
+            exponentials = np.exp(scores - scores.max())
+            return np.asarray(exponentials / exponentials.sum(), np.float32)
         if self.squash == "sigmoid":
             scores = np.asarray(1 / (1 + np.exp(-scores)), np.float32)
         if len(scores) == 1:
@@ -280,67 +281,62 @@ class ForeignOutput:
         named: dict[str, dict[str, Any]],
         output: str,
     ) -> tuple[int, dict[str, Any]]:
-        for place, entry in enumerate(entries):
+        for index, entry in enumerate(entries):
             same = named.get(output, {}).get("index") == entry["index"]
             if same or entry["name"] == output:
-                return place, entry
-        have = ", ".join([*named] or [str(entry["name"]) for entry in entries])
+                return index, entry
+        names = ", ".join([*named] or [str(entry["name"]) for entry in entries])
         raise ModelError(
             f"{self._where}: --output-name {output}: the file has no such output; "
-            f"it has {have}"
+            f"it has {names}"
         )
 
-    def _fitting(
+    def _select(
         self,
         file: ModelFile,
         entries: list[dict[str, Any]],
         labels: Sequence[str] | None,
     ) -> tuple[int, dict[str, Any]]:
-        numbered = list(enumerate(entries))
-        if len(numbered) > 1 and labels is None:
-            with_labels = [
-                (place, entry)
-                for place, entry in numbered
-                if place < len(file.metadata.label_files)
-                and file.metadata.label_files[place]
-            ]
-            numbered = with_labels if len(with_labels) == 1 else numbered
-        if len(numbered) > 1 and labels is not None:
-            fitting = [(p, e) for p, e in numbered if _count(e) == len(labels)]
-            numbered = fitting or numbered
-        if len(numbered) > 1:
-            wide = [(p, e) for p, e in numbered if _count(e) > 1]
-            numbered = wide if len(wide) == 1 else numbered
-        if len(numbered) != 1:
-            have = ", ".join(
+        """The one output that the labels, or the metadata's label files, fit."""
+        candidates = list(enumerate(entries))
+        if len(candidates) > 1 and labels is None:
+            names = file.metadata.label_files
+            matches = [(i, e) for i, e in candidates if i < len(names) and names[i]]
+            candidates = matches if len(matches) == 1 else candidates
+        if len(candidates) > 1 and labels is not None:
+            matches = [(i, e) for i, e in candidates if _count(e) == len(labels)]
+            candidates = matches or candidates
+        if len(candidates) > 1:
+            matches = [(i, entry) for i, entry in candidates if _count(entry) > 1]
+            candidates = matches if len(matches) == 1 else candidates
+        if len(candidates) != 1:
+            outputs = ", ".join(
                 f"{entry['name']} {[int(side) for side in entry['shape']]}"
-                for _, entry in numbered
+                for _, entry in candidates
             )
             raise ModelError(
                 f"{self._where}: expected one output with a score for each label, got "
-                f"{have or 'none'}; name it with --output-name"
+                f"{outputs or 'none'}; name it with --output-name"
             )
-        return numbered[0]
+        return candidates[0]
 
-    def _own_labels(self, file: ModelFile, place: int) -> tuple[tuple[str, ...], str]:
+    def _own_labels(self, file: ModelFile, index: int) -> tuple[tuple[str, ...], str]:
         """Those of the metadata, else of labels.txt beside the file."""
-        inside = file.labels_of(place)
-        if inside is not None:
-            return inside, "its metadata"
-        beside = labels_beside(file.where)
-        if beside is not None:
-            return read_label_file(beside), beside
+        labels = file.labels_of(index)
+        if labels is not None:
+            return labels, "its metadata"
+        path = labels_beside(file.where)
+        if path is not None:
+            return read_label_file(path), path
         raise ModelError(
             f"{self._where}: no labels inside; give a file with one label on each "
             "line (--labels FILE)"
         )
 
-    def _fitted(
-        self, labels: tuple[str, ...], count: int, source: str
-    ) -> tuple[str, ...]:
-        if len(labels) == count:
-            return labels
-        if count == 1 and len(labels) == 2:
+    def _matched(self, labels: tuple[str, ...], source: str) -> tuple[str, ...]:
+        """As many labels as scores: a background class is added or left out."""
+        count = _count(self.entry)
+        if len(labels) == count or (count == 1 and len(labels) == 2):
             return labels
         if (len(labels), count) == (IMAGENET, IMAGENET + 1):
             return (BACKGROUND, *labels)
@@ -354,11 +350,10 @@ class ForeignOutput:
 def labels_beside(model: str | os.PathLike[str]) -> str | None:
     """The label file in a model's folder."""
     folder, name = os.path.split(os.fspath(model))
-    for beside in LABELS_BESIDE if name != "model" else ():  # a model of mere bytes
-        path = os.path.join(folder, beside)
-        if os.path.isfile(path):
-            return path
-    return None
+    if name == "model":  # read from bytes: it lies in no folder
+        return None
+    paths = (os.path.join(folder, file) for file in LABELS_BESIDE)
+    return next(filter(os.path.isfile, paths), None)
 
 
 def check_size(file: ModelFile, options: ForeignOptions) -> tuple[int, int] | None:
