@@ -11,9 +11,9 @@ from __future__ import annotations
 import io
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -86,7 +86,7 @@ def may_be_deep(head: bytes) -> bool:
     )
 
 
-def most(image: Image.Image) -> int | None:
+def maximum(image: Image.Image) -> int | None:
     """The highest level of 16-bit channels whose white the file does not say; None for
     other images. Of colours it is rounded up to a multiple of 256, less 1."""
     colour = has_deep_colour(image)
@@ -94,11 +94,10 @@ def most(image: Image.Image) -> int | None:
     if not deep or _range(image, -1)[1] != -1:
         return None
     extrema: Any = image.getextrema()
-    if not colour:
-        level: float = extrema[1]
-        return math.ceil(level)
-    tops = [top for _, top in extrema[:3]]
-    return int(max(tops)) << 8 | 255
+    if colour:
+        return int(max(high for _, high in extrema[:3])) << 8 | 255
+    level: float = extrema[1]
+    return math.ceil(level)
 
 
 def has_deep_colour(image: Image.Image) -> bool:
@@ -128,13 +127,13 @@ def deep_colour(image: Image.Image, white: int) -> Image.Image:
         extrema: Any = image.getextrema()
         opaque = white if int(extrema[3][1]) << 8 <= white else FULL
     rows = max(_BAND // image.width, 1)
-    for above in range(0, image.height, rows):
-        box = (0, above, image.width, min(above + rows, image.height))
-        level = np.asarray(image.crop(box), np.float32) * 256
-        level += np.asarray(lower.crop(box))
-        level[..., :3] = (level[..., :3] - low) * (255 / (high - low))
-        level[..., 3:] *= 255 / opaque
-        pixels = (level.clip(0, 255) + 0.5).astype(np.uint8)
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(top + rows, image.height))
+        levels = np.asarray(image.crop(box), np.float32) * 256
+        levels += np.asarray(lower.crop(box))
+        levels[..., :3] = (levels[..., :3] - low) * (255 / (high - low))
+        levels[..., 3:] *= 255 / opaque
+        pixels = (levels.clip(0, 255) + 0.5).astype(np.uint8)
         scaled.paste(Image.fromarray(pixels), box)
     return scaled
 
@@ -150,23 +149,23 @@ def unsigned(image: Image.Image) -> Image.Image:
 def _lower_bytes(image: Image.Image) -> Image.Image:
     """The file again, with the lower 8 of its 16 bits."""
     data = io.BytesIO(b"".join(_parts(image)))
-    again: Any = Image.open(data, formats=(str(image.format),))
+    copy: Any = Image.open(data, formats=(str(image.format),))
+    grey_alpha = _raw(copy.tile[0]) == _GREY_ALPHA
     tiles = []
-    for tile in again.tile:
-        codec, box, offset, how = tile
+    for tile in copy.tile:
+        codec, box, offset, args = tile
         raw = _raw(tile)
         if raw == _GREY_ALPHA:  # its four bytes as they are
             raw = "RGBA"
         else:
             raw = raw[:-1] + _OTHER_BYTE.get(raw[-1], raw[-1])
-        how = raw if isinstance(how, str) else (raw, *how[1:])
+        args = raw if isinstance(args, str) else (raw, *args[1:])
         # libtiff's decoder needs the names that tiles have since Pillow 11
         named = hasattr(tile, "_replace")
-        tiles.append(tile._replace(args=how) if named else (codec, box, offset, how))
-    grey_alpha = _raw(again.tile[0]) == _GREY_ALPHA
-    again.tile = tiles
-    again.load()
-    lower: Image.Image = again
+        tiles.append(tile._replace(args=args) if named else (codec, box, offset, args))
+    copy.tile = tiles
+    copy.load()
+    lower: Image.Image = copy
     if grey_alpha:
         _, grey, _, alpha = lower.split()
         lower = Image.merge("RGBA", (grey, grey, grey, alpha))
@@ -174,6 +173,7 @@ def _lower_bytes(image: Image.Image) -> Image.Image:
 
 
 def why_unreadable(source: Any) -> str:
+    """Why Pillow cannot open it: an empty file, a missing package, no photo."""
     try:
         if isinstance(source, (str, os.PathLike)):
             with open(source, "rb") as file:
@@ -199,12 +199,11 @@ def why_unreadable(source: Any) -> str:
         )
     from edge.files import kind_of
 
-    got = "something else or a damaged header"
-    if not begins_like_a_photo(head):
-        got = kind_of(head) or got
-    if got == "a video":
-        got += ", which edge camera takes"
-    return f"expected a photo ({_KINDS}), got {got}"
+    kind = None if begins_like_a_photo(head) else kind_of(head)
+    if kind == "a video":
+        kind += ", which edge camera takes"
+    kind = kind or "something else or a damaged header"
+    return f"expected a photo ({_KINDS}), got {kind}"
 
 
 def refuse_scans(image: Image.Image, name: str) -> None:
@@ -224,32 +223,32 @@ def cut_off(
     """
     data = b"".join(_parts(image)).rstrip(b"\xff")
 
-    def decoded(end: bytes) -> Image.Image:
-        again = Image.open(io.BytesIO(data + end), formats=("JPEG",))
+    def decode(end: bytes) -> Image.Image:
+        copy = Image.open(io.BytesIO(data + end), formats=("JPEG",))
         if least is not None:
-            again.draft(None, least)
-        again.load()
-        return again
+            copy.draft(None, least)
+        copy.load()
+        return copy
 
-    whole, filled = decoded(b"\xff\xd9"), decoded(_FILLER + b"\xff\xd9")
-    apart = np.abs(np.asarray(whole, np.int16) - np.asarray(filled, np.int16))
-    change = apart.reshape(whole.height, -1).mean(axis=1)
-    least_change = REFINED if image.info.get("progressive") else 0.0
-    rows = np.flatnonzero(change > least_change)
-    missing = 1 - rows[0] / whole.height if len(rows) else 0.0
+    decoded, filled = decode(b"\xff\xd9"), decode(_FILLER + b"\xff\xd9")
+    difference = np.abs(np.asarray(decoded, np.int16) - np.asarray(filled, np.int16))
+    row_difference = difference.reshape(decoded.height, -1).mean(axis=1)
+    tolerance = REFINED if image.info.get("progressive") else 0.0
+    rows = np.flatnonzero(row_difference > tolerance)
+    missing = 1 - rows[0] / decoded.height if len(rows) else 0.0
     if missing > MOST_MISSING:
         raise PhotoError(name, f"damaged photo: the last {missing:.0%} is missing")
-    whole.info["missing"] = float(missing)
-    return whole
+    decoded.info["missing"] = float(missing)
+    return decoded
 
 
 def converter(image: Image.Image, white: int) -> Callable[[Image.Image], Image.Image]:
-    """What turns the image, or a band of it, into RGB."""
+    """The function that converts the image, or a band of it, to RGB."""
     mode = image.mode
     if mode.startswith("I") or mode == "F":
         low, high = _range(image, white)
 
-        def from_deep(part: Image.Image) -> Image.Image:
+        def scale_grey(part: Image.Image) -> Image.Image:
             grey = np.asarray(part)
             if mode == "F" and not np.isfinite(grey).all():
                 raise ValueError(_NO_NUMBERS)
@@ -260,22 +259,23 @@ def converter(image: Image.Image, white: int) -> Callable[[Image.Image], Image.I
                 grey = ((grey.astype(np.float32) - low) * scale).clip(0, 255) + 0.5
             return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
 
-        return from_deep
-    clear = mode in ("RGBA", "LA", "PA", "RGBa", "La")
-    if clear or ("transparency" in image.info and mode != "CMYK"):
+        return scale_grey
+    has_alpha = mode in ("RGBA", "LA", "PA", "RGBa", "La")
+    if has_alpha or ("transparency" in image.info and mode != "CMYK"):
 
         def on_white(part: Image.Image) -> Image.Image:
             part = part.convert("RGBA")
-            ground = Image.new("RGB", part.size, (255, 255, 255))
-            ground.paste(part, mask=part.getchannel("A"))
-            return ground
+            background = Image.new("RGB", part.size, (255, 255, 255))
+            background.paste(part, mask=part.getchannel("A"))
+            return background
 
         return on_white
     return lambda part: part.convert("RGB")
 
 
 def _range(image: Image.Image, white: int) -> tuple[float, float]:
-    """Black and white of deep channels: the file's word, else `white`, or its own."""
+    """Black and white level of deep channels: of the file's tags, else 0 and `white`,
+    else its own extrema."""
     if image.format == "PPM" and image.mode != "F":
         return 0, FULL  # Pillow has scaled it by the file's own maximum
     if image.format == "TIFF":
@@ -286,13 +286,13 @@ def _range(image: Image.Image, white: int) -> tuple[float, float]:
     if image.mode.startswith(("I;16", "RGB")):
         return 0, white
     extrema = image.getextrema()
-    least, most = float(extrema[0]), float(extrema[1])  # type: ignore[arg-type]
-    if not np.isfinite([least, most]).all():
+    low, high = float(extrema[0]), float(extrema[1])  # type: ignore[arg-type]
+    if not np.isfinite([low, high]).all():
         raise ValueError(_NO_NUMBERS)
     if image.mode == "F":
-        levels = ((1.0, 1.0), (255.0, 255.0), (FULL, white))
-        return min(least, 0.0), next((top for at, top in levels if most <= at), most)
-    return (0, white) if least >= 0 and most <= FULL else (min(least, 0.0), most)
+        whites = ((1.0, 1.0), (255.0, 255.0), (FULL, white))  # (up to, white)
+        return min(low, 0.0), next((top for end, top in whites if high <= end), high)
+    return (0, white) if low >= 0 and high <= FULL else (min(low, 0.0), high)
 
 
 def _number(value: Any) -> float | None:
@@ -305,6 +305,7 @@ def _number(value: Any) -> float | None:
 
 
 def in_srgb(rgb: Image.Image, source: Image.Image) -> Image.Image:
+    """`rgb` converted by the wide colour profile of `source`, if it has one."""
     profile = source.info.get("icc_profile")
     if not profile or source.mode not in ("RGB", "RGBA", "P", "PA"):
         return rgb
@@ -357,35 +358,31 @@ def cost(image: Image.Image, *, reduced: bool, white: int) -> float:
     # all coefficients are kept until the last scan, 2 bytes each
     layers: list[tuple[int, ...]] = getattr(image, "layer", [])
     sampling = [(layer[1], layer[2]) for layer in layers] or [(1, 1)] * 3
-    most = max(h for h, _ in sampling) * max(v for _, v in sampling)
-    return decoded + 2 * sum(h * v for h, v in sampling) / most
+    block = max(h for h, _ in sampling) * max(v for _, v in sampling)
+    return decoded + 2 * sum(h * v for h, v in sampling) / block
 
 
 def free_memory() -> int:
-    """Bytes that can be had without swapping; plenty where the system does not say."""
-    with (
-        suppress(OSError, ValueError, IndexError),
-        open("/proc/meminfo", encoding="ascii") as file,
-    ):
-        for line in file:
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return 1 << 40
+    """Bytes available without swapping; plenty where the system does not say."""
+    from edge.files import read_or_empty
+
+    match = re.search(r"^MemAvailable: *(\d+)", read_or_empty("/proc/meminfo"), re.M)
+    return int(match[1]) * 1024 if match else 1 << 40
 
 
 def _parts(image: Image.Image) -> Iterator[bytes]:
-    """The file behind an image, from its start, in parts that overlap by none; a
-    marker is never cut in two."""
+    """The file behind an image, from its start, in consecutive parts; a marker is
+    never cut in two."""
     file: Any = getattr(image, "fp", None)
     if file is None:
         return
-    place = file.tell()
+    position = file.tell()
     file.seek(0)
-    rest = b""
+    carry = b""
     while part := file.read(1 << 20):
-        part = rest + part
-        rest = part[-1:] if part.endswith(b"\xff") else b""
-        yield part[: len(part) - len(rest)]
-    if rest:
-        yield rest
-    file.seek(place)
+        part = carry + part
+        carry = part[-1:] if part.endswith(b"\xff") else b""
+        yield part[: len(part) - len(carry)]
+    if carry:
+        yield carry
+    file.seek(position)

@@ -294,7 +294,7 @@ def deep_white(source: str | os.PathLike[str]) -> int:
         _quiet_pillow()
         with _opened(source) as image:
             _Decoder("", None, FULL, False).refuse_costly(image)
-            maximum = photo_kinds.most(image)
+            maximum = photo_kinds.maximum(image)
             if maximum is not None:
                 return next((level for level in WHITES if maximum <= level), FULL)
     return 0

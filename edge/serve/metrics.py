@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections import Counter
+from itertools import accumulate
 
 from edge.classifier import UNKNOWN
 
@@ -27,8 +29,7 @@ class Metrics:
         with self._lock:
             self._labels[label] += 1
             self._seconds += seconds
-            place = sum(seconds > end for end in BUCKETS)
-            self._buckets[place] += 1
+            self._buckets[bisect_left(BUCKETS, seconds)] += 1
 
     def responded(self, status: int) -> None:
         """A request."""
@@ -58,9 +59,7 @@ class Metrics:
             lines.append(f"edgegraft_waiting {waiting}")
             name = "photo_seconds"
             lines += _head(name, "histogram", "decoding and inference of a photo")
-            total = 0
-            for end, number in zip(BUCKETS, self._buckets[:-1], strict=True):
-                total += number
+            for end, total in zip(BUCKETS, accumulate(self._buckets), strict=False):
                 lines.append(f'edgegraft_{name}_bucket{{le="{end}"}} {total}')
             lines.append(f'edgegraft_{name}_bucket{{le="+Inf"}} {photos}')
             lines.append(f"edgegraft_{name}_sum {self._seconds:.6f}")

@@ -67,10 +67,7 @@ def make_server(
 ) -> Server:
     """A server that listens; EdgegraftError where it cannot."""
     try:
-        family = socket.getaddrinfo(options.host, None)[0][0]
-        server = type("Server", (Server,), {"address_family": family})
-        made: Server = server(options, classifier, load_ms)
-        return made
+        return Server(options, classifier, load_ms)
     except OSError as error:
         raise EdgegraftError(
             f"--host {options.host} --port {options.port}: cannot listen there: "
@@ -102,7 +99,7 @@ class Server(ThreadingHTTPServer):
         self._lock = threading.Lock()
         self._waiting = 0
         self._open: set[socket.socket] = set()
-        self._stopping = False
+        self.address_family = socket.getaddrinfo(options.host, None)[0][0]
         super().__init__((options.host, options.port), Handler)
 
     @property
@@ -124,10 +121,9 @@ class Server(ThreadingHTTPServer):
 
     def classify(self, photos: list[tuple[str, bytes]]) -> tuple[str, bool]:
         """The JSON document of (name, content), and whether one was classified."""
-        out, any_good = io.StringIO(), False
-        writer = JsonWriter(
-            out, self.options.model.model, self.classifier, self.load_ms
-        )
+        out, any_classified = io.StringIO(), False
+        model = self.options.model.model
+        writer = JsonWriter(out, model, self.classifier, self.load_ms)
         writer.begin()
         for name, content in photos:
             with self._model:
@@ -140,11 +136,11 @@ class Server(ThreadingHTTPServer):
                 writer.failure(name, answer.reason)
                 continue
             prediction, decode_ms, inference_ms = answer[1]
-            any_good = True
+            any_classified = True
             writer.photo(name, prediction, decode_ms, inference_ms)
             self.metrics.answered(prediction.label, (decode_ms + inference_ms) / 1e3)
         writer.end()
-        return out.getvalue(), any_good
+        return out.getvalue(), any_classified
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._lock:
@@ -170,9 +166,8 @@ class Server(ThreadingHTTPServer):
     def server_close(self) -> None:
         """Answer what has been taken, close what only waits."""
         with self._lock:
-            self._stopping = True
-            waiting = list(self._open)
-        for connection in waiting:
+            connections = list(self._open)
+        for connection in connections:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RD)  # no more requests on it
         super().server_close()
@@ -197,16 +192,8 @@ class Handler(BaseHTTPRequestHandler):
     timeout = IDLE
     server: Server
 
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_POST(self) -> None:
-        self._answer()
-
-    do_PUT = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = do_GET
-
     def handle_expect_100(self) -> bool:
-        """A client that asks before it sends gets its no before."""
+        """A client that asks before it sends is refused before it sends."""
         try:
             self._check(self._length())
         except Refused as refused:
@@ -217,7 +204,8 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Nothing: /metrics counts, and a log of every photo wears out an SD card."""
 
-    def _answer(self) -> None:
+    def do_GET(self) -> None:
+        server = self.server
         try:
             length = self._length()
             self._check(length)
@@ -225,12 +213,10 @@ class Handler(BaseHTTPRequestHandler):
             if path == "/classify":
                 self._classify(length)
             elif path == "/metrics":
-                text = self.server.metrics.text(
-                    self.server.classifier.labels, self.server.waiting
-                )
+                text = server.metrics.text(server.classifier.labels, server.waiting)
                 self._send(HTTPStatus.OK, text, "text/plain; version=0.0.4")
             elif path == "/card":
-                card = self.server.classifier.card
+                card = server.classifier.card
                 if card is None:
                     raise Refused(HTTPStatus.NOT_FOUND, "a foreign model has no card")
                 self._send(HTTPStatus.OK, card.to_json())
@@ -238,6 +224,8 @@ class Handler(BaseHTTPRequestHandler):
                 self._send(HTTPStatus.OK, json.dumps(self._health()))
         except Refused as refused:
             self._refuse(refused)
+
+    do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = do_GET
 
     def _path(self) -> str:
         return self.path.partition("?")[0]
@@ -263,8 +251,8 @@ class Handler(BaseHTTPRequestHandler):
             known = ", ".join(_METHODS)
             raise Refused(HTTPStatus.NOT_FOUND, f"expected one of {known}")
         if options.token is not None and path != "/health":
-            given = self.headers.get("Authorization", "").encode()
-            if not hmac.compare_digest(given, f"Bearer {options.token}".encode()):
+            header = self.headers.get("Authorization", "").encode()
+            if not hmac.compare_digest(header, f"Bearer {options.token}".encode()):
                 raise Refused(
                     HTTPStatus.UNAUTHORIZED,
                     "expected the header Authorization: Bearer TOKEN, with the token "
@@ -291,29 +279,28 @@ class Handler(BaseHTTPRequestHandler):
             )
         try:
             body = self._body(length)
-            kind = self.headers.get("Content-Type", "")
-            photos = _photos(body, kind)
-            text, any_good = self.server.classify(photos)
+            photos = _photos(body, self.headers.get("Content-Type", ""))
+            text, any_classified = self.server.classify(photos)
         finally:
             self.server.leave()
-        good = HTTPStatus.OK if any_good else HTTPStatus.UNPROCESSABLE_ENTITY
-        self._send(good, text)
+        ok, failed = HTTPStatus.OK, HTTPStatus.UNPROCESSABLE_ENTITY
+        self._send(ok if any_classified else failed, text)
 
     def _body(self, length: int) -> bytes:
         """All of it, within REQUEST seconds, however slowly it comes."""
-        body, end = bytearray(), time.monotonic() + REQUEST
+        body, deadline = bytearray(), time.monotonic() + REQUEST
         while len(body) < length:
             try:
-                part = self.rfile.read1(min(_CHUNK, length - len(body)))
+                chunk = self.rfile.read1(min(_CHUNK, length - len(body)))
             except TimeoutError:
-                part = b""
-            if not part or time.monotonic() > end:
+                chunk = b""
+            if not chunk or time.monotonic() > deadline:
                 raise Refused(
                     HTTPStatus.REQUEST_TIMEOUT,
                     f"expected {length:,} bytes within {REQUEST:g} s, got "
                     f"{len(body):,}",
                 )
-            body += part
+            body += chunk
         return bytes(body)
 
     def _health(self) -> dict[str, object]:
@@ -333,20 +320,20 @@ class Handler(BaseHTTPRequestHandler):
         if not drain:
             return
         # a client that is still sending would not read the answer
-        end = time.monotonic() + _DRAIN
+        deadline = time.monotonic() + _DRAIN
         self.connection.settimeout(_DRAIN)
         with suppress(OSError):
             self.connection.shutdown(socket.SHUT_WR)
-            while time.monotonic() < end and self.connection.recv(_CHUNK):
+            while time.monotonic() < deadline and self.connection.recv(_CHUNK):
                 pass
 
     def _send(
-        self, status: HTTPStatus, text: str, kind: str = "application/json"
+        self, status: HTTPStatus, text: str, content_type: str = "application/json"
     ) -> None:
         self.server.metrics.responded(status)
         body = text.encode()
         self.send_response(status)
-        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("Content-Type", f"{content_type}; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))
         self.send_header("X-Content-Type-Options", "nosniff")
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
@@ -369,17 +356,17 @@ def _photos(body: bytes, content_type: str) -> list[tuple[str, bytes]]:
     """
     from email.message import Message
 
-    head = Message()
-    head["Content-Type"] = content_type or "application/octet-stream"
-    if head.get_content_type() != "multipart/form-data":
+    header = Message()
+    header["Content-Type"] = content_type or "application/octet-stream"
+    if header.get_content_type() != "multipart/form-data":
         return [("photo", body)]
-    boundary = head.get_boundary()
+    boundary = header.get_boundary()
     photos = []
     if boundary:
         # RFC 2046: each part stands between two lines of the boundary
         for part in (b"\r\n" + body).split(b"\r\n--" + boundary.encode())[1:-1]:
-            heading, _, content = part.partition(b"\r\n\r\n")
-            name = _file_name(heading)
+            headers, _, content = part.partition(b"\r\n\r\n")
+            name = _file_name(headers)
             if name is not None:
                 photos.append((name, content))
     if not 1 <= len(photos) <= MOST_PHOTOS:
@@ -390,9 +377,9 @@ def _photos(body: bytes, content_type: str) -> list[tuple[str, bytes]]:
     return photos
 
 
-def _file_name(heading: bytes) -> str | None:
+def _file_name(headers: bytes) -> str | None:
     """The name of a part that is a file; None for another field."""
     from email.parser import BytesHeaderParser
 
-    name = BytesHeaderParser().parsebytes(heading.lstrip()).get_filename()
+    name = BytesHeaderParser().parsebytes(headers.lstrip()).get_filename()
     return None if name is None else str(name)[:255] or "photo"
