@@ -28,17 +28,6 @@ from edge.command import (
 if TYPE_CHECKING:
     from edge.evaluate_cli import PhotoReader
 
-_MODULES = {
-    "bench": "edge.bench.cli",
-    "camera": "edge.camera.cli",
-    "classify": "edge.classify.cli",
-    "doctor": "edge.doctor",
-    "evaluate": "edge.evaluate_cli",
-    "info": "edge.info",
-    "pack": "edge.pack",
-    "serve": "edge.serve.cli",
-}
-
 _CODES = """exit code: 0 when every photo was classified; 2 for bad input. A photo that
 cannot be read costs one line on standard error and the exit code; the others go on."""
 
@@ -50,46 +39,44 @@ def main(
 ) -> int:
     """Run one verb; the exit code. `argv` is without the program's name; `reader` reads
     the photos of evaluate, in place of `edge.classify.sources.labelled`."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        args = _parse(words, prog, reader)
-    except SystemExit as done:  # --help, or a wrong option
-        return int(done.code or 0)
-    return guard(lambda: _run(args), debug=args.debug)
-
-
-def _run(args: argparse.Namespace) -> int:
-    return int(import_module(_MODULES[args.verb]).run(args))
+        args = _parse(arguments, prog, reader)
+    except SystemExit as exit_:  # --help, or a wrong option
+        return int(exit_.code or 0)
+    module, _, _ = _VERBS[args.verb]
+    return guard(lambda: int(import_module(module).run(args)), debug=args.debug)
 
 
 def _parse(
-    words: list[str], prog: str, reader: PhotoReader | None
+    arguments: list[str], prog: str, reader: PhotoReader | None
 ) -> argparse.Namespace:
     """Only the options of the verb in question are built: the others cost time."""
-    if words and words[0] in _VERBS:
-        add, _ = _VERBS[words[0]]
+    if arguments and arguments[0] in _VERBS:
+        verb = arguments[0]
         parser = Parser(
-            prog=f"{prog} {words[0]}",
+            prog=f"{prog} {verb}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        add(parser)
-        if words[0] == "evaluate":
+        _, add_options, _ = _VERBS[verb]
+        add_options(parser)
+        if verb == "evaluate":
             parser.set_defaults(reader=reader)
             _add_photos(parser, reader)
         parser.add_argument(
             "--debug", action="store_true", help="show where errors arise"
         )
-        args = parser.parse_intermixed_args(words[1:])  # options between the paths
-        args.verb = words[0]
+        args = parser.parse_intermixed_args(arguments[1:])  # options between the paths
+        args.verb = verb
         return args
     parser = Parser(prog=prog, description="Photos to labels, on the device.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="COMMAND")
-    for name, (_, text) in _VERBS.items():
+    for name, (_, _, text) in _VERBS.items():
         verbs.add_parser(name, help=text)
-    if not words:
+    if not arguments:
         parser.print_help()
         raise SystemExit(2)
-    return parser.parse_args(words)
+    return parser.parse_args(arguments)
 
 
 def _add_classify(verb: argparse.ArgumentParser) -> None:
@@ -195,11 +182,11 @@ def _add_evaluate(verb: argparse.ArgumentParser) -> None:
 
 
 def _add_photos(verb: argparse.ArgumentParser, reader: PhotoReader | None) -> None:
-    what = "a folder with one folder of photos for each label, named as the label"
+    text = "a folder with one folder of photos for each label, named as the label"
     if reader is not None:
-        what = reader.help
+        text = reader.help
         reader.add_to(verb)
-    verb.add_argument("photos", metavar="PHOTOS", help=what)
+    verb.add_argument("photos", metavar="PHOTOS", help=text)
 
 
 def _add_camera(verb: argparse.ArgumentParser) -> None:
@@ -263,13 +250,18 @@ def counts(text: str) -> list[int]:
     return [thread_count(part) for part in text.split(",")]
 
 
-_VERBS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
-    "classify": (_add_classify, "label photos"),
-    "camera": (_add_camera, "label what a camera or a video shows"),
-    "info": (_add_info, "what a model file says about itself"),
-    "doctor": (_add_doctor, "what is installed here, and what works"),
-    "bench": (_add_bench, "how fast models are on this machine"),
-    "evaluate": (_add_evaluate, "accuracy on labelled photos"),
-    "serve": (_add_serve, "answer over HTTP"),
-    "pack": (_add_pack, "a folder to copy to a device"),
+# Verb: module, adder of its options, help
+_VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
+    "classify": ("edge.classify.cli", _add_classify, "label photos"),
+    "camera": (
+        "edge.camera.cli",
+        _add_camera,
+        "label what a camera or a video shows",
+    ),
+    "info": ("edge.info", _add_info, "what a model file says about itself"),
+    "doctor": ("edge.doctor", _add_doctor, "what is installed here, and what works"),
+    "bench": ("edge.bench.cli", _add_bench, "how fast models are on this machine"),
+    "evaluate": ("edge.evaluate_cli", _add_evaluate, "accuracy on labelled photos"),
+    "serve": ("edge.serve.cli", _add_serve, "answer over HTTP"),
+    "pack": ("edge.pack", _add_pack, "a folder to copy to a device"),
 }

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any, Protocol
 
 from edge.classify.cli import open_classifier
@@ -62,17 +61,17 @@ def run(args: argparse.Namespace) -> int:
                 f"--unknown {args.unknown}: expected a folder of photos, got {got}"
             )
     if args.reader is None:
-        given = LabelledPhotos(labelled(args.photos, classifier.labels))
+        test_set = LabelledPhotos(labelled(args.photos, classifier.labels))
     else:
-        given = args.reader.read(args)
+        test_set = args.reader.read(args)
+    notes = list(test_set.notes)
     white = classifier.recipe.white
-    if classifier.card is None and given.white != white:
-        classifier.recipe = replace(classifier.recipe, white=given.white)
-    elif FULL != given.white != white:
-        more = f"{white:,} is white to this model, as its card says"
-        given = replace(given, notes=(*given.notes, more))
-    pairs = list(given.pairs)
-    for note in (*given.notes, *_trained_on(args.model, pairs)):
+    if classifier.card is None and test_set.white != white:
+        classifier.recipe = replace(classifier.recipe, white=test_set.white)
+    elif FULL != test_set.white != white:
+        notes.append(f"{white:,} is white to this model, as its card says")
+    pairs = list(test_set.pairs)
+    for note in (*notes, *_trained_on(args.model, pairs)):
         print(f"edgegraft: note: {note}", file=sys.stderr)
     with Progress() as bar:
         known = evaluate(classifier, pairs, progress=bar.update)
@@ -82,10 +81,8 @@ def run(args: argparse.Namespace) -> int:
             unknown = refusal(
                 classifier, photos([args.unknown]), known, progress=bar.update
             )
-    failures = chain(known.failures, unknown.failures if unknown else ())
-    failed = False
+    failures = (*known.failures, *(unknown.failures if unknown else ()))
     for path, reason in failures:
-        failed = True
         line = printable(f"{path}: {reason}")
         print(f"edgegraft: error: {line}", file=sys.stderr)
     if args.json:
@@ -93,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
             "model": args.model,
             "runtime": classifier.runtime.name,
             "runtime_version": classifier.runtime.version,
-            **({"measured_on": given.what} if given.what else {}),
+            **({"measured_on": test_set.what} if test_set.what else {}),
             **known.to_dict(),
             "unknown": unknown.to_dict() if unknown else None,
             **({"note": classifier.note} if classifier.note else {}),
@@ -102,19 +99,19 @@ def run(args: argparse.Namespace) -> int:
     else:
         if classifier.note:
             print(classifier.note)
-        if given.what:
-            print(f"measured on {given.what}")
+        if test_set.what:
+            print(f"measured on {test_set.what}")
         _print(known, unknown, str(classifier.runtime))
-    return 2 if failed else 0
+    return 2 if failures else 0
 
 
 def _trained_on(model: str, pairs: Collection[tuple[str, str]]) -> Iterator[str]:
-    """A note where photos that trained or tuned the model are to judge it."""
-    learned = trained_with(model)
+    """A note where some of the photos trained or tuned the model."""
+    digests = trained_with(model)
     count = 0
-    for path, _ in pairs if learned else ():
+    for path, _ in pairs if digests else ():
         with suppress(OSError):
-            count += sha256(read_regular(path, links=True)) in learned
+            count += sha256(read_regular(path, links=True)) in digests
     if count:
         yield (
             f"{count} of these {plural(len(pairs), 'photo')} trained this model: "
@@ -158,16 +155,12 @@ def _print_classes(rows: list[dict[str, Any]]) -> None:
     cells = [
         [
             row["label"],
-            *(_figure(row[name], form) for name, form in _FIGURES),
+            *("-" if row[k] is None else f"{row[k]:{form}}" for k, form in _FIGURES),
             str(row["photos"]),
         ]
         for row in rows
     ]
     print("\n".join(columns(cells, head)))
-
-
-def _figure(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
 
 
 def _print_confusion(labels: tuple[str, ...], table: list[list[int]]) -> None:

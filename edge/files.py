@@ -47,7 +47,10 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | str | Writer) ->
             content(temporary)
         os.replace(temporary, path)
     except OSError as error:
-        raise _refused(path, error) from error
+        raise EdgegraftError(
+            f"{path}: cannot be written: {error.strerror or error}; free some space or "
+            "choose another place"
+        ) from error
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -64,10 +67,8 @@ def write_csv(
     """
     import csv
 
-    def write(to: Path) -> None:
-        with open(
-            to, "w", encoding="utf-8", errors="surrogateescape", newline=""
-        ) as file:
+    def write(path: Path) -> None:
+        with path.open("w", -1, "utf-8", "surrogateescape", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(header)
             writer.writerows(rows)
@@ -126,15 +127,14 @@ def read_regular(
             ) from None
         raise
     mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(descriptor)
-        if stat.S_ISDIR(mode):
-            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-        raise OSError(
-            errno.EINVAL, "expected a file, got a pipe or device", os.fspath(path)
-        )
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read()
+    if stat.S_ISREG(mode):
+        with os.fdopen(descriptor, "rb") as file:
+            return file.read()
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    reason = "expected a file, got a pipe or device"
+    raise OSError(errno.EINVAL, reason, os.fspath(path))
 
 
 def read_or_empty(path: str) -> str:
@@ -184,16 +184,9 @@ def edgegraft_version() -> str | None:
 
 
 def _beside(path: Path) -> Path:
-    """A hidden name in the same folder, with the same ending: some writers need it."""
-    own = f".{os.getpid()}-{threading.get_ident()}-"
-    return path.with_name(own + path.name[-_NAME_KEPT:])
-
-
-def _refused(path: Path, error: OSError) -> EdgegraftError:
-    return EdgegraftError(
-        f"{path}: cannot be written: {error.strerror or error}; free some space or "
-        "choose another place"
-    )
+    """A hidden name in the same folder, with the same suffix: some writers need it."""
+    prefix = f".{os.getpid()}-{threading.get_ident()}-"
+    return path.with_name(prefix + path.name[-_NAME_KEPT:])
 
 
 def kind_of(head: bytes) -> str | None:
@@ -208,5 +201,5 @@ def kind_of(head: bytes) -> str | None:
         return "a video"
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return "a video"
-    plain = all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
-    return "text" if head and plain else None
+    is_text = all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
+    return "text" if head and is_text else None

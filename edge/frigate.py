@@ -55,8 +55,8 @@ def contents(file: ModelFile, region: Region | None) -> dict[str, bytes]:
         raise ModelError(
             "--region: expected shares from 0 to 1 for Frigate, got pixels"
         )
-    x, y, wide, high = region
-    crop = ", ".join(f"{edge:.4g}" for edge in (x, y, x + wide, y + high))
+    x, y, width, height = region
+    crop = ", ".join(f"{edge:.4g}" for edge in (x, y, x + width, y + height))
     name = re.sub(r"[^a-z0-9_]+", "_", card.name.lower()).strip("_") or "model"
     return {
         "model.tflite": file.content,
@@ -74,20 +74,18 @@ def _refuse_unfit(file: ModelFile, card: ModelCard) -> None:
             f"with --size {SIDE} --resize stretch"
         )
     _, interpreter = file.open()
-    (given,), outputs = (
-        interpreter.get_input_details(),
-        interpreter.get_output_details(),
-    )
-    first = outputs[0]
-    zero = first["quantization"][1]
-    fits = np.dtype(given["dtype"]) == np.uint8
-    fits = fits and np.dtype(first["dtype"]) in (np.uint8, np.float32) and not zero
-    fits = fits and list(first["shape"]) == [1, len(card.labels)]
-    if not fits:
+    (image,) = interpreter.get_input_details()
+    scores = interpreter.get_output_details()[0]
+    input_dtype, output_dtype = np.dtype(image["dtype"]), np.dtype(scores["dtype"])
+    shape = [int(side) for side in scores["shape"]]
+    if (
+        input_dtype != np.uint8
+        or output_dtype not in (np.uint8, np.float32)
+        or scores["quantization"][1] != 0  # the zero point
+        or shape != [1, len(card.labels)]
+    ):
         raise ModelError(
             f"{file.where}: expected uint8 pixels in and {len(card.labels)} "
-            "probabilities as first output for Frigate, got "
-            f"{np.dtype(given['dtype'])} in and {np.dtype(first['dtype'])} "
-            f"{[int(side) for side in first['shape']]} out; pack the int8 file "
-            "(--variant int8)"
+            f"probabilities as first output for Frigate, got {input_dtype} in and "
+            f"{output_dtype} {shape} out; pack the int8 file (--variant int8)"
         )

@@ -45,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
             foreign = options.foreign or ForeignOptions()
             check_size(file, foreign)
             feeding = ForeignInput(file, inputs[0], foreign).describe()
-            given = [t for t in file.metadata.thresholds if t is not None]
-            feeding["score_threshold"] = given[0] if given else None
+            thresholds = (t for t in file.metadata.thresholds if t is not None)
+            feeding["score_threshold"] = next(thresholds, None)
             tensors["feeding"] = feeding
     except EdgegraftError as error:  # the card is worth reading all the same
         print(f"edgegraft: warning: {printable(str(error))}", file=sys.stderr)
@@ -55,8 +55,8 @@ def run(args: argparse.Namespace) -> int:
         from edge.foreign import labels_beside
         from edge.tflite import read_label_file
 
-        if named := options.labels or labels_beside(options.model):
-            labels, source = read_label_file(named), named
+        if path := options.labels or labels_beside(options.model):
+            labels, source = read_label_file(path), path
     record = {
         "model": options.model,
         "size_bytes": len(file.content),
@@ -81,8 +81,8 @@ def _tensors(details: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "dtype": str(np.dtype(entry["dtype"])),
             "shape": [int(side) for side in entry["shape"]],
             "open": [
-                place
-                for place, side in enumerate(entry["shape_signature"])
+                axis
+                for axis, side in enumerate(entry["shape_signature"])
                 if int(side) == -1
             ],
             "scale": float(entry["quantization"][0]),
@@ -100,15 +100,10 @@ def _print_info(record: dict[str, Any]) -> None:
         ("size", f"{record['size_bytes'] / 1e6:.2f} MB"),
     ]
     if not card:
-        rows.append(("card", "none: a foreign file, classify needs --labels"))
-        if labels is not None:
-            rows[-1] = (
-                "card",
-                f"none: a foreign file, labels from {record['labels_from']}",
-            )
-    for name in ("name", "variant"):
-        if name in card:
-            rows.append((name, card[name]))
+        source = f"labels from {record['labels_from']}"
+        note = "classify needs --labels" if labels is None else source
+        rows.append(("card", f"none: a foreign file, {note}"))
+    rows += [(name, card[name]) for name in ("name", "variant") if name in card]
     if labels is not None:
         rows.append((f"{len(labels)} labels", listed(labels)))
     if card:
@@ -116,15 +111,15 @@ def _print_info(record: dict[str, Any]) -> None:
         size = f"{recipe['width']} x {recipe['height']}"
         rows.append(("photo", f"{size}, {recipe['resize']}, {recipe['filter']}"))
         if region := recipe.get("region"):
-            shares = ",".join(f"{share:g}" for share in region)
-            rows.append(("region", f"{shares} (x, y, width, height)"))
+            numbers = ",".join(f"{number:g}" for number in region)
+            rows.append(("region", f"{numbers} (x, y, width, height)"))
     elif record["feeding"]:
         rows += _feeding(record["feeding"])
     for kind in ("inputs", "outputs"):
         for entry in record[kind] or []:
             sides = [
-                "any" if place in entry["open"] else str(side)
-                for place, side in enumerate(entry["shape"])
+                "any" if axis in entry["open"] else str(side)
+                for axis, side in enumerate(entry["shape"])
             ]
             shape = f"{entry['dtype']} [{', '.join(sides)}]"
             if entry["scale"]:
@@ -145,8 +140,7 @@ def _role(kind: str, entry: dict[str, Any], card: dict[str, Any]) -> str:
     """What a tensor is called: of our files the outputs by what they answer."""
     if kind == "inputs" or len(card.get("outputs") or ()) < 2:
         return kind[:-1]
-    alone = entry["shape"][-1:] == [1]
-    return "familiarity" if alone else "probabilities"
+    return "familiarity" if entry["shape"][-1:] == [1] else "probabilities"
 
 
 def _feeding(feeding: dict[str, Any]) -> list[tuple[str, str]]:
@@ -157,28 +151,27 @@ def _feeding(feeding: dict[str, Any]) -> list[tuple[str, str]]:
     if feeding["mean"]:
         numbers = [", ".join(f"{n:g}" for n in feeding[k]) for k in ("mean", "std")]
         scaling = f"mean {numbers[0]}, std {numbers[1]} (from {scaling})"
-    least = feeding["score_threshold"]
-    return [
+    rows = [
         ("photo", size),
         ("resize", f"{feeding['resize']} ({sources['resize']})"),
         ("crop", f"{feeding['crop']:g} of the middle ({sources['crop']})"),
         ("filter", f"{feeding['filter']} ({sources['filter']})"),
         ("scaling", scaling),
-    ] + (
-        []
-        if least is None
-        else [("threshold", f"{least:g}: unknown below it (from TFLite Metadata)")]
-    )
+    ]
+    if (threshold := feeding["score_threshold"]) is not None:
+        text = f"{threshold:g}: unknown below it (from TFLite Metadata)"
+        rows.append(("threshold", text))
+    return rows
 
 
 def _plain(value: Any) -> str:
     """A value of a card as a person writes it; empty for nothing."""
     if isinstance(value, dict):
-        lists = any(isinstance(one, list) for one in value.values())
-        parts = (
-            f"{name}{':' if lists else ''} {_plain(one)}" for name, one in value.items()
+        has_list = any(isinstance(item, list) for item in value.values())
+        colon, separator = (":", "; ") if has_list else ("", ", ")
+        return separator.join(
+            f"{name}{colon} {_plain(item)}" for name, item in value.items()
         )
-        return ("; " if lists else ", ").join(parts)
     if isinstance(value, list):
         return ", ".join(map(_plain, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)

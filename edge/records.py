@@ -45,8 +45,7 @@ def read_record(
     except FileNotFoundError:
         raise
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise _error(where, f"cannot be read: {reason}") from None
+        raise _error(where, f"cannot be read: {error.strerror or error}") from None
     return parse_record(content, schema, where)
 
 
@@ -82,30 +81,29 @@ def check(value: Any, schema: Schema, where: str) -> None:
     """EdgegraftError, naming the field, where `value` does not fit `schema`."""
     if isinstance(schema, dict):
         _expect(isinstance(value, dict), where, "an object", value)
-        others = schema.get("*")
         for key, inner in value.items():
-            wanted = schema.get(key, others)
-            if wanted is not None and inner is not None:
-                check(inner, wanted, f"{where}: {key:.{_SHOWN}}")
+            inner_schema = schema.get(key, schema.get("*"))
+            if inner_schema is not None and inner is not None:
+                check(inner, inner_schema, f"{where}: {key:.{_SHOWN}}")
     elif isinstance(schema, list):
         _expect(isinstance(value, list), where, "a list", value)
-        for place, entry in enumerate(value):
-            check(entry, schema[0], f"{where}[{place}]")
+        for index, entry in enumerate(value):
+            check(entry, schema[0], f"{where}[{index}]")
     else:
         _expect(_KINDS[schema](value), where, schema, value)
 
 
 def _depth(value: Any) -> int:
-    """How many lists and objects lie within one another."""
+    """How deep lists and objects are nested."""
     level, depth = [value], 0
-    while level := [one for one in level if isinstance(one, (dict, list)) and one]:
+    while level := [node for node in level if isinstance(node, (dict, list)) and node]:
         depth += 1
         if depth > MOST_DEPTH:
             break
         level = [
-            inner
-            for one in level
-            for inner in (one.values() if isinstance(one, dict) else one)
+            child
+            for node in level
+            for child in (node.values() if isinstance(node, dict) else node)
         ]
     return depth
 
@@ -131,10 +129,6 @@ def _is_share(value: Any) -> bool:
     return is_number(value) and 0 <= value <= 1
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
 TEXT, SHARE, COUNT, SIZE, NUMBER = (
     "text",
     "a share from 0 to 1",
@@ -149,7 +143,8 @@ _PAIR, _ANYTHING, _OBJECT, _FLAG = (
     "true or false",
 )
 _KINDS: dict[str, Callable[[Any], bool]] = {
-    TEXT: _is_text,  # may hold the bytes of a file name that is no UTF-8
+    # may hold the bytes of a file name that is no UTF-8
+    TEXT: lambda value: isinstance(value, str),
     NUMBER: is_number,
     SIZE: lambda value: is_number(value) and value >= 0,
     SHARE: _is_share,

@@ -1,4 +1,4 @@
-"""What a device's command knows of a run's folder: which file of it to take.
+"""Which model file of a run's folder to use.
 
 The folder is written by training, export and comparison: ``run.json``,
 ``exports/VARIANT.tflite``, ``comparison.json`` with the file to ship.
@@ -25,7 +25,7 @@ def file_inside(folder: str) -> str:
         if os.path.isfile(file):
             return f"; this run's file is {file}"
     if os.path.isfile(os.path.join(folder, "run.json")):
-        return f", a run without files yet; make them: {_how_to_make(folder)}"
+        return f", a run without files yet; make them: {_export_command(folder)}"
     return ""
 
 
@@ -43,46 +43,53 @@ def find_model(run: str, variant: str | None = None) -> tuple[str, str]:
     if not os.path.isdir(run):
         return run, ""
     if variant is None:
-        _refuse_damaged(os.path.join(run, "comparison.json"))
+        try:
+            read_record(os.path.join(run, "comparison.json"), COMPARISON)
+        except FileNotFoundError:
+            pass
+        except EdgegraftError as error:  # damaged
+            raise EdgegraftError(
+                f"{error}; compare again, or name a file of the run (--variant int8)"
+            ) from None
     best = recommended(run)
     name = variant or best or USUAL[0]
     model = _export(run, name)
     if not os.path.isfile(model):
-        there = os.path.join(run, "exports")
-        names = sorted(os.listdir(there)) if os.path.isdir(there) else []
+        exports = os.path.join(run, "exports")
+        names = sorted(os.listdir(exports)) if os.path.isdir(exports) else []
         if not names and not os.path.isfile(os.path.join(run, "run.json")):
             raise EdgegraftError(
                 f"expected a run's folder (with run.json) or a .tflite file, got the "
                 f"folder {run}{_runs_beside(os.path.join(run, 'x'))}"
             )
-        have = [n.removesuffix(".tflite") for n in names if n.endswith(".tflite")]
+        variants = [n.removesuffix(".tflite") for n in names if n.endswith(".tflite")]
         raise EdgegraftError(
             f"{run}: expected exports/{name}.tflite in this run, got "
-            f"{', '.join(have) or 'none'}; run: {_how_to_make(run)}"
+            f"{', '.join(variants) or 'none'}; run: {_export_command(run)}"
         )
-    if best is None:
-        why = f"which to ship was not measured: edgegraft compare {shlex.quote(run)}"
-        if recommends_none(run):
-            why = "the run's comparison recommends no file"
-    elif name == best:
-        why = "the one that the run's comparison recommends"
+    if name == best:
+        reason = "the one that the run's comparison recommends"
+    elif best is not None:
+        reason = f"the run's comparison recommends {best}"
+    elif recommends_none(run):
+        reason = "the run's comparison recommends no file"
     else:
-        why = f"the run's comparison recommends {best}"
-    return model, f"{name}.tflite: {why}"
+        reason = f"which to ship was not measured: edgegraft compare {shlex.quote(run)}"
+    return model, f"{name}.tflite: {reason}"
 
 
 def _runs_beside(path: str) -> str:
     """The runs in the folder that `path` would lie in, for a message."""
-    above = os.path.dirname(path) or os.curdir
+    parent = os.path.dirname(path) or os.curdir
     try:
-        names = sorted(os.listdir(above))
+        names = sorted(os.listdir(parent))
     except OSError:
         return ""
     runs = [
-        name for name in names if os.path.isfile(os.path.join(above, name, "run.json"))
+        name for name in names if os.path.isfile(os.path.join(parent, name, "run.json"))
     ]
-    shown = ", ".join(runs[:5]) + (", ..." if len(runs) > 5 else "")
-    return f"; the runs in {above}: {shown}" if runs else ""
+    text = ", ".join(runs[:5]) + (", ..." if len(runs) > 5 else "")
+    return f"; the runs in {parent}: {text}" if runs else ""
 
 
 def recommends_none(run: str) -> bool:
@@ -94,17 +101,6 @@ def recommends_none(run: str) -> bool:
     return (record.get("ship") or {}).get("file") is None
 
 
-def _refuse_damaged(comparison: str) -> None:
-    try:
-        read_record(comparison, COMPARISON)
-    except FileNotFoundError:
-        return
-    except EdgegraftError as error:
-        raise EdgegraftError(
-            f"{error}; compare again, or name a file of the run (--variant int8)"
-        ) from None
-
-
 def recommended(run: str) -> str | None:
     """The variant that the run's comparison says to ship.
 
@@ -114,7 +110,7 @@ def recommended(run: str) -> str | None:
     record = _record(run, "comparison.json", COMPARISON)
     try:
         title = record["ship"]["file"]
-        (entry,) = [one for one in record["files"] if one["title"] == title]
+        (entry,) = [file for file in record["files"] if file["title"] == title]
         name = str(entry["file"]).removesuffix(".tflite")
         content = read_regular(_export(run, name), inside=run)
         return name if digest(content) == entry["model_sha256"] else None
@@ -142,18 +138,18 @@ def trained_with(model: str) -> frozenset[str]:
 
 def going_on(run: str, verb: str = "finetune") -> str:
     """The command that goes on with an interrupted run; `verb` is finetune or build."""
-    name, above = os.path.basename(os.path.abspath(run)), os.path.join(run, os.pardir)
-    more = ""
-    if os.path.abspath(above) != os.path.abspath(ARTIFACTS):
-        more = f" --artifacts {shlex.quote(os.path.normpath(above))}"
-    return f"edgegraft {verb} --run {shlex.quote(name)}{more} --resume"
+    name, parent = os.path.basename(os.path.abspath(run)), os.path.join(run, os.pardir)
+    option = ""
+    if os.path.abspath(parent) != os.path.abspath(ARTIFACTS):
+        option = f" --artifacts {shlex.quote(os.path.normpath(parent))}"
+    return f"edgegraft {verb} --run {shlex.quote(name)}{option} --resume"
 
 
-def _how_to_make(run: str) -> str:
-    """The command that gives a run the files it has not."""
-    if _record(run, "run.json", RUN).get("status") in (None, "trained"):
-        return f"edgegraft quantize {shlex.quote(run)}"
+def _export_command(run: str) -> str:
+    """The command that exports the files that a run lacks."""
     quantize = f"edgegraft quantize {shlex.quote(run)}"
+    if _record(run, "run.json", RUN).get("status") in (None, "trained"):
+        return quantize
     return f"{going_on(run)} (its training was interrupted), then {quantize}"
 
 

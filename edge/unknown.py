@@ -80,13 +80,13 @@ class Refusal:
 
 def count(known: npt.ArrayLike, unknown: npt.ArrayLike, limit: float) -> Refusal:
     """The record of the familiarity of known [N] and of unknown photos [M]."""
-    familiar, strange = np.asarray(known), np.asarray(unknown)
+    known, unknown = np.asarray(known), np.asarray(unknown)
     return Refusal(
-        photos=len(strange),
-        refused=int(np.sum(strange < limit)),
-        known=len(familiar),
-        known_refused=int(np.sum(familiar < limit)),
-        auroc=auroc(familiar, strange),
+        photos=len(unknown),
+        refused=int(np.sum(unknown < limit)),
+        known=len(known),
+        known_refused=int(np.sum(known < limit)),
+        auroc=auroc(known, unknown),
         threshold=limit,
     )
 
@@ -94,21 +94,21 @@ def count(known: npt.ArrayLike, unknown: npt.ArrayLike, limit: float) -> Refusal
 def auroc(known: npt.ArrayLike, unknown: npt.ArrayLike) -> float:
     """Area under the ROC curve, 0..1: the probability that a value of `known` [N] is
     above one of `unknown` [M], ties half (Mann and Whitney 1947)."""
-    above, below = np.sort(np.asarray(known)), np.asarray(unknown)
-    if not len(above) or not len(below):
+    positives, negatives = np.sort(np.asarray(known)), np.asarray(unknown)
+    if not len(positives) or not len(negatives):
         raise EdgegraftError("expected values of known and of unknown photos, got none")
-    lower = np.searchsorted(above, below, "left")
-    upper = np.searchsorted(above, below, "right")
-    wins = len(above) - upper + (upper - lower) / 2
-    return float(wins.sum() / (len(above) * len(below)))
+    lower = np.searchsorted(positives, negatives, "left")
+    upper = np.searchsorted(positives, negatives, "right")
+    wins = len(positives) - upper + (upper - lower) / 2
+    return float(wins.sum() / (len(positives) * len(negatives)))
 
 
 def can_refuse(classifier: Classifier) -> float:
     """The threshold of familiarity; EdgegraftError for a model that has none."""
-    limit = classifier.card.familiarity_threshold if classifier.card else None
-    if limit is None or "familiarity" not in classifier.roles:
+    threshold = classifier.card.familiarity_threshold if classifier.card else None
+    if threshold is None or "familiarity" not in classifier.roles:
         raise EdgegraftError(NO_FAMILIARITY)
-    return limit
+    return threshold
 
 
 def refusal(
@@ -122,28 +122,29 @@ def refusal(
 
     EdgegraftError for a model that cannot say unknown, or when no photo can be read.
     """
-    limit = can_refuse(classifier)
+    threshold = can_refuse(classifier)
     if known.familiarity is None:
         raise EdgegraftError(NO_FAMILIARITY)
-    values: list[float] = []
+    familiarities: list[float] = []
     confidences: list[float] = []
     failures: list[tuple[str, str]] = []
     for done, path in enumerate(photos, 1):
         try:
-            out = classifier.run(load_pixels(path, classifier.recipe)[None])
+            outputs = classifier.run(load_pixels(path, classifier.recipe)[None])
         except PhotoError as error:
             failures.append((str(path), error.reason))
         else:
-            values.append(float(out["familiarity"][0]))
-            confidences.append(float(out["probabilities"].max()))
+            familiarities.append(float(outputs["familiarity"][0]))
+            confidences.append(float(outputs["probabilities"].max()))
         if progress is not None:
             progress(done)
-    if not values:
+    if not familiarities:
         raise EdgegraftError(
             f"expected unknown photos, got none that can be read "
             f"({len(failures)} unreadable)"
         )
-    found = count(known.familiarity, np.array(values, np.float32), limit)
     return replace(
-        found, mean_confidence=float(np.mean(confidences)), failures=tuple(failures)
+        count(known.familiarity, np.array(familiarities, np.float32), threshold),
+        mean_confidence=float(np.mean(confidences)),
+        failures=tuple(failures),
     )

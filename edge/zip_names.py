@@ -14,38 +14,38 @@ from collections.abc import Sequence
 
 _UTF8_FLAG = 0x800
 _UNICODE_PATH = 0x7075  # extra field of Info-ZIP: the name in UTF-8
-_SURE = 0.9  # share of characters in the common range that makes a guess
+_COMMON = 0.9  # fraction of common characters from which an encoding is taken
 
 
 def decoded_names(entries: Sequence[zipfile.ZipInfo]) -> tuple[list[str], str]:
     """The names of `entries`, in order, and how they were read, empty where sure."""
-    names: list[str | None] = []
+    names = [entry.orig_filename for entry in entries]
     unmarked: dict[int, bytes] = {}
-    for number, entry in enumerate(entries):
-        name: str | None = entry.orig_filename
+    for index, entry in enumerate(entries):
         if not entry.flag_bits & _UTF8_FLAG and not entry.orig_filename.isascii():
             raw = entry.orig_filename.encode("cp437", "replace")
             name = _from_extra(entry.extra, raw)
             if name is None:
-                unmarked[number] = raw
-        names.append(name)
+                unmarked[index] = raw
+            else:
+                names[index] = name
     if not unmarked:
-        return [name or "" for name in names], ""
+        return names, ""
     encoding = guessed_encoding(list(unmarked.values()))
-    for number, raw in unmarked.items():
-        names[number] = raw.decode(encoding, "replace")
+    for index, raw in unmarked.items():
+        names[index] = raw.decode(encoding, "replace")
     example = names[next(iter(unmarked))]
     message = (
         f"names in the ZIP are not marked as UTF-8; read as {encoding}: {example} "
         "(if that is wrong, unpack it yourself)"
     )
-    return [name or "" for name in names], message
+    return names, message
 
 
 def guessed_encoding(names: Sequence[bytes]) -> str:
-    """UTF-8 where all names are that, else the code page that makes the likeliest
-    letters: Shift-JIS, GBK, cp437 or cp850. Kanji without kana count as Shift-JIS
-    where the western code pages make signs that are no letters of it."""
+    """UTF-8 where all names are that, else the code page with the likeliest letters:
+    Shift-JIS, GBK, cp437 or cp850. Kanji without kana count as Shift-JIS where the
+    western code pages would give symbols beside letters."""
     text = b"\n".join(names)
     try:
         text.decode("utf-8")
@@ -53,16 +53,16 @@ def guessed_encoding(names: Sequence[bytes]) -> str:
     except UnicodeDecodeError:
         pass
     western = max(("cp437", "cp850"), key=lambda encoding: _letters(text, encoding))
-    beyond = sum(byte > 127 for byte in text)
-    signs = _letters(text, western) < beyond
+    non_ascii = sum(byte > 127 for byte in text)
+    has_symbols = _letters(text, western) < non_ascii
     for encoding, common in (("cp932", _common_japanese), ("gbk", _common_chinese)):
         try:
             decoded = [c for c in text.decode(encoding) if not c.isascii()]
         except UnicodeDecodeError:
             continue
-        share = sum(common(c) for c in decoded) / max(len(decoded), 1)
-        kana = any("\u3041" <= c <= "\u30fa" for c in decoded)
-        if share >= _SURE and (encoding == "gbk" or kana or signs):
+        fraction = sum(common(c) for c in decoded) / max(len(decoded), 1)
+        has_kana = any("\u3041" <= c <= "\u30fa" for c in decoded)
+        if fraction >= _COMMON and (encoding == "gbk" or has_kana or has_symbols):
             return encoding
     return western
 

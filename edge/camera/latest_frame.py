@@ -49,7 +49,7 @@ class LatestFrameReader:
         self._thread_id = 0  # which thread may write; the others have been given up
         self._stuck_count = 0
         self._lost = False
-        source: Source | None = make()
+        source = make()
         self.name = source.name
         try:
             source.open()
@@ -58,8 +58,7 @@ class LatestFrameReader:
                 raise
             note(f"{error}; waiting for it")
             self._lost = True
-            source = None
-        self._start(source)
+        self._start(None if self._lost else source)
 
     def next(self, timeout: float) -> tuple[int, Picture] | None:
         """(number, frame) newer than the last one taken; None when none came.

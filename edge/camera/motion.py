@@ -39,9 +39,9 @@ class MotionGate:
     def __init__(self, calm: float = _CALM, heartbeat: float = HEARTBEAT) -> None:
         self._calm, self._heartbeat = max(calm, _CALM), heartbeat
         self._background: Cells | None = None
-        self._last = 0.0  # the frame before
-        self._moved = float("-inf")  # motion was there last
-        self._looked = float("-inf")  # `look` was true last
+        self._last_frame = 0.0  # the time of each
+        self._last_motion = float("-inf")
+        self._last_look = float("-inf")
         self.moving = False
 
     def look(self, frame: Picture, now: float) -> bool:
@@ -54,31 +54,31 @@ class MotionGate:
         else:
             change = cells - self._background
             change -= float(np.median(change).clip(-_LIGHT, _LIGHT))
-            share = float((np.abs(change) > _LEVEL).mean())
-            if share >= (_END if self.moving else _BEGIN):
+            moved = float((np.abs(change) > _LEVEL).mean())  # fraction of the cells
+            if moved >= (_END if self.moving else _BEGIN):
                 self.wake(now)
-            elif now - self._moved > self._calm:
+            elif now - self._last_motion > self._calm:
                 self.moving = False
-            weight = -np.expm1(-max(now - self._last, 0.0) / _SETTLE)
+            weight = -np.expm1(-max(now - self._last_frame, 0.0) / _SETTLE)
             self._background += np.float32(weight) * (cells - self._background)
-        self._last = now
-        if self.moving or now - self._looked >= self._heartbeat:
-            self._looked = now
+        self._last_frame = now
+        if self.moving or now - self._last_look >= self._heartbeat:
+            self._last_look = now
             return True
         return False
 
     def wake(self, now: float) -> None:
         """Look on for a while: something moves, or the label is about to change."""
-        self.moving, self._moved = True, now
+        self.moving, self._last_motion = True, now
 
 
 def _cells(frame: Picture) -> Cells:
     """Mean green of each cell, float32 [rows, columns]."""
-    high, wide = frame.shape[:2]
-    step = max(round(max(high, wide) / _SAMPLES), 1)
+    step = max(round(max(frame.shape[:2]) / _SAMPLES), 1)
     green = frame[::step, ::step, 1]
-    rows, columns = max(green.shape[0] // _CELL, 1), max(green.shape[1] // _CELL, 1)
-    tall, broad = min(_CELL, green.shape[0]), min(_CELL, green.shape[1])
-    cells = green[: rows * tall, : columns * broad].reshape(rows, tall, columns, broad)
+    height, width = min(_CELL, green.shape[0]), min(_CELL, green.shape[1])  # of a cell
+    rows, columns = green.shape[0] // height, green.shape[1] // width
+    cells = green[: rows * height, : columns * width]
+    cells = cells.reshape(rows, height, columns, width)
     means: Cells = cells.mean((1, 3), dtype=np.float32)
     return means

@@ -48,16 +48,13 @@ class TemporalSmoother:
         if self._average is None or self._seconds <= 0:
             self._average = values.astype(np.float32)
         else:
-            weight = -math.expm1(-max(now - self._last, 0.0) / self._seconds)
-            self._average = self._average + np.float32(weight) * (
-                values - self._average
-            )
+            elapsed = max(now - self._last, 0.0)
+            weight = np.float32(-math.expm1(-elapsed / self._seconds))
+            self._average = self._average + weight * (values - self._average)
         self._last = now
-        probabilities = self._average
-        familiarity = None
+        probabilities, familiarity = self._average, None
         if FAMILIARITY in outputs:
-            probabilities = self._average[:-1]
-            familiarity = float(self._average[-1])
+            probabilities, familiarity = self._average[:-1], float(self._average[-1])
         prediction = self._to_prediction(probabilities, familiarity)
         return prediction, *self._held(prediction.label, now)
 

@@ -21,7 +21,7 @@ from edge.errors import EdgegraftError
 
 EVERY = 1.0  # seconds between two saved frames
 AFTER_ERROR = 60.0  # seconds until a full disk is tried again
-_OURS = re.compile(r"uncertain-\d{8}-\d{6}-\d{3}-.*\.jpg")
+_SAVED = re.compile(r"uncertain-\d{8}-\d{6}-\d{3}-.*\.jpg")
 _QUALITY = 90
 
 
@@ -37,7 +37,7 @@ class UncertainFrames:
         self._folder, self._below, self._limit, self._note = folder, below, limit, note
         try:
             os.makedirs(folder, exist_ok=True)
-            names = sorted(n for n in os.listdir(folder) if _OURS.fullmatch(n))
+            names = sorted(filter(_SAVED.fullmatch, os.listdir(folder)))
             sizes = [os.path.getsize(os.path.join(folder, name)) for name in names]
         except OSError as error:
             raise EdgegraftError(f"{folder}: {error.strerror or error}") from None
@@ -57,10 +57,10 @@ class UncertainFrames:
             return
         self._not_before = now + EVERY
         label = re.sub(r"[^\w-]+", "_", prediction.ranking[0][0])[:40]
-        clock = time.time()
-        stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(clock))
-        milli = int(clock * 1000) % 1000
-        name = f"uncertain-{stamp}-{milli:03}-{label}-{prediction.probability:.2f}.jpg"
+        seconds = time.time()
+        timestamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(seconds))
+        timestamp += f"-{int(seconds * 1000) % 1000:03}"
+        name = f"uncertain-{timestamp}-{label}-{prediction.probability:.2f}.jpg"
         path = os.path.join(self._folder, name)
         partial = path + ".part"
         try:
@@ -81,7 +81,7 @@ class UncertainFrames:
 
     def _make_room(self, size: int) -> None:
         while self._files and self._bytes + size > self._limit:
-            name, old = self._files.popleft()
-            self._bytes -= old
+            name, old_size = self._files.popleft()
+            self._bytes -= old_size
             with suppress(FileNotFoundError):  # already taken away
                 os.unlink(os.path.join(self._folder, name))

@@ -51,18 +51,18 @@ def _opened(url: str):  # type: ignore[no-untyped-def]  # a response with header
     parts = urlsplit(url)
     host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host
-    plain = parts._replace(netloc=f"{host}:{parts.port}" if parts.port else host)
+    netloc = f"{host}:{parts.port}" if parts.port else host
+    address = parts._replace(netloc=netloc).geturl()
     handlers: list[urllib.request.BaseHandler] = []
     if parts.username is not None:
-        known = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+        passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
         user, password = unquote(parts.username), unquote(parts.password or "")
-        known.add_password(None, plain.geturl(), user, password)
+        passwords.add_password(None, address, user, password)
         handlers = [
-            urllib.request.HTTPDigestAuthHandler(known),
-            urllib.request.HTTPBasicAuthHandler(known),
+            urllib.request.HTTPDigestAuthHandler(passwords),
+            urllib.request.HTTPBasicAuthHandler(passwords),
         ]
-    opener = urllib.request.build_opener(*handlers)
-    return opener.open(plain.geturl(), timeout=TIMEOUT)
+    return urllib.request.build_opener(*handlers).open(address, timeout=TIMEOUT)
 
 
 def _status(url: str) -> int | None:

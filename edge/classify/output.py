@@ -7,7 +7,7 @@ import errno
 import os
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from edge.errors import EdgegraftError
@@ -69,8 +69,8 @@ def output(
                     f"-o {path}: cannot be written: {error.strerror}"
                 ) from None
             raise
-        then = "; make room, and go on with --resume" if header else "; make room"
-        raise EdgegraftError(f"{path}: {error.strerror}{then}") from None
+        hint = "; make room, and go on with --resume" if header else "; make room"
+        raise EdgegraftError(f"{path}: {error.strerror}{hint}") from None
 
 
 @contextmanager
@@ -79,8 +79,8 @@ def _written(
 ) -> Iterator[tuple[TextIO, Done]]:
     done = Done()
     if os.path.exists(path) and not resume:
-        how = "continue it with --resume" if header else "remove it"
-        raise EdgegraftError(f"{path} exists; {how}, or give another -o FILE")
+        hint = "continue it with --resume" if header else "remove it"
+        raise EdgegraftError(f"{path} exists; {hint}, or give another -o FILE")
     if header is None:
         partial = f"{path}.{os.getpid()}.part"
         try:
@@ -88,7 +88,7 @@ def _written(
                 yield file, done
             os.replace(partial, path)
         finally:
-            if os.path.exists(partial):
+            with suppress(OSError):
                 os.unlink(partial)
         return
     if os.path.exists(path):

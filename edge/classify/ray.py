@@ -1,10 +1,10 @@
 """Photos over a Ray cluster: the classifier of one machine, on many.
 
 Ray Data (the extra `ray`) hands batches of paths to workers that each hold the model;
-the answers come back in the order of the photos. The model travels with the job, and
-so does this package; the photos do not: every machine must see them under the same
-path, and must have numpy, Pillow and an interpreter. The cluster is the one in
-$RAY_ADDRESS, else the one running on this machine, else one made of its cores.
+the answers come back in the order of the photos. The model and this package are sent
+with the job; the photos are not: every machine must see them under the same path, and
+must have numpy, Pillow and an interpreter. The cluster is the one in $RAY_ADDRESS,
+else the one running on this machine, else a new one of its cores.
 """
 
 from __future__ import annotations
@@ -29,35 +29,35 @@ LIST = 100_000  # paths in one job; longer lists are several, so memory stays bo
 
 
 class Worker:
-    """On a node: opens the model once, answers batches. `packed`: (make, work)."""
+    """On a node: opens the model once, answers batches. `packed`: (build, work)."""
 
     def __init__(self, packed: bytes, folder: str) -> None:
         with suppress(OSError):  # paths may be relative to where the command runs
             os.chdir(folder)
-        make, self._work = pickle.loads(packed)
-        self._tool: Classifier = make()
+        build, self._work = pickle.loads(packed)
+        self._classifier: Classifier = build()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Pickled items in, pickled answers out, in the same order."""
         import numpy as np
 
-        done = [self._work(self._tool, pickle.loads(item)) for item in batch["item"]]
-        answers = np.empty(len(done), dtype=object)
-        answers[:] = [pickle.dumps(answer) for answer in done]
+        items = map(pickle.loads, batch["item"])
+        answers = np.empty(len(batch["item"]), dtype=object)
+        answers[:] = [pickle.dumps(self._work(self._classifier, i)) for i in items]
         return {"answer": answers}
 
 
 def in_order(
     items: Iterable[Any],
     work: Callable[[Classifier, Any], Answer],
-    make: Callable[[], Classifier],
+    build: Callable[[], Classifier],
     *,
     workers: int | None = None,
     threads: int = 1,
 ) -> Iterator[Answer]:
     """work(classifier, item) of every item, in order, on the cluster.
 
-    `make` opens a classifier and `work` uses it; both must be picklable. A worker
+    `build` opens a classifier and `work` uses it; both must be picklable. A worker
     takes `threads` of a node's cores; as many workers as fit, unless `workers` is
     given. EdgegraftError when Ray is missing or the cluster does not answer.
     """
@@ -72,7 +72,7 @@ def in_order(
             f"--engine ray: the cluster has {cores} cores, expected at least "
             f"{max(count, 1) * threads} ({max(count, 1)} workers of {threads})"
         )
-    packed = pickle.dumps((make, work))
+    packed = pickle.dumps((build, work))
     source = iter(items)
     try:
         while paths := [pickle.dumps(item) for item in islice(source, LIST)]:

@@ -1,7 +1,7 @@
-"""From what was typed to photo files: paths, folders, globs.
+"""Photo files of command-line arguments: paths, folders, glob patterns.
 
-Only files whose suffix is no photo's are opened here, and nothing is kept: a folder of
-any size is walked while it is read.
+Only files without a photo's suffix are opened here. Paths are yielded while a folder is
+walked, so a folder of any size takes the same memory.
 """
 
 from __future__ import annotations
@@ -35,32 +35,35 @@ def photos(arguments: Iterable[str], report: Report | None = None) -> Iterator[s
         else:
             from glob import iglob
 
-            found = sorted(iglob(argument, recursive=True))
-            matching = _matching(found, "**" in argument, report)
+            paths = sorted(iglob(argument, recursive=True))
+            matching = _matching(paths, "**" in argument, report)
             yield from _non_empty(matching, argument)
 
 
-def _matching(found: list[str], deep: bool, report: Report | None) -> Iterator[str]:
-    """The photos a pattern found; a `deep` one (**) has been in the folders itself."""
-    for match in found:
-        if not os.path.isdir(match):
-            if is_photo(match):
-                yield match
-        elif not deep:
-            yield from walk(match, report)
+def _matching(
+    paths: list[str], recursive: bool, report: Report | None
+) -> Iterator[str]:
+    """The photos among a pattern's matches; a `recursive` one (**) has matched what is
+    in the folders, too."""
+    for path in paths:
+        if not os.path.isdir(path):
+            if is_photo(path):
+                yield path
+        elif not recursive:
+            yield from walk(path, report)
 
 
 def photos_or_errors(argument: str) -> Iterator[Item]:
     """Photos of one argument; in place of one, what is wrong with a folder."""
-    wrong: list[PhotoError] = []
+    errors: list[PhotoError] = []
     try:
-        for path in photos([argument], wrong.append):
-            yield from wrong
-            wrong.clear()
+        for path in photos([argument], errors.append):
+            yield from errors
+            errors.clear()
             yield path
     except PhotoError as error:
-        wrong.append(error)
-    yield from wrong
+        errors.append(error)
+    yield from errors
 
 
 class Unique:
@@ -72,14 +75,14 @@ class Unique:
         self.repeated = 0
 
     def __call__(self, items: Iterable[Item]) -> Iterator[Item]:
-        seen: set[int] = set()
+        hashes: set[int] = set()
         for item in items:
             if isinstance(item, str):
-                place = hash(os.path.realpath(item))
-                if place in seen:
+                path_hash = hash(os.path.realpath(item))
+                if path_hash in hashes:
                     self.repeated += 1
                     continue
-                seen.add(place)
+                hashes.add(path_hash)
             yield item
 
 
@@ -95,17 +98,17 @@ def walk(folder: str, report: Report | None = None) -> Iterator[str]:
 
     With `report`, that is called for a folder inside that cannot be read.
     """
-    waiting = [_entries(folder)]
-    while waiting:  # folders may lie thousands deep in one another
-        path = next(waiting[-1], None)
+    stack = [_entries(folder)]
+    while stack:  # folders may lie thousands deep in one another
+        path = next(stack[-1], None)
         if path is None:
-            waiting.pop()
+            stack.pop()
         elif not os.path.isdir(path):
             if is_photo(path):
                 yield path
         elif not os.path.islink(path):
             try:
-                waiting.append(_entries(path))
+                stack.append(_entries(path))
             except PhotoError as error:
                 if report is None:
                     raise
@@ -129,21 +132,21 @@ def labelled(root: str, labels: Sequence[str]) -> Iterator[tuple[str, str]]:
     EdgegraftError when a folder is no label, or there is no photo.
     """
     if not os.path.isdir(root):
-        what = "a file" if os.path.exists(root) else "nothing"
+        kind = "a file" if os.path.exists(root) else "nothing"
         raise EdgegraftError(
             f"{root}: expected a folder with one folder of photos for each label, got "
-            f"{what}{_ALSO_READ}"
+            f"{kind}{_ALSO_READ}"
         )
     folders = sorted(
         entry.name
         for entry in os.scandir(root)
         if entry.is_dir() and not entry.name.startswith(".")
     )
-    foreign = [name for name in folders if name not in labels]
-    if foreign or not folders:
+    unknown = [name for name in folders if name not in labels]
+    if unknown or not folders:
         from edge.text import listed
 
-        got = f"a folder {foreign[0]!r}" if foreign else "no folders"
+        got = f"a folder {unknown[0]!r}" if unknown else "no folders"
         raise EdgegraftError(
             f"{root}: expected one folder for each label ({listed(labels)}), got {got}"
             f"{_ALSO_READ}"
@@ -153,9 +156,9 @@ def labelled(root: str, labels: Sequence[str]) -> Iterator[tuple[str, str]]:
             yield path, name
 
 
-def _non_empty(found: Iterator[str], argument: str) -> Iterator[str]:
-    first = next(found, None)
+def _non_empty(paths: Iterator[str], argument: str) -> Iterator[str]:
+    first = next(paths, None)
     if first is None:
         raise PhotoError(argument, "expected photos here, found none")
     yield first
-    yield from found
+    yield from paths

@@ -3,8 +3,7 @@ of its own, the answers come in the order of the photos.
 
 Threads, not processes: Pillow's decoders and the interpreters let go of Python's lock
 while they work, and a thread costs neither a start nor a second copy of the photos.
-At most `AHEAD` photos a worker are under way, so memory does not grow with the
-folder.
+At most `AHEAD` photos a worker are pending, so memory does not grow with the folder.
 """
 
 from __future__ import annotations
@@ -39,11 +38,11 @@ def in_order(
     for tool in tools:
         free.put(tool)
     slots = threading.Semaphore(AHEAD * len(tools))
-    under_way: queue.SimpleQueue[Future[Answer] | BaseException | None]
-    under_way = queue.SimpleQueue()
+    pending: queue.SimpleQueue[Future[Answer] | BaseException | None]
+    pending = queue.SimpleQueue()
     stopped = threading.Event()
 
-    def one(item: Work) -> Answer:
+    def run(item: Work) -> Answer:
         tool = free.get()  # never waits: as many threads as tools
         try:
             return work(tool, item)
@@ -58,15 +57,15 @@ def in_order(
                     slots.acquire()
                     if stopped.is_set():
                         return
-                    under_way.put(pool.submit(one, item))
+                    pending.put(pool.submit(run, item))
             except BaseException as error:  # raised again where the answers are taken
-                under_way.put(error)
+                pending.put(error)
             else:
-                under_way.put(None)
+                pending.put(None)
 
         threading.Thread(target=feed, name="photo list", daemon=True).start()
         try:
-            while (future := under_way.get()) is not None:
+            while (future := pending.get()) is not None:
                 if isinstance(future, BaseException):
                     raise future
                 answer = future.result()
@@ -81,16 +80,16 @@ def in_order(
 def lines(descriptor: int = 0) -> Iterator[str]:
     """Paths from a pipe, one a line (or with NUL between: ``find -print0``).
 
-    Read without Python's buffers, so each line is passed on as soon as it is there
-    and a reader that waits does not hinder the end of the process.
+    Read without Python's buffers, so each line is yielded at once and a blocked read
+    does not keep the process from ending.
     """
-    rest, end = b"", b""
+    buffer, separator = b"", b""
     while block := os.read(descriptor, _BLOCK):
-        rest += block
-        if not end:
-            end = b"\0" if b"\0" in rest else b"\n" if b"\n" in rest else b""
-        if end:
-            *whole, rest = rest.split(end)
-            yield from (os.fsdecode(name) for name in whole if name)
-    if rest:
-        yield os.fsdecode(rest)
+        buffer += block
+        if not separator:
+            separator = next((s for s in (b"\0", b"\n") if s in buffer), b"")
+        if separator:
+            *names, buffer = buffer.split(separator)
+            yield from (os.fsdecode(name) for name in names if name)
+    if buffer:
+        yield os.fsdecode(buffer)
