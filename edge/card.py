@@ -77,6 +77,8 @@ class ModelCard:
     @classmethod
     def from_json(cls, text: str | bytes) -> ModelCard:
         """The card of a JSON text; unknown keys are left out, ModelError otherwise."""
+        import json
+
         from edge import records
 
         content = text if isinstance(text, bytes) else text.encode()
@@ -90,11 +92,18 @@ class ModelCard:
                 f"model card: expected schema 1 to {SCHEMA}, got {schema!r}; "
                 "a newer edgegraft wrote this file, update this one"
             )
-        known = {f.name for f in fields(cls)}
-        values = {key: value for key, value in record.items() if key in known}
+        names = {field.name for field in fields(cls)}
+        values = {key: value for key, value in record.items() if key in names}
         try:
             records.check(values, records.CARD, "model card")
-            _refuse_surrogates(values)
+            for name, value in values.items():
+                try:
+                    json.dumps(value, ensure_ascii=False).encode()
+                except UnicodeEncodeError:  # no file can be written with it
+                    raise ModelError(
+                        f"model card: {name}: expected Unicode text, got a part of a "
+                        "character"
+                    ) from None
             if values.get("labels") is None:
                 raise ModelError("model card: labels: expected a list, got none")
             values = _without_null(values)
@@ -107,10 +116,8 @@ class ModelCard:
             values["outputs"] = values.get("outputs") or dict(_PROBABILITIES)
             return cls(**values)
         except EdgegraftError as error:
-            text = str(error)
-            raise ModelError(
-                text if text.startswith("model card") else f"model card: {text}"
-            ) from None
+            message = str(error).removeprefix("model card: ")
+            raise ModelError(f"model card: {message}") from None
 
 
 def attached(model: bytes) -> zipfile.ZipFile | None:
@@ -119,16 +126,16 @@ def attached(model: bytes) -> zipfile.ZipFile | None:
     import zipfile
 
     try:
-        found = zipfile.ZipFile(io.BytesIO(model))
+        archive = zipfile.ZipFile(io.BytesIO(model))
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
         return None
-    return found if found.infolist() else None
+    return archive if archive.infolist() else None
 
 
-def flatbuffer_of(model: bytes, behind: zipfile.ZipFile | None) -> bytes:
-    """The file without the zip `behind` it: what interpreters get."""
-    starts = [entry.header_offset for entry in behind.infolist()] if behind else []
-    start = min(starts, default=0)
+def flatbuffer_of(model: bytes, archive: zipfile.ZipFile | None) -> bytes:
+    """The file without the zip behind it: what interpreters get."""
+    entries = archive.infolist() if archive else []
+    start = min((entry.header_offset for entry in entries), default=0)
     return model[:start] if 0 < start < len(model) else model
 
 
@@ -143,16 +150,3 @@ def digest(model: bytes) -> str:
 def _without_null(record: dict[str, Any]) -> dict[str, Any]:
     """A field that is null counts as absent."""
     return {name: value for name, value in record.items() if value is not None}
-
-
-def _refuse_surrogates(values: dict[str, Any]) -> None:
-    """ModelError for text that no file can be written with."""
-    import json
-
-    for name, value in values.items():
-        try:
-            json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            raise ModelError(
-                f"model card: {name}: expected Unicode text, got a part of a character"
-            ) from None

@@ -174,28 +174,17 @@ class ModelFile:
         return attached(self.content)
 
     def open(
-        self,
-        *,
-        runtime: str = "auto",
-        threads: int | None = None,
-        xnnpack: bool = True,
-        delegate: str | None = None,
-        size: tuple[int, int] | None = None,
+        self, *, runtime: str = "auto", threads: int | None = None, **options: Any
     ) -> tuple[Runtime, Any]:
         """The runtime, and an interpreter with its tensors allocated.
 
-        Options as `edge.runtime.open_interpreter`; `size` is the width and height of
-        an input that leaves them open. A file that is not known on this machine first
-        runs in a child process (0.3 s). ModelError for a file that cannot be run.
+        `options`: xnnpack, delegate and size, as `edge.runtime.open_interpreter`. A
+        file that is not known on this machine first runs in a child process (0.3 s).
+        ModelError for a file that cannot be run.
         """
-        self.prove(runtime=runtime, xnnpack=xnnpack, delegate=delegate, size=size)
+        self.prove(runtime=runtime, **options)
         return self._interpreter(
-            runtime=runtime,
-            threads=threads,
-            xnnpack=xnnpack,
-            delegate=delegate,
-            size=size,
-            where=self.where,
+            runtime=runtime, threads=threads, where=self.where, **options
         )
 
     def _interpreter(self, **options: Any) -> tuple[Runtime, Any]:

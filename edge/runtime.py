@@ -36,11 +36,7 @@ _PACKAGES = {
     "tflite-runtime": "tflite-runtime",
     "tf.lite": "tensorflow",
 }
-_MODULES = {
-    "litert": "ai_edge_litert",
-    "tflite-runtime": "tflite_runtime",
-    "tf.lite": "tensorflow",
-}
+_MODULES = {name: package.replace("-", "_") for name, package in _PACKAGES.items()}
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,14 @@ not say).
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from edge.bench import conditions
-from edge.bench.timing import RUNS, Probe, bench, bench_apart
+from edge.bench.timing import Probe, bench, bench_apart
 from edge.classify.cli import opened
 from edge.command import ModelOptions
 from edge.model_file import ModelFile
@@ -35,50 +36,21 @@ from edge.runtime import too_many
 _SLOWER = 1.1  # of the first sample's time, before a sustained run is remarked on
 
 
-@dataclass(frozen=True)
-class BenchOptions:
-    """What to time: each model with each number of threads, `runs` timed runs.
-
-    `photos`: a folder, to time decoding and resizing too; `fps`: a camera's pace;
-    `minutes`: without a pause for that long.
-    """
-
-    models: tuple[ModelOptions, ...]
-    threads: tuple[int, ...] = (1,)
-    runs: int = RUNS
-    photos: str | None = None
-    fps: float | None = None
-    minutes: float | None = None
-
-    @classmethod
-    def of(cls, args: argparse.Namespace) -> BenchOptions:
-        """From parsed arguments."""
-        return cls(
-            tuple(ModelOptions.of(args, model) for model in args.models),
-            tuple(args.threads),
-            args.runs,
-            args.photos,
-            args.fps,
-            args.minutes,
-        )
-
-
 def run(args: argparse.Namespace) -> int:
     """The verb."""
-    options = BenchOptions.of(args)
-    pairs = [
-        replace(model, threads=threads)
-        for model in options.models
-        for threads in options.threads
+    models = [
+        replace(ModelOptions.of(args, model), threads=threads)
+        for model in args.models
+        for threads in args.threads
     ]
-    if len(pairs) == 1:
+    if len(models) == 1:
         with without_chatter():
-            records = [_here(options, pairs[0])]
+            records = [_bench_here(args, models[0])]
     else:
-        records = [_apart(options, pair) for pair in pairs]
-    notes = _all_warnings(records)
+        records = [_bench_apart(args, model) for model in models]
+    warnings = _all_warnings(records)
     if args.json:
-        print(json.dumps({"models": records, "warnings": notes}, indent=1))
+        print(json.dumps({"models": records, "warnings": warnings}, indent=1))
         return 0
     first = records[0]
     print(
@@ -88,12 +60,12 @@ def run(args: argparse.Namespace) -> int:
     _print_table(records)
     for record in records:
         _print_work(record)
-    for note in notes:
-        print(f"edgegraft: warning: {note}", file=sys.stderr)
+    for warning in warnings:
+        print(f"edgegraft: warning: {warning}", file=sys.stderr)
     return 0
 
 
-def _here(options: BenchOptions, model: ModelOptions) -> dict[str, Any]:
+def _bench_here(args: argparse.Namespace, model: ModelOptions) -> dict[str, Any]:
     file = ModelFile.read(model.model)
     size = None
     if model.foreign is not None:
@@ -108,29 +80,30 @@ def _here(options: BenchOptions, model: ModelOptions) -> dict[str, Any]:
         delegate=model.delegate,
         size=size,
     )
-    record = bench(probe, options.runs)
+    record = bench(probe, args.runs)
     record["variant"] = file.card.variant if file.card else None
     record["model_sha256"] = file.digest
     record["warnings"] = warnings
-    if options.photos or options.fps or options.minutes:
+    if args.photos or args.fps or args.minutes:
         from edge.bench import workload
-    if options.photos:
-        paths = workload.paths_of(options.photos, options.runs)
+    if args.photos:
+        paths = workload.paths_of(args.photos, args.runs)
         record["photos"] = workload.photos(
             opened(model), paths, lambda: opened(replace(model, threads=1))
         )
-    if options.fps:
-        record["paced"] = workload.paced(probe, options.fps)
-    if options.minutes:
-        record["sustained"] = workload.sustained(probe, options.minutes)
+    if args.fps:
+        record["paced"] = workload.paced(probe, args.fps)
+    if args.minutes:
+        record["sustained"] = workload.sustained(probe, args.minutes)
     return record
 
 
-def _apart(options: BenchOptions, model: ModelOptions) -> dict[str, Any]:
+def _bench_apart(args: argparse.Namespace, model: ModelOptions) -> dict[str, Any]:
+    """In a process of its own."""
     values = {
-        "photos": options.photos,
-        "fps": options.fps,
-        "minutes": options.minutes,
+        "photos": args.photos,
+        "fps": args.fps,
+        "minutes": args.minutes,
         "delegate": model.delegate,
         "labels": model.labels,
     }
@@ -139,7 +112,7 @@ def _apart(options: BenchOptions, model: ModelOptions) -> dict[str, Any]:
         model.model,
         runtime=model.runtime,
         threads=model.threads or 1,
-        runs=options.runs,
+        runs=args.runs,
         xnnpack=model.xnnpack,
         more=[*more, *(model.foreign.arguments() if model.foreign else ())],
     )
@@ -148,29 +121,28 @@ def _apart(options: BenchOptions, model: ModelOptions) -> dict[str, Any]:
 def _all_warnings(records: list[dict[str, Any]]) -> list[str]:
     """Those of each model, each once; then what the comparison shows."""
     # The load is that of our own processes after the first: only its own counts.
-    notes = list(records[0]["warnings"])
+    warnings = list(records[0]["warnings"])
     counts = sorted({record["threads"] for record in records})
-    notes += [warning for count in counts if (warning := too_many(count))]
+    warnings += [warning for count in counts if (warning := too_many(count))]
     for record in records:
         work = record.get("sustained")
         if work and work["slower"] > _SLOWER:
-            notes.append(
+            warnings.append(
                 f"{record['model']}: {work['slower']:.2f} times slower at the end of "
                 f"{work['minutes']:g} minutes than at the start; cool the board"
             )
-    for int8 in records:
-        for other in records:
-            if (
-                str(int8["variant"]).startswith("int8")
-                and str(other["variant"]).startswith("float")
-                and int8["threads"] == other["threads"]
-                and int8["p50_ms"] > other["p50_ms"]
-            ):
-                notes.append(
-                    f"{int8['model']} is slower than {other['model']}: "
-                    f"{conditions.why_int8_is_slow(int8)}"
-                )
-    return notes
+    for int8, other in itertools.permutations(records, 2):
+        if (
+            str(int8["variant"]).startswith("int8")
+            and str(other["variant"]).startswith("float")
+            and int8["threads"] == other["threads"]
+            and int8["p50_ms"] > other["p50_ms"]
+        ):
+            warnings.append(
+                f"{int8['model']} is slower than {other['model']}: "
+                f"{conditions.why_int8_is_slow(int8)}"
+            )
+    return warnings
 
 
 def _print_table(records: list[dict[str, Any]]) -> None:

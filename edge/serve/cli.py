@@ -79,14 +79,23 @@ def _port(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """The verb."""
-    options = _options(args)
+    options = ServeOptions(
+        ModelOptions.of(args),
+        args.host,
+        args.port,
+        args.max_megabytes * MEGABYTE,
+        args.queue,
+        args.top_k,
+        None if args.token_file is None else _token(args.token_file),
+    )
     start = time.perf_counter()
     classifier = open_classifier(options.model)
     server = make_server(options, classifier, (time.perf_counter() - start) * 1e3)
     host, port = str(server.server_address[0]), server.server_address[1]
-    shown = f"[{host}]" if ":" in host else host
-    print(f"http://{shown}:{port}/classify", flush=True)
-    if options.token is None and not _is_local(host):
+    url_host = f"[{host}]" if ":" in host else host
+    print(f"http://{url_host}:{port}/classify", flush=True)
+    is_local = host == "::1" or host.startswith("127.")
+    if options.token is None and not is_local:
         note = "without --token-file everyone who reaches this address may use it"
         print(f"edgegraft: note: {note}", file=sys.stderr)
 
@@ -106,20 +115,3 @@ def run(args: argparse.Namespace) -> int:
         file=sys.stderr,
     )
     return 0
-
-
-def _options(args: argparse.Namespace) -> ServeOptions:
-    """From parsed arguments; EdgegraftError for a token that cannot be read."""
-    return ServeOptions(
-        ModelOptions.of(args),
-        args.host,
-        args.port,
-        args.max_megabytes * MEGABYTE,
-        args.queue,
-        args.top_k,
-        None if args.token_file is None else _token(args.token_file),
-    )
-
-
-def _is_local(host: str) -> bool:
-    return host == "::1" or host.startswith("127.")
