@@ -12,8 +12,8 @@ from edge.errors import EdgegraftError
 from edge.quiet import without_chatter
 from edge.text import print_rows
 
-# What more there is, for what, and how it comes: module, packages that bring it
-_MORE = (
+# Optional packages: module, name, use, names on PyPI
+_EXTRAS = (
     ("cv2", "OpenCV", "camera", ("opencv-python-headless", "opencv-python")),
     ("pillow_heif", "HEIF", "photos of iPhones", ("pillow-heif",)),
     ("paho", "MQTT", "camera --mqtt", ("paho-mqtt",)),
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     with without_chatter():
         runtimes = diagnose()
     working = [name for name, _, problem, _ in runtimes if problem is None]
-    more = {name: _version(module, of) for module, name, _, of in _MORE}
+    extras = {name: _version(module, names) for module, name, _, names in _EXTRAS}
     record = {
         **machine.describe(),
         "numpy": numpy.__version__,
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
             for name, release, problem, advice in runtimes
         ],
         "used": working[0] if working else None,
-        "more": more,
+        "more": extras,
     }
     if args.json:
         print(json.dumps(record, indent=1))
@@ -70,15 +70,13 @@ def run(args: argparse.Namespace) -> int:
         rows.append((name, f"{release}: {state}" if release else state))
         if advice and advice != problem:
             rows.append(("", advice))
-    for _, name, use, packages in _MORE:
-        absent = f"not installed, for {use}: pip install {packages[0]}"
-        rows.append((name, more[name] or absent))
+    for _, name, use, packages in _EXTRAS:
+        hint = f"not installed, for {use}: pip install {packages[0]}"
+        rows.append((name, extras[name] or hint))
     if working:
-        without = [use for _, name, use, _ in _MORE if not more[name]]
-        able = "photos" + (
-            f"; not yet: {', '.join(without)}" if without else ", camera"
-        )
-        rows.append(("ready for", able))
+        absent = [use for _, name, use, _ in _EXTRAS if not extras[name]]
+        text = f"photos; not yet: {', '.join(absent)}" if absent else "photos, camera"
+        rows.append(("ready for", text))
     print_rows(rows)
     if not working:
         print("edgegraft: error: no TFLite interpreter works here", file=sys.stderr)

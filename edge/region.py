@@ -1,8 +1,7 @@
-"""The part of a photo or frame that a model looks at, as people write it.
+"""The region of a photo or frame that a model uses: ``X,Y,WIDTH,HEIGHT``.
 
-``X,Y,WIDTH,HEIGHT``, in shares of the photo's sides or in pixels. `edge.preprocess`
-cuts it out, in training and on the device. A model's card has shares, so that it fits
-frames of any size.
+In fractions of the photo's sides ("shares") or in pixels. `edge.preprocess` crops it,
+in training and on the device. A model's card has fractions, for frames of any size.
 """
 
 from __future__ import annotations
@@ -17,21 +16,21 @@ Region = tuple[float, float, float, float]  # x, y, width, height: shares or pix
 SIDEWAYS = 5  # EXIF turns from here on swap width and height
 _ROUNDING = 1e-6  # of shares that add up to 1
 _DIGITS = 6  # after the point of a share
-_ALIKE = 0.02  # of a side: two regions of one size, up to the rounding of pixels
+_TOLERANCE = 0.02  # of a side: by less, two regions count as of one size
 
 
 def check_region(region: Any) -> None:
     """EdgegraftError for what is no `Region`, or shares that leave the photo."""
-    good = isinstance(region, tuple) and len(region) == 4
-    good = good and all(
+    valid = isinstance(region, tuple) and len(region) == 4
+    valid = valid and all(
         isinstance(value, (int, float)) and 0 <= value < math.inf for value in region
     )
-    if good:
-        x, y, wide, high = region
-        good = min(wide, high) > 0
+    if valid:
+        x, y, width, height = region
+        valid = min(width, height) > 0
         if max(region) <= 1:
-            good = good and max(x + wide, y + high) <= 1 + _ROUNDING
-    if not good:
+            valid = valid and max(x + width, y + height) <= 1 + _ROUNDING
+    if not valid:
         raise EdgegraftError(
             "region: expected x, y, width and height of a part of the photo, in shares "
             f"from 0 to 1 or in pixels, got {region!r:.80}"
@@ -43,16 +42,16 @@ def region_box(region: Region, size: tuple[int, int]) -> tuple[int, int, int, in
 
     EdgegraftError where the region leaves it.
     """
-    wide, high = size
+    max_x, max_y = size
     x, y, width, height = region
     if max(region) <= 1:
-        x, width, y, height = x * wide, width * wide, y * high, height * high
-    left, top = min(round(x), wide - 1), min(round(y), high - 1)
+        x, width, y, height = x * max_x, width * max_x, y * max_y, height * max_y
+    left, top = min(round(x), max_x - 1), min(round(y), max_y - 1)
     right, bottom = round(x + width), round(y + height)
-    if right > wide or bottom > high or x >= wide or y >= high:
+    if right > max_x or bottom > max_y or x >= max_x or y >= max_y:
         raise EdgegraftError(
             f"region {','.join(f'{value:g}' for value in region)}: expected a part of "
-            f"the photo of {wide} x {high} pixels; give another --region"
+            f"the photo of {max_x} x {max_y} pixels; give another --region"
         )
     return left, top, max(right, left + 1), max(bottom, top + 1)
 
@@ -79,37 +78,37 @@ def in_shares(region: Region, size: tuple[int, int]) -> Region:
     """Shares of a photo of this width and height. EdgegraftError as `region_box`."""
     if max(region) <= 1:
         return region
-    wide, high = size
+    width, height = size
     left, top, right, bottom = region_box(region, size)
     # rounded down: the sum of two shares is not above 1
     return (
-        _down(left / wide),
-        _down(top / high),
-        _down((right - left) / wide),
-        _down((bottom - top) / high),
+        _down(left / width),
+        _down(top / height),
+        _down((right - left) / width),
+        _down((bottom - top) / height),
     )
 
 
-def _down(share: float) -> float:
+def _down(value: float) -> float:
     scale = float(10**_DIGITS)
-    return math.floor(share * scale + 1e-6) / scale
+    return math.floor(value * scale + 1e-6) / scale
 
 
 def override(
-    given: Region, trained: Region | None, size: tuple[int, int] | None = None
+    region: Region, trained: Region | None, size: tuple[int, int] | None = None
 ) -> str:
-    """What to say where a device uses another region than the model was trained with.
+    """The note where a device uses another region than the model was trained with.
 
     `size`: width and height of the photos, where they are known.
     """
-    text = f"--region {region_text(given)}"
+    text = f"--region {region_text(region)}"
     if trained is None:
         return f"{text}: the model was trained on whole photos, measured on them too"
     if size is not None:
-        given = in_shares(given, size)
+        region = in_shares(region, size)
     text += f" in place of the model's {region_text(trained)}"
-    if max(given) <= 1 and any(
-        abs(given[side] - trained[side]) > _ALIKE for side in (2, 3)
+    if max(region) <= 1 and any(
+        abs(region[side] - trained[side]) > _TOLERANCE for side in (2, 3)
     ):
         text += ", of another size: what was measured may not hold"
     return text
@@ -119,8 +118,8 @@ def stored_box(
     region: Region, stored: tuple[int, int], turn: int
 ) -> tuple[int, int, int, int]:
     """The box of a region in the pixels as they are stored, before they are turned."""
-    wide, high = stored
-    size = (high, wide) if turn >= SIDEWAYS else (wide, high)
+    width, height = stored
+    size = (height, width) if turn >= SIDEWAYS else (width, height)
     left, top, right, bottom = region_box(region, size)
     if turn in (2, 3, 6, 7):  # the upright left is the stored right, or bottom
         left, right = size[0] - right, size[0] - left

@@ -1,4 +1,4 @@
-"""How counts, shares and tables are spelled, and how foreign text is made safe."""
+"""Formatting of counts, percentages and tables; escaping of text for a terminal."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def listed(names: Sequence[str], most: int = 10) -> str:
     return text if len(names) <= most else f"{text}, ... ({len(names):,} in all)"
 
 
-def percent(share: float | None) -> str:
-    """A share of 0 to 1 as "97.3%"; "-" for None."""
-    return "-" if share is None else f"{share:.1%}"
+def percent(fraction: float | None) -> str:
+    """A fraction of 0 to 1 as "97.3%"; "-" for None."""
+    return "-" if fraction is None else f"{fraction:.1%}"
 
 
 def interval(low: float, high: float) -> str:
@@ -41,21 +41,14 @@ def columns(
 
     With `head` it comes first, above a line of dashes where `rule` is set.
     """
-    every = [*([head] if head else []), *rows]
-    if not every:
-        return []
-    widths = [max(len(row[place]) for row in every) for place in range(len(every[0]))]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [
-            cell.rjust(width) if place else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        return "  ".join(padded).rstrip()
-
-    lines = [line(row) for row in every]
+    table = [*([head] if head else []), *rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     if head and rule:
-        lines.insert(1, line(["-" * width for width in widths]))
+        table.insert(1, ["-" * width for width in widths])
+    lines = []
+    for first, *others in table:
+        padded = map(str.rjust, others, widths[1:])
+        lines.append("  ".join((first.ljust(widths[0]), *padded)).rstrip())
     return lines
 
 

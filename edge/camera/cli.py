@@ -179,7 +179,7 @@ def run(args: argparse.Namespace) -> int:
         service = stack.enter_context(Service())
         online = publisher.present if publisher is not None else lambda _: None
         for frame in taken(frames, service, _note, online):
-            if not processor.process(frame) or processor.count == frames.most:
+            if not processor.process(frame) or processor.count == frames.max_frames:
                 break
         processor.writer.end()
     uncertain = processor.uncertain

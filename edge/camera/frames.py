@@ -1,4 +1,4 @@
-"""Which frames of a source are taken: its clock, the pace that is asked for.
+"""Which frames of a source are taken, by its clock and the requested rate.
 
 Of a live source the latest frame is taken, of a video file every frame (or those that
 --fps picks, by the video's own clock), so the results of a file are the same on every
@@ -46,7 +46,7 @@ class Frames:
     source: str | None
     fps: float | None
     seconds: float | None
-    most: int | None
+    max_frames: int | None
     size: tuple[int, int] | None
     live: bool
     wait: bool
@@ -96,7 +96,7 @@ def _of_file(
     video.open()
     notify("READY=1")
     try:
-        number = damaged = failed = 0
+        good = damaged = failed = 0
         due = 0.0
         while not service.stopped:
             notify("WATCHDOG=1")
@@ -105,30 +105,30 @@ def _of_file(
                 if failed > BAD_FRAMES:
                     break
                 continue
-            damaged, failed, number = damaged + failed, 0, number + 1
+            damaged, failed, good = damaged + failed, 0, good + 1
             if frames.seconds is not None and video.seconds >= frames.seconds:
                 return
             if frames.fps is not None and video.seconds < due - 1e-9:
                 continue
             pixels = video.retrieve()
             if pixels is None:
-                number, damaged = number - 1, damaged + 1
+                good, damaged = good - 1, damaged + 1
                 continue
             due += 1 / frames.fps if frames.fps else 0.0
-            yield TimedFrame(number + damaged, video.seconds, pixels)
-        if number == 0:
+            yield TimedFrame(good + damaged, video.seconds, pixels)
+        if good == 0:
             raise SourceError(f"{video.name}: {video.why_no_frame()}")
         if service.stopped:
             return
         length = video.frames / video.rate
         if video.seconds + 1 / video.rate < _CUT_OFF * length:
             note(
-                f"{video.name}: cut off, ended after frame {number + damaged} of "
+                f"{video.name}: cut off, ended after frame {good + damaged} of "
                 f"{video.frames}"
             )
         if damaged:
-            frames_are = "frame is" if damaged == 1 else "frames are"
-            note(f"{video.name}: {damaged} {frames_are} damaged and left out")
+            noun = "frame is" if damaged == 1 else "frames are"
+            note(f"{video.name}: {damaged} {noun} damaged and left out")
     finally:
         video.close()
 
@@ -143,11 +143,11 @@ def _of_camera(
     """The latest frame, whenever the model is ready and --fps allows."""
     unused = [first]
 
-    def make() -> Source:
+    def next_source() -> Source:
         return unused.pop() if unused else frames.find()
 
     reader = LatestFrameReader(
-        make,
+        next_source,
         note,
         stuck=frames.stuck,
         wait=frames.wait,
@@ -165,11 +165,12 @@ def _of_camera(
             if now < due:
                 time.sleep(min(due - now, _POLL))
                 continue
-            if (got := reader.next(_POLL)) is None:
+            if (latest := reader.next(_POLL)) is None:
                 continue
             now = time.monotonic()
-            if frames.fps:  # keep the beat; after a pause, begin a new one
+            if frames.fps:  # a steady rate, which starts anew after a pause
                 due = max(due + 1 / frames.fps, now)
-            yield TimedFrame(got[0], now - start, got[1])
+            number, pixels = latest
+            yield TimedFrame(number, now - start, pixels)
     finally:
         reader.close()

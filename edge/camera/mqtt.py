@@ -68,8 +68,8 @@ class Broker:
                 f"line); put it into ${PASSWORD} or --mqtt-password-file FILE"
             )
         topic = unquote(parts.path).strip("/") or default_topic
-        bad = "#" in url or re.search(r"[+\0]", topic)
-        if parts.scheme not in PORTS or not parts.hostname or bad:
+        wildcard = "#" in url or re.search(r"[+\0]", topic)
+        if parts.scheme not in PORTS or not parts.hostname or wildcard:
             raise EdgegraftError(
                 "--mqtt: expected mqtt://USER@HOST:PORT/TOPIC (mqtts with TLS), got "
                 f"{url!r:.80}"
@@ -185,10 +185,12 @@ class Publisher:
             while not self._is_closing:
                 if not self._connection.wait(_POLL):
                     continue
-                sent = self._client.publish(self._state_topic, text, _QOS, retain=True)
+                message = self._client.publish(
+                    self._state_topic, text, _QOS, retain=True
+                )
                 try:
-                    while not (sent.is_published() or self._is_closing):
-                        sent.wait_for_publish(_POLL)
+                    while not (message.is_published() or self._is_closing):
+                        message.wait_for_publish(_POLL)
                     break
                 except (RuntimeError, ValueError):  # lost just now: once more
                     time.sleep(_POLL)
@@ -208,17 +210,15 @@ class Publisher:
         self._sender.join(_GOODBYE)
         self._is_closing = True
         if self._client.is_connected():
-            done = self._client.publish(
-                self._status_topic, "offline", _QOS, retain=True
-            )
+            message = self._publish_status("offline")
             with suppress(RuntimeError, ValueError):  # the broker's will says it
-                done.wait_for_publish(_GOODBYE)
+                message.wait_for_publish(_GOODBYE)
         self._client.disconnect()
         self._client.loop_stop()
 
-    def _publish_status(self) -> None:
-        text = "online" if self._present else "offline"
-        self._client.publish(self._status_topic, text, _QOS, retain=True)
+    def _publish_status(self, status: str = "") -> Any:
+        status = status or ("online" if self._present else "offline")
+        return self._client.publish(self._status_topic, status, _QOS, retain=True)
 
     def _connected(
         self, client: Any, data: Any, flags: Any, reason: Any, properties: Any
@@ -235,8 +235,8 @@ class Publisher:
         self._say("connected")
 
     def _unreachable(self, client: Any, data: Any) -> None:
-        more = ", or its certificate is not trusted" if self._broker.tls else ""
-        self._say(f"cannot be reached{more}; trying again")
+        hint = ", or its certificate is not trusted" if self._broker.tls else ""
+        self._say(f"cannot be reached{hint}; trying again")
 
     def _disconnected(
         self, client: Any, data: Any, flags: Any, reason: Any, properties: Any

@@ -52,9 +52,9 @@ class Metrics:
                 for label in dict.fromkeys((*labels, UNKNOWN))
             ]
             photos = sum(self._buckets)
-            share = self._labels[UNKNOWN] / photos if photos else 0.0
+            unknown = self._labels[UNKNOWN] / photos if photos else 0.0
             lines += _head("unknown_share", "gauge", "share of photos called unknown")
-            lines.append(f"edgegraft_unknown_share {share:.6g}")
+            lines.append(f"edgegraft_unknown_share {unknown:.6g}")
             lines += _head("waiting", "gauge", "requests that wait for the model")
             lines.append(f"edgegraft_waiting {waiting}")
             name = "photo_seconds"

@@ -51,12 +51,12 @@ _METHODS = {"/classify": "POST", "/health": "GET", "/card": "GET", "/metrics": "
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """What to serve and where. most: bytes of a request; waiting: requests."""
+    """What to serve and where. max_bytes: of a request; waiting: requests."""
 
     model: ModelOptions
     host: str = HOST
     port: int = PORT
-    most: int = MOST_MEGABYTES * MEGABYTE
+    max_bytes: int = MOST_MEGABYTES * MEGABYTE
     waiting: int = QUEUE
     top_k: int = 3
     token: str | None = None
@@ -248,8 +248,8 @@ class Handler(BaseHTTPRequestHandler):
         options = self.server.options
         path = self._path()
         if path not in _METHODS:
-            known = ", ".join(_METHODS)
-            raise Refused(HTTPStatus.NOT_FOUND, f"expected one of {known}")
+            paths = ", ".join(_METHODS)
+            raise Refused(HTTPStatus.NOT_FOUND, f"expected one of {paths}")
         if options.token is not None and path != "/health":
             header = self.headers.get("Authorization", "").encode()
             if not hmac.compare_digest(header, f"Bearer {options.token}".encode()):
@@ -263,11 +263,11 @@ class Handler(BaseHTTPRequestHandler):
                 HTTPStatus.METHOD_NOT_ALLOWED,
                 f"expected {_METHODS[path]} {path}, got {self.command}",
             )
-        if length > options.most:
+        if length > options.max_bytes:
             raise Refused(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"expected at most {options.most // MEGABYTE} MB in a request, got "
-                f"{length / MEGABYTE:,.0f} MB (--max-megabytes allows more)",
+                f"expected at most {options.max_bytes // MEGABYTE} MB in a request, "
+                f"got {length / MEGABYTE:,.0f} MB (--max-megabytes allows more)",
             )
 
     def _classify(self, length: int) -> None:
