@@ -1,4 +1,4 @@
-"""A model file and a photo: its label.
+"""Image classification with one `.tflite` file.
 
 `Classifier` takes everything it needs from the file: labels, input size, the
 outputs' meaning, and the numbers to dequantize with. A classifier serves one
@@ -36,7 +36,7 @@ Labels = Sequence[str] | str | os.PathLike[str]  # names, or a file of them
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one photo.
+    """The prediction for one photo.
 
     `label` is `UNKNOWN` when the photo is refused (then `known` is False): its
     familiarity is below the card's threshold, or its probability below the score
@@ -125,7 +125,7 @@ class Classifier:
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """What the file answers: probabilities, and familiarity if it has it."""
+        """The outputs: probabilities, and familiarity if the file has it."""
         return tuple(self._outputs)
 
     def run(self, pixels: Pixels) -> dict[str, Floats]:
@@ -158,7 +158,7 @@ class Classifier:
         return out
 
     def _invoke(self, pixels: Pixels) -> dict[str, Floats]:
-        """The numbers of each output, dequantized, for pixels [1, H, W, 3]."""
+        """Each output, dequantized and flat, for pixels [1, H, W, 3]."""
         self._interpreter.set_tensor(self._input_index, self._as_input(pixels))
         try:
             self._interpreter.invoke()
@@ -199,14 +199,14 @@ class Classifier:
         return self.first(self.run(pixels[None]), top_k)
 
     def first(self, outputs: dict[str, Floats], top_k: int = 5) -> Prediction:
-        """Of the first photo of what `run` returned."""
+        """The prediction of the first photo in outputs of `run`."""
         familiarity = float(outputs[FAMILIARITY][0]) if FAMILIARITY in outputs else None
         return self.prediction(outputs[PROBABILITIES][0], familiarity, top_k)
 
     def prediction(
         self, probabilities: Floats, familiarity: float | None, top_k: int = 5
     ) -> Prediction:
-        """What probabilities [L] and a familiarity mean: the labels, known or not."""
+        """The prediction for probabilities [L] and a familiarity."""
         if not (probabilities.min() >= -1e-3 and probabilities.max() <= 1.001):
             raise ModelError(
                 f"{self._where}: expected outputs from 0 to 1, got "

@@ -28,7 +28,7 @@ _MOMENT = 0.01  # seconds
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong with a command in one line, as every other error."""
+    """Reports a wrong command in one line, like every other error."""
 
     def error(self, message: str) -> NoReturn:
         message += self._suggestion(message)
@@ -54,7 +54,7 @@ class Parser(argparse.ArgumentParser):
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """A model file and how it is run, as a command line gives it.
+    """A model file and how to run it, from a command line.
 
     `labels`: a file of names. `region`: in place of the card's. The others as
     `edge.classifier.Classifier`.
@@ -153,7 +153,7 @@ def add_region(verb: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
 
 
 def region(text: str) -> Region:
-    """X,Y,W,H of the command line."""
+    """The argparse type of X,Y,W,H."""
     from edge.region import parse_region
 
     try:
@@ -279,13 +279,13 @@ def numbers(text: str) -> tuple[float, ...]:
 
 
 def width_and_height(text: str) -> tuple[int, int]:
-    """Of a text like 224x224."""
+    """The argparse type of a text like 224x224."""
     width, _, height = text.lower().partition("x")
     return count(width), count(height)
 
 
 def guard(verb: Callable[[], int], *, debug: bool = False) -> int:
-    """Run a verb; its exit code, or that of the error it ended with."""
+    """Run a verb; its exit code, or that of the error it raised."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a label in any script, on any terminal
             stream.reconfigure(errors="backslashreplace")

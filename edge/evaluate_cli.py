@@ -28,8 +28,8 @@ _WIDEST_TABLE = 12  # labels; a confusion of more is wider than a terminal
 
 @dataclass(frozen=True)
 class LabelledPhotos:
-    """Photos to measure on: (path, label) pairs, which they are, how they were read
-    (`notes`, a line each), and the level of 16-bit channels that is white."""
+    """Photos to measure on: (path, label) pairs, a description (`what`), `notes` on how
+    they were read, and the white level of 16-bit channels."""
 
     pairs: Iterable[tuple[str, str]]
     what: str = ""

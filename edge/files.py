@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and the digests they are known by."""
+"""Atomic writes, safe reads, and digests of files."""
 
 from __future__ import annotations
 
@@ -190,8 +190,8 @@ def _beside(path: Path) -> Path:
 
 
 def kind_of(head: bytes) -> str | None:
-    """What a file holds that begins with `head` (32 bytes are enough), in words; None
-    for what is not known."""
+    """The kind of a file that begins with `head` (32 bytes are enough), in words; None
+    for an unknown one."""
     for start, kind in _BEGINNINGS:
         if head.startswith(start):
             return kind

@@ -1,7 +1,7 @@
-"""How a `.tflite` file without our card is fed, and how its output is read.
+"""Preprocessing and postprocessing of a `.tflite` file without our card.
 
-What the user says comes first, then the file's own TFLite Metadata, then the default
-for published classifiers. That default is measured on Google's quantized MobileNets
+The user's options come first, then the file's TFLite Metadata, then the default for
+published classifiers. That default is measured on Google's quantized MobileNets
 (tests/legs/published.py, 200 ImageNet photos): the middle 87.5 % of the photo, resized
 bilinearly without antialiasing, as they were trained.
 """
@@ -38,7 +38,7 @@ _INPUTS = (np.uint8, np.int8, np.float32)
 
 @dataclass(frozen=True)
 class ForeignOptions:
-    """What the user says of a file without a card; None: the file's word, or a default.
+    """The user's options for a file without a card; None: its metadata, or a default.
 
     `size`: width and height, for a network that leaves them open. `resize`, `filter`:
     as `InputRecipe`. `crop`: the middle share of the photo that is used, 0 to 1.

@@ -137,7 +137,7 @@ def _print_info(record: dict[str, Any]) -> None:
 
 
 def _role(kind: str, entry: dict[str, Any], card: dict[str, Any]) -> str:
-    """What a tensor is called: of our files the outputs by what they answer."""
+    """The name of a tensor's row; of our files' outputs it is their role."""
     if kind == "inputs" or len(card.get("outputs") or ()) < 2:
         return kind[:-1]
     return "familiarity" if entry["shape"][-1:] == [1] else "probabilities"
@@ -165,7 +165,7 @@ def _feeding(feeding: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _plain(value: Any) -> str:
-    """A value of a card as a person writes it; empty for nothing."""
+    """A value of a card as plain text; empty for nothing."""
     if isinstance(value, dict):
         has_list = any(isinstance(item, list) for item in value.values())
         colon, separator = (":", "; ") if has_list else ("", ", ")
@@ -192,7 +192,7 @@ def _measured(measured: Any) -> str:
 
 
 def _refusals(measured: dict[str, Any]) -> str:
-    """What became of photos of other things (see `edge.unknown`)."""
+    """The refusals of unknown photos (see `edge.unknown`)."""
     text = f"{measured['unknown_refused']:.1%}"
     if "unknown_photos" in measured:
         text += f" of {measured['unknown_photos']} photos of other things"

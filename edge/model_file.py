@@ -188,7 +188,7 @@ class ModelFile:
         )
 
     def _interpreter(self, **options: Any) -> tuple[Runtime, Any]:
-        """Of a proven file, in this process."""
+        """An interpreter in this process, for a proven file."""
         return open_interpreter(self.flatbuffer, **options)
 
     def prove(
@@ -233,7 +233,7 @@ class ModelFile:
         delegate: str | None,
         size: tuple[int, int] | None,
     ) -> str:
-        """Of the file and of all that decides which native code runs it."""
+        """Identifies the file and the native code that runs it."""
         version, _ = find(runtime)
         parts = [self.digest, version.name, version.version]
         if not xnnpack:
@@ -255,7 +255,7 @@ def _record_folder() -> Path:
 
 
 def _recorded(key: str) -> bool:
-    """Has this user's record the key? A folder that others may write to has none."""
+    """Whether the record has the key; one that others can write to does not count."""
     try:
         folder = _record_folder()
         info = os.stat(folder)

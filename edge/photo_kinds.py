@@ -1,6 +1,6 @@
-"""Photo files beside the ordinary JPEG or PNG: which there are, and what they mean.
+"""Unusual photo files, beside the ordinary JPEG or PNG.
 
-Loaded when such a file comes: deep greys keep their range, transparent parts become
+Loaded only for such a file: 16-bit greys keep their range, transparent parts become
 white, wide colour spaces (Display P3, Adobe RGB, ProPhoto) become sRGB by their profile
 (any other profile is taken as sRGB), and a JPEG that is cut off at its end is used
 while at most `MOST_MISSING` of it is missing, as browsers do.
@@ -29,7 +29,7 @@ PHOTO_SUFFIXES = frozenset(
     )
 )
 _KINDS = "JPEG, PNG, WebP, BMP, GIF, TIFF, PPM, PGM, MPO, AVIF, HEIC or HEIF"
-HEAD_BYTES = 32  # that say what a file holds
+HEAD_BYTES = 32  # that identify a file's kind
 _AVIF_BRANDS = (b"avif", b"avis")  # Pillow reads it since 11.3
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # and BigTIFF

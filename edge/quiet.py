@@ -1,4 +1,4 @@
-"""Keep native code quiet: what it writes to standard output and standard error.
+"""Silence native code that writes to standard output and standard error.
 
 TensorFlow, its converter and the TFLite interpreters greet from native code
 (``INFO: Created TensorFlow Lite XNNPACK delegate ...``), and no setting turns that

@@ -1,8 +1,7 @@
 """The one reader of JSON files that may come from another person.
 
 A model's card and a run's run.json, metrics.json and comparison.json are read within
-limits (bytes, values, depth) and checked against a schema, so that code behind it finds
-the types it expects, and a message says which field is wrong.
+limits (bytes, values, depth) and validated against a schema; an error names the field.
 """
 
 from __future__ import annotations
@@ -114,7 +113,7 @@ def _expect(fits: bool, where: str, kind: str, value: Any) -> None:
 
 
 def _error(where: str, reason: str) -> EdgegraftError:
-    """One line that a terminal shows as it is, whatever the file holds."""
+    """With a message that is safe for a terminal, whatever the file holds."""
     from edge.text import printable
 
     return EdgegraftError(printable(f"{where}: {reason}"))

@@ -64,10 +64,7 @@ def default_threads() -> int:
 
 
 def too_many(threads: int) -> str | None:
-    """What to say of more threads than cores: they take turns and wait on each other.
-
-    None for as many as there are cores, or fewer.
-    """
+    """A warning for more threads than cores; None for no more."""
     if threads <= cores():
         return None
     from edge.text import plural
@@ -163,7 +160,7 @@ def open_interpreter(
 
 
 def _resize(interpreter: Any, size: tuple[int, int]) -> None:
-    """Give an open height and width their numbers, channels first or last."""
+    """Set a dynamic height and width, channels first or last."""
     entry = interpreter.get_input_details()[0]
     shape = [int(side) for side in entry["shape_signature"]]
     dynamic = [axis for axis, side in enumerate(shape) if axis and side == -1]
@@ -175,7 +172,7 @@ def _resize(interpreter: Any, size: tuple[int, int]) -> None:
 
 
 def _missing_operator(model: bytes, reason: str, where: str) -> str:
-    """The reason, or in its place the operators that the runtime does not have."""
+    """The reason, or instead the operators that the runtime lacks."""
     if not any(word in reason.lower() for word in _UNRESOLVED):
         return reason
     from edge.tflite import check, custom_operators
@@ -270,7 +267,7 @@ def _version(name: str) -> str | None:
 
 
 def _advice(name: str, problem: str) -> str:
-    """The command that mends it, in one line."""
+    """The command that fixes a problem, in one line."""
     if problem == _NUMPY_2:
         return f'run: pip install "numpy<2", or: {_install("litert")}'
     if not _installed(name):

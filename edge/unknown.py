@@ -1,7 +1,7 @@
-"""Does a model say unknown of what it never learned?
+"""How often a model answers `unknown` for photos of none of its labels.
 
 A file may have a second output, `familiarity`; below the threshold in its card the
-answer is `unknown`. Here that is counted on photos of nothing it knows.
+answer is `unknown`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NO_FAMILIARITY = (
 
 @dataclass(frozen=True)
 class Refusal:
-    """What a model does with photos of nothing it learned: how many it calls unknown.
+    """How many photos of none of its labels a model calls unknown.
 
     `refused` of `photos`, and `known_refused` of the `known` ones, which do show a
     label. `auroc` is the probability that a known photo looks more familiar than one of
@@ -79,7 +79,7 @@ class Refusal:
 
 
 def count(known: npt.ArrayLike, unknown: npt.ArrayLike, limit: float) -> Refusal:
-    """The record of the familiarity of known [N] and of unknown photos [M]."""
+    """The refusals by the familiarity of known [N] and of unknown photos [M]."""
     known, unknown = np.asarray(known), np.asarray(unknown)
     return Refusal(
         photos=len(unknown),
@@ -118,7 +118,7 @@ def refusal(
     *,
     progress: Callable[[int], None] | None = None,
 ) -> Refusal:
-    """What becomes of photos that show none of the labels; `known` is for `auroc`.
+    """Count the refusals among photos of none of the labels; `known` is for `auroc`.
 
     EdgegraftError for a model that cannot say unknown, or when no photo can be read.
     """

@@ -1,8 +1,8 @@
-"""The names in a ZIP file as their writer meant them.
+"""The encoding of names in a ZIP file.
 
 A ZIP that does not mark its names as UTF-8 holds bytes of a code page that it does not
 name (APPNOTE.TXT 4.4.4, bit 11). macOS writes UTF-8 there, Windows the code page of the
-country. The guess is made once for all names of a file, so that no label is split.
+country. One encoding is guessed for all names of a file, so that no label is split.
 """
 
 from __future__ import annotations

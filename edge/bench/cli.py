@@ -119,7 +119,7 @@ def _bench_apart(args: argparse.Namespace, model: ModelOptions) -> dict[str, Any
 
 
 def _all_warnings(records: list[dict[str, Any]]) -> list[str]:
-    """Those of each model, each once; then what the comparison shows."""
+    """The machine's warnings, then those that follow from the timings."""
     # The load is that of our own processes after the first: only its own counts.
     warnings = list(records[0]["warnings"])
     counts = sorted({record["threads"] for record in records})

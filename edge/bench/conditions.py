@@ -1,4 +1,4 @@
-"""What else decides a time on this machine: clock, heat, throttling, other programs.
+"""What affects timings on this machine: clock, heat, throttling, other programs.
 
 Read from the kernel's files, and from ``vcgencmd`` on a Raspberry Pi. Whether a
 virtual machine's neighbours are busy cannot be read.
@@ -55,7 +55,7 @@ def governors() -> list[str]:
 
 
 def throttled() -> list[str] | None:
-    """What a Raspberry Pi says is holding it back now; None on other machines."""
+    """Why a Raspberry Pi is throttled now; None on other machines."""
     import shutil
     import subprocess
 
@@ -76,7 +76,7 @@ def throttled() -> list[str] | None:
 
 
 def warnings() -> list[str]:
-    """What spoils a measurement taken here and now, and how to mend it."""
+    """What makes timings unreliable here and now, and how to fix it."""
     problems = []
     slow = [name for name in governors() if name != "performance"]
     if slow:
@@ -114,7 +114,7 @@ def _ticks() -> list[int]:
 
 
 def fast_int8() -> bool | None:
-    """Has this processor dot products of 8-bit integers? None: unknown."""
+    """Whether this processor has dot products of 8-bit integers; None: unknown."""
     for line in read_or_empty("/proc/cpuinfo").splitlines():
         name, _, value = line.partition(":")
         if name.strip() in ("flags", "Features"):

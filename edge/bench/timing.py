@@ -1,4 +1,4 @@
-"""How fast is a model file on this machine?
+"""Timing of a model file on this machine.
 
 Times are wall-clock milliseconds of the interpreter alone (pixels in, result out),
 after one first run that is given apart.

@@ -1,4 +1,4 @@
-"""Times under the work a device really does: photos, a camera's pace, hours."""
+"""Timings of realistic work: decoding photos, a camera's frame rate, sustained load."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def photos(
 
 
 def paced(probe: Probe, fps: float, seconds: float = _PACED_SECONDS) -> dict[str, Any]:
-    """Inference at a camera's pace: between frames the clock and caches cool down."""
+    """Inference at a camera's frame rate: clock and caches cool down between frames."""
     times: list[float] = []
     late = 0
     start = due = time.perf_counter()

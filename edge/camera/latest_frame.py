@@ -86,7 +86,7 @@ class LatestFrameReader:
 
     @property
     def lost(self) -> bool:
-        """Whether the source is being waited for."""
+        """Whether the source is lost and waited for."""
         return self._lost
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""When something moves in the region: only then the model has to look.
+"""Motion detection: the model runs only when something moves in the region.
 
 The region is read at a coarse grid of its green values and compared with a background
 that follows slowly. A change of light changes all cells alike and is taken off first,
@@ -30,7 +30,7 @@ Cells = npt.NDArray[np.float32]
 
 
 class MotionGate:
-    """Says of each frame whether to look.
+    """Decides for each frame whether to classify it.
 
     calm: seconds without motion until it has ended, 2 at least. heartbeat: seconds
     after which a frame is looked at all the same.
@@ -68,7 +68,7 @@ class MotionGate:
         return False
 
     def wake(self, now: float) -> None:
-        """Look on for a while: something moves, or the label is about to change."""
+        """Classify for a while: something moves, or the label is about to change."""
         self.moving, self._last_motion = True, now
 
 

@@ -165,7 +165,7 @@ class Publisher:
             self._enqueue(self._state)
 
     def _enqueue(self, text: str | None) -> None:
-        """Add to the queue; where it is full, the oldest is left out."""
+        """Add to the queue; when it is full, drop the oldest."""
         while True:
             try:
                 self._queue.put_nowait(text)
@@ -246,7 +246,7 @@ class Publisher:
             self._say("lost; trying again")
 
     def _say(self, text: str) -> None:
-        """Once for each change, however often it is tried."""
+        """Print a change of state once, however often the connection is tried."""
         if text != self._problem:
             self._problem = text
             self._note(f"{self._broker.where}: {text}")
@@ -321,5 +321,5 @@ def discovery(topic: str, classifier: Classifier) -> dict[str, str]:
 
 
 def identifier(topic: str) -> str:
-    """What the device is called by programs: letters, digits and underscores."""
+    """The device's identifier: letters, digits and underscores."""
     return "edgegraft_" + re.sub(r"[^A-Za-z0-9_]+", "_", topic)

@@ -62,7 +62,6 @@ class Preview:
         return self._open
 
     def close(self) -> None:
-        """Take the window away."""
         self._open = False
         self._window.destroy()
 

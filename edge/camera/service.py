@@ -1,4 +1,4 @@
-"""A well-behaved service: ends on SIGTERM and notifies systemd."""
+"""Running as a systemd service: ends on SIGTERM, notifies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a camera's address answers: a picture, a stream, or that it wants a password.
+"""HTTP and RTSP cameras: still pictures, streams, and passwords.
 
 OpenCV says of all failures only that it could not open the stream, and takes a still
 picture for a stream of one frame.
@@ -47,7 +47,7 @@ def refusal(url: str) -> str | None:
 
 
 def _opened(url: str):  # type: ignore[no-untyped-def]  # a response with headers
-    """The address with its user and password sent as Basic or Digest."""
+    """The response of an address; its user and password are sent as Basic or Digest."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host

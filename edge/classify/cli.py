@@ -187,7 +187,7 @@ def _write_file(
 
 
 def _first_cell(item: Item, raw: bool) -> Item:
-    """What stands in a row's first cell for this photo."""
+    """The first cell of this photo's row."""
     return item if raw or not isinstance(item, str) else csv_cell(item)
 
 
@@ -200,7 +200,8 @@ def _write_all(
     *,
     earlier: int = 0,
 ) -> tuple[int, int]:
-    """Every prediction in order, as soon as it is there; how many, and how many not."""
+    """Write every prediction in order, as soon as it is there; how many were predicted,
+    and how many failed."""
     work = partial(classify_item, top_k=options.top_k)
     writer.begin()
     answered = failed = 0

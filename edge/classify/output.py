@@ -1,4 +1,4 @@
-"""The file that answers are written to: whole or not at all, or a CSV that grows."""
+"""The output file of ``classify``: written atomically, or a CSV that can be resumed."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _written(
 
 
 def _read(path: str, header: list[str], done: Done) -> None:
-    """Take a half-written last row away; note the photos of all others."""
+    """Cut off a half-written last row; note the photos of all others."""
     with open(path, "rb+") as raw:
         size = raw.seek(0, os.SEEK_END)
         while size:

@@ -1,4 +1,4 @@
-"""The verb ``serve``: its options, its start and its end."""
+"""The verb ``serve``."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
         server.serve_forever(poll_interval=0.25)
         notify("STOPPING=1")
     finally:
-        server.server_close()  # answers what has been taken
+        server.server_close()  # answers accepted requests
     print(
         f"edgegraft: stopped after {server.metrics.requests:,} requests",
         file=sys.stderr,

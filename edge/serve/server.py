@@ -86,7 +86,7 @@ class Refused(Exception):
 class Server(ThreadingHTTPServer):
     """A thread for each connection; one request at a time is at the model."""
 
-    daemon_threads = False  # what has been taken is answered before the end
+    daemon_threads = False  # accepted requests are answered before the end
     request_queue_size = 128
 
     def __init__(
@@ -104,7 +104,7 @@ class Server(ThreadingHTTPServer):
 
     @property
     def waiting(self) -> int:
-        """Requests that have been taken and not answered."""
+        """Requests that are accepted and not answered yet."""
         return self._waiting
 
     def take(self) -> bool:
@@ -164,7 +164,7 @@ class Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def server_close(self) -> None:
-        """Answer what has been taken, close what only waits."""
+        """Answer the requests that were accepted, close idle connections."""
         with self._lock:
             connections = list(self._open)
         for connection in connections:
@@ -244,7 +244,7 @@ class Handler(BaseHTTPRequestHandler):
         return int(text)
 
     def _check(self, length: int) -> None:
-        """Refused for what is not answered, whatever the body holds."""
+        """Refused for a request that no body could make valid."""
         options = self.server.options
         path = self._path()
         if path not in _METHODS:
@@ -287,7 +287,7 @@ class Handler(BaseHTTPRequestHandler):
         self._send(ok if any_classified else failed, text)
 
     def _body(self, length: int) -> bytes:
-        """All of it, within REQUEST seconds, however slowly it comes."""
+        """The whole body, if it comes within REQUEST seconds."""
         body, deadline = bytearray(), time.monotonic() + REQUEST
         while len(body) < length:
             try:
