@@ -236,11 +236,11 @@ class ForeignOutput:
         labels: Sequence[str] | None,
         source: str,
         output: str | None,
-        named: dict[str, dict[str, Any]],
+        by_name: dict[str, dict[str, Any]],
     ) -> None:
         self._where, self.note = file.where, ""
         if output is not None:
-            index, self.entry = self._named(entries, named, output)
+            index, self.entry = self._output_named(entries, by_name, output)
         else:
             index, self.entry = self._select(file, entries, labels)
         thresholds = file.metadata.thresholds
@@ -275,17 +275,17 @@ class ForeignOutput:
             return np.array([1 - scores[0], scores[0]], np.float32)
         return scores
 
-    def _named(
+    def _output_named(
         self,
         entries: list[dict[str, Any]],
-        named: dict[str, dict[str, Any]],
+        by_name: dict[str, dict[str, Any]],
         output: str,
     ) -> tuple[int, dict[str, Any]]:
         for index, entry in enumerate(entries):
-            same = named.get(output, {}).get("index") == entry["index"]
+            same = by_name.get(output, {}).get("index") == entry["index"]
             if same or entry["name"] == output:
                 return index, entry
-        names = ", ".join([*named] or [str(entry["name"]) for entry in entries])
+        names = ", ".join([*by_name] or [str(entry["name"]) for entry in entries])
         raise ModelError(
             f"{self._where}: --output-name {output}: the file has no such output; "
             f"it has {names}"

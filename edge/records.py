@@ -128,19 +128,11 @@ def _is_share(value: Any) -> bool:
     return is_number(value) and 0 <= value <= 1
 
 
-TEXT, SHARE, COUNT, SIZE, NUMBER = (
-    "text",
-    "a share from 0 to 1",
-    "a whole number",
-    "a number of 0 or more",
-    "a number",
-)
-_PAIR, _ANYTHING, _OBJECT, _FLAG = (
-    "two shares from 0 to 1",
-    "anything",
-    "an object",
-    "true or false",
-)
+# Kinds of values, as error messages name them
+TEXT, NUMBER, COUNT = "text", "a number", "a whole number"
+SHARE, SIZE = "a share from 0 to 1", "a number of 0 or more"
+_PAIR, _ANYTHING = "two shares from 0 to 1", "anything"
+_OBJECT, _FLAG = "an object", "true or false"
 _KINDS: dict[str, Callable[[Any], bool]] = {
     # may hold the bytes of a file name that is no UTF-8
     TEXT: lambda value: isinstance(value, str),

@@ -115,17 +115,17 @@ def override(
 
 
 def stored_box(
-    region: Region, stored: tuple[int, int], turn: int
+    region: Region, stored: tuple[int, int], orientation: int
 ) -> tuple[int, int, int, int]:
     """The box of a region in the pixels as they are stored, before they are turned."""
     width, height = stored
-    size = (height, width) if turn >= SIDEWAYS else (width, height)
+    size = (height, width) if orientation >= SIDEWAYS else (width, height)
     left, top, right, bottom = region_box(region, size)
-    if turn in (2, 3, 6, 7):  # the upright left is the stored right, or bottom
+    if orientation in (2, 3, 6, 7):  # the upright left is the stored right, or bottom
         left, right = size[0] - right, size[0] - left
-    if turn in (3, 4, 7, 8):
+    if orientation in (3, 4, 7, 8):
         top, bottom = size[1] - bottom, size[1] - top
-    if turn >= SIDEWAYS:
+    if orientation >= SIDEWAYS:
         left, top, right, bottom = top, left, bottom, right
     return left, top, right, bottom
 

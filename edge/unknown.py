@@ -78,16 +78,16 @@ class Refusal:
         }
 
 
-def count(known: npt.ArrayLike, unknown: npt.ArrayLike, limit: float) -> Refusal:
+def count(known: npt.ArrayLike, unknown: npt.ArrayLike, threshold: float) -> Refusal:
     """The refusals by the familiarity of known [N] and of unknown photos [M]."""
     known, unknown = np.asarray(known), np.asarray(unknown)
     return Refusal(
         photos=len(unknown),
-        refused=int(np.sum(unknown < limit)),
+        refused=int(np.sum(unknown < threshold)),
         known=len(known),
-        known_refused=int(np.sum(known < limit)),
+        known_refused=int(np.sum(known < threshold)),
         auroc=auroc(known, unknown),
-        threshold=limit,
+        threshold=threshold,
     )
 
 

@@ -70,13 +70,13 @@ class Source:
         raise NotImplementedError
 
 
-def find(word: str | None, size: tuple[int, int] | None, live: bool) -> Source:
-    """The source that a word means: a number, a path, a URL, a part of a name.
+def find(target: str | None, size: tuple[int, int] | None, live: bool) -> Source:
+    """The source of a number, a path, a URL, or a part of a camera's name.
 
     None is the first camera there is. With `live` a video file is played again and
     again at its own speed, as if it were a camera.
     """
-    if word is None:
+    if target is None:
         if devices := cameras():
             return Capture(devices[0][0], size=size)
         if _has_picamera():
@@ -85,25 +85,25 @@ def find(word: str | None, size: tuple[int, int] | None, live: bool) -> Source:
             "no camera found: expected a webcam (/dev/video*) or a Pi camera "
             "(apt install python3-picamera2); or name a video file or a stream"
         )
-    if word.startswith("picamera"):
-        _, _, index = word.partition(":")
+    if target.startswith("picamera"):
+        _, _, index = target.partition(":")
         if index and not index.isdigit():
-            raise SourceError(f"{word}: expected picamera or picamera:NUMBER")
+            raise SourceError(f"{target}: expected picamera or picamera:NUMBER")
         return PiCamera(int(index or 0), size)
-    if word.lower().startswith(("http://", "https://")):
-        return WebCamera(word, size)
-    if word.isdigit():
-        word = f"/dev/video{word}"
-    if word.startswith("/dev/") or word.lower().startswith(NETWORK):
-        return Capture(word, size=size)
-    if os.path.exists(word) or "." in word or os.sep in word:
-        return Video(word, live)
+    if target.lower().startswith(("http://", "https://")):
+        return WebCamera(target, size)
+    if target.isdigit():
+        target = f"/dev/video{target}"
+    if target.startswith("/dev/") or target.lower().startswith(NETWORK):
+        return Capture(target, size=size)
+    if os.path.exists(target) or "." in target or os.sep in target:
+        return Video(target, live)
     devices = cameras()
     for path, name in devices:
-        if word.lower() in name.lower():
+        if target.lower() in name.lower():
             return Capture(path, size=size)
     names = ", ".join(f"{path} {name!r}" for path, name in devices) or "none"
-    raise SourceError(f"no camera whose name has {word!r}; there are: {names}")
+    raise SourceError(f"no camera whose name has {target!r}; there are: {names}")
 
 
 def cameras() -> list[tuple[str, str]]:

@@ -38,7 +38,7 @@ _PIPE = "-"
 class ClassifyOptions:
     """What to classify, and where the predictions go.
 
-    `photos`: paths, folders, patterns, or "-" for a list on standard input. `form`:
+    `photos`: paths, folders, patterns, or "-" for a list on standard input. `format`:
     text, json or csv; `raw`: cells of a CSV as they are, formulas too. `output`: a
     file, None for standard output; `resume` goes on with a CSV that is half done.
     `engine`: local or ray.
@@ -47,7 +47,7 @@ class ClassifyOptions:
     model: ModelOptions
     photos: Sequence[str]
     top_k: int = 3
-    form: str = "text"
+    format: str = "text"
     output: str | None = None
     resume: bool = False
     workers: int | None = None
@@ -57,26 +57,26 @@ class ClassifyOptions:
     @classmethod
     def of(cls, args: argparse.Namespace) -> ClassifyOptions:
         """From parsed arguments; EdgegraftError for some that do not go together."""
-        form = "json" if args.json else "csv" if args.csv else "text"
+        format_ = "json" if args.json else "csv" if args.csv else "text"
         ending = os.path.splitext(args.output or "")[1].lower().removeprefix(".")
         if ending in ("csv", "json"):
-            if form not in ("text", ending):
+            if format_ not in ("text", ending):
                 raise EdgegraftError(
-                    f"-o {args.output}: expected a name that ends in .{form} with "
-                    f"--{form}, got .{ending}"
+                    f"-o {args.output}: expected a name that ends in .{format_} with "
+                    f"--{format_}, got .{ending}"
                 )
-            form = ending
-        if args.resume and not (form == "csv" and args.output):
+            format_ = ending
+        if args.resume and not (format_ == "csv" and args.output):
             raise EdgegraftError(
                 "--resume needs --csv and -o FILE: it continues that file"
             )
-        if args.raw and form != "csv":
+        if args.raw and format_ != "csv":
             raise EdgegraftError("expected --raw with --csv")
         return cls(
             ModelOptions.of(args),
             tuple(args.photos),
             args.top_k,
-            form,
+            format_,
             args.output,
             args.resume,
             args.workers,
@@ -156,9 +156,9 @@ def opened(
 def _writer(
     options: ClassifyOptions, out: TextIO, classifier: Classifier, load_ms: float
 ) -> Writer:
-    if options.form == "text":
+    if options.format == "text":
         return TextWriter(out, classifier)
-    if options.form == "json":
+    if options.format == "json":
         return JsonWriter(out, options.model.model, classifier, load_ms)
     return CsvWriter(out, classifier, options.top_k, raw=options.raw)
 
@@ -173,7 +173,7 @@ def _write_file(
     from edge.classify.output import output, summary
 
     assert options.output is not None
-    columns = header(classifier, options.top_k) if options.form == "csv" else None
+    columns = header(classifier, options.top_k) if options.format == "csv" else None
     with output(options.output, columns, resume=options.resume) as (file, done):
         writer = _writer(options, file, classifier, load_ms)
         writer.headed = done.headed
