@@ -8,6 +8,7 @@ file runs, not that its predictions are right.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -32,23 +33,19 @@ _REFUSED = 2
 def run_in_subprocess(
     model: bytes,
     *,
-    runtime: str = "auto",
-    xnnpack: bool = True,
-    delegate: str | None = None,
-    size: tuple[int, int] | None = None,
     where: str = "model",
     python: str = sys.executable,
+    **options: Any,
 ) -> None:
     """ModelError when `model` ends, hangs or fails an interpreter in a child process.
 
-    Options as `edge.runtime.open_interpreter`; `where` names the model in messages;
-    `python` is the Python that runs it.
+    `options`: runtime, xnnpack, delegate and size, as `edge.runtime.open_interpreter`;
+    `where` names the model in messages; `python` is the Python that runs it.
     """
-    size_text = "" if size is None else f"{size[0]}x{size[1]}"
-    options = [runtime, str(int(xnnpack)), delegate or "", size_text, where]
+    arguments = json.dumps({"where": where, **options})
     try:
         result = subprocess.run(
-            [python, "-m", "edge.subprocess_run", *options],
+            [python, "-m", "edge.subprocess_run", arguments],
             input=model,
             env=child_environment(),
             capture_output=True,
@@ -79,32 +76,26 @@ def child_environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": search}
 
 
-def _main(runtime: str, xnnpack: str, delegate: str, size: str, where: str) -> int:
+def _main(arguments: str) -> int:
     """The child: one run of the model on standard input; 2 when it is refused."""
     import time
 
-    started = time.perf_counter()
+    start = time.perf_counter()
     from edge.runtime import find, open_interpreter
 
+    options = json.loads(arguments)
     try:
-        find(runtime)
+        find(options.get("runtime", "auto"))
         model = sys.stdin.buffer.read()
-        _bound(time.perf_counter() - started, memory_for(model))
-        _, interpreter = open_interpreter(
-            model,
-            runtime=runtime,
-            threads=1,
-            xnnpack=xnnpack == "1",
-            delegate=delegate or None,
-            size=(int(size.split("x")[0]), int(size.split("x")[1])) if size else None,
-            where=where,
-        )
+        _bound(time.perf_counter() - start, memory_for(model))
+        _, interpreter = open_interpreter(model, threads=1, **options)
         _run(interpreter)
     except EdgegraftError as error:
         print(error, file=sys.stderr)
         return _REFUSED
     except (RuntimeError, ValueError, TypeError, MemoryError) as error:
-        print(f"{where}: cannot be run: {one_line(error):.300}", file=sys.stderr)
+        reason = f"{one_line(error):.300}"
+        print(f"{options['where']}: cannot be run: {reason}", file=sys.stderr)
         return _REFUSED
     return 0
 
@@ -156,4 +147,4 @@ def _run(interpreter: Any) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(_main(*sys.argv[1:6]))
+    raise SystemExit(_main(sys.argv[1]))

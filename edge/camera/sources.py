@@ -242,28 +242,22 @@ class WebCamera(Source):
 
     def __init__(self, url: str, size: tuple[int, int] | None) -> None:
         self.name = _without_password(url)
-        self._url, self._size = url, size
+        self._url = url
         self._grabbed = 0
-        self._source: Source | None = None
+        self._source: Source = Capture(url, size=size)
 
     def open(self) -> None:
         from edge.camera import web
 
         self._grabbed = 0
-        if isinstance(self._source, Snapshot):
-            self._source.open()
-            return
-        self._source = Capture(self._url, size=self._size)
         try:
             self._source.open()
         except SourceError:
-            if not web.is_picture(self._url):
+            if isinstance(self._source, Snapshot) or not web.is_picture(self._url):
                 raise
             self._become_snapshot()
 
     def grab(self) -> bool:
-        if self._source is None:
-            return False
         if self._source.grab():
             self._grabbed += 1
             return True
@@ -277,17 +271,15 @@ class WebCamera(Source):
         return self._source.grab()
 
     def _become_snapshot(self) -> None:
-        if self._source is not None:
-            self._source.close()
+        self._source.close()
         self._source = Snapshot(self._url, self.pause)
         self._source.open()
 
     def retrieve(self) -> Picture | None:
-        return None if self._source is None else self._source.retrieve()
+        return self._source.retrieve()
 
     def close(self) -> None:
-        if self._source is not None:
-            self._source.close()
+        self._source.close()
 
 
 class Video(_OpenCVSource):
