@@ -354,11 +354,11 @@ def _named_labels(labels: Labels) -> tuple[tuple[str, ...], str]:
 def _dequantized(value: npt.NDArray[Any], entry: dict[str, Any]) -> Floats:
     if value.dtype == np.float32:
         return np.asarray(value, np.float32)
-    scale, zero = entry["quantization"]
+    scale, zero_point = entry["quantization"]
     if not scale:
         raise ModelError(f"output {entry['name']!r} of {value.dtype} has no scale")
-    real: Floats = (value.astype(np.float32) - zero) * np.float32(scale)
-    return real
+    dequantized: Floats = (value.astype(np.float32) - zero_point) * np.float32(scale)
+    return dequantized
 
 
 def _adding_up(scores: Floats, entry: dict[str, Any]) -> Floats:

@@ -341,18 +341,18 @@ def _reader_gone() -> bool:
 
     if not hasattr(select, "poll"):  # Windows
         return True
-    gone = False
+    closed = False
     for stream in (sys.stdout, sys.stderr):
         try:
             poll = select.poll()
             poll.register(stream.fileno(), 0)  # POLLERR and POLLHUP are always reported
             if poll.poll(0):
-                gone = True
+                closed = True
                 with open(os.devnull, "wb") as nothing:
                     os.dup2(nothing.fileno(), stream.fileno())
         except (AttributeError, OSError, ValueError):  # no stream, or no file behind it
             continue
-    return gone
+    return closed
 
 
 def _raise_interrupt_again(unraisable: sys.UnraisableHookArgs) -> None:

@@ -126,10 +126,10 @@ def _print(known: Evaluation, unknown: Refusal | None, runtime: str) -> None:
         f"({interval(low, high)}), {runtime}"
     )
     if known.refused is not None and known.answered_right is not None:
-        share = known.answered_right / known.photos
+        fraction = known.answered_right / known.photos
         print(
             f"called unknown although known: {known.refused} of {known.photos}; the "
-            f"right label is the answer for {known.answered_right} ({share:.1%})"
+            f"right label is the answer for {known.answered_right} ({fraction:.1%})"
         )
     error = 100 * known.calibration_error
     print(

@@ -31,7 +31,7 @@ _INT8_ARM = {"asimddp", "i8mm"}
 
 def now() -> dict[str, Any]:
     """Temperature (degrees Celsius), clock (MHz) and throttling; None: unknown."""
-    warmest = [
+    temperatures = [
         float(value) / 1000
         for path in glob.glob(f"{_THERMAL}/thermal_zone*/temp")
         if (value := _line(path)).lstrip("-").isdigit()
@@ -42,7 +42,7 @@ def now() -> dict[str, Any]:
         if (value := _line(path)).isdigit()
     ]
     return {
-        "temperature_c": max(warmest) if warmest else None,
+        "temperature_c": max(temperatures) if temperatures else None,
         "clock_mhz": min(clocks) if clocks else None,
         "throttled": throttled(),
     }

@@ -196,11 +196,11 @@ class Publisher:
                     time.sleep(_POLL)
             self._is_sending = False
 
-    def present(self, sends: bool) -> None:
+    def present(self, is_sending: bool) -> None:
         """Whether the camera sends; without it the device is shown as offline."""
-        if sends == self._present:
+        if is_sending == self._present:
             return
-        self._present = sends
+        self._present = is_sending
         if self._client.is_connected():
             self._publish_status()
 
