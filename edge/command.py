@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from edge.errors import EdgegraftError
-from edge.text import printable
 
 if TYPE_CHECKING:
     from edge.foreign import ForeignOptions
@@ -312,6 +311,8 @@ def guard(verb: Callable[[], int], *, debug: bool = False) -> int:
 
 def _message(error: Exception) -> tuple[str, int]:
     """One line about an error, and the exit code."""
+    from edge.text import printable
+
     if isinstance(error, EdgegraftError):
         return printable(str(error)), error.exit_code
     if isinstance(error, ImportError):  # a package is missing, or one of its libraries

@@ -176,7 +176,9 @@ def _print_work(record: dict[str, Any]) -> None:
     if work := record.get("sustained"):
         for sample in work["samples"]:
             temperature, clock = sample["temperature_c"], sample["clock_mhz"]
-            state = f"{temperature:.0f} C" if temperature is not None else "no temperature reading"
+            state = "no temperature reading"
+            if temperature is not None:
+                state = f"{temperature:.0f} C"
             state += f", {clock:.0f} MHz" if clock is not None else ", no clock reading"
             state += "".join(f", {reason}" for reason in sample["throttled"] or ())
             print(

@@ -16,21 +16,21 @@ from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, TextIO
 
-from edge.classifier import Classifier, Prediction
-from edge.classify.formats import CsvWriter, JsonWriter, TextWriter, Writer, header
+from edge.classifier import UNKNOWN, Classifier, Prediction
 from edge.command import ModelOptions
 from edge.errors import EdgegraftError, PhotoError
-from edge.progress import Progress
 from edge.quiet import without_chatter
 from edge.runtime import too_many
-from edge.text import csv_cell, plural, printable
 
 if TYPE_CHECKING:
+    from edge.classify.formats import CsvWriter, JsonWriter
     from edge.classify.sources import Item
 
 Answer = PhotoError | tuple[str, tuple[Prediction, float, float]]
 
 FEW = 4  # as many photos at most are done one after another, with all threads
+_WIDEST_LABEL = 24  # characters of the label column
+_WORTH_PRINTING = 0.0005  # less would print as 0.0%
 _PIPE = "-"
 
 
@@ -111,6 +111,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         failed = _write_file(options, classifier, items, sequential, load_ms)
     if unique is not None and unique.repeated:
+        from edge.text import plural
+
         repeats = plural(unique.repeated, "repeat")
         print(f"{repeats} left out: each photo is classified once", file=sys.stderr)
     return 2 if failed else 0
@@ -153,11 +155,51 @@ def opened(
     )
 
 
+class TextWriter:
+    """One line for a person: label, probability, photo, the runners-up."""
+
+    def __init__(self, out: TextIO, classifier: Classifier) -> None:
+        self.out, self.headed = out, False
+        longest = max(map(len, (*classifier.labels, UNKNOWN)))
+        self.width = min(longest, _WIDEST_LABEL)
+
+    def begin(self) -> None:
+        """Nothing: there is no header."""
+
+    def photo(
+        self, path: str, prediction: Prediction, decode_ms: float, inference_ms: float
+    ) -> None:
+        known, ranking = prediction.known, prediction.ranking
+        percent = f"{prediction.probability:7.1%}" if known else "      -"
+        notes = [
+            f"{label} {probability:.1%}"
+            for label, probability in (ranking[1:] if known else ranking)
+            if probability >= _WORTH_PRINTING
+        ]
+        if not known and prediction.familiarity is not None:
+            notes.insert(0, f"familiarity {prediction.familiarity:.3g}")
+        details = f"  ({'; '.join(notes)})" if notes else ""
+        line = f"{prediction.label:{self.width}}{percent}  {path}{details}"
+        if not line.isprintable():
+            from edge.text import printable
+
+            line = printable(line)
+        print(line, file=self.out)
+
+    def failure(self, path: str, reason: str) -> None:
+        """Nothing: standard error has it."""
+
+    def end(self) -> None:
+        """Nothing: every line is complete."""
+
+
 def _writer(
     options: ClassifyOptions, out: TextIO, classifier: Classifier, load_ms: float
-) -> Writer:
+) -> TextWriter | JsonWriter | CsvWriter:
     if options.format == "text":
         return TextWriter(out, classifier)
+    from edge.classify.formats import CsvWriter, JsonWriter
+
     if options.format == "json":
         return JsonWriter(out, options.model.model, classifier, load_ms)
     return CsvWriter(out, classifier, options.top_k, raw=options.raw)
@@ -170,6 +212,7 @@ def _write_file(
     sequential: bool,
     load_ms: float,
 ) -> int:
+    from edge.classify.formats import header
     from edge.classify.output import output, summary
 
     assert options.output is not None
@@ -188,6 +231,8 @@ def _write_file(
 
 def _first_cell(item: Item, raw: bool) -> Item:
     """The first cell of this photo's row."""
+    from edge.text import csv_cell
+
     return item if raw or not isinstance(item, str) else csv_cell(item)
 
 
@@ -196,7 +241,7 @@ def _write_all(
     classifier: Classifier,
     items: Iterable[Item],
     sequential: bool,
-    writer: Writer,
+    writer: TextWriter | JsonWriter | CsvWriter,
     *,
     earlier: int = 0,
 ) -> tuple[int, int]:
@@ -205,26 +250,34 @@ def _write_all(
     work = partial(classify_item, top_k=options.top_k)
     writer.begin()
     answered = failed = 0
+    progress = None
     answers: Iterable[Answer]
     if sequential:
         answers = (work(classifier, item) for item in items)
     else:
+        from edge.progress import Progress
+
         answers = _in_order(options, classifier, items, work)
-    live = not sequential and sys.stderr.isatty() and not writer.out.isatty()
-    total = _photo_count(options.photos) if live else None
-    progress = Progress(total, earlier=earlier, live=live)
+        live = sys.stderr.isatty() and not writer.out.isatty()
+        total = _photo_count(options.photos) if live else None
+        progress = Progress(total, earlier=earlier, live=live)
     for answer in answers:
         if isinstance(answer, tuple):
             answered += 1
             writer.photo(answer[0], *answer[1])
         else:
+            from edge.text import printable
+
             failed += 1
-            progress.clear()
+            if progress:
+                progress.clear()
             sys.stdout.flush()
             print(f"edgegraft: error: {printable(str(answer))}", file=sys.stderr)
             writer.failure(answer.path, answer.reason)
-        progress.step()
-    progress.clear()
+        if progress:
+            progress.step()
+    if progress:
+        progress.clear()
     writer.end()
     return answered, failed
 

@@ -1,4 +1,4 @@
-"""Predictions of ``classify`` as text for people, one JSON document, or a CSV."""
+"""Predictions of ``classify`` for programs: one JSON document, or a CSV."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from edge.classifier import UNKNOWN, Classifier, Prediction
-from edge.text import csv_cell, printable
-
-_WIDEST_LABEL = 24  # characters of the label column
-_WORTH_PRINTING = 0.0005  # less would print as 0.0%
+from edge.classifier import Classifier, Prediction
+from edge.text import csv_cell
 
 
 def header(classifier: Classifier, top_k: int) -> list[str]:
@@ -22,61 +19,13 @@ def header(classifier: Classifier, top_k: int) -> list[str]:
     return names
 
 
-class Writer:
-    """Writes predictions in the order of the photos."""
-
-    headed = False  # the file has its header from an earlier run
-
-    def __init__(self, out: TextIO) -> None:
-        self.out = out
-
-    def begin(self) -> None:
-        """Before the first photo."""
-
-    def photo(
-        self, path: str, prediction: Prediction, decode_ms: float, inference_ms: float
-    ) -> None:
-        raise NotImplementedError
-
-    def failure(self, path: str, reason: str) -> None:
-        """A photo that cannot be read; standard error has it already."""
-
-    def end(self) -> None:
-        """After the last photo."""
-
-
-class TextWriter(Writer):
-    """One line for a person: label, probability, photo, the runners-up."""
-
-    def __init__(self, out: TextIO, classifier: Classifier) -> None:
-        super().__init__(out)
-        longest = max(map(len, (*classifier.labels, UNKNOWN)))
-        self.width = min(longest, _WIDEST_LABEL)
-
-    def photo(
-        self, path: str, prediction: Prediction, decode_ms: float, inference_ms: float
-    ) -> None:
-        known, ranking = prediction.known, prediction.ranking
-        percent = f"{prediction.probability:7.1%}" if known else "      -"
-        notes = [
-            f"{label} {probability:.1%}"
-            for label, probability in (ranking[1:] if known else ranking)
-            if probability >= _WORTH_PRINTING
-        ]
-        if not known and prediction.familiarity is not None:
-            notes.insert(0, f"familiarity {prediction.familiarity:.3g}")
-        details = f"  ({'; '.join(notes)})" if notes else ""
-        line = f"{prediction.label:{self.width}}{percent}  {path}{details}"
-        print(printable(line), file=self.out)
-
-
-class JsonWriter(Writer):
+class JsonWriter:
     """One document, written as it grows."""
 
     def __init__(
         self, out: TextIO, model: str, classifier: Classifier, load_ms: float
     ) -> None:
-        super().__init__(out)
+        self.out, self.headed = out, False
         self.model, self.classifier, self.load_ms = model, classifier, load_ms
         self.failures: list[dict[str, str]] = []
 
@@ -121,7 +70,7 @@ class JsonWriter(Writer):
         self.out.write(f'\n], "failures": {json.dumps(self.failures)}}}\n')
 
 
-class CsvWriter(Writer):
+class CsvWriter:
     """A header, then one row for each photo; failures only on standard error.
 
     Names are written as `csv_cell` does, unless `raw`.
@@ -130,7 +79,7 @@ class CsvWriter(Writer):
     def __init__(
         self, out: TextIO, classifier: Classifier, top_k: int, *, raw: bool = False
     ) -> None:
-        super().__init__(out)
+        self.out, self.headed = out, False
         self._cell: Callable[[str], str] = str if raw else csv_cell
         self.classifier, self.top_k = classifier, top_k
 
@@ -157,3 +106,9 @@ class CsvWriter(Writer):
         for label, probability in prediction.ranking[1:]:
             row += [self._cell(label), f"{probability:.6f}"]
         self.rows.writerow(row)
+
+    def failure(self, path: str, reason: str) -> None:
+        """Nothing: standard error has it."""
+
+    def end(self) -> None:
+        """Nothing: every row is complete."""
