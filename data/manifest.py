@@ -29,9 +29,7 @@ MOST_BAD = 0.05  # of the rows; beyond it something else is wrong with the list
 NAMED_ROWS = 3  # that are wrong, in a message
 SEPARATORS = ",;\t|"
 # Excel's own first line, which names the separator
-_SEPARATOR_LINE = re.compile(
-    r'"?sep=(?P<separator>[,;\t|])[^\r\n]*(\r\n|\r|\n)', re.IGNORECASE
-)
+_SEP_LINE = re.compile(r'"?sep=(?P<separator>[,;\t|])[^\r\n]*(\r\n|\r|\n)', re.I)
 # our name of a column -> its usual names, the surest first
 _PATH = (
     *("path", "filepath", "file_path", "filename", "file_name", "file"),
