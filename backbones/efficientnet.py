@@ -14,11 +14,12 @@ EfficientNet-B0 fell from 75 % to 46 % (TensorFlow blog, March 2020, EfficientNe
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from backbones.keras import keras
+from backbones.keras import application, keras
 from backbones.record import Backbone, Channels, Published
 from edge.errors import EdgegraftError
 
@@ -26,8 +27,6 @@ MEAN: Channels = (0.485, 0.456, 0.406)
 DEVIATION: Channels = (0.229, 0.224, 0.225)
 _SCALE: Channels = (1 / (255 * 0.229), 1 / (255 * 0.224), 1 / (255 * 0.225))
 _OFFSET: Channels = (-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225)
-_TOP = "block6a_expand_conv"
-_KERAS_IO = "keras.io/api/applications"
 _BLOCKS_BEGIN = "stem_conv_pad"  # the layer behind Keras's scaling
 _ROUNDING = 1e-5  # of float32 numbers in a file
 
@@ -47,30 +46,20 @@ _V2 = {
 }
 
 
-def _keras_network(network: str, size: int, **options: Any) -> Any:
-    make = getattr(keras().applications, network)
-    return make(
-        input_shape=(size, size, 3),
-        include_top=False,
-        weights=None,
-        pooling="avg",
-        **options,
-    )
-
-
-def _check_scaling(whole: Any) -> None:
-    """Refuse a weights file whose scaling is not the one `network.SCALING` does."""
-    layer = next(x for x in whole.layers if type(x).__name__ == "Normalization")
-    mean, second, _ = layer.get_weights()
+def _check_scaling(network: Any) -> None:
+    """Refuse a weights file whose scaling is not that of `network.SCALING`."""
+    layer = next(x for x in network.layers if type(x).__name__ == "Normalization")
+    mean, deviation, _ = layer.get_weights()  # or the variance
     fits = np.allclose(mean, MEAN, atol=_ROUNDING) and (
-        np.allclose(second, DEVIATION, atol=_ROUNDING)
-        or np.allclose(second, np.square(DEVIATION), atol=_ROUNDING)
+        np.allclose(deviation, DEVIATION, atol=_ROUNDING)
+        or np.allclose(deviation, np.square(DEVIATION), atol=_ROUNDING)
     )
     if not fits:
         raise EdgegraftError(
             f"expected EfficientNet weights for pixels normalised with mean {MEAN} and "
             f"deviation {DEVIATION}, got mean {mean.round(4).tolist()} and "
-            f"{second.round(4).tolist()}; weights made for other pixels can't be used"
+            f"{deviation.round(4).tolist()}; weights made for other pixels can't be "
+            "used"
         )
 
 
@@ -82,9 +71,9 @@ def _record(
 
     def build(size: int, _: Any) -> Any:
         if not first:
-            return _keras_network(network, size, include_preprocessing=False)
-        whole = _keras_network(network, size)
-        return keras().Model(whole.get_layer(_BLOCKS_BEGIN).input, whole.output)
+            return application(network, size, include_preprocessing=False)
+        model = application(network, size)
+        return keras().Model(model.get_layer(_BLOCKS_BEGIN).input, model.output)
 
     return Backbone(
         name=name,
@@ -94,12 +83,12 @@ def _record(
         offset=_OFFSET,
         default_size=size,
         min_size=32,
-        in_file=(lambda size: _keras_network(network, size)) if first else None,
+        in_file=partial(application, network) if first else None,
         check_file=_check_scaling if first else None,
-        top=_TOP,
+        top="block6a_expand_conv",
         imagenet=weights,
         accuracy=accuracy,
-        accuracy_source=_KERAS_IO,
+        accuracy_source="keras.io/api/applications",
         parameters=parameters,
         multiply_adds=multiply_adds,
         int8="hard",
