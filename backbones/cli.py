@@ -118,17 +118,10 @@ def run(args: argparse.Namespace) -> int:
         f"{'backbone':<31} {'size':>4} {'M':>7} {'MMAC':>7} {'top-1':>7}  "
         f"{'int8':<8} weights"
     )
-    ready = [row for row in rows if _is_ready(row)]
-    others = [row for row in rows if not _is_ready(row)]
-    print(f"ready on this machine\n{heading}")
-    for row in ready:
-        print(_line(row))
-    print("\nweights to be fetched")
-    for row in others:
-        print(_line(row))
-    print()
-    for line in _notes(rows):
-        print(line)
+    ready = [_line(row) for row in rows if _is_ready(row)]
+    others = [_line(row) for row in rows if not _is_ready(row)]
+    print("ready on this machine", heading, *ready, sep="\n")
+    print("\nweights to be fetched", *others, "", *_notes(rows), sep="\n")
     print(f"weights folder: {folder}")
     print(
         f"or {HUB}HANDLE: a module of TF-Hub, its address or a local folder; "

@@ -64,17 +64,19 @@ def _check_scaling(network: Any) -> None:
 
 
 def _record(
-    network: str, name: str, family: str, facts: tuple[Any, ...], weights: Published
+    network: str, name: str, family: str, facts: tuple[Any, ...], address: str
 ) -> Backbone:
+    """`network`: the function of Keras Applications; its weights: `address`."""
     accuracy, size, parameters, multiply_adds = facts
-    first = family == "efficientnet"
+    scales = family == "efficientnet"  # inside the network, always
 
     def build(size: int, _: Any) -> Any:
-        if not first:
+        if not scales:
             return application(network, size, include_preprocessing=False)
         model = application(network, size)
         return keras().Model(model.get_layer(_BLOCKS_BEGIN).input, model.output)
 
+    folder, _, file = address.rpartition("/")
     return Backbone(
         name=name,
         family=family,
@@ -83,10 +85,16 @@ def _record(
         offset=_OFFSET,
         default_size=size,
         min_size=32,
-        in_file=partial(application, network) if first else None,
-        check_file=_check_scaling if first else None,
+        in_file=partial(application, network) if scales else None,
+        check_file=_check_scaling if scales else None,
         top="block6a_expand_conv",
-        imagenet=weights,
+        imagenet=Published(
+            file=file,
+            address=f"https://storage.googleapis.com/{folder}/",
+            sizes=(size,),
+            source="Keras Applications",
+            licence="Apache-2.0",
+        ),
         accuracy=accuracy,
         accuracy_source="keras.io/api/applications",
         parameters=parameters,
@@ -97,31 +105,24 @@ def _record(
 
 
 def _v1(version: str) -> Backbone:
-    weights = Published(
-        file=f"efficientnet{version.lower()}_notop.h5",
-        address="https://storage.googleapis.com/keras-applications/",
-        sizes=(_V1[version][1],),
-        source="Keras Applications",
-        licence="Apache-2.0",
-    )
-    name = f"efficientnet_{version.lower()}"
+    b = version.lower()
     return _record(
-        f"EfficientNet{version}", name, "efficientnet", _V1[version], weights
+        f"EfficientNet{version}",
+        f"efficientnet_{b}",
+        "efficientnet",
+        _V1[version],
+        f"keras-applications/efficientnet{b}_notop.h5",
     )
 
 
 def _v2(version: str) -> Backbone:
-    weights = Published(
-        file=f"efficientnetv2-{version.lower()}_notop.h5",
-        address="https://storage.googleapis.com/tensorflow/keras-applications/"
-        "efficientnet_v2/",
-        sizes=(_V2[version][1],),
-        source="Keras Applications",
-        licence="Apache-2.0",
-    )
-    name = f"efficientnet_v2_{version.lower()}"
+    b = version.lower()
     return _record(
-        f"EfficientNetV2{version}", name, "efficientnet_v2", _V2[version], weights
+        f"EfficientNetV2{version}",
+        f"efficientnet_v2_{b}",
+        "efficientnet_v2",
+        _V2[version],
+        f"tensorflow/keras-applications/efficientnet_v2/efficientnetv2-{b}_notop.h5",
     )
 
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from backbones.keras import keras
 from backbones.record import Backbone, Packaged, Tensors
@@ -148,13 +147,6 @@ _NOT_WEIGHTS = "num_batches_tracked"
 _CLASSIFIER = 2  # tensors: the ImageNet head's kernel and bias
 
 
-def _kernel(tensor: npt.NDArray[np.generic], layer: Any) -> npt.NDArray[np.float32]:
-    """PyTorch's [out, in, h, w] (depthwise: [channels, 1, h, w]) in Keras's order."""
-    depthwise = type(layer).__name__ == "DepthwiseConv2D"
-    axes = (2, 3, 0, 1) if depthwise else (2, 3, 1, 0)
-    return np.transpose(tensor.astype(np.float32), axes)
-
-
 def from_torch(network: Any, tensors: Tensors) -> None:
     """Fill a Lite without a head from a PyTorch checkpoint of it.
 
@@ -175,8 +167,9 @@ def from_torch(network: Any, tensors: Tensors) -> None:
         value = tensors[name]
         if name.rpartition(".")[2] != part:
             raise ValueError(f"{name} where a {part} of {layer.name} is wanted")
-        if value.ndim == 4:
-            value = _kernel(value, layer)
+        if value.ndim == 4:  # [out, in, h, w], depthwise [channels, 1, h, w]
+            depthwise = type(layer).__name__ == "DepthwiseConv2D"
+            value = value.transpose((2, 3, 0, 1) if depthwise else (2, 3, 1, 0))
         shape = tuple(layer.weights[len(values[layer.name])].shape)
         if value.shape != shape:
             raise ValueError(f"{name} {value.shape}, not {shape} as {layer.name}")

@@ -148,8 +148,11 @@ def _v3(model: str, alpha: float, minimalistic: bool) -> Backbone:
     )
 
 
-def _nasnet() -> Backbone:
-    return _record(
+RECORDS = (
+    *map(_v1, _V1),
+    *map(_v2, _V2),
+    *(_v3(*key) for key in _V3),
+    _record(
         "NASNetMobile",
         "nasnet_mobile",
         "nasnet",
@@ -160,12 +163,5 @@ def _nasnet() -> Backbone:
         ),
         ("fair", "ReLU, but many additions and concatenations of unlike ranges"),
         "keras.io/api/applications",
-    )
-
-
-RECORDS = (
-    *map(_v1, _V1),
-    *map(_v2, _V2),
-    *(_v3(*key) for key in _V3),
-    _nasnet(),
+    ),
 )

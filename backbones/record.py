@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -58,9 +58,7 @@ class Packaged:
     source: str
     licence: str
 
-    @property
-    def any_size(self) -> bool:
-        return True
+    any_size: ClassVar[bool] = True
 
     @property
     def install(self) -> str:

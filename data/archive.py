@@ -14,6 +14,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -41,6 +42,9 @@ PHOTOS, LEFT_OUT = "photos", "left_out.json"  # inside the unpacked folder
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError)
 
 
+LeftOut = defaultdict[str, list[str]]  # reason -> names of the entries
+
+
 class Entry(NamedTuple):
     """A file in an archive. `kind` is "file", or what else it is."""
 
@@ -48,26 +52,6 @@ class Entry(NamedTuple):
     size: int
     kind: str
     open: Callable[[], IO[bytes] | None]
-
-
-class LeftOut:
-    """Entries that were not unpacked, by reason."""
-
-    def __init__(self) -> None:
-        self._names: dict[str, list[str]] = {}
-
-    def add(self, reason: str, name: str) -> None:
-        self._names.setdefault(reason, []).append(printable(name)[:120])
-
-    def messages(self) -> list[str]:
-        """A line for each reason."""
-        lines = []
-        for reason, names in self._names.items():
-            more = ", ..." if len(names) > NAMED else ""
-            first = ", ".join(names[:NAMED])
-            count = f"{len(names):,} of the archive"
-            lines.append(f"left out, {count}: {reason} ({first}{more})")
-        return lines
 
 
 def unpack(archive: str | os.PathLike[str]) -> tuple[Path, tuple[str, ...]]:
@@ -102,7 +86,7 @@ def unpack(archive: str | os.PathLike[str]) -> tuple[Path, tuple[str, ...]]:
 
 
 def _unpack(archive: Path, folder: Path) -> list[str]:
-    left_out = LeftOut()
+    left_out: LeftOut = defaultdict(list)
     folder.mkdir()
     with _entries(archive) as (entries, message):
         photos = _photos(archive, entries, left_out)
@@ -124,11 +108,16 @@ def _unpack(archive: Path, folder: Path) -> list[str]:
             _write(entry, folder.joinpath(*PurePosixPath(name).parts), left_out)
             for name, entry in photos.items()
         )
-    messages = [*([printable(message)] if message else []), *left_out.messages()]
+    messages = [printable(message)] if message else []
+    for reason, names in left_out.items():
+        examples = ", ".join(printable(name)[:120] for name in names[:NAMED])
+        more = ", ..." if len(names) > NAMED else ""
+        count = f"{len(names):,} of the archive"
+        messages.append(f"left out, {count}: {reason} ({examples}{more})")
     if not written:
-        reason = f"; {messages[-1]}" if messages else ""
+        why = f"; {messages[-1]}" if messages else ""
         raise EdgegraftError(
-            f"{printable(archive)}: expected photos in it, got none{reason}"
+            f"{printable(archive)}: expected photos in it, got none{why}"
         )
     return messages
 
@@ -139,7 +128,7 @@ def _write(entry: Entry, path: Path, left_out: LeftOut) -> bool:
         path.parent.mkdir(parents=True, exist_ok=True)
         target = open(path, "xb")  # noqa: SIM115
     except (FileExistsError, NotADirectoryError):
-        left_out.add("another entry has its place", entry.name)
+        left_out["another entry has its place"].append(entry.name)
         return False
     reason = ""
     with target:
@@ -159,7 +148,7 @@ def _write(entry: Entry, path: Path, left_out: LeftOut) -> bool:
     if not reason:
         return True
     path.unlink()
-    left_out.add(reason, entry.name)
+    left_out[reason].append(entry.name)
     return False
 
 
@@ -182,21 +171,21 @@ def _photos(
         if any(part.startswith(".") or part.lower() in LITTER for part in parts):
             continue
         if entry.kind != "file":
-            left_out.add(f"a {entry.kind}", name)
+            left_out[f"a {entry.kind}"].append(name)
         elif suffix in INNER:
-            left_out.add("an archive inside the archive; unpack it first", name)
+            left_out["an archive inside the archive; unpack it first"].append(name)
         elif len(parts) > MAX_DEPTH:
-            left_out.add(f"more than {MAX_DEPTH} folders deep", name)
+            left_out[f"more than {MAX_DEPTH} folders deep"].append(name)
         elif any(len(os.fsencode(part)) > MAX_NAME for part in parts) or (
             len(os.fsencode(name)) > MAX_PATH
         ):
-            left_out.add("a name that is too long for a file", name)
+            left_out["a name that is too long for a file"].append(name)
         elif "\0" in name:
-            left_out.add("a name that no file can have", name)
+            left_out["a name that no file can have"].append(name)
         elif suffix not in PHOTO_SUFFIXES and not _begins_like_a_photo(entry):
             continue
         elif name.casefold() in casefolded:
-            left_out.add("a name that differs from another in case only", name)
+            left_out["a name that differs from another in case only"].append(name)
         else:
             casefolded.add(name.casefold())
             photos[name] = entry

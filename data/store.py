@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,22 +23,9 @@ from edge.text import printable
 Rows = npt.NDArray[np.uint8]
 
 
-class Store(Protocol):
-    @property
-    def file(self) -> IO[bytes] | None:
-        """The file to close when the array is no longer used, if any."""
-
-    def put(self, row: int, pixels: Rows) -> None:
-        """Write row `row`: uint8, of the shape of one row."""
-
-    def finish(self, filled: Sequence[int]) -> Rows:
-        """The array of the rows `filled`, which ascend and have all been written."""
-
-    def discard(self) -> None:
-        """Release everything, without an array."""
-
-
-def make_store(shape: tuple[int, ...], limit: int, folder: Path | None) -> Store:
+def make_store(
+    shape: tuple[int, ...], limit: int, folder: Path | None
+) -> "_Memory | _File":
     """In memory up to `limit` bytes, else in `folder` (by default the system's
     temporary one). EdgegraftError when there is too little room."""
     size = math.prod(shape)
@@ -57,22 +44,24 @@ def release(array: Any) -> None:
 
 
 class _Memory:
-    file: IO[bytes] | None = None
+    file: IO[bytes] | None = None  # to close when the array is no longer used
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self._array = np.empty(shape, np.uint8)
 
     def put(self, row: int, pixels: Rows) -> None:
+        """Write row `row`: uint8, of the shape of one row."""
         self._array[row] = pixels
 
     def finish(self, filled: Sequence[int]) -> Rows:
+        """The array of the rows `filled`, which ascend and have all been written."""
         for row, source in enumerate(filled):
             if row != source:
                 self._array[row] = self._array[source]
         return self._array[: len(filled)]
 
     def discard(self) -> None:
-        pass
+        """Release everything, without an array."""
 
 
 class _File:

@@ -70,7 +70,7 @@ class Audit:
         faults = list(checks.by_themselves(folder.photos, fact_store))
         groups = copies.same_files(folder.photos, digests, faults)
         pairs = copies.near_pairs(groups, fact_store, faults)
-        together = copies.keep_together(folder.photos, digests, pairs)
+        alike, too_many = copies.keep_together(folder.photos, digests, pairs)
         findings = [Finding("unreadable", path, reason) for path, reason in failures]
         findings += [
             Finding("cut-off", path, _cut_off(fraction))
@@ -80,11 +80,11 @@ class Audit:
         findings += [
             finding
             for finding in copies.near_copies(pairs)
-            if finding.exclude or finding.path not in together.too_many
+            if finding.exclude or finding.path not in too_many
         ]
         findings += faults
         findings.sort(key=lambda finding: (_ORDER.index(finding.kind), finding.path))
-        return cls(folder, tuple(findings), digests, fact_store, *together)
+        return cls(folder, tuple(findings), digests, fact_store, alike, too_many)
 
     def usable(self, photos: Sequence[Photo]) -> tuple[Photo, ...]:
         """Those of `photos` that no finding leaves out."""

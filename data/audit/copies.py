@@ -203,20 +203,12 @@ def _redundant(pairs: Sequence[Twins]) -> set[Path]:
     return redundant
 
 
-class Together(NamedTuple):
-    """Pairs that `make_split` keeps on one side, and the photos of chains too long for
-    one side, which are linked in runs."""
-
-    links: tuple[tuple[Path, Path], ...]
-    too_many: frozenset[Path]
-
-
 def keep_together(
     photos: Sequence[Photo], digests: Mapping[Path, str], pairs: Sequence[Twins]
-) -> Together:
-    """Links between photos that show the same, for as long as that leaves enough of
-    each label to measure on. A longer chain, as of a fixed camera, is split in runs in
-    the order of names: neighbours in time mostly stay together, and training goes on.
+) -> tuple[tuple[tuple[Path, Path], ...], frozenset[Path]]:
+    """Links between photos that show the same, for `make_split`, as long as that leaves
+    enough of each label to measure on; and the photos of longer chains, as of a fixed
+    camera. These are linked in runs by name: neighbours in time mostly stay together.
     """
     usable = [photo for photo in photos if photo.path in digests]
     links = [(twins.keep.path, twins.copy.path) for twins in pairs]
@@ -224,7 +216,7 @@ def keep_together(
     while True:
         chain = _too_long(usable, digests, links, broken)
         if chain is None:
-            return Together(tuple(links), frozenset(broken))
+            return tuple(links), frozenset(broken)
         members = {photo.path for photo in chain}
         links = [link for link in links if link[0] not in members]
         links += _runs(chain)
