@@ -85,11 +85,11 @@ class CnnConfig:
 
 def from_mapping(values: Mapping[str, Any], where: str) -> CnnConfig:
     """A config from plain values; EdgegraftError with the options for unknown ones."""
-    known = [field.name for field in dataclasses.fields(CnnConfig)]
+    options = [field.name for field in dataclasses.fields(CnnConfig)]
     for name in values:
-        if name not in known:
+        if name not in options:
             raise EdgegraftError(
-                f"expected custom_cnn options among {', '.join(known)}, "
+                f"expected custom_cnn options among {', '.join(options)}, "
                 f"got {name!r} in {where}"
             )
     if "filters" in values:

@@ -147,10 +147,10 @@ def _erased(tf: Any, images: Any, how: Augmentation, seed: Any) -> Any:
     shape = tf.shape(images)
     count, size = shape[0], tf.cast(shape[1], tf.float32)
     u = tf.random.stateless_uniform([5, count, 1, 1, 1], seed)
-    least, most = ERASED_AREA
-    area = least + u[0] * (most - least)
-    flat, tall = ERASED_ASPECT
-    aspect = flat * (tall / flat) ** u[1]
+    smallest, largest = ERASED_AREA
+    area = smallest + u[0] * (largest - smallest)
+    flattest, tallest = ERASED_ASPECT
+    aspect = flattest * (tallest / flattest) ** u[1]
     height, width = tf.sqrt(area * aspect) * size, tf.sqrt(area / aspect) * size
     top, left = u[2] * (size - height), u[3] * (size - width)
     rows = tf.range(size)[None, :, None, None]

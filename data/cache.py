@@ -94,8 +94,8 @@ class PixelCache:
             data = path.read_bytes()
         except OSError:
             return None
-        whole = len(data) == self._size + SUM
-        if not whole or zlib.crc32(data[:-SUM]) != int.from_bytes(data[-SUM:], "big"):
+        checksum = int.from_bytes(data[-SUM:], "big")
+        if len(data) != self._size + SUM or zlib.crc32(data[:-SUM]) != checksum:
             with suppress(OSError):
                 path.unlink()
             return None

@@ -141,15 +141,15 @@ def collect(
     if label in (".", "..") or "/" in label or "\\" in label:
         raise EdgegraftError(f"--label: expected a folder's name, got {label!r}")
     group = session or f"{label}-{time.strftime('%Y%m%d-%H%M%S')}"
-    taken = Session(Path(folder), label, group, region)
+    current = Session(Path(folder), label, group, region)
     with suppress(KeyboardInterrupt):
         for frame in frames:
-            outcome = taken.take(frame)
+            outcome = current.take(frame)
             if report is not None:
-                report(taken, outcome)
-            if most is not None and taken.kept >= most:
+                report(current, outcome)
+            if most is not None and current.kept >= most:
                 break
-    return taken
+    return current
 
 
 def counts(folder: str | os.PathLike[str]) -> dict[str, int]:

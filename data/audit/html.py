@@ -240,9 +240,9 @@ def _thumbnail(path: Path) -> str:
         return '<div class="none">no picture</div>'
     scale = min(HEIGHT / image.height, WIDEST / image.width)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    out = io.BytesIO()
-    image.resize(size).save(out, "JPEG", quality=72)
-    data = base64.b64encode(out.getvalue()).decode()
+    buffer = io.BytesIO()
+    image.resize(size).save(buffer, "JPEG", quality=72)
+    data = base64.b64encode(buffer.getvalue()).decode()
     return f'<img alt="" loading="lazy" src="data:image/jpeg;base64,{data}">'
 
 

@@ -108,11 +108,11 @@ def _wrong(probabilities: Floats, truth: Ints) -> tuple[Floats, bool]:
         if fit > clean_fit:
             clean_fit, expected = fit, scaled
         replaced = rates * (1 - own) / (labels - 1)
-        given = (1 - rates) * own + replaced
-        fits = np.log(given).sum(1)
+        likelihoods = (1 - rates) * own + replaced
+        fits = np.log(likelihoods).sum(1)
         best = int(fits.argmax())
         if fits[best] > best_fit:
-            best_fit, wrong = float(fits[best]), replaced[best] / given[best]
+            best_fit, wrong = float(fits[best]), replaced[best] / likelihoods[best]
     mixed = (1 - USUAL_RATE) * expected + USUAL_RATE * (1 - expected) / (labels - 1)
     gain = mixed * np.log(mixed / np.maximum(expected, 1e-12))
     enough = float(gain.sum()) >= EVIDENCE

@@ -87,8 +87,8 @@ def _confirmed(
         for first, second, flip in comparisons:
             pair = matcher.compare(first, second, flip)
             if pair is not None:
-                known = best.setdefault((first, second), pair)
-                if known.agreement < pair.agreement:
+                previous = best.setdefault((first, second), pair)
+                if previous.agreement < pair.agreement:
                     best[first, second] = pair
     return [best[key] for key in sorted(best)]
 

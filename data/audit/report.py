@@ -45,9 +45,9 @@ class Exclusion:
         return replace(folder, photos=photos)
 
     def changed(self, digests: Mapping[Path, str]) -> list[Path]:
-        """Photos whose bytes are not those that were audited."""
-        before = self.digests
-        return [p for p, now in digests.items() if before.get(p, now) != now]
+        """Photos whose bytes differ from those that were audited."""
+        audited = self.digests
+        return [path for path, d in digests.items() if audited.get(path, d) != d]
 
     def to_dict(self) -> dict[str, Any]:
         """For a run's record."""

@@ -135,9 +135,9 @@ def mug(sk: Sketch, rng: np.random.Generator) -> None:
 
 
 def ball(sk: Sketch, rng: np.random.Generator) -> None:
-    one, two = bright(rng), bright(rng)
+    first, second = bright(rng), bright(rng)
     band = limb([(-0.8, -0.5), (0, -0.8), (0.8, -0.5)], [0.2, 0.24, 0.2])
-    sk.part(oval(0, -0.7, 0.7, 0.7), one, [(band, two)], hair=0.1, depth=1.5)
+    sk.part(oval(0, -0.7, 0.7, 0.7), first, [(band, second)], hair=0.1, depth=1.5)
 
 
 def flower(sk: Sketch, rng: np.random.Generator) -> None:
@@ -178,14 +178,14 @@ def books(sk: Sketch, rng: np.random.Generator) -> None:
 
 
 def umbrella(sk: Sketch, rng: np.random.Generator) -> None:
-    one, two = bright(rng), (244, 240, 232)
+    first, second = bright(rng), (244, 240, 232)
     sk.line([(0, -1.8), (0, -0.2), (0.2, 0), (0.35, -0.2)], BARK, 0.08)
     dome = [(np.cos(t), np.sin(t)) for t in np.linspace(np.pi, 2 * np.pi, 20)]
     marks = [
-        (wedge((x - 0.2, -1.1), (x * 0.4, -2.3), (x + 0.2, -1.1)), two)
+        (wedge((x - 0.2, -1.1), (x * 0.4, -2.3), (x + 0.2, -1.1)), second)
         for x in (-0.7, 0.0, 0.7)
     ]
-    sk.part(np.array(dome) * (1.25, 1.0) + (0, -1.15), one, marks, hair=0.1)
+    sk.part(np.array(dome) * (1.25, 1.0) + (0, -1.15), first, marks, hair=0.1)
 
 
 def shapes(sk: Sketch, rng: np.random.Generator) -> None:
