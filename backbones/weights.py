@@ -9,7 +9,6 @@ again.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
 import os
 import sys
@@ -21,6 +20,7 @@ from backbones import torch_file
 from backbones.keras import keras
 from backbones.record import Backbone, Packaged, Published
 from edge.errors import EdgegraftError
+from edge.files import sha256_of_file
 
 _CHECKPOINTS = (".pth", ".pt")  # PyTorch's; anything else is Keras's HDF5
 
@@ -82,7 +82,7 @@ def _packaged(backbone: Backbone, packaged: Packaged) -> Path:
             f"expected the ImageNet weights of {backbone.name}, which the package "
             f"{packaged.package} carries, got no such package; {packaged.install}"
         )
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = sha256_of_file(path)
     if digest != packaged.sha256:
         raise EdgegraftError(
             f"expected {path} with sha256 {packaged.sha256}, got {digest}; install it "

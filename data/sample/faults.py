@@ -8,7 +8,6 @@ where copies also name their original.
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from data.sample.sample_set import write_sample
 from edge.errors import EdgegraftError
+from edge.files import new_folder
 from edge.preprocess import open_photo
 from edge.text import printable
 
@@ -71,24 +71,15 @@ def write_faulty(
             "that is there already; give another path"
         )
     try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            prefix=f".{root.name}.", dir=root.parent
-        ) as temporary:
+        with new_folder(root) as stage:
             sample = write_sample(
-                Path(temporary, "set"),
-                count=count,
-                seed=seed,
-                unknown=0,
-                progress=progress,
+                stage / "set", count=count, seed=seed, unknown=0, progress=progress
             )
-            stage = Path(temporary, "stage")
-            stage.mkdir()
-            shutil.move(sample.photos, stage / "photos")
+            sample.photos.rename(stage / "photos")
+            shutil.rmtree(sample.root)
             faults = plant(stage / "photos", seed=seed)
             text = json.dumps({"drawn": True, "seed": seed, "faults": faults}, indent=1)
             (stage / TRUTH).write_text(text + "\n", encoding="utf-8")
-            os.replace(stage, root)
     except OSError as error:
         raise EdgegraftError(
             f"{printable(root)}: expected a place to draw photos into, got: "
