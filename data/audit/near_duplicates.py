@@ -136,17 +136,17 @@ class _Matcher:
         match = self._match(first, second, flip)
         if match is None or not match.promising(flip):
             return None
-        thumbs = [
+        moving, fixed = (
             self._photos.thumbs[[k]][0].astype(np.float32) for k in (first, second)
-        ]
+        )
         if flip:
-            thumbs[0] = thumbs[0][:, ::-1].copy()
-        scaled = [self._scaled(k) for k in (first, second)]
-        view = _overlay(*thumbs, *scaled, match.matrix)
+            moving = moving[:, ::-1].copy()
+        sizes = self._scaled(first), self._scaled(second)
+        view = _overlay(moving, fixed, *sizes, match.matrix)
         if view is None:
             return None
-        sizes = np.asarray(self._photos.sizes)
-        same_size = bool((sizes[first] == sizes[second]).all())
+        pixels = np.asarray(self._photos.sizes)
+        same_size = bool((pixels[first] == pixels[second]).all())
         return _judge(first, second, flip, same_size, match, view)
 
     def _scaled(self, photo: int) -> Floats:
