@@ -8,7 +8,7 @@ from backbones import registry, weights
 from backbones.record import Backbone, Packaged
 from edge.errors import EdgegraftError
 
-AUTO, SMALL = "auto", "small"  # names that stand for a network to be chosen
+AUTO, SMALL = "auto", "small"  # names for a network to be chosen
 
 # (network, input size in pixels), best first. Lite0 by tests/benchmarks/input_size.py:
 # cross-validated log loss of a probe in nats at 96, 128, 160, 192 and 224 pixels on 600
@@ -60,15 +60,15 @@ def choose(size: int | None = None, *, small: bool = False) -> Choice:
     """
     first = registry.get(_PREFERRED[0][0])
     assert isinstance(first.imagenet, Packaged)
-    for name, suited in _SMALL if small else _PREFERRED:
-        backbone, wanted = registry.get(name), suited if size is None else size
+    for name, preferred_size in _SMALL if small else _PREFERRED:
+        backbone, pixels = registry.get(name), preferred_size if size is None else size
         imagenet = backbone.imagenet
-        if imagenet is None or not (imagenet.any_size or wanted in imagenet.sizes):
+        if imagenet is None or not (imagenet.any_size or pixels in imagenet.sizes):
             continue
-        if weights.locate(backbone, wanted) is not None:
-            better = "" if backbone is first else first.imagenet.install
+        if weights.locate(backbone, pixels) is not None:
+            missing = "" if backbone is first else first.imagenet.install
             option = "--small" if small else "--backbone auto"
-            return Choice(backbone, wanted, option, better)
+            return Choice(backbone, pixels, option, missing)
     raise EdgegraftError(
         "expected pretrained weights on this machine for --backbone auto, got none; "
         f"{first.imagenet.install}, or name another network "

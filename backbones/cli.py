@@ -53,8 +53,8 @@ def _weights(row: dict[str, Any]) -> str:
     if row["family"] == "custom_cnn":
         return "from scratch"
     if row["weights_here"]:
-        here = ", ".join(map(str, row["weights_here"]))
-        return "any size" if row["any_size"] else here
+        sizes = ", ".join(map(str, row["weights_here"]))
+        return "any size" if row["any_size"] else sizes
     if row["install"]:
         return str(row["install"])
     return "download" if row["imagenet_sizes"] else "--weights FILE"
@@ -74,26 +74,23 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _notes(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """What the columns mean, with the sources of the figures."""
-
-    def families(lines: dict[str, list[str]], key: str, row: dict[str, Any]) -> None:
-        names = lines.setdefault(key, [])
-        names += [row["family"]] if row["family"] not in names else []
-
+    """The meaning of the columns, with the sources of the figures."""
     lines = [
         "size: the default --size. M: million parameters without a head; MMAC: million",
         "multiply-adds for a photo of that size. top-1: ImageNet, published, not",
         "measured here, source:",
     ]
-    sources: dict[str, list[str]] = {}
-    reasons: dict[str, list[str]] = {}
+    sources: dict[str, dict[str, None]] = {}  # -> families, in order
+    reasons: dict[str, dict[str, None]] = {}
     for row in rows:
+        family = {row["family"]: None}
         if row["imagenet_top1_source"]:
-            families(sources, row["imagenet_top1_source"], row)
-        families(reasons, f"{row['int8']}: {row['int8_reason']}", row)
-    lines += [f"  {source} ({', '.join(of)})" for source, of in sources.items()]
+            sources.setdefault(row["imagenet_top1_source"], {}).update(family)
+        reason = f"{row['int8']}: {row['int8_reason']}"
+        reasons.setdefault(reason, {}).update(family)
+    lines += [f"  {text} ({', '.join(families)})" for text, families in sources.items()]
     lines.append("int8: how plain int8 quantization suits the network:")
-    lines += [f"  {reason} ({', '.join(of)})" for reason, of in reasons.items()]
+    lines += [f"  {text} ({', '.join(families)})" for text, families in reasons.items()]
     licences = sorted({row["licence"] for row in rows if row["licence"]})
     lines.append(
         "weights: the input sizes that those on this machine serve, or how to get them "
@@ -121,17 +118,10 @@ def run(args: argparse.Namespace) -> int:
         f"{'backbone':<31} {'size':>4} {'M':>7} {'MMAC':>7} {'top-1':>7}  "
         f"{'int8':<8} weights"
     )
-    ready = [row for row in rows if _is_ready(row)]
-    others = [row for row in rows if not _is_ready(row)]
-    print(f"ready on this machine\n{heading}")
-    for row in ready:
-        print(_line(row))
-    print("\nweights to be fetched")
-    for row in others:
-        print(_line(row))
-    print()
-    for line in _notes(rows):
-        print(line)
+    ready = [_line(row) for row in rows if _is_ready(row)]
+    others = [_line(row) for row in rows if not _is_ready(row)]
+    print("ready on this machine", heading, *ready, sep="\n")
+    print("\nweights to be fetched", *others, "", *_notes(rows), sep="\n")
     print(f"weights folder: {folder}")
     print(
         f"or {HUB}HANDLE: a module of TF-Hub, its address or a local folder; "

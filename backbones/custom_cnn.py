@@ -27,7 +27,7 @@ _ACTIVATIONS = ("relu", "relu6")
 
 @dataclass(frozen=True)
 class CnnConfig:
-    """What the CNN looks like. Refuses contradictions (EdgegraftError).
+    """The architecture of the CNN. EdgegraftError for contradictions.
 
     filters: output channels, one entry a block. convolutions: how many in a block.
     pooling: how a block halves height and width. separable: depthwise + pointwise
@@ -55,8 +55,7 @@ class CnnConfig:
                     f"got {getattr(self, name)!r}"
                 )
 
-        ints = [self.convolutions, self.kernel, self.dense, *self.filters]
-        for value in ints:
+        for value in (self.convolutions, self.kernel, self.dense, *self.filters):
             if not isinstance(value, int) or isinstance(value, bool):
                 raise EdgegraftError(
                     f"expected whole numbers in the custom_cnn options, got {value!r}"
@@ -85,31 +84,19 @@ class CnnConfig:
 
 
 def from_mapping(values: Mapping[str, Any], where: str) -> CnnConfig:
-    """A config from plain values; unknown names are refused with the known ones."""
-    known = [field.name for field in dataclasses.fields(CnnConfig)]
+    """A config from plain values; EdgegraftError with the options for unknown ones."""
+    options = [field.name for field in dataclasses.fields(CnnConfig)]
     for name in values:
-        if name not in known:
+        if name not in options:
             raise EdgegraftError(
-                f"expected custom_cnn options among {', '.join(known)}, "
+                f"expected custom_cnn options among {', '.join(options)}, "
                 f"got {name!r} in {where}"
             )
-    clean = dict(values)
-    if "filters" in clean:
-        filters = clean["filters"]
-        if not isinstance(filters, (list, tuple)):
-            filters = [filters]
-        clean["filters"] = tuple(filters)
-    return CnnConfig(**clean)
-
-
-def _toml() -> Any:
-    if sys.version_info >= (3, 11):
-        import tomllib
-
-        return tomllib
-    import tomli
-
-    return tomli
+    if "filters" in values:
+        filters = values["filters"]
+        listed = isinstance(filters, (list, tuple))
+        values = {**values, "filters": tuple(filters) if listed else (filters,)}
+    return CnnConfig(**values)
 
 
 def read_config(
@@ -120,7 +107,10 @@ def read_config(
     Values in `settings` are TOML too, so `filters=[16,32]`, `pooling="stride"`; a bare
     word is taken as text. EdgegraftError for a missing file, bad TOML, unknown names.
     """
-    toml = _toml()
+    if sys.version_info >= (3, 11):
+        import tomllib as toml
+    else:
+        import tomli as toml
     values: dict[str, Any] = {}
     where = "--set"
     if path is not None:
@@ -158,8 +148,8 @@ def _build(size: int, options: CnnConfig | None) -> Any:
     layers = keras().layers
     x = image = keras().Input((size, size, 3))
     for block, filters in enumerate(config.filters):
-        for number in range(config.convolutions):
-            last = number == config.convolutions - 1
+        for index in range(config.convolutions):
+            last = index == config.convolutions - 1
             separable = config.separable and block > 0
             convolution = layers.SeparableConv2D if separable else layers.Conv2D
             x = convolution(
@@ -168,22 +158,21 @@ def _build(size: int, options: CnnConfig | None) -> Any:
                 strides=2 if last and config.pooling == "stride" else 1,
                 padding="same",
                 use_bias=not config.batch_norm,
-                name=f"block_{block + 1}_conv_{number + 1}",
+                name=f"block_{block + 1}_conv_{index + 1}",
             )(x)
             if config.batch_norm:
                 x = layers.BatchNormalization(momentum=0.9)(x)
-            ceiling = 6.0 if config.activation == "relu6" else None
-            x = layers.ReLU(max_value=ceiling)(x)
+            x = layers.ReLU(6.0 if config.activation == "relu6" else None)(x)
         if config.pooling == "max":
             x = layers.MaxPooling2D(2)(x)
         elif config.pooling == "average":
             x = layers.AveragePooling2D(2)(x)
-    if config.head == "flatten":
-        x = layers.Flatten()(x)
-    elif config.head == "max":
-        x = layers.GlobalMaxPooling2D()(x)
-    else:
-        x = layers.GlobalAveragePooling2D()(x)
+    heads = {
+        "flatten": layers.Flatten,
+        "max": layers.GlobalMaxPooling2D,
+        "average": layers.GlobalAveragePooling2D,
+    }
+    x = heads[config.head]()(x)
     if config.dense:
         x = layers.Dense(config.dense, activation="relu", name="hidden")(x)
     if config.dropout:

@@ -14,11 +14,12 @@ EfficientNet-B0 fell from 75 % to 46 % (TensorFlow blog, March 2020, EfficientNe
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from backbones.keras import keras
+from backbones.keras import application, keras
 from backbones.record import Backbone, Channels, Published
 from edge.errors import EdgegraftError
 
@@ -26,8 +27,6 @@ MEAN: Channels = (0.485, 0.456, 0.406)
 DEVIATION: Channels = (0.229, 0.224, 0.225)
 _SCALE: Channels = (1 / (255 * 0.229), 1 / (255 * 0.224), 1 / (255 * 0.225))
 _OFFSET: Channels = (-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225)
-_TOP = "block6a_expand_conv"
-_KERAS_IO = "keras.io/api/applications"
 _BLOCKS_BEGIN = "stem_conv_pad"  # the layer behind Keras's scaling
 _ROUNDING = 1e-5  # of float32 numbers in a file
 
@@ -47,45 +46,37 @@ _V2 = {
 }
 
 
-def _keras_network(network: str, size: int, **options: Any) -> Any:
-    make = getattr(keras().applications, network)
-    return make(
-        input_shape=(size, size, 3),
-        include_top=False,
-        weights=None,
-        pooling="avg",
-        **options,
-    )
-
-
-def _check_scaling(whole: Any) -> None:
-    """Refuse a weights file whose scaling is not the one `network.SCALING` does."""
-    layer = next(x for x in whole.layers if type(x).__name__ == "Normalization")
-    mean, second, _ = layer.get_weights()
+def _check_scaling(network: Any) -> None:
+    """Refuse a weights file whose scaling is not that of `network.SCALING`."""
+    layer = next(x for x in network.layers if type(x).__name__ == "Normalization")
+    mean, deviation, _ = layer.get_weights()  # or the variance
     fits = np.allclose(mean, MEAN, atol=_ROUNDING) and (
-        np.allclose(second, DEVIATION, atol=_ROUNDING)
-        or np.allclose(second, np.square(DEVIATION), atol=_ROUNDING)
+        np.allclose(deviation, DEVIATION, atol=_ROUNDING)
+        or np.allclose(deviation, np.square(DEVIATION), atol=_ROUNDING)
     )
     if not fits:
         raise EdgegraftError(
             f"expected EfficientNet weights for pixels normalised with mean {MEAN} and "
             f"deviation {DEVIATION}, got mean {mean.round(4).tolist()} and "
-            f"{second.round(4).tolist()}; weights made for other pixels can't be used"
+            f"{deviation.round(4).tolist()}; weights made for other pixels can't be "
+            "used"
         )
 
 
 def _record(
-    network: str, name: str, family: str, facts: tuple[Any, ...], weights: Published
+    network: str, name: str, family: str, facts: tuple[Any, ...], address: str
 ) -> Backbone:
+    """`network`: the function of Keras Applications; its weights: `address`."""
     accuracy, size, parameters, multiply_adds = facts
-    first = family == "efficientnet"
+    scales = family == "efficientnet"  # inside the network, always
 
     def build(size: int, _: Any) -> Any:
-        if not first:
-            return _keras_network(network, size, include_preprocessing=False)
-        whole = _keras_network(network, size)
-        return keras().Model(whole.get_layer(_BLOCKS_BEGIN).input, whole.output)
+        if not scales:
+            return application(network, size, include_preprocessing=False)
+        model = application(network, size)
+        return keras().Model(model.get_layer(_BLOCKS_BEGIN).input, model.output)
 
+    folder, _, file = address.rpartition("/")
     return Backbone(
         name=name,
         family=family,
@@ -94,12 +85,18 @@ def _record(
         offset=_OFFSET,
         default_size=size,
         min_size=32,
-        in_file=(lambda size: _keras_network(network, size)) if first else None,
-        check_file=_check_scaling if first else None,
-        top=_TOP,
-        imagenet=weights,
+        in_file=partial(application, network) if scales else None,
+        check_file=_check_scaling if scales else None,
+        top="block6a_expand_conv",
+        imagenet=Published(
+            file=file,
+            address=f"https://storage.googleapis.com/{folder}/",
+            sizes=(size,),
+            source="Keras Applications",
+            licence="Apache-2.0",
+        ),
         accuracy=accuracy,
-        accuracy_source=_KERAS_IO,
+        accuracy_source="keras.io/api/applications",
         parameters=parameters,
         multiply_adds=multiply_adds,
         int8="hard",
@@ -108,31 +105,24 @@ def _record(
 
 
 def _v1(version: str) -> Backbone:
-    weights = Published(
-        file=f"efficientnet{version.lower()}_notop.h5",
-        address="https://storage.googleapis.com/keras-applications/",
-        sizes=(_V1[version][1],),
-        source="Keras Applications",
-        licence="Apache-2.0",
-    )
-    name = f"efficientnet_{version.lower()}"
+    b = version.lower()
     return _record(
-        f"EfficientNet{version}", name, "efficientnet", _V1[version], weights
+        f"EfficientNet{version}",
+        f"efficientnet_{b}",
+        "efficientnet",
+        _V1[version],
+        f"keras-applications/efficientnet{b}_notop.h5",
     )
 
 
 def _v2(version: str) -> Backbone:
-    weights = Published(
-        file=f"efficientnetv2-{version.lower()}_notop.h5",
-        address="https://storage.googleapis.com/tensorflow/keras-applications/"
-        "efficientnet_v2/",
-        sizes=(_V2[version][1],),
-        source="Keras Applications",
-        licence="Apache-2.0",
-    )
-    name = f"efficientnet_v2_{version.lower()}"
+    b = version.lower()
     return _record(
-        f"EfficientNetV2{version}", name, "efficientnet_v2", _V2[version], weights
+        f"EfficientNetV2{version}",
+        f"efficientnet_v2_{b}",
+        "efficientnet_v2",
+        _V2[version],
+        f"tensorflow/keras-applications/efficientnet_v2/efficientnetv2-{b}_notop.h5",
     )
 
 

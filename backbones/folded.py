@@ -1,17 +1,15 @@
-"""A frozen backbone's batch norm, folded into its convolutions while it is trained.
+"""A frozen backbone's batch norm, folded into its convolutions during training.
 
-A backbone that is called in inference mode normalizes with statistics that stand still:
+A backbone that is called in inference mode normalizes with constant statistics:
 
     gamma (conv(x, kernel) - mean) / sqrt(variance + epsilon) + beta
         = conv(x, kernel scale) + (beta - mean scale),
     scale = gamma / sqrt(variance + epsilon)
 
-(Jacob et al. 2018, arXiv:1712.05877, section 3.2.) The right side gives the same
-answers and, since it is made of the same variables, the same gradients, but for
-rounding; kernels are small where photos are large, so a step saves every pass of batch
-norm over the photos, forwards and backwards. The variables stay those of the model.
-
-Does not know: losses, photos, which variables are trained.
+(Jacob et al. 2018, arXiv:1712.05877, section 3.2.) Up to rounding, the right side has
+the same outputs and, since it uses the same variables, the same gradients; kernels are
+small where feature maps are large, so a step saves every pass of batch norm over them,
+forward and backward.
 """
 
 from __future__ import annotations
@@ -25,12 +23,12 @@ from backbones.keras import keras, tensorflow
 
 
 def is_frozen(model: Any) -> bool:
-    """Whether the network calls its backbone in inference mode always."""
+    """Whether the network always calls its backbone in inference mode."""
     nodes = model.get_layer(network.BACKBONE)._inbound_nodes
     return all(node.call_kwargs.get("training") is False for node in nodes)
 
 
-def _takes_in(layer: Any) -> bool:
+def _is_foldable(layer: Any) -> bool:
     """Whether batch norm after this layer can be folded into it."""
     layers = keras().layers
     if type(layer) not in (layers.Conv2D, layers.DepthwiseConv2D):
@@ -44,37 +42,41 @@ def _takes_in(layer: Any) -> bool:
 
 
 def pairs(backbone: Any) -> dict[Any, Any]:
-    """The convolutions that can take in the batch norm after them: {conv: norm}."""
-    nodes = [node for same in backbone._nodes_by_depth.values() for node in same]
+    """The convolutions whose batch norm can be folded into them: {conv: norm}."""
+    nodes = [node for level in backbone._nodes_by_depth.values() for node in level]
     calls = Counter(node.layer for node in nodes)
     source = {name: node.layer for node in nodes for name in node.flat_output_ids}
-    found = {}
+    result = {}
     for node in nodes:
-        if type(node.layer) is not keras().layers.BatchNormalization:
+        norm = node.layer
+        if type(norm) is not keras().layers.BatchNormalization:
             continue
         (name,) = node.flat_input_ids
-        before = source[name]
-        alone = backbone._tensor_usage_count[name] == 1  # no other layer reads it
-        if alone and calls[before] == calls[node.layer] == 1 and _takes_in(before):
-            found[before] = node.layer
-    return found
+        conv = source[name]
+        one_reader = backbone._tensor_usage_count[name] == 1
+        if one_reader and calls[conv] == calls[norm] == 1 and _is_foldable(conv):
+            result[conv] = norm
+    return result
 
 
 def _pointwise(x: Any, kernel: Any) -> Any:
     """conv2d with a 1 x 1 kernel [1, 1, C, D], stride 1.
 
-    Its kernel's gradient is one product of two matrices, which a CPU is faster at than
-    at TensorFlow's own (a whole step: tests/benchmarks/training_throughput.py).
+    Its kernel's gradient is one product of two matrices, which is faster on a CPU than
+    TensorFlow's own (a whole step: tests/benchmarks/training_throughput.py).
     """
     tf = tensorflow()
 
     @tf.custom_gradient
     def convolve(x: Any, kernel: Any) -> Any:
-        def gradient(above: Any) -> tuple[Any, Any]:
-            below = tf.nn.conv2d(above, tf.transpose(kernel, (0, 1, 3, 2)), 1, "SAME")
-            pixels, answers = (tf.reshape(t, (-1, t.shape[-1])) for t in (x, above))
-            product = tf.matmul(pixels, answers, transpose_a=True)
-            return below, tf.reshape(product, kernel.shape)
+        def gradient(upstream: Any) -> tuple[Any, Any]:
+            transposed = tf.transpose(kernel, (0, 1, 3, 2))
+            inputs, outputs = (tf.reshape(t, (-1, t.shape[-1])) for t in (x, upstream))
+            product = tf.matmul(inputs, outputs, transpose_a=True)
+            return (
+                tf.nn.conv2d(upstream, transposed, 1, "SAME"),
+                tf.reshape(product, kernel.shape),
+            )
 
         return tf.nn.conv2d(x, kernel, 1, "SAME"), gradient
 
@@ -82,9 +84,9 @@ def _pointwise(x: Any, kernel: Any) -> Any:
 
 
 def _convolved(conv: Any, norm: Any, x: Any) -> Any:
-    """`norm` of `conv` of x in one convolution, in the numbers that they compute in."""
+    """`norm` of `conv` of x in one convolution, in the dtype of `conv`."""
     tf = tensorflow()
-    numbers = conv.compute_dtype
+    dtype = conv.compute_dtype
     scale = tf.math.rsqrt(norm.moving_variance + norm.epsilon)
     if norm.gamma is not None:
         scale *= norm.gamma
@@ -92,14 +94,14 @@ def _convolved(conv: Any, norm: Any, x: Any) -> Any:
     offset *= scale
     if norm.beta is not None:
         offset += norm.beta
-    x, offset = tf.cast(x, numbers), tf.cast(offset, numbers)
+    x, offset = tf.cast(x, dtype), tf.cast(offset, dtype)
     padding = conv.padding.upper()
     if isinstance(conv, keras().layers.DepthwiseConv2D):
         kernel = conv.depthwise_kernel
-        kernel = tf.cast(kernel * tf.reshape(scale, kernel.shape[2:]), numbers)
+        kernel = tf.cast(kernel * tf.reshape(scale, kernel.shape[2:]), dtype)
         x = tf.nn.depthwise_conv2d(x, kernel, (1, *conv.strides, 1), padding)
     else:
-        kernel = tf.cast(conv.kernel * scale, numbers)
+        kernel = tf.cast(conv.kernel * scale, dtype)
         if conv.kernel_size == conv.strides == (1, 1):
             x = _pointwise(x, kernel)
         else:
@@ -108,34 +110,34 @@ def _convolved(conv: Any, norm: Any, x: Any) -> Any:
 
 
 def _walk(backbone: Any, folded: dict[Any, Any], image: Any) -> Any:
-    """What Keras does when it calls a model, but for the pairs in `folded`."""
-    norms, times = set(folded.values()), backbone._tensor_usage_count
-    known = {str(id(backbone.inputs[0])): image}
-    known = {name: [value] * times[name] for name, value in known.items()}
+    """Call the model as Keras does, except for the pairs in `folded`."""
+    norms, usage_count = set(folded.values()), backbone._tensor_usage_count
+    name = str(id(backbone.inputs[0]))
+    tensors = {name: [image] * usage_count[name]}  # one for each layer that reads it
     for depth in sorted(backbone._nodes_by_depth, reverse=True):
         for node in backbone._nodes_by_depth[depth]:
             if node.is_input:
                 continue
-            args, options = node.map_arguments(known)
+            args, options = node.map_arguments(tensors)
             if node.layer in folded:
-                found = _convolved(node.layer, folded[node.layer], *args)
+                output = _convolved(node.layer, folded[node.layer], *args)
             elif node.layer in norms:
-                found = args[0]
+                output = args[0]
             else:
                 if node.layer._expects_training_arg:
                     options["training"] = False
-                found = node.layer(*args, **options)
+                output = node.layer(*args, **options)
             name = node.flat_output_ids[0]
-            known[name] = [found] * times[name]
-    return known[str(id(backbone.outputs[0]))][0]
+            tensors[name] = [output] * usage_count[name]
+    return tensors[str(id(backbone.outputs[0]))][0]
 
 
 def outputs(model: Any) -> Callable[..., tuple[Any, Any]]:
     """image float32 [N, S, S, 3] -> features [N, D] and logits float32 [N, L].
 
     For training `model`: call it with `training=True` inside `tf.function`, once for
-    each trace. A backbone whose statistics are learnt, or that has nothing to fold, is
-    called as Keras does.
+    each trace. A backbone whose statistics are trained, or that has nothing to fold, is
+    called as usual.
     """
     backbone = model.get_layer(network.BACKBONE)
     folded = pairs(backbone) if is_frozen(model) and backbone.layers else {}
@@ -143,9 +145,9 @@ def outputs(model: Any) -> Callable[..., tuple[Any, Any]]:
         plain: Callable[..., tuple[Any, Any]] = network.feature_and_logit_model(model)
         return plain
 
-    def answer(image: Any, training: bool) -> tuple[Any, Any]:
+    def call(image: Any, training: bool) -> tuple[Any, Any]:
         x = model.get_layer(network.SCALING)(image)
         x = _walk(backbone, folded, x)
         return x, model.get_layer(network.LOGITS)(x, training=training)
 
-    return answer
+    return call

@@ -18,6 +18,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,13 @@ _WEB = ("http://", "https://")
 
 def cache_folder() -> Path:
     """The folder in which TF-Hub keeps downloaded modules."""
-    named = os.environ.get("TFHUB_CACHE_DIR")
-    return Path(named) if named else Path(tempfile.gettempdir()) / "tfhub_modules"
+    if folder := os.environ.get("TFHUB_CACHE_DIR"):
+        return Path(folder)
+    return Path(tempfile.gettempdir()) / "tfhub_modules"
 
 
 def cached_at(handle: str) -> Path:
-    """The folder a module of the web is looked for in, downloaded or put there."""
+    """The folder for a module of the web, downloaded or put there by hand."""
     return cache_folder() / hashlib.sha1(handle.encode("utf-8")).hexdigest()
 
 
@@ -105,27 +107,19 @@ def _signature(module: Any, folder: Path) -> tuple[str | None, str | None]:
     )
 
 
-def _specs(module: Any, signature: str | None) -> list[Any]:
-    """The image inputs that the module was traced for, as tensor specs."""
+def image_size(module: Any, signature: str | None) -> int | None:
+    """The height and width that a module takes, or None when it takes any."""
     tf = tensorflow()
     if signature is not None:
-        found: Any = [module.signatures[signature].structured_input_signature]
+        functions = [module.signatures[signature]]
     else:
-        traced = getattr(module.__call__, "concrete_functions", [])
-        found = [function.structured_input_signature for function in traced]
-    return [
-        spec
-        for spec in tf.nest.flatten(found)
-        if isinstance(spec, tf.TensorSpec) and spec.shape.rank == 4
-    ]
-
-
-def image_size(module: Any, signature: str | None) -> int | None:
-    """The height and width that a module wants, or None when it takes any."""
-    for spec in _specs(module, signature):
-        height, width = spec.shape[1:3]
-        if height and height == width:
-            return int(height)
+        functions = getattr(module.__call__, "concrete_functions", [])
+    inputs = [function.structured_input_signature for function in functions]
+    for spec in tf.nest.flatten(inputs):
+        if isinstance(spec, tf.TensorSpec) and spec.shape.rank == 4:
+            height, width = spec.shape[1:3]
+            if height and height == width:
+                return int(height)
     return None
 
 
@@ -167,32 +161,27 @@ def _builder(
     return build
 
 
-_named: set[str] = set()  # modules that were said to be programs, in this process
-
-
-def _say_what_it_is(name: str) -> None:
-    """The warning, once, whichever command loads the module: finetune, quantize or a
-    teacher's run."""
-    if name not in _named:
-        _named.add(name)
-        print(
-            f"edgegraft: warning: {printable(name)}: a TF-Hub module is a program and "
-            "runs with your rights; use only those whose author you trust",
-            file=sys.stderr,
-        )
+@cache
+def _warn(name: str) -> None:
+    """Once in a process, whatever loads the module."""
+    print(
+        f"edgegraft: warning: {printable(name)}: a TF-Hub module is a program and "
+        "runs with your rights; use only those whose author you trust",
+        file=sys.stderr,
+    )
 
 
 def full_name(name: str) -> str:
-    """The same module, found from any folder: a local one by its whole path."""
+    """The name of the same module from any folder: a local one by its whole path."""
     handle = name[len(HUB) :]
     return name if handle.startswith(_WEB) else HUB + str(Path(handle).resolve())
 
 
 def record(name: str) -> Backbone:
-    """The record of `hub:HANDLE`; loads the module to see what it wants."""
+    """The record of `hub:HANDLE`; loads the module to read its input size."""
     handle = name[len(HUB) :]
     folder = find(handle)
-    _say_what_it_is(name)
+    _warn(name)
     module = _module(folder)
     signature, output = _signature(module, folder)
     size = image_size(module, signature)

@@ -37,7 +37,7 @@ MODULES = (
 
 
 def require_packages(command: str) -> None:
-    """EdgegraftError that names all that `command` needs and is not installed.
+    """EdgegraftError with the packages that `command` needs and are not installed.
 
     Nothing is imported; called before a photo is decoded.
     """
@@ -83,6 +83,17 @@ def keras() -> ModuleType:
     return _load("tf_keras")
 
 
+def application(name: str, size: int, **options: Any) -> Any:
+    """A network of Keras Applications: random weights, no top, pooled to [N, D]."""
+    return getattr(keras().applications, name)(
+        input_shape=(size, size, 3),
+        include_top=False,
+        weights=None,
+        pooling="avg",
+        **options,
+    )
+
+
 def tensorflow_hub() -> ModuleType:
     """TensorFlow Hub, on the same Keras; EdgegraftError if it is missing."""
     keras()  # it takes the Keras that is there
@@ -92,7 +103,7 @@ def tensorflow_hub() -> ModuleType:
 
 
 def preload() -> threading.Thread:
-    """Start importing Keras in the background: it takes seconds and photos wait."""
+    """Start importing Keras, which takes seconds, in the background."""
 
     def load() -> None:
         try:
@@ -108,7 +119,7 @@ def preload() -> threading.Thread:
 def seed_everything(seed: int) -> None:
     """Seed Python, numpy and TensorFlow, for weight initialisation and dropout.
 
-    Layers made afterwards draw from generators that `reset_dropout` can set.
+    Layers created afterwards use generators that `reset_dropout` can set.
     """
     keras().utils.set_random_seed(seed)
     keras().backend.experimental.enable_tf_random_generator()
@@ -116,9 +127,9 @@ def seed_everything(seed: int) -> None:
 
 def reset_dropout(model: Any, seed: int, epoch: int) -> None:
     """Set every random layer of `model`, nested ones too, to (seed, epoch)."""
-    for number, layer in enumerate(model._flatten_layers()):
+    for index, layer in enumerate(model._flatten_layers()):
         random = getattr(layer, "_random_generator", None)
         generator = getattr(random, "_generator", None)
         if generator is not None:
-            drawn = np.random.SeedSequence([seed, epoch, number]).generate_state(1)
-            generator.reset_from_seed(int(drawn[0]))
+            state = np.random.SeedSequence([seed, epoch, index]).generate_state(1)
+            generator.reset_from_seed(int(state[0]))

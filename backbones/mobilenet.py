@@ -15,12 +15,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from backbones.keras import keras
+from backbones.keras import application
 from backbones.record import Backbone, Published
 
 _ADDRESS = "https://storage.googleapis.com/tensorflow/keras-applications/"
 _SLIM = "tensorflow/models, research/slim/nets/mobilenet"
-_KERAS_IO = "keras.io/api/applications"
 
 # alpha -> published ImageNet top-1 at 224, parameters, multiply-adds
 _V1 = {
@@ -51,7 +50,7 @@ _V2_SIZES = (96, 128, 160, 192, 224)
 _V1_SIZES = (128, 160, 192, 224)
 # Keras publishes the two widest MobileNetV2 for one size only
 _V2_ONLY_224 = (1.3, 1.4)
-_V1_FILE_PART = {0.25: "2_5", 0.5: "5_0", 0.75: "7_5", 1.0: "1_0"}
+_V1_FILE_NAMES = {0.25: "2_5", 0.5: "5_0", 0.75: "7_5", 1.0: "1_0"}
 
 
 def _record(
@@ -65,22 +64,12 @@ def _record(
     accuracy_source: str = _SLIM,
     **options: Any,
 ) -> Backbone:
-    """`network` is the function of Keras Applications, `options` are given to it."""
+    """`network`: the function of Keras Applications, called with `options`."""
     accuracy, parameters, multiply_adds = facts
-
-    def build(size: int, _: Any) -> Any:
-        return getattr(keras().applications, network)(
-            input_shape=(size, size, 3),
-            include_top=False,
-            weights=None,
-            pooling="avg",
-            **options,
-        )
-
     return Backbone(
         name=name,
         family=family,
-        build=build,
+        build=lambda size, _: application(network, size, **options),
         scale=1 / 127.5,
         offset=-1.0,
         default_size=224,
@@ -110,7 +99,7 @@ def _published(
 
 
 def _v1(alpha: float) -> Backbone:
-    file = f"mobilenet_{_V1_FILE_PART[alpha]}" + "_{size}_tf_no_top.h5"
+    file = f"mobilenet_{_V1_FILE_NAMES[alpha]}_{{size}}_tf_no_top.h5"
     return _record(
         "MobileNet",
         f"mobilenet_v1_{alpha}",
@@ -124,8 +113,8 @@ def _v1(alpha: float) -> Backbone:
 
 
 def _v2(alpha: float) -> Backbone:
-    kernels = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_"
-    file = kernels + f"{alpha}_{{size}}_no_top.h5"
+    prefix = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels"
+    file = f"{prefix}_{alpha}_{{size}}_no_top.h5"
     sizes = (224,) if alpha in _V2_ONLY_224 else _V2_SIZES
     return _record(
         "MobileNetV2",
@@ -140,9 +129,9 @@ def _v2(alpha: float) -> Backbone:
 
 
 def _v3(model: str, alpha: float, minimalistic: bool) -> Backbone:
-    """Keras's own scaling layer is left out: `network.SCALING` does it, once."""
-    part = "_minimalistic" if minimalistic else ""
-    file = f"weights_mobilenet_v3_{model}{part}_224_{alpha}_float_no_top_v2.h5"
+    """Without Keras's own scaling layer: `network.SCALING` does it, once."""
+    variant = "_minimalistic" if minimalistic else ""
+    file = f"weights_mobilenet_v3_{model}{variant}_224_{alpha}_float_no_top_v2.h5"
     return _record(
         f"MobileNetV3{model.title()}",
         f"mobilenet_v3_{model}_{'minimalistic' if minimalistic else alpha}",
@@ -159,8 +148,11 @@ def _v3(model: str, alpha: float, minimalistic: bool) -> Backbone:
     )
 
 
-def _nasnet() -> Backbone:
-    return _record(
+RECORDS = (
+    *map(_v1, _V1),
+    *map(_v2, _V2),
+    *(_v3(*key) for key in _V3),
+    _record(
         "NASNetMobile",
         "nasnet_mobile",
         "nasnet",
@@ -170,13 +162,6 @@ def _nasnet() -> Backbone:
             "nasnet/", "nasnet_mobile_no_top.h5", (224,), "NASNet-mobile-no-top.h5"
         ),
         ("fair", "ReLU, but many additions and concatenations of unlike ranges"),
-        _KERAS_IO,
-    )
-
-
-RECORDS = (
-    *map(_v1, _V1),
-    *map(_v2, _V2),
-    *(_v3(*key) for key in _V3),
-    _nasnet(),
+        "keras.io/api/applications",
+    ),
 )

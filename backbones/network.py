@@ -2,7 +2,7 @@
 
     image float32 [N, S, S, 3], 0..255 -> scaling -> backbone -> logits -> probabilities
 
-Every room that needs a part of it asks here, by the layer names below.
+Other rooms access its parts through this module, by the layer names below.
 """
 
 from __future__ import annotations
@@ -31,10 +31,9 @@ def assemble(
     """A tf-keras model float32 [N, size, size, 3] (0..255) -> probabilities [N, L].
 
     The weights are random until loaded or trained; the head starts at zero, so an
-    untrained network answers 1/L for everything. frozen: the backbone is called in
-    inference mode always, so that pretrained batch-norm statistics stay as they are
-    while its weights are trained. EdgegraftError for a size that the
-    backbone does not take.
+    untrained network answers 1/L for everything. frozen: the backbone is always called
+    in inference mode, so that pretrained batch-norm statistics stay as they are while
+    its weights are trained. EdgegraftError for a size that the backbone does not take.
     """
     if size < backbone.min_size:
         raise EdgegraftError(
@@ -61,7 +60,7 @@ def assemble(
 
 
 def scaling(backbone: Backbone) -> Any:
-    """The layer that brings pixels 0..255 into the range the backbone wants."""
+    """The layer that scales pixels 0..255 to the input range of the backbone."""
     scale, offset = (
         list(numbers) if isinstance(numbers, tuple) else numbers
         for numbers in (backbone.scale, backbone.offset)

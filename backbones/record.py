@@ -1,10 +1,10 @@
-"""What is known about a network: how to build it, the pixels it wants, its weights."""
+"""The record of a network: how to build it, the scale of its input, its weights."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +17,11 @@ Tensors = Mapping[str, npt.NDArray[np.generic]]
 
 @dataclass(frozen=True)
 class Published:
-    """Weights to download: file and address are made from the input size.
+    """Weights to download: file and address depend on the input size.
 
     file: its name in the Keras cache. A `{size}` in it means one file for each of
-    `sizes`; without it one file serves every size, and `sizes` says which it was
-    trained at. remote: its name on the web, where that is another.
+    `sizes`; without it one file serves every size, and `sizes` is the size it was
+    trained at. remote: its name on the web, where that differs.
     """
 
     file: str
@@ -58,9 +58,7 @@ class Packaged:
     source: str
     licence: str
 
-    @property
-    def any_size(self) -> bool:
-        return True
+    any_size: ClassVar[bool] = True
 
     @property
     def install(self) -> str:
@@ -76,16 +74,16 @@ class Backbone:
     [N, size, size, 3], already scaled, to float32 features [N, D].
     `scale`, `offset`: the scaled input is `pixel * scale + offset` for pixels 0..255,
     one number for all channels or one for each. The network itself must not scale.
-    `in_file(size)`: the network as a weights file holds it, where that is another than
-    `build` gives; its layers of the same names are taken, after `check_file` has seen
-    it with the file's weights (EdgegraftError if these don't belong here).
-    `from_torch(network, tensors)`: fill the network that `build` gives with the
-    tensors of a PyTorch checkpoint (ValueError if they don't fit).
+    `in_file(size)`: the network as its weights file stores it, where that differs from
+    `build`; the weights of layers of the same names are copied, after `check_file` of
+    the loaded network (EdgegraftError if the weights don't belong here).
+    `from_torch(network, tensors)`: fill the network of `build` with the tensors of a
+    PyTorch checkpoint (ValueError if they don't fit).
     `top`: name of the first layer that `--unfreeze top` trains.
     `parameters` are those of the extractor, without a head; `multiply_adds` are for
-    one photo at the default size. `int8`: how plain int8 quantization treats it.
-    `max_size`: None for any. `own_weights`: where the network that `build` gives has
-    its weights from already. `can_train`: False where only its head can be trained.
+    one photo at the default size. `int8`: how well plain int8 quantization works.
+    `max_size`: None for any. `own_weights`: the source of a network that comes with
+    weights. `can_train`: False where only its head can be trained.
     """
 
     name: str

@@ -9,7 +9,7 @@ from backbones import custom_cnn, efficientnet, efficientnet_lite, hub, mobilene
 from backbones.record import HUB, Backbone
 from edge.errors import EdgegraftError
 
-_SHORT = 40  # letters of a module's handle in a folder's name
+_SHORT = 40  # characters of a module's handle in a folder's name
 _RECORDS = {
     record.name: record
     for family in (efficientnet_lite, mobilenet, efficientnet, custom_cnn)
@@ -28,39 +28,37 @@ def get(name: str) -> Backbone:
         return hub.record(name)
     if name in _RECORDS:
         return _RECORDS[name]
-    meant = _meant(name)
-    if not meant:
+    similar = _similar(name)
+    if not similar:
         raise EdgegraftError(
             f"expected a known backbone, got {name!r} (known: "
             f"{', '.join(_RECORDS)}, and {HUB}HANDLE for a module of TF-Hub)"
         )
-    which = meant[0] if len(meant) == 1 else f"one of {', '.join(meant)}"
+    suggestion = similar[0] if len(similar) == 1 else f"one of {', '.join(similar)}"
     raise EdgegraftError(
-        f"expected a known backbone, got {name!r}; did you mean {which}? "
+        f"expected a known backbone, got {name!r}; did you mean {suggestion}? "
         "(edgegraft backbones lists all)"
     )
 
 
-def _meant(name: str) -> list[str]:
-    """Of a family that is named, however it is spelt, all; else the name next to it."""
+def _similar(name: str) -> list[str]:
+    """All networks of a family, however it is spelt; else the most similar name."""
 
-    def letters(text: str) -> str:
+    def plain(text: str) -> str:
         return re.sub(r"[^a-z0-9]", "", text.lower())
 
-    begun = letters(name)
-    family = [known for known in _RECORDS if begun and letters(known).startswith(begun)]
+    prefix = plain(name)
+    family = [known for known in _RECORDS if prefix and plain(known).startswith(prefix)]
     return family or difflib.get_close_matches(name, _RECORDS, n=1, cutoff=0.5)
 
 
 def full_name(name: str) -> str:
-    """The name that means the same from any folder: a module's path made whole."""
-    if not name.startswith(HUB):
-        return name
-    return hub.full_name(name)
+    """The name of the same network from any folder: a module's path is resolved."""
+    return hub.full_name(name) if name.startswith(HUB) else name
 
 
 def short_name(name: str) -> str:
-    """A name fit for a folder: of a module, the last parts of its handle."""
+    """A name for a folder: of a module, the end of its handle."""
     if not name.startswith(HUB):
         return name
     plain = re.sub(r"[^A-Za-z0-9.]+", "_", name[len(HUB) :]).strip("_.")

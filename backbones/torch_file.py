@@ -1,10 +1,10 @@
 """Read the tensors of a PyTorch checkpoint (`.pth`) without running anything from it.
 
-A checkpoint is a pickle, and unpickling one may call any function that is installed.
-This reader has no unpickler. It interprets the two dozen opcodes that `torch.save`
-writes for a state dict, knows tensors, storages and ordered dicts, and refuses the
-rest. Both formats are read: the legacy one (five pickles, then an int64 count and raw
-numbers for each storage) and the zip that PyTorch 1.6 and later write
+A checkpoint is a pickle, and unpickling may call any installed function. So there is no
+unpickler: this module interprets the two dozen opcodes that `torch.save` writes for a
+state dict, supports tensors, storages and ordered dicts, and refuses all others. Both
+formats are read: the legacy one (five pickles, then an int64 count and raw numbers for
+each storage) and the zip that PyTorch 1.6 and later write
 (pytorch.org/docs/stable/notes/serialization.html).
 
 Quantized, sparse and bfloat16 tensors are refused; so are checkpoints of whole modules.
@@ -29,11 +29,11 @@ import numpy.typing as npt
 from edge.errors import EdgegraftError
 
 LARGEST = 2**30  # bytes; EfficientNet-Lite4 has 52 MB
-_MOST_OPCODES = 10**6  # of a pickle; EfficientNet-Lite4 has 25,000
+_MAX_OPCODES = 10**6  # of a pickle; EfficientNet-Lite4 has 25,000
 _MAGIC = 0x1950A86A20F9469CFC6C  # the legacy format's first pickle
 _PROTOCOL = 1001  # its second
 _ZIP = b"PK\x03\x04"
-_LARGEST_RANK = 8
+_MAX_RANK = 8
 _STATE_DICT = "state_dict"  # of a training checkpoint
 
 _DTYPES = {
@@ -89,7 +89,7 @@ class _Tensor:
     storage: _Storage
     offset: int
     shape: tuple[int, ...]
-    strides: tuple[int, ...]  # in numbers, not bytes
+    strides: tuple[int, ...]  # in elements, not bytes
 
 
 _MARK = object()
@@ -107,7 +107,7 @@ def _is_count(value: object) -> bool:
 def _counts(value: object) -> tuple[int, ...]:
     _expect(isinstance(value, tuple) and all(map(_is_count, value)), "a bad shape")
     assert isinstance(value, tuple)
-    _expect(len(value) <= _LARGEST_RANK, f"a tensor of rank {len(value)}")
+    _expect(len(value) <= _MAX_RANK, f"a tensor of rank {len(value)}")
     return value
 
 
@@ -131,7 +131,7 @@ def _tensor(storage: object, offset: object, shape: object, strides: object) -> 
     tensor = _Tensor(storage, offset, _counts(shape), _counts(strides))
     _expect(len(tensor.shape) == len(tensor.strides), "a bad shape")
     steps = zip(tensor.shape, tensor.strides, strict=True)
-    # the second condition: no number of the storage is repeated to fill memory
+    # the second condition: no element of the storage is repeated to fill memory
     fits = (
         0 in tensor.shape
         or offset + sum((size - 1) * stride for size, stride in steps) < storage.count
@@ -141,7 +141,7 @@ def _tensor(storage: object, offset: object, shape: object, strides: object) -> 
 
 
 def _call(function: object, arguments: object) -> Any:
-    """What REDUCE means for the functions that are known."""
+    """The result of REDUCE for the supported functions."""
     _expect(isinstance(function, _Global), "a call of no function")
     _expect(isinstance(arguments, tuple), "a call without arguments")
     assert isinstance(function, _Global) and isinstance(arguments, tuple)
@@ -163,7 +163,7 @@ def _set_items(target: object, items: list[Any]) -> None:
     target.update(zip(keys, items[1::2], strict=True))
 
 
-def _to_mark(stack: list[Any]) -> list[Any]:
+def _pop_to_mark(stack: list[Any]) -> list[Any]:
     items = []
     while (top := stack.pop()) is not _MARK:
         items.append(top)
@@ -173,13 +173,13 @@ def _to_mark(stack: list[Any]) -> list[Any]:
 def _interpret(stream: io.BytesIO, storages: dict[str, _Storage] | None = None) -> Any:
     """The value of the pickle at the stream's position; nothing is called for it.
 
-    storages: filled with those that the pickle names.
+    storages: filled with those in the pickle.
     """
     stack: list[Any] = []
     memo: dict[int, Any] = {}
-    for number, (opcode, given, _) in enumerate(pickletools.genops(stream)):
-        argument: Any = given
-        _expect(number < _MOST_OPCODES, "a pickle that is too long")
+    argument: Any
+    for index, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+        _expect(index < _MAX_OPCODES, "a pickle that is too long")
         name = opcode.name
         if name in _VALUES:
             stack.append(argument)
@@ -198,9 +198,9 @@ def _interpret(stream: io.BytesIO, storages: dict[str, _Storage] | None = None) 
             items = [stack.pop() for _ in range(_TUPLES[name])]
             stack.append(tuple(items[::-1]))
         elif name == "TUPLE":
-            stack.append(tuple(_to_mark(stack)))
+            stack.append(tuple(_pop_to_mark(stack)))
         elif name in ("APPEND", "APPENDS"):
-            items = [stack.pop()] if name == "APPEND" else _to_mark(stack)
+            items = [stack.pop()] if name == "APPEND" else _pop_to_mark(stack)
             _expect(isinstance(stack[-1], list), "a bad list")
             stack[-1].extend(items)
         elif name in ("SETITEM", "SETITEMS"):
@@ -208,18 +208,18 @@ def _interpret(stream: io.BytesIO, storages: dict[str, _Storage] | None = None) 
                 value, key = stack.pop(), stack.pop()
                 items = [key, value]
             else:
-                items = _to_mark(stack)
+                items = _pop_to_mark(stack)
             _set_items(stack[-1], items)
         elif name == "BINPERSID":
             storage = _storage(stack.pop())
             stack.append(storage)
             if storages is not None:
-                known = storages.setdefault(storage.key, storage)
-                _expect(known == storage, "a storage of two kinds")
+                first = storages.setdefault(storage.key, storage)
+                _expect(first == storage, "a storage of two kinds")
         elif name == "REDUCE":
             arguments, function = stack.pop(), stack.pop()
             stack.append(_call(function, arguments))
-        elif name == "BUILD":  # attributes of an ordered dict: of no use here
+        elif name == "BUILD":  # attributes of an ordered dict: ignored
             stack.pop()
             _expect(isinstance(stack[-1], dict), "attributes of no dict")
         elif name == "STOP":
@@ -235,13 +235,13 @@ def _tensors(state: object) -> dict[str, _Tensor]:
         state = state[_STATE_DICT]
     _expect(isinstance(state, dict), "no state dict")
     assert isinstance(state, dict)
-    found = {
+    tensors = {
         name: value
         for name, value in state.items()
         if isinstance(name, str) and isinstance(value, _Tensor)
     }
-    _expect(bool(found), "a state dict without tensors")
-    return found
+    _expect(bool(tensors), "a state dict without tensors")
+    return tensors
 
 
 def _legacy(data: bytes) -> dict[str, Array]:
@@ -251,24 +251,23 @@ def _legacy(data: bytes) -> dict[str, Array]:
     system = _interpret(stream)
     little = isinstance(system, dict) and system.get("little_endian") is True
     _expect(little, "big-endian numbers")
-    named: dict[str, _Storage] = {}
-    tensors = _tensors(_interpret(stream, named))
+    storages: dict[str, _Storage] = {}
+    tensors = _tensors(_interpret(stream, storages))
     keys = _interpret(stream)
     _expect(
         isinstance(keys, list) and all(isinstance(key, str) for key in keys),
         "bad storage keys",
     )
-    storages: dict[str, Array] = {}
+    arrays: dict[str, Array] = {}
     position = stream.tell()
     for key in keys:
-        storage = named[key]
+        storage = storages[key]
         (count,) = struct.unpack_from("<q", data, position)
         _expect(count == storage.count, "a storage of another length")
         position += 8
-        dtype = np.dtype(storage.dtype)
-        storages[key] = np.frombuffer(data, dtype, count, position)
-        position += count * dtype.itemsize
-    return {name: _view(tensor, storages) for name, tensor in tensors.items()}
+        arrays[key] = np.frombuffer(data, storage.dtype, count, position)
+        position += arrays[key].nbytes
+    return {name: _view(tensor, arrays) for name, tensor in tensors.items()}
 
 
 def _zip(data: bytes) -> dict[str, Array]:
@@ -286,22 +285,21 @@ def _zip(data: bytes) -> dict[str, Array]:
 
         if folder + "byteorder" in members:
             _expect(content("byteorder") == b"little", "big-endian numbers")
-        named: dict[str, _Storage] = {}
-        tensors = _tensors(_interpret(io.BytesIO(content("data.pkl")), named))
-        storages: dict[str, Array] = {}
-        for key in {tensor.storage.key for tensor in tensors.values()}:
-            storages[key] = np.frombuffer(content(f"data/{key}"), named[key].dtype)
-            same = len(storages[key]) == named[key].count
-            _expect(same, "a storage of another length")
-    return {name: _view(tensor, storages) for name, tensor in tensors.items()}
+        tensors = _tensors(_interpret(io.BytesIO(content("data.pkl")), {}))
+        arrays: dict[str, Array] = {}
+        for storage in {tensor.storage for tensor in tensors.values()}:
+            array = np.frombuffer(content(f"data/{storage.key}"), storage.dtype)
+            _expect(len(array) == storage.count, "a storage of another length")
+            arrays[storage.key] = array
+    return {name: _view(tensor, arrays) for name, tensor in tensors.items()}
 
 
-def _view(tensor: _Tensor, storages: dict[str, Array]) -> Array:
-    numbers = storages[tensor.storage.key]
+def _view(tensor: _Tensor, arrays: dict[str, Array]) -> Array:
+    array = arrays[tensor.storage.key]
     return np.lib.stride_tricks.as_strided(
-        numbers[tensor.offset :] if 0 not in tensor.shape else numbers[:0],
+        array[tensor.offset :] if 0 not in tensor.shape else array[:0],
         tensor.shape,
-        tuple(stride * numbers.itemsize for stride in tensor.strides),
+        tuple(stride * array.itemsize for stride in tensor.strides),
         writeable=False,
     )
 
@@ -309,7 +307,7 @@ def _view(tensor: _Tensor, storages: dict[str, Array]) -> Array:
 def read(path: Path) -> dict[str, Array]:
     """The tensors of a checkpoint by their names, in the order of the file; read-only.
 
-    EdgegraftError for a file that is no checkpoint of plain tensors, or is damaged.
+    EdgegraftError for a damaged file or one that is no checkpoint of plain tensors.
     """
     try:
         size = path.stat().st_size
@@ -322,7 +320,7 @@ def read(path: Path) -> dict[str, Array]:
         reason = f"a damaged zip archive ({error})"
     except _Refused as error:
         reason = str(error)
-    # what pickletools, struct and numpy raise for bytes that make no sense
+    # what pickletools, struct and numpy raise for meaningless bytes
     except (ValueError, LookupError, TypeError, OverflowError, struct.error, EOFError):
         reason = "a damaged file, or one of another format"
     raise EdgegraftError(

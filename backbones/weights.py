@@ -1,15 +1,14 @@
 """Where weights come from: a Python package, the Keras cache, a download, a file.
 
-Random weights are never taken unasked. Of a package only the weights file is read: none
-of its code runs. The cache folder is Keras's own (`$KERAS_HOME/models`, else
-`~/.keras/models`), looked at directly: Keras would leave a read-only cache aside and
-download again.
+Random weights are used only on request. Of a package only the weights file is read: no
+code of it runs. The cache folder is Keras's own (`$KERAS_HOME/models`, else
+`~/.keras/models`), read directly: Keras would ignore a read-only cache and download
+again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
 import os
 import sys
@@ -21,6 +20,7 @@ from backbones import torch_file
 from backbones.keras import keras
 from backbones.record import Backbone, Packaged, Published
 from edge.errors import EdgegraftError
+from edge.files import sha256_of_file
 
 _CHECKPOINTS = (".pth", ".pt")  # PyTorch's; anything else is Keras's HDF5
 
@@ -32,7 +32,7 @@ def cache_folder() -> Path:
 
 
 def _imagenet(backbone: Backbone, size: int) -> Published | Packaged:
-    """What the record says of ImageNet weights, if they serve this size."""
+    """The record's ImageNet weights; EdgegraftError without any of this size."""
     imagenet = backbone.imagenet
     if imagenet is None:
         if backbone.from_torch is not None:
@@ -82,7 +82,7 @@ def _packaged(backbone: Backbone, packaged: Packaged) -> Path:
             f"expected the ImageNet weights of {backbone.name}, which the package "
             f"{packaged.package} carries, got no such package; {packaged.install}"
         )
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = sha256_of_file(path)
     if digest != packaged.sha256:
         raise EdgegraftError(
             f"expected {path} with sha256 {packaged.sha256}, got {digest}; install it "
@@ -92,7 +92,7 @@ def _packaged(backbone: Backbone, packaged: Packaged) -> Path:
 
 
 def _of_other_size(backbone: Backbone) -> Path | None:
-    """The file in the cache for the largest size, whose weights fit any input."""
+    """The cached file of the largest size; its weights fit any input."""
     assert backbone.imagenet is not None
     sizes = sorted(backbone.imagenet.sizes, reverse=True)
     return next(filter(None, (locate(backbone, size) for size in sizes)), None)
@@ -105,10 +105,10 @@ def _download(backbone: Backbone, published: Published, size: int) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with contextlib.redirect_stdout(sys.stderr):  # stdout may carry JSON
-            got = keras().utils.get_file(
+            download = keras().utils.get_file(
                 temporary, address, cache_dir=str(folder.parent), cache_subdir="models"
             )
-        os.replace(got, folder / file)
+        os.replace(download, folder / file)
     except Exception as error:  # Keras raises a bare Exception for any network fault
         (folder / temporary).unlink(missing_ok=True)
         other = _of_other_size(backbone)
@@ -138,7 +138,7 @@ class Origin:
 
     @property
     def of_user(self) -> bool:
-        """A file that may not fit, and is worth a try before any work is done."""
+        """Whether it may not fit: such a file is tried before any work is done."""
         return self.source == USERS
 
     def to_dict(self) -> dict[str, str | None]:
@@ -151,12 +151,12 @@ class Origin:
 
 
 def find(backbone: Backbone, size: int, weights: str) -> Origin:
-    """Get hold of weights before any work is done; downloads what is missing.
+    """Locate weights before any work is done; downloads what is missing.
 
     weights: "imagenet" (from a package or the cache, else downloaded), "none" (random,
     asked for), or the path of a file for this very architecture: .h5 without its top,
     or a PyTorch checkpoint (.pth) for an EfficientNet-Lite.
-    EdgegraftError, with what to put where, when they can't be had.
+    EdgegraftError, with what to put where, when they are not available.
     """
     if backbone.own_weights:
         if weights != "imagenet":  # the default
@@ -187,14 +187,20 @@ def load(model: Any, backbone: Backbone, origin: Origin) -> None:
     """Fill `model` (the backbone without a head); EdgegraftError if it doesn't fit."""
     if origin.path is None or backbone.own_weights:
         return
-    whole = model
+    in_file = model
     if backbone.in_file is not None:
-        whole = backbone.in_file(model.input_shape[1])
+        in_file = backbone.in_file(model.input_shape[1])
     try:
         if origin.path.suffix in _CHECKPOINTS:
-            _load_torch(model, backbone, origin.path)
+            if backbone.from_torch is None:
+                raise EdgegraftError(
+                    f"expected a Keras weights file (.h5) for {backbone.name}, got "
+                    f"{origin.path}, a PyTorch checkpoint; only EfficientNet-Lite is "
+                    "read from these"
+                )
+            backbone.from_torch(model, torch_file.read(origin.path))
             return
-        whole.load_weights(str(origin.path))
+        in_file.load_weights(str(origin.path))
     except EdgegraftError:
         raise
     except Exception as error:  # h5py and Keras raise many kinds here
@@ -205,17 +211,8 @@ def load(model: Any, backbone: Backbone, origin: Origin) -> None:
             f"does not fit: {reason}"
         ) from error
     if backbone.check_file is not None:
-        backbone.check_file(whole)
-    if whole is not model:
+        backbone.check_file(in_file)
+    if in_file is not model:
         for layer in model.layers:
             if layer.weights:
-                layer.set_weights(whole.get_layer(layer.name).get_weights())
-
-
-def _load_torch(model: Any, backbone: Backbone, path: Path) -> None:
-    if backbone.from_torch is None:
-        raise EdgegraftError(
-            f"expected a Keras weights file (.h5) for {backbone.name}, got {path}, a "
-            "PyTorch checkpoint; only EfficientNet-Lite is read from these"
-        )
-    backbone.from_torch(model, torch_file.read(path))
+                layer.set_weights(in_file.get_layer(layer.name).get_weights())

@@ -1,8 +1,8 @@
-"""Photos added to a set that was split before: they are trained on, never measured by.
+"""Photos added to a set that is split already: for training only.
 
-The split of the set stays as it was, so that the runs before and after are measured on
-the same photos. An added photo that is the same file as one of the set, or looks like
-one of its val or test photos, is left out.
+The split of the set stays as it is, so that the runs before and after are measured on
+the same photos. An added photo that is the same file as one of the set, or a near copy
+of one of its val or test photos, is left out.
 """
 
 import os
@@ -38,7 +38,7 @@ class Added:
         }
 
     def lines(self) -> list[str]:
-        """What a person should know, a line each."""
+        """What was added and what was not, a line each."""
         count, offered = len(self.photos), len(self.photos) + len(self.left_out)
         lines = [
             f"{count:,} of the {offered:,} photos in {printable(self.root)} added to "
@@ -80,40 +80,39 @@ def read_added(root: Path, labels: Sequence[str]) -> Added:
 
 
 def add_to_split(split: Split, added: Added, pixels: Pixels) -> tuple[Split, Added]:
-    """The split with the added photos in train, and what was added in the end."""
-    there = {row.sha256: row for row in split.rows}
-    reasons = dict(pixels.failures)
-    known: dict[Path, str] = {}
+    """The split with the added photos in train, and the photos that were added."""
+    by_digest = {row.sha256: row for row in split.rows}
+    failures = dict(pixels.failures)
+    reasons: dict[Path, str] = {}  # why a photo is left out
     for photo in added.photos:
         digest = pixels.digests.get(photo.path)
         if digest is None:
-            known[photo.path] = reasons.get(photo.path, "cannot be read")
-        elif digest in there:
-            known[photo.path] = (
-                f"is in the set already, as {there[digest].part} photo "
-                f"{printable(there[digest].photo.path)}"
+            reasons[photo.path] = failures.get(photo.path, "cannot be read")
+        elif digest in by_digest:
+            twin = by_digest[digest]
+            reasons[photo.path] = (
+                f"is in the set already, as {twin.part} photo "
+                f"{printable(twin.photo.path)}"
             )
     measured = [row.photo for row in split.rows if row.part != "train"]
-    mine = [photo for photo in added.photos if photo.path not in known]
-    fixed, new = {p.path for p in measured}, {p.path for p in mine}
-    groups = copies.same_files([*measured, *mine], pixels.digests)
-    for one, other, pair in copies.near_pairs(groups, pixels.fact_store):
-        for photo, twin in ((one, other), (other, one)):
-            if pair.kind == COPY and photo.path in new and twin.path in fixed:
-                known[photo.path] = (
-                    f"is a near copy of {printable(twin.path)}, which measures"
-                )
-    kept = tuple(photo for photo in mine if photo.path not in known)
-    rows = tuple(Row(photo, "train", pixels.digests[photo.path]) for photo in kept)
-    left = tuple((p.path, known[p.path]) for p in added.photos if p.path in known)
-    return Split(split.rows + rows), replace(added, photos=kept, left_out=left)
+    new = [photo for photo in added.photos if photo.path not in reasons]
+    measured_paths, new_paths = {p.path for p in measured}, {p.path for p in new}
+    groups = copies.same_files([*measured, *new], pixels.digests)
+    for keep, copy, pair in copies.near_pairs(groups, pixels.fact_store):
+        for path, other in ((keep.path, copy.path), (copy.path, keep.path)):
+            if pair.kind == COPY and path in new_paths and other in measured_paths:
+                reasons[path] = f"is a near copy of {printable(other)}, which measures"
+    new = [photo for photo in new if photo.path not in reasons]
+    rows = [Row(photo, "train", pixels.digests[photo.path]) for photo in new]
+    left_out = [(p.path, reasons[p.path]) for p in added.photos if p.path in reasons]
+    return (
+        Split((*split.rows, *rows)),
+        replace(added, photos=tuple(new), left_out=tuple(left_out)),
+    )
 
 
 def joined(folder: PhotoFolder, added: Added) -> PhotoFolder:
-    """One folder of both, whose root holds them all."""
+    """One folder of both, whose root contains them all."""
     roots = [os.path.abspath(folder.root), os.path.abspath(added.root)]
-    return replace(
-        folder,
-        root=Path(os.path.commonpath(roots)),
-        photos=folder.photos + added.photos,
-    )
+    root = Path(os.path.commonpath(roots))
+    return replace(folder, root=root, photos=folder.photos + added.photos)

@@ -1,10 +1,9 @@
 """ZIP and tar files of photos: unpacked once, into a folder named after their content.
 
-Only photos are unpacked, known by their ending or content, and no hidden files. Links,
-devices, inner archives, damaged entries and names that another file system would take
-for one are left out one by one and named. Nothing is written outside the folder: an
-archive with a path that leads out of it is refused, and so is one that unpacks to far
-more than photos can.
+Only photos are unpacked, recognised by suffix or content, and no hidden files. Links,
+devices, inner archives, damaged entries and names that differ in case only are left out
+one by one and named. Nothing is written outside the folder: an archive with a path that
+leads out of it is refused, and so is one that unpacks to far more than photos can.
 """
 
 import json
@@ -15,6 +14,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -31,15 +31,18 @@ from edge.zip_names import decoded_names
 
 SUFFIXES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz")
 INNER = (*SUFFIXES, ".7z", ".rar")  # archives inside an archive
-FOLD = 100  # times its own size that an archive of photos may unpack to
+MAX_RATIO = 100  # times its own size that an archive of photos may unpack to
 SPARE = 1 << 28  # bytes that any archive may unpack to
-MOST_LEVELS = 64  # folders inside one another
-MOST_NAME = 255  # bytes of a file's or folder's name
-MOST_PATH = 1024  # bytes of a whole name, far below a system's limit
+MAX_DEPTH = 64  # folders inside one another
+MAX_NAME = 255  # bytes of a file's or folder's name
+MAX_PATH = 1024  # bytes of a path, far below a system's limit
 NAMED = 3  # entries of a kind that a message names
 CHUNK = 1 << 20
 PHOTOS, LEFT_OUT = "photos", "left_out.json"  # inside the unpacked folder
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError)
+
+
+LeftOut = defaultdict[str, list[str]]  # reason -> names of the entries
 
 
 class Entry(NamedTuple):
@@ -51,81 +54,66 @@ class Entry(NamedTuple):
     open: Callable[[], IO[bytes] | None]
 
 
-class LeftOut:
-    """Entries that were not unpacked, by the reason why."""
-
-    def __init__(self) -> None:
-        self._names: dict[str, list[str]] = {}
-
-    def add(self, reason: str, name: str) -> None:
-        self._names.setdefault(reason, []).append(printable(name)[:120])
-
-    def messages(self) -> list[str]:
-        """A line for each reason."""
-        lines = []
-        for reason, names in self._names.items():
-            more = ", ..." if len(names) > NAMED else ""
-            first = ", ".join(names[:NAMED])
-            count = f"{len(names):,} of the archive"
-            lines.append(f"left out, {count}: {reason} ({first}{more})")
-        return lines
-
-
 def unpack(archive: str | os.PathLike[str]) -> tuple[Path, tuple[str, ...]]:
-    """The folder with the photos of `archive`, unpacked there unless it was before, and
-    what was left out, a line each.
+    """The folder with the photos of `archive`, unpacked if it was not before, and a
+    line for each reason why entries were left out.
 
-    EdgegraftError when it is no whole archive, holds no photos or names that lead out
+    EdgegraftError when the archive is damaged, holds no photos or names that lead out
     of it, or does not fit on the disk.
     """
     archive = Path(archive)
-    into = cache_folder() / "archives"
+    parent = cache_folder() / "archives"
     try:
         name = archive.name.split(".")[0] or "photos"
-        done = into / f"{name}-{sha256_of_file(archive)[:16]}"
-        if not done.is_dir():
-            with new_folder(done) as temporary:
+        folder = parent / f"{name}-{sha256_of_file(archive)[:16]}"
+        if not folder.is_dir():
+            with new_folder(folder) as temporary:
                 messages = _unpack(archive, temporary / PHOTOS)
                 (temporary / LEFT_OUT).write_text(json.dumps(messages), "utf-8")
-        messages = json.loads((done / LEFT_OUT).read_text("utf-8"))
+        messages = json.loads((folder / LEFT_OUT).read_text("utf-8"))
     except _DAMAGED as error:
-        why = str(error).partition(":")[0]  # tarfile goes on with each method it tried
+        reason = str(error).partition(":")[0]  # tarfile adds each method it tried
         raise EdgegraftError(
             f"{printable(archive)}: expected a whole ZIP or tar file, got a damaged "
-            f"one: {printable(' '.join(why.split())):.100}; copy it anew"
+            f"one: {printable(' '.join(reason.split())):.100}; copy it anew"
         ) from None
     except OSError as error:
         raise EdgegraftError(
-            f"{printable(archive)}: expected to unpack it into {printable(into)}, got: "
-            f"{error.strerror or error}"
+            f"{printable(archive)}: expected to unpack it into {printable(parent)}, "
+            f"got: {error.strerror or error}"
         ) from None
-    return done / PHOTOS, tuple(map(str, messages))
+    return folder / PHOTOS, tuple(map(str, messages))
 
 
 def _unpack(archive: Path, folder: Path) -> list[str]:
-    left_out = LeftOut()
+    left_out: LeftOut = defaultdict(list)
     folder.mkdir()
     with _entries(archive) as (entries, message):
-        wanted = _wanted(archive, entries, left_out)
-        total = sum(entry.size for entry in wanted.values())
+        photos = _photos(archive, entries, left_out)
+        total = sum(entry.size for entry in photos.values())
         free = shutil.disk_usage(folder).free
         if total > free:
             raise EdgegraftError(
                 f"{printable(archive)}: expected {total / 1e6:,.1f} MB of free space "
-                "in "
-                f"{printable(folder.parents[1])} to unpack it, got {free / 1e6:,.1f}; "
-                "free some, or set EDGEGRAFT_CACHE to another folder"
+                f"in {printable(folder.parents[1])} to unpack it, got "
+                f"{free / 1e6:,.1f}; free some, or set EDGEGRAFT_CACHE to another "
+                "folder"
             )
-        if total > FOLD * archive.stat().st_size + SPARE:
+        if total > MAX_RATIO * archive.stat().st_size + SPARE:
             raise EdgegraftError(
                 f"{printable(archive)}: expected photos, got what unpacks to "
-                f"{total / 1e9:.1f} GB, more than {FOLD} times its size"
+                f"{total / 1e9:.1f} GB, more than {MAX_RATIO} times its size"
             )
         written = sum(
             _write(entry, folder.joinpath(*PurePosixPath(name).parts), left_out)
-            for name, entry in wanted.items()
+            for name, entry in photos.items()
         )
-    messages = [*([printable(message)] if message else []), *left_out.messages()]
+    messages = [printable(message)] if message else []
+    for reason, names in left_out.items():
+        examples = ", ".join(printable(name)[:120] for name in names[:NAMED])
+        more = ", ..." if len(names) > NAMED else ""
+        count = f"{len(names):,} of the archive"
+        messages.append(f"left out, {count}: {reason} ({examples}{more})")
     if not written:
         why = f"; {messages[-1]}" if messages else ""
         raise EdgegraftError(
@@ -135,12 +123,12 @@ def _unpack(archive: Path, folder: Path) -> list[str]:
 
 
 def _write(entry: Entry, path: Path, left_out: LeftOut) -> bool:
-    """Whether the entry is unpacked now; a full disk raises OSError."""
+    """Unpack an entry, or leave it out: False. A full disk raises OSError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         target = open(path, "xb")  # noqa: SIM115
     except (FileExistsError, NotADirectoryError):
-        left_out.add("another entry has its place", entry.name)
+        left_out["another entry has its place"].append(entry.name)
         return False
     reason = ""
     with target:
@@ -148,9 +136,8 @@ def _write(entry: Entry, path: Path, left_out: LeftOut) -> bool:
             source = entry.open()
             if source is not None:
                 with source:
-                    while chunk := source.read(CHUNK):
-                        target.write(chunk)
-        except RuntimeError as error:  # encrypted, or packed in a way we have not
+                    shutil.copyfileobj(source, target, CHUNK)
+        except RuntimeError as error:  # encrypted, or an unknown compression
             reason = "encrypted" if "encrypted" in str(error) else str(error)
         except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError):
             reason = "damaged"
@@ -161,52 +148,51 @@ def _write(entry: Entry, path: Path, left_out: LeftOut) -> bool:
     if not reason:
         return True
     path.unlink()
-    left_out.add(reason, entry.name)
+    left_out[reason].append(entry.name)
     return False
 
 
-def _wanted(
+def _photos(
     archive: Path, entries: Iterator[Entry], left_out: LeftOut
 ) -> dict[str, Entry]:
-    """Name -> entry of what is to be unpacked."""
-    wanted: dict[str, Entry] = {}
-    folded: set[str] = set()
+    """Name -> entry of the photos to unpack."""
+    photos: dict[str, Entry] = {}
+    casefolded: set[str] = set()
     for entry in entries:
         name = entry.name.replace("\\", "/")
-        place = PurePosixPath(name)
-        if place.is_absolute() or ".." in place.parts or ":" in name.split("/")[0]:
+        path = PurePosixPath(name)
+        parts, suffix = path.parts, path.suffix.lower()
+        if path.is_absolute() or ".." in parts or ":" in name.split("/")[0]:
             raise EdgegraftError(
                 f"{printable(archive)}: expected names inside the archive, got one "
-                "that "
-                f"leads out of it: {printable(entry.name)}; unpack it yourself, if at "
-                "all"
+                f"that leads out of it: {printable(entry.name)}; unpack it yourself, "
+                "if at all"
             )
-        parts = place.parts
         if any(part.startswith(".") or part.lower() in LITTER for part in parts):
             continue
         if entry.kind != "file":
-            left_out.add(f"a {entry.kind}", name)
-        elif place.suffix.lower() in INNER:
-            left_out.add("an archive inside the archive; unpack it first", name)
-        elif len(parts) > MOST_LEVELS:
-            left_out.add(f"more than {MOST_LEVELS} folders deep", name)
-        elif any(len(os.fsencode(part)) > MOST_NAME for part in parts) or (
-            len(os.fsencode(name)) > MOST_PATH
+            left_out[f"a {entry.kind}"].append(name)
+        elif suffix in INNER:
+            left_out["an archive inside the archive; unpack it first"].append(name)
+        elif len(parts) > MAX_DEPTH:
+            left_out[f"more than {MAX_DEPTH} folders deep"].append(name)
+        elif any(len(os.fsencode(part)) > MAX_NAME for part in parts) or (
+            len(os.fsencode(name)) > MAX_PATH
         ):
-            left_out.add("a name that is too long for a file", name)
+            left_out["a name that is too long for a file"].append(name)
         elif "\0" in name:
-            left_out.add("a name that no file can have", name)
-        elif place.suffix.lower() not in PHOTO_SUFFIXES and not _begins_well(entry):
+            left_out["a name that no file can have"].append(name)
+        elif suffix not in PHOTO_SUFFIXES and not _begins_like_a_photo(entry):
             continue
-        elif name.casefold() in folded:
-            left_out.add("a name that differs from another in case only", name)
+        elif name.casefold() in casefolded:
+            left_out["a name that differs from another in case only"].append(name)
         else:
-            folded.add(name.casefold())
-            wanted[name] = entry
-    return wanted
+            casefolded.add(name.casefold())
+            photos[name] = entry
+    return photos
 
 
-def _begins_well(entry: Entry) -> bool:
+def _begins_like_a_photo(entry: Entry) -> bool:
     try:
         source = entry.open()
         if source is None:
@@ -219,7 +205,7 @@ def _begins_well(entry: Entry) -> bool:
 
 @contextmanager
 def _entries(archive: Path) -> Iterator[tuple[Iterator[Entry], str]]:
-    """The files of an archive, and how their names were read where that is a guess."""
+    """The files of an archive, and a message where the names' encoding is a guess."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as file:
             files = [info for info in file.infolist() if not info.is_dir()]

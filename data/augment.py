@@ -1,17 +1,17 @@
 """Augmentation: random variants of training photos, on batches, repeatable.
 
 Runs inside the training step, never in the exported graph. Every random number is
-drawn from (seed, step), so a resumed run sees the pictures an undisturbed one sees.
+drawn from (seed, step), so a resumed run gets the pictures of an uninterrupted one.
 
 Geometry (mirror, turn, zoom, shift) is one projective transform a photo, bilinear;
-outside pixels are mirrored in. Colour: brightness, contrast, saturation. Erasing puts
-a grey rectangle over some photos (Zhong et al. 2020, arXiv:1708.04896).
+outside pixels are reflected. Colour: brightness, contrast, saturation. Erasing puts a
+grey rectangle over some photos (Zhong et al. 2020, arXiv:1708.04896).
 
 `mix` blends photos of a batch and their targets: mixup (Zhang et al. 2018,
 arXiv:1710.09412) blends two photos; cutmix (Yun et al. 2019, arXiv:1905.04899) sets a
-rectangle of one into the other. The partner of a photo is the one at the mirrored place
+rectangle of one into the other. The partner of a photo is the one at the mirrored index
 of the batch, which is shuffled already. A batch is mixed as a whole or not at all, half
-of the time where a preset asks for mixing.
+of the time where a preset has mixing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Augmentation:
     mirror: swap left and right in half of them. turn: at most this many degrees.
     zoom: a scale between 1 - zoom and 1 + zoom. shift: at most this fraction of
     width and height. brightness: added, as a fraction of full scale. contrast,
-    saturation: factors between 1 - x and 1 + x. erase: share of the photos that lose
+    saturation: factors between 1 - x and 1 + x. erase: fraction of the photos that lose
     a rectangle. mixup, cutmix: the alpha of their Beta distribution, 0 is off.
     """
 
@@ -147,10 +147,10 @@ def _erased(tf: Any, images: Any, how: Augmentation, seed: Any) -> Any:
     shape = tf.shape(images)
     count, size = shape[0], tf.cast(shape[1], tf.float32)
     u = tf.random.stateless_uniform([5, count, 1, 1, 1], seed)
-    least, most = ERASED_AREA
-    area = least + u[0] * (most - least)
-    flat, tall = ERASED_ASPECT
-    aspect = flat * (tall / flat) ** u[1]
+    smallest, largest = ERASED_AREA
+    area = smallest + u[0] * (largest - smallest)
+    flattest, tallest = ERASED_ASPECT
+    aspect = flattest * (tallest / flattest) ** u[1]
     height, width = tf.sqrt(area * aspect) * size, tf.sqrt(area / aspect) * size
     top, left = u[2] * (size - height), u[3] * (size - width)
     rows = tf.range(size)[None, :, None, None]
@@ -182,15 +182,11 @@ def _beta(tf: Any, seed: Any, alpha: float) -> Any:
     return draws[0] / tf.maximum(draws[0] + draws[1], 1e-12)
 
 
-def _blend(images: Any, share: Any) -> tuple[Any, Any]:
-    return images * share + images[::-1] * (1 - share), share
-
-
-def _paste(tf: Any, images: Any, share: Any, seed: Any) -> tuple[Any, Any]:
-    """A rectangle of (1 - share) of the area; the share that is left in truth."""
+def _paste(tf: Any, images: Any, weight: Any, seed: Any) -> tuple[Any, Any]:
+    """A rectangle of (1 - weight) of the area; the weight after clipping it."""
     height, width = tf.shape(images)[1], tf.shape(images)[2]
     size = tf.cast([height, width], tf.float32)
-    half = size * tf.sqrt(1 - share) / 2
+    half = size * tf.sqrt(1 - weight) / 2
     centre = tf.random.stateless_uniform([2], seed) * size
     low = tf.clip_by_value(tf.round(centre - half), 0.0, size)
     high = tf.clip_by_value(tf.round(centre + half), 0.0, size)
@@ -211,26 +207,27 @@ def mix(images: Any, targets: Any, how: Augmentation, seed: Any) -> tuple[Any, A
 
     if not (how.mixup or how.cutmix):
         return images, targets
-    chance = tf.random.stateless_uniform([2], tf.add(seed, [1 << 21, 0]))
-    shares = tf.add(seed, [1 << 22, 0])
+    draws = tf.random.stateless_uniform([2], tf.add(seed, [1 << 21, 0]))
+    weight_seed = tf.add(seed, [1 << 22, 0])
 
     def blended() -> tuple[Any, Any]:
-        return _blend(images, _beta(tf, shares, how.mixup))
+        weight = _beta(tf, weight_seed, how.mixup)
+        return images * weight + images[::-1] * (1 - weight), weight
 
     def pasted() -> tuple[Any, Any]:
-        share = _beta(tf, shares, how.cutmix)
-        return _paste(tf, images, share, tf.add(seed, [1 << 23, 0]))
+        weight = _beta(tf, weight_seed, how.cutmix)
+        return _paste(tf, images, weight, tf.add(seed, [1 << 23, 0]))
 
     def mixed() -> tuple[Any, Any]:
         if not how.cutmix:
             return blended()
         if not how.mixup:
             return pasted()
-        both: tuple[Any, Any] = tf.cond(chance[1] < 0.5, blended, pasted)
-        return both
+        either: tuple[Any, Any] = tf.cond(draws[1] < 0.5, blended, pasted)
+        return either
 
     def plain() -> tuple[Any, Any]:
         return images, tf.constant(1.0)
 
-    images, share = tf.cond(chance[0] < 0.5, mixed, plain)
-    return images, targets * share + targets[::-1] * (1 - share)
+    images, weight = tf.cond(draws[0] < 0.5, mixed, plain)
+    return images, targets * weight + targets[::-1] * (1 - weight)

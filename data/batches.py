@@ -1,15 +1,14 @@
 """All photos as one uint8 array at the size of the network's input.
 
-They are read and decoded once; later epochs only index. Up to `memory_limit` bytes
-the array lies in memory, beyond it in a file that has no name (or one that vanishes
-on closing), so nothing is left behind when the process is killed: see `data.store`.
+They are read and decoded once; later epochs only index. Up to `memory_limit` bytes the
+array is in memory, beyond it in an unnamed temporary file, so nothing is left behind
+when the process is killed: see `data.store`.
 
-They are kept without a margin for crops: augmentation zooms into them, 1.25 times at
-most in the standard recipe. With real pixels instead (kept 1.25 times as large, a probe
-with MobileNetV2 0.35 at 224 that also learns from such zooms, 1,000 training photos, 3
-times 5 folds) accuracy was 96.47 instead of 96.37 % and log loss 0.0903 instead of
-0.0912: within chance, for 1.6 times the memory and a second resize, since what is
-scored stays `load_pixels` at the model's size.
+There is no margin for crops: augmentation zooms into the photos, 1.25 times at most in
+the standard recipe. Photos stored 1.25 times as large (a probe with MobileNetV2 0.35 at
+224 that also learns from such zooms, 1,000 training photos, 3 times 5 folds) gave an
+accuracy of 96.47 instead of 96.37 % and a log loss of 0.0903 instead of 0.0912: within
+chance, for 1.6 times the memory and a second resize.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,11 +34,10 @@ MEMORY_LIMIT = 1 << 28
 class Pixels:
     """The decoded photos. Use it as a context manager, or call `close`.
 
-    `array` is uint8 [N, H, W, 3], read only: an ndarray or an np.memmap. `rows` says
-    which row a path has and `digests` its sha256; `failures` are the photos that could
-    not be decoded, with the reason, which have neither. `fact_store`: what an audit
-    wants. `missing`: the share of rows that cut off JPEGs lack. `recalled`: how many
-    were taken from the cache of an earlier run.
+    `array` is uint8 [N, H, W, 3], read only: an ndarray or an np.memmap. `rows` maps a
+    path to its row and `digests` to its sha256; `failures` are the photos that could
+    not be decoded, with the reason. `fact_store`: for an audit. `missing`: the fraction
+    of rows that cut off JPEGs lack. `recalled`: photos from an earlier run's cache.
     """
 
     def __init__(
@@ -72,7 +70,7 @@ class Pixels:
         return self.array[[self.rows[photo.path] for photo in photos]]
 
     def close(self) -> None:
-        """Let go of the pixels and of the file behind them."""
+        """Release the pixels and the file behind them."""
         self._array = None
         if self._file is not None:
             self._file.close()
@@ -98,8 +96,8 @@ def load(
 ) -> Pixels:
     """Decode every photo in one parallel pass; rows keep the order of `photos`.
 
-    Photos that fail are in `failures` and never raise. `measuring` also measures what
-    an audit wants, in the same pass. What `fact_cache` (facts) and `cache` (pixels)
+    Photos that fail are in `failures` and never raise. `measuring` also measures the
+    facts for an audit, in the same pass. What `fact_cache` (facts) and `cache` (pixels)
     have from an earlier run is not decoded again. EdgegraftError when the array has to
     go to disk (in `cache_dir`, by default the system's temporary folder) and does not
     fit there.
@@ -155,9 +153,9 @@ def load_through_cache(
     progress: Callable[[int, int], None] | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> Pixels:
-    """`load`, with what earlier audits and runs of this user have left.
+    """`load`, with the caches of earlier audits and runs of this user.
 
-    `warn` is given a line where something new could not be kept.
+    `warn` is called with a line where something could not be cached.
     """
     folder = cache_folder()
     cache = PixelCache(folder / "pixels", recipe)

@@ -1,18 +1,16 @@
-"""Decoded photos kept on disk by content, so that the next run decodes only new ones.
+"""Decoded photos cached on disk by content, so that the next run decodes only new ones.
 
-A folder for each way of decoding (recipe, Pillow, the code of `edge.preprocess`), in it
-a file for each photo, named after the sha256 of its bytes: the pixels, then their
-CRC-32. A file of another length or sum is removed and made again, so an interrupt, a
-full disk or a flipped bit costs one decoding. Many processes may share the folder:
-files appear whole, by renaming.
+A folder for each configuration (recipe, Pillow, the code of `edge.preprocess`), in it a
+file for each photo, named after the sha256 of its bytes: the pixels, then their CRC-32.
+A file of another length or checksum is removed and decoded again. Many processes may
+share the folder: files appear whole, by renaming.
 
 The cache never grows beyond `LIMIT` bytes nor takes the last `SPARE` of a disk. The
-ways of decoding that were not used for longest make room first.
-
-What it keeps can be deleted at any time.
+least recently used configurations are removed first. It may be deleted at any time.
 """
 
 import json
+import math
 import os
 import shutil
 import zlib
@@ -30,23 +28,22 @@ from edge.errors import EdgegraftError
 from edge.files import sha256, write_atomic
 from edge.preprocess import InputRecipe
 
-LIMIT = 4 << 30  # bytes of all that is kept
+LIMIT = 4 << 30  # bytes of the whole cache
 SPARE = 2 << 30  # bytes of the disk that are left to others
 SUM = 4  # bytes of a CRC-32
-STAMP = ".used"  # its time says when a way of decoding was last asked for
+STAMP = ".used"  # its time says when a configuration was last used
 
 
 def cache_folder() -> Path:
-    """Where unpacked archives, decoded photos and audits are kept: $EDGEGRAFT_CACHE, or
-    the system's folder for caches."""
-    mine = os.environ.get("EDGEGRAFT_CACHE")
-    if mine:
-        return Path(mine)
+    """Where unpacked archives, decoded photos and audits are cached: $EDGEGRAFT_CACHE,
+    or the system's folder for caches."""
+    if folder := os.environ.get("EDGEGRAFT_CACHE"):
+        return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "edgegraft")
 
 
 def key(recipe: InputRecipe) -> str:
-    """What the pixels of a photo depend on beside its bytes, in 16 digits."""
+    """A digest of what a photo's pixels depend on beside its bytes, in 16 digits."""
     code = b"".join(
         Path(str(m.__file__)).read_bytes() for m in (photo_kinds, preprocess)
     )
@@ -62,7 +59,7 @@ def key(recipe: InputRecipe) -> str:
 class PixelCache:
     """Pixels by the sha256 of a photo's bytes, for one recipe.
 
-    May be used from many threads. `problem` says why nothing more is kept, if so.
+    May be used from many threads. `problem` says why nothing more is cached, if so.
     """
 
     def __init__(
@@ -72,18 +69,18 @@ class PixelCache:
         self.problem = ""
         self.recalled = 0  # photos that were not decoded again
         self._shape = (recipe.height, recipe.width, 3)
-        self._size = recipe.height * recipe.width * 3
+        self._size = math.prod(self._shape)
         self._lock = Lock()
-        self._room, self._short = 0, ""
+        self._room, self._full = 0, ""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / STAMP).touch()
-            kept = _make_room(folder, self.folder, limit)
+            used = _make_room(folder, self.folder, limit)
             free = shutil.disk_usage(folder).free
-            self._room = min(limit - kept, free - SPARE)
-            self._short = f"{limit / 1e9:.1f} GB are kept already"
-            if free - SPARE < limit - kept:
-                self._short = (
+            self._room = min(limit - used, free - SPARE)
+            self._full = f"{limit / 1e9:.1f} GB are kept already"
+            if free - SPARE < limit - used:
+                self._full = (
                     f"{free / 1e9:.1f} GB of the disk are free, of which "
                     f"{SPARE / 1e9:.1f} GB are left to others"
                 )
@@ -91,14 +88,14 @@ class PixelCache:
             self._give_up(f"{self.folder}: {error.strerror or error}")
 
     def recall(self, digest: str) -> npt.NDArray[np.uint8] | None:
-        """uint8 [H, W, 3], or None where they are not kept or were damaged."""
+        """uint8 [H, W, 3], or None where they are not cached or damaged."""
         path = self._path(digest)
         try:
             data = path.read_bytes()
         except OSError:
             return None
-        whole = len(data) == self._size + SUM
-        if not whole or zlib.crc32(data[:-SUM]) != int.from_bytes(data[-SUM:], "big"):
+        checksum = int.from_bytes(data[-SUM:], "big")
+        if len(data) != self._size + SUM or zlib.crc32(data[:-SUM]) != checksum:
             with suppress(OSError):
                 path.unlink()
             return None
@@ -110,7 +107,7 @@ class PixelCache:
         """Keep uint8 [H, W, 3], while there is room."""
         with self._lock:
             if self._room < self._size + SUM:
-                self.problem = self.problem or f"{self.folder}: {self._short}"
+                self.problem = self.problem or f"{self.folder}: {self._full}"
                 return
             self._room -= self._size + SUM
         path = self._path(digest)
@@ -129,13 +126,13 @@ class PixelCache:
             self.problem = problem
 
 
-def _make_room(folder: Path, mine: Path, limit: int) -> int:
-    """Remove other ways of decoding, the longest unused first, until half of `limit`
-    is free or only `mine` is left; the bytes that stay."""
+def _make_room(folder: Path, current: Path, limit: int) -> int:
+    """Remove other configurations, the least recently used first, until half of `limit`
+    is free or only `current` is left; returns the bytes that stay."""
     sizes = {path: _bytes(path) for path in folder.iterdir() if path.is_dir()}
-    others = sorted(sizes.keys() - {mine}, key=_last_used)
-    while others and sum(sizes.values()) > limit // 2:
-        oldest = others.pop(0)
+    for oldest in sorted(sizes.keys() - {current}, key=_last_used):
+        if sum(sizes.values()) <= limit // 2:
+            break
         shutil.rmtree(oldest, ignore_errors=True)
         del sizes[oldest]
     return sum(sizes.values())
@@ -149,14 +146,14 @@ def _last_used(path: Path) -> float:
 
 
 def _bytes(folder: Path) -> int:
-    """Bytes in a way of decoding, whose files are all of one length."""
-    files, each = 0, 0
+    """Bytes of a configuration, whose files are all of one length."""
+    count, length = 0, 0
     for part in folder.iterdir():
         if part.is_dir():
             with os.scandir(part) as entries:
-                names = list(entries)
-            files += len(names)
-            if names and not each:
+                files = list(entries)
+            count += len(files)
+            if files and not length:
                 with suppress(OSError):
-                    each = names[0].stat().st_size
-    return files * each
+                    length = files[0].stat().st_size
+    return count * length

@@ -1,9 +1,9 @@
 """Photos from a webcam, Pi camera or video file, into a folder per label.
 
 A frame is taken every few seconds or when a key is pressed, and kept when it is sharp,
-also of a scene that does not change: what differs may be small. All frames of one
-session share a group, which `captured.csv` beside the label folders records: give that
-list to `data split` or `build`, and a session stays on one side of the split. No file
+also of a scene that does not change: the differences may be small. All frames of one
+session share a group, which `captured.csv` beside the label folders records: `data
+split` and `build` take that list and keep a session on one side of the split. No file
 is ever replaced.
 """
 
@@ -52,41 +52,43 @@ class Session:
     blurred: int = 0
 
     def take(self, frame: Frame) -> str:
-        """Keep a frame, uint8 RGB [H, W, 3], or not: "kept" or "blurred".
+        """Keep a frame, uint8 RGB [H, W, 3], unless it is blurred: "kept" or "blurred".
 
-        The whole frame is kept; whether it is sharp is judged in the region.
+        The whole frame is kept; sharpness is measured in the region.
         """
-        out = io.BytesIO()
+        buffer = io.BytesIO()
         image = Image.fromarray(frame)
-        image.save(out, "JPEG", quality=QUALITY)
-        seen = None
+        image.save(buffer, "JPEG", quality=QUALITY)
+        data = buffer.getvalue()
+        part = None
         if self.region is not None:
             self.region = in_shares(self.region, image.size)
             least = (LEAST_SIDE, LEAST_SIDE)
-            seen = open_photo(out.getvalue(), least=least, region=self.region)
+            part = open_photo(data, least=least, region=self.region)
         if not self.kept:
             self._refuse_other_region()
-        facts = measure(out.getvalue(), seen, features=False)
-        if facts.blur > BLURRED:
+        if measure(data, part, features=False).blur > BLURRED:
             self.blurred += 1
             return "blurred"
         self.kept += 1
-        self._write(out.getvalue())
+        self._write(data)
         return "kept"
 
     def _refuse_other_region(self) -> None:
-        """EdgegraftError where photos that are there have another region."""
-        listed = self.folder / LIST
+        """EdgegraftError where earlier photos in the folder have another region."""
+        path = self.folder / LIST
         try:
-            with open(listed, encoding="utf-8", newline="") as file:
+            with open(path, encoding="utf-8", newline="") as file:
                 row = next(csv.DictReader(file), None)
         except OSError:
             return
-        before = "" if row is None else row.get(REGION_COLUMN) or ""
-        if row is not None and before != self._region_text:
+        if row is None:
+            return
+        earlier = row.get(REGION_COLUMN) or ""
+        if earlier != self._region_text:
             raise EdgegraftError(
-                f"--region: expected {before or 'none'} as for the photos in "
-                f"{printable(listed)}, got {self._region_text or 'none'}; capture into "
+                f"--region: expected {earlier or 'none'} as for the photos in "
+                f"{printable(path)}, got {self._region_text or 'none'}; capture into "
                 "another folder, or give it to build"
             )
 
@@ -94,29 +96,23 @@ class Session:
     def _region_text(self) -> str:
         return "" if self.region is None else region_text(self.region)
 
-    def _free(self) -> Path:
-        """A name in the label's folder that no file has."""
-        number = self.kept
-        while True:
-            path = self.folder / self.label / f"{self.group}-{number:04}.jpg"
-            if not os.path.lexists(path):
-                return path
-            number += 1
-
     def _write(self, data: bytes) -> None:
-        listed = self.folder / LIST
+        """Write the photo under a name that no file has, and add it to the list."""
+        manifest = self.folder / LIST
+        names = (f"{self.label}/{self.group}-{k:04}.jpg" for k in count(self.kept))
         try:
-            path = self._free()
-            write_atomic(path, data)
-            new = not listed.exists()
-            with open(listed, "a", encoding="utf-8", newline="") as file:
+            name = next(n for n in names if not os.path.lexists(self.folder / n))
+            write_atomic(self.folder / name, data)
+            columns, row = [*COLUMNS], [name, self.label, self.group]
+            if self.region is not None:
+                columns.append(REGION_COLUMN)
+                row.append(self._region_text)
+            new = not manifest.exists()
+            with open(manifest, "a", encoding="utf-8", newline="") as file:
                 writer = csv.writer(file, lineterminator="\n")
-                marked = self.region is not None
                 if new:
-                    writer.writerow((*COLUMNS, *[REGION_COLUMN] * marked))
-                inside = path.relative_to(self.folder).as_posix()
-                row = (inside, self.label, self.group)
-                writer.writerow((*row, *[self._region_text] * marked))
+                    writer.writerow(columns)
+                writer.writerow(row)
         except OSError as error:
             raise EdgegraftError(
                 f"{printable(self.folder)}: expected a place to write photos to, got: "
@@ -137,23 +133,23 @@ def collect(
     """Take frames until there are no more, `most` are kept, or Ctrl-C ends it.
 
     `session` names the group; by default the label and the time of the start. `region`:
-    the part of each frame that the model is to look at; whole frames are kept, and the
-    region is noted in the list, from which `build` takes it.
+    the part of each frame that the model will use; whole frames are kept, and the
+    region is recorded in the list, from which `build` takes it.
     `report(session, outcome)` is called after each frame.
     """
     label = clean_label(label, "--label")
     if label in (".", "..") or "/" in label or "\\" in label:
         raise EdgegraftError(f"--label: expected a folder's name, got {label!r}")
     group = session or f"{label}-{time.strftime('%Y%m%d-%H%M%S')}"
-    taken = Session(Path(folder), label, group, region)
+    current = Session(Path(folder), label, group, region)
     with suppress(KeyboardInterrupt):
         for frame in frames:
-            outcome = taken.take(frame)
+            outcome = current.take(frame)
             if report is not None:
-                report(taken, outcome)
-            if most is not None and taken.kept >= most:
+                report(current, outcome)
+            if most is not None and current.kept >= most:
                 break
-    return taken
+    return current
 
 
 def counts(folder: str | os.PathLike[str]) -> dict[str, int]:
@@ -166,18 +162,18 @@ def counts(folder: str | os.PathLike[str]) -> dict[str, int]:
 
 
 def what_next(folder: str | os.PathLike[str]) -> str:
-    """The command that comes after, or what is missing for it.
+    """The next command, or what is missing for it.
 
     A session stays on one side of the split, so that each part needs one of its own.
     """
-    listed = Path(folder) / LIST
-    with open(listed, encoding="utf-8", newline="") as file:
+    path = Path(folder) / LIST
+    with open(path, encoding="utf-8", newline="") as file:
         rows = csv.DictReader(file)
         sessions = {(row.get("label") or "", row.get("group")) for row in rows}
-    each = Counter(label for label, _ in sessions)
-    if len(each) > 1 and min(each.values()) >= len(PARTS):
-        return f"next: edgegraft build {printable(listed)}"
-    so_far = ", ".join(f"{printable(label)} {each[label]}" for label in sorted(each))
+    counts = Counter(label for label, _ in sessions)
+    if len(counts) > 1 and min(counts.values()) >= len(PARTS):
+        return f"next: edgegraft build {printable(path)}"
+    so_far = ", ".join(f"{printable(label)} {n}" for label, n in sorted(counts.items()))
     return (
         f"next: two labels or more, each in {len(PARTS)} sessions or more, at another "
         "time or place, since a session stays on one side of the split; so far "
@@ -196,37 +192,35 @@ def frames(source: Source, every: float) -> Iterator[Frame]:
         source.open()
         rate = getattr(source, "rate", 0.0)  # of a video file, which has its own time
         due, started = 0.0, time.monotonic()
-        for number in count():
-            picture = source.read()
-            if picture is None:
+        for index in count():
+            frame = source.read()
+            if frame is None:
                 return
             live = source.live or not rate
-            now = time.monotonic() - started if live else number / rate
+            now = time.monotonic() - started if live else index / rate
             if now >= due:
                 due = now + every
-                yield picture
+                yield frame
 
 
 def frames_on_key(source: Source, keys: int) -> Iterator[Frame]:
-    """A frame for each key that is pressed; q, or the end of the keys, is the end.
+    """A frame for each key that is pressed, until q or the end of the keys.
 
-    `keys`: the file descriptor that they come from. A terminal gives every key at once;
-    from elsewhere each byte counts as a key. The source is read all the while, so that
-    a frame is never older than the key.
+    `keys`: a file descriptor, a terminal or any other, of which each byte is a key. The
+    source is read continuously, so that a frame is never older than the key.
     """
-    with closing(source), _each_key(keys):
+    with closing(source), _unbuffered(keys):
         source.open()
-        while (picture := source.read()) is not None:
+        while (frame := source.read()) is not None:
             if not select.select([keys], [], [], 0)[0]:
                 continue
-            pressed = os.read(keys, 1)
-            if pressed in (b"", b"q", b"Q"):
+            if os.read(keys, 1) in (b"", b"q", b"Q"):
                 return
-            yield picture
+            yield frame
 
 
 @contextmanager
-def _each_key(keys: int) -> Iterator[None]:
+def _unbuffered(keys: int) -> Iterator[None]:
     """Keys without waiting for Enter, where they come from a terminal."""
     if not os.isatty(keys):
         yield
@@ -234,9 +228,9 @@ def _each_key(keys: int) -> Iterator[None]:
     import termios
     import tty
 
-    before = termios.tcgetattr(keys)
+    attributes = termios.tcgetattr(keys)
     tty.setcbreak(keys)
     try:
         yield
     finally:
-        termios.tcsetattr(keys, termios.TCSADRAIN, before)
+        termios.tcsetattr(keys, termios.TCSADRAIN, attributes)

@@ -10,11 +10,10 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.source import PhotoOptions, Source, choose
+from data.source import PhotoOptions, choose
 from edge.command import Parser, add_megapixels, guard, region
 from edge.errors import EdgegraftError
 from edge.progress import Progress
@@ -24,78 +23,8 @@ if TYPE_CHECKING:
     from data.audit.audit import Audit
     from data.capture import Session
     from data.photos import PhotoFolder
-    from data.split import Split
-    from edge.region import Region
 
 AddParser = Callable[..., argparse.ArgumentParser]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """Which photos, and how they are read. `remember`: earlier audits count."""
-
-    photos: Path
-    options: PhotoOptions
-    exclude_from: Path | None
-    remember: bool
-    workers: int | None
-    json: bool
-
-    @classmethod
-    def from_args(cls, args: argparse.Namespace) -> "Reading":
-        return cls(
-            photos=args.photos,
-            options=PhotoOptions.from_args(args),
-            exclude_from=args.exclude_from,
-            remember=not args.no_memory,
-            workers=args.workers,
-            json=args.json,
-        )
-
-    def source(self, *, few: bool = False) -> Source:
-        return choose(self.photos, self.exclude_from, self.options, few=few)
-
-    def audit(self, folder: "PhotoFolder") -> "Audit":
-        from data.audit.audit import audit
-        from data.audit.fact_cache import FactCache
-        from data.cache import cache_folder
-
-        with Progress(title="reading photos") as bar:
-            if not self.remember:
-                return audit(folder, workers=self.workers, progress=bar.update)
-            with FactCache(cache_folder() / "audits.sqlite") as fact_cache:
-                report = audit(
-                    folder,
-                    workers=self.workers,
-                    fact_cache=fact_cache,
-                    progress=bar.update,
-                )
-        if fact_cache.problem:
-            problem = printable(fact_cache.problem)
-            print(f"warning: not kept for the next audit: {problem}", file=sys.stderr)
-        return report
-
-
-@dataclass(frozen=True)
-class SplitOptions:
-    """How photos are dealt out, and where the split is written."""
-
-    output: Path
-    seed: int
-    val: float
-    test: float
-    keep: Path | None
-    folds: int | None
-    overwrite: bool
-
-    @property
-    def outputs(self) -> list[Path]:
-        """split.csv, or split-1.csv to split-K.csv."""
-        if self.folds is None:
-            return [self.output]
-        stem, ending = self.output.stem, self.output.suffix
-        numbers = range(1, max(self.folds, 0) + 1)
-        return [self.output.with_name(f"{stem}-{k}{ending}") for k in numbers]
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m data") -> int:
@@ -104,53 +33,85 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m data") -> int
     return guard(lambda: int(args.run(args)), debug=args.debug)
 
 
-def audit_photos(reading: Reading, output: Path | None, overwrite: bool) -> int:
-    """Print the audit and write it into the folder `output`, if that is wanted."""
+def _audit(args: argparse.Namespace, folder: "PhotoFolder") -> "Audit":
+    from data.audit.audit import audit
+    from data.audit.fact_cache import FactCache
+    from data.cache import cache_folder
+
+    with Progress(title="reading photos") as bar:
+        if args.no_memory:
+            return audit(folder, workers=args.workers, progress=bar.update)
+        with FactCache(cache_folder() / "audits.sqlite") as fact_cache:
+            report = audit(
+                folder,
+                workers=args.workers,
+                fact_cache=fact_cache,
+                progress=bar.update,
+            )
+    if fact_cache.problem:
+        problem = printable(fact_cache.problem)
+        print(f"warning: not kept for the next audit: {problem}", file=sys.stderr)
+    return report
+
+
+def audit_photos(args: argparse.Namespace) -> int:
+    """Print the audit; write it into a folder with --output."""
     from data.audit.report import refuse, write
 
-    if output is not None:
-        refuse(output, overwrite)  # before minutes of reading
+    options = PhotoOptions.from_args(args)
+    if args.output is not None:
+        refuse(args.output, args.overwrite)  # before minutes of reading
     started = time.perf_counter()
-    source = reading.source(few=True)
-    report = reading.audit(source.folder)
+    source = choose(args.photos, args.exclude_from, options, few=True)
+    report = _audit(args, source.folder)
     seconds = time.perf_counter() - started
-    if output is not None:
-        page = write(report, output, overwrite=overwrite)
-    if reading.json:
+    exit_code = 1 if report.obstacles else 0
+    if args.output is not None:
+        page = write(report, args.output, overwrite=args.overwrite)
+    if args.json:
         record = {**report.to_dict(), "seconds": round(seconds, 3)}
         if source.exclusion is not None:
             record["excluded"] = source.exclusion.to_dict()
         print(json.dumps(record, indent=2))
-        return 1 if report.obstacles else 0
+        return exit_code
     print("\n".join([*report.lines(), *source.lines(report.digests)]))
     speed = len(report.folder.photos) / seconds
     print(f"took {seconds:.1f} s, {speed:,.0f} photos/s")
-    if output is not None:
+    if args.output is not None:
         print(f"written: {printable(page)}, with audit.csv and audit.json beside it")
     elif report.findings:
         print("see them: add -o DIR for a page with thumbnails and an audit.csv")
-    return 1 if report.obstacles else 0
+    return exit_code
 
 
-def split_photos(reading: Reading, options: SplitOptions) -> int:
-    """Write the split, or one for each fold."""
+def split_photos(args: argparse.Namespace) -> int:
+    """Write split.csv, or split-1.csv to split-K.csv with --folds K."""
+    from data.photos import PARTS
     from data.split import Split, make_folds, make_split, refuse_existing
 
-    if options.folds is not None and options.keep is not None:
-        raise EdgegraftError("split: expected --folds or --keep, got both")
-    for output in options.outputs:
-        refuse_existing(output, options.overwrite)  # before minutes of reading
-    source = reading.source()
+    options = PhotoOptions.from_args(args)
+    paths: list[Path] = [args.output]
+    if args.folds is not None:
+        if args.keep is not None:
+            raise EdgegraftError("split: expected --folds or --keep, got both")
+        stem, suffix = args.output.stem, args.output.suffix
+        paths = [
+            args.output.with_name(f"{stem}-{fold + 1}{suffix}")
+            for fold in range(args.folds)
+        ]
+    for path in paths:
+        refuse_existing(path, args.overwrite)  # before minutes of reading
+    source = choose(args.photos, args.exclude_from, options)
     folder, exclusion = source.folder, source.exclusion
-    keep = None if options.keep is None else Split.read(options.keep, folder.root)
-    report = reading.audit(folder)
+    keep = None if args.keep is None else Split.read(args.keep, folder.root)
+    report = _audit(args, folder)
     splits: tuple[Split, ...]
-    if options.folds is not None:
+    if args.folds is not None:
         splits = make_folds(
             folder.photos,
             report.kept,
-            options.folds,
-            seed=options.seed,
+            args.folds,
+            seed=args.seed,
             together=report.alike,
         )
     else:
@@ -158,33 +119,37 @@ def split_photos(reading: Reading, options: SplitOptions) -> int:
             make_split(
                 folder.photos,
                 report.kept,
-                seed=options.seed,
-                val=options.val,
-                test=options.test,
+                seed=args.seed,
+                val=args.val,
+                test=args.test,
                 together=report.alike,
                 keep=keep,
             ),
         )
-    written = list(zip(options.outputs, splits, strict=True))
-    for output, split in written:
-        split.write(output, folder.root, overwrite=options.overwrite)
+    written = list(zip(paths, splits, strict=True))
+    for path, split in written:
+        split.write(path, folder.root, overwrite=args.overwrite)
     left_out = len(folder.photos) - len(report.kept)
-    if reading.json:
+    if args.json:
         records = [
             {
-                "path": str(output),
+                "path": str(path),
                 "fingerprint": split.fingerprint,
                 "labels": split.counts(),
                 "left_out": left_out,
                 **({} if exclusion is None else {"excluded": exclusion.to_dict()}),
             }
-            for output, split in written
+            for path, split in written
         ]
-        print(json.dumps(records[0] if options.folds is None else records, indent=2))
+        print(json.dumps(records[0] if args.folds is None else records, indent=2))
         return 0
-    for output, split in written:
-        print("\n".join(_counted(split)))
-        print(f"written to {printable(output)}, fingerprint {split.fingerprint[:12]}")
+    for path, split in written:
+        rows = [
+            [printable(label), *(f"{counts[part]:,}" for part in PARTS)]
+            for label, counts in split.counts().items()
+        ]
+        print("\n".join(columns(rows, ["label", *PARTS])))
+        print(f"written to {printable(path)}, fingerprint {split.fingerprint[:12]}")
     for note in folder.messages:
         print(f"note: {note}")
     if left_out:
@@ -194,27 +159,18 @@ def split_photos(reading: Reading, options: SplitOptions) -> int:
     return 0
 
 
-def _counted(split: "Split") -> list[str]:
-    from data.photos import PARTS
-
-    rows = [
-        [printable(label), *(f"{row[part]:,}" for part in PARTS)]
-        for label, row in split.counts().items()
-    ]
-    return columns(rows, ["label", *PARTS])
-
-
-def draw_sample(folder: Path, count: int, seed: int, faults: bool) -> int:
-    """Draw the sample set, with planted faults where `faults` is set."""
+def draw_sample(args: argparse.Namespace) -> int:
+    """Draw the sample set; with --faults, plant faults in it."""
     from data.sample.faults import TRUTH, write_faulty
     from data.sample.sample_set import write_sample
 
+    options = {"count": args.count, "seed": args.seed}
     with Progress(title="drawing", unit="picture") as bar:
-        if not faults:
-            sample = write_sample(folder, count=count, seed=seed, progress=bar.update)
+        if not args.faults:
+            sample = write_sample(args.folder, **options, progress=bar.update)
         else:
-            faulty = write_faulty(folder, count=count, seed=seed, progress=bar.update)
-    if not faults:
+            faulty = write_faulty(args.folder, **options, progress=bar.update)
+    if not args.faults:
         print(f"drawn, not photographed: {printable(sample.photos)}")
         print(f"next: edgegraft build {printable(sample.photos)}")
         return 0
@@ -225,35 +181,33 @@ def draw_sample(folder: Path, count: int, seed: int, faults: bool) -> int:
     return 0
 
 
-def capture_photos(
-    folder: Path,
-    label: str,
-    address: str | None,
-    *,
-    every: float,
-    keys: bool,
-    most: int | None,
-    region: "Region | None",
-) -> int:
-    """Take photos of one label from the camera or file `address`."""
+def capture_photos(args: argparse.Namespace) -> int:
+    """Take photos of one label from a camera or a video file."""
     from data.capture import collect, counts, frames, frames_on_key, what_next
     from edge.camera.sources import find
 
     def report(session: "Session", outcome: str) -> None:
         print(f"{outcome}: {session.kept:,} of {session.label}", flush=True)
 
-    source = find(address, None, live=keys)
-    if keys:
+    source = find(args.source, None, live=args.keys)
+    if args.keys:
         print("press a key for each photo, q to end", flush=True)
-        taking = frames_on_key(source, sys.stdin.fileno())
+        pictures = frames_on_key(source, sys.stdin.fileno())
     else:
-        taking = frames(source, every)
-    taken = collect(taking, folder, label, most=most, region=region, report=report)
-    print(f"kept {taken.kept:,}, refused {taken.blurred:,} blurred")
-    if taken.kept:
-        for name, photos in counts(folder).items():
+        pictures = frames(source, args.every)
+    session = collect(
+        pictures,
+        args.folder,
+        args.label,
+        most=args.most,
+        region=args.region,
+        report=report,
+    )
+    print(f"kept {session.kept:,}, refused {session.blurred:,} blurred")
+    if session.kept:
+        for name, photos in counts(args.folder).items():
             print(f"{name}: {photos:,} photos")
-        print(what_next(folder))
+        print(what_next(args.folder))
     return 0
 
 
@@ -316,11 +270,7 @@ def _add_audit(add_parser: AddParser, reading: Parser) -> None:
     verb.add_argument(
         "--overwrite", action="store_true", help="replace an audit that lies there"
     )
-    verb.set_defaults(
-        run=lambda args: audit_photos(
-            Reading.from_args(args), args.output, args.overwrite
-        )
-    )
+    verb.set_defaults(run=audit_photos)
 
 
 def _add_split(add_parser: AddParser, reading: Parser) -> None:
@@ -377,20 +327,7 @@ def _add_split(add_parser: AddParser, reading: Parser) -> None:
     verb.add_argument(
         "--overwrite", action="store_true", help="replace a split of that name"
     )
-    verb.set_defaults(
-        run=lambda args: split_photos(
-            Reading.from_args(args),
-            SplitOptions(
-                output=args.output,
-                seed=args.seed,
-                val=args.val,
-                test=args.test,
-                keep=args.keep,
-                folds=args.folds,
-                overwrite=args.overwrite,
-            ),
-        )
-    )
+    verb.set_defaults(run=split_photos)
 
 
 def _add_sample(add_parser: AddParser, shared: Parser) -> None:
@@ -419,9 +356,7 @@ def _add_sample(add_parser: AddParser, shared: Parser) -> None:
         action="store_true",
         help="plant copies, wrong labels, damage and blur, listed in faults.json",
     )
-    verb.set_defaults(
-        run=lambda args: draw_sample(args.folder, args.count, args.seed, args.faults)
-    )
+    verb.set_defaults(run=draw_sample)
 
 
 def _add_capture(add_parser: AddParser, shared: Parser) -> None:
@@ -468,14 +403,4 @@ def _add_capture(add_parser: AddParser, shared: Parser) -> None:
         help="the part of the frame that the model is to look at, in shares from 0 to "
         "1 or in pixels; whole frames are kept, build takes it from captured.csv",
     )
-    verb.set_defaults(
-        run=lambda args: capture_photos(
-            args.folder,
-            args.label,
-            args.source,
-            every=args.every,
-            keys=args.keys,
-            most=args.most,
-            region=args.region,
-        )
-    )
+    verb.set_defaults(run=capture_photos)

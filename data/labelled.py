@@ -1,7 +1,7 @@
-"""Labelled photos to measure a model on: whatever `build` takes, or a run's own split.
+"""Labelled photos to measure a model on: whatever `build` takes, or a run's test part.
 
-Photos that a model was trained on give too high an accuracy; only those of a run's
-split are known to be others.
+Photos that a model was trained on give too high an accuracy; only the test photos of
+its run are certainly others.
 """
 
 import argparse
@@ -23,8 +23,8 @@ RUN_FILE = "run.json"  # of a run's folder
 
 @dataclass(frozen=True)
 class Labelled:
-    """`root`: where the paths start; `what`: which photos, for a sentence; `notes`: how
-    they were read and what was left out, a line each; `white`: as `PhotoFolder`."""
+    """`root`: what paths start from; `what`: which photos, for a sentence; `notes`: how
+    they were read and what was left out, a line each; `white`: as in `PhotoFolder`."""
 
     photos: tuple[Photo, ...]
     root: Path
@@ -34,13 +34,13 @@ class Labelled:
 
 
 def labelled(photos: Path, options: PhotoOptions | None = None) -> Labelled:
-    """What `scan` reads, or the test photos of a run's folder. Where there is a test
-    part, it alone.
+    """What `scan` reads, or the test photos of a run's folder; only the test part where
+    there is one.
 
     EdgegraftError as `scan`, for a run without photos, and where they have changed.
     """
     if (photos / RUN_FILE).is_file():
-        root = _photos_of(photos)
+        root = _photos_root(photos)
         split = Split.read(photos / "split.csv", root)
         rows = [row for row in split.rows if row.part == "test"]
         for photo, _, digest in rows:
@@ -53,15 +53,16 @@ def labelled(photos: Path, options: PhotoOptions | None = None) -> Labelled:
         count = plural(len(tests), "test photo")
         return Labelled(tests, root, f"the {count} of {printable(photos)}")
     folder = scan(photos, options, few=True)
-    notes = tuple(folder.notes())
     tests = tuple(photo for photo in folder.photos if photo.part == "test")
-    if tests:
-        count = plural(len(tests), "photo")
-        what = f"the {count} of the test part of {printable(photos)}"
-        return Labelled(tests, folder.root, what, notes, folder.white)
-    count = plural(len(folder.photos), "photo")
-    what = f"all {count} of {printable(photos)}"
-    return Labelled(folder.photos, folder.root, what, notes, folder.white)
+    count = plural(len(tests or folder.photos), "photo")
+    what = f"the {count} of the test part" if tests else f"all {count}"
+    return Labelled(
+        tests or folder.photos,
+        folder.root,
+        f"{what} of {printable(photos)}",
+        tuple(folder.notes()),
+        folder.white,
+    )
 
 
 class LabelledReader:
@@ -82,8 +83,8 @@ class LabelledReader:
         return LabelledPhotos(pairs, read.what, read.notes, read.white)
 
 
-def _photos_of(run: Path) -> Path:
-    """Where the paths of a run's split start."""
+def _photos_root(run: Path) -> Path:
+    """What the paths of a run's split start from."""
     photos = read_record(run / RUN_FILE, RUN).get("photos")
     if photos is None:
         raise EdgegraftError(

@@ -4,13 +4,13 @@
 each with one more folder around where an archive or Kaggle has left one. A part's name
 may be spelled train, training_set, seg_train, TrainData, asl_alphabet_train and the
 like. What can be read in two ways is refused, with both readings and the option that
-settles it. A part that the user made is kept as it is; missing ones are made out of
-train.
+settles it. A part that the user made stays as it is; missing ones are taken from train.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from data.photos import PARTS, Photo
@@ -19,42 +19,20 @@ from edge.errors import EdgegraftError
 from edge.text import plural, printable
 
 LAYOUTS = ("auto", "labels", "parts")  # of --layout
-PREDICT = "predict"  # photos to be answered: without labels, so in no part
+PREDICT = "predict"  # photos without labels, so in no part
 PART_NAMES: Mapping[str, str] = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "validate": "val",
-    "test": "test",
-    "testing": "test",
-    "pred": PREDICT,
-    "predict": PREDICT,
-    "prediction": PREDICT,
-    "predictions": PREDICT,
-    "inference": PREDICT,
-    "unlabeled": PREDICT,
-    "unlabelled": PREDICT,
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validate"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("pred", "predict", "prediction", "predictions"), PREDICT),
+    **dict.fromkeys(("inference", "unlabeled", "unlabelled"), PREDICT),
 }
-# Words beside a part's name that say nothing: training_set, seg_train, test images.
-_FILLER = frozenset(
-    (
-        *(
-            "set",
-            "sets",
-            "data",
-            "dataset",
-            "datasets",
-            "image",
-            "images",
-            "img",
-            "imgs",
-        ),
-        *("photo", "photos", "picture", "pictures", "pics", "split", "splits", "seg"),
-        *("folder", "part", "samples"),
-    )
-)
+# Words without meaning beside a part's name: training_set, seg_train, test images.
+_FILLER = {
+    *("set", "sets", "data", "dataset", "datasets", "image", "images", "img", "imgs"),
+    *("photo", "photos", "picture", "pictures", "pics", "split", "splits", "seg"),
+    *("folder", "part", "samples"),
+}
 _JOINED = re.compile(
     rf"({'|'.join(sorted(PART_NAMES, key=len, reverse=True))})"
     r"(set|data|dataset|images|imgs|photos|split)"
@@ -83,10 +61,9 @@ def _words(name: str) -> list[str]:
     return words
 
 
-def parts_to_make(given: Iterable[str | None]) -> tuple[str, ...]:
-    """The parts that have to come out of train, given those the user made."""
-    there = set(given)
-    return tuple(part for part in ("val", "test") if part not in there)
+def parts_to_make(existing: Collection[str | None]) -> tuple[str, ...]:
+    """The parts to take from train, where the user made the `existing` ones."""
+    return tuple(part for part in ("val", "test") if part not in existing)
 
 
 def shortages(
@@ -94,29 +71,29 @@ def shortages(
 ) -> list[str]:
     """Why these photos cannot be split, a line each; empty when they can.
 
-    `photos` are all that were found, `digests` are of those that can be read. Copies
-    of one file (same digest) count once, because they have to stay on one side.
+    `photos` are all of them, `digests` those of the readable ones. Copies of one file
+    (same digest) count once, because they have to stay on one side.
     """
-    given = {photo.part for photo in photos} - {None}
-    to_make = parts_to_make(given)
-    different: dict[str, set[str]] = {}
+    existing = {photo.part for photo in photos} - {None}
+    to_make = parts_to_make(existing)
+    distinct: dict[str, set[str]] = {}
     for photo in photos:
         if photo.path in digests and photo.part in (None, "train"):
-            different.setdefault(photo.label, set()).add(digests[photo.path])
-    need = 1 + len(to_make)
+            distinct.setdefault(photo.label, set()).add(digests[photo.path])
+    required = 1 + len(to_make)
     readable = {photo.part for photo in photos if photo.path in digests}
     lines = [
         f"{part}: expected photos that can be read, got none; remove the part and it "
         "is made from train"
         for part in PARTS[1:]
-        if part in given - readable
+        if part in existing - readable
     ]
     for label in labels:
-        got = len(different.get(label, ()))
-        if got < need:
-            where = f"the train photos of {label!r}" if given else f"label {label!r}"
+        got = len(distinct.get(label, ()))
+        if got < required:
+            where = f"the train photos of {label!r}" if existing else f"label {label!r}"
             lines.append(
-                f"{where}: expected at least {need} that can be read and differ "
+                f"{where}: expected at least {required} that can be read and differ "
                 f"(for {', '.join(('train', *to_make))}), got {got}; add some, or "
                 "leave the label out"
             )
@@ -136,41 +113,39 @@ class Layout:
 def read_layout(top: Folder, layout: str = "auto", *, alone: bool = False) -> Layout:
     """The label folders below `top`, each with its part and its name.
 
-    layout: "labels" takes the folders directly inside for labels, whatever they are
-    called, "parts" for parts. `alone`: a test part may stand alone, for those that only
-    look at photos. EdgegraftError where "auto" can be read in two ways.
+    layout: "labels" takes the folders directly inside for labels, whatever their names,
+    "parts" for parts. `alone`: a test part may stand alone, where nothing is trained.
+    EdgegraftError where "auto" can be read in two ways.
     """
-    found = Layout(top if layout == "labels" else _inner(top, alone))
-    root = found.root
+    result = Layout(top if layout == "labels" else _inner(top, alone))
+    root = result.root
     if root is not top:
-        found.messages.append(
+        result.messages.append(
             "the label folders are those in "
             f"{printable(root.path.relative_to(top.path))}"
         )
-    found.unlabelled += root.photos
-    tops = root.filled
+    result.unlabelled += root.photos
+    folders = root.filled
     empty = [folder.path.name for folder in root.folders if not folder.total]
-    if layout == "labels":
-        parts: dict[str, Folder] = {}
-    else:
-        parts = _parts(found, tops, layout)
+    parts = {} if layout == "labels" else _parts(result, folders, layout)
     if parts:
-        _add_parts(found, parts)
+        _add_parts(result, parts)
         empty = []
-    elif layout == "auto" and _labels_around_parts(root, tops):
-        for label in tops:
-            for inner in label.filled:
-                part = part_of(inner.path.name)
-                found.labels.append((part, label.path.name, inner))
-        found.messages.append("each label folder has its own parts, which are kept")
+    elif layout == "auto" and _labels_around_parts(root, folders):
+        result.labels += [
+            (part_of(inner.path.name), label.path.name, inner)
+            for label in folders
+            for inner in label.filled
+        ]
+        result.messages.append("each label folder has its own parts, which are kept")
     else:
-        found.labels += [(None, folder.path.name, folder) for folder in tops]
+        result.labels += [(None, folder.path.name, folder) for folder in folders]
     if empty:
         names = ", ".join(map(printable, empty[:5])) + (", ..." if empty[5:] else "")
-        found.messages.append(
+        result.messages.append(
             f"left out, {plural(len(empty), 'folder')} without photos: {names}"
         )
-    return found
+    return result
 
 
 def _inner(top: Folder, alone: bool) -> Folder:
@@ -183,17 +158,17 @@ def _inner(top: Folder, alone: bool) -> Folder:
     return inner if len(inner.filled) > 1 else top
 
 
-def _parts(found: Layout, tops: list[Folder], layout: str) -> dict[str, Folder]:
+def _parts(result: Layout, folders: list[Folder], layout: str) -> dict[str, Folder]:
     """Part -> the folder that holds its label folders; empty where there are none."""
-    where = printable(found.root.path)
+    where = printable(result.root.path)
     prefix = frozenset[str]()
-    if len(tops) > 1:
+    if len(folders) > 1:
         prefix = frozenset.intersection(
-            *(frozenset(_words(folder.path.name)) for folder in tops)
+            *(frozenset(_words(folder.path.name)) for folder in folders)
         )
     named: dict[str, list[Folder]] = {}
     others: list[Folder] = []
-    for folder in tops:
+    for folder in folders:
         part = part_of(folder.path.name, prefix - PART_NAMES.keys())
         named.setdefault(part, []).append(folder) if part else others.append(folder)
     spelled = {
@@ -211,35 +186,30 @@ def _parts(found: Layout, tops: list[Folder], layout: str) -> dict[str, Folder]:
         )
     if not named:
         return {}
-    inner = {
-        part: [_unwrapped(folder) for folder in folders]
-        for part, folders in named.items()
-    }
-    nested = {part for part, folders in inner.items() if any(f.filled for f in folders)}
-    every = [folder for folders in named.values() for folder in folders]
-    if not nested and others and len(every) == 1 and layout == "auto":
+    inner = {part: list(map(_unwrapped, named[part])) for part in named}
+    nested = {part for part, inside in inner.items() if any(f.filled for f in inside)}
+    parts = [*chain.from_iterable(named.values())]
+    if not nested and others and len(parts) == 1 and layout == "auto":
         return {}  # photos lie in it as in the others: a label that is called train
     if not nested and not others:
         raise EdgegraftError(
-            f"{where}: expected label folders inside {_names(every)}, got none; put "
-            f"the photos into {printable(every[-1].path / 'LABEL')}, or take the "
+            f"{where}: expected label folders inside {_names(parts)}, got none; "
+            f"put the photos into {printable(parts[-1].path / 'LABEL')}, or take the "
             "folders as labels with --layout labels"
         )
-    twice = [part for part, folders in named.items() if len(folders) > 1]
-    sure = layout == "parts" or (not twice and _leftovers(others, inner))
-    if twice or (others and not sure):
-        raise _unclear(where, every, others)
+    repeated = any(len(folders) > 1 for folders in named.values())
+    if repeated or (others and layout != "parts" and not _leftovers(others, inner)):
+        raise _unclear(where, parts, others)
     if "train" not in nested:
         raise EdgegraftError(
-            f"{where}: expected a train folder beside {_names(every)} with label "
+            f"{where}: expected a train folder beside {_names(parts)} with label "
             "folders inside, got none; val and test may be missing, train may not"
         )
     if others:
-        found.messages.append(f"left out, beside the parts: {_names(others)}")
+        result.messages.append(f"left out, beside the parts: {_names(others)}")
     for part in named.keys() - nested | named.keys() & {PREDICT}:
-        loose = list(inner[part][0].below())
-        found.messages.append(
-            f"left out, {plural(len(loose), 'photo')} in "
+        result.messages.append(
+            f"left out, {plural(inner[part][0].total, 'photo')} in "
             f"{printable(named[part][0].path.name)}: they have no label"
         )
     return {part: inner[part][0] for part in PARTS if part in nested}
@@ -247,57 +217,54 @@ def _parts(found: Layout, tops: list[Folder], layout: str) -> dict[str, Folder]:
 
 def _leftovers(others: list[Folder], parts: Mapping[str, list[Folder]]) -> bool:
     """Whether `others` are clearly no labels: train and another part have labels in
-    common, and those are called otherwise."""
-    inside = {
+    common, and none of `others` has a label's name."""
+    labels = {
         part: {label.path.name.casefold() for label in folders[0].filled}
         for part, folders in parts.items()
     }
-    train = inside.pop("train", set())
-    names = {folder.path.name.casefold() for folder in others}
-    common = any(len(train & labels) > 1 for labels in inside.values())
-    return common and not names & train
+    train = labels.pop("train", set())
+    if {folder.path.name.casefold() for folder in others} & train:
+        return False
+    return any(len(train & names) > 1 for names in labels.values())
 
 
-def _add_parts(found: Layout, parts: Mapping[str, Folder]) -> None:
-    root = found.root.path
-    spelled = ", ".join(
-        f"{part} from {printable(folder.path.relative_to(root))}"
-        for part, folder in parts.items()
-    )
+def _add_parts(result: Layout, parts: Mapping[str, Folder]) -> None:
     if any(part != folder.path.name for part, folder in parts.items()):
-        found.messages.append(f"the folders are parts, not labels: {spelled}")
+        root = result.root.path
+        spelled = ", ".join(
+            f"{part} from {printable(folder.path.relative_to(root))}"
+            for part, folder in parts.items()
+        )
+        result.messages.append(f"the folders are parts, not labels: {spelled}")
     for part, folder in parts.items():
-        found.unlabelled += folder.photos
-        found.labels += [(part, f.path.name, f) for f in folder.filled]
+        result.unlabelled += folder.photos
+        result.labels += [(part, f.path.name, f) for f in folder.filled]
 
 
 def _unwrapped(folder: Folder) -> Folder:
     """Past a second folder of that name, or one such as images, around the labels."""
     while not folder.photos and len(folder.filled) == 1:
         inner = folder.filled[0]
-        name = inner.path.name
-        again = part_of(name) is not None and part_of(name) == part_of(folder.path.name)
-        if not (
-            again
-            or name.casefold() == folder.path.name.casefold()
-            or set(_words(name)) <= _FILLER
-        ):
+        name, outer_name = inner.path.name, folder.path.name
+        same_part = part_of(name) is not None and part_of(name) == part_of(outer_name)
+        same_name = name.casefold() == outer_name.casefold()
+        if not (same_part or same_name or set(_words(name)) <= _FILLER):
             return folder
         folder = inner
     return folder
 
 
-def _labels_around_parts(root: Folder, tops: list[Folder]) -> bool:
+def _labels_around_parts(root: Folder, labels: list[Folder]) -> bool:
     """Whether each label has its own parts: cat/train, cat/test. EdgegraftError where
-    some have and others have not."""
+    only some have."""
     divided = []
-    for label in tops:
+    for label in labels:
         parts = [part_of(inner.path.name) for inner in label.filled]
         if "train" in parts and len(set(parts)) > 1 and None not in parts:
             if PREDICT in parts or len(set(parts)) < len(parts):
                 return False
             divided.append(label)
-    if divided and (len(divided) < len(tops) or any(f.photos for f in divided)):
+    if divided and (len(divided) < len(labels) or any(f.photos for f in divided)):
         raise EdgegraftError(
             f"{printable(root.path)}: expected parts in every label folder or in none, "
             f"got parts in {_names(divided)} only; move them, or add --layout labels "
@@ -310,21 +277,21 @@ def _unclear(
     where: str, named: Sequence[Folder], others: Sequence[Folder]
 ) -> EdgegraftError:
     """Both readings of the folders, and how to settle which."""
-    every = _names(sorted([*named, *others], key=lambda folder: folder.path.name))
+    names = _names(sorted([*named, *others], key=lambda folder: folder.path.name))
     if named and others:
         why = (
-            f"expected folders of labels or of parts, got {every}; take all as labels "
+            f"expected folders of labels or of parts, got {names}; take all as labels "
             f"with --layout labels, or only {_names(named)} as parts with --layout "
             "parts"
         )
     elif named:
         why = (
-            f"expected one folder for each part, got {every}; put those of one part "
+            f"expected one folder for each part, got {names}; put those of one part "
             "together, or take all as labels with --layout labels"
         )
     else:
         why = (
-            f"expected labels, got names that look like the parts of labels: {every}; "
+            f"expected labels, got names that look like the parts of labels: {names}; "
             "sort the photos into PART/LABEL, or take all as labels with --layout "
             "labels"
         )

@@ -1,7 +1,7 @@
-"""Photos, their labels and parts: what every way of giving photos ends in.
+"""Photos, their labels and parts.
 
 A folder of label folders, a list or an archive becomes a `PhotoFolder`
-(`data.source.scan`). Nothing is opened here.
+(`data.source.scan`). No file is opened here.
 """
 
 import re
@@ -22,15 +22,15 @@ CAPTURED = "captured.csv"
 REGION_COLUMN = "camera_region"  # of `CAPTURED`
 OWN_LISTS = re.compile(r"(split(-\d+)?|captured|photos)\.csv")
 RESERVED = "unknown"  # edge.classifier.UNKNOWN, what a model answers by itself
-MIN_PHOTOS = 2  # of a label, to be worth calling one; a split wants more
+MIN_PHOTOS = 2  # of a label; a split needs more
 
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """One photo file and the label its folder gives it.
+    """One photo file and its label.
 
-    `part` is "train", "val" or "test" where the user laid the folders out so. `group`
-    names what photos share that must stay on one side: an animal, a burst, a video.
+    `part` is "train", "val" or "test" where the user made parts. Photos of one `group`
+    (an animal, a burst, a video) must stay on one side of the split.
     """
 
     path: Path
@@ -60,8 +60,8 @@ class PhotoFolder:
     @property
     def parts(self) -> tuple[str, ...]:
         """The parts that the user made, in the order train, val, test."""
-        given = {photo.part for photo in self.photos}
-        return tuple(part for part in PARTS if part in given)
+        existing = {photo.part for photo in self.photos}
+        return tuple(part for part in PARTS if part in existing)
 
     def notes(self) -> list[str]:
         """How the photos were read and what was left out, a line each."""
@@ -71,7 +71,7 @@ class PhotoFolder:
             f"{printable(self.root / label)} the folder you meant?"
             for label in self.nested
         ]
-        for paths, what in (
+        for paths, description in (
             (self.unlabelled, "outside the label folders"),
             (self.linked, "in linked folders (--follow-links enters them)"),
             (self.special, "that cannot be opened as files or folders"),
@@ -83,19 +83,19 @@ class PhotoFolder:
                 if first.is_relative_to(self.root):
                     first = first.relative_to(self.root)
                 lines.append(
-                    f"left out, {len(paths):,} {what} (first: {printable(first)})"
+                    f"left out, {len(paths):,} {description} "
+                    f"(first: {printable(first)})"
                 )
         return lines
 
     def _kinds(self) -> str:
-        """ "10 .txt, 2 .mp4": the other files by their endings, the most common "
-        "first."""
-        endings = Counter(path.suffix.lower() for path in self.ignored)
+        """The other files by suffix, the most common first: 10 .txt, 2 .mp4."""
+        suffixes = Counter(path.suffix.lower() for path in self.ignored)
         kinds = [
-            f"{number:,} {printable(ending) or 'without ending'}"
-            for ending, number in endings.most_common(5)
+            f"{count:,} {printable(suffix) or 'without ending'}"
+            for suffix, count in suffixes.most_common(5)
         ]
-        return ", ".join([*kinds, "..."] if len(endings) > 5 else kinds)
+        return ", ".join([*kinds, "..."] if len(suffixes) > 5 else kinds)
 
 
 def count(photos: Iterable[Photo], labels: Sequence[str]) -> dict[str, int]:
@@ -118,7 +118,7 @@ def clean_label(name: str, where: str) -> str:
 
 
 def refuse_twins(names: Iterable[tuple[str, Path]]) -> None:
-    """Two names that a person, or another file system, would take for one."""
+    """EdgegraftError for names that a person or a file system would take for one."""
     first: dict[str, str] = {}
     for name, path in names:
         label = unicodedata.normalize("NFC", name).strip()
@@ -133,7 +133,7 @@ def refuse_twins(names: Iterable[tuple[str, Path]]) -> None:
 
 def refuse_too_few(folder: PhotoFolder, root: str, *, few: bool = False) -> None:
     """EdgegraftError without two labels of `MIN_PHOTOS` photos, with `few` only where
-    there is no photo at all; `root` is what to call the place they came from."""
+    there is no photo at all; `root` is the source's name in messages."""
     labels = folder.labels
     linked = ""
     if folder.linked:
@@ -168,17 +168,17 @@ def refuse_too_few(folder: PhotoFolder, root: str, *, few: bool = False) -> None
 def renamed(
     photos: Iterable[Photo], names: Mapping[str, str], where: str
 ) -> tuple[Photo, ...]:
-    """The photos under their new labels: `names` says old -> new (``--rename``).
+    """The photos under their new labels, `names` old -> new (``--rename``).
 
-    EdgegraftError for a label that is not there, and for one that is called `unknown`
-    in the end, which is what a model answers when no label fits.
+    EdgegraftError for a label that does not exist, and for one that ends up as
+    `unknown`, which a model answers when no label fits.
     """
     photos = tuple(photos)
     labels = {photo.label for photo in photos}
-    for old in names:
+    for old, new in names.items():
         if old not in labels:
             raise EdgegraftError(
-                f"--rename {old}={names[old]}: expected a label of {where}, got "
+                f"--rename {old}={new}: expected a label of {where}, got "
                 f"{old!r}; there are {', '.join(sorted(labels)):.200}"
             )
     if names:

@@ -1,11 +1,11 @@
 """One parallel pass over photo files: bytes, digest, pixels, or the reason why not.
 
 Each file is read once, so the sha256 is of the very bytes that were decoded. Threads
-do it, because Pillow and hashlib let go of Python's lock. Each takes the next photo
-that no other has, hands its pixels on itself and reports a few times a second: a task
-for each photo, with the caller's thread woken for each, took a tenth longer. Readings
-come back in the order asked for. Pixels never wait, so memory stays bounded however
-many there are; photos of more than `LARGE_PIXELS` are decoded one at a time.
+do it, because Pillow and hashlib release Python's lock. Each takes the next photo,
+passes its pixels on itself and reports a few times a second: a task for each photo,
+with the caller's thread woken for each, took a tenth longer. Readings are yielded in
+the order of the paths. Pixels are never queued, so memory stays bounded; photos of more
+than `LARGE_PIXELS` are decoded one at a time.
 """
 
 import hashlib
@@ -44,11 +44,11 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 1 << 30  # beyond what edge's limit of pixels takes uncompressed, 16 bits
 LARGE_PIXELS = 24_000_000  # about 100 MB while it is decoded
-SMALL_BYTES = 1 << 16  # a file that holds so many pixels in less is all but blank
+SMALL_BYTES = 1 << 16  # a smaller file with so many pixels is all but blank
 JPEG_TAIL = 1 << 16  # bytes in which a JPEG's end is looked for; cameras add to it
-SHALLOW = (".jpg", ".jpeg")  # files that hold 8 bits a channel
-DEPTH_BATCH = 64  # photos between two looks at what was found
-TIME_SLICE = 0.05  # seconds that a worker reads on before it reports
+EIGHT_BIT = (".jpg", ".jpeg")  # files that hold 8 bits a channel
+DEPTH_BATCH = 64  # photos after which the highest level is checked
+TIME_SLICE = 0.05  # seconds that a worker reads before it reports
 
 Keep = Callable[[int, npt.NDArray[np.uint8]], None]
 
@@ -57,10 +57,10 @@ _large = Lock()
 
 @dataclass(frozen=True)
 class Reading:
-    """One file: what was asked for of it, or the `reason` why not.
+    """One file: what was read from it, or the `reason` why not.
 
-    `sha256` is empty where the file could not be read at all. `facts` where one was
-    wanted. `missing`: the share of its rows that a cut off JPEG lacks.
+    `sha256` is empty where the file could not be read at all. `facts`: with
+    `measuring`. `missing`: the fraction of rows that a cut off JPEG lacks.
     """
 
     path: Path
@@ -71,8 +71,8 @@ class Reading:
     missing: float | None = None
 
     @property
-    def lasting(self) -> bool:
-        """News that stays true: of the bytes, not of the machine's free memory."""
+    def cacheable(self) -> bool:
+        """New, and a property of the bytes, not of the machine's free memory."""
         return bool(self.sha256 and not self.remembered and "memory" not in self.reason)
 
 
@@ -90,11 +90,10 @@ def read(
 ) -> Generator[Reading, None, None]:
     """Read and decode `paths`, in that order. A file that fails never raises.
 
-    With a `recipe`, `keep(index in paths, uint8 [H, W, 3])` is given each photo's
-    pixels, in any order and from many threads; what it raises ends the pass.
-    `measuring` gives the facts as well, with `white` as that of 16-bit photos.
-    Facts that `fact_cache` knows and pixels that `cache` has are not decoded again, and
-    what they do not have they are given.
+    With a `recipe`, `keep(index in paths, uint8 [H, W, 3])` is called with each
+    photo's pixels, in any order and from many threads; what it raises ends the pass.
+    `measuring` returns facts as well, with `white` as that of 16-bit photos. Facts in
+    `fact_cache` and pixels in `cache` are not decoded again; new ones are added.
 
     `progress(done, total)` is called in the caller's thread.
     """
@@ -105,40 +104,40 @@ def read(
         fact_cache = None  # its facts are those of the usual white
     # Pillow warns of damaged tags and of sizes well within edge's own limit.
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    numbers, taking = iter(range(len(paths))), Lock()
+    indices, indices_lock = iter(range(len(paths))), Lock()
 
-    def read_on() -> list[tuple[int, Reading]]:
-        ends = monotonic() + TIME_SLICE
-        found: list[tuple[int, Reading]] = []
+    def read_some() -> list[tuple[int, Reading]]:
+        deadline = monotonic() + TIME_SLICE
+        readings: list[tuple[int, Reading]] = []
         while True:
-            with taking:
-                number = next(numbers, None)
-            if number is None:
-                return found
-            put = None if keep is None else partial(keep, number)
+            with indices_lock:
+                index = next(indices, None)
+            if index is None:
+                return readings
+            put = None if keep is None else partial(keep, index)
             reading = _read_one(
-                paths[number], recipe, put, measuring, white, fact_cache, cache
+                paths[index], recipe, put, measuring, white, fact_cache, cache
             )
-            found.append((number, reading))
-            if monotonic() > ends:
-                return found
+            readings.append((index, reading))
+            if monotonic() > deadline:
+                return readings
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="photos")
     ready: dict[int, Reading] = {}
     done = 0
     try:
-        running = {pool.submit(read_on) for _ in range(workers)}
+        running = {pool.submit(read_some) for _ in range(workers)}
         while done < len(paths):
-            reported, running = wait(running, return_when=FIRST_COMPLETED)
-            for found in [one.result() for one in reported]:
-                ready.update(found)
-                if found:
-                    running.add(pool.submit(read_on))
+            finished, running = wait(running, return_when=FIRST_COMPLETED)
+            for readings in [future.result() for future in finished]:
+                ready.update(readings)
+                if readings:
+                    running.add(pool.submit(read_some))
             while done in ready:
                 reading = ready.pop(done)
-                news = reading.facts or reading.reason
-                if fact_cache is not None and news and reading.lasting:
-                    fact_cache.remember(reading.sha256, news)
+                facts = reading.facts or reading.reason
+                if fact_cache is not None and facts and reading.cacheable:
+                    fact_cache.remember(reading.sha256, facts)
                 yield reading
                 done += 1
                 if progress is not None:
@@ -160,18 +159,19 @@ def _read_one(
     try:
         data = _bytes(path)
         digest = hashlib.sha256(data).hexdigest()
-        known = None if fact_cache is None else fact_cache.recall(digest)
+        cached = None if fact_cache is None else fact_cache.recall(digest)
         missing = _missing(data)
-        if isinstance(known, str):
-            return Reading(path, digest, reason=known, remembered=True)
-        kept = None
-        if recipe is not None and cache is not None and (known or not measuring):
-            kept = cache.recall(digest)
-        if (kept is not None or recipe is None) and (known or not measuring):
-            if kept is not None and put is not None:
-                put(kept)
-            facts = known if measuring else None
-            return Reading(path, digest, "", facts, True, missing)
+        if isinstance(cached, str):
+            return Reading(path, digest, reason=cached, remembered=True)
+        if cached or not measuring:
+            pixels = None
+            if recipe is not None and cache is not None:
+                pixels = cache.recall(digest)
+            if pixels is not None and put is not None:
+                put(pixels)
+            if pixels is not None or recipe is None:
+                facts = cached if measuring else None
+                return Reading(path, digest, "", facts, True, missing)
         large = False
         if len(data) > SMALL_BYTES:
             head = header(data)
@@ -208,12 +208,12 @@ def _decoded(
         return load_pixels(data, recipe), None
     image = open_for(data, recipe)
     enough = recipe.region is None and min(recipe.least) >= LEAST_SIDE
-    looked_at = image if enough else open_photo(data, least=side, white=recipe.white)
-    return fit(image, recipe), measure(data, looked_at)
+    measured = image if enough else open_photo(data, least=side, white=recipe.white)
+    return fit(image, recipe), measure(data, measured)
 
 
 def _missing(data: bytes) -> float | None:
-    """The share of a JPEG's rows that is cut off; None of a whole photo."""
+    """The fraction of a JPEG's rows that is cut off; None for a whole photo."""
     if not data.startswith(b"\xff\xd8") or b"\xff\xd9" in data[-JPEG_TAIL:]:
         return None
     missing: float | None = open_photo(data, least=(1, 1)).info.get("missing")
@@ -221,9 +221,9 @@ def _missing(data: bytes) -> float | None:
 
 
 def white_level(paths: Sequence[Path]) -> int:
-    """The white of the 16-bit photos among `paths`: the least level of 10, 12, 14 or 16
-    bits that none of them passes, as cameras leave the upper bits empty."""
-    deep = [path for path in paths if path.suffix.lower() not in SHALLOW]
+    """The white of the 16-bit photos among `paths`: the lowest level of 10, 12, 14 or
+    16 bits that none of them exceeds, as cameras leave the upper bits empty."""
+    deep = [path for path in paths if path.suffix.lower() not in EIGHT_BIT]
     levels = [0]
     with ThreadPoolExecutor(cores(), thread_name_prefix="depth") as pool:
         for start in range(0, len(deep), DEPTH_BATCH):

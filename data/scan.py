@@ -1,10 +1,10 @@
 """Listing folders: what is a photo by its content, a folder, or left out.
 
-A file with the ending of a photo is one until it is read; any other is one if it begins
-like one, so that a photo without an ending is found. Linked files are followed; linked
+A file with a photo's suffix counts as one until it is read; any other file if it begins
+like one, so that a photo without a suffix is found. Linked files are followed; linked
 folders only on request, and then none is entered twice, since they can loop. Hidden
-files and what file managers leave behind are kept apart. Nothing recurses, however deep
-the folders.
+files and those of file managers are listed apart. Nothing recurses, however deep the
+folders.
 """
 
 import os
@@ -16,19 +16,11 @@ from edge.errors import EdgegraftError
 from edge.photo_kinds import PHOTO_SUFFIXES, begins_well
 from edge.text import printable
 
-# What systems put beside photos without being asked, in lower case.
-LITTER = frozenset(
-    {
-        "thumbs.db",
-        "ehthumbs.db",
-        "desktop.ini",
-        "__macosx",
-        "@eadir",
-        "$recycle.bin",
-        "system volume information",
-        "lost+found",
-    }
-)
+# Files and folders of operating systems and file managers, in lower case
+LITTER = {
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir"),
+    *("$recycle.bin", "system volume information", "lost+found"),
+}
 
 
 @dataclass
@@ -71,12 +63,12 @@ class Walk:
     def tree(self, top: Path) -> Folder:
         """`top` with all that is below it."""
         root = Folder(top)
-        every = [root]
-        for folder in every:  # grows while it is read
+        folders = [root]
+        for folder in folders:  # grows in the loop
             paths, folder.photos = self._enter(folder.path)
             folder.folders = [Folder(path) for path in paths]
-            every += folder.folders
-        for folder in reversed(every):
+            folders += folder.folders
+        for folder in reversed(folders):
             inside = sum(inner.total for inner in folder.folders)
             folder.total = len(folder.photos) + inside
         return root
@@ -94,8 +86,8 @@ class Walk:
             elif _is(entry.is_dir):
                 (folders if self._enters(entry) else self.linked).append(path)
             elif _is(entry.is_file):
-                known = path.suffix.lower() in PHOTO_SUFFIXES or begins_well(path)
-                (photos if known else self.ignored).append(path)
+                is_photo = path.suffix.lower() in PHOTO_SUFFIXES or begins_well(path)
+                (photos if is_photo else self.ignored).append(path)
             elif entry.is_symlink() and not os.path.exists(path):
                 # A link that leads nowhere stays in: reading it will say so.
                 if path.suffix.lower() in PHOTO_SUFFIXES:
@@ -127,7 +119,7 @@ class Walk:
 
 
 def _is(kind: Callable[[], bool]) -> bool:
-    """What an entry is, through links; a link in a circle is nothing."""
+    """The type of an entry, through links; False for a link in a circle."""
     try:
         return kind()
     except OSError:

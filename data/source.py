@@ -37,8 +37,8 @@ from edge.text import listed, plural, printable
 class PhotoOptions:
     """How PHOTOS are read where they can be read in more than one way.
 
-    layout: what the folders are, see `data.parts.read_layout`. columns: of a list,
-    what we call them -> what they are called. rename: label -> label.
+    layout: what the folders are, see `data.parts.read_layout`. columns: of a list, our
+    name -> its name there. rename: old label -> new label.
     """
 
     layout: str = "auto"
@@ -116,18 +116,22 @@ class PhotoOptions:
     def from_dict(cls, record: Mapping[str, object]) -> "PhotoOptions":
         """Of JSON; EdgegraftError where it is no such record."""
         layout = record.get("layout", "auto")
-        tables = [record.get(name, {}) for name in ("columns", "rename")]
-        texts = [
-            t for table in tables if isinstance(table, dict) for t in table.items()
-        ]
-        good = layout in LAYOUTS and all(isinstance(table, dict) for table in tables)
-        if not good or not all(isinstance(t, str) for pair in texts for t in pair):
+        columns, rename = record.get("columns", {}), record.get("rename", {})
+        if (
+            layout not in LAYOUTS
+            or not isinstance(columns, dict)
+            or not isinstance(rename, dict)
+            or not all(
+                isinstance(name, str)
+                for names in [*columns.items(), *rename.items()]
+                for name in names
+            )
+        ):
             raise EdgegraftError(
                 f"expected how photos were read, got {printable(str(record)):.80}"
             )
-        columns, rename = (dict(table) for table in tables)  # type: ignore[call-overload]
-        follow = record.get("follow_links") is True
-        return cls(str(layout), columns, rename, follow)
+        follow_links = record.get("follow_links") is True
+        return cls(str(layout), columns, rename, follow_links)
 
 
 def _pairs(option: str, texts: list[str]) -> dict[str, str]:
@@ -147,10 +151,10 @@ def scan(
     few: bool = False,
 ) -> PhotoFolder:
     """The photos and labels in `root`: a folder, a list (CSV, JSON lines) or an archive
-    (ZIP, tar), which is unpacked first. Nothing is decoded but
-    16-bit photos, to find their white.
+    (ZIP, tar), which is unpacked first. Only 16-bit photos are decoded, to find their
+    white level.
 
-    `few` also takes photos that are too few to train on, which an audit can look at.
+    `few` also accepts photos that are too few to train on, for an audit.
 
     EdgegraftError when there is no such folder or it may not be read, when it can be
     read in two ways, has fewer than two labels or a label has fewer than two photos,
@@ -158,41 +162,41 @@ def scan(
     """
     root, options = Path(root), options or PhotoOptions()
     where = printable(root)
-    kind = root.suffix.lower()
-    given_folder = not root.is_file()
-    messages: tuple[str, ...] = ()
-    if root.is_file() and kind in manifest.SUFFIXES:
-        found = manifest.read_manifest(root, options.columns)
+    suffix = root.suffix.lower()
+    is_file = root.is_file()
+    if is_file and suffix in manifest.SUFFIXES:
+        folder = manifest.read_manifest(root, options.columns)
     else:
-        if root.is_file() and kind in archive.SUFFIXES:
+        messages: tuple[str, ...] = ()
+        if is_file and suffix in archive.SUFFIXES:
             root, messages = archive.unpack(root)
         try:
-            found = _scan_folder(root, options, messages, few)
+            folder = _scan_folder(root, options, messages, few)
         except EdgegraftError as error:  # of the archive, not of where it is unpacked
             raise EdgegraftError(str(error).replace(printable(root), where)) from None
-    photos = renamed(found.photos, options.rename, where)
-    labels = tuple(sorted({photo.label for photo in photos}))
+    photos = renamed(folder.photos, options.rename, where)
+    messages = folder.messages
     white = white_level([photo.path for photo in photos])
     if white != FULL:
         line = f"16-bit photos use {white.bit_length()} bits only: {white:,} is white"
-        found = replace(found, messages=(*found.messages, line))
-    listed = root if kind == ".csv" else root / CAPTURED
-    found = replace(
-        found,
+        messages = (*messages, line)
+    folder = replace(
+        folder,
         photos=photos,
-        labels=labels,
+        labels=tuple(sorted({photo.label for photo in photos})),
+        messages=messages,
         white=white,
-        regions=_regions(listed),
-        source="" if given_folder else where,
+        regions=_regions(root if suffix == ".csv" else root / CAPTURED),
+        source=where if is_file else "",
     )
-    refuse_too_few(found, where, few=few)
-    return found
+    refuse_too_few(folder, where, few=few)
+    return folder
 
 
-def _regions(listed: Path) -> tuple[str, ...]:
-    """The regions that `data capture` noted in a list, each once."""
+def _regions(path: Path) -> tuple[str, ...]:
+    """The regions that `data capture` recorded in a list, each once."""
     try:
-        with open(listed, encoding="utf-8", newline="") as file:
+        with open(path, encoding="utf-8", newline="") as file:
             rows = csv.DictReader(file)
             if REGION_COLUMN not in (rows.fieldnames or ()):
                 return ()
@@ -201,23 +205,23 @@ def _regions(listed: Path) -> tuple[str, ...]:
         return ()
 
 
-def region_of(folder: PhotoFolder, given: str | None) -> str | None:
-    """The part of each photo to look at, in shares: `given`, else as captured.
+def region_of(folder: PhotoFolder, text: str | None) -> str | None:
+    """The part of each photo that is used, in fractions: `text`, else as captured.
 
     EdgegraftError for several, for what is no region of each photo, and for pixels of
     photos of several sizes.
     """
-    if given is None:
+    if text is None:
         if len(folder.regions) > 1:
-            shown = " and ".join(text or "the whole" for text in folder.regions[:3])
+            shown = " and ".join(region or "the whole" for region in folder.regions[:3])
             raise EdgegraftError(
                 f"{printable(folder.root)}: expected photos captured with one region, "
                 f"got {shown}; say which with --region"
             )
-        given = next(iter(folder.regions), None)
-    if not given:
+        text = next(iter(folder.regions), None)
+    if not text:
         return None
-    region = parse_region(given, "--region: ")
+    region = parse_region(text, "--region: ")
     if max(region) <= 1:
         return region_text(region)
     first = folder.photos[0].path
@@ -238,17 +242,17 @@ def _size(path: Path) -> tuple[int, int]:
         facts = header(path.read_bytes())
     except OSError:
         return 0, 0
-    wide, high = facts.width, facts.height
-    return (high, wide) if facts.turn >= SIDEWAYS else (wide, high)
+    size = facts.width, facts.height
+    return size[::-1] if facts.turn >= SIDEWAYS else size
 
 
 def refuse_missing(root: Path) -> None:
     """EdgegraftError where nothing is at `root`; asked before anything is prepared."""
     if not os.path.exists(root):
-        raise _unfit(root)
+        raise _not_photos(root)
 
 
-def _unfit(root: Path) -> EdgegraftError:
+def _not_photos(root: Path) -> EdgegraftError:
     got = "another file" if os.path.exists(root) else "nothing there"
     return EdgegraftError(
         f"{printable(root)}: expected a folder with one folder of photos per label, "
@@ -260,7 +264,7 @@ def _scan_folder(
     root: Path, options: PhotoOptions, messages: tuple[str, ...], few: bool
 ) -> PhotoFolder:
     if not root.is_dir():
-        raise _unfit(root)
+        raise _not_photos(root)
     walk = Walk(follow_links=options.follow_links)
     layout = read_layout(walk.tree(root), options.layout, alone=few)
     messages += tuple(layout.messages)
@@ -272,18 +276,18 @@ def _scan_folder(
         if not folder.photos:
             nested.add(label)
         photos += [Photo(path, label, part) for path in folder.below()]
-    messages += tuple(_gaps(photos))
-    learned = {photo.label for photo in photos if photo.part in (None, "train")}
-    photos = [photo for photo in photos if photo.label in learned]
-    place = layout.root.path
+    messages += tuple(_incomplete_parts(photos))
+    trained = {photo.label for photo in photos if photo.part in (None, "train")}
+    photos = [photo for photo in photos if photo.label in trained]
+    top = layout.root.path
     return PhotoFolder(
-        root=place,
-        labels=tuple(sorted(learned)),
+        root=top,
+        labels=tuple(sorted(trained)),
         photos=tuple(sorted(photos, key=lambda photo: photo.path.as_posix())),
         ignored=tuple(
             path
             for path in walk.ignored
-            if path.parent not in (root, place) or not OWN_LISTS.fullmatch(path.name)
+            if path.parent not in (root, top) or not OWN_LISTS.fullmatch(path.name)
         ),
         hidden=tuple(walk.hidden),
         linked=tuple(walk.linked),
@@ -294,21 +298,21 @@ def _scan_folder(
     )
 
 
-def _gaps(photos: list[Photo]) -> list[str]:
-    """Labels that a part lacks, a line for each part."""
+def _incomplete_parts(photos: list[Photo]) -> list[str]:
+    """Labels that are missing from a part, a line for each part."""
     labels = {part: {p.label for p in photos if p.part == part} for part in PARTS}
     lines = []
     for part in PARTS[1:]:
         missing = sorted(labels["train"] - labels[part])
         if labels[part] and missing:
             lines.append(
-                f"{part} has no photos of {_listed(missing)}: it is not measured there"
+                f"{part} has no photos of {_names(missing)}: it is not measured there"
             )
-        only = sorted(labels[part] - labels["train"])
-        if labels["train"] and only:
-            count = sum(p.part == part and p.label in only for p in photos)
+        untrained = sorted(labels[part] - labels["train"])
+        if labels["train"] and untrained:
+            count = sum(p.part == part and p.label in untrained for p in photos)
             lines.append(
-                f"left out, {plural(count, 'photo')} in {part} of {_listed(only)}: "
+                f"left out, {plural(count, 'photo')} in {part} of {_names(untrained)}: "
                 "train has none"
             )
     return lines
@@ -316,22 +320,24 @@ def _gaps(photos: list[Photo]) -> list[str]:
 
 @dataclass(frozen=True)
 class Source:
-    """`folder` holds what is left; `exclusion` says what was taken out, if anything."""
+    """`folder` without the photos that `exclusion` leaves out."""
 
     folder: PhotoFolder
     exclusion: Exclusion | None = None
     options: PhotoOptions = field(default_factory=PhotoOptions)
 
     def lines(self, digests: Mapping[Path, str]) -> list[str]:
-        """What a person should know of the exclusion, a line each.
+        """What people should know about the exclusion, a line each.
 
-        `digests` are those of the photos as they were read now.
+        `digests` are those of the photos as they are now.
         """
         if self.exclusion is None:
             return []
         source = printable(self.exclusion.source)
-        lines = [f"{plural(len(self.exclusion.paths), 'photo')} left out by {source}"]
-        if not self.exclusion.paths:
+        if self.exclusion.paths:
+            count = plural(len(self.exclusion.paths), "photo")
+            lines = [f"{count} left out by {source}"]
+        else:
             lines = [
                 f"no photo left out by {source}: no line has yes in its column exclude"
             ]
@@ -363,5 +369,5 @@ def choose(
     return Source(exclusion.apply(folder), exclusion, options)
 
 
-def _listed(labels: list[str]) -> str:
+def _names(labels: list[str]) -> str:
     return listed([printable(label) for label in labels], 5)

@@ -1,11 +1,11 @@
-"""Train, val and test, without leaks, written down photo by photo.
+"""Train, val and test without leaks, recorded photo by photo.
 
-Within each label the photos are put in an order that depends on nothing but their
-bytes and the seed, and the parts are dealt out along it: names and folders do not
-matter. Files with the same bytes go together, and so do near-duplicates, photos of
-one group, and whatever these chain together. A photo added later moves few of the
-others, and none where the split before is given as `keep`. Parts that the user made
-are kept exactly; missing ones come out of train.
+Within each label the photos are put in an order that depends only on their bytes and
+the seed, and the parts are filled in that order: names and folders do not matter.
+Files with the same bytes stay together, and so do near-duplicates, photos of one
+group, and whatever these chain together. A photo added later moves few of the others,
+and none where the earlier split is passed as `keep`. Parts that the user made stay
+exactly as they are; missing ones are taken from train.
 
 `split.csv` has a line for each photo: path (from the root, with slashes), label,
 split, sha256.
@@ -72,8 +72,8 @@ class Split:
     ) -> None:
         """Write split.csv, whole or not at all. `root` is what paths start from.
 
-        EdgegraftError when there is such a file and `overwrite` is not asked for, or
-        when it cannot be written.
+        EdgegraftError when the file exists and `overwrite` is false, or when it cannot
+        be written.
         """
         refuse_existing(Path(path), overwrite)
         rows = (
@@ -84,9 +84,9 @@ class Split:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], root: Path) -> "Split":
-        """Read split.csv. The photos themselves are not looked at.
+        """Read split.csv; the photos are not opened.
 
-        EdgegraftError, with the line, when it is missing or not such a file.
+        EdgegraftError, with the line, when it is missing or no split.csv.
         """
         path = Path(path)
         try:
@@ -126,16 +126,17 @@ def make_split(
     together: Iterable[tuple[Path, Path]] = (),
     keep: Split | None = None,
 ) -> Split:
-    """Split `photos`, stratified by label. `val` and `test` are shares of each label.
+    """Split `photos`, stratified by label. `val` and `test` are fractions of a label.
 
-    `digests` (path -> sha256) leaves out the photos it does not name. With a given
-    test part, `val` is a share of the given train part, and so on. Each label gets one
-    photo or more in every part. `together` are pairs that must not be parted; of a
-    chain that reaches a given test or val part, the rest stays in train, where the
-    audit calls it a leak. `keep` is an earlier split: photos (by content) stay where
-    they were, unless a new one chains photos of two parts.
+    `digests` (path -> sha256) leaves out the photos it does not name. Where the user
+    made a test part, `val` is a fraction of the user's train part, and so on. Each
+    label gets one photo or more in every part. `together` are pairs that must stay on
+    one side; of a chain that reaches a test or val part of the user's, the other
+    photos stay in train, where the audit calls them a leak. `keep` is an earlier split:
+    photos (by content) stay where they were, unless a new one chains photos of two
+    parts.
 
-    EdgegraftError when the shares leave nothing to train on, or a label has too few
+    EdgegraftError when the fractions leave nothing to train on, or a label has too few
     photos that differ.
     """
     if not (0 < val < 1 and 0 < test < 1 and val + test < 1):
@@ -146,13 +147,12 @@ def make_split(
     labels = sorted({photo.label for photo in photos})
     for line in shortages(photos, labels, digests):
         raise EdgegraftError(line)
-    given = {photo.part for photo in photos} - {None}
-    shares = {"val": val, "test": test}
-    wanted = {part: shares[part] for part in parts_to_make(given)}
+    to_make = parts_to_make({photo.part for photo in photos})
+    fractions = {part: {"val": val, "test": test}[part] for part in to_make}
     parts = {p.path: p.part for p in photos if p.part not in (None, "train")}
-    before = {row.sha256: row.part for row in keep.rows} if keep else {}
+    earlier = {row.sha256: row.part for row in keep.rows} if keep else {}
     for units in _units(photos, digests, seed, together).values():
-        for part, unit in _dealt(units, wanted, digests, before):
+        for part, unit in _assigned(units, fractions, digests, earlier):
             parts.update((photo.path, part) for photo in unit)
     rows = [
         Row(photo, parts[photo.path], digests[photo.path])
@@ -161,8 +161,8 @@ def make_split(
     ]
     split = Split(tuple(rows))
     for label, counts in split.counts().items():
-        # its own photos were enough, but went to others' parts
-        if not all(counts[part] for part in ("train", *wanted)):
+        # it had enough photos, but they went to the parts of other labels' units
+        if not all(counts[part] for part in ("train", *to_make)):
             raise EdgegraftError(
                 f"label {label!r}: expected photos of it in every part, got too many "
                 "that are the same files under another label, look alike, or belong to "
@@ -180,8 +180,8 @@ def make_folds(
     together: Iterable[tuple[Path, Path]] = (),
 ) -> tuple[Split, ...]:
     """Cross-validation: `folds` splits, in each of which another fold is the test part
-    and the fold after it val. Every photo is tested on once. A given test or val part
-    is refused, since it would have to be touched.
+    and the fold after it val. Every photo is tested on once. A test or val part of the
+    user's is refused, since it would have to change.
     """
     if folds < 3:
         raise EdgegraftError(f"split: expected 3 folds or more, got {folds}")
@@ -198,7 +198,7 @@ def make_folds(
                 f"for each fold, got {len(units)}; add some or take fewer folds"
             )
         sizes = [0] * folds
-        for unit in sorted(units, key=len, reverse=True):  # keeps the order of equals
+        for unit in sorted(units, key=len, reverse=True):
             smallest = sizes.index(min(sizes))
             sizes[smallest] += len(unit)
             fold.update((photo.path, smallest) for photo in unit)
@@ -223,7 +223,7 @@ def _units(
     seed: int,
     together: Iterable[tuple[Path, Path]],
 ) -> dict[str, list[list[Photo]]]:
-    """Label -> what may be dealt out: photos that belong together are one unit.
+    """Label -> units to assign to a part: photos that belong together are one unit.
 
     Single photos come first, ordered by seed and bytes, then units of several: these
     end in train while there are enough others, since a copy adds nothing to a test.
@@ -248,75 +248,74 @@ def chained(
     together: Iterable[tuple[Path, Path]],
 ) -> list[list[Photo]]:
     """Photos that share bytes, a group or a link, directly or through others."""
-    numbers = {photo.path: number for number, photo in enumerate(photos)}
+    indices = {photo.path: index for index, photo in enumerate(photos)}
     first: dict[tuple[str, str], int] = {}
     links = [
-        (numbers[one], numbers[two])
-        for one, two in together
-        if one in numbers and two in numbers
+        (indices[left], indices[right])
+        for left, right in together
+        if left in indices and right in indices
     ]
-    for number, photo in enumerate(photos):
-        links.append((first.setdefault(("", digests[photo.path]), number), number))
+    for index, photo in enumerate(photos):
+        links.append((first.setdefault(("", digests[photo.path]), index), index))
         if photo.group:
-            links.append((first.setdefault(("group", photo.group), number), number))
+            links.append((first.setdefault(("group", photo.group), index), index))
     chains: dict[int, list[Photo]] = {}
-    for photo, top in zip(photos, clusters(len(photos), links), strict=True):
-        chains.setdefault(top, []).append(photo)
+    for photo, root in zip(photos, clusters(len(photos), links), strict=True):
+        chains.setdefault(root, []).append(photo)
     return list(chains.values())
 
 
 def clusters(count: int, links: Iterable[tuple[int, int]]) -> list[int]:
-    """For each of `count` things the smallest one that links lead to."""
-    root = list(range(count))
+    """For each index below `count` the smallest one that links lead to (union-find)."""
+    parent = list(range(count))
 
-    def top(one: int) -> int:
-        while root[one] != one:
-            root[one] = root[root[one]]
-            one = root[one]
-        return one
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
 
-    for one, other in links:
-        low, high = sorted((top(one), top(other)))
-        root[high] = low
-    return [top(one) for one in range(count)]
+    for left, right in links:
+        low, high = sorted((root(left), root(right)))
+        parent[high] = low
+    return [root(index) for index in range(count)]
 
 
-def _dealt(
+def _assigned(
     units: list[list[Photo]],
-    wanted: Mapping[str, float],
+    fractions: Mapping[str, float],
     digests: Mapping[Path, str],
-    before: Mapping[str, str],
+    earlier: Mapping[str, str],
 ) -> list[tuple[str, list[Photo]]]:
-    """Each unit with its part. The first units are one each for the parts wanted."""
+    """Each unit with its part: val and test get one unit each before any gets more."""
     total = sum(len(unit) for unit in units)
-    room = {part: round(share * total) for part, share in wanted.items()}
-    dealt: list[tuple[str, list[Photo]]] = []
-    new: list[list[Photo]] = []
-    for unit in units:
-        part = next((before[d] for p in unit if (d := digests[p.path]) in before), None)
-        if part is None or part not in (*wanted, "train"):
-            new.append(unit)
-        else:
-            dealt.append((part, unit))
-            if part != "train":
-                room[part] -= len(unit)
-    there = {part for part, _ in dealt}
-    for part in [*wanted, "train"]:
-        if part not in there and new:
-            unit = new.pop(-1 if part == "train" else 0)
-            dealt.append((part, unit))
-            if part != "train":
-                room[part] -= len(unit)
-    for unit in new:
-        part = next((p for p in wanted if room[p] >= len(unit)), "train")
+    room = {part: round(fraction * total) for part, fraction in fractions.items()}
+    assigned: list[tuple[str, list[Photo]]] = []
+
+    def assign(unit: list[Photo], part: str) -> None:
+        assigned.append((part, unit))
         if part != "train":
             room[part] -= len(unit)
-        dealt.append((part, unit))
-    return dealt
+
+    new: list[list[Photo]] = []
+    for unit in units:
+        parts = (earlier.get(digests[photo.path]) for photo in unit)
+        part = next(filter(None, parts), None)
+        if part in (*fractions, "train"):
+            assign(unit, part)
+        else:
+            new.append(unit)
+    filled = {part for part, _ in assigned}
+    for part in [*fractions, "train"]:
+        if part not in filled and new:
+            assign(new.pop(-1 if part == "train" else 0), part)
+    for unit in new:
+        assign(unit, next((p for p in fractions if room[p] >= len(unit)), "train"))
+    return assigned
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
-    """EdgegraftError when there is such a file and it may not be replaced."""
+    """EdgegraftError when the file exists and may not be replaced."""
     if os.path.lexists(path) and not overwrite:
         raise EdgegraftError(
             f"{printable(path)}: expected a new file, got one that is there already; "

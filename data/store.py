@@ -1,18 +1,18 @@
-"""Where decoded photos are put: an array in memory, or a file that has no name.
+"""Storage for decoded photos: an array in memory, or an unnamed file.
 
-Rows are put in any order, from many threads. `finish` closes the gaps that photos
-without pixels have left, so the array holds what is there and nothing else.
+Rows are written in any order, from many threads. `finish` closes the gaps of photos
+without pixels.
 """
 
+import math
 import mmap
-import os
 import shutil
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,33 +23,20 @@ from edge.text import printable
 Rows = npt.NDArray[np.uint8]
 
 
-class Store(Protocol):
-    @property
-    def file(self) -> IO[bytes] | None:
-        """What has to be closed when the array is no longer used, if anything."""
-
-    def put(self, row: int, pixels: Rows) -> None:
-        """Row `row` of the array: uint8, of the shape of one row."""
-
-    def finish(self, filled: Sequence[int]) -> Rows:
-        """The array of the rows `filled`, which ascend and have all been put."""
-
-    def discard(self) -> None:
-        """Let go of everything, without an array."""
-
-
-def make_store(shape: tuple[int, ...], limit: int, folder: Path | None) -> Store:
+def make_store(
+    shape: tuple[int, ...], limit: int, folder: Path | None
+) -> "_Memory | _File":
     """In memory up to `limit` bytes, else in `folder` (by default the system's
     temporary one). EdgegraftError when there is too little room."""
-    size = int(np.prod(shape, dtype=np.int64))
+    size = math.prod(shape)
     return _Memory(shape) if size <= limit else _File(shape, size, folder)
 
 
 def release(array: Any) -> None:
-    """Let go of the memory that a mapped file's pages take; any other array stays.
+    """Release the memory of a mapped file's pages; any other array is left alone.
 
-    They stay in the system's cache as long as there is room, so reading them again is
-    cheap, but the process itself holds no more than what it has just read.
+    The pages stay in the system's cache while there is room, so reading them again is
+    cheap, but they no longer count as memory of the process.
     """
     mapped = getattr(array, "_mmap", None)
     if mapped is not None and hasattr(mapped, "madvise"):
@@ -57,32 +44,34 @@ def release(array: Any) -> None:
 
 
 class _Memory:
-    file: IO[bytes] | None = None
+    file: IO[bytes] | None = None  # to close when the array is no longer used
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self._array = np.empty(shape, np.uint8)
 
     def put(self, row: int, pixels: Rows) -> None:
+        """Write row `row`: uint8, of the shape of one row."""
         self._array[row] = pixels
 
     def finish(self, filled: Sequence[int]) -> Rows:
-        for row, put in enumerate(filled):
-            if row != put:
-                self._array[row] = self._array[put]
+        """The array of the rows `filled`, which ascend and have all been written."""
+        for row, source in enumerate(filled):
+            if row != source:
+                self._array[row] = self._array[source]
         return self._array[: len(filled)]
 
     def discard(self) -> None:
-        pass
+        """Release everything, without an array."""
 
 
 class _File:
-    """Rows are written, not mapped: a full disk then is an error, not a crash."""
+    """Rows are written, not mapped: so a full disk is an error, not a crash."""
 
     file: IO[bytes]
 
     def __init__(self, shape: tuple[int, ...], size: int, folder: Path | None) -> None:
         self._row = shape[1:]
-        self._stride = int(np.prod(self._row, dtype=np.int64))
+        self._stride = math.prod(self._row)
         self._size = size
         self._folder = Path(folder or tempfile.gettempdir())
         self._lock = Lock()
@@ -106,9 +95,9 @@ class _File:
 
     def finish(self, filled: Sequence[int]) -> Rows:
         try:
-            for row, put in enumerate(filled):
-                if row != put:
-                    self.file.seek(put * self._stride)
+            for row, source in enumerate(filled):
+                if row != source:
+                    self.file.seek(source * self._stride)
                     moved = self.file.read(self._stride)
                     self.file.seek(row * self._stride)
                     self.file.write(moved)
@@ -125,13 +114,12 @@ class _File:
         return mapped
 
     def discard(self) -> None:
-        with suppress(OSError):  # what is buffered finds no room, and is not wanted
+        with suppress(OSError):  # a full disk refuses what is still buffered
             self.file.close()
 
     def _full(self, error: OSError) -> EdgegraftError:
         return EdgegraftError(
-            f"{printable(os.fspath(self._folder))}: expected {self._size / 1e6:,.0f} "
-            "MB "
-            f"of free space for the decoded photos, got: {error.strerror}; free some, "
-            "or set TMPDIR to a folder on another disk"
+            f"{printable(self._folder)}: expected {self._size / 1e6:,.0f} MB of free "
+            f"space for the decoded photos, got: {error.strerror}; free some, or set "
+            "TMPDIR to a folder on another disk"
         )

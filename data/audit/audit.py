@@ -47,9 +47,10 @@ class Audit:
         counts = Counter(finding.kind for finding in self.findings)
         kinds = ", ".join(f"{kind}: {count}" for kind, count in counts.items())
         photos = plural(len(self.folder.photos), "photo")
-        found = [*(f"cannot train: {line}" for line in self.obstacles[:1])]
-        found += [kinds or "no findings"] if kinds or not found else []
-        return f"<Audit of {photos} in {self.folder.root}: {'; '.join(found)}>"
+        summary = [f"cannot train: {line}" for line in self.obstacles[:1]]
+        if kinds or not summary:
+            summary.append(kinds or "no findings")
+        return f"<Audit of {photos} in {self.folder.root}: {'; '.join(summary)}>"
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
@@ -63,36 +64,45 @@ class Audit:
         fact_store: FactStore | None = None,
         missing: Mapping[Path, float] | None = None,
     ) -> "Audit":
-        """From what `data.reading` gave: digest or reason for each photo, and the
-        share that is `missing` from those that are cut off."""
+        """From the results of `data.reading`: a digest or a reason for each photo, and
+        the fraction of rows that is `missing` from those that are cut off."""
         fact_store = FactStore() if fact_store is None else fact_store
         faults = list(checks.by_themselves(folder.photos, fact_store))
         groups = copies.same_files(folder.photos, digests, faults)
         pairs = copies.near_pairs(groups, fact_store, faults)
-        together = copies.keep_together(folder.photos, digests, pairs)
-        found = [Finding("unreadable", path, reason) for path, reason in failures]
-        found += [
-            Finding("cut-off", path, _cut_off(share))
-            for path, share in (missing or {}).items()
+        alike, too_many = copies.keep_together(folder.photos, digests, pairs)
+        findings = [Finding("unreadable", path, reason) for path, reason in failures]
+        findings += [
+            Finding("cut-off", path, _cut_off(fraction))
+            for path, fraction in (missing or {}).items()
         ]
-        found += copies.shared_files(groups)
-        found += [
+        findings += copies.shared_files(groups)
+        findings += [
             finding
             for finding in copies.near_copies(pairs)
-            if finding.exclude or finding.path not in together.too_many
+            if finding.exclude or finding.path not in too_many
         ]
-        found += faults
-        found.sort(key=lambda finding: (_ORDER.index(finding.kind), finding.path))
-        return cls(folder, tuple(found), digests, fact_store, *together)
+        findings += faults
+        findings.sort(key=lambda finding: (_ORDER.index(finding.kind), finding.path))
+        return cls(folder, tuple(findings), digests, fact_store, alike, too_many)
 
     def usable(self, photos: Sequence[Photo]) -> tuple[Photo, ...]:
-        """Those of `photos` that nothing found here leaves out."""
+        """Those of `photos` that no finding leaves out."""
         return tuple(photo for photo in photos if photo.path not in self._left_out)
 
     @cached_property
     def kept(self) -> dict[Path, str]:
         """The digests of the usable photos, as `make_split` wants them."""
         return {p.path: self.digests[p.path] for p in self.usable(self.folder.photos)}
+
+    @cached_property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Column -> label -> count: all photos, the usable, those of each part."""
+        folder, usable = self.folder, self.usable(self.folder.photos)
+        columns = {"photos": folder.photos, "usable": usable}
+        for part in folder.parts:
+            columns[part] = tuple(photo for photo in usable if photo.part == part)
+        return {name: count(photos, folder.labels) for name, photos in columns.items()}
 
     @cached_property
     def obstacles(self) -> list[str]:
@@ -108,11 +118,16 @@ class Audit:
     @cached_property
     def warnings(self) -> list[str]:
         """What is wrong with the labels as a whole, a line each."""
-        usable = self.usable(self.folder.photos)
-        counts = count(usable, self.folder.labels)
+        counts = self.counts["usable"]
         lines = []
         if self.too_many:
-            lines.append(_alike(len(self.too_many), len(usable)))
+            alike, photos = len(self.too_many), sum(counts.values())
+            quantity = "most photos" if 2 * alike > photos else "some photos"
+            lines.append(
+                f"{quantity} look alike ({alike:,} of {photos:,}), as from a camera "
+                "that does not move: the split takes them in runs by name, and its "
+                "test part is easier than life; better test on photos of other days"
+            )
         if not self.fact_store.comparable:
             lines.append(
                 "near copies were not looked for, as OpenCV is not installed; pip "
@@ -120,9 +135,9 @@ class Audit:
             )
         few = sorted((n, label) for label, n in counts.items() if n < FEW)
         if len(few) == 1:
-            photos, label = few[0]
+            n, label = few[0]
             lines.append(
-                f"label {printable(label)!r} has {plural(photos, 'usable photo')}; "
+                f"label {printable(label)!r} has {plural(n, 'usable photo')}; "
                 f"below {FEW} a network learns little, and the score is a guess"
             )
         elif few:
@@ -132,14 +147,13 @@ class Audit:
                 f"{len(few):,} labels have fewer than {FEW} usable photos ({fewest}"
                 f"{more}); a network learns little from them, and the score is a guess"
             )
-        least, most = (
-            min(counts, key=counts.__getitem__),
-            max(counts, key=counts.__getitem__),
-        )
-        if counts[most] >= UNEVEN * max(counts[least], 1):
+        rare = min(counts, key=counts.__getitem__)
+        common = max(counts, key=counts.__getitem__)
+        if counts[common] >= UNEVEN * max(counts[rare], 1):
             lines.append(
-                f"labels are uneven: {counts[most]:,} photos of {printable(most)!r}, "
-                f"{counts[least]:,} of {printable(least)!r}; add some of the rare one"
+                f"labels are uneven: {counts[common]:,} photos of "
+                f"{printable(common)!r}, {counts[rare]:,} of {printable(rare)!r}; add "
+                "some of the rare one"
             )
         return lines
 
@@ -167,31 +181,24 @@ class Audit:
 
     def to_dict(self) -> dict[str, Any]:
         """The report for a program. Paths are relative to `root`, with slashes."""
-        root, usable = self.folder.root, self.usable(self.folder.photos)
-        found, kept = (
-            count(photos, self.folder.labels) for photos in (self.folder.photos, usable)
-        )
+        root = self.folder.root
         return {
             "root": str(root),
             "trainable": not self.obstacles,
             "obstacles": self.obstacles,
             "warnings": self.warnings,
             "photos": len(self.folder.photos),
-            "usable": len(usable),
+            "usable": len(self.usable(self.folder.photos)),
             "labels": {
-                label: {
-                    "photos": found[label],
-                    "usable": kept[label],
-                    **self._given(label),
-                }
+                label: {name: column[label] for name, column in self.counts.items()}
                 for label in self.folder.labels
             },
             "findings": [
                 {
                     "kind": finding.kind,
-                    "path": _inside(finding.path, root),
+                    "path": inside(finding.path, root),
                     "reason": finding.reason,
-                    "others": [_inside(other, root) for other in finding.others],
+                    "others": [inside(other, root) for other in finding.others],
                     "exclude": finding.exclude,
                 }
                 for finding in self.findings
@@ -205,16 +212,11 @@ class Audit:
             "notes": self.folder.notes(),
         }
 
-    def _given(self, label: str) -> dict[str, int]:
-        """Usable photos of `label` in each part that the user made."""
-        mine = [p.part for p in self.usable(self.folder.photos) if p.label == label]
-        return {part: mine.count(part) for part in self.folder.parts}
-
     @cached_property
     def excluded(self) -> frozenset[Path]:
         """The photos that audit.csv proposes to leave out: copies that can go without
         loss, and what cannot be read. Photos of a test part that the user made are not
-        proposed: the score would be another one.
+        proposed: the score would change.
         """
         parts = {photo.path: photo.part for photo in self.folder.photos}
         spare = {f.path for f in self.findings if f.exclude and parts[f.path] != "test"}
@@ -222,8 +224,8 @@ class Audit:
 
     @cached_property
     def _left_out(self) -> frozenset[Path]:
-        grave = {kind.name for kind in KINDS if kind.leaves_out}
-        return frozenset(f.path for f in self.findings if f.kind in grave)
+        kinds = {kind.name for kind in KINDS if kind.leaves_out}
+        return frozenset(f.path for f in self.findings if f.kind in kinds)
 
 
 def audit(
@@ -260,9 +262,9 @@ def audit(
     return Audit.from_pass(folder, digests, failures, fact_store, missing)
 
 
-def _cut_off(share: float) -> str:
-    """What a JPEG without its end lacks, `share` of its rows."""
-    percent = f"{share:.0%}"
+def _cut_off(fraction: float) -> str:
+    """What is missing from a JPEG without its end, `fraction` of its rows."""
+    percent = f"{fraction:.0%}"
     return "its end marker is missing" if percent == "0%" else f"last {percent} missing"
 
 
@@ -279,51 +281,38 @@ def _lines(audit: Audit, *, examples: bool = True) -> Iterator[str]:
     if len(audit.obstacles) > NAMED:
         yield f"cannot train: {len(audit.obstacles) - NAMED:,} more lines like these"
     for kind in audit.kinds:
-        found = audit.of_kind(kind.name)
-        yield f"{len(found):,} {kind.sentence(len(found))}"
+        findings = audit.of_kind(kind.name)
+        yield f"{len(findings):,} {kind.sentence(len(findings))}"
         if not examples:
             continue
-        for finding in found[:LISTED]:
-            others = ", ".join(_inside(other, folder.root) for other in finding.others)
-            place = _inside(finding.path, folder.root)
-            yield f"  {place}: {finding.reason} {others}".rstrip()
-        if len(found) > LISTED:
-            yield f"  and {len(found) - LISTED:,} more (--json lists all)"
+        for finding in findings[:LISTED]:
+            others = ", ".join(inside(other, folder.root) for other in finding.others)
+            path = inside(finding.path, folder.root)
+            yield f"  {path}: {finding.reason} {others}".rstrip()
+        if len(findings) > LISTED:
+            yield f"  and {len(findings) - LISTED:,} more (--json lists all)"
     if examples and not audit.findings:
         yield "nothing damaged, no file twice"
     for warning in audit.warnings:
         yield f"warning: {warning}"
     if examples:
-        yield from _table(audit, usable)
+        yield from _table(audit)
     for note in folder.notes():
         yield f"note: {note}"
 
 
-def _table(audit: Audit, usable: Sequence[Photo]) -> Iterator[str]:
+def _table(audit: Audit) -> Iterator[str]:
     labels = audit.folder.labels
-    columns = {"photos": count(audit.folder.photos, labels)}
-    columns["usable"] = count(usable, labels)
-    for part in audit.folder.parts:
-        columns[part] = count([p for p in usable if p.part == part], labels)
-    wide = max(len("label"), *(len(label) for label in labels))
-    yield "label".ljust(wide) + "".join(f"{name:>9}" for name in columns)
-    rare = sorted(labels, key=columns["usable"].__getitem__)
+    width = max(map(len, ("label", *labels)))
+    yield "label".ljust(width) + "".join(f"{name:>9}" for name in audit.counts)
+    rare = sorted(labels, key=audit.counts["usable"].__getitem__)
     for label in labels if len(labels) <= ROWS else rare[:ROWS]:
-        cells = "".join(f"{column[label]:>9,}" for column in columns.values())
-        yield label.ljust(wide) + cells
+        cells = "".join(f"{column[label]:>9,}" for column in audit.counts.values())
+        yield label.ljust(width) + cells
     if len(labels) > ROWS:
         yield f"and {len(labels) - ROWS:,} labels with as many photos or more"
 
 
-def _alike(alike: int, photos: int) -> str:
-    """Of look-alikes that are too many for one side of the split."""
-    few = "most photos" if 2 * alike > photos else "some photos"
-    return (
-        f"{few} look alike ({alike:,} of {photos:,}), as from a camera that does not "
-        "move: the split takes them in runs by name, and its test part is easier than "
-        "life; better test on photos of other days"
-    )
-
-
-def _inside(path: Path, root: Path) -> str:
+def inside(path: Path, root: Path) -> str:
+    """The path from `root`, with slashes, safe for a terminal."""
     return printable(path.relative_to(root).as_posix())

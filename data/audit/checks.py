@@ -2,9 +2,6 @@
 
 Thresholds were set on two sets, the drawn one and 2,600 real photos of cats and dogs,
 so that sharp and well lit photos pass.
-
-It does not know how facts are measured, which photos are copies of others (that is
-`data.audit.copies`), nor what is done about a finding.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,12 +16,12 @@ from data.photos import Photo
 
 BLURRED = 0.56  # blur: real photos reach 0.47, the same after a blur of 1 % start here
 BLANK = 5.0  # grey levels of standard deviation
-BLACK = 1.0  # the same in the dark and in glaring light, where little may still show
+FLAT = 1.0  # the same in the dark and in glaring light, where contrast is low
 DARK = 45  # the 95th percentile of grey
 BRIGHT = 215  # the 5th percentile of grey
 LONG = 3.0  # long side over short side
 SMALL_SIDE = 24  # pixels of the shorter side
-SMALL_SHARE = 0.05  # of the pixels of the photo in the middle of the set
+SMALL_AREA = 0.05  # fraction of the median pixels of the set's photos
 ENDINGS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
     "PNG": (".png",),
@@ -40,16 +37,17 @@ ENDINGS = {
 
 def by_themselves(photos: Sequence[Photo], fact_store: FactStore) -> Iterator[Finding]:
     """Blank, dark, bright, blurred, small, oddly shaped and misnamed photos."""
-    middle = float(np.median(fact_store.areas())) if fact_store else 0.0
+    median = float(np.median(fact_store.areas())) if fact_store else 0.0
     for path in dict.fromkeys(photo.path for photo in photos):
         if path in fact_store:
-            for kind, reason in _judged(path, fact_store[path], middle):
+            for kind, reason in _judged(path, fact_store[path], median):
                 yield Finding(kind, path, reason)
 
 
-def _judged(path: Path, facts: PhotoFacts, middle: float) -> Iterator[tuple[str, str]]:
+def _judged(path: Path, facts: PhotoFacts, median: float) -> Iterator[tuple[str, str]]:
+    """Kind and reason of each finding; `median`: pixels of the set's photos."""
     lit = facts.high >= DARK and facts.low <= BRIGHT
-    if facts.deviation < (BLANK if lit else BLACK):
+    if facts.deviation < (BLANK if lit else FLAT):
         yield "blank", f"all of one grey, within {facts.deviation:.1f} of 255 levels"
     elif facts.high < DARK:
         yield "dark", f"95 % of it is darker than {facts.high} of 255"
@@ -59,7 +57,7 @@ def _judged(path: Path, facts: PhotoFacts, middle: float) -> Iterator[tuple[str,
         yield "blurred", f"blur {facts.blur:.2f} on a scale from 0 to 1"
     size = f"{facts.width} x {facts.height} pixels"
     short, long = sorted((facts.width, facts.height))
-    if short < SMALL_SIDE or short * long < SMALL_SHARE * middle:
+    if short < SMALL_SIDE or short * long < SMALL_AREA * median:
         yield "small", size
     if long > LONG * short:
         yield "odd-shape", size

@@ -1,4 +1,4 @@
-"""Photos that are there more than once: which to keep, and what is said of the others.
+"""Photos that exist more than once: which to keep, and findings about the others.
 
 Of photos with the same bytes, or near copies (`data.audit.near_duplicates`), the one to
 keep is, in this order: one of a given test part, since what is measured must not
@@ -28,18 +28,16 @@ from data.split import chained, clusters
 
 FRAMES = 8  # photos from the very same view: a camera that does not move, not copies
 RUNS = 20  # of photos in a row, that a chain too long for one side is split into
-MEASURED = 0.3  # of a label, that has to be left for val and test
-GRAVEST = ("near-leak", "near-two-labels", "near-duplicate", "burst", "same-thing")
-SAYS = {
+MEASURED = 0.3  # fraction of a label that has to be left for val and test
+SEVERITY = ("near-leak", "near-two-labels", "near-duplicate", "burst", "same-thing")
+REASONS = {
     COPY: "a near copy of",
     BURST: "the same moment as",
     near_duplicates.OBJECT: "the same thing as",
 }
-
-SQUEEZED = 0.5  # of the largest file of a chain: a smaller one is compressed more
+COMPRESSED = 0.5  # of the largest file of a chain: a smaller one is compressed more
 
 Key = tuple[object, ...]
-Links = tuple[tuple[Path, Path], ...]
 
 
 class Twins(NamedTuple):
@@ -79,11 +77,13 @@ def shared_files(groups: Sequence[Sequence[Photo]]) -> Iterator[Finding]:
     for group in groups:
         labels = {group[0].label}
         for copy in group[1:]:
-            kind = _kind(group[0], copy)
-            spare = copy.label in labels  # another one under that label is kept
+            kind = "two-labels" if copy.label != group[0].label else "duplicate"
+            if copy.part != group[0].part:
+                kind = "leak"
+            redundant = copy.label in labels  # another one under that label is kept
             labels.add(copy.label)
-            why = "the same file as"
-            yield Finding(kind, copy.path, why, (group[0].path,), exclude=spare)
+            reason = "the same file as"
+            yield Finding(kind, copy.path, reason, (group[0].path,), exclude=redundant)
 
 
 def near_pairs(
@@ -98,9 +98,13 @@ def near_pairs(
     compared = fact_store.photos([photo.path for photo in firsts])
     pairs = near_duplicates.pairs(compared)
     keys = _keys(firsts, fact_store, faults, pairs)
-    known = {(pair.first, pair.second) for pair in pairs}
-    missing = _to_the_best(len(firsts), pairs, keys) - known
-    pairs = _frames(pairs + near_duplicates.compare(compared, sorted(missing)))
+    # compare each photo of a chain of copies with the one of them to keep
+    links = set()
+    for chain in _chains(len(firsts), pairs):
+        best = min(chain, key=keys.__getitem__)
+        links |= {(min(best, k), max(best, k)) for k in chain if k != best}
+    links -= {(pair.first, pair.second) for pair in pairs}
+    pairs = _frames(pairs + near_duplicates.compare(compared, sorted(links)))
     return [
         Twins(firsts[a], firsts[b], pair)
         for pair in pairs
@@ -114,64 +118,51 @@ def _keys(
     faults: Sequence[Finding],
     pairs: Sequence[Pair],
 ) -> dict[int, Key]:
-    """What ranks each photo of a pair; the least of a chain of copies is kept."""
+    """A sort key for each photo of a pair; the first of a chain of copies is kept."""
     counts = Counter(fault.path for fault in faults)
-    largest: dict[int, int] = {}
+    largest: dict[int, int] = {}  # file of the photo's chain, in bytes
     for chain in _chains(len(photos), pairs):
-        most = max(fact_store[photos[number].path].size for number in chain)
-        largest |= dict.fromkeys(chain, most)
+        size = max(fact_store[photos[k].path].size for k in chain)
+        largest |= dict.fromkeys(chain, size)
 
-    def key(number: int) -> Key:
-        photo, facts = photos[number], fact_store[photos[number].path]
-        squeezed = facts.size < SQUEEZED * largest[number]
+    def key(k: int) -> Key:
+        photo, facts = photos[k], fact_store[photos[k].path]
+        compressed = facts.size < COMPRESSED * largest[k]
         name = (len(photo.path.name), _natural(photo.path))
         area = facts.width * facts.height
-        return (-_part(photo), counts[photo.path], -area, squeezed, *name)
+        return (-_part(photo), counts[photo.path], -area, compressed, *name)
 
-    return {number: key(number) for number in largest}
+    return {k: key(k) for k in largest}
 
 
 def _chains(count: int, pairs: Sequence[Pair]) -> list[list[int]]:
     """The photos of pairs, in chains of copies."""
     links = [(p.first, p.second) for p in pairs if p.kind == COPY]
-    tops = clusters(count, links)
+    roots = clusters(count, links)
     chains: dict[int, list[int]] = {}
-    for number in sorted({n for p in pairs for n in (p.first, p.second)}):
-        chains.setdefault(tops[number], []).append(number)
+    for k in sorted({k for p in pairs for k in (p.first, p.second)}):
+        chains.setdefault(roots[k], []).append(k)
     return list(chains.values())
 
 
-def _to_the_best(
-    count: int, pairs: Sequence[Pair], keys: Mapping[int, Key]
-) -> set[tuple[int, int]]:
-    """Each photo of a chain of copies with the one of them that is kept."""
-    wanted = set()
-    for chain in _chains(count, pairs):
-        best = min(chain, key=keys.__getitem__)
-        wanted |= {(min(best, n), max(best, n)) for n in chain if n != best}
-    return wanted
-
-
 def _frames(pairs: Sequence[Pair]) -> list[Pair]:
-    """What many photos show from the very same view are frames, not copies."""
-    numbers = sorted({n for pair in pairs for n in (pair.first, pair.second)})
-    row = {number: k for k, number in enumerate(numbers)}
-    still = [(row[p.first], row[p.second]) for p in pairs if p.still]
-    tops = clusters(len(numbers), still)
-    sizes = Counter(tops)
+    """The pairs, where many photos from the very same view are frames, not copies."""
+    count = 1 + max((pair.second for pair in pairs), default=0)
+    roots = clusters(count, [(p.first, p.second) for p in pairs if p.still])
+    sizes = Counter(roots)
     return [
         replace(pair, kind=BURST)
         if pair.kind == COPY
-        and tops[row[pair.first]] == tops[row[pair.second]]
-        and sizes[tops[row[pair.first]]] >= FRAMES
+        and roots[pair.first] == roots[pair.second]
+        and sizes[roots[pair.first]] >= FRAMES
         else pair
         for pair in pairs
     ]
 
 
 def near_copies(pairs: Sequence[Twins]) -> Iterator[Finding]:
-    """One finding for each photo that shows what one that is rather kept shows."""
-    spare = _spare(pairs)
+    """One finding for each photo that shows the same as one that is better to keep."""
+    redundant = _redundant(pairs)
     best: dict[Path, tuple[tuple[int, bool, float], Finding]] = {}
     for keep, copy, pair in pairs:
         kind = {COPY: "near-duplicate", BURST: "burst"}.get(pair.kind, "same-thing")
@@ -181,57 +172,43 @@ def near_copies(pairs: Sequence[Twins]) -> Iterator[Finding]:
             kind = "near-leak"
         poses = ["mirrored"] if pair.mirrored else []
         poses += [f"turned by {pair.turned} degrees"] if pair.turned else []
-        reason = ", ".join([*poses, SAYS[pair.kind]])
-        out = copy.path in spare
-        finding = Finding(kind, copy.path, reason, (keep.path,), exclude=out)
-        kept = keep.path not in spare
-        key = (-GRAVEST.index(kind), kept, pair.agreement)
+        reason = ", ".join([*poses, REASONS[pair.kind]])
+        exclude = copy.path in redundant
+        finding = Finding(kind, copy.path, reason, (keep.path,), exclude=exclude)
+        key = (-SEVERITY.index(kind), keep.path not in redundant, pair.agreement)
         if copy.path not in best or key > best[copy.path][0]:
             best[copy.path] = (key, finding)
     yield from (finding for _, finding in best.values())
 
 
-def _spare(pairs: Sequence[Twins]) -> set[Path]:
+def _redundant(pairs: Sequence[Twins]) -> set[Path]:
     """Copies of photos that are kept, under the same label."""
-    copies = [t for t in pairs if t.pair.kind == COPY and t.keep.label == t.copy.label]
     better: dict[Path, list[Path]] = {}
-    for keep, copy, _ in copies:
-        better.setdefault(copy.path, []).append(keep.path)
-    spare: set[Path] = set()
+    for keep, copy, pair in pairs:
+        if pair.kind == COPY and keep.label == copy.label:
+            better.setdefault(copy.path, []).append(keep.path)
+    redundant: set[Path] = set()
     done: set[Path] = set()
-
-    def settle(path: Path) -> None:
-        stack = [path]
-        while stack:
-            path = stack[-1]
-            todo = [keep for keep in better.get(path, ()) if keep not in done]
-            if todo:
-                stack += todo
-                continue
-            if any(keep not in spare for keep in better.get(path, ())):
-                spare.add(path)
-            done.add(path)
-            stack.pop()
-
-    for path in better:
-        settle(path)
-    return spare
-
-
-class Together(NamedTuple):
-    """What `make_split` keeps on one side, and the photos of chains too long for it,
-    which it gets in runs."""
-
-    links: Links
-    too_many: frozenset[Path]
+    stack = list(better)
+    while stack:  # the better ones first, since they may be redundant themselves
+        path = stack[-1]
+        todo = [keep for keep in better.get(path, ()) if keep not in done]
+        if todo:
+            stack += todo
+            continue
+        if any(keep not in redundant for keep in better.get(path, ())):
+            redundant.add(path)
+        done.add(path)
+        stack.pop()
+    return redundant
 
 
 def keep_together(
     photos: Sequence[Photo], digests: Mapping[Path, str], pairs: Sequence[Twins]
-) -> Together:
-    """Links between photos that show the same, for as long as that leaves enough of
-    each label to measure on. A longer chain, as of a fixed camera, is split in runs in
-    the order of names: neighbours in time mostly stay together, and training goes on.
+) -> tuple[tuple[tuple[Path, Path], ...], frozenset[Path]]:
+    """Links between photos that show the same, for `make_split`, as long as that leaves
+    enough of each label to measure on; and the photos of longer chains, as of a fixed
+    camera. These are linked in runs by name: neighbours in time mostly stay together.
     """
     usable = [photo for photo in photos if photo.path in digests]
     links = [(twins.keep.path, twins.copy.path) for twins in pairs]
@@ -239,7 +216,7 @@ def keep_together(
     while True:
         chain = _too_long(usable, digests, links, broken)
         if chain is None:
-            return Together(tuple(links), frozenset(broken))
+            return tuple(links), frozenset(broken)
         members = {photo.path for photo in chain}
         links = [link for link in links if link[0] not in members]
         links += _runs(chain)
@@ -255,20 +232,19 @@ def _too_long(
     """A chain that leaves too little of one of its labels, the longest first."""
     linked = {path for link in links for path in link}
     chains = chained(photos, digests, links)
-    of_label: Counter[str] = Counter()
+    totals: Counter[str] = Counter()
     units: Counter[str] = Counter()
     for chain in chains:
-        inside = Counter(photo.label for photo in chain)
-        of_label.update(inside)
-        units[inside.most_common(1)[0][0]] += 1
+        counts = Counter(photo.label for photo in chain)
+        totals.update(counts)
+        units[counts.most_common(1)[0][0]] += 1
     for chain in sorted(chains, key=len, reverse=True):
         paths = {photo.path for photo in chain}
         if len(chain) < 2 or not paths & linked or paths & broken:
             continue
-        for label, mine in Counter(photo.label for photo in chain).items():
-            rest = of_label[label] - mine
-            enough = max(len(PARTS) - 1, MEASURED * of_label[label])
-            if rest < enough or units[label] < len(PARTS):
+        for label, count in Counter(photo.label for photo in chain).items():
+            required = max(len(PARTS) - 1, MEASURED * totals[label])
+            if totals[label] - count < required or units[label] < len(PARTS):
                 return chain
     return None
 
@@ -276,13 +252,12 @@ def _too_long(
 def _runs(chain: Sequence[Photo]) -> Iterator[tuple[Path, Path]]:
     """Links between neighbours by name, label by label, in `RUNS` runs each."""
     for label in sorted({photo.label for photo in chain}):
-        mine = sorted(
-            (photo.path for photo in chain if photo.label == label), key=_natural
-        )
-        length = -(-len(mine) // RUNS)
-        for number in range(1, len(mine)):
-            if number % length:
-                yield mine[number - 1], mine[number]
+        paths = [photo.path for photo in chain if photo.label == label]
+        paths.sort(key=_natural)
+        length = -(-len(paths) // RUNS)
+        for k in range(1, len(paths)):
+            if k % length:
+                yield paths[k - 1], paths[k]
 
 
 def _natural(path: Path) -> list[tuple[int, int, str]]:
@@ -296,9 +271,3 @@ def _natural(path: Path) -> list[tuple[int, int, str]]:
 
 def _part(photo: Photo) -> int:
     return PARTS.index(photo.part or "train")
-
-
-def _kind(keep: Photo, copy: Photo) -> str:
-    if copy.part != keep.part:
-        return "leak"
-    return "two-labels" if copy.label != keep.label else "duplicate"

@@ -1,12 +1,10 @@
-"""What audits found out about photos, remembered by content: a second audit decodes
-only what is new. One SQLite file; the key is the sha256 of the photo's bytes.
+"""The facts of photos, cached by content: a second audit decodes only new photos.
 
-Several processes may use the file at once: they wait for each other, and each version
-of the facts has a table of its own (an older one is dropped). A file that is damaged is
-thrown away and begun anew, one that another process has thrown away is opened again;
-where it cannot be written, `problem` says why and the audit goes on without.
-
-It does not know paths: a photo that was moved or renamed is known all the same.
+One SQLite file; the key is the sha256 of the photo's bytes, so moving or renaming a
+photo does not matter. Several processes may use the file at once: they wait for each
+other, and each version of the facts has its own table (an older one is dropped). A
+damaged file is deleted and created anew, one that another process has deleted is opened
+again; where it cannot be written, `problem` says why and the audit goes on without.
 """
 
 import json
@@ -23,11 +21,11 @@ from data.audit import local_features
 from data.audit.facts import PhotoFacts
 
 VERSION = 4  # of the facts: a new number when `data.audit.facts` measures anything else
-WRITTEN_AT = 500  # photos that wait to be written
-MOST = 50_000  # photos kept: 1.5 GB; of more, the ones noted first are forgotten
+BATCH = 500  # photos that are written at once
+MAX_PHOTOS = 50_000  # 1.5 GB; beyond it, the oldest ones are deleted
 PATIENCE = 10.0  # seconds for another process to finish writing; 500 rows take 0.01
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 def _table(version: int | None = None) -> str:
@@ -53,9 +51,9 @@ class FactCache:
             self._give_up(error)
 
     def recall(self, sha256: str) -> PhotoFacts | str | None:
-        """What is known of a photo: its facts, the reason why not, or None."""
+        """The cached facts of a photo, the reason why there are none, or None."""
 
-        def found(file: sqlite3.Connection) -> PhotoFacts | str | None:
+        def query(file: sqlite3.Connection) -> PhotoFacts | str | None:
             row = file.execute(
                 f"select facts, thumb, features from {_table()} where sha256 = ?",
                 (sha256,),
@@ -66,43 +64,43 @@ class FactCache:
             if isinstance(facts, str):
                 return facts
             if local_features.available() and not row[2]:
-                return None  # noted when OpenCV was not installed
+                return None  # cached when OpenCV was not installed
             return PhotoFacts(**facts, thumb=row[1], features=row[2])
 
         with self._lock:
-            return self._tried(found)
+            return self._tried(query)
 
-    def remember(self, sha256: str, known: PhotoFacts | str) -> None:
-        """Keep facts, or the reason why there are none."""
-        thumb = features = b""
-        facts: object = known
-        if isinstance(known, PhotoFacts):
-            facts, thumb, features = asdict(known), known.thumb, known.features
-            del facts["thumb"], facts["features"]
-        self._new[sha256] = (json.dumps(facts), thumb, features)
-        if len(self._new) >= WRITTEN_AT:
+    def remember(self, sha256: str, facts: PhotoFacts | str) -> None:
+        """Cache facts, or the reason why there are none."""
+        if isinstance(facts, str):
+            self._new[sha256] = (json.dumps(facts), b"", b"")
+        else:
+            record = asdict(facts)
+            thumb, features = record.pop("thumb"), record.pop("features")
+            self._new[sha256] = (json.dumps(record), thumb, features)
+        if len(self._new) >= BATCH:
             self._write()
 
     def _write(self) -> None:
         rows = [(sha256, *row) for sha256, row in self._new.items()]
         self._new.clear()
 
-        def written(file: sqlite3.Connection) -> None:
+        def insert(file: sqlite3.Connection) -> None:
             with file:
                 file.executemany(
                     f"insert or replace into {_table()} values (?, ?, ?, ?)", rows
                 )
                 file.execute(
                     f"delete from {_table()} where rowid <= "
-                    f"(select max(rowid) from {_table()}) - {MOST}"
+                    f"(select max(rowid) from {_table()}) - {MAX_PHOTOS}"
                 )
 
         with self._lock:
-            self._tried(written)
+            self._tried(insert)
 
-    def _tried(self, work: Callable[[sqlite3.Connection], Found]) -> Found | None:
+    def _tried(self, work: Callable[[sqlite3.Connection], Result]) -> Result | None:
         """work(file), and once more with the file opened again, since another process
-        may have thrown it or its table away. Then it is given up: None."""
+        may have deleted it or its table; None after the second failure."""
         for last in (False, True):
             if self._file is None:
                 return None
@@ -159,7 +157,7 @@ class FactCache:
         self._file = None
 
     def close(self) -> None:
-        """Write what is new and let go of the file."""
+        """Write what is new and close the file."""
         self._write()
         with self._lock:
             if self._file is not None:

@@ -1,11 +1,12 @@
-"""The facts of many photos, held in few bytes each: from path to `PhotoFacts`.
+"""The facts of many photos in few bytes each: a mapping from path to `PhotoFacts`.
 
-Facts lie in one array; thumbnails and keypoints, the bulk of them, in another, which
-beyond `IN_MEMORY` bytes is a nameless file. So an audit of 100,000 photos holds their
-names and digests, 33 bytes of facts each, and what it compares just then.
+Facts are rows of one array; thumbnails and keypoints, the bulk, of another, which
+beyond `IN_MEMORY` bytes is an unnamed file. So an audit of 100,000 photos keeps their
+paths, digests, 33 bytes of facts each, and what is being compared.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from data.audit.near_duplicates import Photos
 from data.store import Rows, make_store, release
 
 IN_MEMORY = 1 << 26  # bytes of thumbnails and keypoints: those of 2,200 photos
-# PhotoFacts' own order; names are kept as numbers, since there are few of them
+# in the order of PhotoFacts; format and mode as indices, since there are few names
 FACTS = np.dtype(
     [
         *(("format", "u1"), ("mode", "u1"), ("width", "<u4"), ("height", "<u4")),
@@ -26,19 +27,17 @@ FACTS = np.dtype(
         *(("deviation", "<f8"), ("blur", "<f8")),
     ]
 )
-
-
 BULK = THUMB * THUMB + ROW[0] * ROW[1]  # bytes of a thumbnail and its keypoints
 
 
 class FactStore(Mapping[Path, PhotoFacts]):
-    """Put in one after the other with `add`, `most` of them; then only read."""
+    """At most `capacity` photos; read only once the first one was read."""
 
-    def __init__(self, most: int = 0) -> None:
+    def __init__(self, capacity: int = 0) -> None:
         self._rows: dict[Path, int] = {}
-        self._facts = np.zeros(most, FACTS)
+        self._facts = np.zeros(capacity, FACTS)
         self._names: list[str] = []
-        self._store = make_store((most, BULK), IN_MEMORY, None)
+        self._store = make_store((capacity, BULK), IN_MEMORY, None)
         self._all: Rows | None = None
         self.comparable = True  # every photo has keypoints, if only none of them
 
@@ -46,22 +45,14 @@ class FactStore(Mapping[Path, PhotoFacts]):
         if self._all is not None:
             raise ValueError("these facts are being read; nothing can be added")
         row = self._rows.setdefault(path, len(self._rows))
-        numbers = (self._number(facts.format), self._number(facts.mode))
-        rest = (
-            facts.width,
-            facts.height,
-            facts.turn,
-            facts.size,
-            facts.low,
-            facts.high,
-        )
-        self._facts[row] = (*numbers, *rest, facts.deviation, facts.blur)
-        self.comparable = self.comparable and bool(facts.features)
-        bulk = facts.thumb + (facts.features or bytes(BULK - THUMB * THUMB))
+        format, mode, *numbers, thumb, features = astuple(facts)
+        self._facts[row] = (self._index(format), self._index(mode), *numbers)
+        self.comparable = self.comparable and bool(features)
+        bulk = thumb + (features or bytes(BULK - THUMB * THUMB))
         self._store.put(row, np.frombuffer(bulk, np.uint8))
 
     def photos(self, paths: list[Path]) -> Photos:
-        """What is compared of these photos, in this order."""
+        """The data to compare these photos by, in this order."""
         rows = np.array([self._rows[path] for path in paths], np.int64)
         facts = self._facts[rows]
         return Photos(
@@ -78,12 +69,12 @@ class FactStore(Mapping[Path, PhotoFacts]):
 
     def __getitem__(self, path: Path) -> PhotoFacts:
         row = self._rows[path]
-        kind, mode, *rest = self._facts[row].item()
+        format, mode, *numbers = self._facts[row].item()
         bulk = self._bulk()[row].tobytes()
         release(self._all)
         thumb, features = bulk[: THUMB * THUMB], bulk[THUMB * THUMB :]
-        last = [*rest, thumb, features if self.comparable else b""]
-        return PhotoFacts(self._names[kind], self._names[mode], *last)
+        numbers += [thumb, features if self.comparable else b""]
+        return PhotoFacts(self._names[format], self._names[mode], *numbers)
 
     def __contains__(self, path: object) -> bool:
         return path in self._rows
@@ -94,7 +85,7 @@ class FactStore(Mapping[Path, PhotoFacts]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def _number(self, name: str) -> int:
+    def _index(self, name: str) -> int:
         if name not in self._names:
             self._names.append(name)
         return self._names.index(name)
@@ -105,22 +96,19 @@ class FactStore(Mapping[Path, PhotoFacts]):
         return self._all
 
 
+@dataclass(frozen=True)
 class _Part:
-    """A part of some rows of an array, copied as it is needed: uint8 [n, *shape]."""
+    """Columns of some rows of an array, copied as needed: uint8 [n, *shape]."""
 
-    def __init__(
-        self,
-        array: Rows,
-        rows: npt.NDArray[np.int64],
-        part: slice,
-        shape: tuple[int, int],
-    ) -> None:
-        self._array, self._rows, self._part, self._shape = array, rows, part, shape
+    array: Rows
+    rows: npt.NDArray[np.int64]
+    columns: slice
+    shape: tuple[int, int]
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     def __getitem__(self, which: Any) -> Rows:
-        taken = np.asarray(self._array[self._rows[which]][:, self._part])
-        release(self._array)
-        return np.ascontiguousarray(taken).reshape(-1, *self._shape)
+        copied = np.ascontiguousarray(self.array[self.rows[which]][:, self.columns])
+        release(self.array)
+        return copied.reshape(-1, *self.shape)

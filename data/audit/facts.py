@@ -1,4 +1,4 @@
-"""What one photo looks like, in a few numbers: the facts that an audit judges.
+"""The measurements of one photo that an audit judges.
 
 Light and blur are measured on the grey picture at `MEASURED` pixels a side at most,
 near the size a network sees: a photo is blurred if it would be blurred there.
@@ -16,7 +16,7 @@ from edge.preprocess import open_photo
 THUMB = 96  # pixels of a thumbnail, in both directions
 LEAST_SIDE = 224  # pixels a side that the decoder must give; an input of 224 shares it
 MEASURED = 256  # pixels of the longer side
-REACH = 4  # pixels to each side that the second blur takes in
+RADIUS = 4  # pixels of the second blur
 ORIENTATION = 0x0112  # the EXIF tag
 HEADERS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "HEIF")
 
@@ -49,7 +49,7 @@ class PhotoFacts:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself before it is decoded; zeros where it cannot."""
+    """What a file declares before it is decoded; zeros where it cannot be read."""
 
     format: str = ""
     mode: str = ""
@@ -61,15 +61,16 @@ class Header:
 def header(data: bytes) -> Header:
     """The header of a photo's bytes; an empty one where decoding will refuse it."""
     try:
-        known = [name for name in HEADERS if name in Image.OPEN]
-        with Image.open(io.BytesIO(data), formats=known) as image:
+        formats = [name for name in HEADERS if name in Image.OPEN]
+        with Image.open(io.BytesIO(data), formats=formats) as image:
             turn = 1
             if "exif" in image.info or image.format in ("TIFF", "MPO"):
                 turn = image.getexif().get(ORIENTATION, 1)
-            kind = "JPEG" if image.format == "MPO" else str(image.format)
             if not (isinstance(turn, int) and 1 <= turn <= 8):
                 turn = 1
-            return Header(kind, _mode(image), image.width, image.height, turn)
+            format = "JPEG" if image.format == "MPO" else str(image.format)
+            mode = "transparent P" if "transparency" in image.info else str(image.mode)
+            return Header(format, mode, image.width, image.height, turn)
     except Exception:  # Pillow's plugins raise whatever they trip over
         return Header()
 
@@ -77,63 +78,56 @@ def header(data: bytes) -> Header:
 def measure(
     data: bytes, image: Image.Image | None = None, *, features: bool = True
 ) -> PhotoFacts:
-    """The facts of a photo's bytes. `image`: the same, opened by `edge.preprocess`
-    not smaller than LEAST_SIDE a side. PhotoError as `open_photo`."""
+    """The facts of a photo's bytes. `image`: the same photo, opened by
+    `edge.preprocess`, at least LEAST_SIDE a side. PhotoError as `open_photo`."""
     if image is None:
         image = open_photo(data, least=(LEAST_SIDE, LEAST_SIDE))
     head = header(data)
-    wide, high = head.width or image.width, head.height or image.height
+    width, height = head.width or image.width, head.height or image.height
     if head.turn >= 5:
-        wide, high = high, wide
-    whole = image.convert("L")
-    grey = _shrunk(whole)
+        width, height = height, width
+    full = image.convert("L")
+    grey = full
+    scale = MEASURED / max(full.size)
+    if scale < 1:
+        size = max(1, round(full.width * scale)), max(1, round(full.height * scale))
+        grey = full.resize(size, Image.Resampling.BOX)
     features = features and local_features.available()
     counts = np.array(grey.histogram(), np.int64)
-    share = np.cumsum(counts) / counts.sum()
+    cumulative = np.cumsum(counts) / counts.sum()
     levels = np.arange(256)
     mean = float(counts @ levels) / float(counts.sum())
-    spread = float(counts @ np.square(levels - mean)) / float(counts.sum())
+    variance = float(counts @ np.square(levels - mean)) / float(counts.sum())
     return PhotoFacts(
         format=head.format,
         mode=head.mode or "RGB",
-        width=wide,
-        height=high,
+        width=width,
+        height=height,
         turn=head.turn,
         size=len(data),
-        low=int(np.searchsorted(share, 0.05)),
-        high=int(np.searchsorted(share, 0.95)),
-        deviation=round(spread**0.5, 2),
+        low=int(np.searchsorted(cumulative, 0.05)),
+        high=int(np.searchsorted(cumulative, 0.95)),
+        deviation=round(variance**0.5, 2),
         blur=round(blur(np.asarray(grey)), 3),
-        thumb=whole.resize((THUMB, THUMB), Image.Resampling.BOX).tobytes(),
-        features=local_features.detect(whole).tobytes() if features else b"",
+        thumb=full.resize((THUMB, THUMB), Image.Resampling.BOX).tobytes(),
+        features=local_features.detect(full).tobytes() if features else b"",
     )
 
 
 def blur(grey: np.ndarray) -> float:
     """0 sharp to 1 blurred: how little a second blur would change (Crete et al. 2007,
     "The blur effect"). `grey` is uint8 [H, W]; 0 where it is too small to say."""
-    if min(grey.shape) < 4 * REACH:
+    if min(grey.shape) < 4 * RADIUS:
         return 0.0
-    found = []
+    blurs = []
     values = grey.astype(np.int16)
+    window = 2 * RADIUS + 1
     for lines in (values, values.T):
-        steps = np.abs(lines[:, REACH + 1 : -REACH] - lines[:, REACH : -REACH - 1])
-        wide = np.abs(lines[:, 2 * REACH + 1 :] - lines[:, : -2 * REACH - 1])
-        # a step of the mean over 2 REACH + 1 pixels is the step of its ends over that
-        lost = steps - wide.astype(np.float32) / (2 * REACH + 1)
+        steps = np.abs(lines[:, RADIUS + 1 : -RADIUS] - lines[:, RADIUS : -RADIUS - 1])
+        # a step of the mean over a window is the step of its ends over its length
+        blurred = np.abs(lines[:, window:] - lines[:, :-window])
+        lost = steps - blurred.astype(np.float32) / window
         total = float(steps.sum(dtype=np.int64))
         if total > 0:
-            found.append(1 - float(np.maximum(lost, 0).sum()) / total)
-    return max(found, default=0.0)
-
-
-def _shrunk(grey: Image.Image) -> Image.Image:
-    scale = MEASURED / max(grey.size)
-    if scale >= 1:
-        return grey
-    size = (max(1, round(grey.width * scale)), max(1, round(grey.height * scale)))
-    return grey.resize(size, Image.Resampling.BOX)
-
-
-def _mode(image: Image.Image) -> str:
-    return "transparent P" if "transparency" in image.info else str(image.mode)
+            blurs.append(1 - float(np.maximum(lost, 0).sum()) / total)
+    return max(blurs, default=0.0)

@@ -1,4 +1,4 @@
-"""The kinds of trouble a photo can be in, and one photo in such trouble."""
+"""The kinds of findings of an audit, and one finding."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of trouble; `one` and `title` say it of one photo and of several.
+    """A kind of finding; `one` and `title`: its sentence for one photo and for several.
 
     leaves_out: such photos are never trained on.
     """
@@ -17,7 +17,7 @@ class Kind:
     leaves_out: bool = False
 
     def sentence(self, count: int) -> str:
-        """What is wrong with so many photos, to follow their number."""
+        """The sentence for `count` photos, to follow their number."""
         return self.one if count == 1 else self.title
 
 
@@ -104,10 +104,10 @@ BOTH_WRONG = ("two-labels", "near-two-labels")
 
 @dataclass(frozen=True)
 class Finding:
-    """One photo in trouble. `kind` is the name of one of `KINDS`.
+    """One photo with a problem. `kind` is the name of one of `KINDS`.
 
-    Where there are `others`, `reason` reads on into their names. exclude: audit.csv
-    proposes to leave the photo out, since another one that is kept shows the same.
+    The names of the `others` follow the `reason`. exclude: audit.csv proposes to leave
+    the photo out, since another one that is kept shows the same.
     """
 
     kind: str

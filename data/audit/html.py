@@ -7,13 +7,12 @@ import base64
 import html
 import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from string import Template
 
-from data.audit.audit import ROWS, Audit
+from data.audit.audit import ROWS, Audit, inside
 from data.audit.findings import Finding, Kind
-from data.photos import count
 from edge.errors import EdgegraftError
 from edge.preprocess import open_photo
 from edge.text import printable
@@ -100,36 +99,33 @@ $sections
 def page(audit: Audit) -> str:
     """The whole page as text."""
     folder = audit.folder
-    usable = audit.usable(folder.photos)
-    flagged = len({finding.path for finding in audit.findings})
     tiles = (
         (len(folder.photos), "photos"),
-        (len(usable), "usable"),
+        (len(audit.usable(folder.photos)), "usable"),
         (len(folder.labels), "labels"),
-        (flagged, "worth a look"),
+        (len({finding.path for finding in audit.findings}), "worth a look"),
     )
-    columns = ("photos", "usable", *folder.parts)
     kinds = [(kind, audit.of_kind(kind.name)) for kind in audit.kinds]
     return _PAGE.substitute(
         name=_text(folder.root.resolve().name or folder.root),
         height=HEIGHT,
         tiles="".join(
-            f'<div class="tile"><b>{number:,}</b><span>{what}</span></div>'
-            for number, what in tiles
+            f'<div class="tile"><b>{count:,}</b><span>{name}</span></div>'
+            for count, name in tiles
         ),
         verdict="".join(_verdict(audit)),
         links="".join(
-            f'<a href="#{kind.name}"><b>{len(found):,}</b> {kind.name}</a>'
-            for kind, found in kinds
+            f'<a href="#{kind.name}"><b>{len(findings):,}</b> {kind.name}</a>'
+            for kind, findings in kinds
         ),
-        labels=_labels(audit, columns),
+        labels=_labels(audit),
         facts="<br>".join(map(_text, [*facts(audit), *folder.notes()])),
-        sections="".join(_section(kind, found, folder.root) for kind, found in kinds),
+        sections="".join(_section(*item, folder.root) for item in kinds),
     )
 
 
 def facts(audit: Audit) -> list[str]:
-    """What is not trouble but good to know: formats, modes, turns, sizes."""
+    """What is good to know: formats, modes, turns, sizes."""
     fact_store = list(audit.fact_store.values())
     if not fact_store:
         return []
@@ -151,14 +147,13 @@ def facts(audit: Audit) -> list[str]:
 
 
 def _verdict(audit: Audit) -> Iterator[str]:
-    """What matters, in sentences: can it be trained on, and what to do next."""
+    """Whether the photos can be trained on, and what to do next."""
     for line in audit.obstacles:
         yield f'<div class="verdict bad">Cannot train: {_text(line)}</div>'
     for line in audit.warnings:
         yield f'<div class="verdict bad">{_text(line[0].upper() + line[1:])}.</div>'
     if audit.obstacles:
         return
-    proposed = len(audit.excluded)
     if not audit.findings:
         yield '<div class="verdict">Nothing damaged, no photo twice: train on.</div>'
         return
@@ -169,80 +164,72 @@ def _verdict(audit: Audit) -> Iterator[str]:
             _text(kind.title.partition(":")[0].partition(";")[0]) for kind in grave
         )
         verdict += ": they mislead training or its measurement."
-    after = ""
-    if proposed:
-        after = (
+    next_step = ""
+    if audit.excluded:
+        next_step = (
             '<p class="next">To leave out what audit.csv marks (edit it as you like): '
             "<code>edgegraft build PHOTOS --exclude-from audit.csv</code></p>"
         )
     bad = " bad" if grave else ""
-    yield f'<div class="verdict{bad}">{verdict}{after}</div>'
+    yield f'<div class="verdict{bad}">{verdict}{next_step}</div>'
 
 
-def _labels(audit: Audit, heads: Sequence[str]) -> str:
+def _labels(audit: Audit) -> str:
     """The table of labels; of many labels the rarest, the others folded away."""
-    folder, usable = audit.folder, audit.usable(audit.folder.photos)
-    columns = [count(folder.photos, folder.labels), count(usable, folder.labels)]
-    for part in folder.parts:
-        columns.append(count([p for p in usable if p.part == part], folder.labels))
-    most = max(columns[1].values(), default=1) or 1
+    usable = audit.counts["usable"]
+    maximum = max(usable.values(), default=1) or 1
     rows = {}
-    for label in folder.labels:
-        cells = "".join(f"<td>{column[label]:,}</td>" for column in columns)
-        bar = f'<i style="width:{100 * columns[1][label] / most:.1f}%"></i>'
-        rows[label] = f'<tr><td>{_text(label)}</td>{cells}<td class="bar">{bar}</td>'
-    names = "".join(f"<th>{head}</th>" for head in heads)
-    top = f"<tr><th>label</th>{names}<th></th></tr>"
+    for label, count in usable.items():
+        cells = "".join(
+            f"<td>{column[label]:,}</td>" for column in audit.counts.values()
+        )
+        bar = f'<i style="width:{100 * count / maximum:.1f}%"></i>'
+        rows[label] = (
+            f'<tr><td>{_text(label)}</td>{cells}<td class="bar">{bar}</td></tr>'
+        )
+    names = "".join(f"<th>{name}</th>" for name in audit.counts)
+    header = f"<tr><th>label</th>{names}<th></th></tr>"
 
-    def table(labels: Sequence[str]) -> str:
-        lines = "".join(f"{rows[label]}</tr>" for label in labels)
-        return f"<table>{top}{lines}</table>"
+    def table(labels: Iterable[str]) -> str:
+        return f"<table>{header}{''.join(rows[label] for label in labels)}</table>"
 
     if len(rows) <= ROWS:
-        return table(folder.labels)
-    rare = sorted(folder.labels, key=columns[1].__getitem__)
+        return table(rows)
+    rare = sorted(rows, key=usable.__getitem__)
     return (
         f"{table(rare[:ROWS])}<details><summary>and {len(rare) - ROWS:,} labels with "
         f"as many photos or more</summary>{table(rare[ROWS:])}</details>"
     )
 
 
-def _section(kind: Kind, found: list[Finding], root: Path) -> str:
-    if kind.name == "unreadable":
-        return _names(kind, found, root)
-    paired = " pairs" if any(finding.others for finding in found) else ""
-    cards = "".join(_card(finding, root) for finding in found[:SHOWN])
-    more = len(found) - SHOWN
+def _section(kind: Kind, findings: list[Finding], root: Path) -> str:
+    if kind.name == "unreadable":  # there is no picture to show
+        limit = NAMED
+        items = "".join(
+            f"<li><b>{_text(inside(f.path, root))}</b> {_text(f.reason)}</li>"
+            for f in findings[:limit]
+        )
+        body = f'<ul class="names">{items}</ul>'
+    else:
+        limit = SHOWN
+        pairs = " pairs" if any(finding.others for finding in findings) else ""
+        cards = "".join(_card(finding, root) for finding in findings[:limit])
+        body = f'<div class="grid{pairs}">{cards}</div>'
+    more = len(findings) - limit
     note = f'<p class="more">and {more:,} more, in audit.csv</p>' if more > 0 else ""
     return (
-        f'<section id="{kind.name}"><h2><b>{len(found):,}</b> '
-        f"{_text(kind.sentence(len(found)))}</h2>"
-        f'<div class="grid{paired}">{cards}</div>{note}</section>'
-    )
-
-
-def _names(kind: Kind, found: list[Finding], root: Path) -> str:
-    """Findings that have no picture: a list."""
-    lines = "".join(
-        f"<li><b>{_text(_inside(f.path, root))}</b> {_text(f.reason)}</li>"
-        for f in found[:NAMED]
-    )
-    more = len(found) - NAMED
-    note = f'<p class="more">and {more:,} more, in audit.csv</p>' if more > 0 else ""
-    return (
-        f'<section id="{kind.name}"><h2><b>{len(found):,}</b> '
-        f"{_text(kind.sentence(len(found)))}</h2>"
-        f'<ul class="names">{lines}</ul>{note}</section>'
+        f'<section id="{kind.name}"><h2><b>{len(findings):,}</b> '
+        f"{_text(kind.sentence(len(findings)))}</h2>{body}{note}</section>"
     )
 
 
 def _card(finding: Finding, root: Path) -> str:
     pictures = "".join(_thumbnail(path) for path in (finding.path, *finding.others[:1]))
-    others = ", ".join(_inside(other, root) for other in finding.others)
-    name = f"<b>{_text(_inside(finding.path, root))}</b>{_text(finding.reason)} "
+    others = ", ".join(inside(other, root) for other in finding.others)
     return (
-        f'<figure><div class="pair">{pictures}</div>'
-        f"<figcaption>{name}{_text(others)}</figcaption></figure>"
+        f'<figure><div class="pair">{pictures}</div><figcaption>'
+        f"<b>{_text(inside(finding.path, root))}</b>{_text(finding.reason)} "
+        f"{_text(others)}</figcaption></figure>"
     )
 
 
@@ -253,14 +240,10 @@ def _thumbnail(path: Path) -> str:
         return '<div class="none">no picture</div>'
     scale = min(HEIGHT / image.height, WIDEST / image.width)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    out = io.BytesIO()
-    image.resize(size).save(out, "JPEG", quality=72)
-    data = base64.b64encode(out.getvalue()).decode()
+    buffer = io.BytesIO()
+    image.resize(size).save(buffer, "JPEG", quality=72)
+    data = base64.b64encode(buffer.getvalue()).decode()
     return f'<img alt="" loading="lazy" src="data:image/jpeg;base64,{data}">'
-
-
-def _inside(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
 
 
 def _text(value: object) -> str:

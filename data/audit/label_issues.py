@@ -3,7 +3,7 @@
 `probabilities` must come from models that did not see the photo: `cross_validated`
 fits a logistic regression on the features of a backbone, fold by fold, with photos
 that belong together in one fold. A photo is listed when its label is likely wrong,
-given the share of wrong labels that explains the probabilities best; so the list is
+given the rate of wrong labels that explains the probabilities best; so the list is
 empty where photos are too few to tell. Photos are ordered by the normalized margin: the
 probability of the given label less that of the best other one (Northcutt et al. 2021,
 "Confident Learning"). tests/benchmarks/advice.py measures how many listed are wrong.
@@ -24,11 +24,11 @@ from edge.errors import EdgegraftError
 
 FOLDS = 5
 LIKELY = 0.8  # probability of being wrong from which a label is listed
-EVIDENCE = 4.2  # gain of log likelihood (chance of 0.4 %) that a share of wrong needs
-LEAST = 15  # photos of a label on average; fewer make too poor a classifier
-USUAL = 0.05  # share of wrong labels that has to be noticed where photos are enough
+EVIDENCE = 4.2  # gain of log likelihood (chance of 0.4 %) that an error rate needs
+MIN_PHOTOS = 15  # of a label on average; fewer make too poor a classifier
+USUAL_RATE = 0.05  # of wrong labels, that has to be noticed where photos are enough
 TEMPERATURES = np.geomspace(0.02, 5, 40)
-SHARES = np.geomspace(0.002, 0.15, 25)
+RATES = np.geomspace(0.002, 0.15, 25)
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
@@ -38,8 +38,8 @@ Ints = npt.NDArray[np.integer]
 class LabelIssues:
     """For each of N photos, in the order given.
 
-    score: -1 (surely another label) to 1 (surely the given one). suggested: the number
-    of the likelier other label. flagged: whether another label is likely.
+    score: -1 (surely another label) to 1 (surely the given one). suggested: the index
+    of the likeliest other label. flagged: whether another label is likely.
     """
 
     score: Floats
@@ -75,48 +75,48 @@ def find(probabilities: Floats, truth: Ints) -> LabelIssues:
         )
     rows = np.arange(count)
     own = probabilities[rows, truth]
-    rest = probabilities.copy()
-    rest[rows, truth] = -1
-    suggested = rest.argmax(1)
-    other = rest[rows, suggested]
+    others = probabilities.copy()
+    others[rows, truth] = -1
+    suggested = others.argmax(1)
+    other = others[rows, suggested]
     wrong, enough = _wrong(probabilities, truth)
     flagged = (wrong >= LIKELY) & (other > own)
     return LabelIssues(own - other, suggested, flagged, enough or bool(flagged.any()))
 
 
 def _wrong(probabilities: Floats, truth: Ints) -> tuple[Floats, bool]:
-    """How likely each given label is wrong, 0..1, zeros where nothing says that any is;
-    and whether a share of `USUAL` would be noticed.
+    """The probability that each given label is wrong, zeros without evidence that any
+    is; and whether a rate of `USUAL_RATE` would be noticed.
 
-    A share of the labels is taken to be replaced by another one, all others being as
-    likely. That share and a temperature are those under which the given labels are
-    likeliest, and have to explain them better than no wrong label does. A share would
-    be noticed if, were it there, the log likelihood would gain as much on average.
+    Model: a fraction of the labels, the error rate, is replaced by one of the others,
+    all equally likely. The rate and a temperature are fitted by maximum likelihood, and
+    have to explain the given labels better than a rate of 0. A rate would be noticed
+    if, under it, the expected gain of log likelihood is as large.
     """
     count, labels = probabilities.shape
-    if count < LEAST * labels:
+    if count < MIN_PHOTOS * labels:
         return np.zeros(count), False
     logits = np.log(np.maximum(probabilities, 1e-9))
     logits -= logits.max(1, keepdims=True)
-    rows, shares = np.arange(count), SHARES[:, None]
-    clean, fit = -np.inf, -np.inf
+    rows, rates = np.arange(count), RATES[:, None]
+    clean_fit, best_fit = -np.inf, -np.inf
     for temperature in TEMPERATURES:
         scaled = np.exp(logits / temperature)
         scaled /= scaled.sum(1, keepdims=True)
         own = scaled[rows, truth]
-        without = float(np.log(np.maximum(own, 1e-12)).sum())
-        if without > clean:
-            clean, expected = without, scaled
-        replaced = shares * (1 - own) / (labels - 1)
-        given = (1 - shares) * own + replaced
-        fits = np.log(given).sum(1)
+        fit = float(np.log(np.maximum(own, 1e-12)).sum())
+        if fit > clean_fit:
+            clean_fit, expected = fit, scaled
+        replaced = rates * (1 - own) / (labels - 1)
+        likelihoods = (1 - rates) * own + replaced
+        fits = np.log(likelihoods).sum(1)
         best = int(fits.argmax())
-        if fits[best] > fit:
-            fit, wrong = float(fits[best]), replaced[best] / given[best]
-    mixed = (1 - USUAL) * expected + USUAL * (1 - expected) / (labels - 1)
+        if fits[best] > best_fit:
+            best_fit, wrong = float(fits[best]), replaced[best] / likelihoods[best]
+    mixed = (1 - USUAL_RATE) * expected + USUAL_RATE * (1 - expected) / (labels - 1)
     gain = mixed * np.log(mixed / np.maximum(expected, 1e-12))
     enough = float(gain.sum()) >= EVIDENCE
-    return (wrong if fit - clean >= EVIDENCE else np.zeros(count)), enough
+    return (wrong if best_fit - clean_fit >= EVIDENCE else np.zeros(count)), enough
 
 
 def cross_validated(
@@ -132,9 +132,9 @@ def cross_validated(
     """Out-of-sample probabilities [N, L] of `truth` [N] from `features` [N, D].
 
     `groups` [N] keeps photos in one fold, such as the chains of `data.split`: a copy in
-    training would vouch for the label of its twin. `strength` is the C of scikit-learn,
-    for features scaled to one variance; a weak fit learns fewer wrong labels by heart.
-    EdgegraftError where a label has too few photos for so many folds.
+    training would confirm the label of its twin. `strength` is the C of scikit-learn,
+    for features scaled to one variance; a weak fit memorises fewer wrong labels.
+    EdgegraftError where a label has fewer photos than `folds`.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedGroupKFold
@@ -148,29 +148,29 @@ def cross_validated(
             f"label issues: expected two labels or more with {folds} photos each, "
             f"got {len(labels)} with {counts.min()} at least"
         )
-    alone = np.arange(len(truth)) if groups is None else np.asarray(groups)
-    out = np.full((len(truth), int(labels.max()) + 1), 0.0)
+    group_ids = np.arange(len(truth)) if groups is None else np.asarray(groups)
+    probabilities = np.zeros((len(truth), int(labels.max()) + 1))
     split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    for fold, (known, asked) in enumerate(split.split(features, truth, alone)):
+    for fold, (train, test) in enumerate(split.split(features, truth, group_ids), 1):
         model = make_pipeline(
             StandardScaler(), LogisticRegression(C=strength, max_iter=1000)
         )
-        model.fit(features[known], truth[known])
-        out[np.ix_(asked, model.classes_)] = model.predict_proba(features[asked])
+        model.fit(features[train], truth[train])
+        predicted = model.predict_proba(features[test])
+        probabilities[np.ix_(test, model.classes_)] = predicted
         if progress is not None:
-            progress(fold + 1, folds)
-    return out
+            progress(fold, folds)
+    return probabilities
 
 
 def findings(
     issues: LabelIssues, photos: Sequence[Photo], labels: Sequence[str]
 ) -> list[Finding]:
     """The flagged photos as findings of an audit, the likeliest first."""
-    found = []
-    for row in issues.order:
-        if issues.flagged[row]:
-            photo, other = photos[row], labels[int(issues.suggested[row])]
-            margin = -float(issues.score[row])
-            reason = f"given {photo.label}, looks like {other} (margin {margin:.2f})"
-            found.append(Finding("label-issue", photo.path, reason))
-    return found
+    result = []
+    for row in issues.order[issues.flagged[issues.order]]:
+        photo, other = photos[row], labels[issues.suggested[row]]
+        margin = -float(issues.score[row])
+        reason = f"given {photo.label}, looks like {other} (margin {margin:.2f})"
+        result.append(Finding("label-issue", photo.path, reason))
+    return result

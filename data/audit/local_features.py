@@ -1,9 +1,9 @@
 """SIFT keypoints of a photo, in a row of bytes of fixed size.
 
 Up to `KEPT` keypoints (Lowe 2004; OpenCV's, the strongest first) of the grey picture
-at `SIDE` pixels, each with its place and its RootSIFT descriptor (Arandjelovic and
+at `SIDE` pixels, each with its position and its RootSIFT descriptor (Arandjelovic and
 Zisserman 2012). Photos of plain ground need the low contrast threshold; a photo of one
-even colour has no keypoints, and then no near copies are found of it.
+colour has no keypoints, so no near copies of it are found.
 """
 
 import threading
@@ -46,8 +46,8 @@ def detect(grey: Image.Image) -> Bytes:
     scale = scale or LEAST / max(grey.size)
     size = (max(8, round(grey.width * scale)), max(8, round(grey.height * scale)))
     if size != grey.size:
-        how = Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC
-        grey = grey.resize(size, how)
+        resampling = Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC
+        grey = grey.resize(size, resampling)
     if not hasattr(_local, "sift"):
         _local.sift = cv.SIFT_create(nfeatures=KEPT, contrastThreshold=CONTRAST)
     points, descriptors = _local.sift.detectAndCompute(np.asarray(grey), None)
@@ -57,24 +57,24 @@ def detect(grey: Image.Image) -> Bytes:
     count = min(KEPT, len(points))
     root = np.sqrt(descriptors[:count])
     root /= np.maximum(np.linalg.norm(root, axis=1, keepdims=True), 1e-6)
-    at = np.array([point.pt for point in points[:count]]) / size
-    places = (at.clip(0, 1) * 65535).round().astype("<u2")
-    row[:count, :PLACE] = places.view(np.uint8)
+    positions = np.array([point.pt for point in points[:count]]) / size
+    positions = (positions.clip(0, 1) * 65535).round().astype("<u2")
+    row[:count, :PLACE] = positions.view(np.uint8)
     row[:count, PLACE:] = (root * UNIT).round().clip(0, 255)
     return row
 
 
 def places(rows: Bytes) -> Floats:
     """x and y [..., KEPT, 2] of keypoints, 0..1 of the width and the height."""
-    at = np.ascontiguousarray(rows[..., :PLACE]).view("<u2")
-    shares: Floats = at.astype(np.float32) / 65535
-    return shares
+    integers = np.ascontiguousarray(rows[..., :PLACE]).view("<u2")
+    positions: Floats = integers.astype(np.float32) / 65535
+    return positions
 
 
 def descriptors(rows: Bytes) -> Floats:
     """Descriptors [..., KEPT, WIDE] of length 1, or 0 where there is no keypoint."""
-    found: Floats = rows[..., PLACE:].astype(np.float32) / UNIT
-    return found
+    vectors: Floats = rows[..., PLACE:].astype(np.float32) / UNIT
+    return vectors
 
 
 def mirrored(descriptors: Floats) -> Floats:

@@ -11,7 +11,7 @@ burst    the same moment: frames of one burst, video or camera that does not mov
 object   the same thing, photographed again.
 
 A print or logo that two things share is not enough: most of what both photos show must
-agree. Photos with fewer than `LEAST` keypoints are never confirmed.
+agree. Photos with fewer than `MIN_INLIERS` keypoints are never confirmed.
 """
 
 from collections.abc import Sequence
@@ -27,10 +27,10 @@ from data.audit.candidates import Rows, candidates
 from data.audit.local_features import SIDE, Floats, descriptors, mirrored, places
 
 RATIO = 0.75  # nearest over second nearest distance (Lowe 2004)
-LEAST = 8  # inliers below which nothing is confirmed; other photos reach 4
-SPREAD = 0.015  # share of the photo that inliers enclose: less fixes no map
-KNOWN = 256  # photos whose keypoints are held, of 85 KB
-CLOSE = 4.0  # pixels of SIDE that an inlier may be off, or of a smaller photo
+MIN_INLIERS = 8  # inliers below which nothing is confirmed; other photos reach 4
+MIN_HULL = 0.015  # fraction of the photo that inliers enclose: less fixes no map
+CACHED = 256  # photos whose keypoints are kept, of 85 KB
+TOLERANCE = 4.0  # pixels of SIDE that an inlier may be off, or of a smaller photo
 CELL = 8  # pixels of a block of the thumbnails that are compared
 TEXTURED = 6.0  # grey levels of standard deviation: compared by correlation
 
@@ -67,29 +67,30 @@ class Photos(NamedTuple):
 
 def pairs(photos: Photos) -> list[Pair]:
     """Every confirmed pair, in order."""
-    found: dict[tuple[int, int], Pair] = {}
-    matcher = _Matcher(photos)
-    with _one_thread():
-        for first, second, flip in candidates(photos.features):
-            pair = matcher.compare(first, second, flip)
-            if pair is not None:
-                best = found.get((first, second))
-                if best is None or best.agreement < pair.agreement:
-                    found[first, second] = pair
-    return [found[key] for key in sorted(found)]
+    return _confirmed(photos, candidates(photos.features))
 
 
 def compare(photos: Photos, links: Sequence[tuple[int, int]]) -> list[Pair]:
-    """These pairs of photos, where they are confirmed."""
+    """The confirmed ones of these pairs, in order."""
+    return _confirmed(
+        photos, [(*link, mirrored) for link in links for mirrored in (False, True)]
+    )
+
+
+def _confirmed(
+    photos: Photos, comparisons: Sequence[tuple[int, int, bool]]
+) -> list[Pair]:
+    """Of each two photos the pair with the most agreement, mirrored or not."""
+    best: dict[tuple[int, int], Pair] = {}
     matcher = _Matcher(photos)
-    found = []
     with _one_thread():
-        for first, second in links:
-            either = [matcher.compare(first, second, flip) for flip in (False, True)]
-            some = [pair for pair in either if pair is not None]
-            if some:
-                found.append(max(some, key=lambda pair: pair.agreement))
-    return found
+        for first, second, flip in comparisons:
+            pair = matcher.compare(first, second, flip)
+            if pair is not None:
+                previous = best.setdefault((first, second), pair)
+                if previous.agreement < pair.agreement:
+                    best[first, second] = pair
+    return [best[key] for key in sorted(best)]
 
 
 def _one_thread() -> AbstractContextManager[object]:
@@ -104,140 +105,143 @@ def _one_thread() -> AbstractContextManager[object]:
 
 @dataclass(frozen=True)
 class _Match:
-    """How one photo lies on another, in pixels of SIDE."""
+    """How one photo lies on another; lengths in pixels of SIDE."""
 
     matrix: Floats  # [2, 3]
     inliers: int
-    share: float  # inliers of all matches
-    middle: float  # median distance of inliers from where the map puts them, pixels
-    most: float  # 80th percentile of it
-    hull: float  # share of the photo that inliers enclose, in the photo with less
+    inlier_ratio: float  # inliers of all matches
+    median_error: float  # distance of inliers from where the matrix puts them
+    p80_error: float  # its 80th percentile
+    hull: float  # fraction of the photo that inliers enclose, the smaller of the two
 
     @property
     def exact(self) -> bool:
         """Whether pixels may fit, as those of a copy do."""
-        return self.share >= 0.5 and self.middle <= 1.1
+        return self.inlier_ratio >= 0.5 and self.median_error <= 1.1
 
     def promising(self, flip: bool) -> bool:
         """Whether `_judge` could confirm it, whatever the thumbnails show."""
-        same_way = (np.linalg.det(self.matrix[:, :2]) < 0) == flip
-        return self.exact or (same_way and self.inliers >= 10)
+        same_handedness = (np.linalg.det(self.matrix[:, :2]) < 0) == flip
+        return self.exact or (same_handedness and self.inliers >= 10)
 
 
 class _Matcher:
-    """Compares pairs; what the last `first` needs is kept, as pairs are sorted."""
+    """Compares pairs; keeps the keypoints of recent photos, as pairs are sorted."""
 
     def __init__(self, photos: Photos) -> None:
         self._photos = photos
-        self._known: dict[tuple[int, bool], tuple[Floats, Floats]] = {}
+        self._keypoints: dict[tuple[int, bool], tuple[Floats, Floats]] = {}
 
     def compare(self, first: int, second: int, flip: bool) -> Pair | None:
         match = self._match(first, second, flip)
         if match is None or not match.promising(flip):
             return None
-        thumbs = [
+        moving, fixed = (
             self._photos.thumbs[[k]][0].astype(np.float32) for k in (first, second)
-        ]
+        )
         if flip:
-            thumbs[0] = thumbs[0][:, ::-1].copy()
-        sides = [self._side(k) for k in (first, second)]
-        view = _overlay(thumbs[0], thumbs[1], sides[0], sides[1], match.matrix)
+            moving = moving[:, ::-1].copy()
+        sizes = self._scaled(first), self._scaled(second)
+        view = _overlay(moving, fixed, *sizes, match.matrix)
         if view is None:
             return None
-        sizes = np.asarray(self._photos.sizes)
-        alike = bool((sizes[first] == sizes[second]).all())
-        return _judge(first, second, flip, alike, match, view)
+        pixels = np.asarray(self._photos.sizes)
+        same_size = bool((pixels[first] == pixels[second]).all())
+        return _judge(first, second, flip, same_size, match, view)
 
-    def _side(self, photo: int) -> Floats:
+    def _scaled(self, photo: int) -> Floats:
         """Width and height of the photo at SIDE pixels."""
         size = np.asarray(self._photos.sizes[photo], np.float32)
-        side: Floats = size * (SIDE / size.max())
-        return side
-
-    def _grain(self, photo: int) -> float:
-        """A pixel of the photo, in pixels of SIDE; 1 where it is larger."""
-        return max(1.0, SIDE / float(np.max(self._photos.sizes[photo])))
+        scaled: Floats = size * (SIDE / size.max())
+        return scaled
 
     def _points(self, photo: int, flip: bool = False) -> tuple[Floats, Floats]:
-        """Places [n, 2] in pixels of SIDE and descriptors [n, WIDE]."""
-        if (photo, flip) not in self._known:
-            if len(self._known) > KNOWN:
-                self._known.clear()
+        """Positions [n, 2] in pixels of SIDE and descriptors [n, WIDE]."""
+        if (photo, flip) not in self._keypoints:
+            if len(self._keypoints) > CACHED:
+                self._keypoints.clear()
             if flip:
-                at, points = self._points(photo)
-                at = at * (-1, 1) + (self._side(photo)[0], 0)
-                points = mirrored(points)
+                positions, vectors = self._points(photo)
+                positions = positions * (-1, 1) + (self._scaled(photo)[0], 0)
+                vectors = mirrored(vectors)
             else:
                 row = self._photos.features[[photo]][0]
                 row = row[row.any(1)]
-                at = places(row) * self._side(photo)
-                points = descriptors(row)
-            self._known[photo, flip] = at, points
-        return self._known[photo, flip]
+                positions = places(row) * self._scaled(photo)
+                vectors = descriptors(row)
+            self._keypoints[photo, flip] = positions, vectors
+        return self._keypoints[photo, flip]
 
     def _match(self, first: int, second: int, flip: bool) -> _Match | None:
         import cv2
 
-        at, mine = self._points(first, flip)
-        to, theirs = self._points(second)
-        if min(len(mine), len(theirs)) < LEAST:
+        source, vectors = self._points(first, flip)
+        target, target_vectors = self._points(second)
+        if min(len(vectors), len(target_vectors)) < MIN_INLIERS:
             return None
-        likeness = mine @ theirs.T
-        rows = np.arange(len(mine))
-        best = likeness.argmax(1)
-        top = likeness[rows, best]
-        likeness[rows, best] = -1
-        clear = 2 - 2 * top < RATIO**2 * (2 - 2 * likeness.max(1))
-        if np.count_nonzero(clear) < LEAST:
+        similarity = vectors @ target_vectors.T
+        rows = np.arange(len(vectors))
+        nearest = similarity.argmax(1)
+        highest = similarity[rows, nearest]
+        similarity[rows, nearest] = -1
+        distinct = 2 - 2 * highest < RATIO**2 * (2 - 2 * similarity.max(1))
+        if np.count_nonzero(distinct) < MIN_INLIERS:
             return None
-        ends = np.concatenate([at[clear], to[best[clear]]], axis=1)
-        # one place can have several keypoints, in other directions
-        ends = ends[np.unique(_numbers(ends), return_index=True)[1]]
-        at, to = (
-            np.ascontiguousarray(e, np.float32) for e in (ends[:, :2], ends[:, 2:])
-        )
-        if len(at) < LEAST:
+        matches = np.concatenate([source[distinct], target[nearest[distinct]]], axis=1)
+        # several keypoints can lie at one position, in other directions
+        matches = matches[np.unique(_keys(matches), return_index=True)[1]]
+        source = np.ascontiguousarray(matches[:, :2], np.float32)
+        target = np.ascontiguousarray(matches[:, 2:], np.float32)
+        if len(source) < MIN_INLIERS:
             return None
-        grain = max(self._grain(first), self._grain(second))
+        # a pixel of the smaller photo, in pixels of SIDE; 1 where both are larger
+        smaller = float(np.max(self._photos.sizes[[first, second]], axis=1).min())
+        pixel = max(1.0, SIDE / smaller)
         matrix, inside = cv2.estimateAffine2D(
-            at, to, method=cv2.RANSAC, ransacReprojThreshold=CLOSE * grain, maxIters=500
+            source,
+            target,
+            method=cv2.RANSAC,
+            ransacReprojThreshold=TOLERANCE * pixel,
+            maxIters=500,
         )
         if matrix is None:
             return None
         good = inside.ravel() > 0
-        inliers = min(len(np.unique(_numbers(end[good]))) for end in (at, to))
-        if inliers < LEAST:
-            return None
-        homogeneous = np.c_[at[good], np.ones(good.sum())]
-        matrix = np.linalg.lstsq(homogeneous, to[good], rcond=None)[0].T
-        off = np.hypot(*(homogeneous @ matrix.T - to[good]).T)
-        hull = min(
-            cv2.contourArea(cv2.convexHull(end[good])) / float(np.prod(self._side(k)))
-            for end, k in ((at, first), (to, second))
+        inliers = min(
+            len(np.unique(_keys(points[good]))) for points in (source, target)
         )
-        if hull < SPREAD:
+        if inliers < MIN_INLIERS:
+            return None
+        homogeneous = np.c_[source[good], np.ones(good.sum())]
+        matrix = np.linalg.lstsq(homogeneous, target[good], rcond=None)[0].T
+        errors = np.hypot(*(homogeneous @ matrix.T - target[good]).T)
+        hull = min(
+            cv2.contourArea(cv2.convexHull(end[good])) / float(self._scaled(k).prod())
+            for end, k in ((source, first), (target, second))
+        )
+        if hull < MIN_HULL:
             return None
         return _Match(
             matrix=matrix,
             inliers=inliers,
-            share=float(good.mean()),
-            middle=float(np.median(off)) / grain,
-            most=float(np.percentile(off, 80)) / grain,
+            inlier_ratio=float(good.mean()),
+            median_error=float(np.median(errors)) / pixel,
+            p80_error=float(np.percentile(errors, 80)) / pixel,
             hull=hull,
         )
 
 
-def _numbers(points: Floats) -> npt.NDArray[np.int64]:
-    """One number for each row [N, D] of whole pixels from 0 to SIDE."""
+def _keys(points: Floats) -> npt.NDArray[np.int64]:
+    """One integer for each row [N, D] of whole pixels from 0 to SIDE."""
     powers = np.int64(2 * SIDE) ** np.arange(points.shape[1])[::-1]
-    numbers: npt.NDArray[np.int64] = points.round().astype(np.int64) @ powers
-    return numbers
+    keys: npt.NDArray[np.int64] = points.round().astype(np.int64) @ powers
+    return keys
 
 
 @dataclass(frozen=True)
 class _View:
-    """Two thumbnails laid on each other: the share that both show, and of it the
-    correlation and the shares of blocks that agree, loosely and closely."""
+    """Two thumbnails laid on each other: the fraction that both show, and of it the
+    correlation and the fractions of blocks that agree, loosely and closely."""
 
     cover: float
     correlation: float
@@ -246,93 +250,97 @@ class _View:
 
 
 def _overlay(
-    moving: Floats, still: Floats, side: Floats, other: Floats, matrix: Floats
+    moving: Floats,
+    fixed: Floats,
+    moving_size: Floats,
+    fixed_size: Floats,
+    matrix: Floats,
 ) -> _View | None:
-    """Lay thumbnail `moving` of a photo of `side` onto `still` of one of `other`."""
+    """Lay thumbnail `moving` onto `fixed`, of photos of these sizes."""
     import cv2
 
-    length = len(still)
-    whole = np.vstack([matrix, [0, 0, 1]])
-    centre = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
-    into = np.diag([other[0] / length, other[1] / length, 1]) @ centre
-    out_of = np.diag([side[0] / length, side[1] / length, 1]) @ centre
-    warp = np.linalg.inv(into) @ whole @ out_of
+    length = len(fixed)
+    affine = np.vstack([matrix, [0, 0, 1]])
+    pixel_centre = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
+    to_fixed = np.diag([*(fixed_size / length), 1]) @ pixel_centre
+    to_moving = np.diag([*(moving_size / length), 1]) @ pixel_centre
+    warp = np.linalg.inv(to_fixed) @ affine @ to_moving
     if abs(np.linalg.det(warp[:2, :2])) < 1e-3:
         return None
-    moving, still = (cv2.GaussianBlur(t, (0, 0), 0.8) for t in (moving, still))
+    moving, fixed = (cv2.GaussianBlur(t, (0, 0), 0.8) for t in (moving, fixed))
     if abs(np.linalg.det(warp[:2, :2])) > 1:  # never compare with enlarged detail
-        moving, still, warp = still, moving, np.linalg.inv(warp)
+        moving, fixed, warp = fixed, moving, np.linalg.inv(warp)
     shape = (length, length)
-    laid = cv2.warpAffine(moving, warp[:2], shape)
+    warped = cv2.warpAffine(moving, warp[:2], shape)
     inside = cv2.warpAffine(np.ones(shape, np.float32), warp[:2], shape) > 0.99
     eroded = cv2.erode(inside.astype(np.uint8), np.ones((3, 3)), borderValue=1)
     inside = eroded > 0
     if np.count_nonzero(inside) < 4 * CELL * CELL:
         return None
-    laid = _same_light(laid, still, inside)
-    correlation = _correlations(laid[None], still[None], inside[None])[0][0]
-    loose, close = _blocks(laid, still, inside)
+    warped = _same_light(warped, fixed, inside)
+    correlation = _correlations(warped[None], fixed[None], inside[None])[0][0]
+    loose, close = _blocks(warped, fixed, inside)
     return _View(float(inside.mean()), float(correlation), loose, close)
 
 
-def _same_light(laid: Floats, still: Floats, inside: Floats) -> Floats:
-    """`laid` with the gain and offset that bring most of it nearest to `still`."""
-    fair = inside & (laid < 250) & (still < 250)  # what is blown out has no gain
-    x, y = laid[fair], still[fair]
+def _same_light(warped: Floats, fixed: Floats, inside: Floats) -> Floats:
+    """`warped` with the gain and offset that bring most of it nearest to `fixed`."""
+    usable = inside & (warped < 250) & (fixed < 250)  # what is blown out has no gain
+    x, y = warped[usable], fixed[usable]
     if len(x) < CELL * CELL or x.std() < 1:
-        return laid
+        return warped
     gain, offset = _line(x, y)
     for _ in range(3):  # without what differs most, such as a logo
-        off = np.abs(gain * x + offset - y)
-        most = np.partition(off, 4 * len(off) // 5)[4 * len(off) // 5]
-        kept = off <= max(2.0, float(most))
-        if x[kept].std() > 1:
-            gain, offset = _line(x[kept], y[kept])
-    lit: Floats = (gain * laid + offset).clip(0, 255)
+        errors = np.abs(gain * x + offset - y)
+        index = 4 * len(errors) // 5
+        inliers = errors <= max(2.0, float(np.partition(errors, index)[index]))
+        if x[inliers].std() > 1:
+            gain, offset = _line(x[inliers], y[inliers])
+    lit: Floats = (gain * warped + offset).clip(0, 255)
     return lit
 
 
 def _line(x: Floats, y: Floats) -> tuple[float, float]:
     """Gain and offset of least squares."""
-    middle = float(x.mean(dtype=np.float64))
-    from_middle = x - np.float32(middle)
-    gain = float(from_middle @ y) / float(from_middle @ from_middle)
-    return gain, float(y.mean(dtype=np.float64)) - gain * middle
+    mean = float(x.mean(dtype=np.float64))
+    centred = x - np.float32(mean)
+    gain = float(centred @ y) / float(centred @ centred)
+    return gain, float(y.mean(dtype=np.float64)) - gain * mean
 
 
-def _blocks(laid: Floats, still: Floats, inside: Floats) -> tuple[float, float]:
-    """The shares of blocks that agree loosely and closely."""
-    cells = len(still) // CELL
+def _blocks(warped: Floats, fixed: Floats, inside: Floats) -> tuple[float, float]:
+    """The fractions of blocks that agree loosely and closely."""
+    cells = len(fixed) // CELL
 
     def cut(picture: Floats) -> Floats:
         grid = picture[: cells * CELL, : cells * CELL].reshape(cells, CELL, cells, CELL)
-        out: Floats = grid.swapaxes(1, 2).reshape(-1, CELL * CELL)
-        return out
+        blocks: Floats = grid.swapaxes(1, 2).reshape(-1, CELL * CELL)
+        return blocks
 
     weight = cut(inside.astype(np.float32))
     full = weight.mean(1) >= 0.75
     if not full.any():
         return 0.0, 0.0
-    one, other, weight = cut(laid)[full], cut(still)[full], weight[full]
-    correlation, spread = _correlations(one, other, weight)
-    off = (np.abs(one - other) * weight).sum(1) / weight.sum(1)
-    textured = spread > TEXTURED
-    loose = np.where(textured, correlation > 0.8, off < 10)
-    near = (correlation > 0.9) & (off < np.maximum(5, spread / 2))
-    close = np.where(textured, near, off < 4)
+    left, right, weight = cut(warped)[full], cut(fixed)[full], weight[full]
+    correlation, deviation = _correlations(left, right, weight)
+    error = (np.abs(left - right) * weight).sum(1) / weight.sum(1)
+    textured = deviation > TEXTURED
+    loose = np.where(textured, correlation > 0.8, error < 10)
+    near = (correlation > 0.9) & (error < np.maximum(5, deviation / 2))
+    close = np.where(textured, near, error < 4)
     return float(loose.mean()), float(close.mean())
 
 
-def _correlations(one: Floats, other: Floats, weight: Floats) -> tuple[Floats, Floats]:
+def _correlations(left: Floats, right: Floats, weight: Floats) -> tuple[Floats, Floats]:
     """Of each of n pictures the correlation, and the larger standard deviation."""
-    one, other, weight = (a.reshape(len(a), -1) for a in (one, other, weight))
+    left, right, weight = (a.reshape(len(a), -1) for a in (left, right, weight))
     total = weight.sum(1, keepdims=True)
-    a = one - (one * weight).sum(1, keepdims=True) / total
-    b = other - (other * weight).sum(1, keepdims=True) / total
+    a = left - (left * weight).sum(1, keepdims=True) / total
+    b = right - (right * weight).sum(1, keepdims=True) / total
     aa, bb, ab = ((weight * p).sum(1) / total[:, 0] for p in (a * a, b * b, a * b))
-    spread: Floats = np.sqrt(np.maximum(aa, bb))
+    deviation: Floats = np.sqrt(np.maximum(aa, bb))
     correlation: Floats = ab / np.sqrt(np.maximum(aa * bb, 1e-4))
-    return correlation, spread
+    return correlation, deviation
 
 
 def _judge(
@@ -340,8 +348,8 @@ def _judge(
 ) -> Pair | None:
     """The kind of pair, or None where the evidence is too thin.
 
-    Set on planted copies of 200 photos and on the pairs of a real set that were looked
-    at one by one.
+    Thresholds were set on planted copies of 200 photos and on the pairs of a real set
+    that were looked at one by one.
     """
     linear = match.matrix[:, :2]
     if np.linalg.det(linear) < 0:  # symmetric corners match their mirror image
@@ -352,15 +360,21 @@ def _judge(
     shift = float(np.linalg.norm(match.matrix @ centre - centre[:2]))
     upright = not flip and bool(abs(scales - 1).max() < 0.03) and abs(angle) < 3
     still = upright and shift < 0.007 * SIDE
-    # frames of a video have one size and move a little; a crop changes one or both
     exact = match.exact and view.cover >= 0.3
     same = view.correlation >= 0.97 and view.loose >= 0.93
-    sure = match.inliers >= 20 or view.close >= 0.95
+    many_matches = match.inliers >= 20 or view.close >= 0.95
     # pixels fit to a fraction, but a part differs: a logo or text was laid over
-    part = match.inliers >= 20 and match.share >= 0.8 and view.loose >= 0.84
-    part = part and match.middle <= 0.45 and match.most <= 0.8
+    overlaid = (
+        match.inliers >= 20
+        and match.inlier_ratio >= 0.8
+        and view.loose >= 0.84
+        and match.median_error <= 0.45
+        and match.p80_error <= 0.8
+    )
     near = bool(scales.max() <= 1.25 and scales.min() >= 0.8) and abs(angle) <= 25
-    if exact and ((same and sure) or part) and (still or not upright or not same_size):
+    # frames of a video have one size and move a little; a crop changes one or both
+    moved = upright and not still and same_size
+    if exact and ((same and many_matches) or overlaid) and not moved:
         kind = COPY
     elif (exact and same) or (
         near

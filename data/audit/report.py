@@ -1,5 +1,5 @@
 """An audit on disk: audit.json for programs, audit.csv for people with a spreadsheet,
-audit.html for the eyes; and audit.csv read back, to leave photos out.
+audit.html to look at; and audit.csv read back, to leave photos out.
 
 audit.csv has a line for each photo. Its column `exclude` says yes for copies that can
 go without loss, and `reasons` why; edit it as you like, then pass it to
@@ -45,9 +45,9 @@ class Exclusion:
         return replace(folder, photos=photos)
 
     def changed(self, digests: Mapping[Path, str]) -> list[Path]:
-        """Photos whose bytes are not those that were audited."""
-        before = self.digests
-        return [p for p, now in digests.items() if before.get(p, now) != now]
+        """Photos whose bytes differ from those that were audited."""
+        audited = self.digests
+        return [path for path, d in digests.items() if audited.get(path, d) != d]
 
     def to_dict(self) -> dict[str, Any]:
         """For a run's record."""
@@ -79,11 +79,11 @@ def write(audit: Audit, folder: Path, *, overwrite: bool = False) -> Path:
 
 def refuse(folder: Path, overwrite: bool) -> None:
     """EdgegraftError when an audit lies in `folder` and may not be replaced."""
-    there = [name for name in NAMES if os.path.lexists(folder / name)]
-    if there and not overwrite:
+    existing = [name for name in NAMES if os.path.lexists(folder / name)]
+    if existing and not overwrite:
         raise EdgegraftError(
             f"{printable(folder)}: expected a folder without an audit, got one with "
-            f"{there[0]}; choose another or add --overwrite"
+            f"{existing[0]}; choose another or add --overwrite"
         )
 
 
@@ -103,53 +103,53 @@ def read_exclusion(path: str | os.PathLike[str], folder: PhotoFolder) -> Exclusi
         raise EdgegraftError(
             f"{printable(path)}: expected audit.csv, got: {got}"
         ) from None
-    needed = ("path", "sha256", "exclude")
-    if not rows or not set(needed) <= rows[0].keys():
+    required = ("path", "sha256", "exclude")
+    if not rows or not set(required) <= rows[0].keys():
         got = ", ".join(str(name) for name in (rows[0] if rows else ())) or "nothing"
         raise EdgegraftError(
-            f"{printable(path)}: expected the columns {', '.join(needed)}, got "
+            f"{printable(path)}: expected the columns {', '.join(required)}, got "
             f"{got!r:.80}"
         )
-    known = {photo.path for photo in folder.photos}
     paths, digests = set(), {}
-    for number, row in enumerate(rows, 2):
-        answer = (row["exclude"] or "").strip().lower()
-        if answer not in ("yes", "no", ""):
+    for line, row in enumerate(rows, 2):
+        exclude = (row["exclude"] or "").strip().lower()
+        if exclude not in ("yes", "no", ""):
             raise EdgegraftError(
-                f"{printable(path)}, line {number}: expected yes, no or nothing in the "
-                f"column exclude, got {answer!r:.40}"
+                f"{printable(path)}, line {line}: expected yes, no or nothing in the "
+                f"column exclude, got {exclude!r:.40}"
             )
         photo = folder.root / (row["path"] or "")
-        if answer == "yes":
+        if exclude == "yes":
             paths.add(photo)
         if row["sha256"]:
             digests[photo] = row["sha256"]
-    if paths and not paths & known:
+    in_folder = frozenset(photo.path for photo in folder.photos if photo.path in paths)
+    if paths and not in_folder:
         raise EdgegraftError(
             f"{printable(path)}: expected photos of {printable(folder.root)}, got none "
             f"of them (first: {printable(min(paths))}); audit this folder anew"
         )
-    digest = sha256(data)
-    return Exclusion(path.name, digest, frozenset(paths & known), digests, data)
+    return Exclusion(path.name, sha256(data), in_folder, digests, data)
 
 
 def _write_csv(audit: Audit, path: Path) -> None:
-    root, out = audit.folder.root, audit.excluded
-    mine: dict[Path, list[tuple[str, str]]] = {}  # kind and reason
+    root = audit.folder.root
+    reasons: dict[Path, list[tuple[str, str]]] = {}  # with the finding's kind
     for finding in audit.findings:
         for photo_path, reason in _reasons(finding, root):
-            mine.setdefault(photo_path, []).append((finding.kind, reason))
+            reasons.setdefault(photo_path, []).append((finding.kind, reason))
     rows = []
     for photo in audit.folder.photos:
-        facts, found = audit.fact_store.get(photo.path), mine.get(photo.path, [])
+        facts = audit.fact_store.get(photo.path)
+        photo_reasons = reasons.get(photo.path, [])
         row = {
             "path": photo.path.relative_to(root).as_posix(),
             "label": photo.label,
             "part": photo.part or "",
             "sha256": audit.digests.get(photo.path, ""),
-            "exclude": "yes" if photo.path in out else "no",
-            "findings": " ".join(dict.fromkeys(kind for kind, _ in found)),
-            "reasons": "; ".join(reason for _, reason in found),
+            "exclude": "yes" if photo.path in audit.excluded else "no",
+            "findings": " ".join(dict.fromkeys(kind for kind, _ in photo_reasons)),
+            "reasons": "; ".join(reason for _, reason in photo_reasons),
         }
         if facts is not None:
             row |= {name: getattr(facts, name) for name in FACTS}
@@ -158,7 +158,7 @@ def _write_csv(audit: Audit, path: Path) -> None:
 
 
 def _reasons(finding: Finding, root: Path) -> Iterator[tuple[Path, str]]:
-    """Each photo that the finding is about, and what it says of that one."""
+    """Each photo that the finding is about, and the reason for that photo."""
 
     def inside(path: Path) -> str:
         return path.relative_to(root).as_posix()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -46,10 +47,10 @@ SPECIES = {
 
 @dataclass(frozen=True)
 class Pose:
-    """How to draw it; (left, right, height) in head radii; how often it is taken.
+    """How to draw it; (left, right, height) in head radii; its relative frequency.
 
-    plain: shows the whole animal clearly, for easy pictures. face: the lower end goes
-    on below the picture.
+    plain: shows the whole animal clearly, for easy pictures. face: the body continues
+    below the picture.
     """
 
     draw: Callable[[Sketch, Animal], None]
@@ -80,13 +81,13 @@ class Animal:
 
     def head(self, sk: Sketch, x: float, y: float, *, side: bool = False) -> None:
         turn = float(self.rng.normal(0, 7))
-        place = sk.at(x, y, 1.0, turn)
+        head = sk.at(x, y, 1.0, turn)
         species = SPECIES[self.species]
         if side:
-            species.profile(place, self.look, self.rng)
+            species.profile(head, self.look, self.rng)
             return
         yaw = float(np.clip(self.rng.normal(0.25, 0.45), -1, 1))
-        species.face(place, self.look, self.rng, yaw)
+        species.face(head, self.look, self.rng, yaw)
 
     def body(self, sk: Sketch, outline: Outline) -> None:
         marks = self.coat.body_marks(outline, self.rng)
@@ -133,10 +134,10 @@ class Animal:
 
 def draw_animal(species: str, rng: np.random.Generator) -> Animal:
     """A cat or a dog, with a coat out of the palette that both share."""
-    coat, kind = draw_coat(rng), SPECIES[species]
-    look = kind.look(rng, coat)
+    coat = draw_coat(rng)
+    look = SPECIES[species].look(rng, coat)
     collar = COLLARS[rng.integers(len(COLLARS))] if rng.random() < 0.3 else None
-    leg = float(rng.uniform(0.2, 0.27)) * kind.leg
+    leg = float(rng.uniform(0.2, 0.27)) * SPECIES[species].leg
     trunk = float(rng.uniform(0.9, 1.12))
     return Animal(species, look, rng, collar, leg, trunk)
 
@@ -147,18 +148,10 @@ def sit_front(sk: Sketch, a: Animal) -> None:
         a.tail(sk, [(0.8, -0.35), (1.5, -0.5), (1.9, -1.0), (2.0, -1.5)])
     else:
         a.tail(sk, [(0.7, -0.2), (1.6, -0.2), (1.95, -0.8), (1.6, -1.35)])
-    trunk = blob(
-        [
-            (-0.55 * t, -2.55),
-            (0.55 * t, -2.55),
-            (0.82 * t, -1.6),
-            (1.08 * t, -0.5),
-            (0.8, -0.02),
-            (-0.8, -0.02),
-            (-1.08 * t, -0.5),
-            (-0.82 * t, -1.6),
-        ]
-    )
+    trunk = blob([
+        (-0.55 * t, -2.55), (0.55 * t, -2.55), (0.82 * t, -1.6), (1.08 * t, -0.5),
+        (0.8, -0.02), (-0.8, -0.02), (-1.08 * t, -0.5), (-0.82 * t, -1.6),
+    ])  # fmt: skip
     a.body(sk, trunk)
     for side in (-1, 1):
         a.body(sk, oval(side * 0.82 * t, -0.48, 0.42, 0.52, side * -12))
@@ -181,19 +174,10 @@ def sit_side(sk: Sketch, a: Animal, side: bool = False) -> None:
     else:
         a.tail(sk, [(-1.4, -0.2), (-2.3, -0.15), (-2.8, -0.6), (-2.5, -1.3)])
     a.leg_part(sk, [(0.5, -1.6), (0.56, -0.8), (0.56, -0.1)])
-    trunk = blob(
-        [
-            (0.2, -2.75),
-            (0.62, -2.2),
-            (0.72, -1.3),
-            (0.3, -0.5),
-            (-0.6, -0.02),
-            (-1.45, -0.05),
-            (-1.72 * t, -0.6),
-            (-1.3 * t, -1.5),
-            (-0.5, -2.5),
-        ]
-    )
+    trunk = blob([
+        (0.2, -2.75), (0.62, -2.2), (0.72, -1.3), (0.3, -0.5), (-0.6, -0.02),
+        (-1.45, -0.05), (-1.72 * t, -0.6), (-1.3 * t, -1.5), (-0.5, -2.5),
+    ])  # fmt: skip
     a.body(sk, trunk)
     a.chest(sk, blob([(0.2, -2.3), (0.6, -2.1), (0.66, -1.4), (0.3, -1.2)]))
     a.body(sk, oval(-0.92, -0.62, 0.7, 0.6, -20))
@@ -204,45 +188,28 @@ def sit_side(sk: Sketch, a: Animal, side: bool = False) -> None:
     a.head(sk, 0.25, -3.05, side=side)
 
 
-def stand(sk: Sketch, a: Animal, side: bool = True) -> None:
+def stand(sk: Sketch, a: Animal, side: bool = False) -> None:
     long, t = 2.9, 0.62 * a.trunk
     top = -1.75 if a.is_dog else -1.5
     if a.is_dog:
-        a.tail(
-            sk,
-            [
-                (-long, top - 0.2),
-                (-long - 0.6, top - 0.5),
-                (-long - 0.8, top - 1.1),
-                (-long - 0.6, top - 1.6),
-            ],
-        )
+        a.tail(sk, [
+            (-long, top - 0.2), (-long - 0.6, top - 0.5), (-long - 0.8, top - 1.1),
+            (-long - 0.6, top - 1.6),
+        ])  # fmt: skip
     else:
-        a.tail(
-            sk,
-            [
-                (-long, top - 0.2),
-                (-long - 0.7, top - 0.3),
-                (-long - 0.8, top - 1.2),
-                (-long - 0.45, top - 1.9),
-            ],
-        )
+        a.tail(sk, [
+            (-long, top - 0.2), (-long - 0.7, top - 0.3), (-long - 0.8, top - 1.2),
+            (-long - 0.45, top - 1.9),
+        ])  # fmt: skip
     step = float(a.rng.uniform(-0.3, 0.3))
     for x, sway in ((-0.15, -step), (-2.55, step)):
         a.leg_part(sk, [(x, top + 0.2), (x + sway * 0.4, top / 2), (x + sway, -0.2)])
     tuck = 0.22 if a.is_dog else 0.08
-    trunk = blob(
-        [
-            (0.35, top - t * 1.15),
-            (0.6, top),
-            (0.3, top + t),
-            (-1.4, top + t - tuck),
-            (-2.6, top + t - 0.1),
-            (-3.1, top + 0.05),
-            (-2.9, top - t * 0.9),
-            (-1.4, top - t * 0.86),
-        ]
-    )
+    trunk = blob([
+        (0.35, top - t * 1.15), (0.6, top), (0.3, top + t), (-1.4, top + t - tuck),
+        (-2.6, top + t - 0.1), (-3.1, top + 0.05), (-2.9, top - t * 0.9),
+        (-1.4, top - t * 0.86),
+    ])  # fmt: skip
     a.body(sk, trunk)
     a.chest(
         sk, blob([(0.2, top - 0.4), (0.56, top), (0.2, top + t * 0.8), (-0.2, top)])
@@ -261,18 +228,10 @@ def lie(sk: Sketch, a: Animal, side: bool = False) -> None:
         a.tail(sk, [(-2.5, -0.35), (-3.1, -0.25), (-3.6, -0.3), (-4.0, -0.6)])
     else:
         a.tail(sk, [(-2.5, -0.3), (-3.3, -0.15), (-3.5, -0.6), (-3.0, -0.75)])
-    trunk = blob(
-        [
-            (0.4, -1.3),
-            (0.7, -0.7),
-            (0.5, -0.05),
-            (-1.2, -0.02),
-            (-2.6, -0.02),
-            (-3.0, -0.55),
-            (-2.5, -1.15 * t),
-            (-1.2, -1.22 * t),
-        ]
-    )
+    trunk = blob([
+        (0.4, -1.3), (0.7, -0.7), (0.5, -0.05), (-1.2, -0.02), (-2.6, -0.02),
+        (-3.0, -0.55), (-2.5, -1.15 * t), (-1.2, -1.22 * t),
+    ])  # fmt: skip
     a.body(sk, trunk)
     a.body(sk, oval(-2.2, -0.55, 0.72, 0.55, -10))
     foot = limb([(-2.1, -0.15), (-1.3, -0.14)], [0.17, 0.17])
@@ -295,18 +254,14 @@ def close_up(sk: Sketch, a: Animal, side: bool = False) -> None:
     a.head(sk, 0, -1.15, side=side)
 
 
-def _profile(pose: Callable[..., None], side: bool) -> Callable[[Sketch, Animal], None]:
-    return lambda sk, a: pose(sk, a, side)
-
-
 POSES = {
     "sit_front": Pose(sit_front, (1.3, 1.9, 4.3), 3, plain=True),
     "sit_side": Pose(sit_side, (2.6, 1.4, 4.3), 2),
-    "sit_profile": Pose(_profile(sit_side, True), (2.6, 1.8, 4.3), 1),
-    "stand": Pose(_profile(stand, False), (3.8, 1.9, 4.4), 2),
-    "stand_profile": Pose(_profile(stand, True), (3.8, 2.3, 4.4), 2),
+    "sit_profile": Pose(partial(sit_side, side=True), (2.6, 1.8, 4.3), 1),
+    "stand": Pose(stand, (3.8, 1.9, 4.4), 2),
+    "stand_profile": Pose(partial(stand, side=True), (3.8, 2.3, 4.4), 2),
     "lie": Pose(lie, (3.6, 1.7, 3.0), 2),
-    "lie_profile": Pose(_profile(lie, True), (3.6, 2.0, 3.0), 1),
+    "lie_profile": Pose(partial(lie, side=True), (3.6, 2.0, 3.0), 1),
     "face": Pose(close_up, (1.3, 1.3, 2.7), 4, plain=True, face=True),
-    "face_profile": Pose(_profile(close_up, True), (1.2, 1.7, 2.6), 1, face=True),
+    "face_profile": Pose(partial(close_up, side=True), (1.2, 1.7, 2.6), 1, face=True),
 }

@@ -74,17 +74,10 @@ def cat_face(sk: Sketch, look: Look, rng: np.random.Generator, yaw: float) -> No
         middle = np.mean([a, tip, b], axis=0)
         inner = middle + (ear - middle) * 0.6 + (0, 0.05)
         sk.part(inner, PINK, hair=0.2, shadow=0.0)
-    skull = both(
-        [
-            (0, -0.84),
-            (0.5, -0.8),
-            (0.94, -0.4),
-            (1.08, 0.12),
-            (0.86, 0.6),
-            (0.4, 0.86),
-            (0, 0.92),
-        ]
-    )
+    skull = both([
+        (0, -0.84), (0.5, -0.8), (0.94, -0.4), (1.08, 0.12), (0.86, 0.6), (0.4, 0.86),
+        (0, 0.92),
+    ])  # fmt: skip
     marks = face_marks(coat, rng, 0.3)
     sk.part(furry(skull, rng, coat.fluff), coat.ground, marks, hair=coat.hair)
     m = 0.26 * yaw
@@ -101,18 +94,16 @@ def cat_face(sk: Sketch, look: Look, rng: np.random.Generator, yaw: float) -> No
     for side in (-1, 1):
         lip = [(m, 0.34), (m, 0.44), (m + side * 0.12, 0.53), (m + side * 0.26, 0.47)]
         sk.line(curve(lip), (70, 44, 44), 0.035)
-    _whiskers(sk, coat, m, 0.4, (-1, 1))
+    _whiskers(sk, coat, m)
 
 
-def _whiskers(
-    sk: Sketch, coat: Coat, x: float, y: float, sides: tuple[int, ...]
-) -> None:
+def _whiskers(sk: Sketch, coat: Coat, x: float) -> None:
     colour = WHITE if sum(coat.ground) < 540 else (96, 90, 88)
-    for side in sides:
+    for side in (-1, 1):
         for k, rise in enumerate((-0.16, 0.0, 0.16)):
-            start = (x + side * 0.26, y + 0.05 * (k - 1))
-            end = (x + side * 1.32, y + rise * 1.6 + 0.06)
-            bend = (x + side * 0.8, y + rise * 0.9 - 0.06)
+            start = (x + side * 0.26, 0.4 + 0.05 * (k - 1))
+            end = (x + side * 1.32, 0.4 + rise * 1.6 + 0.06)
+            bend = (x + side * 0.8, 0.4 + rise * 0.9 - 0.06)
             sk.line(curve([start, bend, end]), colour, 0.02)
 
 
@@ -128,21 +119,11 @@ def cat_profile(sk: Sketch, look: Look, rng: np.random.Generator) -> None:
         sk.part(furry(shape, rng, coat.fluff * 0.4), ear_colour(coat), hair=coat.hair)
     middle = np.mean(ears[1], axis=0)
     sk.part(middle + (wedge(*ears[1]) - middle) * 0.5, PINK, hair=0.2, shadow=0.0)
-    head = blob(
-        [
-            (-0.1, -0.8),
-            (0.42, -0.68),
-            (0.72, -0.34),
-            (0.9, 0.04),
-            (1.06, 0.2),
-            (1.02, 0.4),
-            (0.84, 0.58),
-            (0.4, 0.78),
-            (-0.3, 0.82),
-            (-0.92, 0.4),
-            (-0.9, -0.3),
-        ]
-    )
+    head = blob([
+        (-0.1, -0.8), (0.42, -0.68), (0.72, -0.34), (0.9, 0.04), (1.06, 0.2),
+        (1.02, 0.4), (0.84, 0.58), (0.4, 0.78), (-0.3, 0.82), (-0.92, 0.4),
+        (-0.9, -0.3),
+    ])  # fmt: skip
     marks = [(np.add(m, (0.3, 0)), c) for m, c in face_marks(coat, rng, 0.3)]
     sk.part(furry(head, rng, coat.fluff * 0.7), coat.ground, marks, hair=coat.hair)
     puff = oval(0.8, 0.4, 0.28, 0.2, -12)
@@ -151,4 +132,4 @@ def cat_profile(sk: Sketch, look: Look, rng: np.random.Generator) -> None:
     sk.fill(wedge((0.9, 0.1), (1.1, 0.16), (1.02, 0.3)), look.nose)
     mouth = [(1.02, 0.32), (0.96, 0.45), (0.7, 0.5)]
     sk.line(curve(mouth), (70, 44, 44), 0.035)
-    _whiskers(sk, coat, 0.78, 0.4, (-1, 1))
+    _whiskers(sk, coat, 0.78)

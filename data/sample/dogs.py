@@ -87,17 +87,10 @@ def dog_face(sk: Sketch, look: Look, rng: np.random.Generator, yaw: float) -> No
     if not hanging:
         for side in (-1, 1):
             _dog_ear(sk, look, rng, side, yaw)
-    skull = both(
-        [
-            (0, -0.88),
-            (0.45, -0.85),
-            (0.8, -0.5),
-            (0.84, 0.0),
-            (0.72, 0.45),
-            (0.5, 0.85),
-            (0, 1.0),
-        ]
-    )
+    skull = both([
+        (0, -0.88), (0.45, -0.85), (0.8, -0.5), (0.84, 0.0), (0.72, 0.45), (0.5, 0.85),
+        (0, 1.0),
+    ])  # fmt: skip
     marks = face_marks(coat, rng, 0.45)
     sk.part(furry(skull, rng, coat.fluff), coat.ground, marks, hair=coat.hair)
     if hanging:
@@ -112,15 +105,10 @@ def dog_face(sk: Sketch, look: Look, rng: np.random.Generator, yaw: float) -> No
     pale = muzzle_colour(coat)
     if look.tongue:
         sk.part(oval(m, 0.86, 0.32, 0.26), (92, 34, 40), hair=0, shadow=0.2)
-        tongue = blob(
-            [
-                (m - 0.2, 0.8),
-                (m + 0.2, 0.8),
-                (m + 0.19, 1.22),
-                (m, 1.36),
-                (m - 0.19, 1.22),
-            ]
-        )
+        tongue = blob([
+            (m - 0.2, 0.8), (m + 0.2, 0.8), (m + 0.19, 1.22), (m, 1.36),
+            (m - 0.19, 1.22),
+        ])  # fmt: skip
         sk.part(tongue, TONGUE, hair=0.0, depth=0.8, shadow=0.15)
         sk.line([(m, 0.85), (m, 1.2)], (186, 76, 90), 0.03)
     bridge = limb([(0.2 * yaw, -0.25), (m, 0.3)], [0.2, 0.34])
@@ -149,22 +137,11 @@ def dog_profile(sk: Sketch, look: Look, rng: np.random.Generator) -> None:
         sk.part(tongue, TONGUE, hair=0.0, depth=0.8, shadow=0.1)
         jaw = limb([(0.3, 0.5), (0.8, 0.62), (1.12, 0.62)], [0.25, 0.16, 0.1])
         sk.part(jaw, muzzle_colour(coat), hair=coat.hair, shadow=0.1)
-    head = blob(
-        [
-            (-0.2, -0.82),
-            (0.3, -0.76),
-            (0.6, -0.4),
-            (0.9, -0.2),
-            (far, -0.18),
-            (far + 0.14, 0.06),
-            (far, 0.42),
-            (0.95, 0.52),
-            (0.5, 0.66),
-            (-0.2, 0.84),
-            (-0.85, 0.5),
-            (-0.95, -0.2),
-        ]
-    )
+    head = blob([
+        (-0.2, -0.82), (0.3, -0.76), (0.6, -0.4), (0.9, -0.2), (far, -0.18),
+        (far + 0.14, 0.06), (far, 0.42), (0.95, 0.52), (0.5, 0.66), (-0.2, 0.84),
+        (-0.85, 0.5), (-0.95, -0.2),
+    ])  # fmt: skip
     marks = [(np.add(m, (0.4, 0)), c) for m, c in face_marks(coat, rng, 0.3)]
     sk.part(furry(head, rng, coat.fluff * 0.7), coat.ground, marks, hair=coat.hair)
     snout = limb([(0.82, 0.16), (far - 0.14, 0.14)], [0.3, 0.26])
@@ -176,15 +153,8 @@ def dog_profile(sk: Sketch, look: Look, rng: np.random.Generator) -> None:
         ear = wedge((-0.55, -0.5), (-0.25, -0.75 - 0.8 * look.ear_size), (0.2, -0.66))
     else:
         drop = {"folded": 0.1, "floppy": 0.6, "long": 1.05}[look.ear] * look.ear_size
-        ear = blob(
-            [
-                (-0.5, -0.68),
-                (-0.05, -0.66),
-                (0.08, -0.2),
-                (0.02, drop * 0.7),
-                (-0.3, drop),
-                (-0.62, drop * 0.6),
-                (-0.7, -0.1),
-            ]
-        )
+        ear = blob([
+            (-0.5, -0.68), (-0.05, -0.66), (0.08, -0.2), (0.02, drop * 0.7),
+            (-0.3, drop), (-0.62, drop * 0.6), (-0.7, -0.1),
+        ])  # fmt: skip
     sk.part(furry(ear, rng, coat.fluff * 0.7), ear_colour, hair=coat.hair)

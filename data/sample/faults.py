@@ -1,16 +1,13 @@
-"""A drawn set with faults planted on purpose, and the list of them: a known truth.
+"""A drawn set with planted faults and the list of them: ground truth for an audit.
 
-An audit is only as good as what it finds where the answer is known. `write_faulty`
-draws the sample set and spoils some of its photos; each photo has one fault at most.
-`faults.json` beside the photos says which: {kind: [[path, ...], ...]}, where copies
-also name what they are copies of.
+`write_faulty` draws the sample set and spoils some of its photos; each photo has one
+fault at most. `faults.json` beside the photos lists them: {kind: [[path, ...], ...]},
+where copies also name their original.
 """
 
-import io
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +17,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from data.sample.sample_set import write_sample
 from edge.errors import EdgegraftError
+from edge.files import new_folder
 from edge.preprocess import open_photo
 from edge.text import printable
 
@@ -73,24 +71,15 @@ def write_faulty(
             "that is there already; give another path"
         )
     try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            prefix=f".{root.name}.", dir=root.parent
-        ) as temporary:
+        with new_folder(root) as stage:
             sample = write_sample(
-                Path(temporary, "set"),
-                count=count,
-                seed=seed,
-                unknown=0,
-                progress=progress,
+                stage / "set", count=count, seed=seed, unknown=0, progress=progress
             )
-            stage = Path(temporary, "stage")
-            stage.mkdir()
-            shutil.move(sample.photos, stage / "photos")
+            sample.photos.rename(stage / "photos")
+            shutil.rmtree(sample.root)
             faults = plant(stage / "photos", seed=seed)
             text = json.dumps({"drawn": True, "seed": seed, "faults": faults}, indent=1)
             (stage / TRUTH).write_text(text + "\n", encoding="utf-8")
-            os.replace(stage, root)
     except OSError as error:
         raise EdgegraftError(
             f"{printable(root)}: expected a place to draw photos into, got: "
@@ -100,38 +89,36 @@ def write_faulty(
 
 
 def plant(photos: Path, *, seed: int = 0) -> dict[str, list[list[str]]]:
-    """Spoil some of the photos in `photos` (a folder per label) and say which.
+    """Spoil some of the photos in `photos` (a folder per label); returns which.
 
-    Only for folders that were made for it: photos are changed and moved.
+    Only for generated folders: photos are changed and moved.
     """
     rng = np.random.default_rng([seed, 6])
     paths = sorted(path for path in photos.glob("*/*") if path.is_file())
     labels = sorted({path.parent.name for path in paths})
-    total = len(paths)
-    waiting = iter([paths[k] for k in rng.permutation(total)])
+    shuffled = iter([paths[k] for k in rng.permutation(len(paths))])
     faults: dict[str, list[list[str]]] = {}
     for kind, share in SHARES.items():
         planted = faults.setdefault(kind, [])
-        for number in range(max(1, round(share * total))):
-            found = _spoil(kind, next(waiting), number, labels, rng)
+        for index in range(max(1, round(share * len(paths)))):
+            record = _spoil(kind, next(shuffled), index, labels, rng)
             planted.append(
                 [p.relative_to(photos).as_posix() if isinstance(p, Path) else p
-                 for p in found]
+                 for p in record]
             )  # fmt: skip
     return faults
 
 
 def _spoil(
-    kind: str, path: Path, number: int, labels: list[str], rng: np.random.Generator
+    kind: str, path: Path, index: int, labels: list[str], rng: np.random.Generator
 ) -> Iterator[Path | str]:
-    """Plant one fault: the photo that has it, then what more there is to say."""
+    """Plant one fault: the photo that has it, then its original and other details."""
     if kind == "damaged":
-        path.write_bytes(_damaged(path.read_bytes(), number, rng))
+        path.write_bytes(_damaged(path.read_bytes(), index, rng))
         yield path
     elif kind == "wrong-ending":
-        ending = ".png" if path.suffix == ".jpg" else ".jpg"
-        path.rename(path.with_suffix(ending))
-        yield path.with_suffix(ending)
+        suffix = ".png" if path.suffix == ".jpg" else ".jpg"
+        yield path.rename(path.with_suffix(suffix))
     elif kind == "wrong-label":
         others = [label for label in labels if label != path.parent.name]
         other = others[rng.integers(len(others))]
@@ -139,40 +126,41 @@ def _spoil(
         yield path.rename(moved.with_suffix(path.suffix))
         yield path.parent.name
     elif kind in COPIES:
-        how = "the same bytes" if kind == "duplicate" else NEAR[number % len(NEAR)]
-        copy = path.with_name(f"COPY_{rng.integers(10**6):06}{number}.jpg")
+        how = "the same bytes" if kind == "duplicate" else NEAR[index % len(NEAR)]
+        copy = path.with_name(f"COPY_{rng.integers(10**6):06}{index}.jpg")
         if kind == "duplicate":
             copy = copy.with_suffix(path.suffix)
             shutil.copyfile(path, copy)
         else:
-            _save(_near(open_photo(path), how, rng), copy, int(rng.integers(50, 90)))
+            near = _near_copy(open_photo(path), how, rng)
+            near.save(copy, "JPEG", quality=int(rng.integers(50, 90)))
         yield from (copy, path, how)
     else:
         bad = _badly_taken(kind, open_photo(path), rng)
         jpeg = path.with_suffix(".jpg")
         path.unlink()
-        _save(bad, jpeg, 88)
+        bad.save(jpeg, "JPEG", quality=88)
         yield jpeg
 
 
-def _damaged(data: bytes, number: int, rng: np.random.Generator) -> bytes:
-    ways = (
+def _damaged(data: bytes, index: int, rng: np.random.Generator) -> bytes:
+    variants = (
         lambda: data[: int(len(data) * rng.uniform(0.1, 0.95))],  # cut short
         lambda: b"",
         lambda: b"\x00" * 64 + data[64:],  # no header
         lambda: b"<!doctype html><title>404 Not Found</title>",
     )
-    return ways[number % len(ways)]()
+    return variants[index % len(variants)]()
 
 
-def _near(image: Image.Image, how: str, rng: np.random.Generator) -> Image.Image:
-    wide, high = image.size
+def _near_copy(image: Image.Image, how: str, rng: np.random.Generator) -> Image.Image:
+    width, height = image.size
     if how == "resized":
         scale = float(rng.uniform(0.4, 0.8))
-        return image.resize((round(wide * scale), round(high * scale)))
+        return image.resize((round(width * scale), round(height * scale)))
     if how == "cropped":
         left, top, right, low = rng.uniform(0, CROP, 4)
-        box = (wide * left, high * top, wide * (1 - right), high * (1 - low))
+        box = (width * left, height * top, width * (1 - right), height * (1 - low))
         return image.crop(tuple(round(side) for side in box))
     if how == "mirrored":
         return image.transpose(_T.FLIP_LEFT_RIGHT)
@@ -183,17 +171,11 @@ def _badly_taken(
     kind: str, image: Image.Image, rng: np.random.Generator
 ) -> Image.Image:
     if kind == "blurred":
-        reach = max(image.size) * float(rng.uniform(0.015, 0.03))
-        return image.filter(ImageFilter.GaussianBlur(reach))
+        radius = max(image.size) * float(rng.uniform(0.015, 0.03))
+        return image.filter(ImageFilter.GaussianBlur(radius))
     if kind == "dark":
         return ImageEnhance.Brightness(image).enhance(float(rng.uniform(0.05, 0.12)))
     if kind == "bright":
         white = Image.new("RGB", image.size, (255, 255, 255))
         return Image.blend(image, white, float(rng.uniform(0.9, 0.95)))
     return Image.new("RGB", image.size, tuple(int(c) for c in rng.integers(0, 256, 3)))
-
-
-def _save(image: Image.Image, path: Path, quality: int) -> None:
-    out = io.BytesIO()
-    image.save(out, "JPEG", quality=quality)
-    path.write_bytes(out.getvalue())

@@ -30,9 +30,8 @@ def draw_picture(
     plain: an easy picture (whole subject, fair light, nothing in front of it).
     """
     across, down = ASPECTS[rng.integers(len(ASPECTS))]
-    longer = (
-        int(rng.integers(280, 401)) if across != down else int(rng.integers(240, 321))
-    )
+    low, high = (240, 321) if across == down else (280, 401)
+    longer = int(rng.integers(low, high))
     w = longer * across // max(across, down)
     h = longer * down // max(across, down)
     behind = backdrop((w, h), rng)
@@ -60,10 +59,10 @@ def _put_animal(
     pose = poses[rng.choice(len(poses), p=weights / weights.sum())]
     left, right, tall = pose.extent
     fill = float(rng.uniform(0.75, 0.9) if plain else rng.uniform(0.72, 1.1))
-    whole, longer = sorted((w / (left + right), h / tall))
-    scale = fill * min(1.3 * whole, (whole * longer) ** 0.5)
+    contain, cover = sorted((w / (left + right), h / tall))
+    scale = fill * min(1.3 * contain, (contain * cover) ** 0.5)
     if plain:
-        scale = fill * whole
+        scale = fill * contain
     mirror = bool(rng.random() < 0.5)
     if mirror:
         left, right = right, left

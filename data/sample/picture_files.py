@@ -29,7 +29,7 @@ STORED_AS = {3: _T.ROTATE_180, 6: _T.ROTATE_90, 8: _T.ROTATE_270, 2: _T.FLIP_LEF
 ORIENTATION_TAG, SOFTWARE_TAG = 0x0112, 0x0131
 
 ENOUGH = 12  # pictures that make another process worth its start (about 0.3 s)
-MOST_PROCESSES = 8
+MAX_PROCESSES = 8
 
 # path without suffix, subject, stream, index
 Job = tuple[str, str, int, int]
@@ -48,13 +48,13 @@ def encode(
     image: Image.Image, rng: np.random.Generator, *, plain: bool
 ) -> tuple[str, bytes]:
     """The RGB picture as the bytes of a file such as cameras and phones leave."""
-    out = io.BytesIO()
+    buffer = io.BytesIO()
     kind, turn, quality = rng.random(), rng.random(), int(rng.integers(75, 96))
     fine, orientation = bool(rng.random() < 0.3), (6, 8, 3, 6, 8, 2)[rng.integers(6)]
     if kind < 0.04 and not plain:
         image.putalpha(_rounded(image.size, float(rng.uniform(0.05, 0.4))))
-        image.save(out, "PNG", compress_level=4)
-        return ".png", out.getvalue()
+        image.save(buffer, "PNG", compress_level=4)
+        return ".png", buffer.getvalue()
     if kind < 0.1 and not plain:
         image = image.convert("L")
     exif = Image.Exif()
@@ -64,17 +64,17 @@ def encode(
         image = image.transpose(STORED_AS[orientation])
     sampling = 0 if fine else 2  # 4:4:4 or 4:2:0
     if image.mode == "L":
-        image.save(out, "JPEG", quality=quality, exif=exif)
+        image.save(buffer, "JPEG", quality=quality, exif=exif)
     else:
-        image.save(out, "JPEG", quality=quality, exif=exif, subsampling=sampling)
-    return ".jpg", out.getvalue()
+        image.save(buffer, "JPEG", quality=quality, exif=exif, subsampling=sampling)
+    return ".jpg", buffer.getvalue()
 
 
-def _rounded(size: tuple[int, int], part: float) -> Image.Image:
-    """An opacity mask whose corners have a radius of `part` of the shorter side."""
+def _rounded(size: tuple[int, int], radius: float) -> Image.Image:
+    """An opacity mask with rounded corners; `radius` in shorter sides."""
     mask = Image.new("L", size)
     box = (1, 1, size[0] - 2, size[1] - 2)
-    ImageDraw.Draw(mask).rounded_rectangle(box, part * min(size), fill=255)
+    ImageDraw.Draw(mask).rounded_rectangle(box, radius * min(size), fill=255)
     return mask
 
 
@@ -88,14 +88,14 @@ def write_pictures(
     plain child processes, so that neither an unguarded `__main__` nor TensorFlow's
     threads in this one matter. Raises OSError when a picture cannot be written.
     """
-    count = min(cores(), MOST_PROCESSES, len(jobs) // ENOUGH)
+    count = min(cores(), MAX_PROCESSES, len(jobs) // ENOUGH)
     if count < 2 or not sys.executable:
         for job in jobs:
             yield _write(folder, job, seed, plain)
         return
-    above = str(Path(__file__).resolve().parents[2])
+    checkout = str(Path(__file__).resolve().parents[2])
     code = (
-        f"import sys; sys.path.insert(0, {above!r}); "
+        f"import sys; sys.path.insert(0, {checkout!r}); "
         "from data.sample.picture_files import work; work()"
     )
     reading, writing = os.pipe()
@@ -109,12 +109,12 @@ def write_pictures(
                     )
                     children.append(child)
                     order = [str(folder), list(jobs[k::count]), seed, sorted(plain)]
-                    with child.stdin as order_to:  # type: ignore[union-attr]
-                        order_to.write(json.dumps(order).encode())
+                    with child.stdin as stdin:  # type: ignore[union-attr]
+                        stdin.write(json.dumps(order).encode())
             for line in source:
-                name, digest, number, reason = json.loads(line)
-                if number is not None:
-                    raise OSError(number, reason, name)
+                name, digest, errno, reason = json.loads(line)
+                if errno is not None:
+                    raise OSError(errno, reason, name)
                 yield name, digest
         for child in children:
             if child.wait() != 0:
@@ -128,13 +128,13 @@ def write_pictures(
 
 
 def work() -> None:
-    """What a child process does: the order comes on stdin, a JSON line per picture."""
+    """Run in a child process: the order on stdin, a JSON line per picture on stdout."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its children
-    place, jobs, seed, plain = json.load(sys.stdin)
+    folder, jobs, seed, plain = json.load(sys.stdin)
     for job in jobs:
         line: tuple[str, str, int | None, str | None]
         try:
-            name, digest = _write(Path(place), tuple(job), seed, frozenset(plain))
+            name, digest = _write(Path(folder), tuple(job), seed, frozenset(plain))
             line = (name, digest, None, None)
         except OSError as error:
             line = (job[0], "", error.errno or 0, error.strerror or str(error))

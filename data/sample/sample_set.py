@@ -9,7 +9,6 @@ differently. What is measured on drawn pictures says nothing about real photos.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -19,14 +18,14 @@ from typing import Any
 
 from data.sample.picture_files import Job, write_pictures
 from edge.errors import EdgegraftError
-from edge.files import new_folder
+from edge.files import new_folder, sha256_of_file
 
-VERSION = 1  # of the drawings: a new number for every change that moves a pixel
+VERSION = 1  # of the drawings: incremented by every change that moves a pixel
 MARKER = "sample.json"
-MOST = 100_000  # pictures per group; beyond it a typing error is likelier
+MAX_COUNT = 100_000  # pictures per group; beyond it a typing error is likelier
 
-Facts = dict[str, Any]  # what a set was drawn from
-# subject -> number of its stream of random numbers; its easy picture's is higher
+Settings = dict[str, Any]  # version, seed, count, unknown
+# subject -> its stream of random numbers; that of its easy picture is EASY higher
 STREAMS = {"cat": 0, "dog": 1, "unknown": 2}
 EASY = 100
 LABELS = ("cat", "dog")
@@ -34,7 +33,7 @@ LABELS = ("cat", "dog")
 
 @dataclass(frozen=True)
 class SampleSet:
-    """Where things are: `photos` holds one folder per label, `unknown` neither."""
+    """The folders: `photos` has one folder per label, `unknown` other things."""
 
     root: Path
     photos: Path
@@ -59,37 +58,30 @@ def write_sample(
     unknown: pictures of other things (default: a third of count). progress is called
     with (done, total). The folder appears at once and complete, or not at all.
 
-    Raises EdgegraftError for numbers out of range, a folder that holds something else,
-    and a disk that cannot be written.
+    EdgegraftError for numbers out of range, a folder with other content, and a disk
+    that cannot be written.
     """
     unknown = count // 3 if unknown is None else unknown
-    for name, value, least in (
-        ("count", count, 1),
-        ("unknown", unknown, 0),
-        ("seed", seed, 0),
+    for name, value, minimum, maximum in (
+        ("count", count, 1, MAX_COUNT),
+        ("unknown", unknown, 0, MAX_COUNT),
+        ("seed", seed, 0, 2**63 - 1),
     ):
-        most = MOST if name != "seed" else 2**63 - 1
         if isinstance(value, bool) or not isinstance(value, int):
             raise EdgegraftError(
                 f"sample: expected {name} as an integer, got {value!r}"
             )
-        if not least <= value <= most:
+        if not minimum <= value <= maximum:
             raise EdgegraftError(
-                f"sample: expected {name} from {least} to {most}, got {value}"
+                f"sample: expected {name} from {minimum} to {maximum}, got {value}"
             )
     root = Path(folder).absolute()
-    facts: Facts = {
-        "version": VERSION,
-        "seed": seed,
-        "count": count,
-        "unknown": unknown,
-    }
+    settings = {"version": VERSION, "seed": seed, "count": count, "unknown": unknown}
     sample = SampleSet(root, root / "photos", root / "unknown")
     try:
-        if _already_there(root, facts):
-            return sample
-        with new_folder(root) as stage:
-            _draw_into(stage, facts, progress)
+        if not _exists(root, settings):
+            with new_folder(root) as stage:
+                _draw_into(stage, settings, progress)
     except OSError as error:
         reason = error.strerror or str(error)
         raise EdgegraftError(
@@ -99,39 +91,37 @@ def write_sample(
     return sample
 
 
-def _jobs(facts: Facts) -> Iterator[Job]:
+def _jobs(settings: Settings) -> Iterator[Job]:
     """Every picture of the set."""
     for subject, stream in STREAMS.items():
-        own = subject == "unknown"
-        place = subject if own else f"photos/{subject}"
-        for index in range(facts["unknown" if own else "count"]):
-            yield f"{place}/IMG_{index + 1:04d}", subject, stream, index
+        unknown = subject == "unknown"
+        folder = subject if unknown else f"photos/{subject}"
+        for index in range(settings["unknown" if unknown else "count"]):
+            yield f"{folder}/IMG_{index + 1:04d}", subject, stream, index
     for subject in LABELS:
         yield f"test_{subject}", subject, EASY + STREAMS[subject], 0
 
 
 def _draw_into(
-    stage: Path,
-    facts: Facts,
-    progress: Callable[[int, int], None] | None,
+    stage: Path, settings: Settings, progress: Callable[[int, int], None] | None
 ) -> None:
-    for place in ("unknown", *(f"photos/{name}" for name in LABELS)):
-        (stage / place).mkdir(parents=True, exist_ok=True)
-    jobs = list(_jobs(facts))
+    for folder in ("unknown", *(f"photos/{name}" for name in LABELS)):
+        (stage / folder).mkdir(parents=True, exist_ok=True)
+    jobs = list(_jobs(settings))
     easy = frozenset(EASY + stream for stream in STREAMS.values())
     digests: dict[str, str] = {}
-    drawing = write_pictures(stage, jobs, seed=facts["seed"], plain=easy)
+    drawing = write_pictures(stage, jobs, seed=settings["seed"], plain=easy)
     with contextlib.closing(drawing):  # ends its processes, whatever happens here
         for name, digest in drawing:
             digests[name] = digest
             if progress is not None:
                 progress(len(digests), len(jobs))
-    record = {**facts, "drawn": True, "sha256": dict(sorted(digests.items()))}
+    record = {**settings, "drawn": True, "sha256": dict(sorted(digests.items()))}
     (stage / MARKER).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-def _already_there(root: Path, facts: Facts) -> bool:
-    """Whether the set is there, whole; EdgegraftError when something else is."""
+def _exists(root: Path, settings: Settings) -> bool:
+    """Whether the complete set exists; EdgegraftError when something else does."""
     if not root.exists():
         return False
     if not root.is_dir():
@@ -144,35 +134,35 @@ def _already_there(root: Path, facts: Facts) -> bool:
     try:
         record = json.loads((root / MARKER).read_text(encoding="utf-8"))
         digests: dict[str, str] = record["sha256"]
-        drawn_from = {name: record[name] for name in facts}
+        existing = {name: record[name] for name in settings}
     except (OSError, ValueError, KeyError, TypeError):
         raise EdgegraftError(
             f"sample: expected a new or empty folder, got other files in {root}; "
             "give another path"
         ) from None
-    if drawn_from != facts:
+    if existing != settings:
         differs = ", ".join(
-            f"{name} {old}" for name, old in drawn_from.items() if old != facts[name]
+            f"{name} {old}" for name, old in existing.items() if old != settings[name]
         )
         raise EdgegraftError(
             f"sample: {root} holds another sample set ({differs}); "
             "give another path, or delete it"
         )
-    there = {
+    files = {
         p.relative_to(root).as_posix()
         for p in root.rglob("*")
         if p.is_file() and not p.name.startswith(".")
     }
-    odd = sorted(there ^ {*digests, MARKER})
-    odd += [
+    changed = sorted(files ^ {*digests, MARKER})
+    changed += [
         name
-        for name in sorted(there & set(digests))
-        if hashlib.sha256((root / name).read_bytes()).hexdigest() != digests[name]
+        for name in sorted(files & set(digests))
+        if sha256_of_file(root / name) != digests[name]
     ]
-    if odd:
+    if changed:
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise EdgegraftError(
-            f"sample: the set in {root} was changed ({odd[0]}"
-            + (f" and {len(odd) - 1} more" if len(odd) > 1 else "")
-            + "); give another path, or delete it"
+            f"sample: the set in {root} was changed ({changed[0]}{more}); give another "
+            "path, or delete it"
         )
     return True

@@ -159,8 +159,8 @@ def outdoors(image: Image.Image, rng: np.random.Generator) -> float:
         outline = np.concatenate([curve(ridge), [(1, floor + 0.1), (0, floor + 0.1)]])
         sk.fill(outline, _mix(_mix(greens[k], low, 0.5), ground, 0.2))
     for _ in range(int(rng.integers(0, 4))):
-        place = sk.at(rng.uniform(0, 1), floor + 0.01, rng.uniform(0.08, 0.22))
-        CLUTTER[7 if rng.random() < 0.8 else 5](place, rng)
+        spot = sk.at(rng.uniform(0, 1), floor + 0.01, rng.uniform(0.08, 0.22))
+        CLUTTER[7 if rng.random() < 0.8 else 5](spot, rng)
     if rng.random() < 0.3:  # a fence
         wood = _muted(rng)
         for x in np.arange(0.02, 1, 0.09):
@@ -181,25 +181,25 @@ def outdoors(image: Image.Image, rng: np.random.Generator) -> float:
 def studio(image: Image.Image, rng: np.random.Generator) -> float:
     """A plain or checked cloth that fills the picture."""
     w, h = image.size
-    one = _muted(rng)
-    image.paste(_slope((w, h), one, _mix(one, bright(rng), 0.3)))
+    cloth = _muted(rng)
+    image.paste(_slope((w, h), cloth, _mix(cloth, bright(rng), 0.3)))
     sk = Sketch(image, shadows=False).at(0, 0, w)
     if rng.random() < 0.5:
-        step, other = rng.uniform(0.06, 0.2), _mix(one, bright(rng), 0.4)
+        step, other = rng.uniform(0.06, 0.2), _mix(cloth, bright(rng), 0.4)
         turned = sk.at(0.5, 0.5, 1, float(rng.uniform(0, 90)))
         for x in np.arange(-1.5, 1.5, step):
             turned.fill(box(x, -2, x + step / 2, 2), other)
         if rng.random() < 0.5:
             for y in np.arange(-1.5, 1.5, step):
-                turned.fill(box(-2, y, 2, y + step / 3), _mix(other, one, 0.5))
+                turned.fill(box(-2, y, 2, y + step / 3), _mix(other, cloth, 0.5))
     return h * float(rng.uniform(0.4, 0.8))
 
 
 def backdrop(size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
     """A place with clutter on its floor: RGB, `size` (width, height) pixels."""
     image = Image.new("RGB", size)
-    place = (indoors, outdoors, studio)[rng.choice(3, p=[0.42, 0.42, 0.16])]
-    floor = place(image, rng)
+    draw = (indoors, outdoors, studio)[rng.choice(3, p=[0.42, 0.42, 0.16])]
+    floor = draw(image, rng)
     w, h = size
     sk = Sketch(image, shadows=False).at(0, 0, w)
     for y in np.sort(rng.uniform(floor, h * 1.02, int(rng.integers(0, 5)))):

@@ -7,7 +7,7 @@ random, so one seed gives the same picture.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -84,8 +84,8 @@ class Sketch:
         mirror: bool = False,
     ) -> Sketch:
         """The place (x, y), `scale` times as large, turned (degrees), mirrored."""
-        a = np.radians(turn)
-        c, s = np.cos(a) * scale, np.sin(a) * scale
+        angle = np.radians(turn)
+        c, s = np.cos(angle) * scale, np.sin(angle) * scale
         flip = -1.0 if mirror else 1.0
         step = np.array([[c * flip, -s, x], [s * flip, c, y], [0, 0, 1]])
         matrix = self.matrix @ step
@@ -109,9 +109,9 @@ class Sketch:
     def shade(self, outline: Points, strength: float, soft: float) -> None:
         """Darken softly inside the outline: a cast shadow. `soft` in units."""
         soft *= self.unit
-        found = self._mask(self.to_pixels(outline), int(soft * 2) + 2)
-        if found is not None:
-            mask, corner = found
+        masked = self._mask(self.to_pixels(outline), int(soft * 2) + 2)
+        if masked is not None:
+            mask, corner = masked
             self._darken(mask.reduce(STEP), mask.size, corner, strength, soft)
 
     def _darken(
@@ -130,7 +130,7 @@ class Sketch:
         self,
         outline: Points,
         colour: Colour,
-        marks: Iterable[tuple[Points, Colour]] = (),
+        marks: Sequence[tuple[Points, Colour]] = (),
         *,
         hair: float = 0.5,
         depth: float = 1.0,
@@ -143,11 +143,10 @@ class Sketch:
         """
         points = self.to_pixels(outline)
         soft = SHADOW_REACH * self.unit
-        pad = int(soft * 2) + 2
-        found = self._mask(points, pad)
-        if found is None:
+        masked = self._mask(points, int(soft * 2) + 2)
+        if masked is None:
             return
-        mask, (x, y) = found
+        mask, (x, y) = masked
         coarse = mask.reduce(STEP)
         if shadow > 0 and self.shadows:
             self._darken(coarse, mask.size, (x, y), shadow, soft)
@@ -157,12 +156,10 @@ class Sketch:
         mask = mask.crop(tight)
         x, y = x + tight[0], y + tight[1]
         patch = Image.new("RGB", mask.size, colour)
-        painted = False
         pen = ImageDraw.Draw(patch)
         for shape, other in marks:
             pen.polygon((self.to_pixels(shape) - (x, y)).ravel().tolist(), fill=other)
-            painted = True
-        if painted:
+        if marks:
             patch = patch.filter(ImageFilter.BoxBlur(max(1.0, 0.02 * self.unit)))
         small = self._rounding(coarse, 0.22 * min(mask.size), depth)
         x0, y0, x1, y1 = (v / STEP for v in tight)

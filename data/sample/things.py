@@ -36,18 +36,11 @@ def car(sk: Sketch, rng: np.random.Generator) -> None:
     paint = bright(rng)
     cabin = blob([(-0.8, -0.7), (-0.5, -1.2), (0.3, -1.22), (0.75, -0.7)])
     sk.part(cabin, paint, hair=0)
-    sk.part(
-        np.array([(-0.62, -0.72), (-0.44, -1.08), (-0.1, -1.1), (-0.1, -0.72)]),
-        GLASS,
-        hair=0,
-        shadow=0,
-    )
-    sk.part(
-        np.array([(0.02, -0.72), (0.02, -1.1), (0.28, -1.08), (0.56, -0.72)]),
-        GLASS,
-        hair=0,
-        shadow=0,
-    )
+    for window in (
+        [(-0.62, -0.72), (-0.44, -1.08), (-0.1, -1.1), (-0.1, -0.72)],
+        [(0.02, -0.72), (0.02, -1.1), (0.28, -1.08), (0.56, -0.72)],
+    ):
+        sk.part(window, GLASS, hair=0, shadow=0)
     hull = [(-1.4, -0.65), (-0.8, -0.8), (0.8, -0.78), (1.35, -0.62), (1.45, -0.3)]
     sk.part(blob([*hull, (1.3, -0.16), (-1.35, -0.16), (-1.48, -0.35)]), paint, hair=0)
     for x in (-0.85, 0.85):
@@ -142,9 +135,9 @@ def mug(sk: Sketch, rng: np.random.Generator) -> None:
 
 
 def ball(sk: Sketch, rng: np.random.Generator) -> None:
-    one, two = bright(rng), bright(rng)
+    first, second = bright(rng), bright(rng)
     band = limb([(-0.8, -0.5), (0, -0.8), (0.8, -0.5)], [0.2, 0.24, 0.2])
-    sk.part(oval(0, -0.7, 0.7, 0.7), one, [(band, two)], hair=0.1, depth=1.5)
+    sk.part(oval(0, -0.7, 0.7, 0.7), first, [(band, second)], hair=0.1, depth=1.5)
 
 
 def flower(sk: Sketch, rng: np.random.Generator) -> None:
@@ -185,14 +178,14 @@ def books(sk: Sketch, rng: np.random.Generator) -> None:
 
 
 def umbrella(sk: Sketch, rng: np.random.Generator) -> None:
-    one, two = bright(rng), (244, 240, 232)
+    first, second = bright(rng), (244, 240, 232)
     sk.line([(0, -1.8), (0, -0.2), (0.2, 0), (0.35, -0.2)], BARK, 0.08)
     dome = [(np.cos(t), np.sin(t)) for t in np.linspace(np.pi, 2 * np.pi, 20)]
     marks = [
-        (wedge((x - 0.2, -1.1), (x * 0.4, -2.3), (x + 0.2, -1.1)), two)
+        (wedge((x - 0.2, -1.1), (x * 0.4, -2.3), (x + 0.2, -1.1)), second)
         for x in (-0.7, 0.0, 0.7)
     ]
-    sk.part(np.array(dome) * (1.25, 1.0) + (0, -1.15), one, marks, hair=0.1)
+    sk.part(np.array(dome) * (1.25, 1.0) + (0, -1.15), first, marks, hair=0.1)
 
 
 def shapes(sk: Sketch, rng: np.random.Generator) -> None:
