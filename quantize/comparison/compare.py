@@ -432,7 +432,7 @@ def _flips(
     confidence = evaluation.probabilities.max(axis=1)
     lost = np.flatnonzero(reference.right & ~evaluation.right)
     lost = lost[np.argsort(-confidence[lost], kind="stable")]
-    flips = []
+    flips: list[Flip] = []
     for row in lost.tolist():
         photo = held_out.rows[row].photo
         shown = len(flips) < FLIPS_SHOWN

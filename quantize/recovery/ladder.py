@@ -97,7 +97,7 @@ def judge(reference: BuiltModel, file: BuiltModel) -> Fidelity:
 
 
 class _Ladder:
-    """One climb: what was tried, and the best so far."""
+    """The state of a climb: the best candidate so far."""
 
     def __init__(
         self, builder: Builder, plain: BuiltModel, reference: BuiltModel, gate: Gate
@@ -106,34 +106,27 @@ class _Ladder:
         self.builder, self.photos, self.gate = builder, builder.photos, gate
         self.reference = reference
         candidate = Candidate(PLAIN, builder.conversion.calibrated)
-        self.calibrated = candidate.calibrated  # what the next rung builds on
+        self.calibrated = candidate.calibrated  # the graph for the next rung
         self.best = candidate, plain
-        self._rank = self._ranked(plain)
+        self._rank = self._rank_of(judge(reference, plain))
 
-    def _ranked(self, built: BuiltModel) -> tuple[bool, float]:
-        """Files that may be used first, then those nearest to float32."""
-        found = judge(self.reference, built)
-        why = self.gate.why_rejected(found)
-        return bool(why), found.shift
+    def _rank_of(self, result: Fidelity) -> tuple[bool, float]:
+        """Files that pass the gate first, then the closest to float32."""
+        return bool(self.gate.why_rejected(result)), result.shift
 
     @property
     def rejected(self) -> bool:
-        """Whether even the best file so far must not be used."""
+        """Whether the gate rejects all files so far."""
         return self._rank[0]
 
     def rung(self, candidate: Candidate, built: BuiltModel, seconds: float) -> Rung:
-        """Judge a file, and keep it when it is the best."""
-        rank = self._ranked(built)
+        """Compare a file with float32, and keep it if it is the best."""
+        result = judge(self.reference, built)
+        rank = self._rank_of(result)
         if rank < self._rank:
             self._rank, self.best = rank, (candidate, built)
-        found = judge(self.reference, built)
-        return Rung(
-            candidate.rung,
-            found,
-            self.gate.reached(found),
-            seconds,
-            candidate.kept_float,
-        )
+        reached = self.gate.reached(result)
+        return Rung(candidate.rung, result, reached, seconds, candidate.kept_float)
 
 
 def climb(
