@@ -182,8 +182,8 @@ class Budget:
 
     def __post_init__(self) -> None:
         for name, value in (("ms", self.ms), ("mb", self.mb)):
-            number = isinstance(value, int | float)
-            if value is not None and not (number and 0 < value < float("inf")):
+            numeric = isinstance(value, int | float)
+            if value is not None and not (numeric and 0 < value < float("inf")):
                 raise EdgegraftError(
                     f"expected --budget-{name} to be a number above 0, got {value!r}"
                 )

@@ -255,7 +255,7 @@ def oldest_runtime(tree: Any) -> str | None:
     if "INT16" in types:
         releases.append(_INT16_KERNELS)
     known = [version for version in releases if version is not None]
-    if not known or len(known) < len(releases):
+    if not known or None in releases:
         return None
     major, minor = max(known)
     return f"{major}.{minor}"
