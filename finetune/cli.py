@@ -1,7 +1,7 @@
 """`edgegraft finetune PHOTOS`: its options, and what it prints.
 
-The options are made from the fields of `Settings` and `Job`; an option that is not
-given takes the value that suits the network (`Settings.for_network`).
+The options come from the fields of `Settings` and `Job`; the defaults depend on the
+network (`Settings.for_network`).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_folder(parser: argparse.ArgumentParser, default: str) -> None:
-    """Where the results go; `default` says how the folder is called without --run."""
+    """Where the results go; `default` describes the folder's name without --run."""
     parser.add_argument(
         "--run", metavar="NAME", help=f"run folder's name (default: {default})"
     )
@@ -70,18 +70,18 @@ def add_folder(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def _add_option(parser: argparse.ArgumentParser, field: dataclasses.Field[Any]) -> None:
-    known = field.metadata["option"]
+    option = field.metadata["option"]
     name = "--" + field.name.replace("_", "-")
     if field.default is False:
-        parser.add_argument(name, action="store_true", help=known.help)
+        parser.add_argument(name, action="store_true", help=option.help)
         return
-    kinds = {"int": int, "float": float, "float | None": float, "Path | None": Path}
+    types = {"int": int, "float": float, "float | None": float, "Path | None": Path}
     parser.add_argument(
         name,
-        type=kinds.get(str(field.type), str),
-        choices=known.choices or None,
-        metavar=known.metavar,
-        help=known.help.replace("%", "%%"),
+        type=types.get(str(field.type), str),
+        choices=option.choices or None,
+        metavar=option.metavar,
+        help=option.help.replace("%", "%%"),
     )
 
 
@@ -97,8 +97,7 @@ def job_from(args: argparse.Namespace, console: Console) -> Job:
     if args.photos is not None:
         refuse_missing(args.photos)
     names = [f.name for f in dataclasses.fields(Job) if "option" in f.metadata]
-    options = {name: getattr(args, name) for name in names}
-    given = {name: value for name, value in options.items() if value is not None}
+    options = {n: getattr(args, n) for n in names if getattr(args, n) is not None}
     if args.resume and args.run is None:
         raise EdgegraftError("expected --run NAME with --resume")
     if args.resume:
@@ -106,33 +105,33 @@ def job_from(args: argparse.Namespace, console: Console) -> Job:
     settings = Settings() if args.resume else _settings(args, console)
     folder = run_folder(args.artifacts, args.run, args.photos, settings)
     reading = PhotoOptions.from_args(args)
-    return Job(args.photos, settings, folder, reading=reading, **given)
+    return Job(args.photos, settings, folder, reading=reading, **options)
 
 
 def _settings(args: argparse.Namespace, console: Console) -> Settings:
     from backbones import auto, custom_cnn, registry
     from finetune.settings import Settings
 
-    given = {
+    values = {
         name: getattr(args, name)
         for name in Settings.__dataclass_fields__
         if name != "cnn" and getattr(args, name, None) is not None
     }
     if args.small:
-        if given.get("backbone", auto.AUTO) != auto.AUTO:
+        if values.get("backbone", auto.AUTO) != auto.AUTO:
             raise EdgegraftError(
-                f"expected --small or --backbone {given['backbone']}, got both"
+                f"expected --small or --backbone {values['backbone']}, got both"
             )
-        given["backbone"] = auto.SMALL
-    backbone = registry.full_name(given.get("backbone", auto.AUTO))
+        values["backbone"] = auto.SMALL
+    backbone = registry.full_name(values.get("backbone", auto.AUTO))
     if backbone == "custom_cnn":
         config = custom_cnn.read_config(args.cnn, args.set or ())
-        given["cnn"] = config.to_dict()
+        values["cnn"] = config.to_dict()
     elif args.cnn or args.set:
         raise EdgegraftError(
             f"expected --cnn and --set with --backbone custom_cnn, got {backbone}"
         )
-    return Settings.for_network(console.say, **given)
+    return Settings.for_network(console.say, **values)
 
 
 def run_folder(
@@ -151,7 +150,7 @@ def run_folder(
 
 
 def _refuse_settings(args: argparse.Namespace) -> None:
-    """A resumed run keeps its own settings."""
+    """EdgegraftError for settings given with --resume."""
     from finetune.settings import Settings
 
     names = [*Settings.__dataclass_fields__, "set", "small", "exclude_from", "add"]
@@ -218,17 +217,17 @@ def _run(job: Job, repeats: int, console: Console, *, as_json: bool) -> int:
     run, summary = trained.run, None
     if later:
         runs = [run]
-        for number, one in enumerate(later, 2):
-            console.stage(f"repeat {number} of {repeats}: seed {one.settings.seed}")
-            runs.append(_train(one, console).run)
+        for repeat, later_job in enumerate(later, 2):
+            seed = later_job.settings.seed
+            console.stage(f"repeat {repeat} of {repeats}: seed {seed}")
+            runs.append(_train(later_job, console).run)
         summary = summarize_seeds(runs)
-    metrics = run.metrics
     if as_json:
-        record = {"run": str(run.folder), **run.config, "metrics": metrics}
+        record = {"run": str(run.folder), **run.config, "metrics": run.metrics}
         json.dump(record, sys.stdout)
         print()
         return 0
-    for line in _summary(run, metrics, summary):
+    for line in _summary(run, run.metrics, summary):
         console.say(line)
     return 0
 
@@ -240,11 +239,11 @@ def _later_jobs(first: Job, repeats: int) -> list[Job]:
     """
     from finetune.run import Run
 
-    seed, jobs = first.settings.seed, []
-    for number in range(seed + 1, seed + repeats):
-        folder = first.folder.with_name(f"{first.folder.name}-seed{number}")
+    jobs = []
+    for seed in range(first.settings.seed + 1, first.settings.seed + repeats):
+        folder = first.folder.with_name(f"{first.folder.name}-seed{seed}")
         Run.refuse_taken(folder, overwrite=first.overwrite)
-        settings = replace(first.settings, seed=number)
+        settings = replace(first.settings, seed=seed)
         jobs.append(replace(first, settings=settings, folder=folder))
     return jobs
 
@@ -260,27 +259,28 @@ def _train(job: Job, console: Console) -> Trained:
 def _summary(
     run: Run, metrics: dict[str, Any], seeds: dict[str, Any] | None
 ) -> list[str]:
-    """What the command prints at its end."""
-    # validation photos that the head has learned from say nothing
-    judged = "cross_validated" if metrics["cross_validated"] else "validation"
+    """The final lines of output."""
+    # the accuracy on photos that the head was fitted to would mislead
+    validation = "cross_validated" if metrics["cross_validated"] else "validation"
     lines = []
-    for part in (judged, "test"):
-        found = metrics[part]
-        low, high = found["interval"]
+    for part in (validation, "test"):
+        result = metrics[part]
+        low, high = result["interval"]
         lines.append(
-            f"{part.replace('_', '-')}: {found['accuracy']:.1%} of {found['photos']} "
+            f"{part.replace('_', '-')}: {result['accuracy']:.1%} of {result['photos']} "
             f"photos right (95 % interval {low:.1%} to {high:.1%}), Keras before export"
         )
     if seeds is not None:
-        found = seeds["accuracy"]
-        low, high = found["interval"]
+        low, high = seeds["accuracy"]["interval"]
         lines.append(
-            f"test, {len(seeds['runs'])} seeds: mean {found['mean']:.1%} "
+            f"test, {len(seeds['runs'])} seeds: mean {seeds['accuracy']['mean']:.1%} "
             f"(95 % interval {low:.1%} to {high:.1%})"
         )
-    lines.append(f"run folder: {run.folder}")
-    lines.append(f"next: edgegraft quantize {run.folder}")
-    return lines
+    return [
+        *lines,
+        f"run folder: {run.folder}",
+        f"next: edgegraft quantize {run.folder}",
+    ]
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m finetune") -> int:

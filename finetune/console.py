@@ -1,8 +1,8 @@
-"""What a person sees while it works: stage lines, and progress bars with time left.
+"""Output while it works: stage lines, and progress bars with the time left.
 
 Lines go to stderr when stdout carries JSON. Where the environment names a file in
 `EDGEGRAFT_PROGRESS`, each stage, epoch and step of a bar is appended to it as a line
-of JSON, for a program that shows progress (the page does).
+of JSON, for programs that show progress (the page does).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ EVERY_S = 0.5  # between two lines of a bar
 
 
 class Console:
-    """Prints for people; `json` keeps stdout for one JSON document; `quiet` prints
-    nothing; without `verbose`, details are left to the report."""
+    """Prints for people. `json`: stdout is kept for one JSON document. `quiet`: prints
+    nothing. `verbose`: prints details, too."""
 
     def __init__(
         self, *, json: bool = False, quiet: bool = False, verbose: bool = True
@@ -47,7 +47,7 @@ class Console:
         self._note(stage=line)
 
     def _note(self, **event: object) -> None:
-        """A line of the progress file, if one is wanted."""
+        """Append an event to the progress file, if there is one."""
         if self._progress:
             line = json_module.dumps({"time": time.time(), **event})
             with open(self._progress, "a", encoding="utf-8") as file:
@@ -79,23 +79,23 @@ class Console:
             epochs * steps, unit="step", live=self._live, lines=not self._quiet
         ) as progress:
 
-            def advance(number: int, step: int, result: Any) -> None:
-                progress.title = f"epoch {number}/{epochs}"
+            def advance(epoch: int, step: int, result: Any) -> None:
+                progress.title = f"epoch {epoch}/{epochs}"
                 if result is None:
-                    done = (number - 1) * steps + step
+                    done = (epoch - 1) * steps + step
                     progress.update(done)
                     self._note_step(progress.title, done, epochs * steps)
                     return
                 progress.clear()
                 self._note(
-                    epoch=number,
+                    epoch=epoch,
                     epochs=epochs,
                     train_accuracy=float(result.train_accuracy),
                     val_accuracy=float(result.val_accuracy),
                     val_loss=float(result.val_loss),
                 )
                 self.stage(
-                    f"epoch {number}/{epochs}: train {result.train_accuracy:.1%}, "
+                    f"epoch {epoch}/{epochs}: train {result.train_accuracy:.1%}, "
                     f"validation {result.val_accuracy:.1%} "
                     f"(loss {result.val_loss:.3f}, {result.seconds:.1f} s)",
                     detail=True,

@@ -1,8 +1,8 @@
-"""metrics.json: how good the trained network is, before export.
+"""metrics.json: the quality of the trained network, before export.
 
-Numbers only; the pictures are drawn from the same evaluations by `finetune.figures`.
-The figures of the exported files, which are what runs on a device, are in
-comparison.json. The test part is evaluated here and nowhere else in training.
+`finetune.figures` draws the pictures of the same evaluations. The figures of the
+exported files, which run on the device, are in comparison.json. Training evaluates the
+test part here and nowhere else.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from backbones import network
 from edge.evaluate import Evaluation, wilson
@@ -21,12 +20,11 @@ from finetune.familiarity import Familiarity
 from finetune.figures import mistakes, reliability
 from finetune.head import features, probe
 from finetune.head.cross_fit import CrossValidated
+from finetune.loop.examples import Floats
 from finetune.run import Run
 from finetune.trained import TrainedNetwork
 
 SEED_FIGURES = ("accuracy", "calibration_error")
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -42,13 +40,13 @@ class Evaluated:
 def evaluate(trained: TrainedNetwork, temperature: float) -> Evaluated:
     """Evaluate the calibrated network on validation and test photos.
 
-    temperature: what its logits were divided by.
+    temperature: that its logits were divided by.
     """
-    warm = np.float32(temperature)
+    scale = np.float32(temperature)
     return Evaluated(
         trained.evaluation("val"),
         trained.evaluation("test"),
-        {p: probe.softmax(trained.logits(p) * warm) for p in ("val", "test")},
+        {p: probe.softmax(trained.logits(p) * scale) for p in ("val", "test")},
     )
 
 
@@ -57,28 +55,28 @@ def fit_familiarity(run: Run, trained: TrainedNetwork) -> Familiarity | None:
     settings = run.settings
     if settings.familiarity == "none":
         return None
-    unlike = None
+    negative_features = None
     if settings.negatives is not None:
         negatives.remember(run, settings.negatives)
         pixels = negatives.load(settings.negatives, settings.recipe, trained.console)
         extractor = network.feature_model(trained.model)
-        unlike = features.compute(extractor, pixels, range(len(pixels)))
-    found = familiarity.fit(
+        negative_features = features.compute(extractor, pixels, range(len(pixels)))
+    fitted = familiarity.fit(
         trained.features("train"),
         trained.parts["train"].truth,
         trained.features("val"),
-        negatives=unlike,
+        negatives=negative_features,
         seed=settings.seed,
     )
-    familiarity.save(run, found)
-    return found
+    familiarity.save(run, fitted)
+    return fitted
 
 
 def metrics(
     run: Run,
     trained: TrainedNetwork,
     evaluated: Evaluated,
-    known: Familiarity | None,
+    fitted: Familiarity | None,
 ) -> dict[str, Any]:
     """The content of metrics.json."""
     val, test = evaluated.val, evaluated.test
@@ -100,15 +98,15 @@ def metrics(
             "temperature": float(np.float32(calibration["temperature"])),
             **{
                 name: reliability.measured(
-                    evaluated.before[part], one.probabilities, one.truth
+                    evaluated.before[part], evaluation.probabilities, evaluation.truth
                 )
-                for name, part, one in (
+                for name, part, evaluation in (
                     ("validation", "val", val),
                     ("test", "test", test),
                 )
             },
         },
-        "familiarity": _passed(run, trained, known),
+        "familiarity": _familiarity_record(run, trained, fitted),
         "learning_curve": run.config.get("learning_curve"),
         "mistakes": mistakes.listed(
             mistakes.mistakes(test), test, photos, run.photos_root
@@ -119,42 +117,42 @@ def metrics(
     }
 
 
-def _passed(
-    run: Run, trained: TrainedNetwork, known: Familiarity | None
+def _familiarity_record(
+    run: Run, trained: TrainedNetwork, fitted: Familiarity | None
 ) -> dict[str, Any] | None:
     """How many of the known photos are not called unknown, with 95 % intervals."""
-    if known is None:
+    if fitted is None:
         return None
-    found: dict[str, Any] = {
-        "prototypes": known.kernel.shape[1],
+    record: dict[str, Any] = {
+        "prototypes": fitted.kernel.shape[1],
         "threshold": familiarity.LIMIT,
         "negatives": run.settings.negatives,
     }
     for name, part in (("validation", "val"), ("test", "test")):
-        scores = known.of(trained.features(part))
+        scores = fitted.of(trained.features(part))
         passed = int((scores >= familiarity.LIMIT - 1e-6).sum())
-        found[name] = {
+        record[name] = {
             "photos": len(scores),
             "passed": passed,
             "share": passed / len(scores),
             "interval": wilson(passed, len(scores)),
         }
-    return found
+    return record
 
 
 # -- several seeds --------------------------------------------------------------------
 def summarize_seeds(runs: Sequence[Run]) -> dict[str, Any]:
-    """How much of a figure is chance: the same training with several seeds.
+    """The spread of the same training with several seeds.
 
-    A seed decides the split (unless the photos come in parts), the order of the photos,
+    A seed sets the split (unless the photos come in parts), the order of the photos,
     augmentation and dropout. Each figure of the test part: run by run, mean, and
-    Student's 95 % interval of the mean, cut to 0 to 1. Written into metrics.json of the
-    first run.
+    Student's 95 % interval of the mean, clipped to 0..1. Written into metrics.json of
+    the first run.
     """
     from scipy.stats import t
 
     records = [run.metrics for run in runs]
-    found: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "runs": [run.name for run in runs],
         "seeds": [run.settings.seed for run in runs],
         "of": "the test part, Keras before export",
@@ -163,11 +161,11 @@ def summarize_seeds(runs: Sequence[Run]) -> dict[str, Any]:
         values = np.array([record["test"][name] for record in records])
         mean, deviation = float(values.mean()), float(values.std(ddof=1))
         half = float(t.ppf(0.975, len(values) - 1)) * deviation / len(values) ** 0.5
-        found[name] = {
+        summary[name] = {
             "each": values.tolist(),
             "mean": mean,
             "deviation": deviation,
             "interval": [max(0.0, mean - half), min(1.0, mean + half)],
         }
-    runs[0].write_json("metrics.json", {**records[0], "repeats": found})
-    return found
+    runs[0].write_json("metrics.json", {**records[0], "repeats": summary})
+    return summary

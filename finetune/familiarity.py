@@ -1,56 +1,52 @@
-"""Familiarity: how much a photo looks like the ones the network learned from.
+"""Familiarity: the similarity of a photo to the training photos.
 
 A second output of the graph, so that every runner has it, int8 too: the features,
 scaled to length 1, go through one dense layer whose columns are prototypes (k-means
 centres of the training features, label by label, or those features themselves where
 they are few), and the largest value is the output. That is the cosine to the nearest
-prototype, stretched so that the threshold is at 0.5 and the most familiar photo near 1:
-the steps of an int8 file are then finest where they decide. A softmax is confident
-about photos unlike any it has seen (Hendrycks and Gimpel 2017, arXiv:1610.02136); the
+prototype, stretched so that the threshold is at 0.5 and the most familiar photo near 1,
+which gives int8 files the finest steps around the threshold. A softmax is confident
+about out-of-distribution photos (Hendrycks and Gimpel 2017, arXiv:1610.02136); the
 distance to the nearest training features separates them (Sun et al. 2022,
 "Out-of-Distribution Detection with Deep Nearest Neighbors", arXiv:2204.06507).
 tests/benchmarks/familiarity.py compares the candidates.
 
-The threshold keeps 95 % of known photos: the validation photos and, where these are
-few, training photos scored against prototypes made without them. Negatives tilt the
-prototypes by a logistic regression; they do not move the threshold's rule.
+The threshold accepts 95 % of known photos: the validation photos and, where these are
+few, training photos scored against prototypes of the other folds. Negatives tilt the
+prototypes by a logistic regression; the rule for the threshold stays the same.
 """
 
 from __future__ import annotations
 
-import io
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from backbones import network
 from backbones.keras import keras, tensorflow
 from edge.errors import EdgegraftError
 from edge.files import write_atomic
+from finetune.loop.examples import Floats, Ints
 from finetune.run import Run
 
 OUTPUT = "familiarity"
-PASS = 0.95  # of the known photos get a label, the rest is answered unknown
-LIMIT = 0.5  # where the stretched values put the threshold
+PASS = 0.95  # of the known photos get a label, the others are answered unknown
+LIMIT = 0.5  # the threshold after stretching
 PROTOTYPES = 128  # over all labels: AUROC grew up to there, and 1280 x 128 is cheap
 LEAST_PROTOTYPES = 2  # of a label, where there are many labels
 MOST_PHOTOS = 4096  # of the training part that k-means looks at
-ENOUGH = 100  # known photos that pin a 5 % quantile down to about 2 points
+ENOUGH = 100  # known photos that estimate a 5 % quantile within about 2 points
 FOLDS = 5
-_LIGHTLY = 10.0  # the cosine enters the regression this large: hardly penalised
+_COSINE_SCALE = 10.0  # of the cosine in the regression, so that it is hardly penalised
 _FILE = "model/familiarity.npz"
-
-Floats = npt.NDArray[np.float32]
-Truth = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Familiarity:
     """The layer on features of length 1: kernel [D, P], bias [P].
 
-    known: what it gives the validation photos, float32 [N], in the split's order.
+    known: its output for the validation photos, float32 [N], in the split's order.
     """
 
     kernel: Floats
@@ -62,16 +58,16 @@ class Familiarity:
         scores = unit(features) @ self.kernel + self.bias
         return np.asarray(np.maximum(scores, 0).max(axis=1), np.float32)
 
-    def limit_of_file(self, found: Floats) -> float:
-        """The threshold of a file that gives `found` [N] to the validation photos.
+    def limit_of_file(self, scores: Floats) -> float:
+        """The threshold of a file with these `scores` [N] of the validation photos.
 
-        Each file rounds in its own way, so its threshold is its own: the value that
-        95 % of these photos reach, or, where they are too few to tell, 0.5 moved by
-        how much the file differs from the network.
+        Files round differently, so each has its own threshold: the value that 95 % of
+        these photos reach, or, where they are too few, 0.5 plus the median difference
+        between file and network.
         """
-        if len(found) >= ENOUGH:
-            return quantile(found)
-        return LIMIT + float(np.median(found - self.known))
+        if len(scores) >= ENOUGH:
+            return quantile(scores)
+        return LIMIT + float(np.median(scores - self.known))
 
 
 def unit(features: Floats) -> Floats:
@@ -85,28 +81,27 @@ def quantile(scores: Floats) -> float:
     return float(np.quantile(scores, 1 - PASS, method="lower"))
 
 
-def prototypes(features: Floats, truth: Truth, seed: int) -> Floats:
+def prototypes(features: Floats, truth: Ints, seed: int) -> Floats:
     """Prototypes [P, D] of length 1 of features [N, D], label by label."""
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits
 
     directions, labels = unit(features), np.unique(truth)
-    each = max(LEAST_PROTOTYPES, PROTOTYPES // len(labels))
-    made = []
+    per_label = max(LEAST_PROTOTYPES, PROTOTYPES // len(labels))
+    centres = []
     for label in labels:
-        own = directions[truth == label]
-        if len(own) > each:
-            # a fraction of a second on one core; several wait for each other longer
-            with threadpool_limits(1):
-                found = KMeans(each, n_init=1, random_state=seed).fit(own)
-            own = found.cluster_centers_
-        made.append(own)
-    return unit(np.concatenate(made))
+        members = directions[truth == label]
+        if len(members) > per_label:
+            with threadpool_limits(1):  # problems this small are slower on several
+                kmeans = KMeans(per_label, n_init=1, random_state=seed).fit(members)
+            members = kmeans.cluster_centers_
+        centres.append(members)
+    return unit(np.concatenate(centres))
 
 
 def fit(
     features: Floats,
-    truth: Truth,
+    truth: Ints,
     val_features: Floats,
     *,
     negatives: Floats | None = None,
@@ -122,58 +117,57 @@ def fit(
     centres = prototypes(features, truth, seed)
     kernel, bias = centres.T, np.zeros(len(centres), np.float32)
     held_out = features[:0]
-    known = _nearest(val_features, centres)
+    scores = _cosine_to_nearest(val_features, centres)
     if len(val_features) < ENOUGH:
-        held_out, scores = _held_out(features, truth, seed)
-        known = np.concatenate([known, scores])
+        held_out, held_out_scores = _held_out(features, truth, seed)
+        scores = np.concatenate([scores, held_out_scores])
     if negatives is not None and len(negatives):
         tilt, offset = _tilt(features, centres, negatives)
         kernel, bias = kernel + tilt[:, None], bias + offset
-        known += unit(np.concatenate([val_features, held_out])) @ tilt + offset
-    limit, top = quantile(known), float(known.max())
+        scores += unit(np.concatenate([val_features, held_out])) @ tilt + offset
+    limit, top = quantile(scores), float(scores.max())
     stretch = (1 - LIMIT) / max(top - limit, 1e-3)
     kernel = np.asarray(kernel * stretch, np.float32)
     bias = np.asarray((bias - limit) * stretch + LIMIT, np.float32)
-    found = Familiarity(kernel, bias, np.zeros(0, np.float32))
-    return Familiarity(kernel, bias, found.of(val_features))
+    fitted = Familiarity(kernel, bias, np.zeros(0, np.float32))
+    return replace(fitted, known=fitted.of(val_features))
 
 
-def _nearest(features: Floats, centres: Floats) -> Floats:
+def _cosine_to_nearest(features: Floats, centres: Floats) -> Floats:
     return np.asarray((unit(features) @ centres.T).max(axis=1), np.float32)
 
 
-def _held_out(features: Floats, truth: Truth, seed: int) -> tuple[Floats, Floats]:
-    """Training photos scored without themselves: (features, cosines), in folds."""
+def _held_out(features: Floats, truth: Ints, seed: int) -> tuple[Floats, Floats]:
+    """Training photos scored by prototypes of the other folds: (features, cosines)."""
     folds = np.random.default_rng(seed).permutation(len(features)) % FOLDS
-    rows, scores = [], []
+    rows, scores = [features[:0]], [np.zeros(0, np.float32)]
     for fold in range(FOLDS):
-        out = folds == fold
-        if out.any() and not out.all():
-            centres = prototypes(features[~out], truth[~out], seed)
-            rows.append(features[out])
-            scores.append(_nearest(features[out], centres))
-    if not rows:
-        return features[:0], np.zeros(0, np.float32)
+        held_out = folds == fold
+        if held_out.any() and not held_out.all():
+            centres = prototypes(features[~held_out], truth[~held_out], seed)
+            rows.append(features[held_out])
+            scores.append(_cosine_to_nearest(features[held_out], centres))
     return np.concatenate(rows), np.concatenate(scores)
 
 
 def _tilt(
     features: Floats, centres: Floats, negatives: Floats
 ) -> tuple[Floats, np.float32]:
-    """What to add to every prototype, [D], and to its bias.
+    """The summands of every prototype, [D], and of its bias.
 
     A logistic regression of known photos against negatives on the cosine and the
-    direction of the features: its line, in units of the cosine.
+    direction of the features: its decision boundary, in units of the cosine.
     """
     from sklearn.linear_model import LogisticRegression
 
     both = np.concatenate([features, negatives])
-    table = np.hstack([_LIGHTLY * _nearest(both, centres)[:, None], unit(both)])
-    known = np.arange(len(both)) < len(features)
+    cosines = _COSINE_SCALE * _cosine_to_nearest(both, centres)
+    table = np.hstack([cosines[:, None], unit(both)])
+    is_known = np.arange(len(both)) < len(features)
     model = LogisticRegression(class_weight="balanced", max_iter=1000)
-    model.fit(table, known)
+    model.fit(table, is_known)
     weights = model.coef_[0].astype(np.float32)
-    slope = weights[0] * _LIGHTLY
+    slope = weights[0] * _COSINE_SCALE
     if slope <= 0:
         raise EdgegraftError(
             "expected --negatives that look unlike the training photos, got photos "
@@ -183,31 +177,31 @@ def _tilt(
     return weights[1:] / slope, np.float32(model.intercept_[0] / slope)
 
 
-def attach(model: Any, found: Familiarity) -> Any:
+def attach(model: Any, fitted: Familiarity) -> Any:
     """`model` with two named outputs: probabilities [N, L] and familiarity [N, 1]."""
     layers, tf = keras().layers, tensorflow()
     features = model.get_layer(network.LOGITS).input
-    dense = layers.Dense(found.kernel.shape[1], activation="relu", name="prototypes")
+    dense = layers.Dense(fitted.kernel.shape[1], activation="relu", name="prototypes")
     unit = layers.Lambda(lambda f: tf.math.l2_normalize(f, axis=-1), name="unit")
     nearest = layers.Lambda(
         lambda s: tf.reduce_max(s, axis=-1, keepdims=True), name="nearest"
     )
-    x = nearest(dense(unit(features)))
-    outputs = {network.OUTPUT: model.output, OUTPUT: x}
+    outputs = {
+        network.OUTPUT: model.output,
+        OUTPUT: nearest(dense(unit(features))),
+    }
     both = keras().Model(model.input, outputs, name="classifier_with_familiarity")
-    dense.set_weights([found.kernel, found.bias])
+    dense.set_weights([fitted.kernel, fitted.bias])
     return both
 
 
-def save(run: Run, found: Familiarity) -> None:
+def save(run: Run, fitted: Familiarity) -> None:
     """Write it into the run, beside the network."""
-    content = io.BytesIO()
-    np.savez(content, kernel=found.kernel, bias=found.bias, known=found.known)
-    write_atomic(run.folder / _FILE, content.getvalue())
+    write_atomic(run.folder / _FILE, lambda to: np.savez(to, **asdict(fitted)))
 
 
 def load(run: Run) -> Familiarity | None:
-    """The run's, or None when it was trained without."""
+    """The run's familiarity, None when it was trained without."""
     path = run.folder / _FILE
     if not path.is_file():
         return None

@@ -18,8 +18,10 @@ import numpy as np
 
 from backbones import registry, weights
 from backbones.keras import preload
-from data.source import PhotoOptions, Source, choose, region_of
+from data.source import PhotoOptions, choose, region_of
+from edge import run_folder
 from edge.errors import EdgegraftError
+from edge.files import write_atomic, write_csv
 from finetune import distributed, label_issues, model, negatives
 from finetune import evaluate as evaluation
 from finetune.console import Console
@@ -34,7 +36,7 @@ from finetune.loop import fit
 from finetune.loop.examples import Examples, Floats
 from finetune.loop.history import write_history
 from finetune.loop.trainer import Trainer
-from finetune.prepared import PARTS, Prepared, describe, prepare, write_unreadable
+from finetune.prepared import PARTS, Prepared, describe, prepare
 from finetune.run import RUN_FILE, Run, locked
 from finetune.settings import Settings, option, refuse_out_of_bounds
 from finetune.trained import TrainedNetwork
@@ -44,9 +46,9 @@ from finetune.trained import TrainedNetwork
 class Job:
     """What to train on, with which settings, into which folder.
 
-    photos: a folder, a list or an archive; None with `resume`, which goes on with the
-    run in `folder` after its last whole epoch, with its own settings. The fields with
-    an `Option` are options of the command line (`finetune.cli`).
+    photos: a folder, a list or an archive; None with `resume`, which continues the run
+    in `folder` after its last complete epoch, with the run's own settings. Fields with
+    an `Option` are command-line options (`finetune.cli`).
     """
 
     photos: Path | None
@@ -96,7 +98,7 @@ class Trained:
     """A finished job: the run, its decoded photos, the network in memory.
 
     `network` is None on a worker that is not the chief (`finetune.distributed`), whose
-    run vanishes. Close `prepared.pixels` when the photos are no longer needed.
+    run is temporary. Close `prepared.pixels` when the photos are no longer needed.
     """
 
     run: Run
@@ -125,22 +127,24 @@ def finetune(
 
 
 def run_job(job: Job, console: Console) -> Trained:
-    """Do a job. Errors as `finetune`; the photos stay open for what comes after."""
+    """Run a job. Errors as `finetune`; the decoded photos stay open for the caller."""
     preload()
     workers = distributed.join()
-    with distributed.run_folder(workers, job.folder) as own, workers.together():
+    with distributed.run_folder(workers, job.folder) as folder, workers.together():
         if workers.several:
-            console.stage(f"worker {workers.number} of {workers.count}, 0 is the chief")
+            console.stage(f"worker {workers.index} of {workers.count}, 0 is the chief")
         if not job.resume:
-            Run.refuse_taken(own, overwrite=job.overwrite)
+            Run.refuse_taken(folder, overwrite=job.overwrite)
         elif workers.is_chief:
-            Run.open(own)  # no lock where there is no run
-        with locked(own):
-            return _locked(job, own, console, workers)
+            Run.open(folder)  # create no lock file where there is no run
+        with locked(folder):
+            return _prepare_and_train(job, folder, console, workers)
 
 
-def _locked(job: Job, folder: Path, console: Console, workers: Workers) -> Trained:
-    left = None if job.time_limit is None else _countdown(60 * job.time_limit)
+def _prepare_and_train(
+    job: Job, folder: Path, console: Console, workers: Workers
+) -> Trained:
+    time_left = None if job.time_limit is None else countdown(60 * job.time_limit)
     settings, photos, exclude_from, add = _inputs(job, folder, workers)
     negatives.refuse_missing(settings.negatives)
     record = registry.get(settings.backbone)
@@ -151,13 +155,13 @@ def _locked(job: Job, folder: Path, console: Console, workers: Workers) -> Train
         settings = replace(settings, white=source.folder.white, region=region)
     lesson = Lesson.of(settings, source.folder.labels)
     origin = weights.find(record, settings.size, settings.weights)
-    if origin.of_user:  # weights that do not fit must leave no run behind
+    if origin.of_user:  # refuse weights that do not fit before a run is created
         model.build(settings, len(source.folder.labels), origin)
     prepared = prepare(
         source,
         settings,
         console,
-        known=Run.open(folder).split() if job.resume else None,
+        resumed_split=Run.open(folder).split() if job.resume else None,
         unlabelled=lesson.unlabelled if lesson else (),
         memory_limit=int(job.memory_limit * 2**30),
         add=add,
@@ -176,7 +180,7 @@ def _locked(job: Job, folder: Path, console: Console, workers: Workers) -> Train
         origin,
         console,
         resume=job.resume,
-        time_left=left,
+        time_left=time_left,
         lesson=lesson,
         workers=workers,
     )
@@ -194,7 +198,7 @@ def _inputs(
     assert job.photos is not None
     if job.add is None:
         return job.settings, job.photos, job.exclude_from, None
-    # photos of two folders need one root, however the folders were typed
+    # absolute, since photos of both folders need a common root
     return job.settings, job.photos.resolve(), job.exclude_from, job.add.resolve()
 
 
@@ -206,18 +210,19 @@ def _new_run(
     *,
     overwrite: bool,
 ) -> Run:
-    """The run folder with what is known before training."""
+    """The run folder with the files that describe its photos."""
     config = describe(prepared, settings, photos)
     run = Run.create(folder, config, overwrite=overwrite)
-    prepared.split.write(run.folder / "split.csv", prepared.folder.root)
-    write_unreadable(run, prepared)
-    source: Source = prepared.source
-    if source.exclusion is not None:
-        run.write_bytes("excluded.csv", source.exclusion.content)
+    prepared.split.write(folder / "split.csv", prepared.folder.root)
+    failures = prepared.pixels.failures
+    write_csv(folder / "unreadable.csv", ("path", "reason"), failures)
+    if prepared.source.exclusion is not None:
+        write_atomic(folder / "excluded.csv", prepared.source.exclusion.content)
     return run
 
 
-def _countdown(seconds: float) -> Callable[[], float]:
+def countdown(seconds: float) -> Callable[[], float]:
+    """A function that returns how many of these seconds are left."""
     end = time.monotonic() + seconds
     return lambda: end - time.monotonic()
 
@@ -240,15 +245,16 @@ def train(
     """
     settings, labels = run.settings, run.labels
     parts = {part: prepared.examples(part, settings.balance) for part in PARTS}
-    targets = parts["train"]  # with the teacher's predictions, where there is one
+    train_set = parts["train"]
     if lesson is not None:
-        targets, taught = lesson.teach(
+        train_set, distillation = lesson.teach(
             parts["train"], prepared.split, prepared.pixels, settings, console
         )
-        run.update(distillation=taught)
-    plan = fit.Plan.of(settings, len(targets), pretrained=origin.path is not None)
+        run.update(distillation=distillation)
+    plan = fit.Plan.of(settings, len(train_set), pretrained=origin.path is not None)
     if settings.teacher_views > 1 or not plan.probe_only:  # else nothing is augmented
-        _draw_augmentation(run, parts["train"])
+        path = run.folder / "augmentation.png"
+        augmentation.draw(path, parts["train"], labels, settings.augment, settings.seed)
 
     workers = distributed.on_all_gpus(workers)
     networks = fit.build_networks(settings, len(labels), origin, plan, workers)
@@ -258,12 +264,12 @@ def train(
         f"{origin.weights}{mixed}"
     )
     limited = time_left is not None
-    for line in fit.notes(settings, labels, targets, plan, time_limit=limited):
+    for line in fit.notes(settings, labels, train_set, plan, time_limit=limited):
         console.say("  " + line)
     trainer = Trainer(
         networks.model,
         settings,
-        targets,
+        train_set,
         parts["val"],
         from_probe=plan.pretrained,
         checkpoint=run.folder / "checkpoint",
@@ -274,12 +280,14 @@ def train(
     resumed = resume and trainer.resume()
 
     # features and head
-    known: dict[str, Floats] = {}
+    features: dict[str, Floats] = {}
     if resumed:
         console.stage(f"resumed after epoch {len(trainer.history) - 1}")
     else:
-        if plan.pretrained and workers.is_chief:  # the others begin with its weights
-            known = _fit_head(run, prepared, networks.model, parts, targets, console)
+        if plan.pretrained and workers.is_chief:  # the others copy its weights
+            features = _fit_head(
+                run, prepared, networks.model, parts, train_set, console
+            )
         trainer.start()
         if plan.pretrained:
             accuracy = trainer.history[0].val_accuracy
@@ -287,20 +295,21 @@ def train(
 
     # loop
     fit.train_epochs(trainer, run.folder, plan, console, resumed=resumed)
-    kept_in = "; trained in bfloat16, kept in float32" if plan.mixed else ""
-    console.stage(fit.verdict(trainer, pretrained=plan.pretrained) + kept_in)
+    precision = "; trained in bfloat16, kept in float32" if plan.mixed else ""
+    console.stage(fit.verdict(trainer, pretrained=plan.pretrained) + precision)
     run.update(**fit.record(trainer, plan))
     network = networks.model
     if plan.mixed:
-        network = fit.in_float32(network, settings, len(labels), origin)
+        network = model.build(settings, len(labels), origin)
+        network.set_weights(networks.model.get_weights())
     if not workers.is_chief:
         return None
 
     # calibrate and evaluate
     assert trainer.best is not None
     if trainer.best.epoch != 0:
-        known = {}  # the features have changed
-    trained = TrainedNetwork(network, labels, parts, console, known=known)
+        features = {}  # the backbone has changed
+    trained = TrainedNetwork(network, labels, parts, console, features)
     run.update(calibration=calibrate(run, trained, prepared.together))
     _evaluate(run, prepared, trained, trainer, origin)
     model.save(run, network)
@@ -309,38 +318,34 @@ def train(
     return network
 
 
-def _draw_augmentation(run: Run, train: Examples) -> None:
-    settings = run.settings
-    path = run.folder / "augmentation.png"
-    augmentation.draw(path, train, run.labels, settings.augment, settings.seed)
-
-
 def _fit_head(
     run: Run,
     prepared: Prepared,
     network: Any,
     parts: Mapping[str, Examples],
-    targets: Examples,
+    train_set: Examples,
     console: Console,
 ) -> dict[str, Floats]:
-    """Fit the probe, and look at the photos with its features: would more help, which
-    labels may be wrong? Returns the features of train and val."""
-    record, found = fit.fit_probe(
-        network, targets, parts["val"], len(run.labels), console
+    """Fit the probe; from its features, the learning curve and label issues.
+
+    Returns the features of train and val.
+    """
+    record, features = fit.fit_probe(
+        network, train_set, parts["val"], len(run.labels), console
     )
     run.update(probe=record)
-    known = {"train": found[: len(parts["train"])], "val": found[len(targets) :]}
-    own = np.concatenate([known["train"], known["val"]])
-    learning_curve.record(run, own, parts["train"], parts["val"], console)
+    train, val = features[: len(parts["train"])], features[len(train_set) :]
+    both = np.concatenate([train, val])
+    learning_curve.record(run, both, parts["train"], parts["val"], console)
     label_issues.by_cross_validation(
         run,
         prepared.pixels,
         [*prepared.split.part("train"), *prepared.split.part("val")],
-        own,
+        both,
         prepared.together,
         console,
     )
-    return known
+    return {"train": train, "val": val}
 
 
 def _evaluate(
@@ -352,12 +357,13 @@ def _evaluate(
 ) -> None:
     """metrics.json, history.csv and the pictures of the run."""
     calibration, console = run.config["calibration"], trained.console
-    familiar = evaluation.fit_familiarity(run, trained)
-    if familiar is not None:
-        count = familiar.kernel.shape[1]
+    familiarity = evaluation.fit_familiarity(run, trained)
+    if familiarity is not None:
+        count = familiarity.kernel.shape[1]
         console.stage(f"familiarity: {count} prototypes", detail=True)
-    found = evaluation.evaluate(trained, calibration["temperature"])
-    run.write_json("metrics.json", evaluation.metrics(run, trained, found, familiar))
+    evaluated = evaluation.evaluate(trained, calibration["temperature"])
+    metrics = evaluation.metrics(run, trained, evaluated, familiarity)
+    run.write_json("metrics.json", metrics)
     write_history(run.folder / "history.csv", trainer.history)
     assert trainer.best is not None
     training_figure.draw(
@@ -372,13 +378,13 @@ def _evaluate(
     test = trained.parts["test"]
     pictures.draw(
         run.folder,
-        found.test,
+        evaluated.test,
         [photo.path for photo in run.part("test")],
         lambda row: test.array[test.rows[row]],
         "test part, Keras",
         (
-            ("Before calibration", found.before["test"]),
-            ("After", found.test.probabilities),
+            ("Before calibration", evaluated.before["test"]),
+            ("After", evaluated.test.probabilities),
         ),
         f"Temperature {calibration['temperature']:.2f}, set by "
         f"{calibration['photos']} other photos",
@@ -388,32 +394,32 @@ def _evaluate(
             run,
             prepared.pixels,
             prepared.split.part("val"),
-            found.val.probabilities,
+            evaluated.val.probabilities,
             console,
         )
 
 
 @contextmanager
 def resumable(job: Job, verb: str) -> Iterator[None]:
-    """Ctrl-C within prints the command that resumes the job's run, if it has begun.
+    """Ctrl-C within prints the command that resumes the job's run, if it was started.
 
     verb: finetune or build.
     """
 
-    def written() -> int | None:
+    def modified() -> int | None:
         try:
             return (job.folder / RUN_FILE).stat().st_mtime_ns
         except OSError:
             return None
 
-    before = None if job.resume else written()
+    before = None if job.resume else modified()
     try:
         yield
     except KeyboardInterrupt:
-        now = written()
-        if now is None or now == before:  # nothing yet, or an older run only
+        if modified() in (None, before):  # no run yet, or only an older one
             raise
         run = Run.open(job.folder)
         if verb == "finetune" and run.trained:
             raise
-        raise KeyboardInterrupt(f"resume with: {run.going_on(verb)}") from None
+        command = run_folder.going_on(str(run.folder), verb)
+        raise KeyboardInterrupt(f"resume with: {command}") from None

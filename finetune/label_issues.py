@@ -1,10 +1,10 @@
 """Photos whose label may be wrong: label_issues.csv and label_issues.png in the run.
 
 With a pretrained backbone every photo of train and validation is predicted by a probe
-that did not see it (cross-validation on the features of the run's own probe). The
-features of a network from scratch have learned the labels, wrong ones included, so
-there only the validation photos are checked, with its own predictions. The test part
-stays out: a test on photos that a network helped to choose measures something else.
+that was not fitted to it (cross-validation on the frozen features). The features of a
+network from scratch have learned the labels, wrong ones included, so there only the
+validation photos are checked, with its own predictions. The test part is not checked:
+photos that a network helped to select give a biased test.
 
 label_issues.csv can be passed to --exclude-from once a person has written yes into its
 column `exclude`; the run leaves it empty, since a poor network lists many right labels.
@@ -17,16 +17,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from data.audit.label_issues import FOLDS, LabelIssues, cross_validated, find
 from data.batches import Pixels
 from data.photos import Photo
-from data.split import chained
 from edge.files import write_csv
 from edge.text import plural
 from finetune.console import Console
 from finetune.figures.contact_sheet import draw_sheet
+from finetune.head.cross_fit import copy_groups
+from finetune.loop.examples import Floats, Ints
 from finetune.run import Run
 
 COLUMNS = (
@@ -42,9 +42,6 @@ COLUMNS = (
 SHEET = 24  # photos on the contact sheet
 TABLE, PICTURE = "label_issues.csv", "label_issues.png"
 
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
-
 
 def by_cross_validation(
     run: Run,
@@ -59,14 +56,13 @@ def by_cross_validation(
     if np.bincount(truth, minlength=len(run.labels)).min() < FOLDS:
         console.stage(f"labels not checked: one has fewer than {FOLDS} photos")
         return
-    chains = chained(photos, pixels.digests, together)
-    chain = {photo.path: k for k, unit in enumerate(chains) for photo in unit}
-    groups = [chain[photo.path] for photo in photos]
+    groups = copy_groups(photos, pixels.digests, together)
     with console.bar("checking labels", unit="fold") as bar:
-        found = cross_validated(
+        probabilities = cross_validated(
             features, truth, groups=groups, seed=run.settings.seed, progress=bar
         )
-    _write(run, pixels, photos, find(found, truth), "cross-validated probe", console)
+    issues = find(probabilities, truth)
+    _write(run, pixels, photos, issues, "cross-validated probe", console)
 
 
 def by_validation(
@@ -82,8 +78,8 @@ def by_validation(
 
 
 def _truth(run: Run, photos: Sequence[Photo]) -> Ints:
-    numbers = {label: number for number, label in enumerate(run.labels)}
-    return np.array([numbers[photo.label] for photo in photos], np.int64)
+    class_index = {label: index for index, label in enumerate(run.labels)}
+    return np.array([class_index[photo.label] for photo in photos], np.int64)
 
 
 def _write(
@@ -91,7 +87,7 @@ def _write(
     pixels: Pixels,
     photos: Sequence[Photo],
     issues: LabelIssues,
-    how: str,
+    method: str,
     console: Console,
 ) -> None:
     count = int(issues.flagged.sum())
@@ -99,17 +95,23 @@ def _write(
     _write_csv(run, pixels.digests, photos, issues, parts)
     order = [int(row) for row in issues.order if issues.flagged[row]][:SHEET]
     first = f", the first {len(order)}" if count > len(order) else ""
-    none = "No likely label issue" if issues.enough else "Too few to find label issues"
-    none += f" among {plural(len(photos), 'photo')}"
+    empty = "No likely label issue" if issues.enough else "Too few to find label issues"
+    empty += f" among {plural(len(photos), 'photo')}"
     draw_sheet(
         run.folder / PICTURE,
         [pixels.array[pixels.rows[photos[row].path]] for row in order],
         [_caption(run, photos[row], issues, row) for row in order],
-        f"{plural(count, 'possible label issue')}{first}" if count else none,
-        f"found by: {how}; look before you act",
+        f"{plural(count, 'possible label issue')}{first}" if count else empty,
+        f"found by: {method}; look before you act",
     )
-    found = {"by": how, "photos": len(photos), "issues": count, "enough": issues.enough}
-    run.update(label_issues=found)
+    run.update(
+        label_issues={
+            "by": method,
+            "photos": len(photos),
+            "issues": count,
+            "enough": issues.enough,
+        }
+    )
     if not issues.enough:
         console.stage(
             f"labels not checked: {plural(len(photos), 'photo')} are too few to find "
@@ -129,9 +131,9 @@ def _caption(run: Run, photo: Photo, issues: LabelIssues, row: int) -> str:
     return f"{photo.label}, or {other}?\n{name}"
 
 
-def _placed(photo: Photo) -> Path:
-    """Where it lies, as the run's absolute root has it; a linked file is not followed,
-    and linked folders are not entered."""
+def _resolved(photo: Photo) -> Path:
+    """Its path with the folder's links resolved, as in the run's root; the link of a
+    photo itself is not followed."""
     return Path(os.path.realpath(photo.path.parent), photo.path.name)
 
 
@@ -144,13 +146,13 @@ def _write_csv(
 ) -> None:
     rows = (
         (
-            _placed(photos[row]).relative_to(run.photos_root).as_posix(),
+            _resolved(photos[row]).relative_to(run.photos_root).as_posix(),
             photos[row].label,
-            parts[_placed(photos[row])],
+            parts[_resolved(photos[row])],
             run.labels[int(issues.suggested[row])],
             f"{issues.score[row]:.3f}",
             "yes" if issues.flagged[row] else "no",
-            "",  # exclude: for a person to say
+            "",  # exclude: a person decides
             digests[photos[row].path],
         )
         for row in issues.order

@@ -1,8 +1,8 @@
 """The network of a run: built from its settings, stored and read as weights alone.
 
-A run never brings its own architecture: the network is rebuilt from run.json through
-`backbones`, and only arrays are read from the run, after their shapes have been
-compared. So a run from somewhere else can hold wrong numbers, but no program.
+The network is rebuilt from run.json through `backbones`; only arrays are read from the
+run, after their shapes have been compared. So a run from another person can hold wrong
+numbers, but no program.
 """
 
 from __future__ import annotations
@@ -46,31 +46,31 @@ def _assemble(settings: Settings, classes: int, *, frozen: bool) -> Any:
     return network.assemble(record, settings.size, classes, options, frozen=frozen)
 
 
-# -- numbers to train in ---------------------------------------------------------------
+# -- precision -------------------------------------------------------------------------
 def policy_for(precision: str) -> str:
     """The Keras policy of `--precision`: float32 or mixed_bfloat16.
 
     Mixed precision (Micikevicius et al. 2018, arXiv:1710.03740): weights and losses in
     float32, the layers between in bfloat16, whose range needs no loss scaling. "auto"
-    takes it on GPUs with bfloat16 units (NVIDIA's compute capability 8 and later). On
+    selects it on GPUs with bfloat16 units (NVIDIA's compute capability 8 and later). On
     CPUs a step of MobileNetV2 took up to three times as long.
     """
-    mixed = precision == "bfloat16" or (precision == "auto" and _gpus_gain())
+    mixed = precision == "bfloat16" or (precision == "auto" and _gpus_have_bfloat16())
     return "mixed_bfloat16" if mixed else "float32"
 
 
-def _gpus_gain() -> bool:
+def _gpus_have_bfloat16() -> bool:
     config = tensorflow().config
     gpus = config.list_physical_devices("GPU")
     details = [config.experimental.get_device_details(gpu) for gpu in gpus]
     return bool(gpus) and all(
-        tuple(one.get("compute_capability", (0, 0))) >= BFLOAT16_FROM for one in details
+        tuple(gpu.get("compute_capability", (0, 0))) >= BFLOAT16_FROM for gpu in details
     )
 
 
 @contextlib.contextmanager
 def policy(name: str) -> Iterator[None]:
-    """Layers built inside compute as this Keras policy says."""
+    """Layers built inside use this Keras dtype policy."""
     mixed = keras().mixed_precision
     before = mixed.global_policy()
     mixed.set_global_policy(name)
@@ -82,16 +82,9 @@ def policy(name: str) -> Iterator[None]:
 
 # -- the run's weights -----------------------------------------------------------------
 def save(run: Run, model: Any) -> None:
-    """Write the weights of `model` into the run, in the network's own order."""
-    arrays = {
-        f"{number:04d}": array for number, array in enumerate(model.get_weights())
-    }
-
-    def write(to: Path) -> None:
-        with to.open("wb") as file:
-            np.savez(file, **arrays)
-
-    write_atomic(run.network_file, write)
+    """Write the weights of `model` into the run, in the order of Keras."""
+    arrays = {f"{index:04d}": array for index, array in enumerate(model.get_weights())}
+    write_atomic(run.network_file, lambda to: np.savez(to, **arrays))
 
 
 def load(run: Run) -> Any:
@@ -134,18 +127,17 @@ def _damaged(path: Path, reason: str) -> EdgegraftError:
 
 
 def _read_arrays(path: Path, model: Any) -> None:
-    own = model.weights
-    room = sum(int(np.prod(w.shape)) * w.dtype.size + _SLACK for w in own)
+    variables = model.weights
+    names = [f"{index:04d}" for index in range(len(variables))]
     with zipfile.ZipFile(path) as file:
         entries = file.infolist()
-        names = sorted(entry.filename for entry in entries)
-        if names != [f"{number:04d}.npy" for number in range(len(own))]:
-            raise _damaged(path, f"{len(names)} arrays instead of {len(own)}")
-        if sum(entry.file_size for entry in entries) > room:
-            raise _damaged(path, "larger arrays than the network has")
+    if sorted(entry.filename for entry in entries) != [f"{n}.npy" for n in names]:
+        raise _damaged(path, f"{len(entries)} arrays instead of {len(variables)}")
+    if sum(entry.file_size for entry in entries) > _max_bytes(variables):
+        raise _damaged(path, "larger arrays than the network has")
     with np.load(path, allow_pickle=False) as stored:
-        arrays = [stored[f"{number:04d}"] for number in range(len(own))]
-    for array, variable in zip(arrays, own, strict=True):
+        arrays = [stored[name] for name in names]
+    for array, variable in zip(arrays, variables, strict=True):
         if array.shape != tuple(variable.shape) or array.dtype.kind not in "fiu":
             raise _damaged(
                 path, f"{array.dtype} {list(array.shape)} for {variable.name}"
@@ -157,11 +149,14 @@ def _read_old(path: Path, model: Any) -> None:
     """Fill `model` from a .keras file of the first edition: its weights, no config."""
     if not zipfile.is_zipfile(path):
         raise _damaged(path, "no .keras file that edgegraft wrote (not a ZIP)")
-    room = 2 * sum(int(np.prod(w.shape)) * w.dtype.size + _SLACK for w in model.weights)
     with zipfile.ZipFile(path) as file:
-        entries = {entry.filename: entry.file_size for entry in file.infolist()}
-        if not set(entries) <= _OLD_PARTS or "model.weights.h5" not in entries:
-            raise _damaged(path, "no .keras file that edgegraft wrote (other parts)")
-        if sum(entries.values()) > room + (64 << 20):
-            raise _damaged(path, "larger weights than the network has")
+        sizes = {entry.filename: entry.file_size for entry in file.infolist()}
+    if not set(sizes) <= _OLD_PARTS or "model.weights.h5" not in sizes:
+        raise _damaged(path, "no .keras file that edgegraft wrote (other parts)")
+    if sum(sizes.values()) > 2 * _max_bytes(model.weights) + (64 << 20):
+        raise _damaged(path, "larger weights than the network has")
     model.load_weights(str(path))  # of a .keras file: arrays alone, by layer
+
+
+def _max_bytes(variables: list[Any]) -> int:
+    return sum(int(np.prod(v.shape)) * v.dtype.size + _SLACK for v in variables)

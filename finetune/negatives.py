@@ -1,12 +1,13 @@
 """Negatives: photos that show none of the labels, in a folder of their own.
 
-The user's own examples of what should be answered unknown (`--negatives`). Folders
-inside do not matter, unreadable photos are named and left out. The run keeps the sha256
-of each, so that the refusal rate is never measured on photos it was trained with.
+The user's examples of what should be answered unknown (`--negatives`), in any
+subfolders; unreadable photos are named and left out. The run records the sha256 of
+each, so that the refusal rate is never measured on photos it was trained with.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
@@ -40,48 +41,43 @@ def load(folder: str, recipe: InputRecipe, console: Console) -> npt.NDArray[np.u
 
     EdgegraftError when there is no such folder, or no photo in it can be read.
     """
-    found, unreadable = [], 0
+    pixels, unreadable = [], 0
     paths = list(photos([folder]))
     with console.bar("decoding negatives") as bar:
         for done, path in enumerate(paths, 1):
             try:
-                found.append(load_pixels(path, recipe))
+                pixels.append(load_pixels(path, recipe))
             except PhotoError as error:
                 unreadable += 1
                 console.say(f"  left out: {path}: {error.reason}")
             bar(done, len(paths))
-    if not found:
+    if not pixels:
         raise EdgegraftError(
             f"expected photos in {folder}, got none that can be read "
             f"({unreadable} unreadable)"
         )
-    console.stage(f"negatives: {plural(len(found), 'photo')} of {folder}")
-    return np.stack(found)
+    console.stage(f"negatives: {plural(len(pixels), 'photo')} of {folder}")
+    return np.stack(pixels)
 
 
 def digests(folder: str | os.PathLike[str]) -> dict[str, str]:
     """The path of each photo of a folder by the sha256 of its file."""
-    found = {}
+    paths = {}
     for path in photos([os.fspath(folder)]):
-        try:
-            content = Path(path).read_bytes()
-        except OSError:
-            continue  # the decoder names it
-        found[sha256(content)] = str(path)
-    return found
+        with contextlib.suppress(OSError):  # `load` reports it
+            paths[sha256(Path(path).read_bytes())] = str(path)
+    return paths
 
 
 def remember(run: Run, folder: str) -> None:
-    """Keep in the run which negatives it was trained with."""
+    """Write the run's record of the negatives it was trained with."""
     rows = ((path, sha) for sha, path in digests(folder).items())
     write_csv(run.folder / RECORD, ("path", "sha256"), rows)
 
 
 def trained_with(run: Run) -> frozenset[str]:
-    """sha256 of the negatives a run was trained with.
-
-    Those of its record; of an older run those that are in its folder now.
-    """
+    """sha256 of the negatives a run was trained with: those of its record; without one
+    (an older run) those in their folder now. EdgegraftError for a damaged record."""
     path, folder = run.folder / RECORD, run.settings.negatives
     if path.is_file():
         try:
@@ -100,10 +96,10 @@ def trained_with(run: Run) -> frozenset[str]:
 
 def refuse_seen(unknown: dict[str, str], seen: Iterable[str], where: str) -> None:
     """EdgegraftError when photos to be measured (path by sha256) were trained with."""
-    both = sorted(unknown[sha256] for sha256 in unknown.keys() & set(seen))
-    if both:
+    trained = sorted(unknown[sha256] for sha256 in unknown.keys() & set(seen))
+    if trained:
         raise EdgegraftError(
             f"--unknown: expected photos that {where} was not trained with, got "
-            f"{both[0]}, which is among its --negatives ({len(both):,} of "
+            f"{trained[0]}, which is among its --negatives ({len(trained):,} of "
             f"{len(unknown):,} are); measure with other photos"
         )

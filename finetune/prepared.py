@@ -1,4 +1,4 @@
-"""The photos of a run: decoded, audited, split; and what run.json says of them."""
+"""The photos of a run: decoded, audited, split; and their record in run.json."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ from data.photos import Photo, PhotoFolder
 from data.source import Source
 from data.split import Split, make_split
 from edge.errors import EdgegraftError
-from edge.files import write_csv
 from edge.text import listed
 from finetune.console import Console
 from finetune.loop.examples import Examples, class_weights
-from finetune.run import SCHEMA, Run
+from finetune.run import SCHEMA
 from finetune.settings import Settings
 
 PARTS = ("train", "val", "test")
@@ -31,7 +30,7 @@ PARTS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Prepared:
-    """The photos of a run, decoded once, and where each of them belongs."""
+    """The decoded photos of a run, with their split."""
 
     source: Source
     split: Split
@@ -44,14 +43,14 @@ class Prepared:
         return self.source.folder
 
     def examples(self, part: str, balance: str = "none") -> Examples:
-        """Rows and class numbers of one part, in the split's order."""
-        numbers = {label: number for number, label in enumerate(self.folder.labels)}
-        photos: Sequence[Photo] = self.split.part(part)
-        truth = np.array([numbers[p.label] for p in photos], np.int64)
+        """Rows and class indices of one part, in the split's order."""
+        class_index = {label: index for index, label in enumerate(self.folder.labels)}
+        photos = self.split.part(part)
+        truth = np.array([class_index[p.label] for p in photos], np.int64)
         rows = np.array([self.pixels.rows[p.path] for p in photos], np.int64)
         weights = None
         if part == "train" and balance == "weights":
-            weights = class_weights(truth, len(numbers))[truth]
+            weights = class_weights(truth, len(class_index))[truth]
         return Examples(self.pixels.array, rows, truth, weights=weights)
 
 
@@ -60,18 +59,20 @@ def prepare(
     settings: Settings,
     console: Console,
     *,
-    known: Split | None = None,
+    resumed_split: Split | None = None,
     unlabelled: Sequence[Photo] = (),
     memory_limit: int = batches.MEMORY_LIMIT,
     add: Path | None = None,
 ) -> Prepared:
-    """Decode, audit and split the photos. `known` is a resumed run's split; `add` a
-    folder of more photos to train on, which leave the split as it is without them.
-    `unlabelled` are decoded with the others and take no further part.
+    """Decode, audit and split the photos.
+
+    resumed_split: of the run that is resumed. add: a folder of more photos to train on,
+    which do not change the split of the others. unlabelled: photos to decode as well.
+    EdgegraftError for photos that cannot be trained on, or others than the run's.
     """
     folder = source.folder
     added = None if add is None else additions.read_added(add, folder.labels)
-    everything = folder.photos + (added.photos if added else ())
+    labelled = folder.photos + (added.photos if added else ())
     summary = f"{len(folder.photos):,} photos of {listed(folder.labels)}"
     if added is not None:
         summary += f", {len(added.photos):,} to add"
@@ -80,15 +81,14 @@ def prepare(
     console.stage(summary)
     with console.bar("decoding photos") as bar:
         pixels = batches.load_through_cache(
-            [*everything, *unlabelled],
+            [*labelled, *unlabelled],
             settings.recipe,
             memory_limit=memory_limit,
             progress=bar,
             warn=console.say,
         )
     if pixels.recalled:
-        recalled = f"{pixels.recalled:,} of them from the cache"
-        console.stage(recalled, detail=True)
+        console.stage(f"{pixels.recalled:,} of them from the cache", detail=True)
     audit = _audited(folder, pixels)
     for line in audit.brief(examples=console.verbose):
         console.say("  " + line)
@@ -109,20 +109,20 @@ def prepare(
         for line in added.lines():
             console.say("  " + line)
         source = replace(source, folder=additions.joined(folder, added))
-    if known is not None and known.fingerprint != split.fingerprint:
+    if resumed_split and resumed_split.fingerprint != split.fingerprint:
         raise EdgegraftError(
             f"expected the photos this run was started with, got a changed set in "
             f"{folder.root} (data fingerprint {split.fingerprint[:12]}, the run has "
-            f"{known.fingerprint[:12]}); start a new run"
+            f"{resumed_split.fingerprint[:12]}); start a new run"
         )
     return Prepared(source, split, pixels, audit.alike, added)
 
 
 def _audited(folder: PhotoFolder, pixels: batches.Pixels) -> Audit:
-    """The audit of the folder alone, whatever else was decoded beside it."""
-    mine = {photo.path for photo in folder.photos}
-    failures = [failure for failure in pixels.failures if failure[0] in mine]
-    missing = {path: share for path, share in pixels.missing.items() if path in mine}
+    """The audit of this folder, without the other photos that were decoded."""
+    paths = {photo.path for photo in folder.photos}
+    failures = [failure for failure in pixels.failures if failure[0] in paths]
+    missing = {path: part for path, part in pixels.missing.items() if path in paths}
     facts = pixels.fact_store
     return Audit.from_pass(folder, pixels.digests, failures, facts, missing)
 
@@ -130,17 +130,17 @@ def _audited(folder: PhotoFolder, pixels: batches.Pixels) -> Audit:
 def _versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in ("edgegraft", "tensorflow", "tf-keras", "numpy", "pillow"):
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "from source"
-    return found
+            versions[name] = "from source"
+    return versions
 
 
-def describe(prepared: Prepared, settings: Settings, given: Path) -> dict[str, Any]:
-    """What run.json says before training starts; `given` is what was pointed at."""
+def describe(prepared: Prepared, settings: Settings, photos: Path) -> dict[str, Any]:
+    """The content of run.json before training; `photos` as the user gave them."""
     split, exclusion = prepared.split, prepared.source.exclusion
     added = prepared.added
     return {
@@ -149,7 +149,7 @@ def describe(prepared: Prepared, settings: Settings, given: Path) -> dict[str, A
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(
             timespec="seconds"
         ),
-        "source": str(given.resolve()),
+        "source": str(photos.resolve()),
         "photos": str(prepared.folder.root.resolve()),
         "reading": prepared.source.options.to_dict(),
         "labels": list(prepared.folder.labels),
@@ -166,9 +166,3 @@ def describe(prepared: Prepared, settings: Settings, given: Path) -> dict[str, A
         "versions": _versions(),
         "host": {"machine": platform.machine(), "system": platform.system()},
     }
-
-
-def write_unreadable(run: Run, prepared: Prepared) -> None:
-    write_csv(
-        run.folder / "unreadable.csv", ("path", "reason"), prepared.pixels.failures
-    )

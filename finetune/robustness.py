@@ -1,17 +1,17 @@
 """Accuracy of an exported file on corrupted test photos.
 
-Each test photo is corrupted at full size, before it is resized, as a bad lens, a dim
-room or a messenger would, and goes through the runner that ships. Kinds and severities:
-Hendrycks and Dietterich 2019, "Benchmarking Neural Network Robustness to Common
-Corruptions and Perturbations", arXiv:1903.12261; sizes here are relative to the photo's
-shorter side, so that photos of every size are corrupted alike. Corruptions that come
-together are not measured.
+Each test photo is corrupted at full size, before it is resized, and goes through the
+runner that ships. Kinds and severities: Hendrycks and Dietterich 2019, "Benchmarking
+Neural Network Robustness to Common Corruptions and Perturbations", arXiv:1903.12261;
+sizes here are relative to the photo's shorter side. Combinations of corruptions are not
+measured.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 from data.split import Row
 from edge.classifier import Classifier
 from edge.errors import EdgegraftError
-from edge.evaluate import Evaluation, score
+from edge.evaluate import score
 from edge.preprocess import Source, load_pixels, open_photo
 from edge.quiet import without_chatter
 from edge.text import listed
@@ -30,16 +30,12 @@ from finetune.console import Console
 from finetune.figures.style import INK, MUTED, VAL, new_figure, percent, plain, save
 from finetune.run import Run
 
-PHOTOS = 200  # of the test part, as many of each label as can be
+PHOTOS = 200  # of the test part, balanced over the labels where possible
 Corrupt = Callable[[Image.Image, float, int], Image.Image]
 
 
-def _side(photo: Image.Image) -> int:
-    return min(photo.size)
-
-
 def _blur(photo: Image.Image, amount: float, seed: int) -> Image.Image:
-    return photo.filter(ImageFilter.GaussianBlur(amount / 100 * _side(photo)))
+    return photo.filter(ImageFilter.GaussianBlur(amount / 100 * min(photo.size)))
 
 
 def _noise(photo: Image.Image, amount: float, seed: int) -> Image.Image:
@@ -54,36 +50,35 @@ def _dark(photo: Image.Image, amount: float, seed: int) -> Image.Image:
 
 
 def _jpeg(photo: Image.Image, amount: float, seed: int) -> Image.Image:
-    packed = io.BytesIO()
-    photo.save(packed, "JPEG", quality=int(amount))
-    packed.seek(0)
-    return Image.open(packed).convert("RGB")
+    encoded = io.BytesIO()
+    photo.save(encoded, "JPEG", quality=int(amount))
+    return Image.open(encoded).convert("RGB")
 
 
-def _turned(photo: Image.Image, amount: float, seed: int) -> Image.Image:
-    way = 1 if seed % 2 else -1
-    grey = tuple(int(value) for value in np.asarray(photo).mean(axis=(0, 1)))
-    return photo.rotate(way * amount, Image.Resampling.BILINEAR, fillcolor=grey)
+def _rotate(photo: Image.Image, amount: float, seed: int) -> Image.Image:
+    degrees = amount if seed % 2 else -amount
+    mean_colour = tuple(int(value) for value in np.asarray(photo).mean(axis=(0, 1)))
+    return photo.rotate(degrees, Image.Resampling.BILINEAR, fillcolor=mean_colour)
 
 
-def _small(photo: Image.Image, amount: float, seed: int) -> Image.Image:
-    share = min(1.0, amount / _side(photo))
-    size = (max(1, round(photo.width * share)), max(1, round(photo.height * share)))
+def _shrink(photo: Image.Image, amount: float, seed: int) -> Image.Image:
+    scale = min(1.0, amount / min(photo.size))
+    size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
     return photo.resize(size, Image.Resampling.BOX)
 
 
 @dataclass(frozen=True)
 class Corruption:
-    """One way to corrupt a photo; `amounts` in `unit`, from mild to severe.
+    """A kind of corruption; `amounts` in `unit`, from mild to severe.
 
-    mark: what stands over a photo corrupted so, with a place for the amount.
+    caption: a format string for the amount.
     """
 
     name: str
     unit: str
     amounts: tuple[float, ...]
     apply: Corrupt
-    mark: str
+    caption: str
 
 
 CORRUPTIONS = (
@@ -93,8 +88,8 @@ CORRUPTIONS = (
     ),
     Corruption("dark", "% of the brightness left", (60, 35, 15), _dark, "light {:g} %"),
     Corruption("jpeg", "JPEG quality", (30, 15, 7), _jpeg, "JPEG quality {:g}"),
-    Corruption("rotation", "degrees", (10, 20, 40), _turned, "turned by {:g}°"),
-    Corruption("small", "pixels of the shorter side", (96, 64, 32), _small, "{:g} px"),
+    Corruption("rotation", "degrees", (10, 20, 40), _rotate, "turned by {:g}°"),
+    Corruption("small", "pixels of the shorter side", (96, 64, 32), _shrink, "{:g} px"),
 )
 
 
@@ -103,9 +98,9 @@ def measure(
 ) -> dict[str, Any]:
     """Accuracy of a file of `run` on corrupted test photos, for JSON.
 
-    Each entry: accuracy, its 95 % interval, and how many were called unknown. The
-    first, ``clean``, is of the same photos as they are. EdgegraftError before any
-    work when one of them is missing or no longer the run's.
+    Each entry: accuracy, its 95 % interval, and the fraction called unknown. The first,
+    ``clean``, is of the uncorrupted photos. EdgegraftError before any work when a photo
+    is missing or has changed.
     """
     with without_chatter():
         classifier = Classifier(model)
@@ -114,126 +109,108 @@ def measure(
             f"expected a file with the labels {listed(run.labels)}, got "
             f"{model} with {listed(classifier.labels)}"
         )
-    rows_chosen = _choose(run, count)
-    run.check_photos(rows_chosen)
-    numbers = {label: number for number, label in enumerate(run.labels)}
-    chosen = [(row.photo.path, numbers[row.photo.label]) for row in rows_chosen]
-    rows: list[dict[str, Any]] = []
-    cases = [(c, a) for c in CORRUPTIONS for a in c.amounts]
-    found: list[list[Any]] = [[] for _ in range(len(cases) + 1)]
-    unknown = [0] * len(found)
+    rows = _choose(run, count)
+    run.check_photos(rows)
+    cases: list[tuple[Corruption | None, float | None]] = [(None, None)]
+    cases += [(c, amount) for c in CORRUPTIONS for amount in c.amounts]
+    probabilities: list[list[Any]] = [[] for _ in cases]
+    unknown = [0] * len(cases)
     with console.bar("corrupting photos") as bar:
-        for number, (path, _) in enumerate(chosen):
-            photo = open_photo(path)
-            for place in range(len(found)):
-                source: Source = path
-                if place:
-                    corruption, amount = cases[place - 1]
-                    corrupted = np.asarray(corruption.apply(photo, amount, number))
+        for seed, row in enumerate(rows):
+            photo = open_photo(row.photo.path)
+            for case, (corruption, amount) in enumerate(cases):
+                source: Source = row.photo.path
+                if corruption is not None and amount is not None:
+                    corrupted = np.asarray(corruption.apply(photo, amount, seed))
                     source = Image.fromarray(corrupted)  # upright: without its EXIF
-                out = classifier.run(load_pixels(source, classifier.recipe)[None])
-                familiar = out.get("familiarity", [None])[0]
-                answer = classifier.prediction(out["probabilities"][0], familiar)
-                unknown[place] += not answer.known
-                found[place].append(out["probabilities"][0])
-            bar(number + 1, len(chosen))
-    truth = [number for _, number in chosen]
-    for place, table in enumerate(found):
-        result = score(np.stack(table), truth, run.labels)
-        row: dict[str, Any] = {"corruption": "clean", "amount": None, "unit": None}
-        if place:
-            corruption, amount = cases[place - 1]
-            row = {
-                "corruption": corruption.name,
+                outputs = classifier.run(load_pixels(source, classifier.recipe)[None])
+                scores = outputs["probabilities"][0]
+                familiarity = outputs.get("familiarity", [None])[0]
+                unknown[case] += not classifier.prediction(scores, familiarity).known
+                probabilities[case].append(scores)
+            bar(seed + 1, len(rows))
+    truth = [run.labels.index(row.photo.label) for row in rows]
+    results = []
+    for case, (corruption, amount) in enumerate(cases):
+        result = score(np.stack(probabilities[case]), truth, run.labels)
+        results.append(
+            {
+                "corruption": corruption.name if corruption else "clean",
                 "amount": amount,
-                "unit": corruption.unit,
+                "unit": corruption.unit if corruption else None,
+                "accuracy": result.accuracy,
+                "interval": list(result.interval),
+                "called_unknown": unknown[case] / result.photos,
             }
-        rows.append({**row, **_figures(result, unknown[place])})
+        )
     return {
         "model": model.name,
         "runtime": str(classifier.runtime),
-        "photos": len(chosen),
+        "photos": len(rows),
         "of": "the test part",
-        "results": rows,
-    }
-
-
-def _figures(result: Evaluation, unknown: int) -> dict[str, Any]:
-    return {
-        "accuracy": result.accuracy,
-        "interval": list(result.interval),
-        "called_unknown": unknown / result.photos,
+        "results": results,
     }
 
 
 def _choose(run: Run, count: int) -> list[Row]:
-    """Rows of the test part, label by label in turn."""
+    """`count` rows of the test part, label by label in turn."""
     test = [row for row in run.split().rows if row.part == "test"]
     queues = [[row for row in test if row.photo.label == label] for label in run.labels]
-    turns = [
-        queue[place]
-        for place in range(max(map(len, queues)))
-        for queue in queues
-        if place < len(queue)
-    ]
-    return turns[:count]
+    turns = itertools.chain.from_iterable(itertools.zip_longest(*queues))
+    return [row for row in turns if row is not None][:count]
 
 
-def lines(found: dict[str, Any]) -> list[str]:
-    """A table for people: a row a corruption, its strengths from mild to severe."""
-    clean, *rest = found["results"]
+def lines(record: dict[str, Any]) -> list[str]:
+    """A table: a row for each corruption, its amounts from mild to severe."""
+    clean, *corrupted = record["results"]
     table = [
-        f"{found['model']} on {found['photos']} test photos: "
+        f"{record['model']} on {record['photos']} test photos: "
         f"{clean['accuracy']:.1%} as they are"
     ]
     for corruption in CORRUPTIONS:
-        rows = [row for row in rest if row["corruption"] == corruption.name]
+        rows = [row for row in corrupted if row["corruption"] == corruption.name]
         cells = "  ".join(f"{r['amount']:>4g}: {r['accuracy']:6.1%}" for r in rows)
         table.append(f"  {corruption.name:9} {cells}  ({corruption.unit})")
     return table
 
 
-def draw(path: Path, found: dict[str, Any], photos: Sequence[Path]) -> None:
-    """robustness.png: accuracy over strength, with what the strengths look like.
-
-    photos: one to corrupt is enough; the first is shown at the severest strengths.
-    """
-    clean, *rest = found["results"]
+def draw(path: Path, record: dict[str, Any], example: Path) -> None:
+    """robustness.png: accuracy over amount, with an example photo at both ends."""
+    clean, *corrupted = record["results"]
+    lowest = min(row["interval"][0] for row in record["results"])
     figure = new_figure(11, 6.4)
     grid = figure.subplots(
         3, len(CORRUPTIONS), gridspec_kw={"height_ratios": (0.85, 0.85, 1.2)}
     )
-    photo = open_photo(photos[0])
+    photo = open_photo(example)
     for column, corruption in enumerate(CORRUPTIONS):
         mild, severe, axes = grid[:, column]
         for axis, amount in (
             (mild, corruption.amounts[0]),
             (severe, corruption.amounts[-1]),
         ):
-            axis.imshow(_square(corruption.apply(photo, amount, 1)))
-            axis.set_title(corruption.mark.format(amount), fontsize=8, color=MUTED)
+            shown = corruption.apply(photo, amount, 1)
+            axis.imshow(shown.resize((224, 224), Image.Resampling.BILINEAR))
+            axis.set_title(corruption.caption.format(amount), fontsize=8, color=MUTED)
             axis.axis("off")
-        rows = [row for row in rest if row["corruption"] == corruption.name]
-        y = [row["accuracy"] for row in [clean, *rows]]
-        spread = [
-            [row["accuracy"] - row["interval"][0] for row in [clean, *rows]],
-            [row["interval"][1] - row["accuracy"] for row in [clean, *rows]],
-        ]
+        rows = [row for row in corrupted if row["corruption"] == corruption.name]
+        rows.insert(0, clean)
+        y = [row["accuracy"] for row in rows]
+        errors = np.abs([np.subtract(row["interval"], row["accuracy"]) for row in rows])
         plain(axes, corruption.name)
-        places = range(len(y))
-        whole: dict[str, Any] = {"marker": "o", "markersize": 4, "clip_on": False}
-        axes.errorbar(places, y, yerr=np.abs(spread), color=VAL, **whole)
-        marks = ["clean", *(f"{amount:g}" for amount in corruption.amounts)]
-        axes.set_xticks(places, marks, fontsize=7)
+        x = range(len(y))
+        style: dict[str, Any] = {"marker": "o", "markersize": 4, "clip_on": False}
+        axes.errorbar(x, y, yerr=errors.T, color=VAL, **style)
+        ticks = ["clean", *(f"{amount:g}" for amount in corruption.amounts)]
+        axes.set_xticks(x, ticks, fontsize=7)
         axes.set_xlabel(corruption.unit, fontsize=7, color=MUTED)
-        lowest = min(row["interval"][0] for row in found["results"])
         axes.set_ylim(max(0.0, lowest - 0.03), 1.005)
         percent(axes)
         if column:
             axes.set_yticklabels([])
     figure.suptitle(
-        f"{found['model']}: accuracy on {found['photos']} corrupted test photos, with "
-        "95 % intervals",
+        f"{record['model']}: accuracy on {record['photos']} corrupted test photos, "
+        "with 95 % intervals",
         x=0.01,
         ha="left",
         fontsize=10,
@@ -241,8 +218,3 @@ def draw(path: Path, found: dict[str, Any], photos: Sequence[Path]) -> None:
         weight="bold",
     )
     save(figure, path)
-
-
-def _square(photo: Image.Image) -> Image.Image:
-    """The photo as the network's input would have it, large enough to look at."""
-    return photo.resize((224, 224), Image.Resampling.BILINEAR)

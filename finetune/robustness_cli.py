@@ -1,8 +1,7 @@
 """`edgegraft robustness RUN`: a run's file on corrupted test photos.
 
-Blur, noise, darkness, JPEG, rotation and small size, each at three strengths, through
-the runner that ships. Writes robustness.json and robustness.png into the run, and
-`robustness` into its metrics.json.
+Writes robustness.json and robustness.png into the run, and `robustness` into its
+metrics.json.
 """
 
 from __future__ import annotations
@@ -61,19 +60,19 @@ def run(args: argparse.Namespace) -> int:
             "the names)"
         )
     console = Console(json=args.json)
-    found = robustness.measure(opened, model, console, count=args.photos)
-    opened.write_json("robustness.json", found)
+    record = robustness.measure(opened, model, console, count=args.photos)
+    opened.write_json("robustness.json", record)
     if metrics := opened.metrics:
-        opened.write_json("metrics.json", {**metrics, "robustness": found})
-    photos = [photo.path for photo in opened.part("test")]
-    robustness.draw(opened.folder / "robustness.png", found, photos)
+        opened.write_json("metrics.json", {**metrics, "robustness": record})
+    picture = opened.folder / "robustness.png"
+    robustness.draw(picture, record, opened.part("test")[0].path)
     if args.json:
-        json.dump({"run": str(opened.folder), **found}, sys.stdout)
+        json.dump({"run": str(opened.folder), **record}, sys.stdout)
         print()
         return 0
-    for line in robustness.lines(found):
+    for line in robustness.lines(record):
         console.say(line)
-    console.say(f"picture: {opened.folder / 'robustness.png'}")
+    console.say(f"picture: {picture}")
     return 0
 
 

@@ -46,8 +46,8 @@ RUN_FILE = "run.json"
 SCHEMA = 2
 OLD_NETWORK = "model/model.keras"  # of runs of schema 1
 LOCK = "run.lock"
-# Made by a run; --overwrite removes exactly these and nothing else.
-_OURS = (
+# Written by a run; --overwrite removes exactly these
+_FILES = (
     RUN_FILE,
     "split.csv",
     "history.csv",
@@ -86,25 +86,25 @@ _OURS = (
 
 
 def name_of(photos: Path) -> str:
-    """What photos are called in a folder's name: without the ending of a file."""
+    """The name of a folder of photos, or of a file without its endings."""
     name = photos.resolve().name
     return name if photos.is_dir() else name.split(".")[0]
 
 
 def plain_name(name: str) -> str:
-    """The name, if it is one of a folder; EdgegraftError otherwise."""
-    text = isinstance(name, str)
-    if not text or name in ("", ".", "..") or "/" in name or "\\" in name:
+    """`name`; EdgegraftError unless it is a single path component."""
+    is_text = isinstance(name, str)
+    if not is_text or name in ("", ".", "..") or "/" in name or "\\" in name:
         raise EdgegraftError(f"expected --run to be a plain folder name, got {name!r}")
     return name
 
 
 def _similar(path: Path) -> Path | None:
-    """An existing run with a name like that of `path`."""
+    """An existing run with a name close to that of `path`."""
     folder = path.parent if path.parent != Path() else Path(run_folder.ARTIFACTS)
     names = [record.parent.name for record in folder.glob(f"*/{RUN_FILE}")]
-    close = difflib.get_close_matches(path.name, names, n=1)
-    return folder / close[0] if close else None
+    matches = difflib.get_close_matches(path.name, names, n=1)
+    return folder / matches[0] if matches else None
 
 
 class Run:
@@ -122,13 +122,14 @@ class Run:
         """EdgegraftError when a new run may not be written into `folder`."""
         if not folder.exists():
             return
-        others = folder.is_dir() and {path.name for path in folder.iterdir()} - {LOCK}
-        if not folder.is_dir() or (others and not (folder / RUN_FILE).is_file()):
+        is_run = (folder / RUN_FILE).is_file()
+        files = folder.is_dir() and {path.name for path in folder.iterdir()} - {LOCK}
+        if not folder.is_dir() or (files and not is_run):
             raise EdgegraftError(
                 f"expected an empty folder or a run at {folder}, got something else "
                 "there; choose another --run name"
             )
-        if (folder / RUN_FILE).is_file() and not overwrite:
+        if is_run and not overwrite:
             raise EdgegraftError(
                 f"expected a new run, got {folder}, which exists; choose another "
                 "--run name, resume it with --resume, or replace it with --overwrite"
@@ -138,14 +139,14 @@ class Run:
     def create(cls, folder: Path, config: dict[str, Any], *, overwrite: bool) -> Run:
         """Start a run; with `overwrite` the files of an old one are removed first."""
         cls.refuse_taken(folder, overwrite=overwrite)
-        for name in _OURS:
+        for name in _FILES:
             path = folder / name
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
         run = cls(folder, config)
-        run.save()
+        run.update()
         return run
 
     @classmethod
@@ -172,27 +173,26 @@ class Run:
     def __repr__(self) -> str:
         best = self.best
         if best is not None:
-            what = f"best={best.name!r}{self._accuracy()}"
+            state = f"best={best.name!r}{self._accuracy()}"
         elif run_folder.recommends_none(str(self.folder)):
-            what = "no file within the budget"
+            state = "no file within the budget"
         else:
-            what = "not measured yet"
-        return f"Run({str(self.folder)!r}, labels={list(self.labels)}, {what})"
+            state = "not measured yet"
+        return f"Run({str(self.folder)!r}, labels={list(self.labels)}, {state})"
 
     def _accuracy(self) -> str:
         """The headline of metrics.json, for a person."""
         try:
             record = self.metrics.get("headline") or {}
             low, high = record["interval"]
-            figures = f"{record['accuracy']:.1%} ({low:.1%} to {high:.1%})"
+            return f", accuracy {record['accuracy']:.1%} ({low:.1%} to {high:.1%})"
         except (KeyError, TypeError, ValueError, EdgegraftError):
             return ""
-        return f", accuracy {figures}"
 
-    # -- what it holds ---------------------------------------------------------
+    # -- files -----------------------------------------------------------------
     @property
     def files(self) -> dict[str, Path]:
-        """The exported files by variant; those that were rejected are left out."""
+        """The exported files by variant, without rejected ones."""
         paths = sorted(self.exports.glob("*.tflite"))
         return {path.stem: path for path in paths if "." not in path.stem}
 
@@ -204,26 +204,26 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """What metrics.json says; empty before the run is trained."""
+        """The content of metrics.json; empty before the run is trained."""
         try:
             return read_record(self.folder / "metrics.json", METRICS)
         except FileNotFoundError:
             return {}
 
-    # -- what run.json says ----------------------------------------------------
+    # -- run.json --------------------------------------------------------------
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """The folder's name."""
         return self.folder.name
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """In the order of the network's outputs."""
+        """Label names in the order of the network's outputs."""
         return tuple(self.config["labels"])
 
     @property
     def settings(self) -> Settings:
-        """What it was trained with."""
+        """The settings it was trained with."""
         return Settings.from_dict(self.config["settings"])
 
     @property
@@ -233,39 +233,39 @@ class Run:
 
     @property
     def photos_root(self) -> Path:
-        """The folder that the paths of split.csv begin in."""
+        """The folder that the paths of split.csv are relative to."""
         return Path(self.config["photos"])
 
     @property
     def source(self) -> Path:
-        """What the run was pointed at: a folder, a list or an archive."""
+        """The photos as the user gave them: a folder, a list or an archive."""
         return Path(self.config.get("source", self.config["photos"]))
 
     @property
     def reading(self) -> PhotoOptions:
-        """How the photos were read where there was more than one way."""
+        """The options that the photos were read with."""
         return PhotoOptions.from_dict(self.config.get("reading") or {})
 
     @property
     def excluded(self) -> Path | None:
-        """The audit.csv that left photos out of this run, as it was then."""
+        """The run's copy of the audit.csv that excluded photos, if any."""
         path = self.folder / "excluded.csv"
         return path if path.is_file() else None
 
     @property
     def added(self) -> Path | None:
-        """The folder of photos that were added to its train part."""
+        """The folder of photos that `--add` put into the train part."""
         record = (self.config.get("data") or {}).get("added")
         return Path(record["from"]) if record else None
 
     @property
     def cross_fitted(self) -> bool:
-        """Whether the head learned from validation photos, too (`head.cross_fit`)."""
+        """Whether the head was also fitted to validation photos (`head.cross_fit`)."""
         return bool((self.config.get("calibration") or {}).get("cross_fit"))
 
     @property
     def judged_on(self) -> str:
-        """What the validation part is called where the head has learned from it."""
+        """What reports call the validation part: not validation if the head saw it."""
         return "photos it learned from" if self.cross_fitted else "validation"
 
     @property
@@ -278,12 +278,8 @@ class Run:
         """Whether its training has ended."""
         return self.config.get("status") == "trained"
 
-    def going_on(self, verb: str) -> str:
-        """The command that goes on with this run; `verb` is finetune or build."""
-        return run_folder.going_on(str(self.folder), verb)
-
     def split(self) -> Split:
-        """Which photo is train, val or test."""
+        """The split into train, val and test."""
         return Split.read(self.folder / "split.csv", self.photos_root)
 
     def part(self, name: str) -> list[Photo]:
@@ -303,12 +299,12 @@ class Run:
         """The error for a run whose training was interrupted: how to resume it."""
         return EdgegraftError(
             f"expected a finished run, got {self.folder}, whose training did not end; "
-            f"resume it with: {self.going_on('finetune')}"
+            f"resume it with: {run_folder.going_on(str(self.folder))}"
         )
 
-    # -- its photos -------------------------------------------------------------
+    # -- photos ----------------------------------------------------------------
     def refuse_unreadable(self, path: Path, reason: str) -> None:
-        """EdgegraftError: this photo of the run cannot be read."""
+        """Raise EdgegraftError: this photo of the run cannot be read."""
         raise EdgegraftError(
             f"expected the photos of {self.folder / 'split.csv'}, got {path}: "
             f"{reason}; put it back, or train again"
@@ -341,28 +337,20 @@ class Run:
         self.refuse_changed(rows, digests)
 
     # -- writing ---------------------------------------------------------------
-    def save(self) -> None:
-        """Write `config` to run.json."""
-        self.write_json(RUN_FILE, self.config)
-
     def update(self, **values: Any) -> None:
         """Set entries of run.json and write it."""
         self.config.update(values)
-        self.save()
+        self.write_json(RUN_FILE, self.config)
 
     def write_json(self, name: str, record: Mapping[str, Any]) -> None:
         """Write a file of the run, whole or not at all."""
-        text = json.dumps(record, indent=2, ensure_ascii=False, sort_keys=False)
+        text = json.dumps(record, indent=2, ensure_ascii=False)
         write_atomic(self.folder / name, text + "\n")
-
-    def write_bytes(self, name: str, content: bytes) -> None:
-        """Write a file of the run, whole or not at all."""
-        write_atomic(self.folder / name, content)
 
 
 # -- run.json --------------------------------------------------------------------------
 def _read(path: Path) -> dict[str, Any]:
-    """run.json, checked and in today's schema.
+    """run.json, validated and upgraded to the current schema.
 
     FileNotFoundError where there is none; EdgegraftError says what is wrong.
     """
@@ -386,20 +374,18 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _upgraded(config: dict[str, Any]) -> dict[str, Any]:
-    """A record of schema 1 under today's names."""
-    found = dict(config)
-    if "doubts" in found:
-        found["label_issues"] = found.pop("doubts")
-    found["calibration"] = _renamed(found.get("calibration"), {"refit": "cross_fit"})
+    """A record of schema 1 with the current names."""
+    config = _renamed(config, {"doubts": "label_issues"})
+    config["calibration"] = _renamed(config.get("calibration"), {"refit": "cross_fit"})
     best = _renamed(
-        found.get("best"),
+        config.get("best"),
         {"share": "alpha", "way": "wise_ft", "way_loss": "wise_ft_loss"},
     )
     if isinstance(best, dict) and isinstance(best.get("wise_ft"), list):
         points = [_renamed(point, {"share": "alpha"}) for point in best["wise_ft"]]
         best["wise_ft"] = points
-    found["best"] = best
-    return {name: value for name, value in found.items() if value is not None}
+    config["best"] = best
+    return {name: value for name, value in config.items() if value is not None}
 
 
 def _renamed(record: Any, names: Mapping[str, str]) -> Any:
@@ -413,17 +399,16 @@ def _renamed(record: Any, names: Mapping[str, str]) -> Any:
 def locked(folder: Path) -> Iterator[None]:
     """Hold the run folder: EdgegraftError while another process writes into it.
 
-    The lock is the system's, on the file run.lock, so a killed process leaves none
-    behind; the file says which process holds it since when. A process that holds the
-    folder already may take it again. Where the system has no such locks (Windows),
-    nothing is held.
+    It is an flock on run.lock, so the system releases it when the process dies; the
+    file holds the process id and the start time. The lock is reentrant in a process.
+    Without flock (Windows) nothing is locked.
     """
     try:
         import fcntl
     except ImportError:
         yield
         return
-    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -452,7 +437,7 @@ def locked(folder: Path) -> Iterator[None]:
             current = path.stat().st_ino == os.fstat(file.fileno()).st_ino
         except FileNotFoundError:
             current = False
-        if not current:  # its last holder has removed it meanwhile
+        if not current:  # the previous holder removed it before we got the lock
             file.close()
             file = None
     try:
@@ -463,6 +448,6 @@ def locked(folder: Path) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         file.close()
-        for made in missing:  # leave no empty folder behind a refusal
+        for parent in created:  # leave no empty folder after a refusal
             with contextlib.suppress(OSError):
-                made.rmdir()
+                parent.rmdir()

@@ -1,14 +1,14 @@
 """The settings of a training run: names, defaults, bounds and help, in one place.
 
-`Settings` is what run.json keeps and what Python calls pass. `finetune.cli` makes its
-options from the fields below, so a default or a bound never stands twice. Defaults that
-depend on the network are in `Settings.for_network`.
+`Settings` is stored in run.json and passed by Python callers; `finetune.cli` derives
+its options from the fields below. Defaults that depend on the network are in
+`Settings.for_network`.
 
 The peak learning rates were cross-validated on 2,000 photos of cats and dogs, by the
 log loss of held-out photos (tests/benchmarks/finetune_gain.py --set rate=RATE): of 5e-5
 and 2e-4 MobileNetV2 0.35 does better with the larger, 1.0 with the smaller. Wider
-networks want smaller rates of Adam (Yang et al. 2022, arXiv:2203.03466); where the line
-between the two runs was not measured.
+networks want smaller rates of Adam (Yang et al. 2022, arXiv:2203.03466); the threshold
+between the two was not measured.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ FROM_SCRATCH: dict[str, Any] = {
     "teacher_hints": 2.0,
 }
 _PATHS = ("teacher", "unlabelled", "negatives")
-# What the linear probe does not use: it has its own penalty and no soft targets
-_OF_EPOCHS = (
+# Settings of the epochs; the linear probe has its own penalty and no soft targets
+_EPOCH_SETTINGS = (
     "augment",
     "epochs",
     "batch",
@@ -62,7 +62,7 @@ _OF_EPOCHS = (
 
 @dataclass(frozen=True)
 class Option:
-    """How a field is given on the command line, and which values it takes.
+    """The command-line option of a field, and the values it accepts.
 
     low, high: the smallest and largest value; `above`, `below` exclude the bound
     itself. expected: the bounds in words, for the message that refuses a value.
@@ -77,23 +77,11 @@ class Option:
     below: float = math.inf
     expected: str = ""
 
-    def refuse(self, name: str, value: Any) -> None:
-        """EdgegraftError for a value outside the bounds, or of another type."""
-        if value is None:
-            return
-        what = self.expected or "one of " + ", ".join(self.choices)
-        got = repr(value)
-        try:
-            ok = value in self.choices if self.choices else self._holds(value)
-        except TypeError:  # a text where a number belongs, in a run.json or in Python
-            ok, got = False, f"the {type(value).__name__} {value!r}"
-        if not ok:
-            option = name.replace("_", "-")
-            raise EdgegraftError(f"expected --{option} to be {what}, got {got}")
-
-    def _holds(self, value: Any) -> bool:
-        inside = self.low <= value <= self.high
-        return bool(inside and self.above < value < self.below)
+    def accepts(self, value: Any) -> bool:
+        """Whether a value is allowed; TypeError for a text in place of a number."""
+        if self.choices:
+            return value in self.choices
+        return bool(self.low <= value <= self.high and self.above < value < self.below)
 
 
 def option(default: Any, help: str, **more: Any) -> Any:
@@ -103,32 +91,34 @@ def option(default: Any, help: str, **more: Any) -> Any:
 
 def refuse_out_of_bounds(record: Any) -> None:
     """Check every field of a dataclass that has an `Option`; EdgegraftError."""
-    for one in dataclasses.fields(record):
-        known = one.metadata.get("option")
-        if known is None or not (known.choices or known.expected):
+    for spec in dataclasses.fields(record):
+        bounds = spec.metadata.get("option")
+        if bounds is None or not (bounds.choices or bounds.expected):
             continue
-        value = getattr(record, one.name)
-        if value is None and one.default is not None:
-            raise EdgegraftError(
-                f"expected --{one.name.replace('_', '-')} to be "
-                f"{known.expected or 'one of ' + ', '.join(known.choices)}, got None"
-            )
-        if isinstance(value, bool) or (
-            isinstance(one.default, int) and isinstance(value, float)
-        ):
-            raise EdgegraftError(
-                f"expected --{one.name.replace('_', '-')} to be a whole number, got "
-                f"{value!r}"
-            )
-        known.refuse(one.name, value)
+        value = getattr(record, spec.name)
+        if value is None and spec.default is None:
+            continue
+        expected = bounds.expected or "one of " + ", ".join(bounds.choices)
+        got = repr(value)
+        integer = isinstance(spec.default, int)
+        if isinstance(value, bool) or (integer and isinstance(value, float)):
+            valid, expected = False, "a whole number"
+        else:
+            try:
+                valid = value is not None and bounds.accepts(value)
+            except TypeError:  # a text in place of a number, in run.json or in Python
+                valid, got = False, f"the {type(value).__name__} {value!r}"
+        if not valid:
+            name = spec.name.replace("_", "-")
+            raise EdgegraftError(f"expected --{name} to be {expected}, got {got}")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The configuration of a run, checked when it is made (EdgegraftError).
+    """The configuration of a run, validated on creation (EdgegraftError).
 
     Fractions are 0..1, rates are those of Adam. `cnn` holds the options of custom_cnn,
-    `white` the level of 16-bit channels that is white, found in the photos.
+    `white` the white level of 16-bit channels, as detected in the photos.
     """
 
     backbone: str = option(
@@ -323,8 +313,7 @@ class Settings:
     white: int = FULL
 
     def __post_init__(self) -> None:
-        texts = ("backbone", "weights", "unfreeze", "filter", "region", *_PATHS)
-        for name in texts:
+        for name in ("backbone", "weights", "unfreeze", "filter", "region", *_PATHS):
             value = getattr(self, name)
             optional = name in ("region", *_PATHS)
             if not (isinstance(value, str) or (value is None and optional)):
@@ -341,8 +330,8 @@ class Settings:
                 f"expected --filter to be one of {', '.join(FILTERS)}, got "
                 f"{self.filter!r}"
             )
-        layers = self.unfreeze.isdecimal() and int(self.unfreeze) > 0
-        if self.unfreeze not in UNFREEZE and not layers:
+        layer_count = self.unfreeze.isdecimal() and int(self.unfreeze) > 0
+        if self.unfreeze not in UNFREEZE and not layer_count:
             raise EdgegraftError(
                 f"expected --unfreeze to be one of {', '.join(UNFREEZE)} or a number "
                 f"of layers above 0, got {self.unfreeze!r}"
@@ -374,50 +363,49 @@ class Settings:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Settings:
-        """From run.json; unknown names, of a later version, are left out."""
-        known = {one.name for one in dataclasses.fields(cls)}
-        return cls(**{name: value for name, value in values.items() if name in known})
+        """From run.json; names that a later version may have added are ignored."""
+        names = cls.__dataclass_fields__
+        return cls(**{name: value for name, value in values.items() if name in names})
 
     @classmethod
     def for_network(
-        cls, say: Callable[[str], None] | None = None, **given: Any
+        cls, say: Callable[[str], None] | None = None, **values: Any
     ) -> Settings:
-        """These settings; fields that are not given suit the network.
-
-        `say` is given one line where the network is chosen here (--backbone auto).
+        """These settings, with the network's own defaults for the other fields.
 
         A pretrained backbone is fine-tuned gently for a few epochs, a network from
-        scratch is trained for many. Folders become absolute, so that `--resume` finds
-        them from anywhere. EdgegraftError for an unknown backbone or a bad value.
+        scratch is trained for many. Folders become absolute, so that `--resume` works
+        from any directory. `say` prints which network `--backbone auto` chose.
+        EdgegraftError for an unknown backbone or a bad value.
         """
         from backbones import auto, registry
 
-        name = given.get("backbone", auto.AUTO)
-        if name in (auto.AUTO, auto.SMALL):
-            if given.get("weights", cls.weights) != "imagenet":
+        backbone = values.get("backbone", auto.AUTO)
+        if backbone in (auto.AUTO, auto.SMALL):
+            if values.get("weights", cls.weights) != "imagenet":
                 raise EdgegraftError(
                     "expected --backbone NAME with --weights "
-                    f"{given['weights']}, got --backbone {name}"
+                    f"{values['weights']}, got --backbone {backbone}"
                 )
             # a bad value is refused before weights are looked for
-            cls(**{key: value for key, value in given.items() if key != "backbone"})
-            choice = auto.choose(given.get("size"), small=name == auto.SMALL)
-            given |= {"backbone": choice.backbone.name, "size": choice.size}
+            cls(**{name: values[name] for name in values if name != "backbone"})
+            choice = auto.choose(values.get("size"), small=backbone == auto.SMALL)
+            values |= {"backbone": choice.backbone.name, "size": choice.size}
             if say is not None:
                 say(choice.line)
-        given["backbone"] = registry.full_name(given["backbone"])
+        values["backbone"] = registry.full_name(values["backbone"])
         for name in _PATHS:
-            if given.get(name) is not None:
-                given[name] = str(Path(given[name]).resolve())
-        return cls(**{**_network_defaults(given), **given})
+            if values.get(name) is not None:
+                values[name] = str(Path(values[name]).resolve())
+        return cls(**{**_network_defaults(values), **values})
 
 
-def _network_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
+def _network_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     from backbones import registry
 
-    record = registry.get(given["backbone"])
+    record = registry.get(values["backbone"])
     size = {"size": record.default_size}
-    if record.name == "custom_cnn" or given.get("weights") == "none":
+    if record.name == "custom_cnn" or values.get("weights") == "none":
         return {**FROM_SCRATCH, **size}
     small = record.parameters is not None and record.parameters < SMALL
     return {"rate": SMALL_RATE if small else LARGE_RATE, **size}
@@ -429,15 +417,15 @@ def without_effect(settings: Settings, *, time_limit: bool = False) -> list[str]
     A value that equals the default is not listed.
     """
     default = Settings.for_network(backbone=settings.backbone, weights=settings.weights)
-    views = settings.teacher_views > 1
+    augmented_views = settings.teacher_views > 1
     unused = [
         f"--{name.replace('_', '-')} {getattr(settings, name)}"
-        for name in _OF_EPOCHS
+        for name in _EPOCH_SETTINGS
         if getattr(settings, name) != getattr(default, name)
-        and not (name == "augment" and views)  # it makes the teacher's views
+        and not (name == "augment" and augmented_views)
     ]
     if settings.balance == "sampling":
         unused.append("--balance sampling")
-    if settings.teacher and not views and settings.unlabelled is None:
+    if settings.teacher and not augmented_views and settings.unlabelled is None:
         unused.append("--teacher")
     return unused + ["--time-limit"] * time_limit

@@ -1,7 +1,6 @@
 """A trained network with the photos of its run: features, logits, evaluations.
 
-The features of each part are computed once; whatever is asked afterwards is a product
-of matrices with the head.
+The features of each part are computed once; the head is then one matrix product.
 """
 
 from __future__ import annotations
@@ -10,22 +9,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from backbones import network
 from edge.evaluate import Evaluation, score
 from finetune.console import Console
 from finetune.head import features, probe
 from finetune.head.cross_fit import CrossFit
-from finetune.loop.examples import Examples
-
-Floats = npt.NDArray[np.float32]
+from finetune.loop.examples import Examples, Floats, Ints
 
 
 class TrainedNetwork:
-    """`model` and its features of each part of the photos.
+    """`model` and its features of each part of the photos, float32 [N, D] each.
 
-    known: features that were computed before, float32 [N, D] a part.
+    features: those that were computed already.
     """
 
     def __init__(
@@ -34,12 +30,11 @@ class TrainedNetwork:
         labels: Sequence[str],
         parts: Mapping[str, Examples],
         console: Console,
-        *,
-        known: Mapping[str, Floats] | None = None,
+        features: Mapping[str, Floats],
     ) -> None:
         self.model, self.labels, self.parts = model, tuple(labels), parts
         self.console = console
-        self._features = dict(known or {})
+        self._features = dict(features)
         self._out_of_fold: Floats | None = None
 
     def features(self, part: str) -> Floats:
@@ -56,8 +51,8 @@ class TrainedNetwork:
         return self._features[part]
 
     def logits(self, part: str) -> Floats:
-        """float32 [N, L] of the head as it is now; of the validation part, where the
-        head has learned from it, those of cross-validated heads."""
+        """float32 [N, L]; those of validation photos come from the cross-validated
+        heads where the final head was fitted to them."""
         if part == "val" and self._out_of_fold is not None:
             return self._out_of_fold
         kernel, bias = network.get_head(self.model)
@@ -69,12 +64,12 @@ class TrainedNetwork:
         return score(probabilities, self.parts[part].truth, self.labels)
 
     @property
-    def learned_truth(self) -> npt.NDArray[np.int64]:
-        """Class numbers of train, then validation, int64 [N]."""
+    def learned_truth(self) -> Ints:
+        """Class indices of train, then validation, int64 [N]."""
         return np.concatenate([self.parts[part].truth for part in ("train", "val")])
 
-    def take_head(self, found: CrossFit) -> None:
-        """Use a head that learned from train and validation, with its temperature."""
-        degrees = np.float32(found.temperature)
-        network.set_head(self.model, found.kernel / degrees, found.bias / degrees)
-        self._out_of_fold = found.logits[len(self.parts["train"]) :] / degrees
+    def take_head(self, head: CrossFit) -> None:
+        """Use a head that was fitted to train and validation, with its temperature."""
+        temperature = np.float32(head.temperature)
+        network.set_head(self.model, head.kernel / temperature, head.bias / temperature)
+        self._out_of_fold = head.logits[len(self.parts["train"]) :] / temperature

@@ -20,7 +20,7 @@ from quantize.export import ExportResult, export, refuse_bad
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """Which files are made; `more`: other arguments of `quantize.export.export`."""
+    """The variants to export; `more`: other arguments of `quantize.export.export`."""
 
     variants: tuple[str, ...] = ("float32", "int8")
     more: Mapping[str, Any] = field(default_factory=dict)
@@ -28,7 +28,7 @@ class ExportOptions:
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What `build` does: train, export, compare."""
+    """The options of `build`: train, export, compare."""
 
     job: Job
     export: ExportOptions
@@ -37,7 +37,7 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class Built:
-    """What `build` made; `comparison` is None on a worker that only helps."""
+    """The results of `build`; `comparison` is None on workers but the chief."""
 
     run: Run
     results: Mapping[str, ExportResult]
@@ -56,8 +56,8 @@ def build(plan: BuildOptions, console: Console) -> Built:
     if plan.compare.unknown is not None:  # refused before training, not after
         folder = plan.job.settings.negatives
         negatives.refuse_missing(folder)
-        seen = negatives.digests(folder) if folder else ()
-        unknown.unknown_photos(plan.compare.unknown, {}, seen)
+        trained_with = negatives.digests(folder) if folder else ()
+        unknown.unknown_photos(plan.compare.unknown, {}, trained_with)
     with resumable(plan.job, "build"):
         trained = run_job(plan.job, console)
         run = trained.run

@@ -104,12 +104,15 @@ def add_compare_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_budget(parser: argparse.ArgumentParser) -> None:
-    for name, what in (("ms", "median latency"), ("mb", "file size")):
+    for name, unit, what in (
+        ("ms", "ms", "median latency"),
+        ("mb", "MB", "file size"),
+    ):
         parser.add_argument(
             f"--budget-{name}",
             type=float,
             metavar=name.upper(),
-            help=f"highest {what} of the file to ship, in {name.replace('mb', 'MB')}",
+            help=f"highest {what} of the file to ship, in {unit}",
         )
 
 
@@ -122,23 +125,23 @@ def compare_options(args: argparse.Namespace) -> CompareOptions:
     from quantize.comparison.timing import Effort
     from quantize.conversion.scoring import Foreign
 
-    given = vars(args)  # build has not all of them
-    effort = {k: given[k] for k in ("rounds", "runs", "seconds") if k in given}
+    values = vars(args)  # `build` lacks some of them
+    effort = {k: values[k] for k in ("rounds", "runs", "seconds") if k in values}
     return CompareOptions(
         runtime=args.runtime,
         effort=Effort(tuple(args.threads), **effort),
         budget=Budget(args.budget_ms, args.budget_mb),
-        devices=tuple(given.get("devices", ())),
+        devices=tuple(values.get("devices", ())),
         unknown=args.unknown,
-        out=given.get("out"),
-        margin=given.get("margin", 100 * MARGIN) / 100,
-        any_variant=given.get("any_variant", False),
-        foreign=Foreign(given.get("labels"), foreign_options(args))
-        if "input_size" in given
+        out=values.get("out"),
+        margin=values.get("margin", 100 * MARGIN) / 100,
+        any_variant=values.get("any_variant", False),
+        foreign=Foreign(values.get("labels"), foreign_options(args))
+        if "input_size" in values
         else None,
-        photos=given.get("judged_on"),
+        photos=values.get("judged_on"),
         photo_options=PhotoOptions.from_args(args)
-        if "judged_on" in given
+        if "judged_on" in values
         else PhotoOptions(),
     )
 
@@ -431,14 +434,13 @@ def search_main(
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m quantize") -> int:
     """`edgegraft quantize`, ``compare`` or ``check`` by the first word; exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    if words[:1] == ["compare"]:
-        return compare_main(words[1:], f"{prog} compare")
-    if words[:1] == ["check"]:
-        return run_command(
-            add_check_parser, run_check, words[1:], f"{prog} check", CHECK
-        )
-    return run_command(add_parser, run, words, prog, QUANTIZE)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command, rest = arguments[:1], arguments[1:]
+    if command == ["compare"]:
+        return compare_main(rest, f"{prog} compare")
+    if command == ["check"]:
+        return run_command(add_check_parser, run_check, rest, f"{prog} check", CHECK)
+    return run_command(add_parser, run, arguments, prog, QUANTIZE)
 
 
 def compare_main(

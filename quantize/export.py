@@ -1,13 +1,14 @@
-"""The model files of a run: converted, verified, described, scored, kept or rejected.
+"""The model files of a run: converted, verified, described, scored, passed or rejected.
 
-Each file is measured as a file, through the runner that ships, on validation photos,
-views of them and training photos. An int8 file that misses the target of the gate is
-repaired (ladder); one that loses a label or more accuracy than `max_drop` even then is
-kept aside as ``<variant>.rejected.tflite``.
+Each file is scored through the runner that ships, on validation photos, views of them
+and training photos. An int8 file that misses the target of the gate is repaired
+(ladder); one that still loses a label, or more accuracy than `max_drop`, is saved as
+``<variant>.rejected.tflite``.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -41,8 +42,8 @@ LAYERED = "int8"  # the variant whose layers are reported
 class ExportResult:
     """One file: its path and size in bytes, facts, and validation figures.
 
-    `fidelity` compares it with the float32 file, as `gate` asks. `rung` is the repair
-    that made it, `rungs` what the ladder tried (empty if nothing).
+    `fidelity` compares it with the float32 file, as `gate` asks. `rung` is its repair,
+    `rungs` all that the ladder tried (empty if none).
     """
 
     variant: str
@@ -70,13 +71,13 @@ class ExportResult:
 
     @property
     def fidelity_line(self) -> str:
-        """Target, what was reached, by which rung, at which cost."""
-        found, target = self.fidelity, self.gate.agreement
+        """Agreement and target, the repair, and its cost."""
+        fidelity, target = self.fidelity, self.gate.agreement
         verdict = "reached" if self.reached else "missed"
         line = (
-            f"agrees with float32 on {found.agreement:.1%} of photos (target "
-            f"{target:.0%} {verdict}), probabilities shift by {100 * found.shift:.1f} "
-            "points"
+            f"agrees with float32 on {fidelity.agreement:.1%} of photos (target "
+            f"{target:.0%} {verdict}), probabilities shift by "
+            f"{100 * fidelity.shift:.1f} points"
         )
         if not self.rungs:
             return line
@@ -109,9 +110,9 @@ def refuse_bad(
     calibration_count: int = calibration.COUNT,
     **_: object,
 ) -> tuple[recipes.Variant, ...]:
-    """EdgegraftError for options that `export` would refuse whatever the run is, so
-    that nothing is trained before; the variants. The last are its other options."""
-    wanted = recipes.variants(variants)
+    """The variants; EdgegraftError for options that `export` refuses for any run, so
+    that they are refused before training. `_`: its other options."""
+    records = recipes.variants(variants)
     targets.target(target)
     if not 0 <= max_drop <= 1:
         raise EdgegraftError(
@@ -121,7 +122,7 @@ def refuse_bad(
         raise EdgegraftError(
             f"expected --calibration to be 1 or more, got {calibration_count}"
         )
-    return wanted
+    return records
 
 
 def export(
@@ -143,31 +144,33 @@ def export(
 ) -> dict[str, ExportResult]:
     """Write ``exports/<variant>.tflite`` for each variant; results by name.
 
-    An int8 file gets its ranges and biases corrected; one that agrees with float32 on
-    less than `agreement` of new photos then, or is rejected, is repaired further
+    The ranges and biases of an int8 file are corrected; if it then agrees with float32
+    on less than `agreement` of new photos, or is rejected, it is repaired further
     (ladder; `climb` off: no repairs; `qat`: trained, too). One that loses a label, or
-    more than `max_drop` of accuracy (0.01 is one point), is rejected. A file that
-    `target` refuses is rejected; when it refuses all of them, that is an
-    EdgegraftError. `with_layers` writes the layer report of the int8 file into the run.
-    `old_python`: a Python with tflite-runtime, where the files are run, too. `model`
-    and `pixels` save loading and decoding what the caller has already; without
-    `console` nothing is printed. Of few calibration photos there is one of each label
-    in any case. EdgegraftError for a run without a model, what `refuse_bad` refuses,
+    more than `max_drop` of accuracy (0.01 is one point), is rejected, and so is one
+    that `target` refuses; EdgegraftError when it refuses all of them. `with_layers`
+    writes the layer report of the int8 file into the run. `old_python`: a Python with
+    tflite-runtime, where the files are run as well. `model` and `pixels`: the network
+    and the decoded photos, if the caller has them. Without `console` nothing is
+    printed. At least one calibration photo of each label is used. EdgegraftError, with
+    nothing written, for a run without a model, options that `refuse_bad` refuses,
     exports that exist (without `overwrite`), photos that have changed, or a network
-    that cannot be converted; nothing is written then.
+    that cannot be converted.
     """
-    wanted = refuse_bad(variants, target, max_drop, calibration_count)
+    records = refuse_bad(variants, target, max_drop, calibration_count)
+    names = [variant.name for variant in records]
     old = old_runtime.find(old_python)
-    if with_layers and not any(variant.name == LAYERED for variant in wanted):
+    if with_layers and LAYERED not in names:
         raise EdgegraftError(
             f"expected {LAYERED} among --variants for a layer report, got "
-            f"{', '.join(variant.name for variant in wanted)}"
+            f"{', '.join(names)}"
         )
-    _refuse_existing(run, wanted, overwrite)
+    if not overwrite:
+        _refuse_existing(run, names)
     console = console or Console(quiet=True)
     model = load_network(run) if model is None else model
     pool: tuple[Row, ...] = ()
-    if any(variant.calibrated for variant in wanted):
+    if any(variant.calibrated for variant in records):
         if calibration_count < len(run.labels):
             console.say(
                 f"  calibrating with {len(run.labels)} photos, one of each label, not "
@@ -175,22 +178,22 @@ def export(
             )
             calibration_count = len(run.labels)
         pool = calibration.pool(run.split(), calibration_count, seed=run.settings.seed)
-    judged = scoring.rows_of(run, "val")
-    compared: tuple[Row, ...] = ()
+    val = scoring.rows_of(run, "val")
+    train: tuple[Row, ...] = ()
     if len(run.labels) <= TRAINING:
-        compared = calibration.choose(run.split(), TRAINING, seed=run.settings.seed)
+        train = calibration.choose(run.split(), TRAINING, seed=run.settings.seed)
     gate = Gate(agreement, max_drop)
     with ExitStack() as stack:
         if pixels is None:
-            rows = {row.sha256: row for row in (*pool, *judged, *compared)}
+            rows = {row.sha256: row for row in (*pool, *val, *train)}
             pixels = scoring.decode(run, tuple(rows.values()), console)
             stack.enter_context(closing(pixels))
-        kept, refused = _usable(run, pool, pixels, console)
-        chosen = covering(model, pixels, kept, calibration_count, console)
-        builder = Builder(run, model, pixels, chosen, judged, console, old, compared)
+        usable, refused = _usable(run, pool, pixels, console)
+        chosen = covering(model, pixels, usable, calibration_count, console)
+        builder = Builder(run, model, pixels, chosen, val, console, old, train)
         results, layers = _build_all(
             builder,
-            wanted,
+            records,
             gate,
             target,
             repair=climb,
@@ -202,7 +205,7 @@ def export(
     if chosen:
         path = run.folder / CALIBRATION
         calibration.write_csv(path, chosen, run.photos_root, refused)
-    _report_older(run, wanted, target, console)
+    _report_older(run, names, target, console)
     run.update(target=target)
     run.write_json(
         f"exports/{RECORD}",
@@ -214,11 +217,11 @@ def export(
 def _usable(
     run: Run, pool: Sequence[Row], pixels: batches.Pixels, console: Console
 ) -> tuple[tuple[Row, ...], tuple[calibration.Refused, ...]]:
-    """(photos of the pool that can calibrate, the others, which are reported)."""
+    """(photos of the pool to calibrate with, refused ones); prints the latter."""
     if not pool:
         return (), ()
-    places = scoring.places_of(pixels, pool)
-    kept, refused = calibration.sift(pool, [pixels.array[place] for place in places])
+    indices = scoring.places_of(pixels, pool)
+    usable, refused = calibration.sift(pool, [pixels.array[i] for i in indices])
     refused = (*calibration.copies(run.split(), pool), *refused)
     if refused:
         first = refused[0]
@@ -226,12 +229,12 @@ def _usable(
             f"  refused for calibration: {calibration.summary(refused)}, such as "
             f"{first.row.photo.path.name}, {first.reason}; listed in {CALIBRATION}"
         )
-    return kept, refused
+    return usable, refused
 
 
 def _build_all(
     builder: Builder,
-    wanted: Sequence[recipes.Variant],
+    variants: Sequence[recipes.Variant],
     gate: Gate,
     target: str,
     *,
@@ -240,28 +243,34 @@ def _build_all(
     with_layers: bool,
 ) -> tuple[dict[str, ExportResult], LayerReport | None]:
     """Files are written once all of them are built, so that an error leaves none."""
-    built = {variant.name: builder.build(variant) for variant in wanted}
+    built = {variant.name: builder.build(variant) for variant in variants}
     _refuse_unmet(target, {name: file.facts for name, file in built.items()})
     reference = built.get(recipes.REFERENCE)
-    if reference is None:  # not requested, but what the others are compared with
+    if reference is None:  # not requested, but the others are compared with it
         reference = builder.build(recipes.variant(recipes.REFERENCE))
     layers = None
     if with_layers:
-        layers = _layers(builder, built[LAYERED], reference)
+        layers = layer_report.report(
+            builder,
+            Candidate(PLAIN, builder.conversion.calibrated),
+            reference.validation,
+            built[LAYERED].validation,
+        )
+        layer_report.print_worst(builder.console, layers)
     climbs = {}
     if repair:
         climbs = _climb(
-            builder, wanted, built, reference, gate, target, allow_qat=allow_qat
+            builder, variants, built, reference, gate, target, allow_qat=allow_qat
         )
         built |= {name: climb.built for name, climb in climbs.items()}
     results = {}
-    for variant in wanted:
+    for variant in variants:
         file, climb = built[variant.name], climbs.get(variant.name)
-        found = ladder.judge(reference, file)
-        why = gate.why_rejected(found)
+        fidelity = ladder.judge(reference, file)
+        why = gate.why_rejected(fidelity)
         rejected = bool(why) or target in file.facts.refused_by
         path = _path(builder.run, variant.name, rejected)
-        _write(path, file.model)
+        write_atomic(path, file.model)
         _path(builder.run, variant.name, not rejected).unlink(missing_ok=True)
         result = ExportResult(
             variant.name,
@@ -269,7 +278,7 @@ def _build_all(
             len(file.model),
             file.facts,
             file.validation,
-            found,
+            fidelity,
             gate,
             rejected,
             builder.run.judged_on,
@@ -281,21 +290,9 @@ def _build_all(
     return results, layers
 
 
-def _layers(builder: Builder, int8: BuiltModel, reference: BuiltModel) -> LayerReport:
-    """The report of the plain int8 file."""
-    layers = layer_report.report(
-        builder,
-        Candidate(PLAIN, builder.conversion.calibrated),
-        reference.validation,
-        int8.validation,
-    )
-    layer_report.print_worst(builder.console, layers)
-    return layers
-
-
 def _climb(
     builder: Builder,
-    wanted: Sequence[recipes.Variant],
+    variants: Sequence[recipes.Variant],
     built: dict[str, BuiltModel],
     reference: BuiltModel,
     gate: Gate,
@@ -305,20 +302,18 @@ def _climb(
 ) -> dict[str, ladder.Climb]:
     """Repair each int8 file; the second takes the candidate of the first."""
     climbs: dict[str, ladder.Climb] = {}
-    for variant in wanted:
-        file = built[variant.name]
-        int8 = variant.calibrated and variant.activations == "INT8"
-        if not int8:
+    for variant in variants:
+        if not (variant.calibrated and variant.activations == "INT8"):
             continue
         if climbs:
             first = next(iter(climbs.values()))
-            again = builder.build(variant, first.candidate)
-            climbs[variant.name] = replace(first, built=again)
+            file = builder.build(variant, first.candidate)
+            climbs[variant.name] = replace(first, built=file)
         else:
             climbs[variant.name] = ladder.climb(
                 builder,
                 variant,
-                file,
+                built[variant.name],
                 reference,
                 gate,
                 target=target,
@@ -328,7 +323,7 @@ def _climb(
 
 
 def _refuse_unmet(target: str, files: dict[str, Facts]) -> None:
-    """EdgegraftError when the target takes none of the files."""
+    """EdgegraftError when the target refuses all files."""
     refused = {name: facts.refused_by.get(target, ()) for name, facts in files.items()}
     if all(refused.values()):
         reasons = "; ".join(f"{name}: {why[0]}" for name, why in refused.items())
@@ -339,13 +334,13 @@ def _refuse_unmet(target: str, files: dict[str, Facts]) -> None:
 
 
 def _report(console: Console, result: ExportResult, why: str, target: str) -> None:
-    judged = result.validation
-    low, high = judged.interval
-    accuracy = f"{result.judged_on} {judged.accuracy:.1%} ({low:.1%} to {high:.1%})"
+    validation = result.validation
+    low, high = validation.interval
+    accuracy = f"{result.judged_on} {validation.accuracy:.1%} ({low:.1%} to {high:.1%})"
     if result.judged_on != "validation":  # an interval would be misleading
         accuracy = (
-            f"{judged.accuracy:.1%} of {judged.photos} {result.judged_on}: shows what "
-            "a file loses, not how good it is"
+            f"{validation.accuracy:.1%} of {validation.photos} {result.judged_on}: "
+            "shows what a file loses, not how good it is"
         )
     size = f"{result.size / 1e6:.2f} MB"
     console.stage(f"{result.variant}: {size}, {accuracy}", detail=True)
@@ -369,20 +364,19 @@ def _report(console: Console, result: ExportResult, why: str, target: str) -> No
 
 
 def _report_older(
-    run: Run, wanted: Sequence[recipes.Variant], target: str, console: Console
+    run: Run, names: Sequence[str], target: str, console: Console
 ) -> None:
-    """Older files that stay beside the new ones, and which of them `target` refuses."""
-    names = {variant.name for variant in wanted}
-    kept = []
+    """Print the older files of other variants, and which of them `target` refuses."""
+    older = []
     for path in sorted(run.exports.glob("*.tflite")):
         if path.name.split(".")[0] in names:
             continue
         flat, _ = metadata.split(path.read_bytes())
         refused = targets.refusals(flatbuffer.parse(flat), len(flat), target)
-        kept.append(path.name + (f" ({target} refuses it)" if refused else ""))
-    if kept:
+        older.append(path.name + (f" ({target} refuses it)" if refused else ""))
+    if older:
         console.say(
-            f"  older exports kept: {', '.join(kept)}; compare measures them, too: "
+            f"  older exports kept: {', '.join(older)}; compare measures them, too: "
             "delete those you no longer need"
         )
 
@@ -391,20 +385,11 @@ def _path(run: Run, variant: str, rejected: bool) -> Path:
     return run.exports / f"{variant}{'.rejected' if rejected else ''}.tflite"
 
 
-def _refuse_existing(
-    run: Run, wanted: Sequence[recipes.Variant], overwrite: bool
-) -> None:
-    if overwrite:
-        return
-    for variant in wanted:
-        for rejected in (False, True):
-            path = _path(run, variant.name, rejected)
-            if path.exists():
-                raise EdgegraftError(
-                    f"expected a run without {variant.name} exports, got {path}; "
-                    "replace it with --overwrite"
-                )
-
-
-def _write(path: Path, model: bytes) -> None:
-    write_atomic(path, model)
+def _refuse_existing(run: Run, names: Sequence[str]) -> None:
+    for name, rejected in itertools.product(names, (False, True)):
+        path = _path(run, name, rejected)
+        if path.exists():
+            raise EdgegraftError(
+                f"expected a run without {name} exports, got {path}; replace it with "
+                "--overwrite"
+            )

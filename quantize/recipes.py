@@ -1,7 +1,7 @@
 """The variants of a model file, as records: a new one is a new line in `VARIANTS`.
 
-Every variant takes what the model-file contract says, uint8 RGB ``[1, H, W, 3]``,
-except int8-float-io: its name says what it is for, clients that feed floats only.
+The input is uint8 RGB ``[1, H, W, 3]``, as the model-file contract says, except that of
+int8-float-io, for clients that feed floats only.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ FLOAT_TENSORS = frozenset({"FLOAT16", "FLOAT32", "FLOAT64"})
 class Variant:
     """One kind of file. Types are the names of the TFLite schema, `TensorType`.
 
-    `calibrated`: made with photos that set the ranges of the activations.
-    `input_scale`: the scale that the pixels must have (zero point at black), None
-    where they are not quantized. `activations`, `weights`: types that convolutions
-    and dense layers work on, and that their weights are stored in. `float_ops`: the
-    only operators that may touch a float tensor, None for all.
+    `calibrated`: photos set the ranges of its activations. `input_scale`: the required
+    scale of the pixels (zero point at black), None where they are not quantized.
+    `activations`, `weights`: types of the inputs and of the stored weights of
+    convolutions and dense layers. `float_ops`: the only operators that may have a float
+    tensor, None for all.
     """
 
     name: str
@@ -35,22 +35,8 @@ class Variant:
     input_scale: float | None = None
     float_ops: frozenset[str] | None = None
 
-    def __post_init__(self) -> None:
-        float_io = {self.input_type, self.output_type} & FLOAT_TENSORS
-        if float_io and self.float_ops is not None and not self.float_ops:
-            raise EdgegraftError(
-                f"variant {self.name}: no operator may touch its float input or output"
-            )
 
-
-def _table(*variants: Variant) -> dict[str, Variant]:
-    table = {variant.name: variant for variant in variants}
-    if len(table) != len(variants):
-        raise EdgegraftError("two variants have one name")
-    return table
-
-
-VARIANTS = _table(
+_VARIANTS = (
     Variant(
         "float32",
         "32-bit floats throughout, the reference for the others",
@@ -111,22 +97,22 @@ VARIANTS = _table(
         ),
     ),
 )
-REFERENCE = "float32"  # the variant that the others are measured against
+VARIANTS = {variant.name: variant for variant in _VARIANTS}
+REFERENCE = "float32"  # the variant that the others are compared with
 
 
 def variant(name: str) -> Variant:
-    """The record of a name; EdgegraftError, listing the known ones, for another."""
+    """The variant of this name; EdgegraftError, listing all names, for another one."""
     try:
         return VARIANTS[name]
     except KeyError:
-        known = ", ".join(VARIANTS)
         raise EdgegraftError(
-            f"expected a variant out of {known}, got {name!r}"
+            f"expected a variant out of {', '.join(VARIANTS)}, got {name!r}"
         ) from None
 
 
 def variants(names: Sequence[str] | str) -> tuple[Variant, ...]:
-    """The records of several names; `names` may be ``"float32,int8"``."""
+    """The variants of several names; `names` may be ``"float32,int8"``."""
     if isinstance(names, str):
         names = [name.strip() for name in names.split(",") if name.strip()]
     records = tuple(variant(name) for name in dict.fromkeys(names))

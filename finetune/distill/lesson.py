@@ -11,11 +11,12 @@ to a constant (Hinton et al. 2015, arXiv:1503.02531, with the student at tempera
 its own is fitted afterwards, `finetune.head.temperature`). A photo without a label has
 weight 1. z need not be known: q is p ** (1 / T), normalised.
 
-`teacher_views` shows the teacher each photo in several fixed augmented views, which the
-student learns as well: a photo that the teacher has learned by heart teaches nothing
-but its label. The features of a teacher that is a run are learned, too
-(`finetune.distill.hints`). A copy of a validation or test photo among the unlabelled
-ones is left out; whether an unlabelled photo shows any of the labels is not checked.
+With `teacher_views` the teacher predicts several fixed augmented views of each photo,
+which the student learns as well: on photos that the teacher has memorised, its
+predictions say no more than the label. The features of a teacher that is a run are
+learned, too (`finetune.distill.hints`). Copies of validation or test photos among the
+unlabelled ones are left out; whether an unlabelled photo shows any of the labels is not
+checked.
 """
 
 from __future__ import annotations
@@ -39,22 +40,20 @@ from edge.text import plural
 from finetune.console import Console
 from finetune.distill.hints import Directions
 from finetune.distill.teacher import Teacher, open_teacher, refuse_leaks
+from finetune.head.probe import softmax
 from finetune.loop.examples import Examples, Floats, Ints, class_weights
 from finetune.settings import Settings
 
-_LEAST = 1e-7  # a probability; int8 files answer 0 for what is below 1/512
-_MOST_BYTES = 3 << 30  # of pixels with all their variations in memory
-_BATCH = 64  # of views; a part of what is drawn, so the same at every size
-_VIEW_APART = 1_000_003  # between the seeds of two views
+_MIN_PROBABILITY = 1e-7  # int8 files give 0 for probabilities below 1/512
+_MAX_BYTES = 3 << 30  # of pixels with all their views in memory
+_BATCH = 64  # of views; random numbers depend on it, so it is fixed
+_VIEW_SEED_STEP = 1_000_003  # between the seeds of two views
 
 Pixels = npt.NDArray[np.uint8]
 
 
 def unlabelled_photos(folder: Path) -> tuple[Photo, ...]:
-    """Every photo below a folder, whatever its folders are called.
-
-    EdgegraftError when it is no folder or holds none.
-    """
+    """Every photo below a folder; EdgegraftError when there is none."""
     if not folder.is_dir():
         raise EdgegraftError(f"expected a folder of photos, got {folder}")
     paths = sources.photos([str(folder)])
@@ -63,9 +62,9 @@ def unlabelled_photos(folder: Path) -> tuple[Photo, ...]:
 
 def soften(probabilities: Floats, temperature: float) -> Floats:
     """softmax(z / T) of softmax(z): float32 [n, L] -> float32 [n, L]."""
-    logs = np.log(np.maximum(probabilities.astype(np.float64), _LEAST)) / temperature
-    raised = np.exp(logs - logs.max(axis=1, keepdims=True))
-    return np.asarray(raised / raised.sum(axis=1, keepdims=True), np.float32)
+    clipped = np.maximum(probabilities.astype(np.float64), _MIN_PROBABILITY)
+    logits: Any = np.log(clipped) / temperature
+    return np.asarray(softmax(logits), np.float32)
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class Lesson:
 
     @classmethod
     def of(cls, settings: Settings, labels: Sequence[str]) -> Lesson | None:
-        """What the settings ask for; None without a teacher. EdgegraftError as
+        """The lesson of these settings; None without a teacher. EdgegraftError as
         `open_teacher` and `unlabelled_photos`."""
         if settings.teacher is None:
             return None
@@ -95,28 +94,33 @@ class Lesson:
         settings: Settings,
         console: Console,
     ) -> tuple[Examples, dict[str, Any]]:
-        """(what the student learns, a record for run.json).
+        """(the student's examples, a record for run.json).
 
         `train` are the examples of the split's training part, in its order, and come
-        first in the result; unlabelled photos that could be read come behind them,
-        their class being the teacher's prediction; then the views of all, in the
-        same order. `pixels`, made by the settings' recipe, holds the photos.
+        first in the result; then readable unlabelled photos, with the teacher's
+        prediction as their class; then the views of all, in the same order. `pixels`
+        are those of the settings' recipe.
         """
         refuse_leaks(self.teacher, split)
-        more = _apart(self.unlabelled, split, pixels, console)
-        photos = [*split.part("train"), *more]
+        unlabelled = _without_copies(self.unlabelled, split, pixels, console)
+        photos = [*split.part("train"), *unlabelled]
         rows = np.array([pixels.rows[photo.path] for photo in photos], np.int64)
         self._refuse_views(pixels.array, len(photos), settings)
-        answers, hints = self._answers(photos, pixels, len(train), settings, console)
-        answers = answers[:, [self.teacher.labels.index(x) for x in split.labels]]
-        best = answers[: len(photos)].argmax(axis=1)
-        truth = np.concatenate([train.truth, best[len(train) :]])
-        agrees = float((best[: len(train)] == train.truth).mean())
-        also = f", predicts {len(more):,} unlabelled photos" if self.unlabelled else ""
+        probabilities, hints = self._predictions(
+            photos, pixels, len(train), settings, console
+        )
+        columns = [self.teacher.labels.index(label) for label in split.labels]
+        probabilities = probabilities[:, columns]
+        predicted = probabilities[: len(photos)].argmax(axis=1)
+        truth = np.concatenate([train.truth, predicted[len(train) :]])
+        agreement = float((predicted[: len(train)] == train.truth).mean())
+        also = ""
+        if self.unlabelled:
+            also = f", predicts {len(unlabelled):,} unlabelled photos"
         if hints is None and settings.teacher_hints:
             console.say("  the teacher is a file, so it has no features to match")
         console.stage(
-            f"teacher {self.teacher.name}: agrees with {agrees:.1%} of "
+            f"teacher {self.teacher.name}: agrees with {agreement:.1%} of "
             f"{len(train):,} labels{also}"
         )
         record = {
@@ -126,10 +130,10 @@ class Lesson:
             "views": settings.teacher_views,
             "hints": 0.0 if hints is None else settings.teacher_hints,
             "labelled": len(train),
-            "unlabelled": len(more),
-            "agrees_with_labels": agrees,
+            "unlabelled": len(unlabelled),
+            "agrees_with_labels": agreement,
         }
-        soft = _targets(answers, truth, len(train), settings)
+        soft = _targets(probabilities, truth, len(train), settings)
         truth = np.tile(truth, settings.teacher_views)
         weights = None
         if train.weights is not None:
@@ -147,14 +151,14 @@ class Lesson:
                 "--teacher-views 1"
             )
         size = array.nbytes + (settings.teacher_views - 1) * count * array[0].nbytes
-        if size > _MOST_BYTES:
+        if size > _MAX_BYTES:
             raise EdgegraftError(
-                f"expected --teacher-views to need at most {_MOST_BYTES >> 30} GB of "
+                f"expected --teacher-views to need at most {_MAX_BYTES >> 30} GB of "
                 f"memory, got {size / 2**30:.1f} for {settings.teacher_views} of "
                 f"{count:,} photos; take fewer"
             )
 
-    def _answers(
+    def _predictions(
         self,
         photos: Sequence[Photo],
         pixels: batches.Pixels,
@@ -163,27 +167,27 @@ class Lesson:
         console: Console,
     ) -> tuple[Floats, Floats | None]:
         """The teacher's probabilities, float32 [views * n, L], and its hints, float32
-        [views * n, width], or None; through its recipe. The first `labelled` photos
-        say which directions are wide."""
-        own = pixels
+        [views * n, width], or None; through its recipe. The principal components are
+        those of the first `labelled` photos."""
+        decoded = pixels
         if self.teacher.recipe != settings.recipe:
             with console.bar("decoding photos for the teacher") as bar:
-                own = batches.load_through_cache(
+                decoded = batches.load_through_cache(
                     photos, self.teacher.recipe, measuring=False, progress=bar
                 )
         try:
-            lost = [photo for photo in photos if photo.path not in own.rows]
-            if lost:
+            missing = [photo for photo in photos if photo.path not in decoded.rows]
+            if missing:
                 raise EdgegraftError(
-                    f"expected photos that can still be read, got {lost[0].path}, "
+                    f"expected photos that can still be read, got {missing[0].path}, "
                     "which changed meanwhile; start again"
                 )
-            rows = np.array([own.rows[photo.path] for photo in photos], np.int64)
+            rows = np.array([decoded.rows[photo.path] for photo in photos], np.int64)
             with console.bar("predictions of the teacher") as bar:
-                return self._predict(own.array, rows, labelled, settings, bar)
+                return self._predict(decoded.array, rows, labelled, settings, bar)
         finally:
-            if own is not pixels:
-                own.close()
+            if decoded is not pixels:
+                decoded.close()
 
     def _predict(
         self,
@@ -193,109 +197,108 @@ class Lesson:
         settings: Settings,
         progress: Callable[[int, int], None],
     ) -> tuple[Floats, Floats | None]:
-        both = self.teacher.with_features if settings.teacher_hints else None
-        answers: list[Floats] = []
+        predict_both = self.teacher.with_features if settings.teacher_hints else None
+        probabilities: list[Floats] = []
         hints: list[Floats] = []
         directions: Directions | None = None
         done, total = 0, len(rows) * settings.teacher_views
         for view in range(settings.teacher_views):
             features: list[Floats] = []
-            for some in _view(array, rows, settings, view):
-                if both is None:
-                    answers.append(self.teacher.predict(some))
+            for batch in _view(array, rows, settings, view):
+                if predict_both is None:
+                    probabilities.append(self.teacher.predict(batch))
                 else:
-                    answer, feature = both(some)
-                    answers.append(answer)
-                    features.append(feature)
-                done += len(some)
+                    predicted, batch_features = predict_both(batch)
+                    probabilities.append(predicted)
+                    features.append(batch_features)
+                done += len(batch)
                 progress(done, total)
             if features:
-                whole = np.concatenate(features)
+                view_features = np.concatenate(features)
                 if directions is None:
-                    directions = Directions(whole[:labelled], settings.seed)
-                hints.append(directions.hints(whole))
-        return np.concatenate(answers), np.concatenate(hints) if hints else None
+                    directions = Directions(view_features[:labelled], settings.seed)
+                hints.append(directions.hints(view_features))
+        return np.concatenate(probabilities), np.concatenate(hints) if hints else None
 
 
-def _targets(answers: Floats, truth: Ints, labelled: int, settings: Settings) -> Floats:
-    """Answers [views * n, L] and classes [n] -> targets [views * n, L]."""
+def _targets(
+    probabilities: Floats, truth: Ints, labelled: int, settings: Settings
+) -> Floats:
+    """Probabilities [views * n, L] and classes [n] -> targets [views * n, L]."""
     weight = np.full((len(truth), 1), settings.teacher_share, np.float32)
     weight[labelled:] = 1.0  # these have no label
-    hard = np.eye(answers.shape[1], dtype=np.float32)[truth]
-    times = (settings.teacher_views, 1)
-    soft = soften(answers, settings.teacher_temperature)
-    return np.tile(weight, times) * soft + np.tile((1 - weight) * hard, times)
+    hard = np.eye(probabilities.shape[1], dtype=np.float32)[truth]
+    repeats = (settings.teacher_views, 1)
+    soft = soften(probabilities, settings.teacher_temperature)
+    return np.tile(weight, repeats) * soft + np.tile((1 - weight) * hard, repeats)
 
 
 def _view(array: Pixels, rows: Ints, settings: Settings, view: int) -> Iterator[Pixels]:
-    how = preset(settings.augment)
-    return view_batches(array, rows, how, settings.seed, view)
+    augmentation = preset(settings.augment)
+    return view_batches(array, rows, augmentation, settings.seed, view)
 
 
 def _with_views(array: Pixels, rows: Ints, settings: Settings) -> tuple[Pixels, Ints]:
-    """(the array with the variations behind it, the rows of all views)."""
-    varied = [
-        some
+    """(the array followed by its augmented views, the rows of all views)."""
+    augmented = [
+        batch
         for view in range(1, settings.teacher_views)
-        for some in _view(array, rows, settings, view)
+        for batch in _view(array, rows, settings, view)
     ]
-    if not varied:
+    if not augmented:
         return array, rows
-    whole = np.concatenate([array, *varied])
-    return whole, np.concatenate([rows, np.arange(len(array), len(whole))])
+    extended = np.concatenate([array, *augmented])
+    return extended, np.concatenate([rows, np.arange(len(array), len(extended))])
 
 
-def _apart(
+def _without_copies(
     unlabelled: Sequence[Photo], split: Split, pixels: batches.Pixels, console: Console
 ) -> list[Photo]:
-    """The unlabelled photos that are no copy of a photo of the split, nor each other's.
-
-    Prints how many are left out.
-    """
-    known = {row.sha256: row.part for row in split.rows}
-    kept, judged, copies = [], 0, 0
+    """The unlabelled photos that are copies neither of the split's photos nor of each
+    other; prints how many are left out."""
+    part_of = {row.sha256: row.part for row in split.rows}
+    unique: list[Photo] = []
+    held_out = copies = 0
     for photo in unlabelled:
         digest = pixels.digests.get(photo.path)
         if digest is None:  # unreadable: the audit has named it
             continue
-        part = known.get(digest)
-        if part is None:
-            kept.append(photo)
-            known[digest] = "unlabelled"
+        part = part_of.setdefault(digest, "new")
+        if part == "new":
+            unique.append(photo)
+            part_of[digest] = "unlabelled"
         elif part in ("val", "test"):
-            judged += 1
+            held_out += 1
         else:
             copies += 1
-    if judged:
-        console.say(
-            f"  {plural(judged, 'unlabelled photo')} left out: copies of validation "
-            "or test photos"
-        )
-    if copies:
-        console.say(
-            f"  {plural(copies, 'unlabelled photo')} left out: copies of others"
-        )
-    return kept
+    for count, originals in (
+        (held_out, "validation or test photos"),
+        (copies, "others"),
+    ):
+        if count:
+            photos = plural(count, "unlabelled photo")
+            console.say(f"  {photos} left out: copies of {originals}")
+    return unique
 
 
 def view_batches(
-    array: Pixels, rows: Ints, how: Augmentation, seed: int, view: int
+    array: Pixels, rows: Ints, augmentation: Augmentation, seed: int, view: int
 ) -> Iterator[Pixels]:
-    """One variation of each row of uint8 [N, S, S, 3], in order, uint8 [n, S, S, 3].
+    """One view of each row of uint8 [N, S, S, 3], in order, uint8 [n, S, S, 3].
 
-    View 0 is the photo itself. Every random number of a view is drawn from (seed, view,
-    place in the list) and none from the size, so a teacher at 224 and a student at 96
-    pixels see the same crop, turn and light. Photos are not mixed with one another.
+    View 0 is the photo itself. The random numbers of a view depend on (seed, view,
+    position in the list), not on the size, so a teacher at 224 and a student at 96
+    pixels see the same crop, rotation and light. Photos are not mixed.
     """
     tf = tensorflow()
-    single = replace(how, mixup=0.0, cutmix=0.0)
-    varied = tf.function(
-        lambda images, drawn: augment(tf.cast(images, tf.float32), single, drawn),
+    unmixed = replace(augmentation, mixup=0.0, cutmix=0.0)
+    augmented = tf.function(
+        lambda images, seeds: augment(tf.cast(images, tf.float32), unmixed, seeds),
         reduce_retracing=True,
     )
-    for first in range(0, len(rows), _BATCH):
-        some = array[rows[first : first + _BATCH]]
+    for start in range(0, len(rows), _BATCH):
+        batch = array[rows[start : start + _BATCH]]
         if view:
-            drawn = tf.constant([seed, view * _VIEW_APART + first], tf.int32)
-            some = np.rint(varied(tf.constant(some), drawn).numpy()).astype(np.uint8)
-        yield some
+            seeds = tf.constant([seed, view * _VIEW_SEED_STEP + start], tf.int32)
+            batch = np.rint(augmented(tf.constant(batch), seeds).numpy())
+        yield batch.astype(np.uint8, copy=False)

@@ -31,11 +31,11 @@ WithFeatures = Callable[[npt.NDArray[np.uint8]], tuple[Floats, Floats]]
 @dataclass(frozen=True)
 class Teacher:
     """`predict(pixels)` gives probabilities [n, L] in the order of `labels`, for uint8
-    pixels [n, H, W, 3] made by `recipe`. `with_features(pixels)` gives these and the
-    features [n, D] they come from; None for a file, which has probabilities only.
+    pixels [n, H, W, 3] of `recipe`. `with_features(pixels)` gives these and the
+    features [n, D]; None for a file, which has probabilities only.
 
     `trained_on`: sha256 of its training photos, None where they are not recorded.
-    `fitted_to`: of its validation photos, where its head learned from them at the end
+    `fitted_to`: of its validation photos, where its head was fitted to them as well
     (`finetune.head.cross_fit`).
     """
 
@@ -51,11 +51,11 @@ class Teacher:
 def open_teacher(
     path: Path, labels: Sequence[str], *, features: bool = False
 ) -> Teacher:
-    """A run folder or a `.tflite` file that knows exactly these labels.
+    """A run folder or a `.tflite` file with exactly these labels.
 
     A run predicts through its float32 file, or through its network where it has no file
-    or `features` are wanted and the network is still there.
-    EdgegraftError for another thing, or other labels.
+    or, with `features`, where the network is still there. EdgegraftError for anything
+    else, or other labels.
     """
     if not path.exists():
         raise EdgegraftError(
@@ -64,10 +64,9 @@ def open_teacher(
         )
     if path.is_dir():
         run, file = Run.open(path), path / _FILE
-        by_file = file.is_file() and not (features and run.has_network)
-        found = _of_file(file) if by_file else _of_network(run, load(run))
+        use_file = file.is_file() and not (features and run.has_network)
         teacher = replace(
-            found,
+            _of_file(file) if use_file else _of_network(run, load(run)),
             name=str(path),
             trained_on=_digests(run.split(), "train"),
             fitted_to=_digests(run.split(), "val") if run.cross_fitted else frozenset(),
@@ -117,12 +116,12 @@ def _digests(split: Split, part: str) -> frozenset[str]:
 
 
 def refuse_leaks(teacher: Teacher, split: Split) -> None:
-    """EdgegraftError when the teacher has learned photos that judge the student.
+    """EdgegraftError when the teacher was trained on the student's held-out photos.
 
-    What it remembers of them would be measured as the student's accuracy. A head that
-    was fitted to validation photos spoils a test part, but not the choice of an epoch:
-    the student never learns its predictions for these. What the student is trained on
-    itself, since a copy of it lies in another part, is no leak of the teacher.
+    They would leak into the student and inflate its accuracy. A head that was fitted to
+    validation photos spoils a test part, but not the choice of an epoch: the student
+    never learns its predictions for these. Photos that the student trains on as well,
+    as copies, are no leak of the teacher.
     """
     if teacher.trained_on is None:
         return
@@ -130,12 +129,12 @@ def refuse_leaks(teacher: Teacher, split: Split) -> None:
         "test": teacher.trained_on | teacher.fitted_to,
         "val": teacher.trained_on,
     }
-    own = _digests(split, "train")
+    train = _digests(split, "train")
     for part, photos in learned.items():
-        known = (_digests(split, part) & photos) - own
-        if known:
+        leaked = (_digests(split, part) & photos) - train
+        if leaked:
             raise EdgegraftError(
                 f"expected a teacher that never saw the {part} part, got "
-                f"{teacher.name}, trained on {len(known):,} of its photos; train both "
+                f"{teacher.name}, trained on {len(leaked):,} of its photos; train both "
                 "with the same photos and --seed, so that they share a split"
             )

@@ -1,7 +1,7 @@
-"""augmentation.png: what training does to photos, so that a person can judge it.
+"""augmentation.png: examples of augmented photos.
 
-A row a photo, the photo itself first, then what augmentation makes of it in several
-steps, with the answer that the network is to learn where photos are mixed.
+A row for each photo: the photo itself, then several augmented variants, with their
+targets where photos are mixed.
 """
 
 from __future__ import annotations
@@ -22,47 +22,48 @@ CELL = 1.25  # inches
 
 
 def _chosen(examples: Examples, classes: int) -> Any:
-    """Photos of as many classes as there are rows for."""
-    firsts = [np.flatnonzero(examples.truth == number) for number in range(classes)]
-    turn = [own[k] for k in range(ROWS) for own in firsts if k < len(own)]
-    return np.array(turn[:ROWS], np.int64)
+    """Indices of `ROWS` examples, of different classes where possible."""
+    queues = [np.flatnonzero(examples.truth == label) for label in range(classes)]
+    turns = [queue[k] for k in range(ROWS) for queue in queues if k < len(queue)]
+    return np.array(turns[:ROWS], np.int64)
 
 
 def vary(
-    examples: Examples, chosen: Any, classes: int, how: str, seed: int
+    examples: Examples, indices: Any, classes: int, preset_name: str, seed: int
 ) -> list[tuple[Any, Any]]:
     """Variants of these photos: pairs of uint8 [n, S, S, 3] and targets [n, L]."""
     tf = tensorflow()
-    photos = tf.constant(examples.pixels(chosen), tf.float32)
-    targets = tf.constant(np.eye(classes, dtype=np.float32)[examples.truth[chosen]])
-    kind = preset(how)
+    photos = tf.constant(examples.pixels(indices), tf.float32)
+    targets = tf.constant(examples.targets(indices, classes, 0.0))
+    augmentation = preset(preset_name)
 
     @tf.function
-    def variant(number: Any) -> Any:
-        key = tf.stack([seed, number])
-        return mix(augment(photos, kind, key), targets, kind, key)
+    def variant(index: Any) -> Any:
+        key = tf.stack([seed, index])
+        return mix(augment(photos, augmentation, key), targets, augmentation, key)
 
-    found = [variant(tf.constant(number)) for number in range(VARIANTS)]
-    return [(np.uint8(np.round(p)), np.asarray(t)) for p, t in found]
+    variants = [variant(tf.constant(index)) for index in range(VARIANTS)]
+    return [(np.uint8(np.round(p)), np.asarray(t)) for p, t in variants]
 
 
-def _answer(target: Any, labels: Sequence[str]) -> str:
+def _caption(target: Any, labels: Sequence[str]) -> str:
+    """The target of a mixed photo; empty where it has one label."""
     order = np.argsort(-target)
     parts = [f"{target[k]:.0%} {labels[k]}" for k in order if target[k] >= 0.005]
     return " + ".join(parts) if len(parts) > 1 else ""
 
 
 def draw(
-    path: Path, examples: Examples, labels: Sequence[str], how: str, seed: int
+    path: Path, examples: Examples, labels: Sequence[str], preset_name: str, seed: int
 ) -> None:
-    """Write the sheet for the preset `how`."""
-    chosen = _chosen(examples, len(labels))
-    variants = vary(examples, chosen, len(labels), how, seed)
+    """Write the sheet for a preset."""
+    indices = _chosen(examples, len(labels))
+    photos = examples.pixels(indices)
+    variants = vary(examples, indices, len(labels), preset_name, seed)
     pictures, captions = [], []
-    for row, number in enumerate(chosen):
-        pictures += [examples.pixels(chosen)[row], *(p[row] for p, _ in variants)]
-        captions.append(labels[examples.truth[number]])
-        captions += [_answer(targets[row], labels) for _, targets in variants]
-    heading = f"Augmentation '{how}': a photo as it is, and as training sees it"
-    across = 1 + VARIANTS
-    draw_sheet(path, pictures, captions, heading, across=across, tile=CELL)
+    for row, index in enumerate(indices):
+        pictures += [photos[row], *(p[row] for p, _ in variants)]
+        captions.append(labels[examples.truth[index]])
+        captions += [_caption(targets[row], labels) for _, targets in variants]
+    heading = f"Augmentation '{preset_name}': a photo as it is, and as training sees it"
+    draw_sheet(path, pictures, captions, heading, across=1 + VARIANTS, tile=CELL)

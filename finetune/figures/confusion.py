@@ -13,14 +13,14 @@ MOST_LABELS = 30  # a confusion matrix with more is drawn without numbers
 
 
 def draw(path: Path, evaluation: Evaluation, where: str) -> None:
-    """Draw it for any evaluation; `where` says of which photos and which file."""
+    """Draw the matrix of an evaluation; `where`: of which photos and which file."""
     labels = evaluation.labels
-    table = np.asarray(evaluation.confusion)
-    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    counts = np.asarray(evaluation.confusion)
+    fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = min(12.0, max(3.6, 1.6 + 0.55 * len(labels)))
     figure = new_figure(side + 0.8, side)
     axes = figure.subplots()
-    axes.imshow(shares, cmap="GnBu", vmin=0, vmax=1)
+    axes.imshow(fractions, cmap="GnBu", vmin=0, vmax=1)
     axes.set_title(
         f"{evaluation.accuracy:.1%} of {evaluation.photos} photos right ({where})",
         loc="left",
@@ -37,16 +37,14 @@ def draw(path: Path, evaluation: Evaluation, where: str) -> None:
     axes.tick_params(length=0, colors=INK)
     axes.spines[:].set_visible(False)
     if len(labels) <= MOST_LABELS:
-        for row in ticks:
-            for column in ticks:
-                if table[row, column]:
-                    axes.text(
-                        column,
-                        row,
-                        f"{table[row, column]:,}",
-                        ha="center",
-                        va="center",
-                        fontsize=11 if len(labels) <= 6 else 7,
-                        color="white" if shares[row, column] > 0.6 else INK,
-                    )
+        for row, column in np.argwhere(counts):
+            axes.text(
+                column,
+                row,
+                f"{counts[row, column]:,}",
+                ha="center",
+                va="center",
+                fontsize=11 if len(labels) <= 6 else 7,
+                color="white" if fractions[row, column] > 0.6 else INK,
+            )
     save(figure, path)

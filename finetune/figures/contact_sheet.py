@@ -27,10 +27,10 @@ def draw_sheet(
     across: int = ACROSS,
     tile: float = TILE,
 ) -> None:
-    """A PNG of uint8 [H, W, 3] pictures with their captions, in the order given.
+    """A PNG of uint8 [H, W, 3] pictures with their captions, `across` in a row.
 
-    Without pictures: a small sheet with the heading, and the note below it. Placed by
-    hand: axes for each picture take matplotlib a second a sheet.
+    Without pictures: a small sheet with the heading, and the note below it. Pictures
+    are placed by pixel coordinates, since axes for each take matplotlib a second.
     """
     from matplotlib.figure import Figure
 
@@ -43,11 +43,11 @@ def draw_sheet(
     title.set_fontweight("bold")
     figure.text(0.01, GAP / tall, note, fontsize=8, color=MUTED)
     side = round((tile - GAP) * DPI)
-    for number, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
-        row, column = divmod(number, across)
-        small = 2 * max(picture.shape[:2]) <= side  # so that one sees its pixels
-        way = Image.Resampling.NEAREST if small else Image.Resampling.BICUBIC
-        shown = ImageOps.contain(Image.fromarray(picture), (side, side), way)
+    for index, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        row, column = divmod(index, across)
+        small = 2 * max(picture.shape[:2]) <= side  # then show its single pixels
+        resampling = Image.Resampling.NEAREST if small else Image.Resampling.BICUBIC
+        shown = ImageOps.contain(Image.fromarray(picture), (side, side), resampling)
         left = round(DPI * (tile * column + (tile - shown.width / DPI) / 2))
         top = tall - HEAD - CAPTION - (tile + CAPTION) * row
         figure.figimage(np.asarray(shown), left, round(top * DPI) - shown.height)

@@ -1,7 +1,6 @@
 """The pictures of an evaluation: confusion, calibration, mistakes, uncertain photos.
 
-They are drawn for any evaluation, so the same function shows the trained network and
-an exported file, whose evaluation comes through the runner that ships.
+The evaluation is that of the trained network or of an exported file.
 """
 
 from __future__ import annotations
@@ -28,15 +27,14 @@ def draw(
 ) -> None:
     """Write confusion.png, calibration.png, mistakes.png and uncertain.png.
 
-    photos: the path of each evaluated photo; pixels: its number -> uint8 [H, W, 3].
+    photos: the path of each evaluated photo; pixels: its index -> uint8 [H, W, 3].
     where: of which photos and which file, as in "test part, int8.tflite". panels: one
     or two of (title, probabilities [N, L]) for calibration.png; note: a line above.
     """
     confusion.draw(folder / "confusion.png", evaluation, where)
-    path = folder / "calibration.png"
     part = where.partition(",")[0]  # the panels name the files
-    about = f"{plural(len(evaluation.truth), 'photo')} of the {part}. {note}"
-    reliability.draw(path, panels, evaluation.truth, about)
+    note = f"{plural(len(evaluation.truth), 'photo')} of the {part}. {note}"
+    reliability.draw(folder / "calibration.png", panels, evaluation.truth, note)
     for name, rows, heading in (
         ("mistakes", mistakes.mistakes(evaluation), "Most confident mistakes"),
         ("uncertain", mistakes.least_certain(evaluation), "Least certain predictions"),

@@ -1,7 +1,7 @@
 """Calibrate a trained network: its temperature, folded into the last layer.
 
-Where the probe of few photos was kept, its head is first fitted again, to the
-validation photos as well, and the temperature comes from out-of-fold predictions
+Where the probe of few photos was kept, its head is first fitted to the validation
+photos as well, and the temperature comes from out-of-fold predictions
 (`finetune.head.cross_fit`).
 """
 
@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from data.split import chained
 from finetune.head import cross_fit, temperature
 from finetune.head.cross_fit import CrossFit, CrossValidated
 from finetune.loop.examples import class_weights
@@ -26,25 +25,25 @@ def calibrate(
 ) -> dict[str, Any]:
     """Fold the temperature into the network; returns the record for run.json.
 
-    Photos that are `together` share a fold of the cross-validation.
+    Pairs of `together`, near-duplicates, share a fold of the cross-validation.
     """
-    found = _cross_fit(run, trained, together)
-    if found is None:
+    head = _cross_fit(run, trained, together)
+    if head is None:
         logits, truth = trained.logits("val"), trained.parts["val"].truth
-        degrees = temperature.temperature(logits, truth)
-        temperature.fold(trained.model, degrees)
-        return temperature.effect(logits, truth, degrees)
-    trained.take_head(found)
+        fitted = temperature.temperature(logits, truth)
+        temperature.fold(trained.model, fitted)
+        return temperature.effect(logits, truth, fitted)
+    trained.take_head(head)
     truth = trained.learned_truth
-    right = int((found.logits.argmax(axis=1) == truth).sum())
+    right = int((head.logits.argmax(axis=1) == truth).sum())
     trained.console.stage(
         f"head fitted to all {len(truth)} training and validation photos: "
         f"{CrossValidated(len(truth), right)}",
         detail=True,
     )
     return {
-        **temperature.effect(found.logits, truth, found.temperature),
-        "cross_fit": {"strength": found.strength, "right": right},
+        **temperature.effect(head.logits, truth, head.temperature),
+        "cross_fit": {"strength": head.strength, "right": right},
     }
 
 
@@ -53,33 +52,26 @@ def _cross_fit(
 ) -> CrossFit | None:
     """The head fitted to train and val; None unless the probe of few photos was kept.
 
-    Fine-tuned features have seen the training photos, and a distilled network has
-    learned more than their labels.
+    Fine-tuned features have been trained on the photos, and a distilled network on more
+    than their labels.
     """
     config, parts = run.config, trained.parts
     is_probe = config.get("probe") is not None and config["best"]["epoch"] == 0
-    count, judged = len(parts["train"]), len(parts["val"])
-    enough = judged >= cross_fit.FEW or count + judged > cross_fit.MOST
+    train, val = len(parts["train"]), len(parts["val"])
+    enough = val >= cross_fit.FEW or train + val > cross_fit.MOST
     if not is_probe or enough or config.get("distillation") is not None:
         return None
     truth, weights = trained.learned_truth, None
     if run.settings.balance == "weights":
         weights = class_weights(truth, len(run.labels))[truth]
+    split = run.split()
+    photos = [*split.part("train"), *split.part("val")]
+    digests = {row.photo.path: row.sha256 for row in split.rows}
     return cross_fit.fit(
         np.concatenate([trained.features("train"), trained.features("val")]),
         truth,
         len(run.labels),
-        groups=_groups(run, together),
+        groups=cross_fit.copy_groups(photos, digests, together),
         weights=weights,
         seed=run.settings.seed,
     )
-
-
-def _groups(run: Run, together: Sequence[tuple[Path, Path]]) -> list[int]:
-    """A number for each photo of train, then val; copies have the same one."""
-    split = run.split()
-    photos = [*split.part("train"), *split.part("val")]
-    digests = {row.photo.path: row.sha256 for row in split.rows}
-    chains = chained(photos, digests, together)
-    number = {photo.path: k for k, unit in enumerate(chains) for photo in unit}
-    return [number[photo.path] for photo in photos]

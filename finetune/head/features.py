@@ -26,21 +26,17 @@ def compute(
     In inference mode; only one batch of floats is in memory at a time.
     """
     tf = tensorflow()
-    size = array.shape[1]
 
-    @tf.function(
-        input_signature=[tf.TensorSpec((None, size, size, 3), tf.uint8)],
-        reduce_retracing=True,
-    )
+    @tf.function(input_signature=[tf.TensorSpec((None, *array.shape[1:]), tf.uint8)])
     def forward(images: Any) -> Any:
         return tf.cast(model(tf.cast(images, tf.float32), training=False), tf.float32)
 
     rows = np.asarray(rows)
-    parts = []
+    outputs = []
     for start in range(0, len(rows), BATCH):
         batch = array[rows[start : start + BATCH]]
         release(array)
-        parts.append(forward(tf.constant(batch)).numpy())
+        outputs.append(forward(tf.constant(batch)).numpy())
         if progress:
             progress(min(start + BATCH, len(rows)), len(rows))
-    return np.concatenate(parts)
+    return np.concatenate(outputs)

@@ -1,10 +1,10 @@
-"""The linear probe: the best head on frozen features, found to its optimum.
+"""The linear probe: the optimal linear head on frozen features.
 
 Multinomial logistic regression (scikit-learn, L-BFGS) on features that are computed
-once; the strength of the L2 penalty is the one with the lowest log loss on the
-validation part. Takes seconds, needs no learning rate, and is where fine-tuning
-starts: a head at its optimum does not shake the backbone (Kumar et al. 2022,
-"Fine-Tuning can Distort Pretrained Features", arXiv:2202.10054).
+once; the L2 penalty is the one with the lowest log loss on the validation part. It
+takes seconds and needs no learning rate. Fine-tuning starts from it, since a random
+head distorts the backbone (Kumar et al. 2022, "Fine-Tuning can Distort Pretrained
+Features", arXiv:2202.10054).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
 @dataclass(frozen=True)
 class Probe:
-    """kernel [D, L], bias [L]; what was tried, and what won."""
+    """kernel [D, L], bias [L], inverse penalty; the scores of all that were tried."""
 
     kernel: Floats
     bias: Floats
@@ -34,14 +34,14 @@ class Probe:
 
 def softmax(logits: Floats) -> Floats:
     """Probabilities [N, L] of logits [N, L]."""
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def log_losses(logits: Floats, truth: npt.NDArray[np.int64]) -> Floats:
     """Negative log likelihood in nats of logits [N, L] for truth [N]: [N]."""
-    chosen = softmax(logits)[np.arange(len(truth)), truth]
-    return np.asarray(-np.log(np.maximum(chosen, 1e-12)))
+    probabilities = softmax(logits)[np.arange(len(truth)), truth]
+    return np.asarray(-np.log(np.maximum(probabilities, 1e-12)))
 
 
 def log_loss(logits: Floats, truth: npt.NDArray[np.int64]) -> float:
@@ -49,10 +49,11 @@ def log_loss(logits: Floats, truth: npt.NDArray[np.int64]) -> float:
     return float(log_losses(logits, truth).mean())
 
 
-def _head(fitted: Any, classes: int) -> tuple[Floats, Floats]:
+def _head(fitted: Any) -> tuple[Floats, Floats]:
+    """Kernel and bias of a scikit-learn model."""
     kernel = fitted.coef_.T.astype(np.float32)
     bias = fitted.intercept_.astype(np.float32)
-    if classes == 2 and kernel.shape[1] == 1:  # scikit-learn's binary form
+    if kernel.shape[1] == 1:  # scikit-learn's binary form
         kernel = np.hstack([-kernel / 2, kernel / 2])
         bias = np.concatenate([-bias / 2, bias / 2])
     return kernel, bias
@@ -68,24 +69,24 @@ def head(
 ) -> tuple[Floats, Floats]:
     """Kernel [D, L] and bias [L] at one penalty, on raw features [N, D].
 
-    weights: float32 [N], how much each example counts; None means all alike. Labels
-    that `truth` [N] lacks get a bias that never wins.
+    weights: float32 [N], sample weights; None for equal weights. Labels that do not
+    occur in `truth` [N] get a bias of -inf.
     """
     from sklearn.linear_model import LogisticRegression
 
-    mean, scale = _standard(features)
+    mean, scale = _mean_and_scale(features)
     model = LogisticRegression(C=strength, max_iter=1000)
     model.fit((features - mean) / scale, truth, weights)
-    kernel, bias = _head(model, len(model.classes_))
-    wide = np.zeros((features.shape[1], classes), np.float32)
-    low = np.full(classes, -np.inf, np.float32)
-    wide[:, model.classes_] = kernel / scale
-    low[model.classes_] = bias - mean @ (kernel / scale)
-    return wide, low
+    fitted_kernel, fitted_bias = _head(model)
+    kernel = np.zeros((features.shape[1], classes), np.float32)
+    bias = np.full(classes, -np.inf, np.float32)
+    kernel[:, model.classes_] = fitted_kernel / scale
+    bias[model.classes_] = fitted_bias - mean @ (fitted_kernel / scale)
+    return kernel, bias
 
 
-def _standard(features: Floats) -> tuple[Floats, float]:
-    """Mean [D], and one number for all columns: that keeps the penalty even."""
+def _mean_and_scale(features: Floats) -> tuple[Floats, float]:
+    """Mean [D], and one scale for all columns, so that the penalty is the same."""
     mean: Floats = features.mean(axis=0)
     return mean, float(features.std()) or 1.0
 
@@ -101,12 +102,12 @@ def fit(
 ) -> Probe:
     """Fit on features float32 [N, D], choose the penalty on the validation part.
 
-    weights: float32 [N], how much each example counts; None means all alike.
-    Features are standardised for the solver; the returned head is for the raw ones.
+    weights: float32 [N], sample weights; None for equal weights. Features are
+    standardised for the solver; the returned head is for the raw ones.
     """
     from sklearn.linear_model import LogisticRegression
 
-    mean, scale = _standard(features)
+    mean, scale = _mean_and_scale(features)
     x: Floats = (features - mean) / scale
     val_x: Floats = (val_features - mean) / scale
     tried, best = [], None
@@ -119,16 +120,16 @@ def fit(
             warnings.simplefilter("ignore")  # "not converged" at the weakest penalty
             model.fit(x, truth, weights)
         start = (model.coef_.copy(), model.intercept_.copy())
-        kernel, bias = _head(model, classes)
-        found, logits = x @ kernel + bias, val_x @ kernel + bias
-        loss = log_loss(logits, val_truth)
+        kernel, bias = _head(model)
+        logits, val_logits = x @ kernel + bias, val_x @ kernel + bias
+        loss = log_loss(val_logits, val_truth)
         tried.append(
             {
                 "strength": strength,
-                "train_loss": log_loss(found, truth),
-                "train_accuracy": float((found.argmax(axis=1) == truth).mean()),
+                "train_loss": log_loss(logits, truth),
+                "train_accuracy": float((logits.argmax(axis=1) == truth).mean()),
                 "val_loss": loss,
-                "val_accuracy": float((logits.argmax(axis=1) == val_truth).mean()),
+                "val_accuracy": float((val_logits.argmax(axis=1) == val_truth).mean()),
             }
         )
         if best is None or loss < best[0]:

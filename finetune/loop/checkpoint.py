@@ -6,8 +6,8 @@
         kept-<n>.npz        the best weights so far
 
 state.json is renamed into place last and names the other files, so a kill at any
-moment leaves the state of the last whole epoch. What is random is drawn from (seed,
-epoch, step) and needs no state of its own.
+moment leaves the state of the last complete epoch. Random numbers are drawn from (seed,
+epoch, step), so there is no generator state to store.
 """
 
 from __future__ import annotations
@@ -44,12 +44,7 @@ class Checkpoint:
 
     def keep(self, epoch: int, weights: list[Any]) -> None:
         """Write the best weights, those of `epoch`."""
-
-        def write(to: Path) -> None:
-            with to.open("wb") as file:
-                np.savez(file, *weights)
-
-        write_atomic(self.kept_file(epoch), write)
+        write_atomic(self.kept_file(epoch), lambda to: np.savez(to, *weights))
 
     def kept(self, epoch: int) -> list[Any]:
         """The weights that `keep` wrote; EdgegraftError when they can't be read."""
@@ -61,19 +56,19 @@ class Checkpoint:
             raise self._damaged(error) from error
 
     def save(self, epoch: int, state: Mapping[str, Any], needed: set[int]) -> None:
-        """Write the state after `epoch`; kept weights of epochs not `needed` go."""
+        """Write the state after `epoch`; delete kept weights of epochs not `needed`."""
         self.folder.mkdir(parents=True, exist_ok=True)
         prefix = f"epoch-{epoch}"
         self._tracked.write(str(self.folder / prefix))
         text = json.dumps({"variables": prefix, **state}, indent=1)
         write_atomic(self.folder / STATE, text + "\n")
-        kept = {self.kept_file(number).name for number in needed}
-        for old in [*self.folder.glob("epoch-*"), *self.folder.glob("kept-*.npz")]:
-            if not (old.name.startswith(prefix + ".") or old.name in kept):
-                old.unlink()
+        kept = {self.kept_file(kept_epoch).name for kept_epoch in needed}
+        for path in [*self.folder.glob("epoch-*"), *self.folder.glob("kept-*.npz")]:
+            if not (path.name.startswith(prefix + ".") or path.name in kept):
+                path.unlink()
 
     def load(self) -> dict[str, Any]:
-        """Fill the variables; returns the state. EdgegraftError for a damaged one."""
+        """Restore the variables, return the state; EdgegraftError if it is damaged."""
         try:
             state = json.loads((self.folder / STATE).read_text())
             status = self._tracked.read(str(self.folder / state["variables"]))
@@ -92,7 +87,7 @@ class Checkpoint:
         return packed.getvalue()
 
     def unpack(self, packed: bytes) -> None:
-        """Replace the folder's files by those of another machine's."""
+        """Replace the folder's files by those of another machine."""
         self.clear()
         self.folder.mkdir(parents=True)
         with zipfile.ZipFile(io.BytesIO(packed)) as file:

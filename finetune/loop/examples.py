@@ -1,13 +1,13 @@
 """Training examples: rows of decoded photos, their targets, their weights.
 
-A target is a class, or, from a teacher, a probability for every class. Unbalanced
-classes are met by weights (each photo counts inversely to how often its class occurs;
-King and Zeng 2001, "Logistic Regression in Rare Events Data") or by sampling (every
-class is drawn equally often).
+A target is a class, or, from a teacher, a probability for every class. Class imbalance
+is compensated by weights (inverse class frequency; King and Zeng 2001, "Logistic
+Regression in Rare Events Data") or by sampling every class equally often.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -39,8 +39,8 @@ class Examples:
     array: uint8 [N, S, S, 3], maybe memory-mapped. rows, truth: int64 [n].
     soft: float32 [n, L], a teacher's probabilities, which replace the one-hot truth
     and its smoothing; None without a teacher. hints: float32 [n, width], the
-    teacher's features (`finetune.distill.hints`), or None. weights: float32 [n], how
-    much each photo counts in the loss; None means all alike.
+    teacher's features (`finetune.distill.hints`), or None. weights: float32 [n], sample
+    weights of the loss; None for equal weights.
     """
 
     array: npt.NDArray[np.uint8]
@@ -53,33 +53,27 @@ class Examples:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def pixels(self, chosen: Ints) -> npt.NDArray[np.uint8]:
-        """A copy of these examples' photos, uint8 [len(chosen), S, S, 3]."""
-        copied = np.asarray(self.array[self.rows[chosen]])
+    def pixels(self, indices: Ints) -> npt.NDArray[np.uint8]:
+        """A copy of these examples' photos, uint8 [len(indices), S, S, 3]."""
+        photos = np.asarray(self.array[self.rows[indices]])
         release(self.array)
-        return copied
+        return photos
 
-    def targets(self, chosen: Ints, classes: int, smoothing: float) -> Floats:
-        """Target probabilities, float32 [len(chosen), classes]."""
+    def targets(self, indices: Ints, classes: int, smoothing: float) -> Floats:
+        """Target probabilities, float32 [len(indices), classes]."""
         if self.soft is not None:
-            return self.soft[chosen]
-        one_hot = np.eye(classes, dtype=np.float32)[self.truth[chosen]]
+            return self.soft[indices]
+        one_hot = np.eye(classes, dtype=np.float32)[self.truth[indices]]
         return np.asarray(one_hot * (1 - smoothing) + smoothing / classes, np.float32)
 
-    def importance(self, chosen: Ints) -> Floats:
-        """The weights of these examples, float32 [len(chosen)]."""
-        if self.weights is None:
-            return np.ones(len(chosen), np.float32)
-        return self.weights[chosen]
-
-    def batch(self, chosen: Ints, classes: int, smoothing: float) -> Batch:
-        """These examples as a step takes them."""
-        hints = self.hints
+    def batch(self, indices: Ints, classes: int, smoothing: float) -> Batch:
+        """The batch of these examples."""
+        count, weights, hints = len(indices), self.weights, self.hints
         return Batch(
-            self.pixels(chosen),
-            self.targets(chosen, classes, smoothing),
-            self.importance(chosen),
-            np.zeros((len(chosen), 0), np.float32) if hints is None else hints[chosen],
+            self.pixels(indices),
+            self.targets(indices, classes, smoothing),
+            np.ones(count, np.float32) if weights is None else weights[indices],
+            np.zeros((count, 0), np.float32) if hints is None else hints[indices],
         )
 
 
@@ -92,24 +86,25 @@ def class_weights(truth: Ints, classes: int) -> Floats:
 
 
 def unbalance(truth: Ints, classes: int) -> float:
-    """How many photos the largest class has for one of the smallest."""
+    """The ratio of the largest class to the smallest."""
     counts = np.bincount(truth, minlength=classes)
     return float(counts.max() / max(1, counts.min()))
 
 
 def order(truth: Ints, classes: int, balance: str, random: np.random.Generator) -> Ints:
-    """The examples of one epoch, shuffled: int64, as many as there are.
+    """Indices of the examples of one epoch, shuffled: int64 [len(truth)].
 
-    balance "sampling": every class equally often (to one photo); a small class's
-    photos come several times, all of them before one comes again.
+    balance "sampling": every class equally often (within one photo); photos of a small
+    class are repeated, each once before any comes again.
     """
     if balance != "sampling":
         return random.permutation(len(truth))
     present = np.unique(truth)
-    share = -(-len(truth) // len(present))
+    per_class = math.ceil(len(truth) / len(present))
     drawn = []
-    for number in present:
-        own = np.flatnonzero(truth == number)
-        rounds = [random.permutation(own) for _ in range(-(-share // len(own)))]
-        drawn.append(np.concatenate(rounds)[:share])
+    for label in present:
+        members = np.flatnonzero(truth == label)
+        repeats = math.ceil(per_class / len(members))
+        shuffled = [random.permutation(members) for _ in range(repeats)]
+        drawn.append(np.concatenate(shuffled)[:per_class])
     return random.permutation(np.concatenate(drawn))[: len(truth)]

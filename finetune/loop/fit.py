@@ -1,8 +1,6 @@
-"""The stages of training between photos and a calibrated network: head, then loop.
+"""The stages of training, called by `finetune.job.train`: head, then loop.
 
-    features -> probe -> epochs -> the average of probe and end
-
-`finetune.job.train` calls them in this order.
+features -> probe -> epochs -> the average of probe and fine-tuned weights
 """
 
 from __future__ import annotations
@@ -26,14 +24,14 @@ from finetune.loop.trainer import Trainer
 from finetune.model import build, policy, policy_for
 from finetune.settings import Settings, without_effect
 
-# Fewer photos cannot move a pretrained network for the better, nor show that they did
+# With fewer photos fine-tuning does not improve a pretrained network measurably
 AUTO_LEAST = 200
-UNBALANCED = 5.0  # photos of the largest label for one of the smallest: worth a line
+UNBALANCED = 5.0  # ratio of the largest to the smallest label that is reported
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained: `unfreeze` as in `Settings`, and the numbers to train in."""
+    """What is trained: `unfreeze` as in `Settings`, and the Keras dtype policy."""
 
     unfreeze: str
     pretrained: bool
@@ -58,8 +56,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class Networks:
-    """`model` is judged and kept; `trained` is trained: the same network, or on several
-    devices a copy in the scope of their strategy."""
+    """`model` is evaluated and kept; `trained` is trained in its place on several
+    devices, in the scope of their strategy; None on one device."""
 
     model: Any
     trained: Any | None = None
@@ -74,32 +72,33 @@ def build_networks(
 ) -> Networks:
     """The seeded networks, with the layers of the plan trainable."""
     seed_everything(settings.seed)
-    record, copy = registry.get(settings.backbone), None
+    record, mirrored = registry.get(settings.backbone), None
     with policy(plan.policy):
         model = build(settings, classes, origin)
         if workers.strategy is not None:
             with workers.strategy.scope():
-                copy = build(settings, classes, origin)
-                set_trainable(copy, record, plan.unfreeze)
+                mirrored = build(settings, classes, origin)
+                set_trainable(mirrored, record, plan.unfreeze)
     set_trainable(model, record, plan.unfreeze)
-    return Networks(model, copy)
+    return Networks(model, mirrored)
 
 
 def fit_probe(
     model: Any, train: Examples, val: Examples, classes: int, console: Console
 ) -> tuple[dict[str, Any], Floats]:
-    """Give the network the best head on its frozen features.
+    """Set the network's head to the best probe on its frozen features.
 
-    Returns what was tried, and the features of train, then val, float32 [N, D].
+    Returns the record of the probe, and the features of train, then val, float32
+    [N, D].
     """
     extractor = network.feature_model(model)
     with console.bar("features") as bar:
         rows = np.concatenate([train.rows, val.rows])
-        found = features.compute(extractor, train.array, rows, progress=bar)
+        computed = features.compute(extractor, train.array, rows, progress=bar)
     fitted = probe.fit(
-        found[: len(train)],
+        computed[: len(train)],
         train.truth,
-        found[len(train) :],
+        computed[len(train) :],
         val.truth,
         classes,
         weights=train.weights,
@@ -111,13 +110,13 @@ def fit_probe(
         "temperature",
         "tried": list(fitted.tried),
     }
-    return record, found
+    return record, computed
 
 
 def train_epochs(
     trainer: Trainer, folder: Path, plan: Plan, console: Console, *, resumed: bool
 ) -> None:
-    """Run the epochs of the plan and load what is kept; logs go to the run `folder`."""
+    """Run the epochs of the plan and load the best weights; logs go to `folder`."""
     logs = Logs(folder / LOGS)
     if not resumed:
         logs.add(trainer.history[0])
@@ -127,10 +126,10 @@ def train_epochs(
     console.stage(f"training {count:,} weights", detail=True)
     with console.epochs(trainer.settings.epochs, trainer.steps) as bar:
 
-        def advance(number: int, step: int, done: Epoch | None) -> None:
-            bar(number, step, done)
-            if done is not None:
-                logs.add(done)
+        def advance(epoch: int, step: int, result: Epoch | None) -> None:
+            bar(epoch, step, result)
+            if result is not None:
+                logs.add(result)
 
         trainer.run(advance)
     if trainer.ended:
@@ -138,16 +137,7 @@ def train_epochs(
         console.stage(f"stopped after epoch {done}: {trainer.ended}")
 
 
-def in_float32(
-    model: Any, settings: Settings, classes: int, origin: weights.Origin
-) -> Any:
-    """The same weights in a network that computes in float32."""
-    plain = build(settings, classes, origin)
-    plain.set_weights(model.get_weights())
-    return plain
-
-
-# -- lines for people ------------------------------------------------------------------
+# -- messages --------------------------------------------------------------------------
 def notes(
     settings: Settings,
     labels: tuple[str, ...],
@@ -156,14 +146,14 @@ def notes(
     *,
     time_limit: bool,
 ) -> list[str]:
-    """What a person should know before training: unbalanced labels, unused options."""
+    """Messages before training: unbalanced labels, options without effect."""
     lines = []
     if unbalance(train.truth, len(labels)) >= UNBALANCED and settings.balance == "none":
         counts = np.bincount(train.truth, minlength=len(labels))
-        most, least = int(counts.argmax()), int(counts.argmin())
+        common, rare = int(counts.argmax()), int(counts.argmin())
         lines.append(
-            f"unbalanced: {plural(int(counts[most]), 'training photo')} of "
-            f"{labels[most]}, {counts[least]:,} of {labels[least]}; rare labels are "
+            f"unbalanced: {plural(int(counts[common]), 'training photo')} of "
+            f"{labels[common]}, {counts[rare]:,} of {labels[rare]}; rare labels are "
             "recognized less often: add photos, or try --balance weights"
         )
     if not plan.pretrained:
@@ -174,8 +164,8 @@ def notes(
                 f"--patience {settings.patience} has no effect on a pretrained network"
             )
         return lines
-    few = settings.unfreeze == "auto"
-    if few:
+    too_few_photos = settings.unfreeze == "auto"
+    if too_few_photos:
         lines.append(
             f"{len(train)} training photos: no fine-tuning below {AUTO_LEAST} "
             "(--unfreeze all forces it)"
@@ -185,19 +175,18 @@ def notes(
         verb = "has" if len(unused) == 1 else "have"
         lines.append(
             f"without fine-tuning {', '.join(unused)} {verb} no effect"
-            + ("" if few else " (--unfreeze none)")
+            + ("" if too_few_photos else " (--unfreeze none)")
         )
     return lines
 
 
 def verdict(trainer: Trainer, *, pretrained: bool) -> str:
-    """What was kept and how good it is on validation."""
+    """Which weights were kept and their validation accuracy."""
     best = trainer.best
     assert best is not None
-    start = "the linear probe" if pretrained else "the untrained network"
     kept = f"epoch {best.epoch}"
     if best.epoch == 0:
-        kept = start
+        kept = "the linear probe" if pretrained else "the untrained network"
     elif trainer.alpha < 1:
         kept = (
             f"{trainer.alpha:.0%} epoch {best.epoch}, {1 - trainer.alpha:.0%} linear "
@@ -212,7 +201,7 @@ def verdict(trainer: Trainer, *, pretrained: bool) -> str:
 
 
 def record(trainer: Trainer, plan: Plan) -> dict[str, Any]:
-    """The entries of run.json about what was trained and kept."""
+    """The entries of run.json about the training."""
     best = trainer.best
     assert best is not None
     return {

@@ -1,7 +1,7 @@
-"""What each epoch reached: the record, history.csv, and TensorBoard's log.
+"""The training history: a record for each epoch, history.csv, and TensorBoard's log.
 
-The log is written with TensorFlow's own summary writer, so that TensorBoard need not be
-installed on this machine; `tensorboard --logdir artifacts` shows every run.
+The log is written with TensorFlow's own summary writer, which works without TensorBoard
+on this machine; `tensorboard --logdir artifacts` shows every run.
 """
 
 from __future__ import annotations
@@ -70,13 +70,10 @@ class Logs:
             "rate": epoch.rate,
             "seconds": epoch.seconds,
         }
-        for name, value in values.items():
-            if value is not None:
-                self._write(name, value, epoch.epoch)
-        self._writer.flush()
-
-    def _write(self, name: str, value: float, step: int) -> None:
         tf: Any = tensorflow()
-        with self._writer.as_default():
-            number = tf.constant(value, tf.float32)
-            tf.summary.write(name, number, step=step, metadata=self._scalar)
+        with self._writer.as_default(step=epoch.epoch):
+            for name, value in values.items():
+                if value is not None:
+                    scalar = tf.constant(value, tf.float32)
+                    tf.summary.write(name, scalar, metadata=self._scalar)
+        self._writer.flush()

@@ -1,13 +1,14 @@
-"""Which weights are trained, and how fast, at every step.
+"""The trainable layers, and the learning rate of each at every step.
 
 The rate rises linearly over the first tenth of the steps and falls as a cosine
-(Loshchilov and Hutter 2017, arXiv:1608.03983). Layers near the photo hold what every
-picture shares, so they may be given smaller rates than those near the answer
-(discriminative rates: Howard and Ruder 2018, arXiv:1801.06146).
+(Loshchilov and Hutter 2017, arXiv:1608.03983). Lower layers have general features, so
+they may have smaller rates (discriminative rates: Howard and Ruder 2018,
+arXiv:1801.06146).
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,8 @@ from edge.errors import EdgegraftError
 
 WARM_UP = 0.1  # fraction of all steps
 LAST = 0.01  # the cosine ends at this fraction of the peak
-AUTO_FROZEN = 3  # one part in so many stays as it came: edges, colours
-GROUPS = 4  # of layers, where the rate falls towards the photo
+AUTO_FROZEN = 3  # 1/3 of the layers, the lowest, stay frozen: edges, colours
+GROUPS = 4  # of layers with a learning rate of their own
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ def rate_at(step: int, steps: int, peak: float) -> float:
     warm_up = max(1, round(steps * WARM_UP))
     if step < warm_up:
         return peak * (step + 1) / warm_up
-    done = (step - warm_up) / max(1, steps - warm_up)
-    return peak * (LAST + (1 - LAST) * (1 + math.cos(math.pi * done)) / 2)
+    progress = (step - warm_up) / max(1, steps - warm_up)
+    return peak * (LAST + (1 - LAST) * (1 + math.cos(math.pi * progress)) / 2)
 
 
 def _first_trained(names: list[str], backbone: Backbone, unfreeze: str) -> int:
@@ -52,7 +53,7 @@ def _first_trained(names: list[str], backbone: Backbone, unfreeze: str) -> int:
 
 
 def set_trainable(model: Any, backbone: Backbone, unfreeze: str) -> int:
-    """Choose what is trained; returns the number of trained weights.
+    """Set which layers are trained; returns the number of trained weights.
 
     unfreeze: none, auto (all but the lowest third), top (from the layer that the
     backbone's record names), all, or the number of the backbone's last layers, counted
@@ -73,27 +74,26 @@ def set_trainable(model: Any, backbone: Backbone, unfreeze: str) -> int:
             f"{backbone.name}, got {unfreeze}"
         )
     first = _first_trained([layer.name for layer in layers], backbone, unfreeze)
-    for number, layer in enumerate(layers):
-        layer.trainable = number >= first
+    for index, layer in enumerate(layers):
+        layer.trainable = index >= first
     return int(sum(math.prod(weight.shape) for weight in model.trainable_weights))
 
 
 def groups(model: Any, decay: float) -> tuple[Group, ...]:
     """Trained variables by learning-rate multiplier: the head 1, the lowest `decay`.
 
-    The backbone's trained layers are cut into `GROUPS` equal runs, whose multiplier
-    falls geometrically; at a decay of 1 all are one group.
+    The backbone's trained layers are cut into `GROUPS` equal groups, whose multiplier
+    falls geometrically; at a decay of 1 there is one group.
     """
     if decay == 1:
         return (Group(1.0, tuple(model.trainable_variables)),)
     layers = model.get_layer(network.BACKBONE).layers
     trained = [layer for layer in layers if layer.trainable_variables]
-    found = [Group(1.0, tuple(model.get_layer(network.LOGITS).trainable_variables))]
-    for number in range(GROUPS):
-        run = trained[
-            len(trained) * number // GROUPS : len(trained) * (number + 1) // GROUPS
-        ]
-        variables = tuple(v for layer in run for v in layer.trainable_variables)
+    result = [Group(1.0, tuple(model.get_layer(network.LOGITS).trainable_variables))]
+    cuts = [len(trained) * index // GROUPS for index in range(GROUPS + 1)]
+    for index, (start, end) in enumerate(itertools.pairwise(cuts)):
+        layers = trained[start:end]
+        variables = tuple(v for layer in layers for v in layer.trainable_variables)
         if variables:
-            found.append(Group(decay ** (1 - number / GROUPS), variables))
-    return tuple(found)
+            result.append(Group(decay ** (1 - index / GROUPS), variables))
+    return tuple(result)

@@ -1,16 +1,15 @@
-"""The training loop: epochs, what is kept of them, exact resume.
+"""The training loop: epochs, selection of weights, exact resume.
 
-One loop for both kinds of network. From scratch the best epoch on validation is kept,
-and without improvement training ends early. A pretrained network starts from its
-probe, is trained to the end of its schedule, where the rate has fallen, and what is
-kept is an average of the two (`finetune.loop.wise_ft`): the best of several epochs on a
+From scratch the best epoch on validation is kept, with early stopping. A pretrained
+network starts from its probe and is trained to the end of its schedule; the result is
+an average of the two (`finetune.loop.wise_ft`), since the best of several epochs on a
 few hundred photos nearly always looks better than the start, whether it is or not.
 
-After every epoch the state is on disk (`finetune.loop.checkpoint`), so an interrupted
-run resumes after its last epoch. Shuffling, augmentation and dropout are drawn from
-(seed, epoch, step), so a resumed run is the same as an undisturbed one.
+The state is written after every epoch (`finetune.loop.checkpoint`). Shuffling,
+augmentation and dropout are drawn from (seed, epoch, step), so a resumed run gives the
+same result as an uninterrupted one.
 
-Judged and kept are the moving averages of the weights (`finetune.loop.ema`).
+The moving averages of the weights (`finetune.loop.ema`) are evaluated and kept.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from finetune.head.probe import log_loss
 from finetune.loop import examples, wise_ft
 from finetune.loop.checkpoint import Checkpoint
 from finetune.loop.ema import Average, decay_for
-from finetune.loop.examples import Examples
+from finetune.loop.examples import Examples, Ints
 from finetune.loop.history import Epoch
 from finetune.loop.schedule import Group, groups, rate_at
 from finetune.loop.step import Step
@@ -50,10 +49,9 @@ class Trainer:
     """Trains `model` in place; `checkpoint` is a folder of its own.
 
     from_probe: `model` has a fitted head at `start`. After `run`, `best` describes the
-    network as it is then. time_left: seconds that training may still take; None without
-    a limit. workers: the workers that train; `mirrored` is then the same network, built
-    in the scope of their strategy, and trained in place of `model`, which is judged and
-    kept on this worker alone.
+    kept weights. time_left: the seconds left for training; None without a limit.
+    workers: the workers that train; `mirrored` is then the same network, built in the
+    scope of their strategy and trained in place of `model`, which is only evaluated.
     """
 
     def __init__(
@@ -76,8 +74,8 @@ class Trainer:
         self.history: list[Epoch] = []
         self.best: Epoch | None = None
         self.planned = settings.epochs
-        self.tried: tuple[Point, ...] = ()  # alphas between probe and end
-        self.alpha = 1.0  # the alpha that is kept
+        self.tried: tuple[Point, ...] = ()  # averages of probe and last weights
+        self.alpha = 1.0  # weight of the last weights in the chosen average
         self.ended = ""  # why training stopped before the last epoch
         self._from_probe, self._time_left = from_probe, time_left
         self.batch = min(settings.batch, len(train))
@@ -87,16 +85,16 @@ class Trainer:
                 f"devices, got batches of {self.batch}; try a larger --batch, or fewer "
                 "workers"
             )
-        self.steps = max(1, len(train) // self.batch)  # an epoch; the rest waits
+        self.steps = max(1, len(train) // self.batch)  # the remainder is dropped
         self._logits = network.logit_model(model)
         self._classes = int(self._logits.output_shape[-1])
         decay = decay_for(settings.average, self.steps) if settings.average else 0.0
         self.average = Average(self._trained.weights, decay)
-        rates, more = groups(self._trained, settings.rate_decay), {}
-        self.follower = self._follower()
+        rates, hint_map = groups(self._trained, settings.rate_decay), {}
+        self.follower = self._build_follower()
         if self.follower is not None:
             rates = (*rates, Group(1.0, tuple(self.follower.variables)))
-            more["hints"] = self.follower.map
+            hint_map["hints"] = self.follower.map
         self._step = Step(
             self._trained,
             rates,
@@ -109,12 +107,12 @@ class Trainer:
             model=self._trained,
             optimizers=self._step.optimizers,
             average=self.average.saved,
-            **more,
+            **hint_map,
         )
         self.checkpoint = Checkpoint(checkpoint, tracked)
 
-    def _follower(self) -> Follower | None:
-        """What follows the teacher's hints, where there are any."""
+    def _build_follower(self) -> Follower | None:
+        """The map from features to the teacher's hints, where there are any."""
         if self.train.hints is None:
             return None
         strategy = self.workers.strategy or tensorflow().distribute.get_strategy()
@@ -124,15 +122,15 @@ class Trainer:
 
     # -- state -----------------------------------------------------------------
     def resume(self) -> bool:
-        """Load the state after the last whole epoch; False when there is none."""
+        """Load the state after the last complete epoch; False when there is none."""
         if not self.workers.agree([self.checkpoint.exists])[0]:
             return False
         if self.workers.is_chief:
             self._load()
-        self._follow()
+        self._copy_chiefs_state()
         return True
 
-    def _follow(self) -> None:
+    def _copy_chiefs_state(self) -> None:
         """Bring the other workers to the chief's state."""
         if not self.workers.several:
             return
@@ -147,11 +145,11 @@ class Trainer:
         self.history = [Epoch(**row) for row in state["history"]]
         self.planned = state["planned"]
         self.best = next(e for e in self.history if e.epoch == state["best"])
-        for epoch in {0, self.best.epoch}:  # damaged ones now, not after hours
+        for epoch in {0, self.best.epoch}:  # damaged files fail now, not at the end
             self.checkpoint.kept(epoch)
 
     def _record(self, epoch: Epoch) -> None:
-        """Enter an epoch; the network holds the weights that were judged."""
+        """Add an epoch; the network holds the weights that were evaluated."""
         self.history.append(epoch)
         if self.best is None or epoch.rank > self.best.rank:
             self.best = epoch
@@ -176,13 +174,13 @@ class Trainer:
         right = logits.argmax(axis=1) == self.val.truth
         return log_loss(logits, self.val.truth), float(right.mean())
 
-    def _mirror(self) -> None:
-        """Bring what is trained into `model`."""
+    def _copy_trained(self) -> None:
+        """Copy the trained weights into `model`."""
         if self._trained is not self.model:
             self.model.set_weights(self._trained.get_weights())
 
     def start(self) -> None:
-        """Enter the network as it is now as epoch 0."""
+        """Record the network as it is now as epoch 0."""
         started = time.perf_counter()
         loss, accuracy = self.evaluate()
         seconds = time.perf_counter() - started
@@ -191,52 +189,52 @@ class Trainer:
         self.average.restart()
         self._record(Epoch(0, None, None, loss, accuracy, 0.0, seconds))
         self._save()
-        self._follow()
+        self._copy_chiefs_state()
 
-    def _one_step(self, number: int, step: int, chosen: Any) -> tuple[float, float]:
+    def _one_step(self, epoch: int, step: int, indices: Ints) -> tuple[float, float]:
         settings = self.settings
-        position = (number - 1) * self.steps + step
-        loss, right = self._step(
-            self.train.batch(chosen, self._classes, settings.label_smoothing),
+        position = (epoch - 1) * self.steps + step
+        loss, accuracy = self._step(
+            self.train.batch(indices, self._classes, settings.label_smoothing),
             rate=rate_at(position, self.planned * self.steps, settings.rate),
             seed=(settings.seed, position),
         )
         if not math.isfinite(loss):
             assert self.best is not None
             raise EdgegraftError(
-                f"expected a finite loss, got {loss} in epoch {number}, step "
+                f"expected a finite loss, got {loss} in epoch {epoch}, step "
                 f"{step + 1}; the weights of epoch {self.best.epoch} are kept in "
                 f"{self.checkpoint.kept_file(self.best.epoch)}; try a smaller --rate "
                 f"than {settings.rate}, with --overwrite"
             )
-        return loss, right
+        return loss, accuracy
 
-    def _one_epoch(self, number: int, advance: Advance) -> Epoch:
-        """Train, then judge the averages, which are left in the network."""
+    def _one_epoch(self, epoch: int, advance: Advance) -> Epoch:
+        """Train, then evaluate the averages, which stay in the network."""
         settings, started = self.settings, time.perf_counter()
-        reset_dropout(self.model, settings.seed, number)
-        random = np.random.default_rng([settings.seed, number])
-        drawn = examples.order(
+        reset_dropout(self.model, settings.seed, epoch)
+        random = np.random.default_rng([settings.seed, epoch])
+        shuffled = examples.order(
             self.train.truth, self._classes, settings.balance, random
         )
         results = []
         for step in range(self.steps):
-            chosen = drawn[step * self.batch : (step + 1) * self.batch]
-            results.append(self._one_step(number, step, chosen))
-            advance(number, step + 1, None)
-            if self._out_of_time():
+            indices = shuffled[step * self.batch : (step + 1) * self.batch]
+            results.append(self._one_step(epoch, step, indices))
+            advance(epoch, step + 1, None)
+            if self._time_left is not None and self._seconds_left() <= 0:
                 break
         self.average.swap()
-        self._mirror()
+        self._copy_trained()
         val_loss, val_accuracy = self.evaluate()
         loss, accuracy = np.mean(results, axis=0)
         seconds = time.perf_counter() - started
         val_loss, val_accuracy, seconds = self.workers.agree(
             [val_loss, val_accuracy, seconds]
         )
-        position = (number - 1) * self.steps + len(results) - 1
+        position = (epoch - 1) * self.steps + len(results) - 1
         return Epoch(
-            number,
+            epoch,
             float(loss),
             float(accuracy),
             val_loss,
@@ -245,47 +243,42 @@ class Trainer:
             seconds,
         )
 
-    def _out_of_time(self) -> bool:
-        return self._time_left is not None and self._seconds_left() <= 0
-
     def _seconds_left(self) -> float:
         assert self._time_left is not None
         return self.workers.agree([self._time_left()])[0]
 
-    def _plan(self, number: int, seconds: float) -> None:
-        """Shorten the plan to what the time allows, so that the rate still falls."""
+    def _plan(self, epoch: int, seconds: float) -> None:
+        """Plan only as many epochs as time allows, so that the rate still falls."""
         if self._time_left is not None:
             more = int(max(0.0, self._seconds_left()) / max(seconds, 1e-6))
-            self.planned = min(self.planned, number + more)
+            self.planned = min(self.planned, epoch + more)
 
     def _out_of_patience(self) -> bool:
-        """Patience has run out; never from a probe, which few epochs surpass."""
+        """Early stopping; never from a probe, which few epochs surpass."""
         assert self.best is not None
         waited = len(self.history) - 1 - self.best.epoch
         return not self._from_probe and waited >= self.settings.patience
 
     def run(self, advance: Advance) -> None:
-        """Train to the last epoch or until time ends; load what is kept.
-
-        From scratch it ends with patience, too.
+        """Train until epochs, time or patience end; load the best weights.
 
         advance(epoch, step, finished epoch or None) is called after every step and
         after every epoch.
         """
-        for number in range(len(self.history), self.settings.epochs + 1):
+        for epoch in range(len(self.history), self.settings.epochs + 1):
             if self._out_of_patience():
                 patience = self.settings.patience
                 self.ended = f"no improvement for {patience} epochs (--patience)"
                 break
-            if number > self.planned:
+            if epoch > self.planned:
                 self.ended = "--time-limit"
                 break
-            epoch = self._one_epoch(number, advance)
-            self._record(epoch)
-            self.average.swap()  # training goes on with the weights themselves
-            self._plan(number, epoch.seconds)
+            result = self._one_epoch(epoch, advance)
+            self._record(result)
+            self.average.swap()  # training continues with the raw weights
+            self._plan(epoch, result.seconds)
             self._save()
-            advance(number, self.steps, epoch)
+            advance(epoch, self.steps, result)
         if self._from_probe:
             self._average_with_probe()
         assert self.best is not None
@@ -298,7 +291,7 @@ class Trainer:
             return  # no time to train
         start = self.checkpoint.kept(0)
         self.average.swap()
-        self._mirror()
+        self._copy_trained()
         end = self.model.get_weights()
 
         def logits_at(alpha: float) -> npt.NDArray[np.float32]:
@@ -313,5 +306,5 @@ class Trainer:
         self.alpha = chosen.alpha
 
     def clear(self) -> None:
-        """Remove the checkpoint, once the result is safe."""
+        """Remove the checkpoint, once the result is written."""
         self.checkpoint.clear()

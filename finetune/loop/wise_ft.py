@@ -1,13 +1,12 @@
-"""How far to go from the probe to the fine-tuned weights: validation decides.
+"""WiSE-FT: the average of the probe's and the fine-tuned weights, set on validation.
 
 Weights on the straight line between the two, (1 - alpha) * probe + alpha * fine-tuned,
 do better than either end, and lose less on photos that differ from the training ones
-(WiSE-FT: Wortsman et al. 2022, arXiv:2109.01903). Each alpha is judged by its log loss
-on the validation part, at its own best temperature: accuracies of a few hundred photos
-differ by chance alone. So do losses, if less, so `USUAL` is kept unless validation says
-otherwise: of the alphas whose loss is within one standard error of the lowest
-(`finetune.paired`) the nearest to it. 0 keeps the probe. The gain over the probe is
-measured by tests/benchmarks/finetune_gain.py.
+(Wortsman et al. 2022, arXiv:2109.01903). Each alpha is scored by its log loss on the
+validation part, at its own best temperature: accuracies of a few hundred photos differ
+by chance alone. Losses do, too, so of the alphas whose loss is within one standard
+error of the lowest (`finetune.paired`) the nearest to `USUAL` is chosen. 0 keeps the
+probe. The gain over the probe is measured by tests/benchmarks/finetune_gain.py.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ USUAL = 0.75
 
 @dataclass(frozen=True)
 class Point:
-    """One alpha, 0..1, and what it reaches on the validation part."""
+    """One alpha, 0..1, and its scores on the validation part."""
 
     alpha: float
     val_loss: float  # nats, at its best temperature
@@ -51,20 +50,22 @@ def between(
 def choose(
     logits_at: Callable[[float], npt.NDArray[np.float32]], truth: npt.NDArray[np.int64]
 ) -> tuple[Point, tuple[Point, ...]]:
-    """The point to keep and all that were tried, in the order of `ALPHAS`.
+    """The chosen point and all that were tried, in the order of `ALPHAS`.
 
-    logits_at: alpha -> the validation part's logits [N, L]. Of two as near to `USUAL`
-    the one nearer the probe is kept.
+    logits_at: alpha -> the validation part's logits [N, L]. Of two points equally near
+    to `USUAL` the one nearer the probe is chosen.
     """
     tried, losses = [], []
     for alpha in ALPHAS:
         logits = logits_at(alpha)
-        degrees = np.float32(temperature(logits, truth))
-        losses.append(log_losses(logits / degrees, truth))
+        calibrated = logits / np.float32(temperature(logits, truth))
+        losses.append(log_losses(calibrated, truth))
         right = logits.argmax(axis=1) == truth
         tried.append(Point(alpha, float(losses[-1].mean()), float(right.mean())))
-    best = min(losses, key=lambda each: float(each.mean()))
+    lowest = min(losses, key=lambda loss: float(loss.mean()))
     good = [
-        p for p, each in zip(tried, losses, strict=True) if within_one_error(each, best)
+        point
+        for point, loss in zip(tried, losses, strict=True)
+        if within_one_error(loss, lowest)
     ]
     return min(good, key=lambda point: abs(point.alpha - USUAL)), tuple(tried)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +32,9 @@ class Candidate:
 
 def opened(things: Sequence[RunOrFile], *, runless: bool = False) -> list[Run | Path]:
     """Run folders as runs, model files as paths; EdgegraftError for anything else,
-    and where no run is among them, unless `runless`."""
-    sources = [one if isinstance(one, Run) else _opened(Path(one)) for one in things]
-    if not sources or not (runless or any(isinstance(one, Run) for one in sources)):
+    and where there is no run, unless `runless`."""
+    sources = [item if isinstance(item, Run) else _open(Path(item)) for item in things]
+    if not sources or not (runless or any(isinstance(item, Run) for item in sources)):
         first = sources[0] if sources else "nothing"
         raise EdgegraftError(
             f"expected a run folder, whose test photos the files are measured on, got "
@@ -42,7 +43,7 @@ def opened(things: Sequence[RunOrFile], *, runless: bool = False) -> list[Run | 
     return sources
 
 
-def _opened(path: Path) -> Run | Path:
+def _open(path: Path) -> Run | Path:
     return path if path.is_file() else Run.open(path)
 
 
@@ -51,33 +52,32 @@ def candidates(
 ) -> tuple[Candidate, ...]:
     """Every file of `things` in their order.
 
-    EdgegraftError for a run without files, with `same_photos` for one made with other
-    photos than the first, and for a file that is there twice or cannot be read.
+    EdgegraftError for a run without files, with `same_photos` for one with other photos
+    than the first, and for a file that is listed twice or cannot be read.
     """
-    alone = len(things) == 1
     runs = [thing for thing in things if isinstance(thing, Run)]
     listed: list[tuple[Path, str, Run | None]] = []
-    owners: dict[Path, Run | None] = {}  # of files that are given alone
+    owners: dict[Path, Run | None] = {}  # folder -> run, of single files
     for thing in things:
         if isinstance(thing, Run):
             if same_photos and thing is not runs[0]:
                 _refuse_other_photos(runs[0], thing)
-            prefix = "" if alone else f"{thing.name}/"
+            prefix = "" if len(things) == 1 else f"{thing.name}/"
             listed += [(p, prefix + _title(p), thing) for p in exported(thing)]
         else:
             folder = thing.resolve().parent
             if folder not in owners:
                 owners[folder] = _owner(folder)
             listed.append((thing, thing.stem, owners[folder]))
-    paths = [path.resolve() for path, _, _ in listed]
-    twice = [path for path in paths if paths.count(path) > 1]
-    if twice:
-        raise EdgegraftError(f"expected each file once, got {twice[0]} twice")
-    titles = [title for _, title, _ in listed]
+    paths = Counter(path.resolve() for path, _, _ in listed)
+    titles = Counter(title for _, title, _ in listed)
+    for path, count in paths.items():
+        if count > 1:
+            raise EdgegraftError(f"expected each file once, got {path} twice")
     return tuple(
         Candidate(
             path,
-            _longer(path) if titles.count(title) > 1 else title,
+            _title_with_folder(path) if titles[title] > 1 else title,
             owner,
             ModelFile.read(path).checked(),
         )
@@ -86,17 +86,17 @@ def candidates(
 
 
 def _owner(folder: Path) -> Run | None:
-    """The run whose exports lie in `folder`; None where that is no run's."""
+    """The run with these exports; None where `folder` is no run's."""
     if folder.name != EXPORTS or not (folder.parent / RUN_FILE).is_file():
         return None
     try:
         return Run.open(folder.parent)
-    except EdgegraftError:  # what is known of the file is in its card
+    except EdgegraftError:  # then its card has to do
         return None
 
 
-def _longer(path: Path) -> str:
-    """A title that tells files of one name apart: with their run's or folder's name."""
+def _title_with_folder(path: Path) -> str:
+    """A title for files of the same name: with the name of the run or folder."""
     folder = path.resolve().parent
     return f"{(folder.parent if folder.name == EXPORTS else folder).name}/{path.stem}"
 
@@ -111,7 +111,7 @@ def _refuse_other_photos(run: Run, other: Run) -> None:
 
 
 def _same_held_out(first: Split, second: Split) -> bool:
-    """Do both hold the same photos out, however many each was trained on?"""
+    """Whether both have the same held-out photos, whatever they were trained on."""
     if first.fingerprint == second.fingerprint:
         return True
     held_out = [
@@ -132,12 +132,12 @@ def exported(run: Run) -> tuple[Path, ...]:
     """The run's files in the order of the variants table, rejected ones last."""
     order = list(recipes.VARIANTS)
 
-    def place(path: Path) -> tuple[bool, int, str]:
+    def rank(path: Path) -> tuple[bool, int, str]:
         variant = path.name.split(".")[0]
-        known = order.index(variant) if variant in order else len(order)
-        return rejected(path), known, path.name
+        index = order.index(variant) if variant in order else len(order)
+        return rejected(path), index, path.name
 
-    files = tuple(sorted(run.exports.glob("*.tflite"), key=place))
+    files = tuple(sorted(run.exports.glob("*.tflite"), key=rank))
     if not files and not run.trained:
         raise run.unfinished()
     if not files:

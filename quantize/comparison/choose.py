@@ -1,14 +1,15 @@
 """Which file to ship: the most accurate within the budget.
 
-Speed and size decide only between files shown to be equally accurate. A difference
-that the photos are too few to show is no proof that there is none. Of files that they
-cannot tell apart, the one that gives the right labels the most probability is taken:
-on test parts of 54 trashnet photos that costs 0.5 points of balanced accuracy against
-the best file, the most right answers 1.4 (tests/benchmarks/advice_files.py).
+Speed and size decide only between files shown to be equally accurate; a difference that
+is not significant is no proof of equality. Of files without a significant difference,
+the one with the highest probability of the right labels is chosen: on test parts of 54
+trashnet photos that costs 0.5 points of balanced accuracy against the best file, the
+most right answers 1.4 (tests/benchmarks/advice_files.py).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,19 +34,18 @@ def choose(
     """The most accurate file within the budget, by balanced accuracy on `setting`.
 
     Rejected files, and files without a time in `setting`, are left out. Where an int8
-    file of a run passed the accuracy gate and fits, it stands for its run unless
-    `any_variant`. A file that finds no photo of a label is left out when another
-    within the budget finds some. Of files not shown to differ, the leader has the
-    highest `balanced_probability`. A faster file replaces it when the 95 % interval of
-    their difference lies within `margin` (equivalence).
+    file of a run passed the accuracy gate and fits, it represents its run unless
+    `any_variant`. A file with a recall of 0 is left out when another one within the
+    budget finds photos of that label. Of files without a significant difference, the
+    leader has the highest `balanced_probability`. A faster file replaces it when the
+    95 % interval of their difference lies within `margin` (equivalence).
     """
     usable = [file for file in files if not file.rejected and file.at(setting)]
     within_budget = [file for file in usable if _fits(file, budget, setting)]
     if not within_budget:
         return Choice(None, _none_fits(usable, budget, setting))
-    fit = within_budget if any_variant else _int8_first(within_budget)
-    finding = [file for file in fit if not _lost_labels(file, fit)]
-    pool = finding or fit
+    eligible = within_budget if any_variant else _int8_first(within_budget)
+    pool = [file for file in eligible if not _lost_labels(file, eligible)] or eligible
     best = min(
         pool, key=lambda f: (-f.evaluation.balanced_accuracy, _ms(f, setting), _mb(f))
     )
@@ -70,25 +70,27 @@ def choose(
         if unclear:
             unclear.sort(key=lambda f: gaps[f.title].value)
             why += f"; {_unclear(unclear, gaps, margin)}"
-    elif len(within_budget) > len(fit) and chosen.variant in INT8:
+    elif len(within_budget) > len(eligible) and chosen.variant in INT8:
         why = f"its int8 passed the accuracy gate against float32{within}"
     else:
         why = f"the only file{within}"
     faster = [
         f
         for f in within_budget
-        if f.run == chosen.run and f not in fit and _clearly_faster(f, chosen, setting)
+        if f.run == chosen.run
+        and f not in eligible
+        and _clearly_faster(f, chosen, setting)
     ]
     if faster and chosen.variant in INT8:
-        quick = min(faster, key=lambda f: _ms(f, setting))
+        fastest = min(faster, key=lambda f: _ms(f, setting))
         why += (
-            f"; {quick.variant} was faster where both were timed "
-            f"({_ms(quick, setting):.2f} ms): time them on your device"
+            f"; {fastest.variant} was faster where both were timed "
+            f"({_ms(fastest, setting):.2f} ms): time them on your device"
         )
-    if pool is not fit and len(pool) < len(fit):
-        label = _lost_labels(next(f for f in fit if f not in pool), fit)[0]
-        count = len(fit) - len(pool)
-        why += f"; {plural(count, 'file')} left out: no test photo of {label} found"
+    if len(pool) < len(eligible):
+        label = _lost_labels(next(f for f in eligible if f not in pool), eligible)[0]
+        count = plural(len(eligible) - len(pool), "file")
+        why += f"; {count} left out: no test photo of {label} found"
     if not any_variant and chosen.run and chosen.variant not in INT8:
         int8 = [f for f in files if f.run == chosen.run and f.variant in INT8]
         if int8 and all(f.rejected for f in int8):
@@ -105,26 +107,24 @@ def by_budget(
     margin: float = MARGIN,
     any_variant: bool = False,
 ) -> list[dict[str, Any]]:
-    """The file to ship for every budget that makes a difference, so that a reader of
-    comparison.json needs no rule of its own: `ms` and `mb` are those of a file, null
-    for no limit; `file` is null where none fits.
+    """The file to ship for every combination of limits, for readers of comparison.json:
+    `ms` and `mb` are those of a file, null for no limit; `file` is null where none
+    fits.
     """
     timed = [file for file in files if file.at(setting)]
     times: list[float | None] = [*sorted({_ms(file, setting) for file in timed}), None]
     sizes: list[float | None] = [*sorted({_mb(file) for file in timed}), None]
-    known: dict[tuple[str, ...], Choice] = {}
+    choices: dict[tuple[str, ...], Choice] = {}  # by the files within the budget
     table = []
-    for ms in times:
-        for mb in sizes:
-            budget = Budget(ms, mb)
-            fit = tuple(f.title for f in timed if _fits(f, budget, setting))
-            if fit not in known:
-                known[fit] = choose(
-                    files, budget, setting, margin=margin, any_variant=any_variant
-                )
-            chosen = known[fit].file
-            name = chosen.title if chosen else None
-            table.append({"ms": ms, "mb": mb, "file": name})
+    for ms, mb in itertools.product(times, sizes):
+        budget = Budget(ms, mb)
+        within = tuple(f.title for f in timed if _fits(f, budget, setting))
+        if within not in choices:
+            choices[within] = choose(
+                files, budget, setting, margin=margin, any_variant=any_variant
+            )
+        chosen = choices[within].file
+        table.append({"ms": ms, "mb": mb, "file": chosen.title if chosen else None})
     return table
 
 
@@ -152,15 +152,16 @@ def front(files: Sequence[MeasuredFile], setting: Setting) -> list[MeasuredFile]
     timed.sort(key=lambda f: (_ms(f, setting), -f.evaluation.balanced_accuracy))
     best: list[MeasuredFile] = []
     for file in timed:
-        share = file.evaluation.balanced_accuracy
-        if not best or share > best[-1].evaluation.balanced_accuracy:
+        accuracy = file.evaluation.balanced_accuracy
+        if not best or accuracy > best[-1].evaluation.balanced_accuracy:
             best.append(file)
     return best
 
 
-def points(share: float) -> str:
-    """A difference of shares: "-1.2 points"."""
-    return f"{100 * share:+.1f} points".replace("-0.0", "0.0").replace("+0.0", "0.0")
+def points(difference: float) -> str:
+    """A difference of fractions in percentage points: "-1.2 points"."""
+    text = f"{100 * difference:+.1f} points"
+    return text.replace("-0.0", "0.0").replace("+0.0", "0.0")
 
 
 def _int8_first(files: Sequence[MeasuredFile]) -> list[MeasuredFile]:
@@ -176,27 +177,26 @@ def _fits(file: MeasuredFile, budget: Budget, setting: Setting) -> bool:
 
 
 def _lost_labels(file: MeasuredFile, others: Sequence[MeasuredFile]) -> list[str]:
-    """Labels of which the file finds no photo, and another file finds some."""
-    rows = zip(*(other.evaluation.per_class for other in others), strict=True)
-    own = file.evaluation.per_class
+    """Labels with a recall of 0, of which another file finds some photos."""
+    by_label = zip(*(other.evaluation.per_class for other in others), strict=True)
     return [
-        str(mine["label"])
-        for mine, row in zip(own, rows, strict=True)
-        if mine["photos"] and not mine["right"] and any(one["right"] for one in row)
+        str(row["label"])
+        for row, rows in zip(file.evaluation.per_class, by_label, strict=True)
+        if row["photos"] and not row["right"] and any(r["right"] for r in rows)
     ]
 
 
 def _fastest(files: Sequence[MeasuredFile], setting: Setting) -> MeasuredFile:
-    """The fastest; the smallest of those as fast, the first of those as small."""
-    least = min(_ms(file, setting) for file in files)
-    fast = [file for file in files if _ms(file, setting) <= least * (1 + SAME_TIME)]
+    """The fastest; of equally fast files the smallest, of equally small the first."""
+    minimum = min(_ms(file, setting) for file in files)
+    fast = [file for file in files if _ms(file, setting) <= minimum * (1 + SAME_TIME)]
     return min(fast, key=lambda file: round(_mb(file), 1))
 
 
 def _unclear(
     files: Sequence[MeasuredFile], gaps: dict[str, Difference], margin: float
 ) -> str:
-    """Which files the photos are too few for, and how many photos would do."""
+    """The files without a significant difference, and how many photos it would take."""
     names = ", ".join(file.title for file in files[:NAMED])
     more = len(files) - NAMED
     names += f" and {more} more" if more > 0 else ""
@@ -217,10 +217,10 @@ def _none_fits(usable: Sequence[MeasuredFile], budget: Budget, setting: Setting)
     return f"no file is within {budget} on {setting} ({sizes})"
 
 
-def _clearly_faster(one: MeasuredFile, other: MeasuredFile, setting: Setting) -> bool:
-    """Whether nearly all inferences of `one` take less than the other's median: on a
-    busy machine a faster median alone says little."""
-    timing = one.at(setting)
+def _clearly_faster(file: MeasuredFile, other: MeasuredFile, setting: Setting) -> bool:
+    """Whether the p95 of `file` is below the other's median: on a busy machine a faster
+    median is not reliable."""
+    timing = file.at(setting)
     return timing is not None and timing.p95_ms < _ms(other, setting)
 
 

@@ -1,8 +1,8 @@
-"""Model files measured against each other on one machine, and the one to ship.
+"""Compares model files on one machine and chooses the one to ship.
 
-Accuracy is of the test part, each photo through the file itself. Times are taken in
-fresh processes, round by round, every file once in each. They hold for this machine:
-measure on the device (`edge bench --json`) and merge that with `devices`.
+Accuracy is measured on the test part, through the file itself. Times are taken in fresh
+processes, in rounds of all files. They hold for this machine: measure on the device
+(`edge bench --json`) and pass the result as `devices`.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ from quantize.conversion import scoring
 from quantize.conversion.scoring import Scored
 from quantize.tflite import flatbuffer, metadata, operators, targets
 
-FLIPS_SHOWN = 24  # photos of those that a file got wrong and float32 right
-FEW_TEST_PHOTOS = 100  # with fewer, the cross-validated figure is the surer one
+FLIPS_SHOWN = 24  # pictures of photos that float32 got right and a file wrong
+FEW_TEST_PHOTOS = 100  # with fewer, the cross-validated figure is more precise
 NOT_CROSS_VALIDATED = (
     "few test photos, and a fine-tuned network cannot be cross-validated"
 )
@@ -78,13 +78,13 @@ METHOD = (
 class CompareOptions:
     """How files are measured and chosen.
 
-    `devices`: documents of `edge bench --json` from other devices; the first decides.
-    `unknown`: a folder of photos that show none of the labels. `out`: where the
-    comparison is written; None: into the run, or `comparison` beside it when there are
-    several things. `margin`: a difference in balanced accuracy that does not matter.
-    `any_variant`: float files compete with a run's int8 file that passed its gate.
-    `foreign`: for files without a card. `photos`: in place of the first run's test part
-    these judge, read as `photo_options` say.
+    `devices`: documents of `edge bench --json` from other devices; the times of the
+    first one decide. `unknown`: a folder of photos that show none of the labels. `out`:
+    the output folder; None: the run, or `comparison` beside it when there are several
+    things. `margin`: a difference in balanced accuracy that does not matter.
+    `any_variant`: consider float files where a run's int8 file passed its gate.
+    `foreign`: for files without a card. `photos`: test photos in place of the first
+    run's test part, read with `photo_options`.
     """
 
     runtime: str = "auto"
@@ -119,26 +119,26 @@ def compare(
 ) -> Comparison:
     """Measure the files of runs, and other model files; choose the one to ship.
 
-    things: run folders, runs, `.tflite` files; the test part of the first run judges
-    all, or `options.photos`. Writes comparison.json, .csv, .png and .html; of a run
-    alone, judged by its own test part, also the figures and pictures of the chosen file
+    things: run folders, runs, `.tflite` files, all measured on the test part of the
+    first run, or on `options.photos`. Writes comparison.json, .csv, .png and .html; of
+    a single run on its own test part also the figures and pictures of the chosen file
     (metrics.json, confusion.png, ...) and the model card README.md. The figures on the
-    first run's own test part go into the cards of its files.
-    `pixels` saves decoding its photos again. EdgegraftError for a run without exports,
-    a damaged file, other labels, other data, or photos that have changed.
+    first run's own test part are written into the cards of its files. `pixels`: its
+    decoded photos. EdgegraftError for a run without exports, a damaged file, other
+    labels, other data, or photos that have changed.
     """
     from quantize.reporting import report
 
     console, options = console or Console(quiet=True), options or CompareOptions()
     if isinstance(things, Run | str | os.PathLike):
         things = [things]
-    every = opened(things, runless=options.photos is not None)
-    runs = [one for one in every if isinstance(one, Run)]
+    sources = opened(things, runless=options.photos is not None)
+    runs = [source for source in sources if isinstance(source, Run)]
     first = runs[0] if runs else None
-    alone = runs == every and len(runs) == 1 and options.photos is None
-    entries = candidates(every, same_photos=options.photos is None)
+    single_run = runs == sources and len(runs) == 1 and options.photos is None
+    entries = candidates(sources, same_photos=options.photos is None)
     devices = [(path, timing.read_devices(path)) for path in options.devices]
-    there = _times_elsewhere(entries, devices, console)
+    device_times = _device_times(entries, devices, console)
     held_out, scored, refusals = _score(runs, entries, options, pixels, console)
     entries = tuple(
         _with_figures(entry, scored[entry.path], refusals.get(entry.path))
@@ -146,26 +146,28 @@ def compare(
         else entry
         for entry in entries
     )
-    warnings = conditions.warnings()  # before our own work is the load
+    warnings = conditions.warnings()  # before our own work loads the machine
     paths = [entry.path for entry in entries]
-    sizes = {entry.path: _given_size(entry, options) for entry in entries}
-    here = timing.time_all(paths, options.runtime, options.effort, console, sizes)
-    times = {path: (*here[path], *there[path]) for path in paths}
+    sizes = {entry.path: _input_size(entry, options) for entry in entries}
+    local = timing.time_all(paths, options.runtime, options.effort, console, sizes)
+    times = {path: (*local[path], *device_times[path]) for path in paths}
     files = _measured(held_out, first, entries, scored, refusals, times)
-    home = here[paths[0]][0].setting
-    warnings += [*timing.unsteady(home, files), *_trained_on(held_out, entries)]
+    here = local[paths[0]][0].setting
+    warnings += [*timing.unsteady(here, files), *_trained_on(held_out, entries)]
     for warning in warnings:
         console.say(f"edgegraft: warning: {warning}")
-    judged = _deciding(home, [one for path in paths for one in there[path]])
+    judged = _deciding(here, [t for path in paths for t in device_times[path]])
     rule: dict[str, Any] = {
         "margin": options.margin,
         "any_variant": options.any_variant,
     }
     choice = choose.choose(files, options.budget, judged, **rule)
-    beside = (first.folder if first else entries[0].path).parent / "comparison"
+    folder = (first.folder if first else entries[0].path).parent / "comparison"
+    if first and single_run:
+        folder = first.folder
     comparison = Comparison(
-        run=_title(every),
-        folder=options.out or (first.folder if first and alone else beside),
+        run=", ".join(source.name for source in sources),
+        folder=options.out or folder,
         labels=held_out.labels,
         host=machine.describe(),
         method=METHOD.format(what=held_out.what, **vars(options.effort)),
@@ -177,19 +179,14 @@ def compare(
         warnings=tuple(warnings),
         by_budget=tuple(choose.by_budget(files, judged, **rule)),
     )
-    report.write(comparison, first if alone else None)
+    report.write(comparison, first if single_run else None)
     return comparison
-
-
-def _title(things: Sequence[Run | Path]) -> str:
-    """The names of all that is compared."""
-    return ", ".join(one.name for one in things)
 
 
 def _headline(
     chosen: MeasuredFile | None, entries: Sequence[Candidate]
 ) -> Headline | None:
-    """The figure that most photos stand behind."""
+    """The accuracy of the chosen file, from the larger set of photos."""
     if chosen is None:
         return None
     evaluation = chosen.evaluation
@@ -197,8 +194,7 @@ def _headline(
     folds = CrossValidated.of(owner.config) if owner else None
     few = evaluation.photos < FEW_TEST_PHOTOS
     if folds is not None and few:
-        share = folds.accuracy
-        return Headline(share, folds.interval, folds.photos, "cross-validated")
+        return Headline(folds.accuracy, folds.interval, folds.photos, "cross-validated")
     return Headline(
         evaluation.accuracy,
         evaluation.interval,
@@ -214,32 +210,32 @@ def _owners(entries: Sequence[Candidate]) -> list[Run]:
 
 
 def _trained_on(held_out: HeldOut, entries: Sequence[Candidate]) -> list[str]:
-    """A warning for each run that knows some of the photos that judge it."""
+    """A warning for each run that was trained on some of the test photos."""
     photos = plural(len(held_out.rows), "photo")
     return [
         f"{run.name} was trained on {count} of the {photos} that judge it here: its "
         "accuracy may be too high"
         for run in _owners(entries)
-        if (count := held_out.learned_by(run))
+        if (count := held_out.trained_on_by(run))
     ]
 
 
-def _given_size(entry: Candidate, options: CompareOptions) -> tuple[int, int] | None:
-    """Width and height for a network that leaves them open."""
-    given = options.foreign.options if options.foreign else None
-    return given.size if given and entry.model.card is None else None
+def _input_size(entry: Candidate, options: CompareOptions) -> tuple[int, int] | None:
+    """Width and height for a network of variable input size."""
+    foreign = options.foreign.options if options.foreign else None
+    return foreign.size if foreign and entry.model.card is None else None
 
 
-def _times_elsewhere(
+def _device_times(
     entries: Sequence[Candidate],
     devices: Sequence[tuple[Path, Mapping[str, tuple[Timing, ...]]]],
     console: Console,
 ) -> dict[Path, tuple[Timing, ...]]:
     """Each file's timings on other devices; EdgegraftError where a document has none
     of the files."""
-    digests = {entry.path: entry.model.digest for entry in entries}
+    digests = {entry.model.digest for entry in entries}
     for path, timings in devices:
-        others = len(timings.keys() - set(digests.values()))
+        others = len(timings.keys() - digests)
         if others == len(timings):
             raise EdgegraftError(
                 f"--with: expected times of the files compared here, got {path}, "
@@ -250,23 +246,23 @@ def _times_elsewhere(
             console.say(f"{path}: {others} of its models are not compared here")
     return {
         entry.path: tuple(
-            one
+            timing
             for _, timings in devices
-            for one in timings.get(digests[entry.path], ())
+            for timing in timings.get(entry.model.digest, ())
         )
         for entry in entries
     }
 
 
 def _deciding(here: Setting, measured: Sequence[Timing]) -> Setting:
-    """Where the choice is made: on the first other device if there is one, with as
-    many threads as here, else with the fewest measured there."""
+    """The setting whose times decide: of the first other device if there is one, with
+    as many threads as here, else with the fewest."""
     if not measured:
         return here
-    first = measured[0].setting.host
-    there = [one.setting for one in measured if one.setting.host == first]
-    same = [one for one in there if one.threads == here.threads]
-    return same[0] if same else min(there, key=lambda one: one.threads)
+    host = measured[0].setting.host
+    settings = [timing.setting for timing in measured if timing.setting.host == host]
+    same = [setting for setting in settings if setting.threads == here.threads]
+    return same[0] if same else min(settings, key=lambda setting: setting.threads)
 
 
 def _score(
@@ -276,12 +272,12 @@ def _score(
     pixels: batches.Pixels | None,
     console: Console,
 ) -> tuple[HeldOut, dict[Path, Scored], dict[Path, Refusal]]:
-    """Each file on the test photos, resized as it asks for, and on unknown photos."""
+    """Each file on the test photos, resized for its input, and on unknown photos."""
     labels = runs[0].labels if runs else None
     owners = _owners(entries)
-    wants: dict[Path, InputRecipe] = {}  # of all, before the first is measured
+    recipe_of: dict[Path, InputRecipe] = {}  # all are checked before any is measured
     for entry in entries:
-        labels, wants[entry.path] = scoring.recipe_of(
+        labels, recipe_of[entry.path] = scoring.recipe_of(
             entry.model, options.runtime, labels, options.foreign
         )
     assert labels is not None
@@ -294,20 +290,20 @@ def _score(
             if pixels is not None:
                 decoded[runs[0].recipe] = pixels
         else:
-            recipe = wants[entries[0].path]
+            recipe = recipe_of[entries[0].path]
             held_out, decoded[recipe] = HeldOut.of_photos(
                 options.photos, options.photo_options, labels, recipe, owners, console
             )
             stack.enter_context(closing(decoded[recipe]))
             for entry in entries:
                 if entry.model.card is None:
-                    wanted = replace(wants[entry.path], white=held_out.white)
-                    wants[entry.path] = wanted
+                    recipe = replace(recipe_of[entry.path], white=held_out.white)
+                    recipe_of[entry.path] = recipe
         unknown_set = _unknown_photos(held_out, runs, options, console)
         if unknown_set:
             stack.enter_context(closing(unknown_set))
         for entry in entries:
-            recipe = wants[entry.path]
+            recipe = recipe_of[entry.path]
             if recipe not in decoded:
                 decoded[recipe] = held_out.decode(recipe, console)
                 stack.enter_context(closing(decoded[recipe]))
@@ -322,9 +318,9 @@ def _score(
                     foreign=options.foreign,
                 )
             scored[entry.path] = result
-            share = result.evaluation.balanced_accuracy
+            accuracy = result.evaluation.balanced_accuracy
             console.stage(
-                f"{entry.title}: balanced test accuracy {share:.1%}", detail=True
+                f"{entry.title}: balanced test accuracy {accuracy:.1%}", detail=True
             )
             refusal: Refusal | None = None
             if unknown_set:
@@ -346,15 +342,15 @@ def _unknown_photos(
 ) -> unknown.UnknownPhotos | None:
     if options.unknown is None:
         return None
-    trained = frozenset().union(*(negatives.trained_with(one) for one in runs))
+    trained_with = frozenset().union(*(negatives.trained_with(run) for run in runs))
     rows = [*held_out.rows, *(row for run in runs for row in run.split().rows)]
-    return unknown.UnknownPhotos(options.unknown, rows, console, trained)
+    return unknown.UnknownPhotos(options.unknown, rows, console, trained_with)
 
 
 def _with_figures(
     entry: Candidate, scored: Scored, refusal: Refusal | None
 ) -> Candidate:
-    """The file with its test figures in its card, written where they have changed."""
+    """The file with its test figures in its card; written if they have changed."""
     card = entry.model.card
     if card is None:
         return entry
@@ -385,13 +381,15 @@ def _measured(
     }
     files = []
     for entry in entries:
-        one, owner = scored[entry.path], entry.run or first
+        result, owner = scored[entry.path], entry.run or first
+        evaluation = result.evaluation
         reference = references.get(owner) if owner else None
+        if reference is evaluation:
+            reference = None
         flat, card = entry.model.flatbuffer, entry.model.card
         tree = flatbuffer.parse(flat)
         refused = {n: targets.refusals(tree, len(flat), n) for n in targets.TARGETS}
         target = str(entry.run.config.get("target")) if entry.run else ""
-        against = None if reference is one.evaluation else reference
         files.append(
             MeasuredFile(
                 title=entry.title,
@@ -400,14 +398,14 @@ def _measured(
                 path=entry.path,
                 digest=entry.model.digest,
                 rejected=rejected(entry.path) or bool(refused.get(target)),
-                accuracy_runtime=one.runtime,
-                recipe=one.recipe,
-                evaluation=one.evaluation,
-                agreement=_agreement(one.evaluation, against) if against else None,
-                drop=against.accuracy - one.evaluation.accuracy if against else None,
-                paired=paired(against, one.evaluation) if against else None,
+                accuracy_runtime=result.runtime,
+                recipe=result.recipe,
+                evaluation=evaluation,
+                agreement=_agreement(evaluation, reference) if reference else None,
+                drop=reference.accuracy - evaluation.accuracy if reference else None,
+                paired=paired(reference, evaluation) if reference else None,
                 refusal=refusals.get(entry.path),
-                flips=_flips(held_out, one, against) if against else (),
+                flips=_flips(held_out, result, reference) if reference else (),
                 size_bytes=len(entry.model.content),
                 multiply_adds=operators.multiply_adds(tree),
                 timings=times[entry.path],
@@ -420,7 +418,7 @@ def _measured(
 
 
 def _agreement(first: Evaluation, second: Evaluation) -> float:
-    """Share of photos on which two files have the same likeliest label."""
+    """Fraction of photos with the same predicted label."""
     same = first.probabilities.argmax(axis=1) == second.probabilities.argmax(axis=1)
     return float(np.mean(same))
 
@@ -429,21 +427,21 @@ def _flips(
     held_out: HeldOut, scored: Scored, reference: Evaluation
 ) -> tuple[Flip, ...]:
     """The photos that only the reference got right, the most confident mistake first;
-    the first of them with their pixels, read again (they are few)."""
+    the first of them with their pixels."""
     evaluation = scored.evaluation
     confidence = evaluation.probabilities.max(axis=1)
     lost = np.flatnonzero(reference.right & ~evaluation.right)
     lost = lost[np.argsort(-confidence[lost], kind="stable")]
-    flips = []
-    for number, place in enumerate(lost.tolist()):
-        photo = held_out.rows[place].photo
-        shown = number < FLIPS_SHOWN
+    flips: list[Flip] = []
+    for row in lost.tolist():
+        photo = held_out.rows[row].photo
+        shown = len(flips) < FLIPS_SHOWN
         flips.append(
             Flip(
                 photo.path.relative_to(held_out.root).as_posix(),
                 photo.label,
-                held_out.labels[evaluation.probabilities[place].argmax()],
-                float(confidence[place]),
+                held_out.labels[evaluation.probabilities[row].argmax()],
+                float(confidence[row]),
                 load_pixels(photo.path, scored.recipe) if shown else None,
             )
         )

@@ -1,7 +1,7 @@
-"""The photos that judge all files of a comparison: a run's test part, or others.
+"""The test photos of a comparison: a run's test part, or other photos.
 
-Of other photos those are left out that the run of a file was trained or tuned on; what
-a file from outside of runs was trained on is not known.
+Of other photos, those that the run of a file was trained or tuned on are left out; the
+training photos of files without a run are not known.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ TEST = "test"
 
 @dataclass(frozen=True)
 class HeldOut:
-    """`rows` are the photos, of `labels`; their paths are shown from `root`. `run`:
-    whose test part they are, None for other photos. `what`: which they are."""
+    """`rows` are the photos, of `labels`; paths are shown relative to `root`. `run`:
+    whose test part they are, None for other photos. `what`: their description."""
 
     labels: tuple[str, ...]
     rows: tuple[Row, ...]
     root: Path
     what: str
     run: Run | None = None
-    white: int = FULL  # to files without a card
+    white: int = FULL  # for files without a card
 
     @classmethod
     def of_run(cls, run: Run) -> HeldOut:
@@ -57,8 +57,8 @@ class HeldOut:
         EdgegraftError for a label that is not one of `labels`, and where no photo is
         left to measure on.
         """
-        read = labelled(photos, options)
-        for photo in read.photos:
+        test_set = labelled(photos, options)
+        for photo in test_set.photos:
             if photo.label not in labels:
                 raise EdgegraftError(
                     f"{printable(photo.path)}: label {photo.label!r} is not one of the "
@@ -67,39 +67,39 @@ class HeldOut:
                 )
         with console.bar("decoding photos") as bar:
             pixels = batches.load_through_cache(
-                read.photos, recipe, measuring=False, progress=bar
+                test_set.photos, recipe, measuring=False, progress=bar
             )
-        for note in read.notes:
+        for note in test_set.notes:
             console.say(f"  {note}")
         for path, reason in pixels.failures:
             console.say(f"  left out: {printable(path)}: {reason}")
         rows = [
             Row(photo, TEST, pixels.digests[photo.path])
-            for photo in read.photos
+            for photo in test_set.photos
             if photo.path in pixels.digests
         ]
         for run in runs:
-            left = _not_learned(run, rows)
-            if len(left) < len(rows):
-                count = plural(len(rows) - len(left), "photo")
+            unseen = _unseen(run, rows)
+            if len(unseen) < len(rows):
+                count = plural(len(rows) - len(unseen), "photo")
                 console.say(f"  {count} left out: {run.name} was trained on them")
-            rows = left
+            rows = unseen
         if not rows:
             pixels.close()
             raise EdgegraftError(
                 f"--photos {printable(photos)}: expected photos that can be read and "
                 "that no run here was trained on, got none"
             )
-        found = cls(labels, tuple(rows), read.root, read.what, white=read.white)
-        return found, pixels
+        root, what, white = test_set.root, test_set.what, test_set.white
+        return cls(labels, tuple(rows), root, what, white=white), pixels
 
-    def learned_by(self, run: Run) -> int:
+    def trained_on_by(self, run: Run) -> int:
         """How many of these photos the run was trained or tuned on."""
-        return len(self.rows) - len(_not_learned(run, self.rows))
+        return len(self.rows) - len(_unseen(run, self.rows))
 
     def decode(self, recipe: InputRecipe, console: Console) -> batches.Pixels:
-        """Their pixels by a recipe; EdgegraftError where a photo of a run is not as it
-        was, or cannot be read."""
+        """Their pixels by a recipe; EdgegraftError where a photo of a run has changed
+        or cannot be read."""
         if self.run is not None:
             return scoring.decode(self.run, self.rows, console, recipe)
         with console.bar("decoding photos") as bar:
@@ -109,7 +109,7 @@ class HeldOut:
             )
 
 
-def _not_learned(run: Run, rows: Sequence[Row]) -> list[Row]:
+def _unseen(run: Run, rows: Sequence[Row]) -> list[Row]:
     """Those that the run was neither trained nor tuned on."""
-    seen = {row.sha256 for row in run.split().rows if row.part != TEST}
-    return [row for row in rows if row.sha256 not in seen]
+    trained = {row.sha256 for row in run.split().rows if row.part != TEST}
+    return [row for row in rows if row.sha256 not in trained]

@@ -1,7 +1,7 @@
-"""Two files on the same photos: what one gets right and the other wrong.
+"""Paired comparison of two files on the same photos.
 
-Photos that both get right, or both wrong, say nothing about the difference. The
-results are of photos like these; they do not show which file is better elsewhere.
+Only photos that one gets right and the other wrong matter. The results hold for photos
+of the same distribution.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ class Difference:
 
     @property
     def shown(self) -> bool:
-        """Is one of the two shown to be better?"""
+        """Whether the difference is significant."""
         return self.low > 0 or self.high < 0
 
     def within(self, margin: float) -> bool:
-        """Are the two shown to be equal, but for `margin`?"""
+        """Whether the two are shown to be equal within `margin`."""
         return -margin <= self.low and self.high <= margin
 
     def photos_needed(self, margin: float) -> int:
@@ -79,7 +79,11 @@ class Difference:
 
 def paired(reference: Evaluation, other: Evaluation) -> Paired:
     """McNemar's exact test; EdgegraftError for evaluations of other photos."""
-    _refuse_other_photos(reference, other)
+    if not np.array_equal(reference.truth, other.truth):
+        raise EdgegraftError(
+            "expected two files measured on the same photos, got evaluations with "
+            f"other labels ({reference.photos:,} and {other.photos:,} photos)"
+        )
     return Paired(*mcnemar(reference.right, other.right))
 
 
@@ -92,30 +96,22 @@ def difference(first: Evaluation, second: Evaluation) -> Difference:
     independent, so their variances add. EdgegraftError for other photos.
     """
     pair = paired(first, second)
-    middles, variances = [], []
+    differences, variances = [], []
     for label in np.unique(first.truth):
-        own = first.truth == label
-        count = int(own.sum())
-        only_first = int((first.right & ~second.right & own).sum())
-        only_second = int((~first.right & second.right & own).sum())
-        one, two = (only_first + 1) / (count + 2), (only_second + 1) / (count + 2)
-        middles.append(one - two)
-        variances.append((one + two - (one - two) ** 2) / (count + 2))
-    labels = max(len(middles), 1)
-    middle = sum(middles) / labels
+        of_label = first.truth == label
+        count = int(of_label.sum())
+        only_first = int((first.right & ~second.right & of_label).sum())
+        only_second = int((~first.right & second.right & of_label).sum())
+        p1, p2 = (only_first + 1) / (count + 2), (only_second + 1) / (count + 2)
+        differences.append(p1 - p2)
+        variances.append((p1 + p2 - (p1 - p2) ** 2) / (count + 2))
+    labels = max(len(differences), 1)
+    centre = sum(differences) / labels
     half = CONFIDENCE_95 * sum(variances) ** 0.5 / labels
     return Difference(
         first.balanced_accuracy - second.balanced_accuracy,
-        middle - half,
-        middle + half,
+        centre - half,
+        centre + half,
         first.photos,
         pair,
     )
-
-
-def _refuse_other_photos(first: Evaluation, second: Evaluation) -> None:
-    if not np.array_equal(first.truth, second.truth):
-        raise EdgegraftError(
-            "expected two files measured on the same photos, got evaluations with "
-            f"other labels ({first.photos:,} and {second.photos:,} photos)"
-        )

@@ -18,7 +18,7 @@ from quantize.comparison.paired import Difference, Paired
 
 @dataclass(frozen=True)
 class Setting:
-    """Where and how a time was taken. Only times of one setting can be compared."""
+    """Host, runtime and threads of a measurement; times are comparable within one."""
 
     host: str
     runtime: str
@@ -39,8 +39,8 @@ class Setting:
 class Timing:
     """One file in one setting: milliseconds, photos a second, MiB of the process.
 
-    `photos_per_second` is without a pause (None: not measured). Times are the median
-    over `rounds` processes, memory is the largest.
+    `photos_per_second`: without pauses (None: not measured). Times are the median of
+    `rounds` processes, memory is their maximum.
     """
 
     setting: Setting
@@ -54,7 +54,7 @@ class Timing:
     rounds: int
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON and CSV: plain values, the setting spelled out."""
+        """For JSON and CSV: plain values, with those of the setting."""
         values = {k: v for k, v in vars(self).items() if k != "setting"}
         return {**vars(self.setting), **values}
 
@@ -76,13 +76,13 @@ class Flip:
 
 @dataclass(frozen=True)
 class MeasuredFile:
-    """One file and all that was measured of it; `size_bytes` is of the whole file.
+    """A file and its measurements; `size_bytes` is the size of the whole file.
 
-    `run` is the name of its run, "" for another file. `agreement`, `drop` and `paired`
-    are against the float32 file of its run (of the first run for another file), None
+    `run` is the name of its run, "" without one. `agreement`, `drop` and `paired`
+    compare it with the float32 file of its run (of the first run if it has none), None
     without one. `rejected`: it failed the accuracy gate or its target refuses it.
-    `accuracy_runtime` ran the test photos. `timings`: this host first, by threads,
-    then other devices.
+    `accuracy_runtime` ran the test photos. `timings`: this host first, by threads, then
+    other devices.
     """
 
     title: str
@@ -107,11 +107,11 @@ class MeasuredFile:
     card: ModelCard | None = field(default=None, repr=False)
 
     def at(self, setting: Setting) -> Timing | None:
-        """Its timing in a setting; None where it was not measured there."""
-        return next((one for one in self.timings if one.setting == setting), None)
+        """Its timing in a setting; None where it was not measured."""
+        return next((t for t in self.timings if t.setting == setting), None)
 
     def figures(self) -> dict[str, Any]:
-        """What is the same on every device: plain values only."""
+        """The figures that do not depend on the device: plain values only."""
         evaluation, pair = self.evaluation, self.paired
         low, high = evaluation.interval
         balanced_low, balanced_high = evaluation.balanced_interval
@@ -149,7 +149,7 @@ class MeasuredFile:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON, flat but for the timings and the evaluation."""
+        """For JSON."""
         flips = [[f.path, f.truth, f.answer, f.confidence] for f in self.flips]
         return {
             **self.figures(),
@@ -160,7 +160,7 @@ class MeasuredFile:
 
 
 def refusal_figures(refusal: Refusal) -> dict[str, Any]:
-    """What a file did with unknown photos, as plain values."""
+    """The figures of a file on unknown photos, as plain values."""
     low, high = refusal.interval
     return {
         "unknown_photos": refusal.photos,
@@ -175,15 +175,15 @@ def refusal_figures(refusal: Refusal) -> dict[str, Any]:
 @dataclass(frozen=True)
 class Budget:
     """Limits of the file to ship: `ms` median latency, `mb` size in MB (10^6 bytes);
-    None: no limit. EdgegraftError for a limit that no file can meet."""
+    None: no limit. EdgegraftError for anything but positive numbers."""
 
     ms: float | None = None
     mb: float | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("ms", self.ms), ("mb", self.mb)):
-            number = isinstance(value, int | float)
-            if value is not None and not (number and 0 < value < float("inf")):
+            numeric = isinstance(value, int | float)
+            if value is not None and not (numeric and 0 < value < float("inf")):
                 raise EdgegraftError(
                     f"expected --budget-{name} to be a number above 0, got {value!r}"
                 )
@@ -216,10 +216,10 @@ class Choice:
 
 @dataclass(frozen=True)
 class Headline:
-    """How good the file to ship is, in the figure that most photos stand behind.
+    """The accuracy of the file to ship.
 
     `source`: "test photos", or "cross-validated" where these are few. `note`: why few
-    test photos lead all the same; "" where they are many.
+    test photos were used; "" where they are many.
     """
 
     accuracy: float
@@ -236,8 +236,8 @@ class Headline:
 class Comparison:
     """Files measured on one host; `folder` is where the comparison is written.
 
-    `judged`: the setting whose times decide. `warnings`: why the times taken here may
-    be wrong. `headline`: of the chosen file, None where none was chosen.
+    `judged`: the setting whose times decide. `warnings`: why measurements may be wrong.
+    `headline`: of the chosen file, None where none was chosen.
     """
 
     run: str
@@ -254,13 +254,13 @@ class Comparison:
     by_budget: tuple[dict[str, Any], ...] = ()
 
     def __repr__(self) -> str:
-        chosen = self.choice.file
+        chosen, files = self.choice.file, plural(len(self.files), "file")
         if chosen is None:
-            return f"<Comparison of {plural(len(self.files), 'file')}: none fits>"
-        share = chosen.evaluation.balanced_accuracy
+            return f"<Comparison of {files}: none fits>"
+        evaluation = chosen.evaluation
         return (
-            f"<Comparison of {plural(len(self.files), 'file')}: ship {chosen.path}, "
-            f"balanced accuracy {share:.1%} on {chosen.evaluation.photos:,} photos>"
+            f"<Comparison of {files}: ship {chosen.path}, balanced accuracy "
+            f"{evaluation.balanced_accuracy:.1%} on {evaluation.photos:,} photos>"
         )
 
     @property
@@ -270,18 +270,17 @@ class Comparison:
 
     @property
     def settings(self) -> tuple[Setting, ...]:
-        """Every setting with times: the host of `judged` first, by threads."""
-        every = {timing.setting for file in self.files for timing in file.timings}
-        home = self.judged.host
+        """All settings with times: the host of `judged` first, by threads."""
+        settings = {timing.setting for file in self.files for timing in file.timings}
 
-        def place(one: Setting) -> tuple[bool, str, str, int, bool]:
-            away = one.host != home
-            return away, one.host, one.runtime, one.threads, not one.xnnpack
+        def rank(s: Setting) -> tuple[bool, str, str, int, bool]:
+            other = s.host != self.judged.host
+            return other, s.host, s.runtime, s.threads, not s.xnnpack
 
-        return tuple(sorted(every, key=place))
+        return tuple(sorted(settings, key=rank))
 
     def to_dict(self, columns: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
-        """For JSON; `columns` say how to show the files."""
+        """For JSON; `columns`: how to show the files."""
         return {
             "run": self.run,
             "labels": list(self.labels),

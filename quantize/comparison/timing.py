@@ -1,8 +1,8 @@
-"""How long files take: here, in rounds that interleave them, or on another device.
+"""Latency of files: measured here, in interleaved rounds, or on another device.
 
-Every process runs one file with one number of threads; each round runs all of them,
-so that a noisy moment of the machine falls on all files alike. Documents of `edge
-bench --json` from other devices are read into the same records.
+Every process runs one file with one number of threads; each round runs all of them, so
+that other load on the machine affects all files alike. Documents of `edge bench --json`
+from other devices are read into the same records.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from quantize.comparison.records import MeasuredFile, Setting, Timing
 
 ROUNDS = 3
 RUNS = 30  # timed inferences of a file in a round
-SECONDS = 0.5  # without a pause, in a round, for photos a second
-UNSTEADY = 2.0  # p95 of a file on a quiet machine is 1.0 to 1.3 times its median
+SECONDS = 0.5  # of a round without pauses, for photos a second
+UNSTEADY = 2.0  # times the median; on an idle machine p95 is 1.0 to 1.3 times that
 _TIMES = ("load_ms", "first_ms", "p50_ms", "p95_ms", "p99_ms")
 _REQUIRED = {
     **dict.fromkeys(("model", "runtime", "runtime_version", "host"), str),
@@ -33,8 +33,8 @@ _REQUIRED = {
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure: `runs` timed inferences and `seconds` without a pause in
-    each of `rounds`, for each number of `threads` (the first one decides)."""
+    """How long to measure: `runs` timed inferences and `seconds` without pauses in each
+    of `rounds`, for each number of `threads` (the first one decides)."""
 
     threads: tuple[int, ...] = (1,)
     rounds: int = ROUNDS
@@ -42,8 +42,8 @@ class Effort:
     seconds: float = SECONDS
 
     def __post_init__(self) -> None:
-        numbers = [("threads", n) for n in self.threads]
-        for name, value in (*numbers, ("rounds", self.rounds), ("runs", self.runs)):
+        threads = [("threads", n) for n in self.threads]
+        for name, value in (*threads, ("rounds", self.rounds), ("runs", self.runs)):
             if value < 1:
                 raise EdgegraftError(f"expected --{name} to be 1 or more, got {value}")
         if not self.threads or len(set(self.threads)) < len(self.threads):
@@ -66,27 +66,26 @@ def time_all(
 ) -> dict[Path, tuple[Timing, ...]]:
     """Each file's timings on this machine, one for each number of threads.
 
-    No file goes first in every round. `sizes`: width and height of networks that leave
-    them open.
+    Each round starts with another file. `sizes`: width and height of networks of
+    variable input size.
     """
     pairs = [(path, threads) for threads in effort.threads for path in paths]
     records: dict[tuple[Path, int], list[Mapping[str, Any]]] = {p: [] for p in pairs}
-    pace = ("--minutes", f"{effort.seconds / 60:.6f}")
-    more = {
-        path: (*pace, "--input-size", f"{size[0]}x{size[1]}") if size else pace
-        for path, size in ((path, (sizes or {}).get(path)) for path in paths)
-    }
+    options = {path: ["--minutes", f"{effort.seconds / 60:.6f}"] for path in paths}
+    for path, size in (sizes or {}).items():
+        if size:
+            options[path] += ["--input-size", f"{size[0]}x{size[1]}"]
     done = 0
     with console.bar("timing", unit="run") as bar:
-        for number in range(effort.rounds):
-            shift = number % len(pairs)
-            for path, threads in [*pairs[shift:], *pairs[:shift]]:
+        for index in range(effort.rounds):
+            start = index % len(pairs)
+            for path, threads in [*pairs[start:], *pairs[:start]]:
                 record = bench_apart(
                     path,
                     runtime=runtime,
                     threads=threads,
                     runs=effort.runs,
-                    more=more[path],
+                    more=options[path],
                 )
                 records[path, threads].append(record)
                 bar(done := done + 1, effort.rounds * len(pairs))
@@ -97,8 +96,8 @@ def time_all(
 
 
 def unsteady(here: Setting, files: Sequence[MeasuredFile]) -> list[str]:
-    """A warning where some inferences of a file took far longer than most, as they do
-    beside other programs; else none."""
+    """A warning where some inferences of a file took far longer than most, as with
+    other load on the machine; else an empty list."""
     timed = [(file, timing) for file in files if (timing := file.at(here))]
     file, worst = max(timed, key=lambda pair: pair[1].p95_ms / (pair[1].p50_ms or 1.0))
     if worst.p95_ms <= UNSTEADY * worst.p50_ms:
@@ -112,7 +111,7 @@ def unsteady(here: Setting, files: Sequence[MeasuredFile]) -> list[str]:
 def read_devices(path: Path) -> dict[str, tuple[Timing, ...]]:
     """The timings in a document of `edge bench --json`, by the digest of the file.
 
-    EdgegraftError, naming the file and what is wrong with it, for any other.
+    EdgegraftError, naming the file and the reason, for any other document.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -147,10 +146,10 @@ def _check(record: Any) -> None:
         raise ValueError("no model_sha256 (an older edgegraft on the device?)")
     for name, kind in _REQUIRED.items():
         value = record.get(name)
-        right = type(value) is kind
+        valid = type(value) is kind
         if kind is float:  # whole numbers too; NaN is not 0 or more
-            right = type(value) in (int, float) and float(value or 0) >= 0
-        if not right:
+            valid = type(value) in (int, float) and float(value or 0) >= 0
+        if not valid:
             raise ValueError(f"{name} is {value!r:.40}")
 
 
@@ -162,10 +161,6 @@ def _timing(records: Sequence[Mapping[str, Any]]) -> Timing:
         for record in records
         if "photos_per_second" in (record.get("sustained") or {})
     ]
-
-    def median(name: str) -> float:
-        return statistics.median(float(record[name]) for record in records)
-
     return Timing(
         setting=Setting(
             host=last["host"],
@@ -173,11 +168,10 @@ def _timing(records: Sequence[Mapping[str, Any]]) -> Timing:
             threads=int(last["threads"]),
             xnnpack=bool(last.get("xnnpack", True)),
         ),
-        load_ms=median("load_ms"),
-        first_ms=median("first_ms"),
-        p50_ms=median("p50_ms"),
-        p95_ms=median("p95_ms"),
-        p99_ms=median("p99_ms"),
+        **{
+            name: statistics.median(float(record[name]) for record in records)
+            for name in _TIMES
+        },
         photos_per_second=statistics.median(rates) if rates else None,
         peak_memory_mb=max(float(record["peak_memory_mb"]) for record in records),
         rounds=len(records),

@@ -1,37 +1,32 @@
-"""Does a file refuse photos that show none of the labels, and only those?
+"""How many unknown photos, which show none of the labels, a file refuses.
 
 A photo is refused where the file's familiarity is below the threshold in its card. A
-file without that output refuses nothing. A comparison without unknown photos keeps the
-figures of an earlier one: they are in the card of the file.
+file without that output refuses nothing. A comparison without unknown photos uses the
+figures of an earlier one, from the card of the file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from data import batches
 from data.photos import Photo
 from data.split import Row
-from edge.classifier import FAMILIARITY, UNKNOWN, Classifier
+from edge.classifier import FAMILIARITY, UNKNOWN
 from edge.classify.sources import photos
 from edge.errors import EdgegraftError
 from edge.model_file import ModelFile
 from edge.preprocess import InputRecipe
-from edge.quiet import without_chatter
 from edge.unknown import Refusal, count
 from finetune import negatives
 from finetune.console import Console
+from quantize.conversion import scoring
 from quantize.conversion.scoring import Scored
-
-CHUNK = 20  # photos between two steps of the progress bar
 
 
 def earlier(model: ModelFile, scored: Scored) -> Refusal | None:
-    """The figures an earlier comparison wrote into the file's card; None without."""
+    """The figures of an earlier comparison in the file's card; None without any."""
     card = model.card
     figures = card.measured.get("unknown") if card else None
     if card is None or not figures:
@@ -50,7 +45,7 @@ def earlier(model: ModelFile, scored: Scored) -> Refusal | None:
 def unknown_photos(
     folder: Path, own: Mapping[str, Path], trained_negatives: Collection[str]
 ) -> list[Photo]:
-    """The photos of a folder that show none of the labels; none is decoded.
+    """The unknown photos of a folder, not decoded.
 
     own: the run's photos by sha256; trained_negatives: sha256 of the negatives it was
     trained with. EdgegraftError for no folder, no photos, or one of these.
@@ -60,7 +55,7 @@ def unknown_photos(
             "--unknown: expected a folder of photos that show none of the labels, "
             f"got {folder}"
         )
-    listed = [Photo(Path(path), UNKNOWN) for path in photos([str(folder)])]
+    found = [Photo(Path(path), UNKNOWN) for path in photos([str(folder)])]
     digests = negatives.digests(folder)
     for sha256, path in digests.items():
         if sha256 in own:
@@ -69,11 +64,11 @@ def unknown_photos(
                 f"{path}, which is its {own[sha256]}; take it out"
             )
     negatives.refuse_seen(digests, trained_negatives, "the run")
-    return listed
+    return found
 
 
 class UnknownPhotos:
-    """The photos of a folder that show none of the labels, decoded once a recipe.
+    """The unknown photos of a folder, decoded once for each recipe.
 
     EdgegraftError as `unknown_photos`, with the run's own `rows`, and for a photo that
     cannot be read.
@@ -102,22 +97,17 @@ class UnknownPhotos:
         return self._decoded[recipe]
 
     def judge(self, model: ModelFile, scored: Scored, runtime: str) -> Refusal:
-        """How many a file refuses; `scored`: the same file on the test photos."""
+        """The photos that a file refuses; `scored`: the file on the test photos."""
         card = model.card
         pixels = self._pixels(card.input if card else scored.recipe)
         threshold = card.familiarity_threshold if card else None
         total = len(pixels.array)
         if threshold is None or scored.familiarity is None:
             return Refusal(total, 0, scored.evaluation.photos, 0)
-        with without_chatter():
-            classifier = Classifier(model, runtime=runtime)
-        values: list[Any] = []
+        classifier = scoring.open_file(model, runtime)
         with self._console.bar("unknown photos") as bar:
-            for start in range(0, total, CHUNK):
-                chunk = pixels.array[start : start + CHUNK]
-                values.append(classifier.run(chunk)[FAMILIARITY])
-                bar(min(start + CHUNK, total), total)
-        return count(scored.familiarity, np.concatenate(values), threshold)
+            outputs = scoring.run(classifier, pixels.array, progress=bar)
+        return count(scored.familiarity, outputs[FAMILIARITY], threshold)
 
     def close(self) -> None:
         for pixels in self._decoded.values():

@@ -1,7 +1,7 @@
 """Builds a model file: converted, verified, described, scored on validation.
 
-What the files of a run have in common (the traced graph, the calibration, the decoded
-photos) is computed once and shared.
+The traced graph, the calibration and the decoded photos are shared by the files of a
+run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from edge.quiet import without_chatter
 from finetune import familiarity
 from finetune.console import Console
 from finetune.head import features
-from finetune.model import load as load_network
 from finetune.run import Run
 from quantize import recipes
 from quantize.conversion import calibration, scoring
@@ -54,11 +53,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class BuiltModel:
-    """A finished file, the facts read back from it, and its figures.
+    """A finished file, the facts read back from it, and its predictions.
 
-    `validation` are those of the validation photos. `truth`, label numbers, goes on
-    with training photos, and `probabilities`, float32 [N, L], behind them with views of
-    the validation photos: what the gate compares. `seconds`: to build and score it.
+    `validation`: the evaluation on validation photos. The gate compares `truth`, class
+    indices of the validation and training photos, and `probabilities`, float32 [N, L],
+    of these and then of views of the validation photos. `seconds`: to build and score.
     """
 
     model: bytes
@@ -79,10 +78,10 @@ def covering(
     """`count` photos of the pool that cover the network's feature space."""
     if len(pool) <= count:
         return tuple(pool)
-    places = np.asarray(scoring.places_of(pixels, pool))
+    rows = scoring.places_of(pixels, pool)
     with console.bar("choosing calibration photos") as bar:
         vectors = features.compute(
-            network.feature_model(model), pixels.array, places, progress=bar
+            network.feature_model(model), pixels.array, rows, progress=bar
         )
     return calibration.spread(pool, vectors, count)
 
@@ -95,34 +94,32 @@ class Builder:
         run: Run,
         model: Any,
         pixels: batches.Pixels,
-        chosen: Sequence[Row],
-        judged: Sequence[Row],
+        calibration_rows: Sequence[Row],
+        val: Sequence[Row],
         console: Console,
         old_runtime: OldRuntime | None = None,
-        compared: Sequence[Row] = (),
+        train: Sequence[Row] = (),
     ) -> None:
-        """`chosen` photos calibrate, `judged` are the validation part, `compared` the
-        training photos that tell whether a label is lost."""
+        """`val`: the validation part; `train`: the training photos of the gate's recall
+        test."""
         self.run, self.console, self.pixels = run, console, pixels
         self._old_runtime = old_runtime
-        served = load_network(run) if model is None else model
         self._familiarity = familiarity.load(run)
         self._outputs = {PROBABILITIES: PROBABILITIES}
         if self._familiarity is not None:
-            served = familiarity.attach(served, self._familiarity)
+            model = familiarity.attach(model, self._familiarity)
             self._outputs[familiarity.OUTPUT] = familiarity.OUTPUT
-        self.judged, self.chosen = tuple(judged), tuple(chosen)
-        self._compared = tuple(compared)
-        known = scoring.take(pixels, self.judged)
-        count = min(VIEWS * len(known), max(0, MOST - len(known)))
-        self._views = views(known, count, seed=run.settings.seed)
+        self._val, self._train = tuple(val), tuple(train)
+        val_photos = scoring.take(pixels, val)
+        count = min(VIEWS * len(val_photos), max(0, MOST - len(val_photos)))
+        self._views = views(val_photos, count, seed=run.settings.seed)
         self._fingerprint = run.split().fingerprint
-        self.photos: npt.NDArray[np.uint8] | None = None
         self._unsmoothed: npt.NDArray[np.uint8] | None = None
-        if chosen:
-            self.photos = scoring.take(pixels, chosen)
+        self.photos: npt.NDArray[np.uint8] | None = None  # for calibration
+        if calibration_rows:
+            self.photos = scoring.take(pixels, calibration_rows)
         self.conversion = Conversion(
-            served, calibration=self.photos, progress=self._calibrating
+            model, calibration=self.photos, progress=self._calibrating
         )
         self._bar: Any = None
 
@@ -138,16 +135,14 @@ class Builder:
                 flat = self.conversion.make(variant.name)
         else:
             flat = self.conversion.make(variant.name)
-        run = self.run
-        kept_float = candidate.kept_float if candidate else ()
         with without_chatter():
             facts = verify(
                 flat,
                 variant.name,
-                run.recipe,
-                run.labels,
+                self.run.recipe,
+                self.run.labels,
                 outputs=self._outputs,
-                kept_float=kept_float,
+                kept_float=candidate.kept_float if candidate else (),
                 old_runtime=self._old_runtime,
             )
         title = f"{variant.name}, {candidate.rung}" if candidate else variant.name
@@ -157,15 +152,15 @@ class Builder:
         )
         card = self._card(variant, facts, candidate)
         model = metadata.embed(flat, card)
-        everything = self._score(model, f"scoring {title}", self._compared)
-        scored = everything.first(len(self.judged))
-        probabilities = [everything.evaluation.probabilities]
+        scored = self._score(model, f"scoring {title}", self._train)
+        validation = scored.first(len(self._val))
+        probabilities = [scored.evaluation.probabilities]
         if len(self._views):
             classifier = scoring.open_file(ModelFile.read(model), "auto")
             probabilities.append(scoring.run(classifier, self._views)["probabilities"])
-        card = replace(card, measured={self.run.judged_on: scored.to_card()})
+        card = replace(card, measured={self.run.judged_on: validation.to_card()})
         if self._familiarity is not None:
-            limit = self._familiarity.limit_of_file(scored.familiarity)
+            limit = self._familiarity.limit_of_file(validation.familiarity)
             card = replace(
                 card,
                 familiarity_threshold=limit,
@@ -175,26 +170,26 @@ class Builder:
         return BuiltModel(
             model,
             facts,
-            scored.evaluation,
+            validation.evaluation,
             np.concatenate(probabilities),
-            everything.evaluation.truth,
+            scored.evaluation.truth,
             time.perf_counter() - started,
         )
 
     def _unsmoothed_limit(self, model: bytes) -> float | None:
-        """The threshold for validation photos that are shrunk without smoothing; None
-        where the input keeps the photo's shape, as MediaPipe does not."""
+        """The threshold for validation photos resized without smoothing; None where the
+        aspect ratio is kept, as MediaPipe does not."""
         if self._familiarity is None or self.run.recipe.resize != "stretch":
             return None
         if self._unsmoothed is None:
             recipe = replace(self.run.recipe, filter=UNSMOOTHED, margin=MOST_MARGIN)
             quiet = Console(quiet=True)
-            with scoring.decode(self.run, self.judged, quiet, recipe) as pixels:
-                self._unsmoothed = scoring.take(pixels, self.judged)
+            with scoring.decode(self.run, self._val, quiet, recipe) as pixels:
+                self._unsmoothed = scoring.take(pixels, self._val)
         ModelFile(model).trust()
         classifier = scoring.open_file(ModelFile.read(model), "auto")
-        known = scoring.run(classifier, self._unsmoothed)["familiarity"]
-        return self._familiarity.limit_of_file(known)
+        scores = scoring.run(classifier, self._unsmoothed)["familiarity"]
+        return self._familiarity.limit_of_file(scores)
 
     def quantize(self, candidate: Candidate, *, float_io: bool = False) -> bytes:
         """The flatbuffer of a candidate."""
@@ -205,7 +200,7 @@ class Builder:
         )
 
     def evaluate(self, candidate: Candidate) -> Evaluation:
-        """The validation figures of a candidate that will not be written."""
+        """The validation figures of a candidate; its file is not kept."""
         card = ModelCard(
             labels=self.run.labels,
             input=self.run.recipe,
@@ -218,16 +213,13 @@ class Builder:
     def _score(
         self, model: bytes, title: str | None = None, more: Sequence[Row] = ()
     ) -> scoring.Scored:
-        """Figures on the validation photos, and on more rows behind them."""
-        ModelFile(model).trust()  # made and run by this program, not found somewhere
+        """Figures on the validation photos, followed by `more` rows."""
+        ModelFile(model).trust()  # built by this program
         console = self.console if title else Console(quiet=True)
+        rows = [*self._val, *more]
         with console.bar(title or "") as bar:
             return scoring.score_file(
-                model,
-                [*self.judged, *more],
-                self.pixels,
-                self.run.labels,
-                progress=bar,
+                model, rows, self.pixels, self.run.labels, progress=bar
             )
 
     def _calibrating(self, done: int, total: int) -> None:
@@ -239,6 +231,9 @@ class Builder:
     ) -> ModelCard:
         config = self.run.config
         settings = config["settings"]
+        calibration_photos = None
+        if variant.calibrated and self.photos is not None:
+            calibration_photos = len(self.photos)
         provenance = {
             "run": self.run.name,
             "backbone": settings.get("backbone"),
@@ -247,7 +242,7 @@ class Builder:
             "created": config.get("created"),
             "versions": config.get("versions"),
             "data_fingerprint": self._fingerprint,
-            "calibration_photos": len(self.chosen) if variant.calibrated else None,
+            "calibration_photos": calibration_photos,
             "rung": candidate.rung if candidate else None,
             "layers_kept_float": list(candidate.kept_float) if candidate else None,
             "oldest_runtime": facts.oldest_runtime,

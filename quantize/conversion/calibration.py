@@ -1,23 +1,22 @@
-"""Which photos set the ranges of an int8 file: label by label, from train only.
+"""The calibration photos of an int8 file, which set its ranges: from train only.
 
-A photo of the validation or test part would let the file see what it is judged on.
-The order within a label depends on the photo's bytes and the seed, so names and
-folders do not matter. From a pool of a few times as many as are wanted, those are
-taken that lie far apart in the network's own features (`spread`), so that rare photos
-set ranges, too. Copies, byte for byte or pixel for pixel, and photos of a single
-colour are refused (`copies`, `sift`): they would set no range but their own;
-calibration.csv lists them with the reason.
+They are balanced over the labels. The order within a label depends on the photo's bytes
+and the seed, not on names and folders. From a larger pool, photos far apart in the
+network's features are taken (`spread`), so that rare photos set ranges, too. Copies,
+byte for byte or pixel for pixel, and photos of a single colour add no ranges and are
+refused (`copies`, `sift`); calibration.csv lists them with the reason.
 
 How many: on MobileNetV2 0.35 at 160 (cats and dogs, plain int8, 300 validation photos)
 the mean total variation distance from float32 was 3.4 to 4.1 points for every size of
-16, 50, 100, 200 and 400 photos, spread or drawn, without a trend: beyond a handful the
-number is not what limits int8. 200 leaves room for more labels and costs seconds.
+16, 50, 100, 200 and 400 photos, spread or drawn, without a trend. 200 leaves room for
+more labels and costs seconds.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,8 +28,8 @@ from edge import files
 from edge.errors import EdgegraftError
 
 COUNT = 200
-LEAST = 2  # different photos: one alone spans no range but its own
-POOL = 2  # times as many are looked at; each costs a forward pass
+LEAST = 2  # different photos
+POOL = 2  # size of the pool, as a multiple; each photo costs a forward pass
 COLUMNS = ("path", "label", "sha256", "refused")
 
 
@@ -52,11 +51,10 @@ class Refused:
 
 
 def choose(split: Split, count: int = COUNT, *, seed: int = 0) -> tuple[Row, ...]:
-    """`count` photos of the training part, as many of each label as can be.
+    """`count` photos of the training part, balanced over the labels where possible.
 
-    A label with too few gives all it has and the others fill up; the whole part is
-    taken when it is smaller than `count`. EdgegraftError for a count below the number
-    of labels, or a training part without photos.
+    All of them when there are fewer. EdgegraftError for a count below the number of
+    labels, or a training part without photos.
     """
     labels = split.labels
     if count < len(labels):
@@ -74,23 +72,23 @@ def choose(split: Split, count: int = COUNT, *, seed: int = 0) -> tuple[Row, ...
         raise EdgegraftError(
             "expected calibration photos in the training part, got an empty part"
         )
-    chosen: list[Row] = []
-    place = 0
-    while len(chosen) < min(count, len(digests)):
-        turn = [queue[place] for queue in queues.values() if place < len(queue)]
-        chosen += turn[: count - len(chosen)]
-        place += 1
-    return tuple(chosen)
+    return _in_turns(queues.values(), count)
+
+
+def _in_turns(queues: Iterable[Sequence[Row]], count: int) -> tuple[Row, ...]:
+    """`count` rows: the first of each queue, then the second of each, and so on."""
+    turns = itertools.chain.from_iterable(itertools.zip_longest(*queues))
+    return tuple(itertools.islice((row for row in turns if row is not None), count))
 
 
 def pool(split: Split, count: int = COUNT, *, seed: int = 0) -> tuple[Row, ...]:
-    """The photos out of which `count` are taken by `spread`; errors as `choose`."""
+    """The photos from which `spread` takes `count`; errors as `choose`."""
     choose(split, count, seed=seed)
     return choose(split, POOL * count, seed=seed)
 
 
 def copies(split: Split, rows: Sequence[Row]) -> tuple[Refused, ...]:
-    """The training photos that are, byte for byte, one of `rows` again."""
+    """The training photos that are byte-for-byte copies of one of `rows`."""
     first = {row.sha256: row for row in rows}
     return tuple(
         Refused(row, first[row.sha256], "byte for byte")
@@ -102,12 +100,12 @@ def copies(split: Split, rows: Sequence[Row]) -> tuple[Refused, ...]:
 def sift(
     rows: Sequence[Row], pixels: Sequence[npt.NDArray[np.uint8]]
 ) -> tuple[tuple[Row, ...], tuple[Refused, ...]]:
-    """(usable rows, the others): each picture once, none of a single colour.
+    """(usable rows, refused ones): copies, and photos of a single colour.
 
     `pixels`: uint8 [H, W, 3] of each row, as the network sees it. EdgegraftError when
-    not two are left: ranges found on one picture would cut off whatever another brings.
+    fewer than `LEAST` are usable, which would clip the activations of other photos.
     """
-    kept: list[Row] = []
+    usable: list[Row] = []
     refused: list[Refused] = []
     originals: dict[bytes, Row] = {}
     for row, photo in zip(rows, pixels, strict=True):
@@ -116,25 +114,25 @@ def sift(
             continue
         first = originals.setdefault(hashlib.sha256(photo.tobytes()).digest(), row)
         if first is row:
-            kept.append(row)
+            usable.append(row)
         else:
             refused.append(Refused(row, first, "pixel for pixel"))
-    if len(kept) < LEAST:
+    if len(usable) < LEAST:
         raise EdgegraftError(
             f"expected calibration photos that show different things, got {len(rows)} "
             f"({summary(refused)}); calibrate with photos like those the device "
             "will see"
         )
-    return tuple(kept), tuple(refused)
+    return tuple(usable), tuple(refused)
 
 
 def summary(refused: Sequence[Refused]) -> str:
     """The counts by reason: ``2 of one colour, 1 a copy of another``."""
-    blank = sum(one.copy_of is None for one in refused)
+    blank = sum(photo.copy_of is None for photo in refused)
     copies = len(refused) - blank
-    what = "a copy of another" if copies == 1 else "copies of others"
-    reasons = ((blank, "of one colour"), (copies, what))
-    return ", ".join(f"{count} {what}" for count, what in reasons if count) or "none"
+    copied = "a copy of another" if copies == 1 else "copies of others"
+    reasons = ((blank, "of one colour"), (copies, copied))
+    return ", ".join(f"{count} {text}" for count, text in reasons if count) or "none"
 
 
 def _order(seed: int, row: Row) -> str:
@@ -144,28 +142,24 @@ def _order(seed: int, row: Row) -> str:
 def spread(
     rows: Sequence[Row], features: npt.NDArray[np.float32], count: int
 ) -> tuple[Row, ...]:
-    """`count` of the rows that cover their features, as many of each label as can be.
+    """`count` of the rows that cover the feature space, balanced over the labels.
 
     `features`: float32 [len(rows), D]. Within a label the first is the one nearest to
     the mean, each further one the farthest from those taken: the greedy 2-approximation
-    of the k-center problem (Gonzalez 1985). Photos without any distance to one that is
+    of the k-center problem (Gonzalez 1985). Photos with the features of one that is
     taken (copies saved again) come last.
     """
     labels = list(dict.fromkeys(row.photo.label for row in rows))
     queues = []
     for label in labels:
-        places = [n for n, row in enumerate(rows) if row.photo.label == label]
-        order = _farthest_first(features[places], min(count, len(places)))
-        queues.append([rows[places[n]] for n in order])
-    chosen: list[Row] = []
-    for place in range(max(map(len, queues), default=0)):
-        turn = [queue[place] for queue in queues if place < len(queue)]
-        chosen += turn[: count - len(chosen)]
-    return tuple(chosen)
+        indices = [i for i, row in enumerate(rows) if row.photo.label == label]
+        order = _farthest_first(features[indices], min(count, len(indices)))
+        queues.append([rows[indices[i]] for i in order])
+    return _in_turns(queues, count)
 
 
 def _farthest_first(features: npt.NDArray[np.float32], count: int) -> list[int]:
-    """The first `count` places of a farthest-first walk over features [N, D]."""
+    """The first `count` indices of a farthest-first walk over features [N, D]."""
     start = int(np.linalg.norm(features - features.mean(axis=0), axis=1).argmin())
     order = [start]
     distance = np.linalg.norm(features - features[start], axis=1)
@@ -173,8 +167,8 @@ def _farthest_first(features: npt.NDArray[np.float32], count: int) -> list[int]:
     while len(order) < count:
         farthest = int(distance.argmax())
         order.append(farthest)
-        away = np.linalg.norm(features - features[farthest], axis=1)
-        distance = np.minimum(distance, away)
+        new_distance = np.linalg.norm(features - features[farthest], axis=1)
+        distance = np.minimum(distance, new_distance)
         distance[order] = -1.0
     return order
 
@@ -184,7 +178,7 @@ def write_csv(
 ) -> None:
     """calibration.csv: path (from `root`, with slashes), label, sha256, and why it was
     refused (empty: it was used)."""
-    lines = [(row, "") for row in rows] + [(one.row, one.reason) for one in refused]
+    lines = [(row, "") for row in rows] + [(r.row, r.reason) for r in refused]
     files.write_csv(
         path,
         COLUMNS,

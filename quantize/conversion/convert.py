@@ -1,14 +1,14 @@
-"""A trained Keras model becomes the bytes of a `.tflite` file.
+"""Converts a trained Keras model to a `.tflite` file.
 
-The steps are kept apart so that variants share them: the graph is traced and frozen
-once, turned into a float flatbuffer once (seconds), calibrated once (it runs every
-calibration photo), and the integer variants are made out of that (milliseconds).
-float16 and dynamic go through the converter again, from the same frozen graph.
+Variants share the steps: the graph is traced and frozen once, converted to a float
+flatbuffer once (seconds), calibrated once (it runs every calibration photo), and the
+integer variants are quantized from that (milliseconds). float16 and dynamic go through
+the converter again, from the same frozen graph.
 
 The input is uint8 RGB in every variant but int8-float-io. A float graph gets a CAST in
-front, and so does int16x8, whose kernels have no 8-bit input. The integer graph gets
-it from the range of its input, which is set to 0..255 whatever the calibration photos
-spanned (ranges): over eight bits that is scale 1, zero point 0.
+front, and so does int16x8, whose kernels have no 8-bit input. In the integer graph the
+range of the input is set to 0..255, whatever that of the calibration photos (ranges):
+with eight bits that is scale 1, zero point 0.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from backbones.keras import tensorflow
 from edge.errors import EdgegraftError
 from edge.quiet import silenced
 from quantize.conversion import ranges
@@ -32,11 +33,11 @@ Layers = Callable[[str], Sequence[str]]
 Pixels = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 
-_MOST_LAYERS = 3  # named of those that need one operator
+_MOST_LAYERS = 3  # named in an error message
 
 
 class Conversion:
-    """The conversions of one model, sharing what they have in common.
+    """The conversions of one model, which share their common steps.
 
     `model`: a Keras model from one float32 image batch ``[N, H, W, 3]`` with
     values 0..255 to probabilities ``[N, L]`` (or to a dict of named outputs).
@@ -77,8 +78,6 @@ class Conversion:
     @cached_property
     def _traced(self) -> Any:
         """The graph as a concrete function."""
-        from backbones.keras import tensorflow
-
         tf = tensorflow()
         height, width, _ = self._shape
         spec = tf.TensorSpec((1, height, width, 3), tf.float32, name=io_tensors.IMAGE)
@@ -92,9 +91,7 @@ class Conversion:
 
     @cached_property
     def _frozen(self) -> Any:
-        """The same function with its variables as constants and nothing to call."""
-        from backbones.keras import tensorflow
-
+        """The same function with its variables as constants and calls inlined."""
         tensorflow()
         from tensorflow.python.framework import convert_to_constants
 
@@ -103,24 +100,23 @@ class Conversion:
             return freeze(self._traced, lower_control_flow=False)
 
     def _converter(self) -> Any:
-        """Given the object that holds the variables, as it recommends, the converter
-        would save and load a SavedModel each time. That takes five times as long (10 s
-        against 2 s for EfficientNet B0) and gives the same operators."""
-        from backbones.keras import tensorflow
-
+        """A converter of the frozen function alone. Given the object that holds the
+        variables, as TensorFlow recommends, it would save and load a SavedModel, which
+        takes five times as long (10 s against 2 s for EfficientNet B0) and gives the
+        same operators."""
         lite = tensorflow().lite
         with silenced():
             return lite.TFLiteConverter.from_concrete_functions([self._frozen])
 
     @cached_property
     def base(self) -> bytes:
-        """The float flatbuffer, float32 input; the integer variants begin with it."""
+        """The float flatbuffer, float32 input; the integer variants start from it."""
         return self._converted(self._converter())
 
     def _converted(self, converter: Any) -> bytes:
         with silenced(), one_line("convert the model", self._layers_with):
-            made = bytes(converter.convert())
-        tree = flatbuffer.parse(made)
+            converted = bytes(converter.convert())
+        tree = flatbuffer.parse(converted)
         operators.refuse_branches(tree)
         # TensorFlow flattens a dict of outputs by the order of its keys
         io_tensors.sign(tree, sorted(self._traced.structured_outputs))
@@ -131,13 +127,11 @@ class Conversion:
         operator."""
         graph = self._traced.graph.as_graph_def()
         nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
-        found = {node.name.rpartition("/")[0] for node in nodes if node.op == op}
-        return sorted(found - {""})
+        layers = {node.name.rpartition("/")[0] for node in nodes if node.op == op}
+        return sorted(layers - {""})
 
     def _small_weights(self, variant: str) -> bytes:
         """The float graph with its weights as float16, or as int8 (``dynamic``)."""
-        from backbones.keras import tensorflow
-
         tf = tensorflow()
         converter = self._converter()
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -166,42 +160,40 @@ class Conversion:
         """16-bit activations, 8-bit weights, float32 in and out.
 
         TensorFlow has this in its older quantizer only, which takes the ranges from
-        the calibrator itself: a black and a white frame more span the input. The
-        wider ranges further in cost nothing that 16 bits would miss.
+        the calibrator itself: a black and a white image are added to span the input.
+        With 16 bits the wider ranges of other tensors cost no accuracy.
         """
-        from backbones.keras import tensorflow
-
         tf = tensorflow()
         calibrator, _ = self._observed
 
-        def frames() -> Iterator[list[npt.NDArray[np.float32]]]:
-            for shade in (ranges.BLACK, ranges.WHITE):
-                yield [np.full((1, *self._shape), shade, np.float32)]
+        def images() -> Iterator[list[npt.NDArray[np.float32]]]:
+            for value in (ranges.BLACK, ranges.WHITE):
+                yield [np.full((1, *self._shape), value, np.float32)]
 
         with silenced(), one_line("quantize the model"):
-            made = calibrator.calibrate_and_quantize(
-                frames,
+            quantized = calibrator.calibrate_and_quantize(
+                images,
                 tf.float32,
                 tf.float32,
-                allow_float=True,  # `verify` checks which operators stay so
+                allow_float=True,  # `verify` checks which operators stay float
                 activations_type=tf.int16,
                 bias_type=tf.int64,
                 disable_per_channel_quantization_for_dense_layers=True,
             )
-        return io_tensors.named_by_signature(bytes(made))
+        return io_tensors.named_by_signature(bytes(quantized))
 
 
 def calibrate(
     base: bytes, photos: Pixels, *, progress: Progress | None = None
 ) -> bytes:
-    """A float flatbuffer with the ranges that its activations have on photos."""
+    """A float flatbuffer with the ranges of its activations on photos."""
     return ranges.span_input(_observe(base, photos, progress)[1])
 
 
 def _observe(
     base: bytes, photos: Pixels, progress: Progress | None
 ) -> tuple[Any, bytes]:
-    """(the calibrator after all photos, what it wrote)."""
+    """(the calibrator after all photos, the flatbuffer with its ranges)."""
     from tensorflow.lite.python.optimize.calibrator import Calibrator
 
     def feed() -> Iterator[list[npt.NDArray[np.float32]]]:
@@ -228,16 +220,14 @@ def quantize(
     """The integer flatbuffer of a calibrated one, uint8 in and out.
 
     `float_io`: float32 in and out, integers between. `kept_float`: names of
-    tensors (in the calibrated graph) whose operators stay as they are.
+    tensors (in the calibrated graph) whose operators stay float.
     """
-    from backbones.keras import tensorflow
-
     tf = tensorflow()
     from tensorflow.lite.python.convert import mlir_quantize
 
     io_type = tf.float32 if float_io else tf.uint8
     with silenced(), one_line("quantize the model"):
-        made = mlir_quantize(
+        quantized = mlir_quantize(
             calibrated,
             input_data_type=io_type,
             output_data_type=io_type,
@@ -246,7 +236,7 @@ def quantize(
             # 12, which tflite-runtime 2.14 refuses.
             disable_per_channel_for_dense_layers=True,
         )
-    return io_tensors.named_by_signature(bytes(made))
+    return io_tensors.named_by_signature(bytes(quantized))
 
 
 def _input_shape(model: Any) -> tuple[int, int, int]:
@@ -275,7 +265,7 @@ def _check_pixels(pixels: Pixels, shape: tuple[int, int, int]) -> None:
 def one_line(task: str, layers: Layers | None = None) -> Iterator[None]:
     """Turn the converter's long error into one line that names the operators.
 
-    `layers` gives the names of the layers that need an operator.
+    `layers`: operator -> names of the layers that need it.
     """
     try:
         yield
@@ -296,10 +286,10 @@ def one_line(task: str, layers: Layers | None = None) -> Iterator[None]:
         raise EdgegraftError(f"cannot {task}: {reason:.300}") from error
 
 
-def _named(op: str, places: Sequence[str]) -> str:
+def _named(op: str, layers: Sequence[str]) -> str:
     """An operator and the first layers that need it."""
-    if not places:
+    if not layers:
         return op
-    some = ", ".join(repr(place) for place in places[:_MOST_LAYERS])
-    more = len(places) - _MOST_LAYERS
-    return f"{op} (layer {some}{f' and {more} more' if more > 0 else ''})"
+    names = ", ".join(map(repr, layers[:_MOST_LAYERS]))
+    more = len(layers) - _MOST_LAYERS
+    return f"{op} (layer {names}{f' and {more} more' if more > 0 else ''})"

@@ -1,4 +1,4 @@
-"""A run's photos through a model file: decoded once, scored through the runner."""
+"""Scores a model file on photos of a run, through the runner that ships."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CHUNK = 20  # photos between two steps of the progress bar
 
 @dataclass(frozen=True)
 class Scored:
-    """A file's figures on one part, and the runtime they were measured with."""
+    """The evaluation of a file, and the runtime that it was measured with."""
 
     evaluation: Evaluation
     runtime: str
@@ -37,17 +37,17 @@ class Scored:
 
     def first(self, count: int) -> Scored:
         """The figures on the first `count` photos alone."""
-        rows = self.evaluation
+        every = self.evaluation
         return replace(
             self,
             evaluation=score(
-                rows.probabilities[:count], rows.truth[:count], rows.labels
+                every.probabilities[:count], every.truth[:count], every.labels
             ),
             familiarity=None if self.familiarity is None else self.familiarity[:count],
         )
 
     def to_card(self) -> dict[str, Any]:
-        """The short form that goes into a model card."""
+        """The short form for the model card."""
         return {
             "accuracy": self.evaluation.accuracy,
             "interval": list(self.evaluation.interval),
@@ -62,7 +62,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Foreign:
-    """What the user says of the files that have no card: see `ForeignOptions`."""
+    """The user's description of files that have no card: see `ForeignOptions`."""
 
     labels: str | None = None  # a file of names
     options: ForeignOptions | None = None
@@ -74,8 +74,8 @@ def recipe_of(
     labels: Sequence[str] | None,
     foreign: Foreign | None = None,
 ) -> tuple[tuple[str, ...], InputRecipe]:
-    """A file's labels, and how it wants its photos; EdgegraftError, naming it, when it
-    cannot be run or has other labels than these."""
+    """A file's labels and input recipe; EdgegraftError, naming it, when it cannot be
+    run or has other labels than these."""
     if model.card is not None:
         names, recipe = model.card.labels, model.card.input
     else:
@@ -92,11 +92,11 @@ def recipe_of(
 def open_file(
     model: ModelFile, runtime: str, foreign: Foreign | None = None
 ) -> Classifier:
-    """The classifier of a file; `foreign` counts for one without a card."""
-    given = (foreign or Foreign()) if model.card is None else Foreign()
+    """The classifier of a file; `foreign` applies to files without a card."""
+    foreign = (foreign if model.card is None else None) or Foreign()
     with without_chatter():
         return Classifier(
-            model, runtime=runtime, labels=given.labels, foreign=given.options
+            model, runtime=runtime, labels=foreign.labels, foreign=foreign.options
         )
 
 
@@ -108,9 +108,8 @@ def decode(
 ) -> batches.Pixels:
     """The pixels of these photos of a run, by its own recipe or another.
 
-    EdgegraftError when one cannot be read or is no longer the photo that the run was
-    made with (its sha256 is in split.csv): figures on other photos would be mixed up
-    with the run's.
+    EdgegraftError when one cannot be read or has changed since the run was made (its
+    sha256 is in split.csv).
     """
     with console.bar("decoding photos") as bar:
         pixels = batches.load_through_cache(
@@ -139,43 +138,41 @@ def score_file(
     runtime: str = "auto",
     foreign: Foreign | None = None,
 ) -> Scored:
-    """Run the photos through a model file, on all cores, and count."""
-    numbers = {label: number for number, label in enumerate(labels)}
+    """Evaluate a model file on these photos, on all cores; EdgegraftError for other
+    labels."""
+    class_index = {label: index for index, label in enumerate(labels)}
     classifier = open_file(ModelFile.read(model), runtime, foreign)
     if tuple(classifier.labels) != tuple(labels):
         raise EdgegraftError(
             f"expected a file with the labels {listed(labels)}, "
             f"got one with {listed(classifier.labels)}"
         )
-    found = run(classifier, pixels.array, places_of(pixels, rows), progress)
+    outputs = run(classifier, pixels.array, places_of(pixels, rows), progress)
+    truth = [class_index[row.photo.label] for row in rows]
     return Scored(
-        score(
-            found["probabilities"],
-            [numbers[row.photo.label] for row in rows],
-            labels,
-        ),
+        score(outputs["probabilities"], truth, labels),
         str(classifier.runtime),
         classifier.recipe,
-        found.get("familiarity"),
+        outputs.get("familiarity"),
     )
 
 
 def run(
     classifier: Classifier,
     photos: npt.NDArray[np.uint8],
-    places: Sequence[int] | None = None,
+    indices: Sequence[int] | None = None,
     progress: Advance | None = None,
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """Outputs [N, ...] by role for photos uint8 [M, H, W, 3], or those at `places`."""
-    places = range(len(photos)) if places is None else places
-    found: dict[str, list[Any]] = {}
-    for start in range(0, len(places), CHUNK):
-        some = places[start : start + CHUNK]
-        for role, values in classifier.run(photos[np.asarray(some)]).items():
-            found.setdefault(role, []).append(values)
+    """Outputs [N, ...] by role for photos uint8 [M, H, W, 3], or those of `indices`."""
+    indices = range(len(photos)) if indices is None else indices
+    outputs: dict[str, list[Any]] = {}
+    for start in range(0, len(indices), CHUNK):
+        chunk = indices[start : start + CHUNK]
+        for role, values in classifier.run(photos[np.asarray(chunk)]).items():
+            outputs.setdefault(role, []).append(values)
         if progress is not None:
-            progress(start + len(some), len(places))
-    return {role: np.concatenate(values) for role, values in found.items()}
+            progress(start + len(chunk), len(indices))
+    return {role: np.concatenate(values) for role, values in outputs.items()}
 
 
 def take(pixels: batches.Pixels, rows: Sequence[Row]) -> npt.NDArray[np.uint8]:
@@ -184,19 +181,19 @@ def take(pixels: batches.Pixels, rows: Sequence[Row]) -> npt.NDArray[np.uint8]:
 
 
 def places_of(pixels: batches.Pixels, rows: Sequence[Row]) -> list[int]:
-    """Where each photo lies in the array.
+    """The index of each photo in the array; EdgegraftError for a missing one.
 
-    Found by content: pixels decoded by an earlier step may know a photo under another
+    Looked up by content, since an earlier step may have decoded a photo under another
     form of its path.
     """
-    known = {digest: pixels.rows[path] for path, digest in pixels.digests.items()}
-    missing = [row.photo.path for row in rows if row.sha256 not in known]
+    index_of = {digest: pixels.rows[path] for path, digest in pixels.digests.items()}
+    missing = [row.photo.path for row in rows if row.sha256 not in index_of]
     if missing:
         raise EdgegraftError(
             f"expected the decoded photos of this run, got none of {missing[0]} "
             f"({len(missing)} missing)"
         )
-    return [known[row.sha256] for row in rows]
+    return [index_of[row.sha256] for row in rows]
 
 
 def rows_of(run: Run, part: str) -> tuple[Row, ...]:

@@ -1,65 +1,63 @@
-"""What photos do inside a float graph.
+"""Statistics of a float graph's activations on photos.
 
-The largest value of each channel, the clipped range of each activation that has the
-least rounding error, and how far the probabilities move when a single operator is
-rounded.
+The maximum of each channel, the clipped range with the smallest rounding error, and the
+shift of the probabilities when a single operator is quantized.
 
-Source: the range of least mean squared error is that of Banner et al. 2019
-(arXiv:1810.05723), searched rather than derived, as ACIQ's assumption of a bell curve
-does not hold behind a ReLU.
+The range of least mean squared error is that of Banner et al. 2019 (arXiv:1810.05723),
+searched rather than derived, as ACIQ's assumption of a bell curve does not hold after a
+ReLU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from backbones.keras import tensorflow
 from quantize.recovery.graph import Graph, rounded
 
 Photos = npt.NDArray[np.uint8]
 BATCH = 8  # photos; all activations of a batch are in memory at once
-# Fractions of the observed range that are tried. Below a third, even activations with a
-# long tail lose more by clipping than they gain.
-SHRUNK = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.33)
+# Fractions of the observed range to try. Below a third, clipping loses more than it
+# gains, even for activations with a long tail.
+FRACTIONS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.33)
+
+
+def _batches(photos: Photos) -> Iterator[Any]:
+    """float32 [n, H, W, 3] each."""
+    for start in range(0, len(photos), BATCH):
+        yield tensorflow().constant(photos[start : start + BATCH], "float32")
 
 
 def largest(
-    graph: Graph, photos: Photos, places: Sequence[int]
+    graph: Graph, photos: Photos, tensors: Sequence[int]
 ) -> dict[int, npt.NDArray[np.float32]]:
-    """place -> the largest absolute value of each channel, float32 [C]."""
-    from backbones.keras import tensorflow
-
+    """Tensor index -> the largest absolute value of each channel, float32 [C]."""
     tf = tensorflow()
 
     @tf.function(reduce_retracing=True)
     def step(images: Any) -> Any:
         values = graph.run(images)
         return [
-            tf.reduce_max(tf.abs(values[p]), tuple(range(len(values[p].shape) - 1)))
-            for p in places
+            tf.reduce_max(tf.abs(values[t]), tuple(range(len(values[t].shape) - 1)))
+            for t in tensors
         ]
 
-    found: list[Any] = []
-    for start in range(0, len(photos), BATCH):
-        some = step(tf.constant(photos[start : start + BATCH], tf.float32))
-        now = [one.numpy() for one in some]
-        found = [np.maximum(*pair) for pair in zip(found or now, now, strict=True)]
-    return dict(zip(places, found, strict=True))
+    maxima: list[Any] = []
+    for batch in _batches(photos):
+        new = [maximum.numpy() for maximum in step(batch)]
+        maxima = [np.maximum(*pair) for pair in zip(maxima or new, new, strict=True)]
+    return dict(zip(tensors, maxima, strict=True))
 
 
 def clip(graph: Graph, photos: Photos) -> int:
-    """Narrow each range of `graph` to that of least error; how many were narrowed.
-
-    The error is that of rounding inside plus that of clipping outside, over `photos`.
-    The input keeps its 0..255.
-    """
-    from backbones.keras import tensorflow
-
+    """Narrow each range of `graph` to that of least squared error on photos; returns
+    how many were narrowed. The input keeps its 0..255."""
     tf = tensorflow()
-    places = [
+    tensors = [
         node.output
         for node in graph.nodes
         if node.output in graph.ranges and node.kind not in ("SOFTMAX", "LOGISTIC")
@@ -73,26 +71,25 @@ def clip(graph: Graph, photos: Photos) -> int:
                 [
                     tf.reduce_sum(
                         tf.math.squared_difference(
-                            values[p], rounded(tf, values[p], low * part, high * part)
+                            values[t], rounded(tf, values[t], low * f, high * f)
                         )
                     )
-                    for part in SHRUNK
+                    for f in FRACTIONS
                 ]
             )
-            for p in places
-            for low, high in [graph.ranges[p]]
+            for t in tensors
+            for low, high in [graph.ranges[t]]
         ]
 
-    errors = np.zeros((len(places), len(SHRUNK)))
-    for start in range(0, len(photos), BATCH):
-        batch = tf.constant(photos[start : start + BATCH], tf.float32)
-        errors += np.array([one.numpy() for one in step(batch)], np.float64)
+    errors = np.zeros((len(tensors), len(FRACTIONS)))
+    for batch in _batches(photos):
+        errors += np.array([error.numpy() for error in step(batch)], np.float64)
     narrowed = 0
-    for place, row in zip(places, errors, strict=True):
-        part = SHRUNK[int(row.argmin())]
-        low, high = graph.ranges[place]
-        graph.ranges[place] = (low * part, high * part)
-        narrowed += part < 1
+    for tensor, row in zip(tensors, errors, strict=True):
+        fraction = FRACTIONS[int(row.argmin())]
+        low, high = graph.ranges[tensor]
+        graph.ranges[tensor] = (low * fraction, high * fraction)
+        narrowed += fraction < 1
     return narrowed
 
 
@@ -102,22 +99,19 @@ def answer_shifts(graph: Graph, photos: Photos, output: str) -> dict[str, float]
     The shift is the mean total variation distance over photos, 0..1. `output`: the
     signature's name of the probabilities.
     """
-    from backbones.keras import tensorflow
-
     tf = tensorflow()
-    place = graph.outputs[output]
+    probabilities = graph.outputs[output]
 
     @tf.function(reduce_retracing=True)
     def step(images: Any, mask: Any) -> Any:
-        return graph.run(images, fake_quant=mask)[place]
+        return graph.run(images, fake_quant=mask)[probabilities]
 
     masks = np.eye(len(graph.nodes), dtype=bool)
-    moved = np.zeros(len(graph.nodes))
-    for start in range(0, len(photos), BATCH):
-        batch = tf.constant(photos[start : start + BATCH], tf.float32)
-        want = step(batch, tf.constant(np.zeros(len(graph.nodes), bool))).numpy()
-        for number, mask in enumerate(masks):
-            got = step(batch, tf.constant(mask)).numpy()
-            moved[number] += np.abs(got - want).sum() / 2
+    shifts = np.zeros(len(graph.nodes))
+    for batch in _batches(photos):
+        exact = step(batch, tf.constant(np.zeros(len(graph.nodes), bool))).numpy()
+        for index, mask in enumerate(masks):
+            quantized = step(batch, tf.constant(mask)).numpy()
+            shifts[index] += np.abs(quantized - exact).sum() / 2
     names = [graph.names[node.output] for node in graph.nodes]
-    return dict(zip(names, (moved / len(photos)).tolist(), strict=True))
+    return dict(zip(names, (shifts / len(photos)).tolist(), strict=True))

@@ -1,22 +1,21 @@
-"""Repairs for an int8 file that misses the gate, cheapest first, judged on the file.
+"""Repairs for an int8 file that misses the gate, cheapest first.
 
-    plain       one range for each tensor, as observed
-    corrected   ranges of least error instead of min-max (activations), and biases
-                that take back the mean error of each channel (rounding)
+    plain       observed min-max ranges
+    corrected   ranges of least error (activations), and biases without the mean error
+                of each channel (rounding)
     rounded     weights rounded for their layer's output as well (rounding)
-    equalized   channels scaled to similar ranges where that is free (equalize)
+    equalized   channels scaled to similar ranges where possible (equalize)
     kept-float  the worst layers stay float, found by TensorFlow's QuantizationDebugger
     qat         quantization-aware training with the float network as teacher
 
-A rung is one file, converted, verified and scored like any other. `corrected` is
-always tried, as it costs seconds and helps everywhere; `rounded` follows while the
-target is missed, and so does `qat` (it takes minutes) where it is allowed. The first
-that reaches the target is taken, else the one nearest to float32 that is not rejected.
-`equalized` (it calibrates again) and `kept-float` (it costs time on the device) are
-tried only while every file so far is rejected, and then `qat` is, too; targets that
-take integers only get no float layers. Several files are tried on the same photos, so
-the one that just passes is a little luckier than its figure says; the comparison on
-test photos is not.
+A rung is a file, converted, verified and scored like any other. `corrected` is always
+tried, as it takes seconds and always helps; `rounded` follows while the target is
+missed, and so does `qat` (minutes) where it is allowed. The first that reaches the
+target is taken, else the one closest to float32 that is not rejected. `equalized`
+(which calibrates again) and `kept-float` (slower on the device) are tried only while
+every file so far is rejected, and so is `qat` then; targets for integers only get no
+float layers. As several files are scored on the same photos, the figure of one that
+just passes is slightly biased; the comparison on test photos is not.
 """
 
 from __future__ import annotations
@@ -44,15 +43,15 @@ from quantize.tflite.io_tensors import PROBABILITIES
 CORRECTED, ROUNDED = "corrected", "rounded"
 EQUALIZED, KEPT, QAT = "equalized", "kept-float", "qat"
 _COSTLY = (EQUALIZED, KEPT, QAT)  # only while every file is rejected
-KEPT_LAYERS = (1, 2, 4, 8)  # how many of the worst layers stay float, tried in turn
-OBSERVED = 32  # photos for channels and clipping: their figures settle by then
+KEPT_LAYERS = (1, 2, 4, 8)  # numbers of layers to keep float, tried in turn
+OBSERVED = 32  # photos for the statistics of channels and clipping
 QAT_PHOTOS = 1000  # training photos that quantization-aware training draws from
 INTEGERS_ONLY = (targets.EDGE_TPU, targets.MICROCONTROLLER)
 
 
 @dataclass(frozen=True)
 class Rung:
-    """One file that was tried, or why it was not (then `fidelity` is None).
+    """A file that was tried, or the reason why not (then `fidelity` is None).
 
     `seconds`: to repair, build and score it.
     """
@@ -78,7 +77,7 @@ class Rung:
 
 @dataclass(frozen=True)
 class Climb:
-    """All rungs in order, the candidate that was taken, and its file."""
+    """All rungs in order, the chosen candidate, and its file."""
 
     rungs: tuple[Rung, ...]
     candidate: Candidate
@@ -86,7 +85,7 @@ class Climb:
 
 
 def judge(reference: BuiltModel, file: BuiltModel) -> Fidelity:
-    """How near a file is to the float32 file."""
+    """Compare a file with the float32 file."""
     validation = file.validation
     return fidelity(
         reference.probabilities,
@@ -98,7 +97,7 @@ def judge(reference: BuiltModel, file: BuiltModel) -> Fidelity:
 
 
 class _Ladder:
-    """One climb: what was tried, and the best so far."""
+    """The state of a climb: the best candidate so far."""
 
     def __init__(
         self, builder: Builder, plain: BuiltModel, reference: BuiltModel, gate: Gate
@@ -107,34 +106,27 @@ class _Ladder:
         self.builder, self.photos, self.gate = builder, builder.photos, gate
         self.reference = reference
         candidate = Candidate(PLAIN, builder.conversion.calibrated)
-        self.calibrated = candidate.calibrated  # what the next rung builds on
+        self.calibrated = candidate.calibrated  # the graph for the next rung
         self.best = candidate, plain
-        self._rank = self._ranked(plain)
+        self._rank = self._rank_of(judge(reference, plain))
 
-    def _ranked(self, built: BuiltModel) -> tuple[bool, float]:
-        """Files that may be used first, then those nearest to float32."""
-        found = judge(self.reference, built)
-        why = self.gate.why_rejected(found)
-        return bool(why), found.shift
+    def _rank_of(self, result: Fidelity) -> tuple[bool, float]:
+        """Files that pass the gate first, then the closest to float32."""
+        return bool(self.gate.why_rejected(result)), result.shift
 
     @property
     def rejected(self) -> bool:
-        """Whether even the best file so far must not be used."""
+        """Whether the gate rejects all files so far."""
         return self._rank[0]
 
     def rung(self, candidate: Candidate, built: BuiltModel, seconds: float) -> Rung:
-        """Judge a file, and keep it when it is the best."""
-        rank = self._ranked(built)
+        """Compare a file with float32, and keep it if it is the best."""
+        result = judge(self.reference, built)
+        rank = self._rank_of(result)
         if rank < self._rank:
             self._rank, self.best = rank, (candidate, built)
-        found = judge(self.reference, built)
-        return Rung(
-            candidate.rung,
-            found,
-            self.gate.reached(found),
-            seconds,
-            candidate.kept_float,
-        )
+        reached = self.gate.reached(result)
+        return Rung(candidate.rung, result, reached, seconds, candidate.kept_float)
 
 
 def climb(
@@ -148,11 +140,12 @@ def climb(
     allow_qat: bool = False,
     rungs: Sequence[str] | None = None,
 ) -> Climb:
-    """The first rung whose file reaches what `gate` asks, else the nearest to float32.
+    """The first rung whose file reaches the target of `gate`, else the closest to
+    float32.
 
     Where the `plain` file reaches it, only the cheapest repair is tried, and taken if
-    it is nearer. `allow_qat`: train while the target is missed, not only where every
-    file is rejected. `rungs` leaves some out (for tests and measurements).
+    it is closer. `allow_qat`: train while the target is missed, not only where every
+    file is rejected. `rungs`: try only these (for tests and measurements).
     """
     ladder = _Ladder(builder, plain, reference, gate)
     console = builder.console
@@ -166,7 +159,7 @@ def climb(
     for name in names:
         costly = name in _COSTLY and not (name == QAT and allow_qat)
         if costly and rungs is None and not ladder.rejected:
-            continue  # device time or minutes, for a file that may be used already
+            continue
         started = time.perf_counter()
         try:
             if name == KEPT and target in INTEGERS_ONLY:
@@ -189,21 +182,21 @@ def climb(
 
 
 def _figures(rung: Rung) -> str:
-    found = rung.fidelity
-    if found is None:
+    result = rung.fidelity
+    if result is None:
         return rung.note
-    text = f"agrees with float32 on {found.agreement:.1%} of photos"
-    if found.drop > 0:
-        text += f", loses {100 * found.drop:.1f} points on validation"
-    if found.lost_labels:
-        text += f", loses the label {listed(found.lost_labels)}"
+    text = f"agrees with float32 on {result.agreement:.1%} of photos"
+    if result.drop > 0:
+        text += f", loses {100 * result.drop:.1f} points on validation"
+    if result.lost_labels:
+        text += f", loses the label {listed(result.lost_labels)}"
     return text
 
 
 def _report(builder: Builder, rung: Rung) -> None:
-    kept = f" with {len(rung.kept_float)} layers float" if rung.kept_float else ""
+    layers = f" with {len(rung.kept_float)} layers float" if rung.kept_float else ""
     verdict = "target reached" if rung.reached else "target missed"
-    line = f"  {rung.name}{kept}: {_figures(rung)}: {verdict}"
+    line = f"  {rung.name}{layers}: {_figures(rung)}: {verdict}"
     builder.console.say(line, detail=True)
 
 

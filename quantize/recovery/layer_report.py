@@ -1,22 +1,24 @@
-"""Which layers lose by eight bits, and how much: layers.json and layers.png.
+"""The quantization error of each layer: layers.json and layers.png.
 
 Every int8 layer is listed with its signal to quantization noise ratio (noise). For the
-worst few, two files are built and scored on the validation photos: one in which this
-layer alone is int8, and one in which it alone stays float. A layer may be noisy and
-cost nothing, because later layers ignore it; only the two accuracies show that.
+worst few, two files are built and scored on the validation photos: with this layer
+alone int8, and with it alone float. Noise does not always cost accuracy, since later
+layers may ignore it.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edge.evaluate import Evaluation
 from edge.files import write_atomic
+from edge.text import percent
 from finetune.console import Console
-from finetune.figures.style import GRID, INK, MARK, MUTED, save
+from finetune.figures.style import GRID, INK, MARK, MUTED, new_figure, save
 from quantize.conversion.builder import Builder, Candidate
 from quantize.recovery import noise
 
@@ -34,7 +36,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class LayerReport:
-    """The layers of one candidate. `costs` is by the layer's number."""
+    """The layers of a candidate. `costs`: by the number of the layer."""
 
     rung: str
     layers: tuple[noise.LayerNoise, ...]
@@ -45,7 +47,7 @@ class LayerReport:
     photos: int
 
     def worst(self) -> tuple[noise.LayerNoise, ...]:
-        """The layers that move the answer most, worst first."""
+        """The layers that change the probabilities most, worst first."""
         return noise.worst(self.layers, WORST)
 
     def to_dict(self) -> dict[str, Any]:
@@ -80,8 +82,6 @@ class LayerReport:
 
     def write(self, folder: Path) -> None:
         """layers.json and layers.png into a run's folder."""
-        import json
-
         text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
         write_atomic(folder / RECORD, text)
         draw(folder / PICTURE, self)
@@ -110,11 +110,11 @@ def report(
     with console.bar("layers", unit="file") as bar:
         for done, layer in enumerate(layer_report.worst()):
             others = tuple(name for name in names if name != layer.tensor)
-            alone = Candidate(candidate.rung, candidate.calibrated, others)
+            alone = replace(candidate, kept_float=others)
             kept = (*candidate.kept_float, layer.tensor)
-            spared = Candidate(candidate.rung, candidate.calibrated, kept)
             layer_report.costs[layer.number] = Cost(
-                builder.evaluate(alone).accuracy, builder.evaluate(spared).accuracy
+                builder.evaluate(alone).accuracy,
+                builder.evaluate(replace(candidate, kept_float=kept)).accuracy,
             )
             bar(2 * done + 2, 2 * min(WORST, len(layers)))
     return layer_report
@@ -132,20 +132,18 @@ def print_worst(console: Console, layers: LayerReport) -> None:
     console.say("    shift  SQNR dB  only int8  only float  layer")
     for layer in layers.worst():
         cost = layers.costs.get(layer.number)
-        shares = (cost.alone_int8, cost.kept_float) if cost else ()
-        tried = [f"{share:.1%}" for share in shares] or ["-", "-"]
+        alone = percent(cost.alone_int8 if cost else None)
+        kept = percent(cost.kept_float if cost else None)
         console.say(
             f"    {100 * (layer.answer_shift or 0):5.2f}  {layer.sqnr_db:7.1f}  "
-            f"{tried[0]:>9}  {tried[1]:>10}  {layer.operator} {layer.name}"
+            f"{alone:>9}  {kept:>10}  {layer.operator} {layer.name}"
         )
 
 
 def draw(path: Path, layers: LayerReport) -> None:
     """layers.png: the ratio of every layer, and the accuracy with one of the worst
     changed."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 4.6), dpi=150, layout="constrained")
+    figure = new_figure(9, 4.6)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     worst = layers.worst()
     _draw_ratios(left, layers.layers, {layer.number for layer in worst})
@@ -187,14 +185,14 @@ def _draw_costs(
     shown = [layer for layer in worst if layer.number in layers.costs]
     rows = range(len(shown))
     alone = [100 * layers.costs[layer.number].alone_int8 for layer in shown]
-    spared = [100 * layers.costs[layer.number].kept_float for layer in shown]
+    kept = [100 * layers.costs[layer.number].kept_float for layer in shown]
     axes.axvline(100 * layers.float32, color=INK, linewidth=1, label="all float")
     axes.axvline(
         100 * layers.int8, color=MARK, linewidth=1, linestyle="--", label="all int8"
     )
     axes.scatter(alone, rows, color=MARK, s=26, label="this layer alone int8", zorder=3)
     axes.scatter(
-        spared,
+        kept,
         rows,
         facecolors="white",
         edgecolors=INK,
@@ -202,9 +200,8 @@ def _draw_costs(
         label="this layer alone float",
         zorder=2,
     )
-    ends = ["/".join(layer.name.split("/")[-2:]) for layer in shown]  # room is scarce
-    named = [f"{layer.number}  {end}" for layer, end in zip(shown, ends, strict=True)]
-    axes.set_yticks(list(rows), named)
+    names = [f"{it.number}  {'/'.join(it.name.split('/')[-2:])}" for it in shown]
+    axes.set_yticks(list(rows), names)
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.margins(x=0.15)
     axes.set_xlabel(

@@ -1,12 +1,11 @@
 """Signal to quantization noise ratio of each layer.
 
 Measured by TensorFlow's QuantizationDebugger on the calibrated graph: each operator
-runs twice on the same inputs, as a float and as an integer operator, and the
-difference of the two outputs is the noise that this operator adds. Its ratio to the
-output is given in decibels, ``10 log10(E[x^2] / E[(x - q)^2])``: 30 dB is a noise of
-3 %, 10 dB of 32 %. The ratio alone says little about the result: a small channel beside
-large ones may vanish without lowering it, and later layers may ignore noise. So each
-operator is also made int8 alone, and the change of the probabilities is measured.
+runs on the same inputs as a float and as an integer operator, and the difference of the
+outputs is its noise. The ratio is in decibels, ``10 log10(E[x^2] / E[(x - q)^2])``:
+30 dB is a noise of 3 %, 10 dB of 32 %. It says little about the result: a small channel
+among large ones may vanish without lowering it, and later layers may ignore noise. So
+the shift of the probabilities with each operator alone in int8 is measured, too.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from backbones.keras import tensorflow
 from backbones.network import BACKBONE
 from edge.errors import EdgegraftError
 from edge.quiet import silenced
@@ -30,8 +30,8 @@ from quantize.recovery.graph import Graph
 from quantize.tflite import flatbuffer
 from quantize.tflite.io_tensors import PROBABILITIES
 
-PHOTOS = 20  # ratios of a layer settle within a few tenths of a decibel by then
-SHIFT_PHOTOS = 8  # one run of the graph for each operator and batch
+PHOTOS = 20  # enough for a precision of a few tenths of a decibel
+SHIFT_PHOTOS = 8  # the graph runs once for each operator and batch
 SILENT_DB = 120.0  # reported for a layer without any noise
 
 # The operation of a layer with weights, as the converter numbers it: Conv2D, Conv2D1
@@ -42,7 +42,7 @@ _WEIGHTED = re.compile(r"(Conv2D|depthwise|MatMul)\d*$")
 class LayerNoise:
     """One operator of the calibrated graph.
 
-    `number`: its place in the graph, from 0. `tensor`: the name of its output there.
+    `number`: its position in the graph, from 0. `tensor`: the name of its output.
     `name`: a readable layer name. `low`, `high`: the range of its int8 output.
     `sqnr_db`: of its own noise. `answer_shift`: mean total variation distance of the
     probabilities when this operator alone is int8 (0..1); None where unknown.
@@ -59,8 +59,8 @@ class LayerNoise:
 
     @property
     def name(self) -> str:
-        """Such as ``block_1_expand`` or ``expanded_conv/project``: the layer that has
-        the weights, of the long name of all that was fused into one operator."""
+        """The layer with the weights, such as ``block_1_expand`` or
+        ``expanded_conv/project``, of the names of all fused layers."""
         paths = [part.split("/") for part in self.tensor.split(";") if part]
         weighted = [path for path in paths if _WEIGHTED.match(path[-1])]
         words = (weighted or paths or [[self.tensor]])[0]
@@ -82,18 +82,18 @@ def measure(
     graph = tree.subgraphs[0]
     layers = []
     for number, operator in enumerate(graph.operators):
-        out = graph.tensors[operator.outputs[0]]
-        tensor = flatbuffer.text(out.name)
-        if tensor not in ratios or out.quantization is None:
+        output = graph.tensors[operator.outputs[0]]
+        tensor = flatbuffer.text(output.name)
+        if tensor not in ratios or output.quantization is None:
             continue
         layers.append(
             LayerNoise(
                 number,
                 flatbuffer.op(tree, operator)[0],
                 tensor,
-                tuple(int(side) for side in out.shape),
-                float(out.quantization.min[0]),
-                float(out.quantization.max[0]),
+                tuple(int(side) for side in output.shape),
+                float(output.quantization.min[0]),
+                float(output.quantization.max[0]),
                 ratios[tensor],
                 shifts.get(tensor),
             )
@@ -102,7 +102,7 @@ def measure(
 
 
 def worst(layers: Sequence[LayerNoise], count: int) -> tuple[LayerNoise, ...]:
-    """The layers that move the probabilities most; if unknown, the noisiest."""
+    """The layers that change the probabilities most; if unknown, the noisiest."""
     ranked = sorted(layers, key=lambda it: (-(it.answer_shift or 0.0), it.sqnr_db))
     return tuple(ranked[:count])
 
@@ -110,15 +110,13 @@ def worst(layers: Sequence[LayerNoise], count: int) -> tuple[LayerNoise, ...]:
 def _shifts(calibrated: bytes, photos: npt.NDArray[np.uint8]) -> dict[str, float]:
     try:
         graph = Graph(calibrated)
-    except EdgegraftError:  # an operator that TensorFlow runs, but this graph cannot
+    except EdgegraftError:  # an operator that is not in `tf_operators`
         return {}
     return activations.answer_shifts(graph, photos[:SHIFT_PHOTOS], PROBABILITIES)
 
 
 def _ratios(calibrated: bytes, photos: npt.NDArray[np.uint8]) -> dict[str, float]:
     """Tensor name -> signal to quantization noise ratio in decibels."""
-    from backbones.keras import tensorflow
-
     tf = tensorflow()
     from tensorflow.lite.python.convert import mlir_quantize
 
@@ -143,15 +141,15 @@ def _ratios(calibrated: bytes, photos: npt.NDArray[np.uint8]) -> dict[str, float
             debug_options=options,
         )
         debugger.run()
-    floats = _float_names(bytes(model))
+    float_names = _float_names(bytes(model))
     return {
-        floats[verified]: decibels(float(numbers["signal"]), float(numbers["noise"]))
-        for verified, numbers in debugger.layer_statistics.items()
+        float_names[name]: decibels(float(powers["signal"]), float(powers["noise"]))
+        for name, powers in debugger.layer_statistics.items()
     }
 
 
 def _float_names(debug_model: bytes) -> dict[str, str]:
-    """What each comparison in a debug model is called -> the float tensor in it."""
+    """Name of each comparison in a debug model -> name of its float tensor."""
     tree = flatbuffer.parse(debug_model)
     graph = tree.subgraphs[0]
     return {
@@ -175,5 +173,5 @@ def _signal(x: Any, quantized: Any, scale: float, zero_point: int) -> float:
 
 
 def _noise(x: Any, quantized: Any, scale: float, zero_point: int) -> float:
-    back = (quantized.astype(np.float64) - zero_point) * scale
-    return float(np.mean(np.square(x - back)))
+    dequantized = (quantized.astype(np.float64) - zero_point) * scale
+    return float(np.mean(np.square(x - dequantized)))

@@ -1,8 +1,8 @@
-"""TensorFlow Lite's operators as TensorFlow functions: a table, floats only.
+"""TensorFlow Lite's float operators as TensorFlow functions.
 
-An operator is a function of (TensorFlow, node, input values) that gives the output
-before a fused activation. Batches of any size go through, though a graph is traced for
-one photo. A new operator is a new line in `OPERATORS`.
+An operator is a function of (TensorFlow, node, input values) that returns the output
+before a fused activation, for batches of any size, although the graph has one photo. A
+new operator is a new line in `OPERATORS`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _FUSED = ("NONE", "RELU", "RELU_N1_TO_1", "RELU6")
 
 @dataclass(frozen=True)
 class Node:
-    """One operator: its place, kind, the places of its tensors, its options."""
+    """An operator: position in the graph, kind, indices of its tensors, options."""
 
-    number: int
+    position: int
     kind: str
     inputs: tuple[int, ...]
     output: int
@@ -33,13 +33,13 @@ class Node:
 
     @property
     def fused(self) -> str:
-        """The activation inside: NONE, RELU, RELU6 ..."""
-        number = getattr(self.options, "fusedActivationFunction", 0) or 0
-        return _FUSED[number] if number < len(_FUSED) else f"activation {number}"
+        """The fused activation: NONE, RELU, RELU6 ..."""
+        value = getattr(self.options, "fusedActivationFunction", 0) or 0
+        return _FUSED[value] if value < len(_FUSED) else f"activation {value}"
 
 
 def fuse(tf: Any, activation: str, value: Any) -> Any:
-    """A fused activation; EdgegraftError for an unknown one."""
+    """`value` after a fused activation; EdgegraftError for an unknown one."""
     if activation == "NONE":
         return value
     if activation == "RELU":
@@ -59,7 +59,7 @@ def _padding(options: Any) -> str:
     return "VALID" if options.padding else "SAME"
 
 
-def _steps(options: Any) -> tuple[int, int, int, int]:
+def _strides(options: Any) -> tuple[int, int, int, int]:
     return (1, options.strideH, options.strideW, 1)
 
 
@@ -67,36 +67,38 @@ def _conv(tf: Any, node: Node, inputs: list[Any]) -> Any:
     o = node.options
     kernel = tf.transpose(inputs[1], (1, 2, 3, 0))
     dilations = (1, o.dilationHFactor, o.dilationWFactor, 1)
-    made = tf.nn.conv2d(inputs[0], kernel, _steps(o), _padding(o), dilations=dilations)
-    return _biased(made, inputs)
+    output = tf.nn.conv2d(
+        inputs[0], kernel, _strides(o), _padding(o), dilations=dilations
+    )
+    return _biased(output, inputs)
 
 
 def _depthwise(tf: Any, node: Node, inputs: list[Any]) -> Any:
     o = node.options
-    channels = int(inputs[0].shape[-1])
-    high, wide = inputs[1].shape[1:3]
-    kernel = tf.reshape(inputs[1], (high, wide, channels, -1))
-    dilations = (o.dilationHFactor, o.dilationWFactor)
-    made = tf.nn.depthwise_conv2d(
-        inputs[0], kernel, _steps(o), _padding(o), dilations=dilations
+    kernel = tf.reshape(
+        inputs[1], (*inputs[1].shape[1:3], int(inputs[0].shape[-1]), -1)
     )
-    return _biased(made, inputs)
+    dilations = (o.dilationHFactor, o.dilationWFactor)
+    output = tf.nn.depthwise_conv2d(
+        inputs[0], kernel, _strides(o), _padding(o), dilations=dilations
+    )
+    return _biased(output, inputs)
 
 
 def _dense(tf: Any, node: Node, inputs: list[Any]) -> Any:
     flat = tf.reshape(inputs[0], (-1, inputs[1].shape[-1]))
-    made = _biased(tf.matmul(flat, inputs[1], transpose_b=True), inputs)
+    output = _biased(tf.matmul(flat, inputs[1], transpose_b=True), inputs)
     if getattr(node.options, "keepNumDims", False):
-        kept = tf.concat([tf.shape(inputs[0])[:-1], [made.shape[-1]]], 0)
-        made = tf.reshape(made, kept)
-    return made
+        shape = tf.concat([tf.shape(inputs[0])[:-1], [output.shape[-1]]], 0)
+        output = tf.reshape(output, shape)
+    return output
 
 
 def _pool(name: str) -> Callable[[Any, Node, list[Any]], Any]:
     def pool(tf: Any, node: Node, inputs: list[Any]) -> Any:
         o = node.options
         window = (1, o.filterHeight, o.filterWidth, 1)
-        return getattr(tf.nn, name)(inputs[0], window, _steps(o), _padding(o))
+        return getattr(tf.nn, name)(inputs[0], window, _strides(o), _padding(o))
 
     return pool
 
@@ -110,7 +112,7 @@ def _reduce(name: str) -> Callable[[Any, Node, list[Any]], Any]:
 
 
 def _plain(function: Callable[[Any], Callable[..., Any]]) -> Callable[..., Any]:
-    """An operator whose inputs are a function's arguments."""
+    """An operator whose inputs are the arguments of a TensorFlow function."""
     return lambda tf, node, inputs: function(tf)(*inputs)
 
 
@@ -119,28 +121,16 @@ def _reshape(tf: Any, node: Node, inputs: list[Any]) -> Any:
     return tf.reshape(inputs[0], [-1, *shape[1:]])  # traced for a batch of one
 
 
-def _join(tf: Any, node: Node, inputs: list[Any]) -> Any:
-    return tf.concat(inputs, node.options.axis)
-
-
-def _softmax(tf: Any, node: Node, inputs: list[Any]) -> Any:
-    return tf.nn.softmax(inputs[0] * node.options.beta)
-
-
-def _hard_swish(tf: Any, node: Node, inputs: list[Any]) -> Any:
-    return inputs[0] * tf.nn.relu6(inputs[0] + 3.0) / 6.0
-
-
 OPERATORS: dict[str, Callable[[Any, Node, list[Any]], Any]] = {
     "ADD": _plain(lambda tf: tf.add),
     "AVERAGE_POOL_2D": _pool("avg_pool2d"),
-    "CONCATENATION": _join,
+    "CONCATENATION": lambda tf, node, inputs: tf.concat(inputs, node.options.axis),
     "CONV_2D": _conv,
     "DEPTHWISE_CONV_2D": _depthwise,
     "DIV": _plain(lambda tf: tf.divide),
     "EXP": _plain(lambda tf: tf.exp),
     "FULLY_CONNECTED": _dense,
-    "HARD_SWISH": _hard_swish,
+    "HARD_SWISH": _plain(lambda tf: lambda x: x * tf.nn.relu6(x + 3.0) / 6.0),
     "L2_NORMALIZATION": _plain(lambda tf: lambda x: tf.nn.l2_normalize(x, -1)),
     "LOGISTIC": _plain(lambda tf: tf.sigmoid),
     "MAXIMUM": _plain(lambda tf: tf.maximum),
@@ -156,7 +146,7 @@ OPERATORS: dict[str, Callable[[Any, Node, list[Any]], Any]] = {
     "RELU6": _plain(lambda tf: tf.nn.relu6),
     "RESHAPE": _reshape,
     "RSQRT": _plain(lambda tf: tf.math.rsqrt),
-    "SOFTMAX": _softmax,
+    "SOFTMAX": lambda tf, node, inputs: tf.nn.softmax(inputs[0] * node.options.beta),
     "SQRT": _plain(lambda tf: tf.sqrt),
     "SQUARE": _plain(lambda tf: tf.square),
     "SQUARED_DIFFERENCE": _plain(lambda tf: tf.math.squared_difference),

@@ -15,10 +15,10 @@ NOTHING = "-"  # a cell without a figure
 
 @dataclass(frozen=True)
 class Column:
-    """A heading, what it means, and how the values under `keys` are written.
+    """A heading, its meaning, and the format of the values of `keys`.
 
     `form` is a format string with one field for each key; numbers are multiplied by
-    `scale` first. The first key is the one to sort by.
+    `scale` first. The first key is the sort key.
     """
 
     head: str
@@ -37,7 +37,7 @@ class Column:
         return self.form.format(*values)
 
     def value(self, figures: Mapping[str, Any]) -> Any:
-        """What the column is sorted by; None where there is no value."""
+        """The value to sort by; None where there is none."""
         return figures.get(self.keys[0])
 
     def to_dict(self) -> dict[str, Any]:

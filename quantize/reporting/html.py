@@ -1,7 +1,7 @@
-"""comparison.html: everything about a comparison in one file that opens offline.
+"""comparison.html: a comparison in one file that opens offline.
 
-Style, script and pictures are inside (html.css, html.js); the page's own policy
-forbids it to fetch anything or to run another script.
+Style, script and pictures are embedded (html.css, html.js); the page's content security
+policy forbids it to fetch anything or to run other scripts.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ $sections
 
 
 def write(comparison: Comparison, run: Run | None) -> None:
-    """comparison.html; `run` is the one run of a comparison that has no other."""
+    """Write comparison.html; `run`: of a comparison of a single run."""
     write_atomic(comparison.folder / "comparison.html", _page(comparison, run))
 
 
@@ -73,7 +73,7 @@ def _page(comparison: Comparison, run: Run | None) -> str:
         ("layers", "Layers", "Layer by layer", sections.layers(run) if run else ""),
         ("cards", "Cards", "Cards inside the files", sections.cards(files)),
     ]
-    shown = [section for section in every if section[3]]
+    shown = [(name, link, title, body) for name, link, title, body in every if body]
     labels = ", ".join(comparison.labels[:LABELS_NAMED])
     more = len(comparison.labels) - LABELS_NAMED
     labels += f" and {more} more" if more > 0 else ""
@@ -174,7 +174,7 @@ def _tiles(comparison: Comparison, file: MeasuredFile) -> list[tuple[str, str, s
 
 
 def _tips(comparison: Comparison) -> list[list[str]]:
-    """What hovering over a file's bubble shows, a list of lines for each file."""
+    """The tooltip of each file's bubble, as lines."""
     tips = []
     for file in comparison.files:
         timing = file.at(comparison.judged) or file.timings[0]
@@ -197,12 +197,12 @@ def _tips(comparison: Comparison) -> list[list[str]]:
 def _plots(comparison: Comparison) -> str:
     """A plot for each setting, the one that decides first."""
     tabs, panels = [], []
-    settings = sorted(comparison.settings, key=lambda one: one != comparison.judged)
-    for number, setting in enumerate(settings):
+    settings = sorted(comparison.settings, key=lambda s: s != comparison.judged)
+    for index, setting in enumerate(settings):
         name = escape(str(setting))
-        tabs.append(f'<button role="tab" data-panel="plot-{number}">{name}</button>')
+        tabs.append(f'<button role="tab" data-panel="plot-{index}">{name}</button>')
         panels.append(
-            f'<div id="plot-{number}"><p class="note">{name}</p>'
+            f'<div id="plot-{index}"><p class="note">{name}</p>'
             f'<div class="broad">{plot.svg(comparison, setting, plot.WIDE)}</div>'
             f'<div class="narrow">{plot.svg(comparison, setting, plot.NARROW)}'
             "</div></div>"

@@ -1,15 +1,15 @@
-"""README.md of a run: the model card for people, in the Hugging Face layout.
+"""README.md of a run: the model card, in the Hugging Face layout.
 
-Front matter that the Hub reads, then what a person asks: what it is, what it was
-trained on, how good each file is, where it fails, how to run it. What the photos show
-beyond their labels, and their licence, is left to the publisher.
+Front matter for the Hub, then the model, its training data, the accuracy of each file,
+its limitations, and how to run it. What the photos show beyond their labels, and their
+licence, is left to the publisher.
 Source: huggingface.co/docs/hub/model-cards, and its annotated template.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edge.files import write_atomic
@@ -28,9 +28,8 @@ NAME = "README.md"
 
 
 def write(comparison: Comparison, run: Run) -> None:
-    """The card into the run's folder, in place of an older one."""
-    text = "\n".join(_lines(comparison, run)) + "\n"
-    write_atomic(run.folder / NAME, text)
+    """Write the card into the run's folder, in place of an older one."""
+    write_atomic(run.folder / NAME, "\n".join(_lines(comparison, run)) + "\n")
 
 
 def _advice(comparison: Comparison) -> str:
@@ -167,7 +166,7 @@ def _data(run: Run) -> list[str]:
 
 
 def _trained(run: Run) -> tuple[str, bool]:
-    """What was trained, and whether any of it is in the files: not only a probe."""
+    """The trained layers, and whether the files have fine-tuned weights."""
     unfrozen = run.config.get("unfrozen", run.config["settings"].get("unfreeze"))
     best = run.config.get("best") or {}
     if unfrozen == "none":
@@ -175,7 +174,7 @@ def _trained(run: Run) -> tuple[str, bool]:
     if run.config.get("probe") and best.get("epoch") == 0:
         return f"{unfrozen}, but validation kept the linear probe", False
     alpha = best.get("alpha", 1)
-    if alpha < 1:  # weights that no epoch had
+    if alpha < 1:  # an average with the probe
         return f"{unfrozen}, {alpha:.0%} of it and {1 - alpha:.0%} probe kept", True
     return unfrozen, True
 
@@ -183,17 +182,17 @@ def _trained(run: Run) -> tuple[str, bool]:
 def _training(run: Run) -> list[str]:
     settings = run.config["settings"]
     origin = (run.config.get("weights") or {}).get("weights", settings.get("weights"))
-    trained, fine = _trained(run)
-    varied = fine or settings.get("teacher_views", 1) > 1
-    excluded = len(negatives.trained_with(run))
+    trained, fine_tuned = _trained(run)
+    augmented = fine_tuned or settings.get("teacher_views", 1) > 1
+    negative_count = len(negatives.trained_with(run))
     facts = {
         "backbone": settings.get("backbone"),
         "started from": origin,
         "input": f"{run.recipe.width} x {run.recipe.height}, {run.recipe.resize}"
         + (f", region {run.settings.region}" if run.settings.region else ""),
         "trained": trained,
-        "augmentation": settings.get("augment") if varied else "none",
-        "negatives": plural(excluded, "photo") if excluded else "",
+        "augmentation": settings.get("augment") if augmented else "none",
+        "negatives": plural(negative_count, "photo") if negative_count else "",
         "seed": settings.get("seed"),
         "made": run.config.get("created"),
         "versions": ", ".join(
@@ -207,12 +206,12 @@ def _training(run: Run) -> list[str]:
 def _limits(comparison: Comparison, run: Run, best: MeasuredFile) -> list[str]:
     low, high = best.evaluation.interval
     headline = comparison.headline
-    surer = headline if headline and headline.source != "test photos" else None
+    folds = headline if headline and headline.source != "test photos" else None
     note = headline.note if headline else ""
     error = 100 * best.evaluation.calibration_error
     return [
         f"- {_unknown(run, best)}",
-        *([f"- Accuracy {words.cross_validated(surer)}."] if surer else []),
+        *([f"- Accuracy {words.cross_validated(folds)}."] if folds else []),
         f"- Measured on {best.evaluation.photos:,} photos of the folder it was trained "
         f"from: its accuracy on photos like these is between {low:.1%} and {high:.1%}; "
         "on others it may be lower.",
@@ -227,7 +226,7 @@ def _limits(comparison: Comparison, run: Run, best: MeasuredFile) -> list[str]:
 
 
 def _unknown(run: Run, best: MeasuredFile) -> str:
-    """What it answers to a photo that shows none of the labels."""
+    """The prediction for a photo that shows none of the labels."""
     card = best.card
     if card is None or card.familiarity_threshold is None:
         return f"Any photo gets one of the labels {_words(run.labels)}."
@@ -254,7 +253,7 @@ def _words(labels: Sequence[str]) -> str:
 
 
 def _evaluation(comparison: Comparison) -> list[str]:
-    """What was measured of each file, and of the chosen one label by label."""
+    """The figures of each file, and those of each label for the chosen one."""
     files = comparison.files
     figures = [file.figures() for file in files]
     chosen = comparison.choice.file or files[0]
@@ -265,7 +264,7 @@ def _evaluation(comparison: Comparison) -> list[str]:
         f"{chosen.evaluation.photos:,} test photos, used for nothing else, each "
         f"through the file itself on {runtimes}.",
         "",
-        *_legend(columns.QUALITY[1:]),
+        *(f"- {column.head}: {column.help}" for column in columns.QUALITY[1:]),
         "",
         "### Results",
         "",
@@ -293,18 +292,14 @@ def _not_measured(file: MeasuredFile) -> list[str]:
     return ["", f"Not measured, no test photos: {', '.join(empty)}."] if empty else []
 
 
-def _legend(wanted: Iterable[Column]) -> list[str]:
-    return [f"- {column.head}: {column.help}" for column in wanted]
-
-
-def _table(wanted: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _table(heads: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """A Markdown table: the first column to the left, figures to the right."""
-    heads = columns.filled(wanted, rows)
+    shown = columns.filled(heads, rows)
     return [
-        f"| {' | '.join(column.head for column in heads)} |",
-        "|---|" + "---:|" * (len(heads) - 1),
+        f"| {' | '.join(column.head for column in shown)} |",
+        "|---|" + "---:|" * (len(shown) - 1),
         *(
-            f"| {' | '.join(_cell(column.text(figures)) for column in heads)} |"
+            f"| {' | '.join(_cell(column.text(figures)) for column in shown)} |"
             for figures in rows
         ),
     ]

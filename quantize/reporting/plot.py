@@ -1,12 +1,13 @@
 """The plot of a comparison, balanced accuracy against latency: as PNG and as SVG.
 
-Both come from the same matplotlib figure. The recommended file and the Pareto front
-are labelled by name where there is room, the others by a number that a key explains.
+The recommended file and the Pareto front are labelled by name where there is room, the
+others by a number with a key.
 """
 
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,16 +27,16 @@ if TYPE_CHECKING:
     from quantize.comparison.records import Comparison, MeasuredFile, Setting
 
 LIMIT = "#c92a2a"  # of the budget
-# Wong 2011, "Points of view: color blindness", Nature Methods 8:441, in an order that
-# keeps neighbours apart
+# Wong 2011, "Points of view: color blindness", Nature Methods 8:441, in an order in
+# which neighbours differ clearly
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 WIDE, NARROW = (7.6, 4.6), (4.4, 4.6)  # inches
 LOG_FROM = 8.0  # a latency scale that spans more than this factor is logarithmic
-ALL_NAMED = 4  # files that are all labelled by name
+ALL_NAMED = 4  # up to this many files are all labelled by name
 MOST_IN_KEY = 24
 TITLE_LENGTH = 9.5  # characters to an inch of the figure
 BESIDE_KEY = 0.75  # of the figure's width, for a title beside a key
-FEW_DECADES = 3  # of a logarithmic scale with 2 and 5 between the powers of ten
+FEW_DECADES = 3  # a shorter logarithmic scale has ticks at 2 and 5, too
 NAME_LENGTH = 36  # longer names are cut in the key
 _SMALLEST_BUBBLE, _LARGEST_BUBBLE = 90.0, 700.0  # areas, square points
 _EDGE = 3.0  # pixels of white around a label
@@ -44,9 +45,9 @@ _GAP = 5.0  # points between a bubble and its label
 
 @dataclass(frozen=True)
 class _Point:
-    """A file in the plot; `radius` of its bubble in points."""
+    """A file in the plot: index in the comparison, radius of its bubble in points."""
 
-    number: int
+    index: int
     file: MeasuredFile
     ms: float
     colour: str
@@ -63,7 +64,7 @@ class _Point:
 
 
 def write_png(path: Path, comparison: Comparison) -> None:
-    """The plot where the choice was made."""
+    """Write the plot of the setting that decides."""
     save(draw(comparison, comparison.judged), path)
 
 
@@ -71,8 +72,7 @@ def svg(comparison: Comparison, setting: Setting, size: tuple[float, float]) -> 
     """The plot as an SVG element; the bubble of file N is the group ``...-file-N``."""
     from matplotlib import rc_context
 
-    place = comparison.settings.index(setting)
-    prefix = f"plot-{place}-{size[0]:.0f}"
+    prefix = f"plot-{comparison.settings.index(setting)}-{size[0]:.0f}"
     stream = io.StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
         figure = draw(comparison, setting, size, prefix, titled=False)
@@ -82,13 +82,14 @@ def svg(comparison: Comparison, setting: Setting, size: tuple[float, float]) -> 
 
 
 def hue(comparison: Comparison, file: MeasuredFile) -> int:
-    """Its place in `COLOURS`: one a run, in a single run one a variant."""
-    groups = list(dict.fromkeys(one.run or one.title for one in comparison.files))
+    """Its index in `COLOURS`: by run, in a comparison of a single run by variant."""
+    groups = list(dict.fromkeys(f.run or f.title for f in comparison.files))
     if len(groups) > 1:
         return groups.index(file.run or file.title) % len(COLOURS)
     variants = list(recipes.VARIANTS)
-    known = file.variant in variants
-    return variants.index(file.variant) % len(COLOURS) if known else 0
+    if file.variant not in variants:
+        return 0
+    return variants.index(file.variant) % len(COLOURS)
 
 
 def draw(
@@ -107,11 +108,11 @@ def draw(
     axes = figure.add_subplot()
     points = _points(comparison, setting)
     chosen = comparison.choice.file
-    best = choose.front(comparison.files, setting)
-    ahead = [next(p for p in points if p.file is file) for file in best]
+    front_files = choose.front(comparison.files, setting)
+    front = [next(p for p in points if p.file is file) for file in front_files]
     axes.plot(
-        [p.ms for p in ahead],
-        [p.percent for p in ahead],
+        [p.ms for p in front],
+        [p.percent for p in front],
         color=MUTED,
         linewidth=1,
         linestyle="--",
@@ -123,15 +124,15 @@ def draw(
     budget_line(axes, comparison.budget.ms)
     marks = ["bar: 95 % interval", "area: file size"]
     marks += ["ring: the file to ship"] if chosen else []
-    marks += ["dashed: Pareto front"] if len(ahead) > 1 else []
+    marks += ["dashed: Pareto front"] if len(front) > 1 else []
     photos = f"{points[0].file.evaluation.photos:,} test photos"
     wide = size[0] >= WIDE[0]
     note = f"{photos}; {', '.join(marks)}" if wide else photos
     axes.set_title(note, loc="left", fontsize=8, color=MUTED)
     title = f"{comparison.run}: accuracy against latency"
     if titled:
-        share = BESIDE_KEY if wide and len(points) > ALL_NAMED else 1.0
-        lines = wrap(title, round(TITLE_LENGTH * size[0] * share))
+        width = size[0] * (BESIDE_KEY if wide and len(points) > ALL_NAMED else 1.0)
+        lines = wrap(title, round(TITLE_LENGTH * width))
         if len(lines) > 2:
             lines = [lines[0], f"{lines[1]} \u2026"]
         title = "\n".join(lines)
@@ -140,7 +141,7 @@ def draw(
     if wide:
         where = text.where(comparison, setting)
         figure.supxlabel(where, fontsize=7, color=MUTED, x=0.99, ha="right")
-    named = points if len(points) <= ALL_NAMED else ahead
+    named = points if len(points) <= ALL_NAMED else front
     first = [p for p in points if p.file is chosen]
     _label(axes, points, [*first, *(p for p in named if p not in first)], wide=wide)
     return figure
@@ -149,14 +150,14 @@ def draw(
 def _points(comparison: Comparison, setting: Setting) -> list[_Point]:
     largest = max(file.size_bytes for file in comparison.files)
     points = []
-    for number, file in enumerate(comparison.files):
+    for index, file in enumerate(comparison.files):
         timing = file.at(setting)
         if timing is None:
             continue
         area = max(_SMALLEST_BUBBLE, _LARGEST_BUBBLE * file.size_bytes / largest)
         colour = COLOURS[hue(comparison, file)]
         radius = math.sqrt(area / math.pi)
-        points.append(_Point(number, file, timing.p50_ms, colour, radius))
+        points.append(_Point(index, file, timing.p50_ms, colour, radius))
     return points
 
 
@@ -172,7 +173,7 @@ def _bubble(axes: Axes, point: _Point, prefix: str, *, ringed: bool) -> None:
         facecolors="white" if hollow else point.colour,
         edgecolors=point.colour if hollow else "white",
         zorder=3 + 1 / (1 + area),  # where bubbles overlap, the smaller is on top
-        gid=f"{prefix}-file-{point.number}",
+        gid=f"{prefix}-file-{point.index}",
     )
     if ringed:  # over all bubbles, so that all of it shows
         axes.scatter(
@@ -190,20 +191,20 @@ def _bubble(axes: Axes, point: _Point, prefix: str, *, ringed: bool) -> None:
 def _label(
     axes: Axes, points: Sequence[_Point], named: Sequence[_Point], *, wide: bool
 ) -> None:
-    """Names where there is room, numbers for the others, and the key of these."""
+    """Names where there is room, numbers for the others, and their key."""
     from matplotlib.transforms import Bbox
 
     figure: Any = axes.figure
-    numbers = {p.number: str(place + 1) for place, p in enumerate(points)}
+    numbers = {p.index: str(number) for number, p in enumerate(points, 1)}
     key = [p for p in points if p not in named]
-    left_over: list[_Point] = []
+    unlabelled: list[_Point] = []
     if key:  # before the labels: it narrows the plot
-        _key(axes, [(numbers[p.number], p) for p in key], wide=wide)
+        _key(axes, [(numbers[p.index], p) for p in key], wide=wide)
     figure.draw_without_rendering()
     scale = figure.dpi / 72
     bubbles: list[Bbox] = []
     bars: list[Bbox] = []
-    labels: list[Bbox] = [one.get_window_extent() for one in axes.texts]
+    labels: list[Bbox] = [text.get_window_extent() for text in axes.texts]
     for p in points:
         x, y = axes.transData.transform((p.ms, p.percent))
         (_, low), (_, high) = axes.transData.transform([(p.ms, e) for e in p.ends])
@@ -214,11 +215,11 @@ def _label(
     room = Bbox.from_extents(axes.bbox.x0, axes.bbox.y0, right, axes.bbox.y1 + 4)
     for p in named:
         size = p.file.size_bytes / 1e6
-        words = p.file.title
+        content = p.file.title
         if wide:
-            words += f"\n{p.percent:.1f} %, {p.ms:.2f} ms, {size:.2f} MB"
+            content += f"\n{p.percent:.1f} %, {p.ms:.2f} ms, {size:.2f} MB"
         label = axes.annotate(
-            words,
+            content,
             (p.ms, p.percent),
             (0, 0),
             textcoords="offset points",
@@ -230,13 +231,14 @@ def _label(
             annotation_clip=False,
         )
         label.set_in_layout(False)
-        close, far = _places(axes, p, scale)
-        every = [*bubbles, *labels]
+        occupied = [*bubbles, *labels]
+        # close positions first; at distant ones a line leads to the label
         tries = [
-            (place, taken) for taken in ([*every, *bars], every) for place in close
+            (position, taken)
+            for positions in _positions(axes, p, scale)
+            for taken in ([*occupied, *bars], occupied)
+            for position in positions
         ]
-        # where there is no room beside it: letters lie on white, a line leads there
-        tries += [(place, taken) for taken in ([*every, *bars], every) for place in far]
         for (dx, dy, across, down), taken in tries:
             label.xyann = (dx, dy)
             label.set(ha=across, va=down)
@@ -250,13 +252,13 @@ def _label(
                 break
         else:
             label.remove()
-            left_over.append(p)
-    key = [p for p in points if p in key or p in left_over]
-    _numbers(axes, [(numbers[p.number], p) for p in key])
-    if left_over:
+            unlabelled.append(p)
+    key = [p for p in points if p in key or p in unlabelled]
+    _numbers(axes, [(numbers[p.index], p) for p in key])
+    if unlabelled:
         for legend in list(figure.legends):
             legend.remove()
-        _key(axes, [(numbers[p.number], p) for p in key], wide=wide)
+        _key(axes, [(numbers[p.index], p) for p in key], wide=wide)
 
 
 def _leader(axes: Axes, point: _Point, to: tuple[float, float]) -> None:
@@ -279,7 +281,7 @@ def _leader(axes: Axes, point: _Point, to: tuple[float, float]) -> None:
 
 
 def _numbers(axes: Axes, entries: Sequence[tuple[str, _Point]]) -> None:
-    """A number in each bubble; one text for bubbles that lie on each other."""
+    """A number in each bubble; one text for overlapping bubbles."""
     drawn: list[Any] = []
     for number, p in entries:
         text = axes.annotate(
@@ -301,15 +303,17 @@ def _numbers(axes: Axes, entries: Sequence[tuple[str, _Point]]) -> None:
         text.remove()
 
 
-Place = tuple[float, float, str, str]
+Position = tuple[float, float, str, str]
 
 
-def _places(axes: Axes, point: _Point, scale: float) -> tuple[list[Place], list[Place]]:
-    """Where a label may lie, close and farther: offsets in points, and which of its
-    sides is there."""
+def _positions(
+    axes: Axes, point: _Point, scale: float
+) -> tuple[list[Position], list[Position]]:
+    """Possible positions of a label, close and distant ones: offsets in points, and its
+    horizontal and vertical alignment."""
     gap = point.radius + _GAP
     (_, low), (_, middle), (_, high) = axes.transData.transform(
-        [(point.ms, share) for share in (point.ends[0], point.percent, point.ends[1])]
+        [(point.ms, y) for y in (point.ends[0], point.percent, point.ends[1])]
     )
     up = max(gap, (high - middle) / scale + 3)
     down = max(gap, (middle - low) / scale + 3)
@@ -323,11 +327,11 @@ def _places(axes: Axes, point: _Point, scale: float) -> tuple[list[Place], list[
         ]
         for distance in (1.3, 2.2, 3.2, 4.5)
     ]
-    return [*beside, *near], [place for row in diagonal for place in row] + around
+    return [*beside, *near], [*itertools.chain(*diagonal), *around]
 
 
 def _key(axes: Axes, entries: Sequence[tuple[str, _Point]], *, wide: bool) -> None:
-    """What the numbers stand for: beside the plot, in a narrow one below it."""
+    """The key of the numbers: beside the plot, in a narrow one below it."""
     from matplotlib.lines import Line2D
 
     handles = [
@@ -339,7 +343,7 @@ def _key(axes: Axes, entries: Sequence[tuple[str, _Point]], *, wide: bool) -> No
             markerfacecolor="white" if p.file.rejected else p.colour,
             linestyle="none",
             markersize=6,
-            label=f"{number}  {_short(p.file.title, NAME_LENGTH)}",
+            label=f"{number}  {_short(p.file.title)}",
         )
         for number, p in entries[:MOST_IN_KEY]
     ]
@@ -360,7 +364,7 @@ def _key(axes: Axes, entries: Sequence[tuple[str, _Point]], *, wide: bool) -> No
 
 
 def budget_line(axes: Axes, ms: float | None) -> None:
-    """A line at the most milliseconds allowed, where it is in sight."""
+    """A line at the budget, if it is within the plot."""
     low, high = axes.get_xlim()
     if ms is None or not low < ms < high:
         return
@@ -379,8 +383,8 @@ def budget_line(axes: Axes, ms: float | None) -> None:
 
 
 def _frame(axes: Axes, points: Sequence[_Point], budget: float | None) -> None:
-    """Room for labels on the right; latency from 0, or logarithmic. A budget that
-    would squeeze the files together is left out of sight."""
+    """Room for labels on the right; latency from 0, or logarithmic. A budget far beyond
+    the slowest file is not shown."""
     fastest, slowest = min(p.ms for p in points), max(p.ms for p in points)
     if budget is not None and slowest < budget <= 2 * slowest:
         slowest = budget
@@ -390,7 +394,7 @@ def _frame(axes: Axes, points: Sequence[_Point], budget: float | None) -> None:
     room = min(ends) - margin, max(ends) + margin
     axes.set_ylim(room)
     axes.set_yticks([tick for tick in axes.get_yticks() if tick <= 100])
-    axes.set_ylim(room)  # ticks had widened it
+    axes.set_ylim(room)  # the ticks have widened it
     axes.set_ylabel("balanced test accuracy, %", fontsize=9, color=INK)
 
 
@@ -415,5 +419,5 @@ def latency_axis(axes: Axes, fastest: float, slowest: float) -> None:
     axes.set_axisbelow(True)
 
 
-def _short(words: str, most: int) -> str:
-    return words if len(words) <= most else f"{words[: most - 1]}\u2026"
+def _short(name: str) -> str:
+    return name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH - 1]}\u2026"

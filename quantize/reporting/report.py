@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def write(comparison: Comparison, run: Run | None) -> None:
-    """comparison.json, .csv, .png, .html into its folder.
+    """Write comparison.json, .csv, .png, .html into its folder.
 
-    `run`: of which only files were compared, on its test part; then its model card,
-    metrics.json and pictures show the file to ship.
+    `run`: of a comparison of a single run on its test part; its model card,
+    metrics.json and pictures are written for the file to ship.
     """
     folder = comparison.folder
     write_atomic(folder / "comparison.json", document(comparison))
@@ -33,7 +33,7 @@ def write(comparison: Comparison, run: Run | None) -> None:
 
 
 def document(comparison: Comparison) -> str:
-    """The comparison as JSON, with the columns to show its files in."""
+    """The comparison as JSON, with the columns of its tables."""
     shown = dict.fromkeys((*columns.QUALITY, *columns.FILES, *columns.TIMES))
     record = comparison.to_dict([column.to_dict() for column in shown])
     return json.dumps(record, indent=2, ensure_ascii=False) + "\n"

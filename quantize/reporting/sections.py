@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from quantize.comparison.records import Comparison, Flip, MeasuredFile
 
 TALL = 40  # rows; longer tables scroll in their own box
-NUMBERED = 12  # labels; a larger matrix shows colours, numbers on hovering
-MOST_LABELS = 60  # beyond, only the most frequent confusions
+NUMBERED = 12  # labels; a larger matrix has its numbers in tooltips
+MOST_LABELS = 60  # with more, only the most frequent confusions are listed
 CONFUSIONS = 20
-DARK = 0.55  # of full colour: numbers on it are light
+DARK = 0.55  # of full colour: from here numbers are light
 FAINTEST = 0.1
 NO_CARD = "no card: another tool made the file"
 LAYER_COLUMNS = (
@@ -49,30 +49,32 @@ Decorate = Callable[[Column, Mapping[str, Any], str], str]
 
 
 def table(
-    wanted: Sequence[Column], rows: Sequence[Row], decorate: Decorate | None = None
+    all_columns: Sequence[Column],
+    rows: Sequence[Row],
+    decorate: Decorate | None = None,
 ) -> str:
-    """A table that a click on a head sorts; `decorate` adds to a cell's text."""
-    heads = columns.filled(wanted, [figures for _, figures in rows])
-    word = {
+    """A sortable table; `decorate` adds to a cell's text."""
+    shown = columns.filled(all_columns, [figures for _, figures in rows])
+    text_columns = {
         column.head
-        for column in heads
+        for column in shown
         if any(isinstance(column.value(figures), str) for _, figures in rows)
     }
     body = []
     for attributes, figures in rows:
         cells = []
-        for column in heads:
+        for column in shown:
             value, cell = column.value(figures), escape(column.text(figures))
             if decorate is not None:
                 cell = decorate(column, figures, cell)
-            kind = " class=word" if column.head in word else ""
-            sort = "" if value is None else escape(str(value))
-            cells.append(f'<td{kind} data-v="{sort}">{cell}</td>')
+            kind = " class=word" if column.head in text_columns else ""
+            sort_key = "" if value is None else escape(str(value))
+            cells.append(f'<td{kind} data-v="{sort_key}">{cell}</td>')
         body.append(f"<tr{attributes}>{''.join(cells)}</tr>")
     head = "".join(
-        f"<th{' class=word' if column.head in word else ''} "
+        f"<th{' class=word' if column.head in text_columns else ''} "
         f'title="{escape(column.help)}"><button>{escape(column.head)}</button></th>'
-        for column in heads
+        for column in shown
     )
     tall = " tall" if len(rows) > TALL else ""
     return (
@@ -82,7 +84,7 @@ def table(
 
 
 def quality(comparison: Comparison) -> str:
-    """Accuracy and what belongs to it."""
+    """Accuracy and related figures of each file."""
     files = comparison.files
     runtimes = ", ".join(dict.fromkeys(file.accuracy_runtime for file in files))
     rows = [_row(comparison, file, file.figures()) for file in files]
@@ -109,7 +111,7 @@ def times(comparison: Comparison) -> str:
 
 
 def files(comparison: Comparison) -> str:
-    """Size, arithmetic, the runtimes and targets of each file."""
+    """Size, multiply-adds, runtimes and targets of each file."""
     rows = [_row(comparison, file, file.figures()) for file in comparison.files]
     return table(columns.FILES, rows, _decorator(comparison))
 
@@ -117,8 +119,8 @@ def files(comparison: Comparison) -> str:
 def labels(comparison: Comparison) -> str:
     """Precision, recall and F1 of each label in each file."""
     rows = [
-        _row(comparison, file, {**file.figures(), **file.evaluation.rows[place]})
-        for place in range(len(comparison.labels))
+        _row(comparison, file, {**file.figures(), **file.evaluation.rows[label_index]})
+        for label_index in range(len(comparison.labels))
         for file in comparison.files
     ]
     label, *others = columns.LABELS
@@ -126,9 +128,9 @@ def labels(comparison: Comparison) -> str:
 
 
 def _row(comparison: Comparison, file: MeasuredFile, figures: Mapping[str, Any]) -> Row:
-    place = comparison.files.index(file)
+    index = comparison.files.index(file)
     ship = file is comparison.choice.file
-    return f' data-file="{place}"{" class=ship" if ship else ""}', figures
+    return f' data-file="{index}"{" class=ship" if ship else ""}', figures
 
 
 def _decorator(comparison: Comparison) -> Decorate:
@@ -172,15 +174,16 @@ def _matrix(file: MeasuredFile) -> str:
         return _most_frequent(file)
     numbered = len(names) <= NUMBERED
     rows = []
-    for line, (label, row) in enumerate(zip(names, counts, strict=True)):
+    for truth, (label, row) in enumerate(zip(names, counts, strict=True)):
         total = sum(row)
         cells = []
-        for column, count in enumerate(row):
-            share = count / total if total else 0.0
-            kind = "hit" if line == column else "miss"
-            kind += " strong" if share > DARK else ""
-            heat = max(share, FAINTEST) if count else 0.0
-            tip = f"{label} answered {names[column]}: {count:,} ({percent(share)})"
+        for predicted, count in enumerate(row):
+            fraction = count / total if total else 0.0
+            kind = "hit" if truth == predicted else "miss"
+            kind += " strong" if fraction > DARK else ""
+            heat = max(fraction, FAINTEST) if count else 0.0
+            answer, shown = names[predicted], percent(fraction)
+            tip = f"{label} answered {answer}: {count:,} ({shown})"
             cells.append(
                 f'<td class="{kind}" style="--h:{heat:.2f}" title="{escape(tip)}">'
                 f"{f'{count:,}' if numbered else ''}</td>"
@@ -201,10 +204,10 @@ def _most_frequent(file: MeasuredFile) -> str:
     """The most frequent confusions, where a matrix would be too large to read."""
     names = file.evaluation.labels
     pairs = [
-        (count, names[line], names[column])
-        for line, row in enumerate(file.evaluation.confusion)
-        for column, count in enumerate(row)
-        if count and line != column
+        (count, names[truth], names[predicted])
+        for truth, row in enumerate(file.evaluation.confusion)
+        for predicted, count in enumerate(row)
+        if count and truth != predicted
     ]
     rows = "".join(
         f"<tr><td>{count:,}</td><td class=word>{escape(truth)} answered "

@@ -1,7 +1,7 @@
-"""metrics.json and the pictures of a run, of the file that is recommended.
+"""metrics.json and the pictures of a run, for the file to ship.
 
-Training leaves them with the figures of the Keras network; after the comparison they
-show what ships. The network's figures stay in metrics.json under `keras`.
+Training writes them for the Keras network; the comparison replaces them. The network's
+figures stay in metrics.json under `keras`.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def write(comparison: Comparison, run: Run, file: MeasuredFile) -> None:
         "photos": evaluation.photos,
         "error_after": evaluation.calibration_error,
         "bins_after": [
-            asdict(one)
-            for one in reliability.bins(evaluation.probabilities, evaluation.truth)
+            asdict(row)
+            for row in reliability.bins(evaluation.probabilities, evaluation.truth)
         ],
     }
     metrics |= {
@@ -83,7 +83,7 @@ def _draw(
 
 
 def _read(run: Run) -> dict[str, Any]:
-    """The figures that training left; {} where there are none."""
+    """The figures of training; {} where there are none."""
     try:
         return run.metrics
     except EdgegraftError as error:

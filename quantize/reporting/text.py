@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 WIDTH = 88
 MOST_LOST = 3  # labels named in a warning
 MOST_ROWS = 8  # files in the summary; the others are in the report
-_INDENT = 10  # of what stands behind a heading
+_INDENT = 10  # of the text after a heading
 
 
 def summary(comparison: Comparison) -> list[str]:
-    """At most 25 lines: which file, how good, how fast, the files, what next."""
+    """At most 25 lines: the file to ship, its figures, all files, the next steps."""
     return [
         *to_ship(comparison),
         "",
@@ -39,7 +39,7 @@ def summary(comparison: Comparison) -> list[str]:
 
 
 def to_ship(comparison: Comparison) -> list[str]:
-    """Which file, how good, how fast, why, and what speaks against it."""
+    """The file to ship, its accuracy and speed, why, and warnings."""
     chosen = comparison.choice.file
     if chosen is None:
         return [
@@ -59,7 +59,7 @@ def to_ship(comparison: Comparison) -> list[str]:
 
 
 def next_steps(comparison: Comparison) -> list[str]:
-    """The command that takes the file, and the report."""
+    """The command that uses the file, and the path of the report."""
     chosen, lines = comparison.choice.file, []
     if chosen is not None:
         lines.append(_head("next", f"edgegraft edge classify {chosen.path} PHOTO..."))
@@ -68,26 +68,26 @@ def next_steps(comparison: Comparison) -> list[str]:
 
 
 def accuracy(comparison: Comparison) -> str:
-    """How good the chosen file is, the surest figure first."""
+    """The accuracy of the chosen file, the most precise figure first."""
     chosen, headline = comparison.choice.file, comparison.headline
     assert chosen is not None and headline is not None
     evaluation = chosen.evaluation
     test = (
         f"{percent(evaluation.accuracy)} of {plural(evaluation.photos, 'test photo')}"
     )
-    words = f"{test} ({_ends(evaluation.interval)})"
+    text = f"{test} ({_ends(evaluation.interval)})"
     if headline.source != "test photos":
-        words = f"{cross_validated(headline)}; {test}"
+        text = f"{cross_validated(headline)}; {test}"
     elif headline.note:
-        words += f"; {headline.note}"
+        text += f"; {headline.note}"
     if uneven(evaluation):
         balanced = percent(evaluation.balanced_accuracy)
-        words += f"; balanced {balanced} ({_ends(evaluation.balanced_interval)})"
-    return words
+        text += f"; balanced {balanced} ({_ends(evaluation.balanced_interval)})"
+    return text
 
 
 def cross_validated(headline: Headline) -> str:
-    """The figure of few photos, with where it comes from."""
+    """The cross-validated accuracy in words."""
     return (
         f"{percent(headline.accuracy)} ({_ends(headline.interval)}) cross-validated "
         f"before export on the {headline.photos:,} photos outside the test part"
@@ -95,7 +95,7 @@ def cross_validated(headline: Headline) -> str:
 
 
 def uneven(evaluation: Evaluation) -> bool:
-    """Do accuracy and balanced accuracy differ as printed?"""
+    """Whether accuracy and balanced accuracy differ as printed."""
     return percent(evaluation.accuracy) != percent(evaluation.balanced_accuracy)
 
 
@@ -111,7 +111,7 @@ def weakest(file: MeasuredFile) -> str:
 
 
 def speed(comparison: Comparison, file: MeasuredFile) -> str:
-    """Latency, size and memory of a file where the choice was made."""
+    """Latency, size and memory of a file in the setting that decides."""
     timing = file.at(comparison.judged)
     assert timing is not None
     return (
@@ -121,7 +121,7 @@ def speed(comparison: Comparison, file: MeasuredFile) -> str:
 
 
 def against_float(file: MeasuredFile) -> str | None:
-    """What the file loses against its float32 file; None where there is none."""
+    """The drop against its float32 file; None where there is none."""
     pair = file.paired
     if pair is None or file.drop is None:
         return None
@@ -134,7 +134,7 @@ def against_float(file: MeasuredFile) -> str | None:
 
 
 def cautions(file: MeasuredFile) -> list[str]:
-    """What speaks against trusting the file's figures."""
+    """Warnings about a file."""
     lines = []
     lost = [row for row in file.evaluation.tested if not row["right"]]
     if lost:
@@ -156,6 +156,8 @@ def details(comparison: Comparison) -> list[str]:
     files = comparison.files
     figures = [file.figures() for file in files]
     runtimes = ", ".join(dict.fromkeys(file.accuracy_runtime for file in files))
+    in_heading = {"device", "runtime", "threads"}
+    timing_columns = [c for c in columns.TIMES if c.head not in in_heading]
     lines = [
         *_table(columns.QUALITY, figures),
         f"{files[0].evaluation.photos:,} test photos on {runtimes}",
@@ -165,7 +167,7 @@ def details(comparison: Comparison) -> list[str]:
     for setting in comparison.settings:
         lines += [
             "",
-            *_table(_figures_of_times(), times(files, setting)),
+            *_table(timing_columns, times(files, setting)),
             f"on {where(comparison, setting)}",
         ]
     return lines
@@ -195,14 +197,8 @@ def host_line(comparison: Comparison) -> str:
     return f"{host['board']}, {host['cores']} cores, {host['machine']}"
 
 
-def _figures_of_times() -> list[Column]:
-    """The columns of times without those that a heading names."""
-    said = {"device", "runtime", "threads"}
-    return [column for column in columns.TIMES if column.head not in said]
-
-
 def _files(comparison: Comparison) -> list[str]:
-    """The table of the summary: the chosen file first where not all have room."""
+    """The table of the summary: the chosen file first if some are left out."""
     chosen = comparison.choice.file
     files = sorted(comparison.files, key=lambda file: file is not chosen)
     if len(files) <= MOST_ROWS:
@@ -213,10 +209,10 @@ def _files(comparison: Comparison) -> list[str]:
     return lines + ([f"and {plural(more, 'file')} more"] if more > 0 else [])
 
 
-def _table(wanted: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    heads = columns.filled(wanted, rows)
-    cells = [[column.text(figures) for column in heads] for figures in rows]
-    return aligned(cells, [column.head for column in heads], rule=True)
+def _table(heads: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    shown = columns.filled(heads, rows)
+    cells = [[column.text(figures) for column in shown] for figures in rows]
+    return aligned(cells, [column.head for column in shown], rule=True)
 
 
 def _ends(interval: tuple[float, float]) -> str:

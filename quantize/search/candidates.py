@@ -1,8 +1,8 @@
-"""What a search chooses from: networks at input sizes, and how long each takes.
+"""The candidates of a search: networks at input sizes, and their latency.
 
-Latency needs no training: the int8 graph of a candidate with random weights takes the
-time of the trained one. It is built once, kept in the cache folder, and timed here or,
-packed with `write_pack`, on another device.
+Latency does not depend on training: the int8 graph with random weights is as fast as
+the trained one. It is built once, cached, and timed here or, packed with `write_pack`,
+on another device.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from edge.text import plural
 from finetune.console import Console
 from finetune.settings import Settings
 from quantize.comparison import timing
-from quantize.comparison.records import Setting, Timing
+from quantize.comparison.records import Timing
 from quantize.conversion.convert import Conversion
 from quantize.tflite import metadata
 
 SMALLEST = 96  # pixels: no MobileNet has published weights for less
 SIZES = (96, 128, 160, 192, 224)
 CNN_SIZES = (64, 96, 128)
-GRAPH = 1  # version of the graphs in the cache: they are built anew after a change
-_CALIBRATION = 4  # noise photos: int8 kernels take the same time whatever the ranges
+GRAPH = 1  # version of the cached graphs; a change rebuilds them
+_CALIBRATION = 4  # photos of noise: the ranges do not affect the latency
 EFFORT = timing.Effort(seconds=0.1)
 COMMAND = "python -m edge bench *.tflite --json > device.json"
 
@@ -59,7 +59,7 @@ class Candidate:
         return self.backbone.options is None
 
     def settings(self, seed: int = 0) -> Settings:
-        """Those of its training run."""
+        """The settings of its training run."""
         return Settings.for_network(
             backbone=self.backbone.name, size=self.size, seed=seed
         )
@@ -71,50 +71,48 @@ def ready(names: Sequence[str] = ()) -> list[Candidate]:
 
     EdgegraftError for an unknown name, and for one without weights here.
     """
-    found: list[Candidate] = []
+    candidates: list[Candidate] = []
     for name in names or registry.names():
         backbone = registry.get(name)
         if backbone.options is not None:
-            found += [Candidate(backbone, size) for size in CNN_SIZES]
+            candidates += [Candidate(backbone, size) for size in CNN_SIZES]
             continue
         sizes = _sizes(backbone)
-        if names and not sizes:  # named: brought from where they come, or refused
+        if names and not sizes:  # requested by name: download its weights, or refuse it
             weights.find(backbone, backbone.default_size, "imagenet")
             sizes = [backbone.default_size]
-        found += [Candidate(backbone, size) for size in sizes]
-    return found
+        candidates += [Candidate(backbone, size) for size in sizes]
+    return candidates
 
 
 def _sizes(backbone: Backbone) -> list[int]:
-    """Those at which its weights are on this machine."""
+    """The sizes at which its weights are on this machine."""
     imagenet, largest = backbone.imagenet, backbone.default_size
     if backbone.own_weights:
         return [largest]
     if imagenet is None:
         return []
-    least = max(SMALLEST, backbone.min_size)
-    known = SIZES if imagenet.any_size else imagenet.sizes
-    sizes = sorted({size for size in known if least <= size < largest} | {largest})
+    smallest = max(SMALLEST, backbone.min_size)
+    published = SIZES if imagenet.any_size else imagenet.sizes
+    sizes = sorted({s for s in published if smallest <= s < largest} | {largest})
     return [size for size in sizes if weights.locate(backbone, size) is not None]
 
 
 def graph(candidate: Candidate, labels: int) -> bytes:
     """The int8 file of a candidate with random weights, for a number of labels; from
-    the cache where it has been built before."""
+    the cache, if possible."""
     key = {
         "graph": GRAPH,
         "name": candidate.name,
         "labels": labels,
         "tensorflow": tensorflow().__version__,
     }
-    path = (
-        cache_folder() / "latency" / f"{sha256(json.dumps(key).encode())[:16]}.tflite"
-    )
+    digest = sha256(json.dumps(key).encode())[:16]
+    path = cache_folder() / "latency" / f"{digest}.tflite"
     try:
         content = path.read_bytes()
     except OSError:
         content = _build(candidate, labels)
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, content)
     ModelFile(content).trust()  # built by this program
     return content
@@ -131,7 +129,7 @@ def _build(candidate: Candidate, labels: int) -> bytes:
     network.set_head(model, kernel, np.zeros(labels, np.float32))
     photos = noise.integers(0, 256, (_CALIBRATION, size, size, 3)).astype(np.uint8)
     flat = Conversion(model, calibration=photos).make("int8")
-    names = tuple(f"label {number}" for number in range(labels))
+    names = tuple(f"label {index}" for index in range(labels))
     card = ModelCard(
         names, candidate.settings().recipe, "int8", name=f"{candidate.name}, untrained"
     )
@@ -142,38 +140,37 @@ def graphs(
     candidates: Sequence[Candidate], labels: int, console: Console
 ) -> dict[Candidate, bytes]:
     """The graph of each candidate, with a progress bar."""
-    found = {}
+    files = {}
     with console.bar("building int8 graphs", unit="network") as bar:
         for done, candidate in enumerate(candidates, 1):
-            found[candidate] = graph(candidate, labels)
+            files[candidate] = graph(candidate, labels)
             bar(done, len(candidates))
-    return found
+    return files
 
 
 def time_here(
     files: Mapping[Candidate, bytes], folder: Path, runtime: str, console: Console
 ) -> dict[Candidate, Timing]:
-    """Each graph's timing on this machine, with one thread; `folder` holds them while
-    they are timed."""
+    """Each graph's timing on this machine, with one thread; `folder` is temporary."""
     paths = {folder / f"{candidate.name}.tflite": candidate for candidate in files}
     for path, candidate in paths.items():
         path.write_bytes(files[candidate])
-    taken = timing.time_all(list(paths), runtime, EFFORT, console)
-    return {paths[path]: timings[0] for path, timings in taken.items()}
+    timings = timing.time_all(list(paths), runtime, EFFORT, console)
+    return {paths[path]: times[0] for path, times in timings.items()}
 
 
 def time_there(
     files: Mapping[Candidate, bytes], device: Path
 ) -> dict[Candidate, Timing]:
     """Each graph's timing in a document of `edge bench --json`, with the fewest threads
-    it has. EdgegraftError for a document of other files, or of several devices."""
-    known = timing.read_devices(device)
-    digests = {ModelFile(content).digest: one for one, content in files.items()}
-    settings: set[Setting] = {
-        min(timings, key=_threads).setting
-        for digest, timings in known.items()
+    there. EdgegraftError for a document of other files, or of several devices."""
+    digests = {ModelFile(content).digest: c for c, content in files.items()}
+    times = {
+        digests[digest]: min(timings, key=lambda t: t.setting.threads)
+        for digest, timings in timing.read_devices(device).items()
         if digest in digests
     }
+    settings = {t.setting for t in times.values()}
     if not settings:
         raise EdgegraftError(
             f"--device: expected times of this search's files, got {device}, which has "
@@ -185,15 +182,7 @@ def time_there(
             f"--device: expected times of one device and runtime, got {device} with "
             f"{'; '.join(sorted(map(str, settings)))}"
         )
-    return {
-        digests[digest]: min(timings, key=_threads)
-        for digest, timings in known.items()
-        if digest in digests
-    }
-
-
-def _threads(timing: Timing) -> int:
-    return timing.setting.threads
+    return times
 
 
 def refuse_pack(folder: Path) -> None:
@@ -206,10 +195,10 @@ def refuse_pack(folder: Path) -> None:
 
 def write_pack(files: Mapping[Candidate, bytes], folder: Path) -> None:
     """The graphs in a new folder, to be timed on another device."""
-    with new_folder(folder) as place:
+    with new_folder(folder) as temporary:
         for candidate, content in files.items():
-            (place / f"{candidate.name}.tflite").write_bytes(content)
-        (place / "README.txt").write_text(
+            (temporary / f"{candidate.name}.tflite").write_bytes(content)
+        (temporary / "README.txt").write_text(
             f"{plural(len(files), 'network')} without training, to be timed.\n\n"
             "On the device, with edgegraft installed (any edgegraft pack brings it):\n"
             f"    {COMMAND}\n"

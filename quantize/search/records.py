@@ -1,4 +1,4 @@
-"""The records of a search: what to search, each candidate, the result."""
+"""The records of a search: options, candidates, result."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """What to search: `photos` as `edgegraft build` takes them; results go to `folder`.
+    """The options of a search: `photos` as for `edgegraft build`; results in `folder`.
 
     `device`: a document of `edge bench --json` with times of the untrained graphs,
-    None to time them here. `backbones`: names, none for all that are ready.
+    None to time them here. `backbones`: names, empty for all that are ready.
     `time_limit` in minutes.
     """
 
@@ -52,8 +52,8 @@ class SearchOptions:
 
     @property
     def command(self) -> str:
-        """That resumes it, with the same options."""
-        given: dict[str, object] = {
+        """The command that resumes it, with the same options."""
+        options: dict[str, object] = {
             "run": self.folder.name,
             "artifacts": self.folder.parent,
             "budget-ms": self.budget.ms,
@@ -67,7 +67,7 @@ class SearchOptions:
             "columns": ",".join(map("=".join, self.reading.columns.items())) or None,
         }
         words = ["edgegraft", "search", str(self.photos), "--resume"]
-        words += [f"--{name}={value}" for name, value in given.items() if value]
+        words += [f"--{name}={value}" for name, value in options.items() if value]
         words += [f"--rename={old}={new}" for old, new in self.reading.rename.items()]
         words += ["--follow-links"] * self.reading.follow_links
         return shlex.join(words)
@@ -75,8 +75,8 @@ class SearchOptions:
 
 @dataclass
 class Entry:
-    """What is known of a candidate: `scores` by round, `run` and `final` (the figures
-    of its int8 file on the test photos) of a finalist."""
+    """A candidate with its timing, `scores` by round, and, of a finalist, `run` and
+    `final` (the figures of its int8 file on the test photos)."""
 
     candidate: Candidate
     timing: Timing
@@ -95,7 +95,7 @@ class Entry:
 
     @property
     def score(self) -> Score | None:
-        """Of the last round."""
+        """The score of the last round."""
         return self.scores[max(self.scores)] if self.scores else None
 
     def fits(self, budget: Budget) -> bool:
@@ -103,7 +103,7 @@ class Entry:
         return in_time and (budget.mb is None or self.mb <= budget.mb)
 
     def to_dict(self) -> dict[str, Any]:
-        known = self.score
+        score = self.score
         return {
             "name": self.candidate.name,
             "backbone": self.candidate.backbone.name,
@@ -111,7 +111,7 @@ class Entry:
             "size_bytes": self.size_bytes,
             "timing": self.timing.to_dict(),
             "rounds": len(self.scores),
-            "probe": known.to_dict() if known else None,
+            "probe": score.to_dict() if score else None,
             "run": str(self.run) if self.run else None,
             "final": self.final,
         }
@@ -141,7 +141,7 @@ class SearchResult:
 
     @property
     def chosen(self) -> Entry | None:
-        """The candidate whose file is to be shipped."""
+        """The candidate of the file to ship."""
         file = self.comparison.choice.file
         names = {entry.candidate.name: entry for entry in self.entries}
         return names.get(file.run) if file else None

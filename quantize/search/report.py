@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ _HEAD = ("network", "ms", "MB", "probe", "95 % interval", "int8 on test photos")
 
 
 def answer(result: SearchResult) -> list[str]:
-    """At most 25 lines: which file, how good, how fast, why; the candidates."""
+    """At most 25 lines: the file to ship, its figures, why; the candidates."""
     within = f" within {result.budget}" if str(result.budget) else ""
     finalists = [entry for entry in result.entries if entry.run]
     searched = (
@@ -40,7 +41,7 @@ def answer(result: SearchResult) -> list[str]:
 
 def table(result: SearchResult) -> list[str]:
     """The candidates within the budget, the best first."""
-    entries = sorted(result.within, key=_place)
+    entries = sorted(result.within, key=_rank)
     rows = [_row(entry, result) for entry in entries[:MOST_ROWS]]
     lines = list(columns(rows, _HEAD))
     more = len(entries) - MOST_ROWS
@@ -55,19 +56,19 @@ def table(result: SearchResult) -> list[str]:
     return lines
 
 
-def _place(entry: Entry) -> tuple[bool, bool, float]:
+def _rank(entry: Entry) -> tuple[bool, bool, float]:
     """Finalists first, then by log loss; those without a score by latency."""
     score = entry.score
     return entry.run is None, score is None, score.log_loss if score else entry.ms
 
 
 def _row(entry: Entry, result: SearchResult) -> tuple[str, ...]:
-    known, final = entry.score, entry.final
+    score, final = entry.score, entry.final
     mark = " *" if entry is result.chosen else ""
     probe = interval = ""
-    if known is not None:
-        probe = percent(known.evaluation.balanced_accuracy)
-        low, high = known.evaluation.balanced_interval
+    if score is not None:
+        probe = percent(score.evaluation.balanced_accuracy)
+        low, high = score.evaluation.balanced_interval
         interval = f"{100 * low:.1f} to {100 * high:.1f}"
     return (
         entry.candidate.title + mark,
@@ -90,12 +91,11 @@ def draw(result: SearchResult, path: Path) -> None:
     backbones = list(
         dict.fromkeys(entry.candidate.backbone.name for entry in result.entries)
     )
-    hues = {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(backbones)}
+    hues = dict(zip(backbones, itertools.cycle(COLOURS), strict=False))
     for entry in scored:
         assert entry.score is not None
-        known = entry.score.evaluation
         colour = hues[entry.candidate.backbone.name]
-        low, high = known.balanced_interval
+        low, high = entry.score.evaluation.balanced_interval
         axes.vlines(entry.ms, 100 * low, 100 * high, color=colour, lw=1.2, alpha=0.4)
         _dot(axes, entry.ms, _probe_percent(entry), colour, filled=False)
         _name(axes, str(entry.candidate.size), entry.ms, _probe_percent(entry), -9)
@@ -188,9 +188,9 @@ def _probe_percent(entry: Entry) -> float:
 
 
 def _front(entries: Sequence[Entry]) -> list[Entry]:
-    """Those that no faster one is as good as, fastest first."""
+    """The Pareto front of the probes, fastest first."""
     front: list[Entry] = []
-    for entry in sorted(entries, key=lambda one: (one.ms, -_probe_percent(one))):
+    for entry in sorted(entries, key=lambda e: (e.ms, -_probe_percent(e))):
         if not front or _probe_percent(entry) > _probe_percent(front[-1]):
             front.append(entry)
     return front

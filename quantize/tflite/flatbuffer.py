@@ -1,14 +1,15 @@
-"""A `.tflite` file as objects and back: the only place that knows the schema module.
+"""Parses a `.tflite` file into the schema's object tree (`ModelT`), and packs it again.
 
-The generated schema comes with LiteRT (TensorFlow has the same one). A file is
-read into the schema's object tree (`ModelT`), changed there, and written again;
-operator options, custom ones too, come through because the tree holds them all.
+The generated schema comes with LiteRT (TensorFlow has the same one); only this file
+imports it. The tree keeps all operator options, also those of custom operators.
 """
 
 from __future__ import annotations
 
 import functools
 from typing import Any
+
+import numpy as np
 
 from edge.errors import EdgegraftError, ModelError
 
@@ -46,8 +47,8 @@ def type_name(tensor_type: int) -> str:
 
 def op_name(code: Any) -> str:
     """The name of an operator code: ``CONV_2D``, or a custom operator's own."""
-    number = max(code.builtinCode or 0, code.deprecatedBuiltinCode or 0)
-    name = _names("BuiltinOperator").get(number, f"operator {number}")
+    builtin = max(code.builtinCode or 0, code.deprecatedBuiltinCode or 0)
+    name = _names("BuiltinOperator").get(builtin, f"operator {builtin}")
     return text(code.customCode) if name == "CUSTOM" else name
 
 
@@ -58,7 +59,7 @@ def op(tree: Any, operator: Any) -> tuple[str, int]:
 
 
 def text(value: bytes | str | None) -> str:
-    """The schema gives names as bytes, as text or not at all."""
+    """A name of the schema as text: it may be bytes, text or None."""
     if value is None:
         return ""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
@@ -84,9 +85,13 @@ def parse(model: bytes) -> Any:
         ) from None
     if not tree.subgraphs or not tree.operatorCodes or not tree.buffers:
         raise ModelError("expected a TFLite model with a graph, got an empty one")
-    _bring_in_offset_buffers(tree, model)
+    for buffer in tree.buffers:  # stored after the flatbuffer in files over 2 GB
+        if getattr(buffer, "offset", 0) > 1:
+            end = buffer.offset + buffer.size
+            buffer.data = np.frombuffer(model[buffer.offset : end], np.uint8)
+            buffer.offset = buffer.size = 0
     for operator in (op for graph in tree.subgraphs for op in graph.operators or ()):
-        for side in ("inputs", "outputs"):  # a constant, a variable: None in the tree
+        for side in ("inputs", "outputs"):  # None where there are none
             if getattr(operator, side) is None:
                 setattr(operator, side, [])
     return tree
@@ -100,18 +105,16 @@ def pack(tree: Any) -> bytes:
 
 
 def _aligned_builder() -> Any:
-    """A builder that starts byte vectors at multiples of 16, as the schema asks, and
-    writes vectors of equal numbers once.
+    """A builder that aligns byte vectors to 16 bytes and writes equal vectors once.
 
-    (``data:[ubyte] (force_align: 16)`` is lost in the generated Python, and kernels
-    that read weights in place want it.)
+    The schema demands the alignment (``data:[ubyte] (force_align: 16)``), which the
+    generated Python ignores, and kernels that read weights in place rely on it.
 
-    Offsets of a flatbuffer may point to one place. An int8 file has eight bytes of
-    zero point for each channel of each weight and bias, all of them 0: a tenth of
+    Offsets of a flatbuffer may share a target. An int8 file has eight bytes of zero
+    point for each channel of each weight and bias, all of them 0: a tenth of
     MobileNetV2 1.0, a fifth of 0.35. Interpreters copy these numbers while loading.
     """
     import flatbuffers
-    import numpy as np
 
     class Builder(flatbuffers.Builder):
         def __init__(self, size: int) -> None:
@@ -132,25 +135,8 @@ def _aligned_builder() -> Any:
     return Builder(1 << 20)
 
 
-def _bring_in_offset_buffers(tree: Any, model: bytes) -> None:
-    """Buffers stored behind the flatbuffer (files over 2 GB) become ordinary ones."""
-    import numpy as np
-
-    for buffer in tree.buffers:
-        if getattr(buffer, "offset", 0) > 1:
-            end = buffer.offset + buffer.size
-            buffer.data = np.frombuffer(model[buffer.offset : end], np.uint8)
-            buffer.offset = buffer.size = 0
-
-
 def set_metadata(tree: Any, name: str, data: bytes | None) -> None:
-    """Puts a named metadata buffer into the tree, or takes it out for None.
-
-    The buffer of a name that is there already is used again, so doing it twice
-    changes nothing.
-    """
-    import numpy as np
-
+    """Set a named metadata buffer of the tree, or remove it for None; idempotent."""
     types = schema()
     entries = list(tree.metadata or [])
     entry = next((e for e in entries if text(e.name) == name), None)
@@ -159,7 +145,7 @@ def set_metadata(tree: Any, name: str, data: bytes | None) -> None:
             tree.metadata = [e for e in entries if e is not entry] or None
             if entry.buffer == len(tree.buffers) - 1:
                 tree.buffers = tree.buffers[:-1]
-            else:  # the numbers of later buffers must stay
+            else:  # later buffers must keep their indices
                 tree.buffers[entry.buffer].data = None
         return
     if entry is None:

@@ -17,16 +17,17 @@ def uint8_input(base: bytes) -> bytes:
     types = flatbuffer.schema()
     tree = flatbuffer.parse(base)
     graph = tree.subgraphs[0]
-    inner = graph.inputs[0]
+    float_index = graph.inputs[0]
+    float_image = graph.tensors[float_index]
 
     image = types.TensorT()
-    image.name = graph.tensors[inner].name
-    image.shape = graph.tensors[inner].shape
+    image.name = float_image.name
+    image.shape = float_image.shape
     image.type = types.TensorType.UINT8
     image.buffer = 0  # the empty buffer: not a constant
-    graph.tensors[inner].name = IMAGE + "_float"
+    float_image.name = IMAGE + "_float"
     graph.tensors = [*graph.tensors, image]
-    outer = len(graph.tensors) - 1
+    image_index = len(graph.tensors) - 1
 
     code = types.OperatorCodeT()
     code.builtinCode = code.deprecatedBuiltinCode = types.BuiltinOperator.CAST
@@ -35,45 +36,45 @@ def uint8_input(base: bytes) -> bytes:
 
     cast = types.OperatorT()
     cast.opcodeIndex = len(tree.operatorCodes) - 1
-    cast.inputs, cast.outputs = [outer], [inner]
+    cast.inputs, cast.outputs = [image_index], [float_index]
     cast.builtinOptionsType = types.BuiltinOptions.CastOptions
     cast.builtinOptions = types.CastOptionsT()
     cast.builtinOptions.inDataType = types.TensorType.UINT8
     cast.builtinOptions.outDataType = types.TensorType.FLOAT32
     graph.operators = [cast, *graph.operators]
 
-    graph.inputs = [outer]
+    graph.inputs = [image_index]
     for entry in tree.signatureDefs[0].inputs:
-        entry.tensorIndex = outer
+        entry.tensorIndex = image_index
     return flatbuffer.pack(tree)
 
 
 def sign(tree: Any, outputs: Sequence[str]) -> None:
-    """Give a graph its signature: the input is the image, the outputs have these
-    names, in their order. They are named and ordered as `named_by_signature` does."""
+    """Add a signature: the input is the image, the outputs have these names, in their
+    order. The tensors are named and ordered as in `named_by_signature`."""
     types = flatbuffer.schema()
     graph = tree.subgraphs[0]
 
-    def entry(name: str, place: int) -> Any:
-        made = types.TensorMapT()
-        made.name, made.tensorIndex = name, int(place)
-        return made
+    def entry(name: str, index: int) -> Any:
+        mapping = types.TensorMapT()
+        mapping.name, mapping.tensorIndex = name, int(index)
+        return mapping
 
     signature = types.SignatureDefT()
     signature.signatureKey = SIGNATURE
     signature.inputs = [entry(IMAGE, graph.inputs[0])]
     signature.outputs = [
-        entry(name, place) for name, place in zip(outputs, graph.outputs, strict=True)
+        entry(name, index) for name, index in zip(outputs, graph.outputs, strict=True)
     ]
     tree.signatureDefs = [signature]
     _name_by_signature(tree)
 
 
 def named_by_signature(model: bytes) -> bytes:
-    """Inputs and outputs get their signature's names, the probabilities come first.
+    """Name inputs and outputs as in the signature, with the probabilities first.
 
     The converter calls them ``serving_default_image:0`` and
-    ``StatefulPartitionedCall:0`` and orders several outputs as it likes, while many
+    ``StatefulPartitionedCall:0`` and gives several outputs any order, while many
     clients only read the first.
     """
     tree = flatbuffer.parse(model)
@@ -91,5 +92,5 @@ def _name_by_signature(tree: Any) -> None:
         for entry in signature.outputs
         if flatbuffer.text(entry.name) == PROBABILITIES
     ]
-    others = [place for place in tree.subgraphs[0].outputs if place not in first]
+    others = [index for index in tree.subgraphs[0].outputs if index not in first]
     tree.subgraphs[0].outputs = [*first, *others]

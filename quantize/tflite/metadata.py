@@ -1,12 +1,12 @@
 """Card and labels inside a model file, and the TFLite Metadata that MediaPipe reads.
 
 A finished file is the flatbuffer, with TFLite Metadata in it (identifier ``M001``: the
-input and its value range, the outputs, the file that holds the labels), and right
-behind it a zip that holds ``labels.txt`` and ``card.json``. Interpreters read from
-the front and ignore the zip; `zipfile` and MediaPipe read from the end.
+input and its value range, the outputs, the name of the labels file), followed by a zip
+with ``labels.txt`` and ``card.json``. Interpreters read from the front and ignore the
+zip; `zipfile` and MediaPipe read from the end.
 
-The zip is stored, not compressed, as MediaPipe's reader requires, and has a fixed
-time stamp: the same model and card always give the same bytes.
+The zip is not compressed, as MediaPipe's reader requires, and has a fixed time stamp:
+the same model and card always give the same bytes.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ _READABLE = 0o644 << 16
 
 
 def embed(model: bytes, card: ModelCard) -> bytes:
-    """The model with `card` inside, replacing one that is there.
+    """The model with `card` inside, in place of an earlier one.
 
     The card's `model_sha256` is set to the digest of the flatbuffer part.
     ModelError when the labels or outputs of the card don't fit the model.
     """
     tree = flatbuffer.parse(split(model)[0])
     names = _output_names(tree)
-    labelled = card.outputs["probabilities"]
-    if labelled not in names:
+    probabilities = card.outputs["probabilities"]
+    if probabilities not in names:
         raise ModelError(
-            f"expected the model to have an output named {labelled!r}, as its card "
-            f"says, got {names}"
+            f"expected the model to have an output named {probabilities!r}, as its "
+            f"card says, got {names}"
         )
-    _check_labels(tree, names.index(labelled), card.labels)
+    _check_labels(tree, names.index(probabilities), card.labels)
     flatbuffer.set_metadata(
         tree,
         NAME,
@@ -54,7 +54,7 @@ def embed(model: bytes, card: ModelCard) -> bytes:
             f"({card.variant}, by edgegraft)",
             image=(card.input.width, card.input.height),
             outputs=names,
-            labelled=labelled,
+            labelled=probabilities,
             labels_file=LABELS_NAME,
         ),
     )
@@ -62,15 +62,15 @@ def embed(model: bytes, card: ModelCard) -> bytes:
 
 
 def replace_card(model: bytes, card: ModelCard) -> bytes:
-    """A model that has its metadata, with another card; the flatbuffer is not parsed.
+    """The model with another card; the flatbuffer is not parsed.
 
-    For figures added to the card; labels, outputs and input must be as before.
+    Only figures may differ; labels, outputs and input must be the same.
     """
     return _attached(split(model)[0], card)
 
 
 def _attached(flat: bytes, card: ModelCard) -> bytes:
-    """The flatbuffer with the zip of labels and card behind it."""
+    """The flatbuffer followed by the zip of labels and card."""
     card = replace(card, model_sha256=hashlib.sha256(flat).hexdigest())
     file = io.BytesIO(flat)
     with zipfile.ZipFile(file, "a", zipfile.ZIP_STORED) as attached:
@@ -87,7 +87,7 @@ def strip(model: bytes) -> bytes:
 
 
 def split(model: bytes) -> tuple[bytes, bytes]:
-    """(flatbuffer, zip); the zip is empty if the file has none."""
+    """(flatbuffer, zip); an empty zip if the file has none."""
     try:
         with zipfile.ZipFile(io.BytesIO(model)) as attached:
             starts = [entry.header_offset for entry in attached.infolist()]
@@ -109,13 +109,14 @@ def _attach(attached: zipfile.ZipFile, name: str, text: str) -> None:
 def _output_names(tree: Any) -> list[str]:
     """The signature's name of each output, in the order of the graph."""
     graph = tree.subgraphs[0]
-    named = {}
-    for signature in tree.signatureDefs or []:
-        for entry in signature.outputs:
-            named[entry.tensorIndex] = flatbuffer.text(entry.name)
+    names = {
+        entry.tensorIndex: flatbuffer.text(entry.name)
+        for signature in tree.signatureDefs or []
+        for entry in signature.outputs
+    }
     return [
-        named.get(place, flatbuffer.text(graph.tensors[place].name))
-        for place in graph.outputs
+        names.get(index, flatbuffer.text(graph.tensors[index].name))
+        for index in graph.outputs
     ]
 
 
@@ -225,7 +226,8 @@ Numbers = Sequence[tuple[int, int]]
 
 
 class _Writer:
-    """Tables as lists of (slot, value): children are written before their parent."""
+    """Writes tables as lists of (slot, value), children before their parent; returns
+    offsets."""
 
     def __init__(self, builder: Any) -> None:
         self.builder = builder
@@ -239,10 +241,10 @@ class _Writer:
             self.builder.PrependFloat32(value)
         return int(self.builder.EndVector())
 
-    def tables(self, places: Sequence[int]) -> int:
-        self.builder.StartVector(4, len(places), 4)
-        for place in reversed(places):
-            self.builder.PrependUOffsetTRelative(place)
+    def tables(self, offsets: Sequence[int]) -> int:
+        self.builder.StartVector(4, len(offsets), 4)
+        for offset in reversed(offsets):
+            self.builder.PrependUOffsetTRelative(offset)
         return int(self.builder.EndVector())
 
     def table(
@@ -254,8 +256,8 @@ class _Writer:
         uint32: Numbers = (),
     ) -> int:
         self.builder.StartObject(slots)
-        for slot, place in children:
-            self.builder.PrependUOffsetTRelativeSlot(slot, place, 0)
+        for slot, offset in children:
+            self.builder.PrependUOffsetTRelativeSlot(slot, offset, 0)
         for slot, value in uint32:
             self.builder.PrependUint32Slot(slot, value, 0)
         for slot, value in int8:

@@ -1,8 +1,8 @@
-"""Does a file load on the last tflite-runtime? Tried in a Python that has it.
+"""Runs a file once on the last tflite-runtime, in another process.
 
-That wheel needs numpy 1 and Python 3.11 or older, so it mostly lives in an environment
-of its own, whose Python is given with `--tflite-runtime`; where it is installed beside
-this program, this Python is used. The file is run once, in another process.
+That wheel needs numpy 1 and Python 3.11 or older, so it is mostly installed in an
+environment of its own, whose Python is the argument of `--tflite-runtime`; the default
+is this Python, if it has the package.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class OldRuntime:
 
 
 def find(python: Path | None) -> OldRuntime | None:
-    """The given Python; else this one if it has tflite-runtime, else None.
+    """The runtime of `python`, by default of this Python, None if it has none.
 
-    EdgegraftError when the given one does not have it.
+    EdgegraftError when `python` does not have it.
     """
     if python is None:
         if importlib.util.find_spec("tflite_runtime") is None:

@@ -1,12 +1,10 @@
-"""The operators of a file: on which types they work, and how much they compute.
+"""The operators of a file: their tensor types and multiply-adds.
 
-A converter that has no integer form of an operator silently keeps it float, and one
-that cannot shrink a weight stores it as it was: `check` finds both. `multiply_adds`
-counts from the shapes as papers do (Sandler et al. 2018, table 4: MobileNetV2 1.0 at
-224 has 300 million): convolutions and matrix products, one multiply-add for each
-weight that meets each output value; additions, activations, pooling and quantization
-are left out. Equal counts do not mean equal time: a depthwise multiply-add costs more
-than a pointwise one.
+The converter silently keeps an operator float if it has no integer form, and a weight
+that it cannot quantize: `check` finds both. `multiply_adds` counts convolutions and
+matrix products as papers do (Sandler et al. 2018, table 4: MobileNetV2 1.0 at 224 has
+300 million), without additions, activations, pooling and quantization. Equal counts do
+not mean equal time: a depthwise multiply-add takes longer than a pointwise one.
 """
 
 from __future__ import annotations
@@ -20,9 +18,9 @@ from quantize.recipes import FLOAT_TENSORS, Variant
 from quantize.tflite import flatbuffer
 
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
-# The converter leaves smaller weights float in `dynamic` files: nothing to gain.
+# The converter keeps smaller weights float in `dynamic` files
 SMALLEST_SHRUNK = 1024  # elements
-_BRANCHES = ("IF", "WHILE", "CALL_ONCE")  # operators that hold graphs of their own
+_BRANCHES = ("IF", "WHILE", "CALL_ONCE")  # operators with subgraphs
 _CONVERTERS = ("QUANTIZE", "DEQUANTIZE")  # around layers that stay float
 
 
@@ -32,11 +30,11 @@ def check(record: Variant, tree: Any, kept_float: Collection[str] = ()) -> None:
     `kept_float`: names of the tensors whose operators were to stay float.
     """
     graph = tree.subgraphs[0]
-    producers = {place: op for op in graph.operators for place in op.outputs}
+    producers = {index: op for op in graph.operators for index in op.outputs}
     for operator in graph.operators:
         name, _ = flatbuffer.op(tree, operator)
-        made = flatbuffer.text(graph.tensors[operator.outputs[0]].name)
-        if made in kept_float or (kept_float and name in _CONVERTERS):
+        output = flatbuffer.text(graph.tensors[operator.outputs[0]].name)
+        if output in kept_float or (kept_float and name in _CONVERTERS):
             continue
         _check_floats(record, graph, operator, name)
         if name in WEIGHTED:
@@ -44,29 +42,29 @@ def check(record: Variant, tree: Any, kept_float: Collection[str] = ()) -> None:
 
 
 def refuse_branches(tree: Any) -> None:
-    """EdgegraftError, naming operator and tensor, for a graph with graphs inside.
+    """EdgegraftError, naming operator and tensor, for a graph with subgraphs.
 
     Branches and loops have no integer form. A `tf.cond` on a constant, such as whether
-    a TF-Hub module is in training, is gone by now.
+    a TF-Hub module is in training, has been folded before.
     """
     if len(tree.subgraphs) == 1:
         return
     graph = tree.subgraphs[0]
-    found = [op for op in graph.operators if flatbuffer.op(tree, op)[0] in _BRANCHES]
-    named = [
-        f"{flatbuffer.op(tree, op)[0]} ({flatbuffer.text(graph.tensors[place].name)})"
-        for op in found
-        for place in op.outputs[:1]
+    branches = [
+        f"{name} ({flatbuffer.text(graph.tensors[index].name)})"
+        for op in graph.operators
+        if (name := flatbuffer.op(tree, op)[0]) in _BRANCHES
+        for index in op.outputs[:1]
     ]
     raise EdgegraftError(
         "expected a network without branches, loops and variables inside, got "
-        f"{', '.join(named) or 'some'}; build it without tf.cond, tf.while_loop and "
+        f"{', '.join(branches) or 'some'}; build it without tf.cond, tf.while_loop and "
         "tf.Variable in a Lambda layer, or save the module with the branch it needs"
     )
 
 
 def behind_input(tree: Any) -> Any:
-    """The tensor that the first operator on the input makes (the pixels, quantized)."""
+    """The output of the first operator on the input: the quantized pixels."""
     graph = tree.subgraphs[0]
     for operator in graph.operators:
         if graph.inputs[0] in list(operator.inputs):
@@ -77,15 +75,15 @@ def behind_input(tree: Any) -> Any:
 def _check_floats(record: Variant, graph: Any, operator: Any, name: str) -> None:
     if record.float_ops is None or name in record.float_ops:
         return
-    for place in [*operator.outputs, *operator.inputs]:
-        if place < 0:  # an optional input left out
+    for index in [*operator.outputs, *operator.inputs]:
+        if index < 0:  # an omitted optional input
             continue
-        kind = flatbuffer.type_name(graph.tensors[place].type)
+        tensor = graph.tensors[index]
+        kind = flatbuffer.type_name(tensor.type)
         if kind in FLOAT_TENSORS:
-            tensor = flatbuffer.text(graph.tensors[place].name)
             raise ModelError(
-                f"operator {name} works on {kind} (tensor {tensor!r:.80}); "
-                "no integer form of it was made"
+                f"operator {name} works on {kind} (tensor "
+                f"{flatbuffer.text(tensor.name)!r:.80}); no integer form of it was made"
             )
 
 
@@ -93,14 +91,15 @@ def _check_weighted(
     record: Variant, tree: Any, operator: Any, name: str, producers: dict[int, Any]
 ) -> None:
     graph = tree.subgraphs[0]
-    image, weights = _operands(operator, name)
-    made = graph.tensors[operator.outputs[0]]
-    for place in (image, operator.outputs[0]):
-        kind = flatbuffer.type_name(graph.tensors[place].type)
+    weights = operator.inputs[1]
+    activation = operator.inputs[2 if name == "TRANSPOSE_CONV" else 0]
+    output = graph.tensors[operator.outputs[0]]
+    for tensor in (graph.tensors[activation], output):
+        kind = flatbuffer.type_name(tensor.type)
         if kind != record.activations:
             raise ModelError(
                 f"expected {name} on {record.activations}, got {kind} "
-                f"(tensor {flatbuffer.text(made.name)!r:.80})"
+                f"(tensor {flatbuffer.text(output.name)!r:.80})"
             )
     producer = producers.get(weights)
     if producer is not None and flatbuffer.op(tree, producer)[0] == "DEQUANTIZE":
@@ -116,14 +115,6 @@ def _check_weighted(
         )
 
 
-def _operands(operator: Any, name: str) -> tuple[int, int]:
-    """Places of (activation, weights); a transposed convolution has its own order."""
-    inputs = list(operator.inputs)
-    if name == "TRANSPOSE_CONV":
-        return inputs[2], inputs[1]
-    return inputs[0], inputs[1]
-
-
 def multiply_adds(tree: Any) -> int:
     """Multiply-adds of one run of a file's (first) graph; `tree` is
     `flatbuffer.parse`'s. An operator whose shapes are not fixed counts nothing."""
@@ -136,7 +127,7 @@ def multiply_adds_by_operator(tree: Any) -> list[tuple[str, int]]:
     counts = []
     for operator in graph.operators:
         name, _ = flatbuffer.op(tree, operator)
-        inputs = [_shape(graph, place) for place in operator.inputs]
+        inputs = [_shape(graph, index) for index in operator.inputs]
         output = _shape(graph, operator.outputs[0])
         counts.append((name, _multiply_adds(name, inputs, output)))
     return counts
@@ -164,7 +155,7 @@ def _multiply_adds(
     return 0
 
 
-def _shape(graph: Any, place: int) -> tuple[int, ...]:
-    """Of a tensor; () for an optional input that is left out; no negative sides."""
-    shape = graph.tensors[place].shape if place >= 0 else None
+def _shape(graph: Any, index: int) -> tuple[int, ...]:
+    """The shape of a tensor, without negative sizes; () for an omitted input."""
+    shape = graph.tensors[index].shape if index >= 0 else None
     return () if shape is None else tuple(max(int(side), 0) for side in shape)

@@ -1,19 +1,19 @@
-"""Which targets accept a file, and why one refuses it.
+"""Which targets accept a file, and the reasons of those that refuse it.
 
 A target is a set of operators, of tensor types, and a size. Sources:
 
-- tflite-runtime-2.14: measured on the wheel (x86-64), one model for each operator and
-  version, keeping those its resolver found.
+- tflite-runtime-2.14: measured on the wheel (x86-64), with one model for each operator
+  and version; the table has those that its resolver found.
 - edgetpu: after the operator table of the Edge TPU compiler's documentation (coral.ai,
-  "TensorFlow models on the Edge TPU"), written from memory. Neither
-  compiler nor device was tried: a pass is a hint, the compiler decides.
+  "TensorFlow models on the Edge TPU"), written from memory. Neither compiler nor device
+  was tested: a pass is a hint, the compiler decides.
 - microcontroller: operators of TensorFlow Lite Micro's all-ops resolver that image
-  classifiers use, likewise not tried; integers only, and no more than the flash of a
+  classifiers use, not tested either; integers only, and no more than the flash of a
   common board.
 - generic: any current interpreter; it refuses only operators outside TFLite.
 
-`oldest_runtime` goes by the release in which each operator version came out, as
-TensorFlow's converter notes it in the files it makes.
+`oldest_runtime` uses the release that introduced each operator version, as TensorFlow's
+converter writes it into its files.
 
 A runtime that accepts an operator may still compute it wrongly: only running the file
 shows that.
@@ -37,7 +37,7 @@ MICROCONTROLLER = "microcontroller"
 
 @dataclass(frozen=True)
 class Target:
-    """What a device takes. `types` None: all; `largest` None: any size, in bytes."""
+    """The limits of a device. `types`: None for all; `largest`: bytes, None for any."""
 
     name: str
     summary: str
@@ -165,7 +165,7 @@ Ops = Iterable[tuple[str, int]]
 
 
 def target(name: str) -> Target:
-    """The record of a name; EdgegraftError, listing the known ones, for another."""
+    """The target of this name; EdgegraftError, listing all names, for another one."""
     try:
         return TARGETS[name]
     except KeyError:
@@ -193,11 +193,11 @@ def refused(ops: Ops, name: str = TFLITE_RUNTIME) -> tuple[str, ...]:
                 reasons.append(f"{operator} is not an operator of TFLite's own")
             continue
         table = operators(name)
-        newest = table.get(operator)
+        highest = table.get(operator)
         if operator not in table:
             reasons.append(f"{operator} is unknown to it")
-        elif newest is not None and version > newest:
-            reasons.append(f"{operator} version {version}, it knows up to {newest}")
+        elif highest is not None and version > highest:
+            reasons.append(f"{operator} version {version}, it knows up to {highest}")
     return tuple(reasons)
 
 
@@ -226,10 +226,10 @@ def _foreign_types(tree: Any, types: frozenset[str]) -> list[str]:
     first_operator: dict[str, str] = {}
     for graph in tree.subgraphs:
         for operator in graph.operators:
-            for place in [*operator.inputs, *operator.outputs]:
-                if place < 0:  # an optional input left out
+            for index in [*operator.inputs, *operator.outputs]:
+                if index < 0:  # an omitted optional input
                     continue
-                kind = flatbuffer.type_name(graph.tensors[place].type)
+                kind = flatbuffer.type_name(graph.tensors[index].type)
                 if kind not in types:
                     first_operator.setdefault(kind, flatbuffer.op(tree, operator)[0])
     return [
@@ -247,27 +247,27 @@ def _releases() -> dict[str, tuple[str, ...]]:
 def oldest_runtime(tree: Any) -> str | None:
     """The first TensorFlow Lite release that runs a file, such as ``2.3``.
 
-    The converter gives 16-bit operators the versions of 8-bit ones, so these are
-    recognised by their tensors. None when an operator is newer than this table.
+    The converter gives 16-bit operators the versions of 8-bit ones, so they are
+    recognised by their tensors. None when an operator is newer than the table.
     """
     releases = [release(flatbuffer.op(tree, op)) for op in _operators(tree)]
     types = {flatbuffer.type_name(t.type) for g in tree.subgraphs for t in g.tensors}
     if "INT16" in types:
         releases.append(_INT16_KERNELS)
     known = [version for version in releases if version is not None]
-    if not known or len(known) < len(releases):
+    if not known or None in releases:
         return None
     major, minor = max(known)
     return f"{major}.{minor}"
 
 
 def release(op: tuple[str, int]) -> tuple[int, int] | None:
-    """The release (major, minor) that brought an operator's version, if known."""
+    """The release (major, minor) that introduced an operator's version, if known."""
     name, version = op
-    known = _releases().get(name, ())
-    if not 1 <= version <= len(known):
+    releases = _releases().get(name, ())
+    if not 1 <= version <= len(releases):
         return None
-    major, minor = known[version - 1].split(".")
+    major, minor = releases[version - 1].split(".")
     return int(major), int(minor)
 
 

@@ -1,8 +1,8 @@
 """Reads a converted file back and checks that it keeps the model-file contract.
 
-Twice: what the file declares (tensor types, scales, shapes, names, operator versions,
-from the flatbuffer), and that it runs (one grey photo through the runtime that ships,
-which must give probabilities).
+Both its declarations (tensor types, scales, shapes, names, operator versions, from the
+flatbuffer), and that it runs (one grey photo through the runtime that ships must give
+probabilities).
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from quantize.tflite.old_runtime import OldRuntime
 PROBABILITIES, FAMILIARITY = "probabilities", "familiarity"
 GREY = 128
 INT8_BLACK = 128  # pixel 0 is -128 in an int8 tensor
-# Probabilities of a uint8 output come in steps of 1/256: each may be off by half a
-# step, so a sum over L labels by L/2 steps; floats are off by rounding alone.
+# Probabilities of a uint8 output have steps of 1/256: each may be off by half a step,
+# so a sum over L labels by L/2 steps
 _UINT8_STEP = 1 / 256
-_FLOAT_SUM_OFF = 1e-3
+_FLOAT_TOLERANCE = 1e-3  # of the sum
 
 _DEFAULT_OUTPUTS: Mapping[str, str] = MappingProxyType({PROBABILITIES: PROBABILITIES})
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What was read back. Types are TFLite's names; `ops` is (name, version, count).
+    """Properties of a file. Types are TFLite's names; `ops` is (name, version, count).
 
-    `size_bytes` is of the flatbuffer without a zip behind it. `refused_by` maps a
-    target to the reasons why it cannot run the file; a target not in it can.
-    `oldest_runtime` is the first TensorFlow Lite release with all its operators;
-    `ran_on` are the runtimes that ran it, with their versions.
+    `size_bytes`: of the flatbuffer without the zip. `refused_by`: target -> the reasons
+    why it cannot run the file, for those that cannot. `oldest_runtime`: the first
+    TensorFlow Lite release with all its operators. `ran_on`: the runtimes that ran it,
+    with their versions.
     """
 
     variant: str
@@ -90,11 +90,11 @@ def verify(
     kept_float: Sequence[str] = (),
     old_runtime: OldRuntime | None = None,
 ) -> Facts:
-    """The facts of a file; ModelError, saying what is wrong, when it breaks a rule.
+    """The facts of a file; ModelError, with the reason, when it breaks the contract.
 
     `outputs` maps roles to signature names; ``probabilities`` must be among them.
     `kept_float`: names of the tensors whose operators were to stay float.
-    `old_runtime`: the file is run there, too; a failure goes into `refused_by`.
+    `old_runtime`: runs the file, too; a failure goes into `refused_by`.
     """
     flat, _ = split(model)
     record = find_variant(variant)
@@ -103,7 +103,7 @@ def verify(
         raise _broken(record, f"expected one graph, got {len(tree.subgraphs)}")
     graph = tree.subgraphs[0]
     image = _check_input(record, tree, graph, recipe)
-    found = _check_outputs(record, tree, graph, outputs, len(labels))
+    output_types = _check_outputs(record, tree, graph, outputs, len(labels))
     try:
         operators.check(record, tree, kept_float)
     except ModelError as error:
@@ -118,7 +118,7 @@ def verify(
         reason = old_runtime.refusal(flat)
         if reason is None:
             ran_on.append(str(old_runtime))
-        else:  # known operators alone do not make it run
+        else:  # although it has all its operators
             refusals[targets.TFLITE_RUNTIME] += (
                 f"{old_runtime} does not run it: {reason}",
             )
@@ -129,7 +129,7 @@ def verify(
         input_type=flatbuffer.type_name(image.type),
         input_scale=scale,
         input_zero_point=zero_point,
-        output_types=found,
+        output_types=output_types,
         tensor_types=dict(
             Counter(flatbuffer.type_name(tensor.type) for tensor in graph.tensors)
         ),
@@ -147,21 +147,22 @@ def _broken(record: Variant, reason: str) -> ModelError:
 
 
 def _quantization(tensor: Any) -> tuple[float | None, int | None]:
-    numbers = tensor.quantization
-    if numbers is None or numbers.scale is None or len(numbers.scale) == 0:
+    """(scale, zero point)."""
+    params = tensor.quantization
+    if params is None or params.scale is None or len(params.scale) == 0:
         return None, None
-    zero = numbers.zeroPoint
-    return float(numbers.scale[0]), int(zero[0]) if zero is not None else 0
+    zero = params.zeroPoint
+    return float(params.scale[0]), int(zero[0]) if zero is not None else 0
 
 
 def _check_input(record: Variant, tree: Any, graph: Any, recipe: InputRecipe) -> Any:
     if len(graph.inputs) != 1:
         raise _broken(record, f"expected one input, got {len(graph.inputs)}")
     image = graph.tensors[graph.inputs[0]]
-    want = [1, recipe.height, recipe.width, 3]
+    expected = [1, recipe.height, recipe.width, 3]
     shape = [int(side) for side in image.shape]
-    if shape != want:
-        raise _broken(record, f"expected an input of shape {want}, got {shape}")
+    if shape != expected:
+        raise _broken(record, f"expected an input of shape {expected}, got {shape}")
     kind = flatbuffer.type_name(image.type)
     if kind != record.input_type:
         raise _broken(record, f"expected input {record.input_type}, got {kind}")
@@ -169,14 +170,12 @@ def _check_input(record: Variant, tree: Any, graph: Any, recipe: InputRecipe) ->
     if kind == "FLOAT32" and record.input_scale is not None:
         scale, zero_point = _quantization(operators.behind_input(tree))
         zero_point = None if zero_point is None else zero_point + INT8_BLACK
-    if record.input_scale is not None and (scale, zero_point) != (
-        record.input_scale,
-        0,
-    ):
+    required = record.input_scale
+    if required is not None and (scale, zero_point) != (required, 0):
         raise _broken(
             record,
-            f"expected input scale {record.input_scale} and zero point 0, "
-            f"got {scale} and {zero_point}",
+            f"expected input scale {required} and zero point 0, got {scale} and "
+            f"{zero_point}",
         )
     return image
 
@@ -187,14 +186,16 @@ def _check_outputs(
     """Signature output name -> type."""
     if not tree.signatureDefs:
         raise _broken(record, "expected a signature that names the outputs, got none")
-    places = {
+    index_of = {
         flatbuffer.text(entry.name): entry.tensorIndex
         for entry in tree.signatureDefs[0].outputs
     }
-    missing = sorted(set(outputs.values()) - set(places))
+    missing = sorted(set(outputs.values()) - set(index_of))
     if missing:
-        raise _broken(record, f"expected outputs named {missing}, got {sorted(places)}")
-    tensor = graph.tensors[places[outputs[PROBABILITIES]]]
+        raise _broken(
+            record, f"expected outputs named {missing}, got {sorted(index_of)}"
+        )
+    tensor = graph.tensors[index_of[outputs[PROBABILITIES]]]
     shape = [int(side) for side in tensor.shape]
     if shape != [1, labels]:
         raise _broken(
@@ -203,21 +204,21 @@ def _check_outputs(
     kind = flatbuffer.type_name(tensor.type)
     if kind != record.output_type:
         raise _broken(record, f"expected output {record.output_type}, got {kind}")
-    if graph.outputs[0] != places[outputs[PROBABILITIES]]:
+    if graph.outputs[0] != index_of[outputs[PROBABILITIES]]:
         raise _broken(record, "expected the probabilities as the first output")
     if FAMILIARITY in outputs:
-        tensor = graph.tensors[places[outputs[FAMILIARITY]]]
+        tensor = graph.tensors[index_of[outputs[FAMILIARITY]]]
         shape = [int(side) for side in tensor.shape]
         if shape != [1, 1]:
             raise _broken(record, f"expected familiarity of shape [1, 1], got {shape}")
     return {
-        name: flatbuffer.type_name(graph.tensors[place].type)
-        for name, place in places.items()
+        name: flatbuffer.type_name(graph.tensors[index].type)
+        for name, index in index_of.items()
     }
 
 
 def _run_once(record: Variant, flat: bytes, labels: int, output: str) -> str:
-    """Runs a grey photo; returns the runtime's name and version."""
+    """Run a grey photo; returns the runtime's name and version."""
     from edge.runtime import open_interpreter
 
     runtime, interpreter = open_interpreter(flat, threads=1)
@@ -225,12 +226,14 @@ def _run_once(record: Variant, flat: bytes, labels: int, output: str) -> str:
     grey = np.full(entry["shape"], GREY).astype(entry["dtype"])
     interpreter.set_tensor(entry["index"], grey)
     interpreter.invoke()
-    named = interpreter.get_signature_runner().get_output_details()[output]
-    values = interpreter.get_tensor(named["index"]).astype(np.float64).reshape(-1)
-    scale, zero = named["quantization"]
-    values = (values - zero) * scale if scale else values
-    off = labels * _UINT8_STEP / 2 if record.calibrated else 0.0
-    if not np.isfinite(values).all() or abs(values.sum() - 1) > off + _FLOAT_SUM_OFF:
+    details = interpreter.get_signature_runner().get_output_details()[output]
+    values = interpreter.get_tensor(details["index"]).astype(np.float64).reshape(-1)
+    scale, zero_point = details["quantization"]
+    values = (values - zero_point) * scale if scale else values
+    tolerance = _FLOAT_TOLERANCE
+    if record.calibrated:
+        tolerance += labels * _UINT8_STEP / 2
+    if not np.isfinite(values).all() or abs(values.sum() - 1) > tolerance:
         raise _broken(
             record,
             f"expected probabilities that sum to 1 for a grey photo, "
