@@ -164,7 +164,8 @@ def build(
     if photos is None and not options.get("resume"):
         run = run or SAMPLE_RUN
         photos = _draw_sample(Path(artifacts), run, console)[0]
-        options.setdefault("backbone", _sample_backbone(console))
+        if "backbone" not in options and not options.get("small"):
+            options["backbone"] = _sample_backbone(console)
     built = run_build(
         BuildOptions(
             job=_job(photos, run, artifacts, overwrite, options, console),
