@@ -10,6 +10,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from edge.errors import EdgegraftError, PhotoError
 from edge.text import plural
 from streamlit_app.style import literal
 from streamlit_app.uploads import (
@@ -24,8 +25,7 @@ from streamlit_app.uploads import (
 
 DRAWN = Path(__file__).resolve().parents[1] / "drawn"  # two pictures of the sample set
 
-# Streamlit's drop zone ignores a paste: this puts pasted files into its own input, as
-# if they had been chosen there.
+# Streamlit's drop zone ignores a paste: this puts pasted pictures into its file input.
 _PASTE = """<script>
 (() => {
   const old = window.edgegraftPaste;
@@ -50,8 +50,8 @@ _PASTE = """<script>
 def photos(
     key: str = "photos", *, camera: bool = True, labels: Collection[str] = ()
 ) -> Drop:
-    """The visitor's photos, in the order they came; until then the drawings of these
-    labels are offered."""
+    """The visitor's photos, in the order they came; until then it offers the drawings
+    of these labels."""
     source = "Photos"
     if camera:
         source = st.segmented_control(
@@ -99,6 +99,11 @@ def refusals(drop: Drop) -> None:
         st.caption(f"Ignored {plural(drop.others, 'file')} in the ZIP: not photos.")
 
 
+def reason_of(error: OSError | EdgegraftError) -> str:
+    """Why a photo cannot be used, without its name."""
+    return error.reason if isinstance(error, PhotoError) else str(error)
+
+
 def unreadable(name: str, reason: str) -> None:
     """One line in place of a photo; the others are classified."""
     if "got HEIC" in reason:
@@ -119,18 +124,14 @@ def _examples(key: str, labels: Collection[str]) -> list[Photo]:
     names = sorted(path.name for path in DRAWN.glob("*.jpg") if path.stem in labels)
     if not names:
         return []
-
-    def take(name: str) -> None:
-        st.session_state["example"] = [name]
-
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption("Or try a drawing:", width="content")
         for name in names:
             st.button(
                 name.removesuffix(".jpg"),
                 key=f"{key} {name}",
-                on_click=take,
-                args=(name,),
+                on_click=st.session_state.update,
+                args=({"example": [name]},),
                 type="tertiary",
                 icon=":material/draw:",
             )
