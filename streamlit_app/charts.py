@@ -117,7 +117,7 @@ def _axes(ticks: Sequence[float], timing: str, accuracy: str) -> tuple[alt.X, al
 
 def _intervals(base: alt.Chart, colour: alt.Color) -> alt.Chart:
     """The 95 % intervals of points, as vertical lines."""
-    rules = base.mark_rule(opacity=0.35, strokeWidth=2)
+    rules: alt.Chart = base.mark_rule(opacity=0.35, strokeWidth=2)
     return rules.encode(y=alt.Y("low:Q"), y2="high:Q", color=colour)
 
 

@@ -27,7 +27,7 @@ class ListedModel:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """The name that the page shows."""
         return self.run if self.given else f"{self.run} / {self.variant}"
 
     @property
@@ -43,41 +43,37 @@ def find_models(
     first in a run.
 
     A run's file that disappears meanwhile is left out. A given file is always listed:
-    opening it says what is wrong.
+    the error appears when it is opened.
     """
     models = [
         ListedModel(path, str(path), path.stem, _stamp(path, follow=True), given=True)
         for path in given
     ]
     listed = {entry.path.resolve() for entry in models}
-    exports = [
-        path
+    stamps = {
+        path: _stamp(path)
         for artifacts in folders
         for path in artifacts.glob(EXPORTS)
         if not path.name.endswith(REJECTED) and path.resolve() not in listed
-    ]
-    stamps = {path: _stamp(path) for path in exports}
-    newest: dict[Path, int] = {}
+    }
+    run_times: dict[Path, int] = {}
     for path, (modified, _) in stamps.items():
-        run = path.parent.parent
-        newest[run] = max(newest.get(run, 0), modified)
-    exports.sort(
-        key=lambda path: (
-            -newest[path.parent.parent],
-            path.parent.parent.name,
-            path.stem != "int8",
-            path.stem,
-        )
-    )
+        run = path.parents[1]
+        run_times[run] = max(run_times.get(run, 0), modified)
+
+    def order(path: Path) -> tuple[int, str, bool, str]:
+        run = path.parents[1]
+        return -run_times[run], run.name, path.stem != "int8", path.stem
+
     return models + [
-        ListedModel(path, run_name(path.parent.parent), path.stem, stamps[path])
-        for path in exports
+        ListedModel(path, run_name(path.parents[1]), path.stem, stamps[path])
+        for path in sorted(stamps, key=order)
         if stamps[path] != (0, 0)
     ]
 
 
 def run_name(folder: Path) -> str:
-    """A run's name; of a search's finalist with that of the search in front."""
+    """A run's name; for a finalist of a search, after the name of the search."""
     in_search = (folder.parent / SEARCH_FILE).is_file()
     return f"{folder.parent.name}/{folder.name}" if in_search else folder.name
 
@@ -85,10 +81,10 @@ def run_name(folder: Path) -> str:
 def choose(
     models: Sequence[ListedModel], run: str | None, variant: str | None
 ) -> ListedModel:
-    """The file a link names; else the first of that run; else the first of all."""
-    of_run = [entry for entry in models if entry.run == run]
-    exact = [entry for entry in of_run if entry.variant == variant]
-    return (exact or of_run or list(models))[0]
+    """The file that a link names; else the first of that run; else the first of all."""
+    in_run = [entry for entry in models if entry.run == run]
+    matches = [entry for entry in in_run if entry.variant == variant]
+    return (matches or in_run or models)[0]
 
 
 def _stamp(path: Path, follow: bool = False) -> tuple[int, int]:

@@ -38,7 +38,7 @@ class Run:
     metrics: Record
     comparison: Record
     history: tuple[dict[str, float], ...]
-    counts: dict[str, Counter[str]]
+    counts: dict[str, dict[str, int]]
     digests: dict[str, str]
     problems: tuple[str, ...]
     readable: bool = True
@@ -254,9 +254,9 @@ def _history(path: Path) -> tuple[dict[str, float], ...]:
     return tuple(epochs)
 
 
-def _counts(split: Sequence[dict[str, str]]) -> dict[str, Counter[str]]:
+def _counts(split: Sequence[dict[str, str]]) -> dict[str, dict[str, int]]:
     """Label to the photos in each part, counted from the rows of split.csv."""
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    counts: dict[str, dict[str, int]] = defaultdict(Counter)
     for row in split:
         label, part = row.get("label"), row.get("split")
         if label and part:

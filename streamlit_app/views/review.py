@@ -206,14 +206,14 @@ def choose(feedback: Feedback, pool: ClassifierPool, photo: Waiting) -> None:
             )
     else:
         suggested = labels.index(photo.suggested) if photo.suggested in labels else None
-        label = st.selectbox("Label", labels, suggested, key=f"of {photo.digest}")
+        choice = st.selectbox("Label", labels, suggested, key=f"of {photo.digest}")
         st.button(
             "Save",
             type="primary",
             shortcut="enter",
-            disabled=label is None,
+            disabled=choice is None,
             on_click=_label,
-            args=(feedback, [photo], label),
+            args=(feedback, [photo], choice),
         )
     with st.container(horizontal=True):
         none_of_these(feedback, [photo])

@@ -1,7 +1,7 @@
 """Photos from the browser's camera, one or many after a countdown.
 
-The browser takes them as JPEG files and puts them into the page's drop zone, as if they
-had been chosen there: nothing else has to read them.
+The browser puts them as JPEG files into the page's drop zone, as if they had been
+chosen there.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import streamlit as st
 
 COUNTDOWN_S, EVERY_MS = 3, 300
-BURSTS = (10, 1, 30)  # photos at one press of the button, the usual number first
+BURSTS = [10, 1, 30]  # photos of one click, the default first
 
-# A script that holds markup is taken away by Streamlit, so elements are created here
+# Streamlit removes scripts that contain markup, so this one creates its elements
 _BURST = """<div class="eg eg-burst"></div><script>
 (() => {
   const place = document.querySelector(".eg-burst");
@@ -81,8 +81,6 @@ _BURST = """<div class="eg eg-burst"></div><script>
 
 def burst() -> None:
     """The camera's picture, how many photos, and the button."""
-    script = _BURST.replace("OPTIONS", str(list(BURSTS))).replace(
-        "EVERY", str(EVERY_MS)
-    )
-    script = script.replace("COUNTDOWN", str(COUNTDOWN_S))
+    script = _BURST.replace("COUNTDOWN", str(COUNTDOWN_S))
+    script = script.replace("OPTIONS", str(BURSTS)).replace("EVERY", str(EVERY_MS))
     st.html(script, unsafe_allow_javascript=True)
