@@ -202,9 +202,7 @@ def audit(
     from data.source import choose
     from edge.progress import Progress
 
-    source, report_folder = _path("photos", photos), _path("out", out)
-    if source is None:
-        raise _no_photos()
+    source, report_folder = _photos_path(photos), _path("out", out)
     if report_folder is not None:
         refuse(report_folder, overwrite)  # before minutes of reading
     folder = choose(source, None, few=True).folder
@@ -334,9 +332,7 @@ def search(
     )
     reading = {name: options.pop(name) for name in _READING if name in options}
     options["device"] = _path("device", options.get("device"))
-    source, folder = _path("photos", photos), _path("artifacts", artifacts)
-    if source is None:
-        raise _no_photos()
+    source, folder = _photos_path(photos), _path("artifacts", artifacts)
     names = backbones.split(",") if isinstance(backbones, str) else backbones
     return find_best(
         SearchOptions(
@@ -417,10 +413,11 @@ def _job(
         job_options[name] = _path(name, options.get(name))
     if options.get("small"):
         setting_options.setdefault("backbone", auto.SMALL)
-    source, folder = _path("photos", photos), _path("artifacts", artifacts)
+    resume, folder = options.get("resume"), _path("artifacts", artifacts)
+    source = None if resume and photos is None else _photos_path(photos)
     if source is not None:
         refuse_missing(source)
-    if options.get("resume"):
+    if resume:
         if run is None:
             raise EdgegraftError("expected run='NAME' with resume=True, got none")
         if setting_options:
@@ -429,8 +426,6 @@ def _job(
                 f"{next(iter(setting_options))}"
             )
         settings = Settings()
-    elif source is None:
-        raise _no_photos()
     else:
         settings = Settings.for_network(console.say, **setting_options)
     return Job(
@@ -485,10 +480,13 @@ def _path(name: str, value: str | os.PathLike[str] | None) -> Path | None:
         raise EdgegraftError(f"{name}: expected a path, got {value!r:.80}") from None
 
 
-def _no_photos() -> EdgegraftError:
-    from edge.errors import EdgegraftError
+def _photos_path(photos: str | os.PathLike[str] | None) -> Path:
+    path = _path("photos", photos)
+    if path is None:
+        from edge.errors import EdgegraftError
 
-    return EdgegraftError("photos: expected a folder, list or archive, got none")
+        raise EdgegraftError("photos: expected a folder, list or archive, got none")
+    return path
 
 
 # --- the sample set ------------------------------------------------------------------

@@ -36,18 +36,8 @@ MOST_NAME = 200  # bytes of a label or run name; file systems allow 255
 UNCERTAIN, UNKNOWN, WRONG = "uncertain", "unknown", "marked wrong"
 DEVICE, SENT = "from a device", "sent from Batch"
 NONE = ".none"  # in place of a label: the photo shows none of them
-_ENDINGS = {
-    "JPEG": ".jpg",
-    "MPO": ".jpg",
-    "PNG": ".png",
-    "WEBP": ".webp",
-    "GIF": ".gif",
-    "BMP": ".bmp",
-    "TIFF": ".tif",
-    "HEIF": ".heic",
-    "AVIF": ".avif",
-    "PPM": ".ppm",
-}
+# Suffixes of Pillow's formats; the others are named like their format
+_SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif", "HEIF": ".heic"}
 _DIGEST = re.compile(r"[0-9a-f]{24}")
 
 
@@ -173,10 +163,11 @@ class Feedback:
         except OSError as error:
             raise EdgegraftError(f"{labelled}: {error.strerror or error}") from None
 
-    def discard(self, waiting: Waiting) -> None:
-        """Delete the copy in the queue."""
-        self.path(waiting).unlink(missing_ok=True)
-        (self._queue / f"{waiting.digest}.json").unlink(missing_ok=True)
+    def discard(self, *photos: Waiting) -> None:
+        """Delete the copies in the queue."""
+        for waiting in photos:
+            self.path(waiting).unlink(missing_ok=True)
+            (self._queue / f"{waiting.digest}.json").unlink(missing_ok=True)
 
     def labelled(self) -> dict[str, int]:
         """Label to the number of its labelled photos."""
@@ -225,7 +216,8 @@ def folder_name(label: str) -> str:
 
 def photo_ending(content: bytes) -> str:
     with Image.open(io.BytesIO(content)) as image:
-        return _ENDINGS.get(image.format or "", ".jpg")
+        kind = image.format or "JPEG"
+    return _SUFFIXES.get(kind, f".{kind.lower()}")
 
 
 def _photo_count(folder: Path) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from functools import partial
 from itertools import count
+from typing import Any
 
 import streamlit as st
 
@@ -15,7 +17,7 @@ from streamlit_app.feedback import DEVICE, NONE, Feedback, Waiting
 from streamlit_app.model_pool import ClassifierPool
 from streamlit_app.runs import Run, read_run
 from streamlit_app.style import literal
-from streamlit_app.uploads import ENDINGS, MEGABYTE, MOST_ZIP_BYTES, unpacked
+from streamlit_app.uploads import unpacked
 from streamlit_app.widgets import consent, dropzone
 from streamlit_app.widgets.grid import selecting
 
@@ -121,11 +123,7 @@ def grid(feedback: Feedback, pool: ClassifierPool, waiting: list[Waiting]) -> No
         shown = waiting[:size]
         for title, on, key in (("Select all", True, "a"), ("Select none", False, "n")):
             st.button(
-                title,
-                shortcut=key,
-                on_click=_select,
-                args=(shown, on),
-                type="tertiary",
+                title, shortcut=key, on_click=_select, args=(shown, on), type="tertiary"
             )
     selected = [p for p in shown if st.session_state.get(f"select {p.digest}")]
     st.caption(
@@ -133,23 +131,15 @@ def grid(feedback: Feedback, pool: ClassifierPool, waiting: list[Waiting]) -> No
         "Shift and click, or arrows and Space. Label for all of them:"
     )
     with st.container(horizontal=True):
-        for index, label in enumerate(pool.facts.labels[:MOST_BUTTONS]):
-            st.button(
-                literal(label),
-                key=f"label all {index}",
-                shortcut=KEYS[index] if index < len(KEYS) else None,
-                disabled=not selected,
-                on_click=_label,
-                args=(feedback, selected, label),
-            )
+        label_buttons(feedback, selected, pool.facts.labels, "label all")
         none_of_these(feedback, selected)
         st.button(
             "Leave out",
             key="leave out all",
             shortcut="x",
             disabled=not selected,
-            on_click=_discard_all,
-            args=(feedback, selected),
+            on_click=feedback.discard,
+            args=selected,
             help="Deletes the copies in the queue",
         )
     undo_button(feedback)
@@ -173,6 +163,28 @@ def _select(photos: list[Waiting], on: bool) -> None:
         st.session_state[f"select {photo.digest}"] = on
 
 
+def label_buttons(
+    feedback: Feedback,
+    photos: list[Waiting],
+    labels: Sequence[str],
+    key: str,
+    suggested: str | None = None,
+    **options: Any,
+) -> None:
+    """A button for each label, also by number key; the suggested one is highlighted."""
+    for index, label in enumerate(labels[:MOST_BUTTONS]):
+        st.button(
+            literal(label),
+            key=f"{key} {index}",
+            type="primary" if label == suggested else "secondary",
+            shortcut=KEYS[index] if index < len(KEYS) else None,
+            disabled=not photos,
+            on_click=_label,
+            args=(feedback, photos, label),
+            **options,
+        )
+
+
 def none_of_these(feedback: Feedback, photos: list[Waiting]) -> None:
     st.button(
         "None of these",
@@ -185,47 +197,32 @@ def none_of_these(feedback: Feedback, photos: list[Waiting]) -> None:
     )
 
 
-def _discard_all(feedback: Feedback, photos: list[Waiting]) -> None:
-    for photo in photos:
-        feedback.discard(photo)
-
-
 def choose(feedback: Feedback, pool: ClassifierPool, photo: Waiting) -> None:
-    """A button for each label; the suggested one is highlighted."""
-    labels = pool.facts.labels
+    """Buttons for the labels, or a list of many labels; and what else to do."""
+    photos, labels, suggested = [photo], pool.facts.labels, photo.suggested
     if len(labels) <= MOST_BUTTONS:
-        for index, label in enumerate(labels):
-            st.button(
-                literal(label),
-                key=f"label {index}",
-                type="primary" if label == photo.suggested else "secondary",
-                shortcut=KEYS[index] if index < len(KEYS) else None,
-                width="stretch",
-                on_click=_label,
-                args=(feedback, [photo], label),
-            )
+        label_buttons(feedback, photos, labels, "label", suggested, width="stretch")
     else:
-        suggested = labels.index(photo.suggested) if photo.suggested in labels else None
-        choice = st.selectbox("Label", labels, suggested, key=f"of {photo.digest}")
+        index = labels.index(suggested) if suggested in labels else None
+        choice = st.selectbox("Label", labels, index, key=f"of {photo.digest}")
         st.button(
             "Save",
             type="primary",
             shortcut="enter",
             disabled=choice is None,
             on_click=_label,
-            args=(feedback, [photo], choice),
+            args=(feedback, photos, choice),
         )
     with st.container(horizontal=True):
-        none_of_these(feedback, [photo])
-        st.button(
-            "Skip", key="skip", shortcut="s", on_click=_skip, args=(photo.digest,)
-        )
+        none_of_these(feedback, photos)
+        skip = st.session_state["skipped"].add
+        st.button("Skip", key="skip", shortcut="s", on_click=skip, args=(photo.digest,))
         st.button(
             "Remove",
             key="remove",
             shortcut="x",
             on_click=feedback.discard,
-            args=(photo,),
+            args=photos,
             help="Deletes the copy in the queue",
         )
         undo_button(feedback)
@@ -256,21 +253,13 @@ def _undo(feedback: Feedback) -> None:
             st.session_state["label problem"] = str(error)
 
 
-def _skip(digest: str) -> None:
-    st.session_state["skipped"].add(digest)
-
-
 def frames(feedback: Feedback, pool: ClassifierPool) -> None:
     """Add photos to the queue, such as the uncertain frames of a device."""
-    files = st.file_uploader(
-        "Add photos to the queue, such as frames that a device saved",
-        type=[*ENDINGS, "zip"],
-        accept_multiple_files=True,
-        max_upload_size=MOST_ZIP_BYTES // MEGABYTE,
-        key="frames",
+    files = dropzone.uploader(
+        "Add photos to the queue, such as frames that a device saved", "frames"
     )
     queued: set[str] = st.session_state.setdefault("queued", set())
-    drop = unpacked(files or ())
+    drop = unpacked(files)
     model = session.entry().name
     added = failed = 0
     for photo in drop.photos:

@@ -21,7 +21,7 @@ from streamlit_app.models import ListedModel
 from streamlit_app.runs import read_run
 from streamlit_app.style import literal
 from streamlit_app.training import Job, Photos, Uploads
-from streamlit_app.uploads import ENDINGS, MEGABYTE, MOST_ZIP_BYTES, unpacked
+from streamlit_app.uploads import unpacked
 from streamlit_app.widgets import dropzone
 from streamlit_app.widgets.burst import burst
 
@@ -64,17 +64,15 @@ def collect(uploads: Uploads) -> Photos:
         placeholder="such as: cup",
     )
     upload_count = st.session_state.setdefault("train drop", 0)
-    files = st.file_uploader(
+    files = dropzone.uploader(
         "Drop photos, a ZIP, or a list (.csv: path, label) and its photos",
-        type=[*ENDINGS, "zip", "csv"],
-        accept_multiple_files=True,
-        max_upload_size=MOST_ZIP_BYTES // MEGABYTE,
-        key=f"train {upload_count}",
+        f"train {upload_count}",
+        "csv",
     )
     with st.expander("Take photos with the camera", icon=":material/photo_camera:"):
         burst()
     photos = local_photos(uploads) if session.is_local() else uploads
-    drop = unpacked(files or ())
+    drop = unpacked(files)
     if not drop.photos and not drop.refused:
         return photos
     problems = list(drop.refused)

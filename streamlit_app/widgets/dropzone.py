@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -65,15 +66,7 @@ def photos(
     if source == "Camera":
         taken = st.camera_input("Take a photo", key=f"{key} camera")
         return unpacked([taken] if taken else [])
-    st.file_uploader(
-        "Drop photos or a ZIP, or paste one",
-        type=[*ENDINGS, "zip"],
-        accept_multiple_files=True,
-        max_upload_size=MOST_ZIP_BYTES // MEGABYTE,
-        key=key,
-        on_change=_keep,
-        args=(key,),
-    )
+    uploader("Drop photos or a ZIP, or paste one", key, on_change=_keep, args=(key,))
     st.html(_PASTE, unsafe_allow_javascript=True)
     files: Sequence[Dropped] = st.session_state.get("dropped", ())
     if files and not st.session_state.get(key):
@@ -84,6 +77,19 @@ def photos(
     if not files:
         drop.photos += _examples(key, labels)
     return drop
+
+
+def uploader(label: str, key: str, *types: str, **options: Any) -> list[Dropped]:
+    """A drop zone for photos, ZIP files and more `types`."""
+    files: list[Dropped] = st.file_uploader(
+        label,
+        type=[*ENDINGS, "zip", *types],
+        accept_multiple_files=True,
+        max_upload_size=MOST_ZIP_BYTES // MEGABYTE,
+        key=key,
+        **options,
+    )
+    return files
 
 
 def clear() -> None:
