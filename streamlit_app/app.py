@@ -151,8 +151,11 @@ def facts(pool: ClassifierPool) -> list[tuple[str, str]]:
     classifier = pool.facts
     recipe, card = classifier.recipe, classifier.card
     kind = card.variant if card else str(classifier.input_dtype)
+    labels = ", ".join(classifier.labels[:LABELS_LISTED])
+    if len(classifier.labels) > LABELS_LISTED:
+        labels += f" and {len(classifier.labels) - LABELS_LISTED:,} more"
     rows = [
-        ("Labels", listed(classifier.labels)),
+        ("Labels", labels),
         ("Input", f"{recipe.width} × {recipe.height}, {recipe.resize}"),
         ("File", f"{pool.bytes / 1e6:.2f} MB, {kind}"),
         ("Runtime", str(classifier.runtime)),
@@ -161,11 +164,6 @@ def facts(pool: ClassifierPool) -> list[tuple[str, str]]:
     if card is None:
         rows.append(("Card", "none: not exported by edgegraft"))
     return rows
-
-
-def listed(labels: tuple[str, ...]) -> str:
-    text, more = ", ".join(labels[:LABELS_LISTED]), len(labels) - LABELS_LISTED
-    return f"{text} and {more:,} more" if more > 0 else text
 
 
 def measured(card: ModelCard | None) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ REJECTED = ".rejected.tflite"  # lost more accuracy than its run allowed
 class ListedModel:
     """One file of the list; `stamp` (mtime in ns, bytes) changes when the file does.
 
-    `run` is the run's name, or the path of a file given on the command line;
+    `run` is the run's name, or the path of a `standalone` file, one without a run;
     `variant` is the file's name without its ending.
     """
 
@@ -23,31 +23,31 @@ class ListedModel:
     run: str
     variant: str
     stamp: tuple[int, int]
-    given: bool = False
+    standalone: bool = False
 
     @property
     def name(self) -> str:
         """The name that the page shows."""
-        return self.run if self.given else f"{self.run} / {self.variant}"
+        return self.run if self.standalone else f"{self.run} / {self.variant}"
 
     @property
     def folder(self) -> Path | None:
-        """The run's folder; None for a file given on the command line."""
-        return None if self.given else self.path.parent.parent
+        """The run's folder; None for a standalone file."""
+        return None if self.standalone else self.path.parents[1]
 
 
 def find_models(
-    folders: Sequence[Path], given: Iterable[Path] = ()
+    folders: Sequence[Path], files: Iterable[Path] = ()
 ) -> list[ListedModel]:
-    """The given files, then those of the runs in `folders`, newest run first, int8
-    first in a run.
+    """`files`, then those of the runs in `folders`, newest run first, int8 first in a
+    run.
 
-    A run's file that disappears meanwhile is left out. A given file is always listed:
-    the error appears when it is opened.
+    A run's file that disappears meanwhile is left out. `files` are always listed: an
+    error appears when they are opened.
     """
     models = [
-        ListedModel(path, str(path), path.stem, _stamp(path, follow=True), given=True)
-        for path in given
+        ListedModel(path, str(path), path.stem, _stamp(path, follow=True), True)
+        for path in files
     ]
     listed = {entry.path.resolve() for entry in models}
     stamps = {

@@ -89,14 +89,14 @@ class BoundedSessions:
         return list(self._sessions.values())
 
 
-def _end_soon(number: int, frame: FrameType | None, handler: Any) -> None:
+def _end_soon(signum: int, frame: FrameType | None, handler: Any) -> None:
     """Call the signal's previous `handler`, which stops the server; after `END_S` end
     the process even if threads still run."""
     timer = threading.Timer(END_S, os._exit, (0,))
     timer.daemon = True
     timer.start()
     if callable(handler):
-        handler(number, frame)
+        handler(signum, frame)
 
 
 def prepare() -> None:
@@ -117,8 +117,8 @@ def prepare() -> None:
 
     def with_deadline(server: server.Server) -> None:
         install(server)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, partial(_end_soon, handler=signal.getsignal(number)))
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, partial(_end_soon, handler=signal.getsignal(signum)))
 
     bootstrap._set_up_signal_handler = with_deadline
 

@@ -42,17 +42,17 @@ CACHED = 96  # pictures, answers and heat maps of a session, about 0.1 MB each
 
 @dataclass(frozen=True)
 class AppConfig:
-    """The folder of runs, and the files given on the command line."""
+    """The folder of runs, and the model files of the command line."""
 
     artifacts: Path
-    given: tuple[Path, ...]
+    files: tuple[Path, ...]
     labels: Path | None = None
     shared: bool = False
 
     def models(self) -> list[ListedModel]:
         """The files to choose from, this visitor's own runs first."""
         dropped = sorted(self.dropped_models().glob("*.tflite"))
-        return find_models(self.run_folders(), (*self.given, *dropped))
+        return find_models(self.run_folders(), (*self.files, *dropped))
 
     def dropped_models(self) -> Path:
         """The folder of model files that this visitor opened by drop."""
