@@ -24,6 +24,7 @@ VIEW_SIDE, THUMBNAIL_SIDE = 720, 96  # pixels, the longer side
 _ANIMATED = {b"GIF8", b"RIFF", b"\x89PNG"}
 
 
+@dataclass
 class Answer:
     """A prediction with its times in ms (decoding includes resizing) and a picture.
 
@@ -31,18 +32,11 @@ class Answer:
     first use, so that it does not delay the answer.
     """
 
-    def __init__(
-        self,
-        prediction: Prediction,
-        photo: Image.Image,
-        decode_ms: float,
-        inference_ms: float,
-        animated: bool,
-    ) -> None:
-        self.prediction = prediction
-        self.decode_ms, self.inference_ms = decode_ms, inference_ms
-        self.animated = animated
-        self._photo: Image.Image | None = photo
+    prediction: Prediction
+    _photo: Image.Image | None
+    decode_ms: float
+    inference_ms: float
+    animated: bool
 
     @cached_property
     def view(self) -> bytes:

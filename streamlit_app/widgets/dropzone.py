@@ -112,15 +112,11 @@ def reason_of(error: OSError | EdgegraftError) -> str:
 
 def unreadable(name: str, reason: str) -> None:
     """One line in place of a photo; the others are classified."""
-    if "got HEIC" in reason:
-        reason = (
-            "HEIC needs an extra package on this server: pip install pillow-heif; or "
-            "save as JPEG (iPhone: Settings, Camera, Formats, Most Compatible)"
-        )
     st.error(f"**{literal(name)}**: {literal(reason)}", icon=":material/error:")
 
 
 def _keep(key: str) -> None:
+    """Load what was dropped, also for the other pages."""
     st.session_state["dropped"] = list(st.session_state[key])
     st.session_state["example"] = []
 
