@@ -37,7 +37,7 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,7 +87,7 @@ VERBS = {
     "edge": (__name__, "edge_main"),
     "app": ("streamlit_app.cli", "main"),
 }
-# What stands below a verb, for those who leave it out
+# The commands below a verb, to suggest when the verb was left out
 BELOW = {
     "edge": (
         "classify",
@@ -164,13 +164,16 @@ def build(
     if photos is None and not options.get("resume"):
         run = run or SAMPLE_RUN
         photos = _draw_sample(Path(artifacts), run, console)[0]
-        options.setdefault("backbone", _sample_backbone(console))
-    plan = BuildOptions(
-        job=_job(photos, run, artifacts, overwrite, options, console),
-        export=export,
-        compare=CompareOptions(budget=budget, unknown=_path("unknown", unknown)),
+        if "backbone" not in options and not options.get("small"):
+            options["backbone"] = _sample_backbone(console)
+    built = run_build(
+        BuildOptions(
+            job=_job(photos, run, artifacts, overwrite, options, console),
+            export=export,
+            compare=CompareOptions(budget=budget, unknown=_path("unknown", unknown)),
+        ),
+        console,
     )
-    built = run_build(plan, console)
     if built.comparison is not None:
         for line in ("", *text.summary(built.comparison)):
             console.say(line)
@@ -192,28 +195,25 @@ def audit(
     photo). Raises EdgegraftError where there are no photos.
     """
     _refuse_hidden_rooms()
-    from data.audit.audit import audit as examine
+    from data.audit.audit import audit as audit_folder
     from data.audit.fact_cache import FactCache
     from data.audit.report import refuse, write
     from data.cache import cache_folder
     from data.source import choose
     from edge.progress import Progress
 
-    source, report_to = _path("photos", photos), _path("out", out)
-    if source is None:
-        raise _no_photos()
-    if report_to is not None:
-        refuse(report_to, overwrite)  # before minutes of reading
+    source, report_folder = _photos_path(photos), _path("out", out)
+    if report_folder is not None:
+        refuse(report_folder, overwrite)  # before minutes of reading
     folder = choose(source, None, few=True).folder
-    live = False if quiet else None
     with (
-        Progress(title="reading photos", live=live) as bar,
+        Progress(title="reading photos", live=False if quiet else None) as bar,
         FactCache(cache_folder() / "audits.sqlite") as fact_cache,
     ):
-        report = examine(folder, fact_cache=fact_cache, progress=bar.update)
-    if report_to is not None:
-        write(report, report_to, overwrite=overwrite)
-    return report
+        result = audit_folder(folder, fact_cache=fact_cache, progress=bar.update)
+    if report_folder is not None:
+        write(result, report_folder, overwrite=overwrite)
+    return result
 
 
 def finetune(
@@ -231,8 +231,9 @@ def finetune(
     from finetune.job import run_job
 
     console = Console(quiet=quiet)
-    job = _job(photos, run, artifacts, overwrite, options, console)
-    trained = run_job(job, console)
+    trained = run_job(
+        _job(photos, run, artifacts, overwrite, options, console), console
+    )
     trained.prepared.pixels.close()
     return trained.run
 
@@ -286,11 +287,10 @@ def compare(
     _refuse_unknown(options, names - {"budget"}, "compare")
     for name in ("photos", "unknown", "out"):
         options[name] = _path(name, options.get(name))
-    options["devices"] = tuple(Path(one) for one in options.get("devices", ()))
+    options["devices"] = tuple(map(Path, options.get("devices", ())))
     console = Console(quiet=quiet)
-    one = isinstance(things, Run | str | os.PathLike)
     compared = comparison.compare(
-        [things] if one else list(things),  # type: ignore[list-item, arg-type]
+        things if isinstance(things, Run | str | os.PathLike) else list(things),
         comparison.CompareOptions(budget=Budget(budget_ms, budget_mb), **options),
         console=console,
     )
@@ -327,13 +327,12 @@ def search(
     from quantize.search.records import SearchOptions
     from quantize.search.search import search as find_best
 
-    more = {"device", "runtime", "seed", "resume"}
-    _refuse_unknown(options, {*more, *_READING}, "search")
+    _refuse_unknown(
+        options, {"device", "runtime", "seed", "resume", *_READING}, "search"
+    )
     reading = {name: options.pop(name) for name in _READING if name in options}
     options["device"] = _path("device", options.get("device"))
-    source, folder = _path("photos", photos), _path("artifacts", artifacts)
-    if source is None:
-        raise _no_photos()
+    source, folder = _photos_path(photos), _path("artifacts", artifacts)
     names = backbones.split(",") if isinstance(backbones, str) else backbones
     return find_best(
         SearchOptions(
@@ -376,7 +375,7 @@ def load(model: Run | str | os.PathLike[str] | bytes, **options: Any) -> Classif
 
 
 _READING = ("layout", "columns", "rename", "follow_links")
-_EXPORTING = {  # as the command calls them: as `quantize.export.export` does
+_EXPORT_OPTIONS = {  # name in the command: argument of `quantize.export.export`
     "calibration": "calibration_count",
     "max_drop": "max_drop",
     "target": "target",
@@ -393,7 +392,7 @@ def _job(
     options: Mapping[str, Any],
     console: Console,
 ) -> Job:
-    """The job that keyword arguments describe; EdgegraftError for an unknown one."""
+    """The job that `options` describe; EdgegraftError for an unknown option."""
     from backbones import auto
     from data.source import PhotoOptions, refuse_missing
     from edge.errors import EdgegraftError
@@ -401,60 +400,62 @@ def _job(
     from finetune.job import Job
     from finetune.settings import Settings
 
-    ours = {field.name for field in dataclasses.fields(Job) if field.name != "reading"}
-    theirs = {field.name for field in dataclasses.fields(Settings)}
-    _refuse_unknown(options, {*ours, *theirs, *_READING, "small"}, "build")
-    given = {name: value for name, value in options.items() if name in theirs}
-    reading = {name: value for name, value in options.items() if name in _READING}
-    job = {name: value for name, value in options.items() if name in ours}
+    job_fields = {field.name for field in dataclasses.fields(Job)} - {"reading"}
+    setting_fields = {field.name for field in dataclasses.fields(Settings)}
+    _refuse_unknown(
+        options, {*job_fields, *setting_fields, *_READING, "small"}, "build"
+    )
+    job_options, setting_options, reading = (
+        {name: value for name, value in options.items() if name in names}
+        for names in (job_fields, setting_fields, _READING)
+    )
     for name in ("exclude_from", "add"):
-        job[name] = _path(name, job.get(name))
+        job_options[name] = _path(name, options.get(name))
     if options.get("small"):
-        given.setdefault("backbone", auto.SMALL)
-    source, folder = _path("photos", photos), _path("artifacts", artifacts)
+        setting_options.setdefault("backbone", auto.SMALL)
+    resume, folder = options.get("resume"), _path("artifacts", artifacts)
+    source = None if resume and photos is None else _photos_path(photos)
     if source is not None:
         refuse_missing(source)
-    if job.get("resume"):
+    if resume:
         if run is None:
             raise EdgegraftError("expected run='NAME' with resume=True, got none")
-        if given:
+        if setting_options:
             raise EdgegraftError(
                 "expected resume=True without settings (a run keeps its own), got "
-                f"{next(iter(given))}"
+                f"{next(iter(setting_options))}"
             )
         settings = Settings()
-    elif source is None:
-        raise _no_photos()
     else:
-        settings = Settings.for_network(console.say, **given)
+        settings = Settings.for_network(console.say, **setting_options)
     return Job(
         source,
         settings,
         run_folder(folder or ARTIFACTS, run, source, settings),
         overwrite=overwrite,
         reading=PhotoOptions(**reading),
-        **job,
+        **job_options,
     )
 
 
 def _export_options(variants: Sequence[str], options: dict[str, Any]) -> ExportOptions:
-    """Takes those of the export out of `options`; EdgegraftError for no numbers."""
+    """Moves the export's options out of `options`; EdgegraftError for a non-number."""
     from edge.errors import EdgegraftError
     from quantize.build import ExportOptions
 
-    more = {
-        theirs: options.pop(ours)
-        for ours, theirs in _EXPORTING.items()
-        if ours in options
+    arguments = {
+        argument: options.pop(option)
+        for option, argument in _EXPORT_OPTIONS.items()
+        if option in options
     }
     for name in ("max_drop", "calibration_count"):
-        value = more.get(name, 0)
+        value = arguments.get(name, 0)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise EdgegraftError(f"expected a number for {name}, got {value!r}")
-    if "max_drop" in more:
-        more["max_drop"] /= 100
+    if "max_drop" in arguments:
+        arguments["max_drop"] /= 100
     names = variants.split(",") if isinstance(variants, str) else variants
-    return ExportOptions(tuple(names), more)
+    return ExportOptions(tuple(names), arguments)
 
 
 def _refuse_unknown(options: Mapping[str, Any], known: set[str], verb: str) -> None:
@@ -464,11 +465,9 @@ def _refuse_unknown(options: Mapping[str, Any], known: set[str], verb: str) -> N
     for name in options:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
-            meant = f"did you mean {close[0]}?" if close else ""
-            raise EdgegraftError(
-                f"edgegraft.{verb} has no option {name!r}; "
-                + (meant or f"it takes {', '.join(sorted(known))}")
-            )
+            known_names = f"it takes {', '.join(sorted(known))}"
+            advice = f"did you mean {close[0]}?" if close else known_names
+            raise EdgegraftError(f"edgegraft.{verb} has no option {name!r}; {advice}")
 
 
 def _path(name: str, value: str | os.PathLike[str] | None) -> Path | None:
@@ -481,18 +480,20 @@ def _path(name: str, value: str | os.PathLike[str] | None) -> Path | None:
         raise EdgegraftError(f"{name}: expected a path, got {value!r:.80}") from None
 
 
-def _no_photos() -> EdgegraftError:
-    from edge.errors import EdgegraftError
+def _photos_path(photos: str | os.PathLike[str] | None) -> Path:
+    path = _path("photos", photos)
+    if path is None:
+        from edge.errors import EdgegraftError
 
-    return EdgegraftError("photos: expected a folder, list or archive, got none")
+        raise EdgegraftError("photos: expected a folder, list or archive, got none")
+    return path
 
 
 # --- the sample set ------------------------------------------------------------------
 def _draw_sample(
     artifacts: Path, run: str, console: Console
 ) -> tuple[Path, list[Path]]:
-    """The built-in set: (its photos, two more pictures to try at the end), beside the
-    run's folder."""
+    """(photos, two test pictures) of the sample set, drawn beside the run's folder."""
     from data.sample.sample_set import write_sample
 
     console.stage("no photos given: drawing the sample set of cats and dogs")
@@ -515,7 +516,7 @@ def _sample_backbone(console: Console) -> str:
 
 
 def _from_here(path: Path) -> Path:
-    """The path as a person types it, who stands in the folder above."""
+    """The path relative to the working folder, where it lies in there."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 
@@ -549,7 +550,7 @@ def _run_build(args: argparse.Namespace) -> int:
     """`edgegraft build`: the exit code."""
     from finetune.cli import job_from
     from finetune.console import Console
-    from quantize.build import BuildOptions, ExportOptions
+    from quantize.build import BuildOptions
     from quantize.build import build as run_build
     from quantize.cli import compare_options
     from quantize.export import EXIT_REJECTED
@@ -562,18 +563,12 @@ def _run_build(args: argparse.Namespace) -> int:
         args.photos, pictures = _draw_sample(args.artifacts, args.run, console)
         if not args.small:
             args.backbone = args.backbone or _sample_backbone(console)
-    export = ExportOptions(
-        tuple(args.variants.split(",")),
-        {
-            "calibration_count": args.calibration,
-            "max_drop": args.max_drop / 100,
-            "target": args.target,
-            "climb": args.ladder,
-            "qat": args.qat,
-        },
+    export = _export_options(
+        args.variants, {name: getattr(args, name) for name in _EXPORT_OPTIONS}
     )
-    plan = BuildOptions(job_from(args, console), export, compare_options(args))
-    built = run_build(plan, console)
+    built = run_build(
+        BuildOptions(job_from(args, console), export, compare_options(args)), console
+    )
     if built.comparison is None:
         return 0
     if args.json:
@@ -589,8 +584,8 @@ def _run_build(args: argparse.Namespace) -> int:
         classifier = load(best)
         for picture in pictures:
             prediction = classifier.classify(picture)
-            label, share = prediction.label, prediction.probability
-            console.say(f"{label:8} {share:6.1%}  {picture}")
+            probability = prediction.probability
+            console.say(f"{prediction.label:8} {probability:6.1%}  {picture}")
     rejected = any(result.rejected for result in built.results.values())
     return EXIT_REJECTED if rejected else 0
 
@@ -603,8 +598,8 @@ def build_main(argv: Sequence[str] | None, prog: str) -> int:
 
 
 def edge_main(argv: Sequence[str], prog: str) -> int:
-    """`edgegraft edge`: the device's command, whose evaluate reads here what `build`
-    reads, and runs."""
+    """`edgegraft edge`: the device's command, whose `evaluate` also reads runs and all
+    that `build` reads."""
     from edge.cli import main
 
     if argv[:1] != ["evaluate"]:
@@ -616,27 +611,29 @@ def edge_main(argv: Sequence[str], prog: str) -> int:
 
 def _unknown(verb: str) -> str:
     """The one line for a verb that does not exist."""
-    full = {name: name for name in VERBS} | OTHER_NAMES
-    full |= {
-        name: f"{above} {name}" for above, names in BELOW.items() for name in names
+    commands = {name: name for name in VERBS} | OTHER_NAMES
+    commands |= {
+        name: f"{parent} {name}" for parent, names in BELOW.items() for name in names
     }
-    close = difflib.get_close_matches(verb, full, n=1)
-    meant = f"; did you mean: edgegraft {full[close[0]]}?" if close else ""
+    close = difflib.get_close_matches(verb, commands, n=1)
+    guess = f"; did you mean: edgegraft {commands[close[0]]}?" if close else ""
     return (
-        f"edgegraft: error: unknown command {verb!r}{meant}; commands: "
+        f"edgegraft: error: unknown command {verb!r}{guess}; commands: "
         f"{', '.join(VERBS)} (see edgegraft --help)"
     )
 
 
 def _refuse_hidden_rooms() -> None:
-    """EdgegraftError (ImportError where edge is hidden) if another package of the same
-    name as one of ours comes first on the import path."""
+    """ImportError if another package with the name of one of ours comes first on the
+    import path."""
     home = Path(__file__).resolve().parent
     for room in ROOMS:
         spec = importlib.util.find_spec(room)
-        place = None if spec is None or spec.origin is None else Path(spec.origin)
-        if spec is not None and (place is None or place.resolve().parents[1] != home):
-            where = place or next(iter(spec.submodule_search_locations or ()), "?")
+        if spec is None:
+            continue
+        path = Path(spec.origin) if spec.origin else None
+        if path is None or path.resolve().parents[1] != home:
+            where = path or next(iter(spec.submodule_search_locations or ()), "?")
             raise ImportError(
                 f"expected the package {room} of edgegraft in {home}, got another one "
                 f"of that name at {where}; start Python in another folder, or rename it"
@@ -649,10 +646,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(__doc__, end="")
         return 0 if words else 2
-    if words[0] == "--version":
+    verb, *arguments = words
+    if verb == "--version":
         print(f"edgegraft {__version__}")
         return 0
-    verb, rest = words[0], words[1:]
     if verb not in VERBS:
         print(_unknown(verb), file=sys.stderr)
         return 2
@@ -662,8 +659,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"edgegraft: error: {error}", file=sys.stderr)
         return 2
     module, function = VERBS[verb]
-    code: int = getattr(import_module(module), function)(rest, f"edgegraft {verb}")
-    return code
+    run: Callable[[list[str], str], int] = getattr(import_module(module), function)
+    return run(arguments, f"edgegraft {verb}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Photo bytes and a model: the answer and the small pictures that a page shows.
+"""The answer to a photo and the small pictures of it that a page shows.
 
-The same calls as `edge classify` makes: `open_photo`, `fit`, `Classifier.predict`.
-Only small JPEG and PNG files are kept of a photo, so a page of photos stays light.
+Makes the same calls as `edge classify`: `open_photo`, `fit`, `Classifier.predict`.
+Only small JPEG and PNG files of a photo stay in memory.
 """
 
 from __future__ import annotations
@@ -24,25 +24,19 @@ VIEW_SIDE, THUMBNAIL_SIDE = 720, 96  # pixels, the longer side
 _ANIMATED = {b"GIF8", b"RIFF", b"\x89PNG"}
 
 
+@dataclass
 class Answer:
     """A prediction with its times in ms (decoding includes resizing) and a picture.
 
-    `animated` files are classified by their first frame. The picture is made on first
-    use, so that it does not delay the answer.
+    `animated` files are classified by their first frame. The picture is encoded on
+    first use, so that it does not delay the answer.
     """
 
-    def __init__(
-        self,
-        prediction: Prediction,
-        photo: Image.Image,
-        decode_ms: float,
-        inference_ms: float,
-        animated: bool,
-    ) -> None:
-        self.prediction = prediction
-        self.decode_ms, self.inference_ms = decode_ms, inference_ms
-        self.animated = animated
-        self._photo: Image.Image | None = photo
+    prediction: Prediction
+    _photo: Image.Image | None
+    decode_ms: float
+    inference_ms: float
+    animated: bool
 
     @cached_property
     def view(self) -> bytes:
@@ -66,8 +60,7 @@ class Row:
 def answer(pool: ClassifierPool, content: bytes, top_k: int = MOST_LABELS) -> Answer:
     """Classify one photo; PhotoError when it cannot be read."""
     photo, prediction, decode_ms, inference_ms = _classify(pool, content, top_k)
-    animated = _is_animated(content)
-    return Answer(prediction, photo, decode_ms, inference_ms, animated)
+    return Answer(prediction, photo, decode_ms, inference_ms, _is_animated(content))
 
 
 def row(pool: ClassifierPool, content: bytes, top_k: int) -> Row:
@@ -78,8 +71,8 @@ def row(pool: ClassifierPool, content: bytes, top_k: int) -> Row:
     return Row(prediction, thumbnail, decode_ms, inference_ms)
 
 
-def model_input(pixels: Pixels) -> bytes:
-    """A PNG of exactly the pixels that a model gets, uint8 [H, W, 3]."""
+def png(pixels: Pixels) -> bytes:
+    """A PNG of exactly these pixels, uint8 [H, W, 3]."""
     return _encoded(Image.fromarray(pixels), "PNG", compress_level=1)
 
 
@@ -101,21 +94,16 @@ def thumbnail(source: Path | bytes, side: int = 240) -> bytes:
 
 
 def with_box(picture: bytes, box: tuple[float, float, float, float]) -> bytes:
-    """A JPEG of a picture, darkened around a box: left, top, right, bottom in shares
+    """A JPEG of a picture, darkened around a box: left, top, right, bottom as fractions
     of its sides."""
     with Image.open(io.BytesIO(picture)) as image:
-        inside = image.convert("RGB")
-    wide, high = inside.size
-    left, top, right, bottom = box
-    pixels = (
-        round(left * wide),
-        round(top * high),
-        max(round(right * wide), round(left * wide) + 1),
-        max(round(bottom * high), round(top * high) + 1),
-    )
-    outside = inside.point(lambda level: level // 3)
-    outside.paste(inside.crop(pixels), pixels[:2])
-    return _encoded(outside, "JPEG", quality=80)
+        photo = image.convert("RGB")
+    left, right = (round(x * photo.width) for x in box[::2])
+    top, bottom = (round(y * photo.height) for y in box[1::2])
+    inside = photo.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
+    darkened = photo.point(lambda level: level // 3)
+    darkened.paste(inside, (left, top))
+    return _encoded(darkened, "JPEG", quality=80)
 
 
 def _classify(
@@ -133,9 +121,9 @@ def _classify(
     return photo, prediction, (decoded - start) * 1e3, (done - borrowed) * 1e3
 
 
-def _encoded(image: Image.Image, kind: str, **options: int) -> bytes:
+def _encoded(image: Image.Image, file_format: str, **options: int) -> bytes:
     file = io.BytesIO()
-    image.save(file, kind, **options)
+    image.save(file, file_format, **options)
     return file.getvalue()
 
 
@@ -145,5 +133,5 @@ def _is_animated(content: bytes) -> bool:
     try:
         with Image.open(io.BytesIO(content)) as image:
             return bool(getattr(image, "is_animated", False))
-    except Exception:  # it was decoded already, so this question alone failed
+    except Exception:  # the photo was decoded already, so this is not its error
         return False

@@ -29,7 +29,7 @@ from streamlit_app.runs import Run
 from streamlit_app.style import literal, percent
 from streamlit_app.widgets import feeding
 
-# A file of our own: Streamlit's default icon comes from an external server.
+# Streamlit's default icon comes from an external server
 ICON = Path(__file__).with_name("drawn") / "icon.png"
 PAGES = (
     ("views/classify.py", "Classify", "image_search"),
@@ -55,10 +55,10 @@ def main() -> None:
                 file,
                 title=title,
                 icon=f":material/{icon}:",
-                default=place == 0,
-                url_path=None if place == 0 else title.lower(),
+                default=title == "Classify",
+                url_path=None if title == "Classify" else title.lower(),
             )
-            for place, (file, title, icon) in enumerate(PAGES)
+            for file, title, icon in PAGES
         ],
         position="top",
     )
@@ -81,6 +81,12 @@ def main() -> None:
     page.run()
 
 
+def select(entry: ListedModel) -> None:
+    """Select a model in the sidebar; call it before the sidebar is drawn."""
+    st.session_state["run"] = entry.run
+    st.session_state[f"variant {entry.run}"] = entry.variant
+
+
 def choose_model(models: list[ListedModel]) -> ListedModel:
     """The file of the link at first, then the one that the visitor selects."""
     if "run" not in st.session_state:
@@ -88,8 +94,7 @@ def choose_model(models: list[ListedModel]) -> ListedModel:
         first = choose(models, link.get("run"), link.get("variant"))
         if link.get("run") not in (None, first.run):
             st.warning(f"No run **{literal(str(link['run']))}** here.")
-        st.session_state["run"] = first.run
-        st.session_state[f"variant {first.run}"] = first.variant
+        select(first)
     runs = list(dict.fromkeys(entry.run for entry in models))
     if st.session_state["run"] not in runs:  # deleted meanwhile
         st.session_state["run"] = runs[0]
@@ -99,7 +104,7 @@ def choose_model(models: list[ListedModel]) -> ListedModel:
     if len(variants) > 1:
         key = f"variant {run}"
         if st.session_state.get(key) not in variants:
-            st.session_state[key] = variants[0]
+            st.session_state[key] = variant
         folder = choose(models, run, None).folder
         best = recommended(str(folder)) if folder else None
 
@@ -107,7 +112,7 @@ def choose_model(models: list[ListedModel]) -> ListedModel:
             return literal(name) + (" (recommended)" if name == best else "")
 
         pills = st.pills("Variant", variants, key=key, required=True, format_func=title)
-        variant = pills or variants[0]
+        variant = pills or variant
     entry = choose(models, run, variant)
     if st.query_params.to_dict() != {"run": entry.run, "variant": entry.variant}:
         st.query_params.from_dict({"run": entry.run, "variant": entry.variant})
@@ -116,16 +121,14 @@ def choose_model(models: list[ListedModel]) -> ListedModel:
 
 def settings(entry: ListedModel) -> None:
     """The confidence threshold, the number of labels, the file's facts, and for a file
-    without a card how photos are fed."""
+    without a card its preprocessing."""
     try:
         pool = session.opened(entry)
     except EdgegraftError:  # the page shows the error
         if entry.folder is None:
             feeding.fields(entry.path, None)
         return
-    labels = len(pool.facts.labels)
-    if "threshold" not in st.session_state:
-        st.session_state["threshold"] = session.THRESHOLD
+    st.session_state.setdefault("threshold", session.THRESHOLD)
     st.slider(
         "Confidence threshold",
         0,
@@ -134,23 +137,25 @@ def settings(entry: ListedModel) -> None:
         format="%d %%",
         help="Answers below this probability are marked as uncertain.",
     )
-    if labels > 2:
-        most = min(labels, MOST_LABELS)
-        current = st.session_state.get("top_k", session.TOP_K)
-        st.session_state["top_k"] = min(max(int(current), 1), most)
-        st.slider("Labels to show", 1, most, key="top_k")
+    maximum = min(len(pool.facts.labels), MOST_LABELS)
+    if maximum > 2:
+        st.session_state["top_k"] = min(max(session.top_k(), 1), maximum)
+        st.slider("Labels to show", 1, maximum, key="top_k")
     style.facts(facts(pool))
     if pool.facts.card is None:
         feeding.fields(entry.path, pool)
 
 
 def facts(pool: ClassifierPool) -> list[tuple[str, str]]:
-    """The file in a few lines."""
+    """(name, value) rows that describe the file."""
     classifier = pool.facts
     recipe, card = classifier.recipe, classifier.card
     kind = card.variant if card else str(classifier.input_dtype)
+    labels = ", ".join(classifier.labels[:LABELS_LISTED])
+    if len(classifier.labels) > LABELS_LISTED:
+        labels += f" and {len(classifier.labels) - LABELS_LISTED:,} more"
     rows = [
-        ("Labels", listed(classifier.labels)),
+        ("Labels", labels),
         ("Input", f"{recipe.width} × {recipe.height}, {recipe.resize}"),
         ("File", f"{pool.bytes / 1e6:.2f} MB, {kind}"),
         ("Runtime", str(classifier.runtime)),
@@ -161,14 +166,9 @@ def facts(pool: ClassifierPool) -> list[tuple[str, str]]:
     return rows
 
 
-def listed(labels: tuple[str, ...], most: int = LABELS_LISTED) -> str:
-    text = ", ".join(labels[:most])
-    return f"{text} and {len(labels) - most:,} more" if len(labels) > most else text
-
-
 def measured(card: ModelCard | None) -> list[tuple[str, str]]:
-    """(part, text) of the accuracies in a card, of photos that it was not fitted to."""
-    lines = []
+    """(part, text) of the accuracies in a card, those on training photos left out."""
+    rows = []
     for part in MEASURED_ON:
         figures = card.measured.get(part) if card else None
         accuracy = figures.get("accuracy") if isinstance(figures, dict) else None
@@ -180,8 +180,8 @@ def measured(card: ModelCard | None) -> list[tuple[str, str]]:
             text += f" ({' to '.join(percent(end) for end in interval)})"
         if isinstance(figures.get("photos"), int):
             text += f", {figures['photos']:,} photos"
-        lines.append((part, text))
-    return lines
+        rows.append((part, text))
+    return rows
 
 
 def _is_share(value: object) -> TypeGuard[float]:
@@ -190,11 +190,11 @@ def _is_share(value: object) -> TypeGuard[float]:
 
 def download_for_device(entry: ListedModel) -> None:
     """A button: the folder for a device as a ZIP, as `edge pack` writes it."""
-    said = feeding.of(entry.path)
+    fed = feeding.of(entry.path)
     st.download_button(
         f"Device folder with {literal(entry.path.name)}",
         lambda: zipped(
-            entry.path, DEVICE_FOLDER, labels=said.labels or None, foreign=said.options
+            entry.path, DEVICE_FOLDER, labels=fed.labels or None, foreign=fed.options
         ),
         f"{DEVICE_FOLDER}.zip",
         "application/zip",
@@ -205,7 +205,7 @@ def download_for_device(entry: ListedModel) -> None:
 
 
 def open_model() -> None:
-    """Keep the dropped model file, so that it is listed; or say why not."""
+    """Save the dropped model file, so that it is listed, or the reason why not."""
     file = st.session_state["model file"]
     if file is None:
         return
@@ -236,20 +236,16 @@ def welcome(artifacts: Path) -> None:
     )
     if problem := st.session_state.pop("model problem", None):
         st.error(literal(problem), icon=":material/error:")
-    where = f" --artifacts {shlex.quote(str(artifacts))}"
+    option = f"--artifacts {shlex.quote(str(artifacts))}"
     st.markdown("Or on the command line, with a folder of photos per label:")
-    st.code(f"edgegraft build PHOTOS{where}", language=None)
+    st.code(f"edgegraft build PHOTOS {option}", language=None)
     st.markdown("Without photos, on a drawn sample of cats and dogs:")
-    st.code(f"edgegraft build{where}", language=None)
+    st.code(f"edgegraft build {option}", language=None)
     st.button("Refresh", icon=":material/refresh:")
 
 
-if __name__ == "__main__":
-    main()
-
-
 def headline(run: Run, record: Record) -> tuple[str, str, str]:
-    """Name, value and interval of a file's accuracy: of the file to ship the figure
+    """Name, value and interval of a file's accuracy; for the file to ship, the figure
     that the command and the model card lead with. Empty where it has none.
     """
     accuracy, low = record.get("accuracy"), record.get("accuracy_low")
@@ -265,6 +261,10 @@ def headline(run: Run, record: Record) -> tuple[str, str, str]:
         return ("", "", "")
     interval = ""
     if low is not None and high is not None:
-        interval = f"95 % interval {style.percent(low)} to {style.percent(high)} on "
-        interval += f"{photos} photos" + (f" ({note})" if note else "")
-    return (f"Accuracy, {source}", style.percent(accuracy), interval)
+        interval = f"95 % interval {percent(low)} to {percent(high)} on {photos} photos"
+        interval += f" ({note})" if note else ""
+    return (f"Accuracy, {source}", percent(accuracy), interval)
+
+
+if __name__ == "__main__":
+    main()

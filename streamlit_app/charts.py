@@ -10,8 +10,8 @@ from typing import Any
 
 import altair as alt
 
-# Altair looks pandas up in sys.modules: while another visitor's thread imports it,
-# a chart would meet half a module. Imported here, it is whole.
+# Altair looks for pandas in sys.modules, where it would find a half-imported module
+# while another visitor's thread imports it.
 import pandas  # type: ignore[import-untyped] # noqa: F401
 import streamlit as st
 
@@ -20,7 +20,7 @@ from edge.text import printable
 from streamlit_app.runs import Run, pareto_front
 from streamlit_app.style import ACCENT, AMBER, GREY, SERIES
 
-MARGIN = 1.15  # the latency axis goes on to this multiple of a file's, for its name
+MARGIN = 1.15  # the latency axis extends to this multiple, to leave room for names
 MOST_CONFUSED = 30  # labels; a larger confusion matrix is not drawn
 PROBE, FINAL = "cross-validated probe", "int8 file on test photos"
 _DASHED = alt.MarkDef(type="line", color=GREY, strokeDash=[4, 4])
@@ -36,7 +36,7 @@ def accuracy_latency(timed: Sequence[tuple[Run, list[Record]]]) -> list[str]:
         _point(run, record)
         for run, records in timed
         for record in records
-        if record["p50_ms"] > 0  # a damaged record has no logarithm
+        if record["p50_ms"] > 0  # a logarithmic axis cannot show a damaged record's 0
     ]
     if not points:
         return []
@@ -52,21 +52,16 @@ def accuracy_latency(timed: Sequence[tuple[Run, list[Record]]]) -> list[str]:
     )
     base = _chart(points).encode(x=ms)
     tooltip = [
-        alt.Tooltip("file:N"),
-        alt.Tooltip("accuracy:Q", format=".1%"),
-        alt.Tooltip("low:Q", format=".1%", title="95 % from"),
-        alt.Tooltip("high:Q", format=".1%", title="95 % to"),
-        alt.Tooltip("ms:Q", format=".2f"),
-        alt.Tooltip("MB:Q"),
+        "file:N",
+        *_figure_tooltips("accuracy"),
+        "MB:Q",
         alt.Tooltip("photos:Q", title="test photos"),
     ]
     text = alt.MarkDef(type="text", dx=9, dy=-8, align="left", fontSize=11, color=GREY)
     _draw(
         380,
         _chart(front, _DASHED).encode(x=ms, y=accuracy),
-        base.mark_rule(opacity=0.35, strokeWidth=2).encode(
-            y=alt.Y("low:Q"), y2="high:Q", color=colour
-        ),
+        _intervals(base, colour),
         base.mark_point(filled=True, size=110, opacity=1).encode(
             y=accuracy, color=colour, tooltip=tooltip
         ),
@@ -92,7 +87,7 @@ def _point(run: Run, record: Record) -> dict[str, Any]:
 
 def time_ticks(times: Sequence[float]) -> list[float]:
     """Round milliseconds from below the fastest to above the slowest, for a log axis:
-    1, 2 and 5 of each power of ten; closer ones within a factor of five."""
+    1, 2 and 5 times powers of ten, more of them within a factor of five."""
     low, high = min(times) / MARGIN, max(times) * MARGIN
     steps = (1.0, 2.0, 5.0) if high > 5 * low else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
     powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
@@ -102,12 +97,12 @@ def time_ticks(times: Sequence[float]) -> list[float]:
     return ticks[first : last + 1]
 
 
-def _axes(ticks: Sequence[float], of: str, accuracy: str) -> tuple[alt.X, alt.Y]:
-    """Milliseconds on a logarithmic scale, and accuracy."""
+def _axes(ticks: Sequence[float], timing: str, accuracy: str) -> tuple[alt.X, alt.Y]:
+    """Milliseconds on a logarithmic scale, and accuracy; `timing` is for the title."""
     return (
         alt.X(
             "ms:Q",
-            title=f"ms per photo ({of}, log scale)",
+            title=f"ms per photo ({timing}, log scale)",
             scale=alt.Scale(type="log", domain=[ticks[0], ticks[-1]], nice=False),
             axis=alt.Axis(values=ticks, format="~g", grid=False),
         ),
@@ -120,8 +115,23 @@ def _axes(ticks: Sequence[float], of: str, accuracy: str) -> tuple[alt.X, alt.Y]
     )
 
 
+def _intervals(base: alt.Chart, colour: alt.Color) -> alt.Chart:
+    """The 95 % intervals of points, as vertical lines."""
+    rules: alt.Chart = base.mark_rule(opacity=0.35, strokeWidth=2)
+    return rules.encode(y=alt.Y("low:Q"), y2="high:Q", color=colour)
+
+
+def _figure_tooltips(title: str) -> list[alt.Tooltip]:
+    return [
+        alt.Tooltip("accuracy:Q", format=".1%", title=title),
+        alt.Tooltip("low:Q", format=".1%", title="95 % from"),
+        alt.Tooltip("high:Q", format=".1%", title="95 % to"),
+        alt.Tooltip("ms:Q", format=".2f"),
+    ]
+
+
 def search(candidates: Sequence[Record], budget_ms: float | None) -> None:
-    """Balanced accuracy over latency: rings are cross-validated probes, points the
+    """Balanced accuracy over latency: circles are cross-validated probes, diamonds the
     int8 files of the finalists on test photos; a dashed line is the budget."""
     points = [
         {
@@ -150,23 +160,14 @@ def search(candidates: Sequence[Record], budget_ms: float | None) -> None:
         legend=legend,
     )
     base = _chart(points).encode(x=ms)
+    tooltips = _figure_tooltips("balanced accuracy")
     layers = [
-        base.mark_rule(opacity=0.35, strokeWidth=2).encode(
-            y=alt.Y("low:Q"), y2="high:Q", color=colour
-        ),
+        _intervals(base, colour),
         base.mark_point(filled=True, size=90, opacity=1).encode(
             y=accuracy,
             color=colour,
             shape=shape,
-            tooltip=[
-                "network:N",
-                "measured:N",
-                alt.Tooltip("accuracy:Q", format=".1%", title="balanced accuracy"),
-                alt.Tooltip("low:Q", format=".1%", title="95 % from"),
-                alt.Tooltip("high:Q", format=".1%", title="95 % to"),
-                alt.Tooltip("ms:Q", format=".2f"),
-                "photos:Q",
-            ],
+            tooltip=["network:N", "measured:N", *tooltips, "photos:Q"],
         ),
     ]
     if budget_ms and ticks[0] < budget_ms < ticks[-1]:
@@ -201,13 +202,13 @@ def training(history: Sequence[Mapping[str, float]]) -> None:
     _draw(260, chart)
 
 
-def confusion(labels: Sequence[str], table: Sequence[Sequence[int]]) -> None:
-    """Rows are the true labels, columns the answers, cells numbers of photos, shaded
-    by their share of the row."""
+def confusion(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> None:
+    """A confusion matrix: rows are the true labels, columns the answers, cells the
+    numbers of photos, shaded by their share of the row."""
     names = [printable(label) for label in labels]
     values = [
         {"truth": truth, "answer": answer, "photos": n, "share": n / max(sum(row), 1)}
-        for truth, row in zip(names, table, strict=False)
+        for truth, row in zip(names, matrix, strict=False)
         for answer, n in zip(names, row, strict=False)
     ]
     angle = 0 if len(names) < 8 else -50
@@ -230,7 +231,7 @@ def confusion(labels: Sequence[str], table: Sequence[Sequence[int]]) -> None:
 
 
 def reliability(bins: Sequence[Mapping[str, float]]) -> None:
-    """How often answers of a confidence were right; the diagonal is ideal."""
+    """A reliability diagram: accuracy over confidence; the diagonal is ideal."""
     values = [dict(entry) for entry in bins if entry.get("photos")]
     ticks = [0, 0.25, 0.5, 0.75, 1]
     diagonal = [{"confidence": 0, "accuracy": 0}, {"confidence": 1, "accuracy": 1}]

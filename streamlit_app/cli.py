@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,14 +18,14 @@ from edge.run_folder import ARTIFACTS, file_inside
 from edge.tflite import read_label_file
 
 HERE = Path(__file__).resolve().parent
-# Streamlit's own settings. The same stand in .streamlit/config.toml, which an
-# installed package does not have beside it.
+# Streamlit's settings, the same as in .streamlit/config.toml, which an installed
+# package does not contain.
 SETTINGS = {
     "browser.gatherUsageStats": "false",
     "server.maxUploadSize": "1024",
     "server.fileWatcherType": "none",
     "server.showEmailPrompt": "false",
-    "logger.hideWelcomeMessage": "true",  # it advertises; `_serve` names the address
+    "logger.hideWelcomeMessage": "true",  # it advertises; `_serve` prints the address
     "client.toolbarMode": "minimal",
     "theme.baseRadius": "0.6rem",
     "theme.light.primaryColor": "#115e59",
@@ -37,22 +37,9 @@ SETTINGS = {
     "theme.dark.secondaryBackgroundColor": "#182220",
     "theme.dark.textColor": "#e8efed",
 }
-PORT = 8501  # Streamlit's usual one
-PORTS_TRIED = 100  # above a taken port, to name a free one
+PORT = 8501  # Streamlit's default
+PORTS_TRIED = 100  # above a taken port, to suggest a free one
 ANY_ADDRESS = ("0.0.0.0", "::")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What `edgegraft app` was given."""
-
-    models: tuple[Path, ...] = ()
-    artifacts: Path | None = None
-    labels: Path | None = None
-    host: str = "localhost"
-    port: int = PORT
-    browser: bool = True
-    shared: bool = False
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "edgegraft app") -> int:
@@ -90,94 +77,86 @@ def main(argv: Sequence[str] | None = None, prog: str = "edgegraft app") -> int:
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback")
     args = parser.parse_args(argv)
-    options = Options(
-        tuple(args.models),
-        args.artifacts,
-        args.labels,
-        args.host,
-        args.port,
-        not args.no_browser,
-        args.shared,
-    )
-    return guard(lambda: _serve(options), debug=args.debug)
+    return guard(lambda: _serve(args), debug=args.debug)
 
 
-def command(options: Options) -> list[str]:
+def _command(args: argparse.Namespace) -> list[str]:
     """The command line of the server process."""
-    shown = "localhost" if options.host in ANY_ADDRESS else options.host
     settings = {
         **SETTINGS,
-        "server.port": str(options.port),
-        "server.address": options.host,
-        "server.headless": str(not options.browser).lower(),
+        "server.port": str(args.port),
+        "server.address": args.host,
+        "server.headless": str(args.no_browser).lower(),
         # Without it Streamlit asks an external server for this machine's address.
-        "browser.serverAddress": shown,
+        "browser.serverAddress": _shown_host(args.host),
     }
     return [
         *(sys.executable, "-m", "streamlit_app.server", "run", str(HERE / "app.py")),
         *(f"--{name}={value}" for name, value in settings.items()),
-        # absolute: the commands that the page shows work in any folder
-        *("--", "--artifacts", str(Path(options.artifacts or ARTIFACTS).absolute())),
-        *(("--labels", str(options.labels)) if options.labels else ()),
-        *(("--shared",) if options.shared else ()),
-        *(str(model) for model in options.models),
+        # Absolute, so that the commands on the page work in any folder
+        *("--", "--artifacts", str(Path(args.artifacts or ARTIFACTS).absolute())),
+        *(("--labels", str(args.labels)) if args.labels else ()),
+        *(("--shared",) if args.shared else ()),
+        *map(str, args.models),
     ]
 
 
-def _check(options: Options) -> None:
+def _shown_host(host: str) -> str:
+    """The host in the address for the browser."""
+    return "localhost" if host in ANY_ADDRESS else host
+
+
+def _check(args: argparse.Namespace) -> None:
     """EdgegraftError for what cannot be served."""
-    for model in options.models:
+    for model in args.models:
         if not model.is_file():
             got = "which does not exist"
             if model.is_dir():
                 got = f"a folder{file_inside(str(model))}"
             raise ModelError(f"expected a .tflite file, got {model}, {got}")
-    if options.labels is not None:
-        read_label_file(options.labels)
-    # The default folder appears with the first run; one that was named must exist.
-    folder = options.artifacts
+    if args.labels is not None:
+        read_label_file(args.labels)
+    # The first run creates the default folder; a named one must exist
+    folder = args.artifacts
     if folder is not None and not folder.is_dir():
         got = "which is a file" if folder.exists() else "which does not exist"
         raise EdgegraftError(
             f"--artifacts: expected a folder of runs, got {folder}, {got}; to create "
             f"it: edgegraft build PHOTOS --artifacts {folder}"
         )
-    if not 1 <= options.port <= 65535:
-        raise EdgegraftError(f"expected --port from 1 to 65535, got {options.port}")
+    if not 1 <= args.port <= 65535:
+        raise EdgegraftError(f"expected --port from 1 to 65535, got {args.port}")
     if find_spec("streamlit") is None:
         raise EdgegraftError(
             "the page needs streamlit; run in the checkout: pip install -e '.[app]' "
             "(or: make app)"
         )
-    refuse_taken_port(options.host, options.port)
+    _refuse_taken_port(args.host, args.port)
 
 
-def _serve(options: Options) -> int:
-    _check(options)
+def _serve(args: argparse.Namespace) -> int:
+    _check(args)
     path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)}
-    shown = "localhost" if options.host in ANY_ADDRESS else options.host
-    print(f"the page: http://{shown}:{options.port} (Ctrl-C ends it)", flush=True)
+    address = f"http://{_shown_host(args.host)}:{args.port}"
+    print(f"the page: {address} (Ctrl-C ends it)", flush=True)
     if os.name == "posix":  # replaces this process, so that signals reach the server
-        os.execve(sys.executable, command(options), environment)
-    return subprocess.call(command(options), env=environment)
+        os.execve(sys.executable, _command(args), environment)
+    return subprocess.call(_command(args), env=environment)
 
 
-def refuse_taken_port(host: str, port: int) -> None:
-    """EdgegraftError where the port is in use (names a free one) or unavailable."""
+def _refuse_taken_port(host: str, port: int) -> None:
+    """EdgegraftError where the port is in use (suggests a free one) or unavailable."""
     try:
         if _is_free(host, port):
             return
-        above = range(port + 1, min(port + PORTS_TRIED, 65535) + 1)
-        other = next((number for number in above if _is_free(host, number)), None)
+        candidates = range(port + 1, min(port + PORTS_TRIED, 65535) + 1)
+        free = next((str(p) for p in candidates if _is_free(host, p)), "NUMBER")
     except OSError as error:
         raise EdgegraftError(
             f"cannot serve at --host {host} --port {port}: {error.strerror or error}"
         ) from None
-    raise EdgegraftError(
-        f"port {port} is already in use on {host}; try: "
-        f"--port {other if other else 'NUMBER'}"
-    )
+    raise EdgegraftError(f"port {port} is already in use on {host}; try: --port {free}")
 
 
 def _is_free(host: str, port: int) -> bool:
@@ -188,11 +167,11 @@ def _is_free(host: str, port: int) -> bool:
     reports it.
     """
     usable, problem = False, None
-    for family, kind, _, _, address in socket.getaddrinfo(
+    for family, socket_type, _, _, address in socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     ):
         try:
-            with socket.socket(family, kind) as probe:
+            with socket.socket(family, socket_type) as probe:
                 if os.name == "posix":  # a port in TIME_WAIT counts as free
                     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 if family == socket.AF_INET6:

@@ -14,7 +14,6 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from edge.classifier import Prediction
 from edge.text import csv_cell
 from streamlit_app.answer import Row
 from streamlit_app.model_pool import ClassifierPool
@@ -26,24 +25,24 @@ MOST_SORTED_BYTES = 1024 * MEGABYTE  # of a ZIP, which is built in memory
 
 def as_csv(results: Results, top_k: int) -> str:
     """A header and a row for each photo."""
-    out = io.StringIO()
-    rows = csv.writer(out, lineterminator="\n")
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
     header = ["photo", "label", "probability", "known", "familiarity"]
     header += ["decode_ms", "inference_ms"]
     for rank in range(2, top_k + 1):
         header += [f"label_{rank}", f"probability_{rank}"]
-    rows.writerow(header)
+    writer.writerow(header)
     for photo, row in results:
         prediction = row.prediction
         known, familiarity = str(prediction.known).lower(), prediction.familiarity
-        line = [csv_cell(photo.name), csv_cell(prediction.label)]
-        line += [f"{prediction.probability:.6f}"]
-        line += [known, "" if familiarity is None else f"{familiarity:.6g}"]
-        line += [f"{row.decode_ms:.3f}", f"{row.inference_ms:.3f}"]
+        cells = [csv_cell(photo.name), csv_cell(prediction.label)]
+        cells += [f"{prediction.probability:.6f}"]
+        cells += [known, "" if familiarity is None else f"{familiarity:.6g}"]
+        cells += [f"{row.decode_ms:.3f}", f"{row.inference_ms:.3f}"]
         for label, probability in prediction.ranking[1:top_k]:
-            line += [csv_cell(label), f"{probability:.6f}"]
-        rows.writerow(line)
-    return out.getvalue()
+            cells += [csv_cell(label), f"{probability:.6f}"]
+        writer.writerow(cells)
+    return file.getvalue()
 
 
 def as_json(
@@ -53,7 +52,7 @@ def as_json(
     failures: Sequence[tuple[str, str]],
     top_k: int,
 ) -> str:
-    """One document."""
+    """One JSON document: the model, its runtime, all photos and failures."""
     card, runtime = pool.facts.card, pool.facts.runtime
     return json.dumps(
         {
@@ -65,7 +64,14 @@ def as_json(
             "photos": [
                 {
                     "photo": photo.name,
-                    **_record(row.prediction, top_k),
+                    "label": row.prediction.label,
+                    "probability": row.prediction.probability,
+                    "known": row.prediction.known,
+                    "familiarity": row.prediction.familiarity,
+                    "ranking": [
+                        {"label": label, "probability": probability}
+                        for label, probability in row.prediction.ranking[:top_k]
+                    ],
                     "decode_ms": round(row.decode_ms, 3),
                     "inference_ms": round(row.inference_ms, 3),
                 }
@@ -77,39 +83,26 @@ def as_json(
     )
 
 
-def _record(prediction: Prediction, top_k: int) -> dict[str, object]:
-    return {
-        "label": prediction.label,
-        "probability": prediction.probability,
-        "known": prediction.known,
-        "familiarity": prediction.familiarity,
-        "ranking": [
-            {"label": label, "probability": probability}
-            for label, probability in prediction.ranking[:top_k]
-        ],
-    }
-
-
 def as_zip(results: Results) -> bytes:
     """The photos, unchanged, in a folder for each answer; unknown ones in `unknown`.
 
     Photos beyond `MOST_SORTED_BYTES` are left out and listed in LEFT_OUT.txt.
     """
-    out = io.BytesIO()
-    taken: set[str] = set()
+    file = io.BytesIO()
+    paths: set[str] = set()
     left_out: list[str] = []
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for photo, row in results:
             content = photo.read()
-            if out.tell() + len(content) > MOST_SORTED_BYTES:
+            if file.tell() + len(content) > MOST_SORTED_BYTES:
                 left_out.append(photo.name)
                 continue
             folder = re.sub(r"[^\w .,()-]+", "_", row.prediction.label).strip(". ")
-            path = _unique(f"{folder or 'label'}/{_file_name(photo.name)}", taken)
+            path = _unique(f"{folder or 'label'}/{_file_name(photo.name)}", paths)
             archive.writestr(path, content)
         if left_out:
             archive.writestr("LEFT_OUT.txt", "\n".join(left_out) + "\n")
-    return out.getvalue()
+    return file.getvalue()
 
 
 def _file_name(name: str) -> str:
@@ -118,12 +111,12 @@ def _file_name(name: str) -> str:
     return re.sub(r"[\x00-\x1f:*?\"<>|]+", "_", last).lstrip(".") or "photo"
 
 
-def _unique(path: str, taken: set[str]) -> str:
-    """The path, with a number when it is taken already."""
-    stem, dot, ending = path.rpartition(".")
+def _unique(path: str, paths: set[str]) -> str:
+    """The path, with a number if it is in `paths` already; adds it there."""
+    stem, dot, suffix = path.rpartition(".")
     number, unique = 2, path
-    while unique.casefold() in taken:
-        unique = f"{stem}-{number}{dot}{ending}"
+    while unique.casefold() in paths:
+        unique = f"{stem}-{number}{dot}{suffix}"
         number += 1
-    taken.add(unique.casefold())
+    paths.add(unique.casefold())
     return unique

@@ -1,14 +1,14 @@
-"""The review queue on disk: photos to be labelled, and those that were.
+"""The review queue on disk: photos to label, and labelled ones.
 
     FOLDER/
         .queue/<digest>.jpg, .json    waiting, with the prediction and the reason
         <label>/<digest>.jpg          labelled: a photo folder to train with
         .none/<digest>.jpg            shows none of the labels
-        .labelled/<digest>.json       where a labelled photo came from
+        .labelled/<digest>.json       the record of a labelled photo
 
-A file is the visitor's own, byte by byte (its EXIF too), named after its content, so
-the same photo is kept once. Only files of this module are ever moved or removed.
-Files have mode 0600, folders 0700: a photo is for the account of the server alone.
+Files are the visitor's bytes unchanged (EXIF included) and named after their content,
+so each photo is saved once. Only files of this module are ever moved or removed.
+Files have mode 0600, folders 0700: only the server's account can read them.
 """
 
 from __future__ import annotations
@@ -31,29 +31,19 @@ from edge.preprocess import open_photo
 
 MOST_WAITING = 2000
 MOST_BYTES = 2 << 30
-MOST_NAME = 200  # bytes of a label or run: file systems allow names of 255
+MOST_NAME = 200  # bytes of a label or run name; file systems allow 255
 # Why a photo is in the queue
 UNCERTAIN, UNKNOWN, WRONG = "uncertain", "unknown", "marked wrong"
 DEVICE, SENT = "from a device", "sent from Batch"
 NONE = ".none"  # in place of a label: the photo shows none of them
-_ENDINGS = {
-    "JPEG": ".jpg",
-    "MPO": ".jpg",
-    "PNG": ".png",
-    "WEBP": ".webp",
-    "GIF": ".gif",
-    "BMP": ".bmp",
-    "TIFF": ".tif",
-    "HEIF": ".heic",
-    "AVIF": ".avif",
-    "PPM": ".ppm",
-}
+# Suffixes of Pillow's formats; the others are named like their format
+_SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif", "HEIF": ".heic"}
 _DIGEST = re.compile(r"[0-9a-f]{24}")
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """A photo in the queue. `suggested` is the label to begin with."""
+    """A photo in the queue. `suggested` is the preselected label."""
 
     digest: str
     ending: str
@@ -77,10 +67,10 @@ class Feedback:
     def waiting(self) -> list[Waiting]:
         """The queue, oldest first; damaged records are left out."""
         queue = []
-        for path in self._records(self._queue):
+        for path in sorted(self._queue.glob("*.json")):
             with suppress(OSError, ValueError, TypeError, KeyError):
                 record = json.loads(path.read_text("utf-8"))
-                ranking = tuple((str(a), float(b)) for a, b in record["ranking"])
+                ranking = tuple((str(k), float(p)) for k, p in record["ranking"])
                 waiting = Waiting(**{**record, "ranking": ranking})
                 if self.path(waiting).is_file():
                     queue.append(waiting)
@@ -98,16 +88,16 @@ class Feedback:
         prediction: Prediction,
         suggested: str | None = None,
     ) -> str | None:
-        """Keep a photo; its digest, or None when it is here already.
+        """Save a photo; its digest, or None when it is here already.
 
         PhotoError when it cannot be read, EdgegraftError when the queue is full or the
         folder cannot be written.
         """
         digest = sha256(content)[:24]
-        if self._is_kept(digest, why):
+        if self._is_saved(digest, why):
             return None
-        open_photo(content, least=(128, 128))  # keep only what training can read
-        if len(self._records(self._queue)) >= MOST_WAITING:
+        open_photo(content, least=(128, 128))  # save only what training can read
+        if len(list(self._queue.glob("*.json"))) >= MOST_WAITING:
             raise EdgegraftError(
                 f"{self.folder}: the queue is full ({MOST_WAITING:,} photos); label "
                 "some first"
@@ -164,7 +154,7 @@ class Feedback:
         return target
 
     def undo(self, waiting: Waiting, label: str) -> None:
-        """Back into the queue, as it was."""
+        """Move a labelled photo back into the queue."""
         labelled = self._of(label) / (waiting.digest + waiting.ending)
         record = f"{waiting.digest}.json"
         try:
@@ -173,36 +163,26 @@ class Feedback:
         except OSError as error:
             raise EdgegraftError(f"{labelled}: {error.strerror or error}") from None
 
-    def discard(self, waiting: Waiting) -> None:
-        """Delete the copy in the queue."""
-        with suppress(FileNotFoundError):
-            self.path(waiting).unlink()
-        with suppress(FileNotFoundError):
-            (self._queue / f"{waiting.digest}.json").unlink()
+    def discard(self, *photos: Waiting) -> None:
+        """Delete the copies in the queue."""
+        for waiting in photos:
+            self.path(waiting).unlink(missing_ok=True)
+            (self._queue / f"{waiting.digest}.json").unlink(missing_ok=True)
 
     def labelled(self) -> dict[str, int]:
         """Label to the number of its labelled photos."""
-        counts: dict[str, int] = {}
-        if self.folder.is_dir():
-            for folder in sorted(self.folder.iterdir()):
-                if folder.is_dir() and not folder.name.startswith("."):
-                    count = _photos(folder)
-                    if count:
-                        counts[folder.name] = count
-        return counts
+        folders = (path for path in sorted(self.folder.glob("[!.]*")) if path.is_dir())
+        counts = {folder.name: _photo_count(folder) for folder in folders}
+        return {label: count for label, count in counts.items() if count}
 
     def negatives(self) -> int:
-        """How many photos show none of the labels."""
-        folder = self.folder / NONE
-        return _photos(folder) if folder.is_dir() else 0
+        """The number of photos that show none of the labels."""
+        return _photo_count(self.folder / NONE)
 
     def _of(self, label: str) -> Path:
         return self.folder / (NONE if label == NONE else folder_name(label))
 
-    def _records(self, folder: Path) -> list[Path]:
-        return sorted(folder.glob("*.json")) if folder.is_dir() else []
-
-    def _is_kept(self, digest: str, why: str) -> bool:
+    def _is_saved(self, digest: str, why: str) -> bool:
         """Here already? A photo marked wrong replaces its record in the queue."""
         name = f"{digest}.json"
         if (self._labelled / name).exists():
@@ -211,14 +191,14 @@ class Feedback:
 
 
 def reason(prediction: Prediction, threshold: float) -> str | None:
-    """Why an answer makes its photo worth labelling; None when it does not."""
+    """Why a photo with this answer is worth labelling; None when it is not."""
     if not prediction.known:
         return UNKNOWN
     return UNCERTAIN if prediction.probability < threshold else None
 
 
 def reason_of(error: OSError | EdgegraftError) -> str:
-    """Why a file was not written, in words."""
+    """Why a file was not written."""
     return getattr(error, "strerror", None) or str(error)
 
 
@@ -236,11 +216,12 @@ def folder_name(label: str) -> str:
 
 def photo_ending(content: bytes) -> str:
     with Image.open(io.BytesIO(content)) as image:
-        return _ENDINGS.get(image.format or "", ".jpg")
+        kind = image.format or "JPEG"
+    return _SUFFIXES.get(kind, f".{kind.lower()}")
 
 
-def _photos(folder: Path) -> int:
-    return sum(_DIGEST.fullmatch(path.stem) is not None for path in folder.iterdir())
+def _photo_count(folder: Path) -> int:
+    return sum(_DIGEST.fullmatch(path.stem) is not None for path in folder.glob("*"))
 
 
 def _size(folder: Path) -> int:
@@ -248,14 +229,14 @@ def _size(folder: Path) -> int:
 
 
 def private_folder(path: Path) -> None:
-    """Create a folder, and those above it that do not exist, for this account alone."""
+    """Create a folder and its missing parents, for this account alone."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     for folder in reversed(missing):
         folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file whole, for this account alone."""
+    """Write a file atomically, for this account alone."""
 
     def write(temporary: Path) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)

@@ -1,9 +1,9 @@
 """Open models, shared by all visitors: a bounded number of classifiers for each file.
 
 An interpreter serves one thread at a time and Streamlit serves each visitor in a
-thread of its own, so a thread borrows a classifier and waits while all are lent.
-Files with the same content share their classifiers; a file that changes gets new ones.
-Each classifier's interpreter runs in a process of its own (`model_process`).
+thread of its own, so a thread borrows a classifier and waits while all are in use.
+Files with the same content share their classifiers; a changed file gets new ones. Each
+classifier's interpreter runs in a process of its own (`model_process`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,22 +32,22 @@ Stamp = tuple[int, int]  # modification time in ns and size in bytes
 
 @dataclass(frozen=True)
 class Feeding:
-    """What a visitor says of a file without a card: its labels, how it is fed."""
+    """A visitor's settings for a file without a card: labels and preprocessing."""
 
     labels: tuple[str, ...] = ()
     options: ForeignOptions = field(default_factory=ForeignOptions)
 
 
-AS_IT_SAYS = Feeding()
+BY_METADATA = Feeding()  # no settings: as the file's own metadata says
 
 
 class ClassifierPool:
     """At most `size` classifiers of one model's bytes, each with one thread.
 
-    `facts` is a classifier to read labels, recipe and card from, never to run.
-    `labels` is a label file for a model that contains none; `labelled` says whether
-    the model contains labels, or `feeding` has them. ModelError when the model cannot
-    be opened.
+    `facts` is a classifier to read labels, recipe and card from; run only what `borrow`
+    returns. `labels` is a label file for a model that contains none; `labelled`: the
+    model contains labels, or `feeding` has them. ModelError when the model cannot be
+    opened.
     """
 
     def __init__(
@@ -55,20 +55,20 @@ class ClassifierPool:
         content: bytes,
         size: int | None = None,
         labels: Path | None = None,
-        feeding: Feeding = AS_IT_SAYS,
+        feeding: Feeding = BY_METADATA,
     ) -> None:
         self._file = ProcessModelFile(content)
         self._file.checked()
         self.feeding = feeding
-        inside = self._file.labels is not None
-        self.labelled = inside or bool(feeding.labels)
-        self._labels = feeding.labels or (None if inside else labels)
-        self._foreign = feeding.options if feeding != AS_IT_SAYS else None
+        has_labels = self._file.labels is not None
+        self.labelled = has_labels or bool(feeding.labels)
+        self._labels = feeding.labels or (None if has_labels else labels)
+        self._foreign = feeding.options if feeding != BY_METADATA else None
         self.size = size or default_threads()
         self.digest = digest_of(content, feeding)
         self.bytes = len(content)
         self._free: queue.LifoQueue[Classifier] = queue.LifoQueue()
-        self._counting = threading.Lock()
+        self._lock = threading.Lock()  # of `opened`
         self.opened = 1
         self.facts = self._open()
         self._free.put(self.facts)
@@ -83,19 +83,17 @@ class ClassifierPool:
             self._free.put(classifier)
 
     def _take(self) -> Classifier:
-        try:
+        with suppress(queue.Empty):
             return self._free.get_nowait()
-        except queue.Empty:
-            pass
-        with self._counting:
-            more = self.opened < self.size
-            self.opened += more
-        if not more:
+        with self._lock:
+            may_open = self.opened < self.size
+            self.opened += may_open
+        if not may_open:
             return self._free.get()
         try:
             return self._open()
         except BaseException:
-            with self._counting:
+            with self._lock:
                 self.opened -= 1
             raise
 
@@ -107,9 +105,9 @@ class ClassifierPool:
 
 
 def digest_of(content: bytes, feeding: Feeding) -> str:
-    """What answers depend on: the file and how it is fed."""
+    """The digest of what answers depend on: the file and how it is fed."""
     digest = sha256(content)
-    return digest if feeding == AS_IT_SAYS else sha256(f"{digest}{feeding}".encode())
+    return digest if feeding == BY_METADATA else sha256(f"{digest}{feeding}".encode())
 
 
 class ModelPool:
@@ -122,7 +120,7 @@ class ModelPool:
     def __init__(self, labels: Path | None = None, most: int = MOST_MODELS) -> None:
         self._labels, self._most = labels, most
         self._lock = threading.Lock()
-        self._files: OrderedDict[
+        self._pools: OrderedDict[
             tuple[Path, Stamp, Feeding], Future[ClassifierPool]
         ] = OrderedDict()
 
@@ -131,28 +129,26 @@ class ModelPool:
         path: Path,
         stamp: Stamp,
         inside: Path | None = None,
-        feeding: Feeding = AS_IT_SAYS,
+        feeding: Feeding = BY_METADATA,
     ) -> ClassifierPool:
         """The classifiers of a file as it was at `stamp`; ModelError if it cannot be
         opened. With `inside`, only a regular file in that folder is read."""
         key = (path, stamp, feeding)
         with self._lock:
-            result = self._files.get(key)
-            first = result is None
-            if result is None:
-                result = self._files[key] = Future()
-            self._files.move_to_end(key)
-        if first:
+            is_first = key not in self._pools
+            future = self._pools.setdefault(key, Future())
+            self._pools.move_to_end(key)
+        if is_first:
             try:
-                result.set_result(self._load(path, inside, feeding))
+                future.set_result(self._load(path, inside, feeding))
             except BaseException as error:
                 with self._lock:
-                    self._files.pop(key, None)
-                result.set_exception(error)
+                    self._pools.pop(key, None)
+                future.set_exception(error)
             with self._lock:
                 while len(self._opened()) > self._most:
                     self._close_oldest()
-        return result.result()
+        return future.result()
 
     def _load(
         self, path: Path, inside: Path | None, feeding: Feeding
@@ -165,25 +161,22 @@ class ModelPool:
             except OSError as error:
                 raise ModelError(f"{path}: {error.strerror or error}") from None
         with self._lock:
-            same = self._opened().get(digest_of(content, feeding))
-        if same is not None:
-            return same
-        labels: Path | None = self._labels
-        if labels is None and inside is None and (beside := labels_beside(path)):
-            labels = Path(beside)
+            pool = self._opened().get(digest_of(content, feeding))
+        if pool is not None:
+            return pool
+        labels = self._labels
+        if labels is None and inside is None and (file := labels_beside(path)):
+            labels = Path(file)
         return ClassifierPool(content, labels=labels, feeding=feeding)
 
     def _opened(self) -> dict[str, ClassifierPool]:
-        """By digest; call with the lock held."""
-        done = [f for f in self._files.values() if f.done() and not f.exception()]
+        """The open pools by digest; call with the lock held."""
+        done = [f for f in self._pools.values() if f.done() and not f.exception()]
         return {pool.digest: pool for pool in (future.result() for future in done)}
 
     def _close_oldest(self) -> None:
-        """Forget the least recently used of the opened files; with the lock held."""
-        for key, future in self._files.items():
-            if future.done():
-                del self._files[key]
-                return
+        """Remove the least recently used pool; call with the lock held."""
+        del self._pools[next(key for key, pool in self._pools.items() if pool.done())]
 
     def __len__(self) -> int:
         with self._lock:

@@ -15,7 +15,7 @@ REJECTED = ".rejected.tflite"  # lost more accuracy than its run allowed
 class ListedModel:
     """One file of the list; `stamp` (mtime in ns, bytes) changes when the file does.
 
-    `run` is the run's name, or the path of a file given on the command line;
+    `run` is the run's name, or the path of a `standalone` file, one without a run;
     `variant` is the file's name without its ending.
     """
 
@@ -23,61 +23,57 @@ class ListedModel:
     run: str
     variant: str
     stamp: tuple[int, int]
-    given: bool = False
+    standalone: bool = False
 
     @property
     def name(self) -> str:
-        """For people."""
-        return self.run if self.given else f"{self.run} / {self.variant}"
+        """The name that the page shows."""
+        return self.run if self.standalone else f"{self.run} / {self.variant}"
 
     @property
     def folder(self) -> Path | None:
-        """The run's folder; None for a file given on the command line."""
-        return None if self.given else self.path.parent.parent
+        """The run's folder; None for a standalone file."""
+        return None if self.standalone else self.path.parents[1]
 
 
 def find_models(
-    folders: Sequence[Path], given: Iterable[Path] = ()
+    folders: Sequence[Path], files: Iterable[Path] = ()
 ) -> list[ListedModel]:
-    """The given files, then those of the runs in `folders`, newest run first, int8
-    first in a run.
+    """`files`, then those of the runs in `folders`, newest run first, int8 first in a
+    run.
 
-    A run's file that disappears meanwhile is left out. A given file is always listed:
-    opening it says what is wrong.
+    A run's file that disappears meanwhile is left out. `files` are always listed: an
+    error appears when they are opened.
     """
     models = [
-        ListedModel(path, str(path), path.stem, _stamp(path, follow=True), given=True)
-        for path in given
+        ListedModel(path, str(path), path.stem, _stamp(path, follow=True), True)
+        for path in files
     ]
     listed = {entry.path.resolve() for entry in models}
-    exports = [
-        path
+    stamps = {
+        path: _stamp(path)
         for artifacts in folders
         for path in artifacts.glob(EXPORTS)
         if not path.name.endswith(REJECTED) and path.resolve() not in listed
-    ]
-    stamps = {path: _stamp(path) for path in exports}
-    newest: dict[Path, int] = {}
+    }
+    run_times: dict[Path, int] = {}
     for path, (modified, _) in stamps.items():
-        run = path.parent.parent
-        newest[run] = max(newest.get(run, 0), modified)
-    exports.sort(
-        key=lambda path: (
-            -newest[path.parent.parent],
-            path.parent.parent.name,
-            path.stem != "int8",
-            path.stem,
-        )
-    )
+        run = path.parents[1]
+        run_times[run] = max(run_times.get(run, 0), modified)
+
+    def order(path: Path) -> tuple[int, str, bool, str]:
+        run = path.parents[1]
+        return -run_times[run], run.name, path.stem != "int8", path.stem
+
     return models + [
-        ListedModel(path, run_name(path.parent.parent), path.stem, stamps[path])
-        for path in exports
+        ListedModel(path, run_name(path.parents[1]), path.stem, stamps[path])
+        for path in sorted(stamps, key=order)
         if stamps[path] != (0, 0)
     ]
 
 
 def run_name(folder: Path) -> str:
-    """A run's name; of a search's finalist with that of the search in front."""
+    """A run's name; for a finalist of a search, after the name of the search."""
     in_search = (folder.parent / SEARCH_FILE).is_file()
     return f"{folder.parent.name}/{folder.name}" if in_search else folder.name
 
@@ -85,10 +81,10 @@ def run_name(folder: Path) -> str:
 def choose(
     models: Sequence[ListedModel], run: str | None, variant: str | None
 ) -> ListedModel:
-    """The file a link names; else the first of that run; else the first of all."""
-    of_run = [entry for entry in models if entry.run == run]
-    exact = [entry for entry in of_run if entry.variant == variant]
-    return (exact or of_run or list(models))[0]
+    """The file that a link names; else the first of that run; else the first of all."""
+    in_run = [entry for entry in models if entry.run == run]
+    matches = [entry for entry in in_run if entry.variant == variant]
+    return (matches or in_run or models)[0]
 
 
 def _stamp(path: Path, follow: bool = False) -> tuple[int, int]:

@@ -1,13 +1,13 @@
 """Why? Which parts of a photo the answer depends on: occlusion of the exported file.
 
-A grey patch covers one place after another and the model runs again; where the
-answer's probability drops, something mattered (Zeiler and Fergus 2014, "Visualizing
-and Understanding Convolutional Networks", arXiv:1311.2901). Patches overlap by half,
-and each pixel gets the mean drop of the patches that cover it. All classifiers of the
-pool run at once; the number of patches is what fits into `SECONDS`, so a slow network
-gets a coarser map.
+A grey patch covers one region after another and the model runs again; regions where the
+answer's probability drops matter (Zeiler and Fergus 2014, "Visualizing and
+Understanding Convolutional Networks", arXiv:1311.2901). Patches overlap by half, and
+each pixel gets the mean drop of the patches that cover it. All classifiers of the pool
+run at once; as many patches are run as fit into `SECONDS`, so a slow network gets a
+coarser map.
 
-The map does not show that a part alone is enough for the answer, and two parts that
+The map does not show that a region alone is enough for the answer; two regions that
 each suffice both look unimportant.
 """
 
@@ -26,14 +26,14 @@ from streamlit_app.model_pool import ClassifierPool
 
 SECONDS = 1.2
 FULL = 0.1  # drop of probability that gets the strongest colour
-GRIDS = (14, 11, 9, 7, 5, 4, 3)  # places along a side, finest first
+GRIDS = (14, 11, 9, 7, 5, 4, 3)  # patches along a side, finest first
 
 
 @dataclass(frozen=True)
 class Drops:
     """`heat` is float32 [H, W] of mean drops in probability, 0 elsewhere.
 
-    `greatest` is the largest drop of a single patch; `places` their number.
+    `greatest` is the largest drop of a single patch; `places` the number of patches.
     """
 
     label: str
@@ -45,59 +45,53 @@ class Drops:
 
 
 def occlude(pool: ClassifierPool, pixels: Pixels, seconds: float = SECONDS) -> Drops:
-    """Where the first label's probability drops; `pixels` is uint8 [H, W, 3]."""
+    """Where the best label's probability drops; `pixels` is uint8 [H, W, 3]."""
     start = time.perf_counter()
     with pool.borrow() as classifier:
         probabilities = classifier.probabilities(pixels[None])[0]
-        once = time.perf_counter()
+        warm_start = time.perf_counter()
         classifier.probabilities(pixels[None])
-        run_s = time.perf_counter() - once
+        run_s = time.perf_counter() - warm_start
     best = int(probabilities.argmax())
+    probability = float(probabilities[best])
     grid = _grid(run_s, pool.size, seconds)
     boxes = _boxes(pixels.shape[0], pixels.shape[1], grid)
     grey = pixels.reshape(-1, 3).mean(axis=0).astype(np.uint8)
 
-    def covered_probabilities(group: list[tuple[int, int, int, int]]) -> list[float]:
-        values = []
+    def covered_probability(box: tuple[int, int, int, int]) -> float:
+        top, bottom, left, right = box
         covered = pixels.copy()
+        covered[top:bottom, left:right] = grey
         with pool.borrow() as classifier:
-            for top, bottom, left, right in group:
-                covered[top:bottom, left:right] = grey
-                values.append(float(classifier.probabilities(covered[None])[0, best]))
-                covered[top:bottom, left:right] = pixels[top:bottom, left:right]
-        return values
+            return float(classifier.probabilities(covered[None])[0, best])
 
-    groups = [boxes[k :: pool.size] for k in range(pool.size)]
     with ThreadPoolExecutor(pool.size) as threads:
-        results = list(threads.map(covered_probabilities, groups))
+        covered_probabilities = list(threads.map(covered_probability, boxes))
+    drops = [max(probability - covered, 0.0) for covered in covered_probabilities]
     total = np.zeros(pixels.shape[:2], np.float32)
     covers = np.zeros(pixels.shape[:2], np.float32)
-    greatest = 0.0
-    for group, values in zip(groups, results, strict=True):
-        for (top, bottom, left, right), value in zip(group, values, strict=True):
-            drop = max(float(probabilities[best]) - value, 0.0)
-            greatest = max(greatest, drop)
-            total[top:bottom, left:right] += drop
-            covers[top:bottom, left:right] += 1
+    for (top, bottom, left, right), drop in zip(boxes, drops, strict=True):
+        total[top:bottom, left:right] += drop
+        covers[top:bottom, left:right] += 1
     heat = _smooth(total / np.maximum(covers, 1), min(pixels.shape[:2]) / (grid + 1))
     return Drops(
         pool.facts.labels[best],
-        float(probabilities[best]),
+        probability,
         heat,
-        greatest,
+        max(drops),
         len(boxes),
         time.perf_counter() - start,
     )
 
 
 def _grid(run_s: float, workers: int, seconds: float) -> int:
-    """The finest grid whose patches are run within `seconds`."""
+    """The finest grid whose patches `workers` can run within `seconds`."""
     fitting = (grid for grid in GRIDS if grid * grid * run_s / workers <= seconds)
     return next(fitting, GRIDS[-1])
 
 
 def _boxes(height: int, width: int, grid: int) -> list[tuple[int, int, int, int]]:
-    """(top, bottom, left, right) of patches twice as long as their step."""
+    """(top, bottom, left, right) of patches, each twice as long as their step."""
     edges = []
     for side in (height, width):
         step = side / (grid + 1)
@@ -107,28 +101,26 @@ def _boxes(height: int, width: int, grid: int) -> list[tuple[int, int, int, int]
 
 
 def _smooth(heat: npt.NDArray[Any], step: float) -> npt.NDArray[np.float32]:
-    """A box filter as wide as a step: it removes the patches' edges."""
+    """A box filter of one step's width, which removes the edges of the patches."""
     width = max(round(step), 1) | 1
     kernel = np.ones(width) / width
+    heat = np.pad(heat, width // 2, mode="edge")
     for axis in (0, 1):
-        wide = [(width // 2, width // 2) if k == axis else (0, 0) for k in (0, 1)]
-        padded = np.pad(heat, wide, mode="edge")
-        heat = np.apply_along_axis(np.convolve, axis, padded, kernel, "valid")
+        heat = np.apply_along_axis(np.convolve, axis, heat, kernel, "valid")
     return heat.astype(np.float32)
 
 
 def overlay(pixels: Pixels, drops: Drops) -> Pixels:
-    """The photo in grey, what mattered in colour: uint8 [H, W, 3].
+    """The photo in grey, the parts that matter in colour: uint8 [H, W, 3].
 
-    The colour is strongest where a patch cost the answer `FULL` or more; a photo whose
-    answer hardly changed stays grey.
+    The colour is strongest where a patch lowers the probability by `FULL` or more; a
+    photo whose answer hardly changes stays grey.
     """
     heat = drops.heat
     grey = pixels.mean(axis=2, keepdims=True) * 0.55 + 60
     strength = (heat / max(float(heat.max()), 1e-6))[..., None] ** 0.8
     strength = strength * min(drops.greatest / FULL, 1.0)
-    warm = np.array([255.0, 96.0, 0.0]) * strength + np.array([255, 214, 90]) * (
-        1 - strength
-    )
-    mixed = grey * (1 - 0.75 * strength) + warm * 0.75 * strength
+    yellow, orange = np.array([255, 214, 90]), np.array([255.0, 96.0, 0.0])
+    colour = orange * strength + yellow * (1 - strength)
+    mixed = grey * (1 - 0.75 * strength) + colour * 0.75 * strength
     return np.asarray(mixed.clip(0, 255), np.uint8)

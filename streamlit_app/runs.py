@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import shlex
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -56,6 +57,10 @@ class Run:
         """The measured files, each with its first timing: this host, one thread."""
         return self.timed(None)
 
+    def measured(self, file: str) -> Record:
+        """The figures of the file of this name; empty where it was not measured."""
+        return next((r for r in self.files if r.get("file") == file), {})
+
     @property
     def settings(self) -> list[str]:
         """Where and how the files were timed: "Pi 4, litert 2.3.0, 1 thread"."""
@@ -63,49 +68,37 @@ class Run:
         return list(dict.fromkeys(lines))
 
     def timed(self, where: str | None) -> list[Record]:
-        """The files with all figures of a plot, with their timing in that setting."""
+        """The files that have all figures of a plot, with their timing in the setting
+        `where` (None: the first timing)."""
         files = []
         for record in self._records:
-            for timing in _timings(record):
-                if where is None or setting(timing) == where:
-                    files.append({**record, **timing})
-                    break
-        return [
-            record
-            for record in files
-            if all(
-                isinstance(record.get(key), (int, float))
-                for key in ("accuracy", "p50_ms", "size_bytes")
-            )
-        ]
+            timings = _timings(record)
+            if where is not None:
+                timings = [timing for timing in timings if setting(timing) == where]
+            files += [{**record, **timing} for timing in timings[:1]]
+        figures = ("accuracy", "p50_ms", "size_bytes")  # numbers, by the schema
+        return [f for f in files if all(f.get(key) is not None for key in figures)]
 
     @property
     def _records(self) -> list[Record]:
-        files = self.comparison.get("files")
-        host = self.comparison.get("host")
-        board = host.get("board") if isinstance(host, dict) else None
-        return [
-            {"host": board, **record}
-            for record in (files if isinstance(files, list) else [])
-            if isinstance(record, dict)
-        ]
+        board = (self.comparison.get("host") or {}).get("board")
+        files = self.comparison.get("files") or []
+        return [{"host": board, **record} for record in files]
 
 
 def setting(timing: Record) -> str:
-    """Host, runtime and threads of a timing, for people."""
-    threads = timing.get("threads") or 1
-    parts = [timing.get("host"), timing.get("runtime")]
-    parts.append(plural(threads, "thread"))
+    """Host, runtime and threads of a timing, as text."""
+    threads = plural(timing.get("threads") or 1, "thread")
+    parts = (timing.get("host"), timing.get("runtime"), threads)
     return ", ".join(str(part) for part in parts if part)
 
 
 def _timings(record: Record) -> list[Record]:
     """The timings of a file; a comparison of an older edgegraft has one, unnested."""
-    timings = record.get("timings")
-    if not isinstance(timings, list):
-        keys = ("p50_ms", "peak_memory_mb", "runtime", "threads", "host")
-        return [{key: record[key] for key in keys if key in record}]
-    return [timing for timing in timings if isinstance(timing, dict)]
+    if record.get("timings") is not None:
+        return list(record["timings"])
+    keys = ("p50_ms", "peak_memory_mb", "runtime", "threads", "host")
+    return [{key: record[key] for key in keys if key in record}]
 
 
 def read_run(folder: Path) -> Run:
@@ -124,17 +117,16 @@ def read_run(folder: Path) -> Run:
             f"not measured yet; run: edgegraft compare {shlex.quote(str(folder))}"
         )
     split = _csv(folder / "split.csv")
-    digests = {row.get("path") or "": row.get("sha256") or "" for row in split}
     return Run(
         folder,
         config,
         metrics,
         comparison,
-        _history(folder / "history.csv"),
-        _counts(split),
-        digests,
-        tuple(problems),
-        readable,
+        history=_history(folder / "history.csv"),
+        counts=_counts(split),
+        digests={row.get("path") or "": row.get("sha256") or "" for row in split},
+        problems=tuple(problems),
+        readable=readable,
     )
 
 
@@ -183,29 +175,28 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     """Indices of the (latency, accuracy) that no other beats in both, by latency."""
     best, front = -1.0, []
     order = sorted(range(len(points)), key=lambda k: (points[k][0], -points[k][1]))
-    for place in order:
-        if points[place][1] > best:
-            best = points[place][1]
-            front.append(place)
+    for index in order:
+        if points[index][1] > best:
+            best = points[index][1]
+            front.append(index)
     return front
 
 
 def disagreements(
-    run: Run, record: Record, most: int
+    run: Run, record: Record, limit: int
 ) -> list[tuple[str, str, str, bytes | None]]:
     """Test photos that float32 got right and this file wrong: (name, truth, answer,
-    content), at most `most` with their content.
+    content), the first `limit` with their content.
 
     The content is None where the photo is not where the run read it, or its digest is
-    not the one of split.csv: so a stranger's run cannot show photos of this machine
-    that it does not have.
+    not the one of split.csv: so a run of another person cannot show photos of this
+    machine that it does not have.
     """
     photos: list[tuple[str, str, str, bytes | None]] = []
-    listed = record.get("float_right_this_wrong")
-    for entry in listed if isinstance(listed, list) else []:
+    for entry in record.get("float_right_this_wrong") or []:
         name, truth, answer = _mistake(entry, run.labels)
         if name:
-            content = _photo(run, name) if len(photos) < most else None
+            content = _photo(run, name) if len(photos) < limit else None
             photos.append((name, truth, answer, content))
     return photos
 
@@ -221,21 +212,20 @@ def _photo(run: Run, name: str) -> bytes | None:
 
 
 def _mistake(entry: Any, labels: Sequence[str]) -> tuple[str, str, str]:
-    """(path, truth, answer) of what comparison.json says of one photo."""
+    """(path, truth, answer) of a photo in comparison.json, in any of its formats."""
     if isinstance(entry, dict):
         return tuple(str(entry.get(k) or "") for k in ("photo", "truth", "answer"))  # type: ignore[return-value]
     if isinstance(entry, str):
         return entry, "", ""
     if not isinstance(entry, list) or not entry:
         return "", "", ""
-    words = [
+    truth, answer = (
         labels[value]
         if isinstance(value, int) and 0 <= value < len(labels)
         else str(value)
-        for value in entry[1:3]
-    ]
-    words += [""] * (2 - len(words))
-    return str(entry[0]), words[0], words[1]
+        for value in (*entry, "", "")[1:3]
+    )
+    return str(entry[0]), truth, answer
 
 
 def _json(path: Path, schema: Schema, problems: list[str]) -> Record:
@@ -250,7 +240,8 @@ def _json(path: Path, schema: Schema, problems: list[str]) -> Record:
 
 
 def _history(path: Path) -> tuple[dict[str, float], ...]:
-    rows = []
+    """The epochs of history.csv with the columns that are numbers."""
+    epochs = []
     for row in _csv(path):
         numbers = {}
         for key, value in row.items():
@@ -258,19 +249,19 @@ def _history(path: Path) -> tuple[dict[str, float], ...]:
                 number = float(value)
                 if is_number(number):
                     numbers[str(key)] = number
-        rows.append(numbers)
-    return tuple(row for row in rows if "epoch" in row)
+        if "epoch" in numbers:
+            epochs.append(numbers)
+    return tuple(epochs)
 
 
 def _counts(split: Sequence[dict[str, str]]) -> dict[str, dict[str, int]]:
-    """Label to photos in each part, of the rows of split.csv."""
-    table: dict[str, dict[str, int]] = {}
+    """Label to the photos in each part, counted from the rows of split.csv."""
+    counts: dict[str, dict[str, int]] = defaultdict(Counter)
     for row in split:
         label, part = row.get("label"), row.get("split")
         if label and part:
-            parts = table.setdefault(label, {})
-            parts[part] = parts.get(part, 0) + 1
-    return dict(sorted(table.items()))
+            counts[label][part] += 1
+    return counts
 
 
 def _csv(path: Path) -> list[dict[str, str]]:

@@ -1,9 +1,9 @@
 """The server process of `edgegraft app`: Streamlit, within this machine's limits.
 
-Streamlit keeps three file descriptors (an event loop) of each visitor who left, for
-minutes; with `ulimit -n 256` 82 visits in a row would lock everybody out. Here few such
-sessions are kept, each is shut down when it goes, connections beyond what the limit
-allows get "503 Service Unavailable", and SIGTERM ends the process in seconds.
+Streamlit holds three file descriptors (an event loop) of each visitor who left, for
+minutes; with `ulimit -n 256` 82 visits in a row would exhaust them. This module keeps
+few such sessions and shuts the others down, answers connections beyond the limit with
+"503 Service Unavailable", and ends the process within seconds of SIGTERM.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ import signal
 import sys
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from functools import partial
 from types import FrameType
 from typing import Any
 
-KEPT_SESSIONS = 8  # disconnected ones, which a reload within seconds takes up again
-MOST_DESCRIPTORS = 65_536  # the soft limit asked for, where the hard limit allows it
-# Of one visitor: a websocket, an event loop's three, and a share of what files take.
+KEPT_SESSIONS = 8  # disconnected ones, which a reload within seconds resumes
+MOST_DESCRIPTORS = 65_536  # the soft limit to set, where the hard limit allows it
+# A websocket, three of the event loop, and two for open files
 DESCRIPTORS_PER_VISITOR = 6
 RESERVED_DESCRIPTORS = 64  # Python, Streamlit, model files
 GRACE_S = 2  # for open connections after SIGTERM
-END_S = 4.0  # after SIGTERM the process ends, whatever still runs
+END_S = 4.0  # after SIGTERM the process ends, even if threads still run
 
 
 def raise_descriptor_limit() -> int:
@@ -37,41 +38,34 @@ def raise_descriptor_limit() -> int:
     if hard != resource.RLIM_INFINITY:
         target = min(target, hard)
     if soft < target:
-        try:
+        with suppress(OSError, ValueError):  # macOS allows less than it says
             resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
-        except (OSError, ValueError):  # macOS allows less than it says
-            target = soft
-    return max(soft, target)
+            return target
+    return soft
 
 
 def most_connections(descriptors: int) -> int:
-    """How many connections fit into a limit of open files."""
+    """The number of connections that fit into a limit of open files."""
     return max((descriptors - RESERVED_DESCRIPTORS) // DESCRIPTORS_PER_VISITOR, 4)
 
 
-def open_descriptors() -> int:
-    """Files this process has open; 0 where the system does not say."""
-    try:
-        return len(os.listdir("/proc/self/fd"))
-    except OSError:
-        return 0
-
-
 def is_full() -> bool:
-    """Whether few open files are left: new visitors should come back later."""
+    """Whether few open files are left, so that new visitors have to come back later."""
     try:
         import resource
-    except ImportError:
+
+        open_files = len(os.listdir("/proc/self/fd"))
+    except (ImportError, OSError):  # no such limit, or no count of them
         return False
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return open_descriptors() > limit - RESERVED_DESCRIPTORS // 2
+    return open_files > limit - RESERVED_DESCRIPTORS // 2
 
 
 class BoundedSessions:
     """A Streamlit SessionStorage: the last few disconnected sessions.
 
-    One that has to go is shut down, which closes its event loop; Streamlit's own
-    storage only forgets it.
+    A removed session is shut down, which closes its event loop; Streamlit's own storage
+    only drops the reference.
     """
 
     def __init__(self, most: int = KEPT_SESSIONS, **_: Any) -> None:
@@ -95,17 +89,18 @@ class BoundedSessions:
         return list(self._sessions.values())
 
 
-def _end_soon(number: int, frame: FrameType | None, before: Any) -> None:
-    """Stop the server; end the process even where a thread goes on."""
+def _end_soon(signum: int, frame: FrameType | None, handler: Any) -> None:
+    """Call the signal's previous `handler`, which stops the server; after `END_S` end
+    the process even if threads still run."""
     timer = threading.Timer(END_S, os._exit, (0,))
     timer.daemon = True
     timer.start()
-    if callable(before):
-        before(number, frame)
+    if callable(handler):
+        handler(signum, frame)
 
 
 def prepare() -> None:
-    """Replace the parts of Streamlit that this module is about."""
+    """Replace Streamlit's session storage, connection limit and signal handlers."""
     from streamlit.web import bootstrap
     from streamlit.web.server import server
     from streamlit.web.server.starlette import starlette_server
@@ -122,8 +117,8 @@ def prepare() -> None:
 
     def with_deadline(server: server.Server) -> None:
         install(server)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, partial(_end_soon, before=signal.getsignal(number)))
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, partial(_end_soon, handler=signal.getsignal(signum)))
 
     bootstrap._set_up_signal_handler = with_deadline
 

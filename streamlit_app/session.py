@@ -1,4 +1,4 @@
-"""What every page uses: the app's configuration, the chosen model, open models."""
+"""The state that pages share: configuration, visitor, selected model, open models."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ from streamlit_app.widgets import feeding
 from streamlit_app.widgets.dropzone import DRAWN
 
 Value = TypeVar("Value")
-THRESHOLD = 60  # percent; the confidence threshold a session begins with
-TOP_K = 3  # labels shown at first
+THRESHOLD = 60  # percent; the default confidence threshold
+TOP_K = 3  # labels shown by default
 VISITORS = "visitors"  # folder of artifacts/ with one folder per browser
 COOKIE = "edgegraft_visitor"
 COOKIE_SECONDS = 31_536_000  # a year
 _SECRET = re.compile(r"[0-9a-f]{32}")
 LOCAL = ("localhost", "127.0.0.1", "::1")  # addresses of this machine alone
-CACHED = 96  # pictures, answers and heat maps of a session, at most 0.1 MB each
+CACHED = 96  # pictures, answers and heat maps of a session, about 0.1 MB each
 
 
 @dataclass(frozen=True)
 class AppConfig:
-    """The folder of runs, and the files given on the command line."""
+    """The folder of runs, and the model files of the command line."""
 
     artifacts: Path
-    given: tuple[Path, ...]
+    files: tuple[Path, ...]
     labels: Path | None = None
     shared: bool = False
 
     def models(self) -> list[ListedModel]:
         """The files to choose from, this visitor's own runs first."""
         dropped = sorted(self.dropped_models().glob("*.tflite"))
-        return find_models(self.run_folders(), (*self.given, *dropped))
+        return find_models(self.run_folders(), (*self.files, *dropped))
 
     def dropped_models(self) -> Path:
         """The folder of model files that this visitor opened by drop."""
@@ -65,8 +65,8 @@ class AppConfig:
         return [*folders, *searches]
 
     def own_folder(self) -> Path:
-        """Where this visitor's photos and runs are: of the browser alone, or of all
-        visitors with --shared."""
+        """The folder of this visitor's photos and runs; with --shared that of all
+        visitors."""
         return self.artifacts if self.shared else self.artifacts / VISITORS / visitor()
 
     @property
@@ -102,7 +102,7 @@ def models() -> ModelPool:
 
 @st.cache_resource(show_spinner=False)
 def _models(labels: Path | None) -> ModelPool:
-    # Pillow loads its codecs with the first photo: do it before a visitor waits.
+    # Pillow loads its codecs with the first photo: do that before a visitor waits
     for path in DRAWN.glob("*.jpg"):
         load_pixels(path, InputRecipe(8, 8))
     return ModelPool(labels)
@@ -119,10 +119,8 @@ def begin() -> None:
 
 
 def visitor() -> str:
-    """A name for this visitor's browser, from a random cookie; the same after a reload.
-
-    It is the cookie's digest, so that the names of folders reveal no cookie.
-    """
+    """A name for this visitor's browser, the same after a reload: the digest of a
+    random cookie, so that folder names do not reveal the cookie."""
     secret = st.session_state.get(COOKIE) or st.context.cookies.get(COOKIE)
     if not isinstance(secret, str) or not _SECRET.fullmatch(secret):
         secret = secrets.token_hex(16)
@@ -154,17 +152,17 @@ def elapsed_ms() -> float:
 
 
 def entry() -> ListedModel:
-    """The model that is chosen in the sidebar."""
-    chosen: ListedModel = st.session_state["entry"]
-    return chosen
+    """The model that is selected in the sidebar."""
+    selected: ListedModel = st.session_state["entry"]
+    return selected
 
 
-def pool(of: ListedModel | None = None) -> ClassifierPool | None:
-    """The classifiers of a model (default: the chosen one); None after an error was
+def pool(model: ListedModel | None = None) -> ClassifierPool | None:
+    """The classifiers of a model (default: the selected one); None after an error was
     shown."""
-    of = of or entry()
+    model = model or entry()
     try:
-        return opened(of)
+        return opened(model)
     except EdgegraftError as error:
         reason = str(error).removeprefix("model: ")
         if "no labels inside" in reason:
@@ -173,15 +171,16 @@ def pool(of: ListedModel | None = None) -> ClassifierPool | None:
                 "file with one label per line: edgegraft app MODEL --labels FILE"
             )
         st.error(
-            f"Cannot open **{literal(of.name)}**: {literal(reason)}",
+            f"Cannot open **{literal(model.name)}**: {literal(reason)}",
             icon=":material/error:",
         )
         return None
 
 
-def opened(of: ListedModel) -> ClassifierPool:
-    """The classifiers of a model, fed as this visitor said. ModelError."""
-    return models().open(of.path, of.stamp, of.folder, feeding.of(of.path))
+def opened(model: ListedModel) -> ClassifierPool:
+    """The classifiers of a model, fed as this visitor chose; ModelError."""
+    fed = feeding.of(model.path)
+    return models().open(model.path, model.stamp, model.folder, fed)
 
 
 def threshold() -> float:
@@ -194,14 +193,14 @@ def top_k() -> int:
 
 
 def cached(key: Hashable, make: Callable[[], Value]) -> Value:
-    """What `make` gave for `key` before in this session; the oldest is dropped."""
-    kept: OrderedDict[Hashable, Any] = st.session_state.setdefault(
-        "kept", OrderedDict()
-    )
-    if key not in kept:
-        kept[key] = make()
-    kept.move_to_end(key)
-    while len(kept) > CACHED:
-        kept.popitem(last=False)
-    value: Value = kept[key]
+    """The session's cached value of `key`, made on first use; the least recently used
+    is dropped."""
+    cache: OrderedDict[Hashable, Any]
+    cache = st.session_state.setdefault("kept", OrderedDict())
+    if key not in cache:
+        cache[key] = make()
+    cache.move_to_end(key)
+    while len(cache) > CACHED:
+        cache.popitem(last=False)
+    value: Value = cache[key]
     return value

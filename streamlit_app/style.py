@@ -1,7 +1,7 @@
-"""How things look: the style sheet, and the pieces of HTML that pages share.
+"""The style sheet, and the pieces of HTML that pages share.
 
-Text from files and visitors is made harmless here: `text` for HTML, `literal` for
-Markdown. Pictures are embedded, so an answer arrives whole, in one message.
+Text from files and visitors is escaped here: `text` for HTML, `literal` for Markdown.
+Pictures are embedded, so that an answer arrives in one message.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from edge.text import printable
 
 ACCENT, AMBER, GREY = "#0d9488", "#d97706", "#8a9693"
 SERIES = ("#0d9488", "#d97706", "#6366f1", "#db2777", "#65a30d", "#0284c7", "#8a9693")
-SMALLEST = 0.0005  # a smaller share is shown as <0.1 %
+SMALLEST = 0.0005  # a smaller fraction is shown as <0.1 %
 # An int8 or uint8 softmax has steps of 1/256 (TFLite's quantization specification):
 # its 0 means anything below one step, its largest value is 255/256.
 STEP = 1 / 256
-# What begins an address: "http:", "www", or an e-mail address before its "@"
+# The beginning of an address: "http:", "www", or the character before an "@"
 _ADDRESS = re.compile(r"https?:|www(?=\.)|\S(?=@)", re.IGNORECASE)
 _MARKDOWN = str.maketrans({sign: "\\" + sign for sign in string.punctuation})
 
@@ -61,15 +61,13 @@ _STYLE = """<style>
   margin: .5rem 0 .2rem !important}
 .eg-badge {display: inline-block; font-size: .78rem; padding: .08rem .5rem;
   border-radius: 1rem; border: 1px solid currentColor; margin-left: .5rem;
-  vertical-align: middle;
+  vertical-align: middle; color: #b45309;
   font-weight: 500; line-height: 1.3; letter-spacing: 0}
-.eg-badge.amber {color: #b45309} .eg-badge.teal {color: #0f766e}
 @media (max-width: 640px) {.eg-frame {height: 250px}
   .eg .eg-row {grid-template-columns: repeat(4, 1fr)}
   [data-testid="stColumn"]:has([class*="st-key-tile-"]) {min-width: 28%; flex: 1 1 28%}
 }
-@media (prefers-color-scheme: dark) {.eg-badge.amber {color: #fbbf24}
-  .eg-badge.teal {color: #2dd4bf}
+@media (prefers-color-scheme: dark) {.eg-badge {color: #fbbf24}
   [data-testid="stBaseButton-primary"]:enabled,
   [data-testid="stMultiSelect"] span[title] {color: #0f1514}}
 .eg-burst video {display: block; width: 100%; max-width: 480px; aspect-ratio: 4/3;
@@ -104,7 +102,7 @@ def style(title: str) -> None:
 
 
 def html(body: str, kind: str = "") -> None:
-    """A piece of HTML whose parts are escaped already."""
+    """Show HTML whose parts are escaped already."""
     st.html(f'<div class="eg {kind}">{body}</div>')
 
 
@@ -114,18 +112,18 @@ def text(value: str) -> str:
 
 
 def literal(value: str) -> str:
-    """`value` as text inside Markdown: no markup, link, picture or icon comes of it.
+    """`value` as text inside Markdown, without markup, links, pictures and icons.
 
-    Addresses get a word joiner (invisible, no width): Streamlit's Markdown makes links
-    of them after it removed the backslashes.
+    Addresses get a word joiner (invisible, no width): Streamlit's Markdown turns them
+    into links after it has removed the backslashes.
     """
     unlinked = _ADDRESS.sub("\\g<0>\u2060", printable(value))
     return unlinked.translate(_MARKDOWN)
 
 
-def percent(share: float) -> str:
+def percent(fraction: float) -> str:
     """0.982 -> 98.2 %."""
-    return "<0.1 %" if 0 < share < SMALLEST else f"{share * 100:.1f} %"
+    return "<0.1 %" if 0 < fraction < SMALLEST else f"{fraction * 100:.1f} %"
 
 
 def probability(value: float) -> str:
@@ -153,46 +151,45 @@ def bars(ranking: Sequence[tuple[str, float]], uncertain: bool = False) -> str:
     rows = "".join(
         f'<li role="listitem"><span title="{text(label)}">{text(label)}</span>'
         f'<span class="eg-track" aria-hidden="true">'
-        f'<i style="width:{min(max(share, 0), 1) * 100:.1f}%"></i></span>'
-        f"<em>{escape(probability(share))}</em></li>"
-        for label, share in ranking
+        f'<i style="width:{min(max(value, 0), 1) * 100:.1f}%"></i></span>'
+        f"<em>{escape(probability(value))}</em></li>"
+        for label, value in ranking
     )
     kind = "eg-bars uncertain" if uncertain else "eg-bars"
     return f'<ul role="list" class="{kind}">{rows}</ul>'
 
 
 def headline(prediction: Prediction, threshold: float, level: int = 2) -> str:
-    """The answer as a heading, with a badge when it is uncertain or refused."""
+    """The answer as a heading, with a badge when it is uncertain or rejected."""
+    badge = '<span class="eg-badge">{}</span>'
     if not prediction.known:
-        return (
-            f'<h{level}>unknown<span class="eg-badge amber">rejected</span></h{level}>'
-        )
-    badge = ""
-    if prediction.probability < threshold:
-        badge = '<span class="eg-badge amber">uncertain</span>'
-    label, share = prediction.ranking[0]
-    return f"<h{level}>{text(label)} <b>{percent(share)}</b>{badge}</h{level}>"
+        return f"<h{level}>unknown{badge.format('rejected')}</h{level}>"
+    uncertain = prediction.probability < threshold
+    note = badge.format("uncertain") if uncertain else ""
+    label, value = prediction.ranking[0]
+    return f"<h{level}>{text(label)} <b>{percent(value)}</b>{note}</h{level}>"
 
 
 def warning(
     prediction: Prediction, threshold: float, limit: float | None
 ) -> str | None:
-    """Why the answer may be wrong, in a sentence; None when nothing speaks for it."""
-    label, share = prediction.ranking[0]
-    if not prediction.known and prediction.familiarity is None:
+    """A sentence why the answer may be wrong; None without a reason. `limit` is the
+    familiarity threshold of the card."""
+    label, value = prediction.ranking[0]
+    if prediction.known:
+        if prediction.probability < threshold:
+            return f"{percent(value)} is below the threshold of {percent(threshold)}."
+        return None
+    if prediction.familiarity is None:
         return (
-            f"{percent(share)} is below the score threshold of the model file. Closest "
+            f"{percent(value)} is below the score threshold of the model file. Closest "
             f"label: {label}."
         )
-    if not prediction.known:
-        below = "" if limit is None else f" < {limit:.2g}"
-        return (
-            f"Not like the training photos (familiarity {prediction.familiarity:.2g}"
-            f"{below}). Closest label: {label}."
-        )
-    if prediction.probability < threshold:
-        return f"{percent(share)} is below the threshold of {percent(threshold)}."
-    return None
+    below = "" if limit is None else f" < {limit:.2g}"
+    return (
+        f"Not like the training photos (familiarity {prediction.familiarity:.2g}"
+        f"{below}). Closest label: {label}."
+    )
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> None:
@@ -202,8 +199,8 @@ def facts(rows: Iterable[tuple[str, str]]) -> None:
 
 
 def gallery(pictures: Iterable[tuple[bytes, str]], *, captions: bool = True) -> None:
-    """Small pictures, each with a line of text below it; without captions it is for
-    screen readers only, and eight pictures share a row (four on a phone)."""
+    """Small pictures, each with a line of text below it. Without captions the text is
+    for screen readers only, and eight pictures share a row (four on a phone)."""
     body = "".join(
         f"<figure>{image(picture, line)}"
         + (f"<figcaption>{text(line)}</figcaption>" if captions else "")

@@ -1,14 +1,14 @@
 """Photos to train with, and trainings: `edgegraft build` in a process of its own.
 
-    FOLDER/uploads/photos/<label>/<digest>.jpg    what a visitor uploaded
-    FOLDER/uploads/audit/                         what the audit says of it
+    FOLDER/uploads/photos/<label>/<digest>.jpg    a visitor's uploads
+    FOLDER/uploads/audit/                         their audit
     FOLDER/jobs/<time>/                           job.json, state, progress, log
-    FOLDER/runs/<name>/                           the run that a job made
+    FOLDER/runs/<name>/                           the run of a job
     artifacts/.training/<ticket>                  the queue of all visitors
 
-A job outlives the page's server. Its process holds the lock of its ticket to the end,
-so a killed one is noticed; it waits for the locks of all earlier tickets, so one job
-trains at a time, in the order in which they were started.
+A job outlives the page's server. Its process keeps its ticket locked until it ends, so
+a killed job is noticed. It waits for the locks of all earlier tickets, so one job
+trains at a time, in the order of their start.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import IO, Any
 
@@ -50,19 +51,19 @@ WAITING, RUNNING, DONE = "waiting", "running", "done"
 FAILED, CANCELLED, STOPPED = "failed", "cancelled", "stopped"
 ENDED = (DONE, FAILED, CANCELLED, STOPPED)
 REJECTED_FILE = 3  # exit code of `build`: done, but one file lost too much accuracy
-STOP_S = 20.0  # a cancelled training may take that long to tidy up
+STOP_S = 20.0  # for a cancelled training to tidy up
 _RECORD: Schema = {
     **dict.fromkeys(("run", "ticket", "photos", "before"), TEXT),
     "command": [TEXT],
 }
-# What is offered where the list cannot be had
+# The only network on offer where `edgegraft backbones` fails
 _CUSTOM_CNN = {"name": "custom_cnn", "parameters": 164_264, "multiply_adds": 69_672_960}
-NICE = 10  # answers of the page go before training
+NICE = 10  # training yields the processor to the page
 
 
 class Photos:
-    """Photos on this machine, as `build` takes them: their labels are those that the
-    audit read."""
+    """Photos on this machine, as `build` takes them, with the labels that the audit
+    read."""
 
     def __init__(self, photos: Path, audit_folder: Path) -> None:
         self.photos = photos
@@ -75,10 +76,11 @@ class Photos:
 
     def labels(self) -> dict[str, list[Path]]:
         """Label to its photos, both sorted."""
-        found: dict[str, list[Path]] = {}
+        paths: dict[str, list[Path]] = {}
         for row in sorted(self.findings(), key=lambda row: row["path"]):
-            found.setdefault(row.get("label") or "", []).append(self.root / row["path"])
-        return {label: found[label] for label in sorted(found) if label}
+            if label := row.get("label"):
+                paths.setdefault(label, []).append(self.root / row["path"])
+        return dict(sorted(paths.items()))
 
     def obstacle(self) -> str | None:
         """Why these photos cannot be trained with yet; None when they can."""
@@ -86,9 +88,9 @@ class Photos:
         if len(labels) < LEAST_LABELS:
             got = f"all are of {next(iter(labels))}" if labels else "there are none"
             return f"photos of at least {LEAST_LABELS} labels are needed, {got}"
-        short = [name for name in labels if len(labels[name]) < LEAST_PHOTOS]
-        if short:
-            counts = ", ".join(f"{name} has {len(labels[name])}" for name in short)
+        too_few = [label for label in labels if len(labels[label]) < LEAST_PHOTOS]
+        if too_few:
+            counts = ", ".join(f"{label} has {len(labels[label])}" for label in too_few)
             return f"each label needs at least {LEAST_PHOTOS} photos, {counts}"
         return None
 
@@ -113,7 +115,7 @@ class Photos:
 
     def exclude(self, paths: Sequence[str]) -> Path | None:
         """A list of audited photos to leave out, as `--exclude-from` takes it."""
-        rows = [row for row in self.findings() if row["path"] in set(paths)]
+        rows = [row for row in self.findings() if row["path"] in paths]
         if not rows:
             return None
         path = self.audit_folder / "excluded.csv"
@@ -123,14 +125,14 @@ class Photos:
 
 
 class Uploads(Photos):
-    """A visitor's own photos by label, kept in `folder`."""
+    """A visitor's own photos by label, saved in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / "photos", folder / "audit")
         self.folder = folder
 
     def add(self, label: str, content: bytes) -> bool:
-        """Keep a photo; False when it is there already.
+        """Save a photo; False when it is there already.
 
         PhotoError when it cannot be read; EdgegraftError for a label that cannot name
         a folder, too many photos, or a full disk.
@@ -150,23 +152,21 @@ class Uploads(Photos):
         except (OSError, EdgegraftError) as error:
             with suppress(OSError):
                 path.parent.rmdir()  # where nothing else is in it
-            # the folder, not the file: the same words for all photos of a full disk
+            # Name the folder, not the file: one message for all photos of a full disk
             reason = reason_of(error).removeprefix(f"{path}: ")
             raise EdgegraftError(f"{self.folder}: {reason}") from None
         return True
 
     def labels(self) -> dict[str, list[Path]]:
         """Label to its photos, both sorted."""
-        if not self.photos.is_dir():
-            return {}
-        folders = sorted(path for path in self.photos.iterdir() if path.is_dir())
-        found = {folder.name: sorted(folder.iterdir()) for folder in folders}
-        return {label: photos for label, photos in found.items() if photos}
+        folders = sorted(path for path in self.photos.glob("*") if path.is_dir())
+        photos = {folder.name: sorted(folder.iterdir()) for folder in folders}
+        return {label: paths for label, paths in photos.items() if paths}
 
     def size(self) -> int:
         """Bytes of all photos."""
-        files = (path for photos in self.labels().values() for path in photos)
-        return sum(path.stat().st_size for path in files)
+        paths = chain.from_iterable(self.labels().values())
+        return sum(path.stat().st_size for path in paths)
 
     def delete(self, label: str | None = None) -> None:
         """Delete the photos of a label, or everything."""
@@ -176,7 +176,7 @@ class Uploads(Photos):
 
 @dataclass(frozen=True)
 class Job:
-    """One training: its folder, its command, and the run folder it makes.
+    """One training: its folder, its command, and the run folder that it writes.
 
     `before`: the model file to compare the new one with, if any.
     """
@@ -190,11 +190,11 @@ class Job:
 
     @property
     def shown_commands(self) -> str:
-        """The commands that were run, as a person would type them."""
+        """The commands of the job, as a person would type them."""
+        commands = [self.command]
         with suppress(OSError, ValueError):
-            compared = json.loads((self.folder / COMPARED).read_text("utf-8"))
-            return "\n".join(map(_shown, (self.command, compared)))
-        return _shown(self.command)
+            commands.append(json.loads((self.folder / COMPARED).read_text("utf-8")))
+        return "\n".join(shlex.join(["edgegraft", *command]) for command in commands)
 
     @property
     def comparison(self) -> Path:
@@ -219,13 +219,14 @@ class Job:
     def reason(self) -> str:
         """The error of a failed job."""
         with suppress(OSError):
-            lines = (self.folder / "log.txt").read_text("utf-8", "replace")
-            errors = [x for x in lines.splitlines() if x.startswith("edgegraft: error")]
-            return (errors or lines.splitlines() or [""])[-1]
+            text = (self.folder / "log.txt").read_text("utf-8", "replace")
+            lines = text.splitlines()
+            errors = [line for line in lines if line.startswith("edgegraft: error")]
+            return (errors or lines or [""])[-1]
         return ""
 
     def events(self) -> list[dict[str, Any]]:
-        """What `build` noted so far: stages, epochs, steps of bars."""
+        """The progress of `build` so far: stages, epochs, steps of bars."""
         events = []
         with suppress(OSError):
             text = (self.folder / "progress.jsonl").read_text("utf-8", "replace")
@@ -238,25 +239,26 @@ class Job:
         """Stop the training; it deletes what it wrote."""
         with suppress(OSError, ValueError):
             (self.folder / "cancel").touch()
-            number = int((self.folder / "pid").read_text())
+            pid = int((self.folder / "pid").read_text())
             if _is_locked(self.ticket):
-                os.killpg(number, signal.SIGINT)
+                os.killpg(pid, signal.SIGINT)
 
     def delete(self) -> None:
-        """Forget an ended job, and what a stopped one left of its run."""
+        """Delete an ended job, and the unfinished run of a stopped one."""
         if self.state() == STOPPED:
             shutil.rmtree(self.run, ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def resumed(self) -> list[str]:
-        """The command that goes on where a stopped training was."""
+        """The command that resumes a stopped training."""
         if not (self.run / "run.json").is_file():
             return list(self.command)
         command = ["build", "--artifacts", str(self.run.parent)]
         command += ["--run", self.run.name, "--resume"]
-        options = zip(self.command, self.command[1:], strict=False)
-        kept = (pair for pair in options if pair[0] in ("--time-limit", "--unknown"))
-        return [*command, *(word for pair in kept for word in pair)]
+        for option, value in pairwise(self.command):
+            if option in ("--time-limit", "--unknown"):
+                command += [option, value]
+        return command
 
 
 def start(
@@ -274,7 +276,7 @@ def start(
     process cannot be started.
     """
     run = own / "runs" / folder_name(name)
-    for job in jobs(own):  # those that ended have been shown
+    for job in jobs(own):  # the page has shown those that ended
         if job.state() in ENDED:
             job.delete()
         elif job.run == run:
@@ -288,7 +290,7 @@ def start(
 
 
 def resume(own: Path, queue: Path, job: Job) -> Job:
-    """Go on with a stopped training, as a new job."""
+    """Resume a stopped training as a new job."""
     new = _start(own, queue, job.resumed(), job.run, job.photos, job.before)
     shutil.rmtree(job.folder, ignore_errors=True)
     return new
@@ -322,7 +324,7 @@ def _start(
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
-                pass_fds=[file.fileno()],  # and the lock with it
+                pass_fds=[file.fileno()],  # keeps the ticket locked
             )
         write_private(folder / "pid", str(process.pid).encode())
     except (OSError, EdgegraftError) as error:
@@ -346,11 +348,11 @@ def backbones() -> list[dict[str, Any]]:
 
 def jobs(own: Path) -> list[Job]:
     """A visitor's jobs, newest first; damaged ones are left out."""
-    found = []
+    jobs = []
     for path in sorted((own / "jobs").glob("*/job.json"), reverse=True):
         with suppress(OSError, ValueError, KeyError, TypeError, EdgegraftError):
-            found.append(_read(path))
-    return found
+            jobs.append(_read(path))
+    return jobs
 
 
 def _read(path: Path) -> Job:
@@ -362,12 +364,8 @@ def _read(path: Path) -> Job:
     )
 
 
-def _shown(command: Sequence[str]) -> str:
-    return shlex.join(["edgegraft", *command])
-
-
 def _new_ticket(path: Path) -> IO[str]:
-    """The last place in the queue, open and locked; others see it only when locked."""
+    """A new ticket, open and locked; it appears in the queue only once it is locked."""
     import fcntl
 
     private_folder(path.parent)
@@ -379,15 +377,13 @@ def _new_ticket(path: Path) -> IO[str]:
 
 
 def _earlier(ticket: Path) -> list[Path]:
-    """The tickets before this one, the first one first."""
-    if not ticket.parent.is_dir():
-        return []
-    others = (path for path in ticket.parent.iterdir() if path.name[0] != ".")
-    return sorted(path for path in others if path.name < ticket.name)
+    """The tickets before this one, oldest first."""
+    tickets = sorted(ticket.parent.glob("[!.]*"))
+    return [path for path in tickets if path.name < ticket.name]
 
 
 def _wait_for_turn(ticket: Path) -> None:
-    """Until the processes of all earlier tickets have ended."""
+    """Wait until the processes of all earlier tickets have ended."""
     import fcntl
 
     for other in _earlier(ticket):
@@ -411,8 +407,8 @@ def _is_locked(path: Path) -> bool:
 
 
 def main(folder: Path) -> int:
-    """The process of one job: wait for its turn, build, compare, note how it ended."""
-    # a server that a script started in the background hands down an ignored SIGINT
+    """The process of one job: wait for its turn, build, compare, write its state."""
+    # A server started in the background of a script passes on an ignored SIGINT
     signal.signal(signal.SIGINT, signal.default_int_handler)
     job = _read(folder / "job.json")
     process: subprocess.Popen[bytes] | None = None
@@ -425,21 +421,21 @@ def main(folder: Path) -> int:
                 env={**os.environ, PROGRESS: str(folder / "progress.jsonl")},
                 stdout=log,
                 stderr=log,
-                pass_fds=[int(os.environ[TICKET])],  # its turn lasts as long as it
+                pass_fds=[int(os.environ[TICKET])],  # keeps the ticket locked
             )
             return process.wait()
 
-    ours = "--resume" in job.command
+    owns_run = "--resume" in job.command
     try:
         if (folder / "cancel").exists():
             raise KeyboardInterrupt
         _wait_for_turn(job.ticket)
-        ours = ours or not job.run.exists()
+        owns_run = owns_run or not job.run.exists()
         write_atomic(folder / "state", RUNNING)
         os.nice(NICE)
         code = run(job.command)
         state = DONE if code in (0, REJECTED_FILE) else FAILED
-        if code < 0:  # killed, such as for want of memory: it can go on
+        if code < 0:  # killed, such as when memory ran out: it can be resumed
             state = STOPPED
         if state == DONE and job.before:
             with suppress(OSError, EdgegraftError):  # the page says that it is missing
@@ -455,7 +451,7 @@ def main(folder: Path) -> int:
                 process.wait(STOP_S)
             except subprocess.TimeoutExpired:
                 process.kill()
-    if state in (FAILED, CANCELLED) and ours:
+    if state in (FAILED, CANCELLED) and owns_run:
         shutil.rmtree(job.run, ignore_errors=True)
     write_atomic(folder / "state", state)
     job.ticket.unlink(missing_ok=True)

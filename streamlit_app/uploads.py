@@ -1,8 +1,8 @@
 """What visitors drop: photos, and ZIP files of photos, read in memory only.
 
-Nothing is unpacked to disk. A photo is judged by its content when it is decoded; what
-is too large, not allowed in a ZIP, or no photo by its ending is refused here, file by
-file, and the others continue.
+Nothing is unpacked to disk. A photo's content is checked when it is decoded; files that
+are too large, not allowed in a ZIP, or not photos by name and content are refused or
+ignored here, one by one.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Protocol
 
+from edge.errors import EdgegraftError
 from edge.photo_kinds import HEAD_BYTES, PHOTO_SUFFIXES, begins_like_a_photo
 
 MEGABYTE = 1 << 20
@@ -24,9 +26,9 @@ MOST_PHOTO_BYTES = 64 * MEGABYTE  # a 100-megapixel photo has about 50
 MOST_ZIP_BYTES = 1024 * MEGABYTE
 MOST_UNPACKED = 4096 * MEGABYTE
 MOST_ENTRIES = 5000  # of a ZIP
-MOST_NAMED = 20  # refused entries of one ZIP that are listed one by one
+MOST_NAMED = 20  # refused entries of one ZIP that are listed by name
 MOST_LIST_BYTES = 16 * MEGABYTE
-# The usual names of the columns of a list, as `edgegraft build` knows them, too
+# The usual columns of a list; `edgegraft build` knows these too
 PATH_COLUMNS = ("path", "filename", "file", "image_path", "image")
 LABEL_COLUMNS = ("label", "class", "category", "breed", "target")
 ENDINGS = sorted(suffix.removeprefix(".") for suffix in PHOTO_SUFFIXES)
@@ -60,7 +62,8 @@ class Drop:
     listed: dict[str, str] = field(default_factory=dict)  # of lists: path to label
 
     def label(self, photo: Photo) -> str:
-        """As a list says of the photo's path or name, else its folder; "" for none."""
+        """The label of a photo: from a list, by its path or name, or without a list its
+        folder's name; "" for none."""
         path = PurePosixPath(photo.name.replace("\\", "/"))
         for start in range(len(path.parts)):
             label = self.listed.get("/".join(path.parts[start:]))
@@ -81,68 +84,68 @@ def unpacked(files: Iterable[Dropped]) -> Drop:
                 reason = "expected a list in UTF-8 with the columns path and label"
                 drop.refused.append((file.name, reason))
         elif len(content) > MOST_PHOTO_BYTES:
-            drop.refused.append((file.name, _too_large(len(content))))
+            reason = _too_large(len(content), MOST_PHOTO_BYTES)
+            drop.refused.append((file.name, reason))
         else:
             drop.photos.append(Photo(file.name, file.file_id, file.getvalue))
     return drop
 
 
-def _from_zip(file: Dropped, content: bytes, drop: Drop) -> None:
+def _open_zip(content: bytes) -> tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]:
+    """A ZIP and its files, unread; EdgegraftError when it is damaged or too large."""
     if len(content) > MOST_ZIP_BYTES:
-        drop.refused.append((file.name, _too_large(len(content), MOST_ZIP_BYTES)))
-        return
+        raise EdgegraftError(_too_large(len(content), MOST_ZIP_BYTES))
     try:
         archive = zipfile.ZipFile(io.BytesIO(content))
-        entries = [entry for entry in archive.infolist() if not entry.is_dir()]
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
         reason = " ".join(str(error).split())
-        drop.refused.append((file.name, f"damaged ZIP file: {reason}"))
-        return
+        raise EdgegraftError(f"damaged ZIP file: {reason}") from None
+    entries = [entry for entry in archive.infolist() if not entry.is_dir()]
     if len(entries) > MOST_ENTRIES:
-        drop.refused.append(
-            (
-                file.name,
-                f"expected at most {MOST_ENTRIES:,} files in a ZIP, got "
-                f"{len(entries):,}; split it, or run: edgegraft edge classify",
-            )
+        raise EdgegraftError(
+            f"expected at most {MOST_ENTRIES:,} files in a ZIP, got "
+            f"{len(entries):,}; split it, or run: edgegraft edge classify"
         )
-        return
     if sum(entry.file_size for entry in entries) > MOST_UNPACKED:
-        drop.refused.append(
-            (
-                file.name,
-                f"expected at most {MOST_UNPACKED // MEGABYTE:,} MB unpacked, got more",
-            )
+        raise EdgegraftError(
+            f"expected at most {MOST_UNPACKED // MEGABYTE:,} MB unpacked, got more"
         )
+    return archive, entries
+
+
+def _from_zip(file: Dropped, content: bytes, drop: Drop) -> None:
+    try:
+        archive, entries = _open_zip(content)
+    except EdgegraftError as error:
+        drop.refused.append((file.name, str(error)))
         return
-    before = len(drop.photos)
+    photos_before = len(drop.photos)
     refused: list[tuple[str, str]] = []
-    for number, entry in enumerate(entries):
-        name = entry.filename
-        photo = not _hidden(name) and (_is_photo(name) or _begins_well(archive, entry))
-        refusal = _refusal(entry, photo)
+    for index, entry in enumerate(entries):
+        name, hidden = entry.filename, _is_hidden(entry.filename)
+        is_photo = not hidden and _is_photo(archive, entry)
+        read = partial(_read, archive, entry)
+        refusal = _refusal(entry, is_photo)
         if refusal:
             refused.append((f"{file.name}: {name}", refusal))
-        elif _is_list(name) and not _hidden(name) and entry.file_size < MOST_LIST_BYTES:
-            drop.others += not _read_list(_reader(archive, entry)(), drop)
-        elif not photo:
-            drop.others += not _hidden(name)
+        elif _is_list(name) and not hidden and entry.file_size < MOST_LIST_BYTES:
+            drop.others += not _read_list(read(), drop)
+        elif is_photo:
+            drop.photos.append(Photo(name, f"{file.file_id}/{index}", read))
         else:
-            drop.photos.append(
-                Photo(name, f"{file.file_id}/{number}", _reader(archive, entry))
-            )
+            drop.others += not hidden
     drop.refused += refused[:MOST_NAMED]
     if len(refused) > MOST_NAMED:
-        more = len(refused) - MOST_NAMED
-        drop.refused.append((file.name, f"{more:,} more files were refused"))
-    if len(drop.photos) == before and not refused:
+        reason = f"{len(refused) - MOST_NAMED:,} more files were refused"
+        drop.refused.append((file.name, reason))
+    if len(drop.photos) == photos_before and not refused:
         drop.refused.append((file.name, "expected photos in the ZIP, got none"))
 
 
 def _read_list(content: bytes, drop: Drop) -> bool:
-    """Take the labels of a CSV list; False for other texts.
+    """Add the labels of a CSV list; False for other texts.
 
-    The page loads no more than `edge`, so this knows UTF-8 and the usual columns alone;
+    The page imports `edge` alone, so this reads only UTF-8 and the usual columns;
     `edgegraft build` reads other lists (`data/manifest.py`).
     """
     try:
@@ -156,8 +159,8 @@ def _read_list(content: bytes, drop: Drop) -> bool:
         str(column).strip().lower(): column for column in (rows[0] if rows else ())
     }
     path, label = (
-        next((columns[word] for word in words if word in columns), None)
-        for words in (PATH_COLUMNS, LABEL_COLUMNS)
+        next((columns[name] for name in names if name in columns), None)
+        for names in (PATH_COLUMNS, LABEL_COLUMNS)
     )
     if path is None or label is None:
         return False
@@ -167,7 +170,7 @@ def _read_list(content: bytes, drop: Drop) -> bool:
     return True
 
 
-def _refusal(entry: zipfile.ZipInfo, photo: bool) -> str | None:
+def _refusal(entry: zipfile.ZipInfo, is_photo: bool) -> str | None:
     """Why an entry of a ZIP is not opened; None when it may be, or is no photo."""
     name = entry.filename.replace("\\", "/")
     parts = PurePosixPath(name).parts
@@ -177,28 +180,23 @@ def _refusal(entry: zipfile.ZipInfo, photo: bool) -> str | None:
         return "expected a file, got a link or a device"
     if _is_zip(name):
         return "a ZIP inside a ZIP; unpack it first"
-    if not photo:
-        return None
-    if entry.flag_bits & 0x1:
+    if is_photo and entry.flag_bits & 0x1:
         return "protected by a password; unpack the ZIP first"
-    if entry.file_size > MOST_PHOTO_BYTES:
-        return _too_large(entry.file_size)
+    if is_photo and entry.file_size > MOST_PHOTO_BYTES:
+        return _too_large(entry.file_size, MOST_PHOTO_BYTES)
     return None
 
 
-def _reader(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Callable[[], bytes]:
-    def read() -> bytes:
-        try:
-            with archive.open(entry) as file:
-                return file.read(MOST_PHOTO_BYTES)
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-            raise OSError(f"damaged in the ZIP: {error}") from error
-
-    return read
+def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    try:
+        with archive.open(entry) as file:
+            return file.read(MOST_PHOTO_BYTES)
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise OSError(f"damaged in the ZIP: {error}") from error
 
 
-def _too_large(size: int, most: int = MOST_PHOTO_BYTES) -> str:
-    return f"expected at most {most // MEGABYTE:,} MB, got {size // MEGABYTE:,} MB"
+def _too_large(size: int, limit: int) -> str:
+    return f"expected at most {limit // MEGABYTE:,} MB, got {size // MEGABYTE:,} MB"
 
 
 def _is_zip(name: str) -> bool:
@@ -209,12 +207,10 @@ def _is_list(name: str) -> bool:
     return name.lower().endswith(".csv")
 
 
-def _is_photo(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in PHOTO_SUFFIXES
-
-
-def _begins_well(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
-    """Whether an entry that is not called so begins like a photo."""
+def _is_photo(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
+    """Whether an entry has a photo's suffix, or begins like a photo."""
+    if PurePosixPath(entry.filename).suffix.lower() in PHOTO_SUFFIXES:
+        return True
     if _is_zip(entry.filename) or _is_list(entry.filename):
         return False
     try:
@@ -224,5 +220,5 @@ def _begins_well(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
         return False
 
 
-def _hidden(name: str) -> bool:
+def _is_hidden(name: str) -> bool:
     return any(p.startswith((".", "__MACOSX")) for p in PurePosixPath(name).parts)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -15,7 +16,7 @@ import streamlit as st
 
 from edge.classifier import UNKNOWN
 from edge.classify.workers import in_order
-from edge.errors import EdgegraftError, PhotoError
+from edge.errors import EdgegraftError
 from edge.evaluate import wilson
 from edge.text import plural, printable
 from streamlit_app import answer, exports, session, style
@@ -33,10 +34,13 @@ ROW_HEIGHT, TABLE_HEIGHT = 52, 440  # pixels
 
 @dataclass
 class Job:
-    """What was answered so far of one set of photos; a rerun continues it."""
+    """The answers so far to one set of photos, by `Photo.key`; a rerun continues it.
+
+    `failures` are (name, reason).
+    """
 
     rows: dict[str, Row] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, tuple[str, str]] = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -54,26 +58,25 @@ def page() -> None:
         )
         consent.notice()
         return
-    results = st.empty()
+    placeholder = st.empty()
     job = _job(pool, drop.photos)
-    # An empty container in their place removes the results of the photos before.
-    with results.container():
+    # The bar's container replaces the results of the previous photos
+    with placeholder.container():
         classify(pool, drop.photos, job)
-    with results.container():
+    with placeholder.container():
         if job.rows:
             show(pool, drop.photos, job)
-    names = {photo.key: photo.name for photo in drop.photos}
-    failed = [(names[key], reason) for key, reason in job.failures.items()]
-    for name, reason in failed[:FAILURES_SHOWN]:
+    failures = list(job.failures.values())
+    for name, reason in failures[:FAILURES_SHOWN]:
         dropzone.unreadable(name, reason)
-    if len(failed) > FAILURES_SHOWN:
-        st.caption(f"{len(failed) - FAILURES_SHOWN:,} more; the JSON lists them all.")
+    if len(failures) > FAILURES_SHOWN:
+        st.caption(f"{len(failures) - FAILURES_SHOWN:,} more; the JSON lists them all.")
     dropzone.refusals(drop)
     consent.notice()
 
 
 def _job(pool: ClassifierPool, photos: list[Photo]) -> Job:
-    """The job of these photos and this model; the one before is dropped."""
+    """The job of these photos and this model; it replaces the previous one."""
     key = (pool.digest, tuple(photo.key for photo in photos))
     if st.session_state.get("job of") != key:
         st.session_state["job of"] = key
@@ -83,28 +86,28 @@ def _job(pool: ClassifierPool, photos: list[Photo]) -> Job:
 
 
 def classify(pool: ClassifierPool, photos: list[Photo], job: Job) -> None:
-    """Classify what is left, in order, with a bar that shows the time left."""
-    left = [p for p in photos if p.key not in job.rows and p.key not in job.failures]
-    if not left:
+    """Classify the remaining photos, in order, with a bar that shows the time left."""
+    finished = job.rows.keys() | job.failures.keys()
+    remaining = [photo for photo in photos if photo.key not in finished]
+    if not remaining:
         return
     top_k = min(MOST_LABELS, len(pool.facts.labels))
 
     def work(_: int, photo: Photo) -> tuple[Photo, Row | str]:
         try:
             return photo, answer.row(pool, photo.read(), top_k)
-        except PhotoError as error:
-            return photo, error.reason
         except (OSError, EdgegraftError) as error:
-            return photo, str(error)
+            return photo, dropzone.reason_of(error)
 
     # The classifiers run in processes: one thread more decodes while these work
     workers = range(pool.size + 1)
-    bar = st.progress(0.0, text=plural(len(left), "photo"))
+    total = len(remaining)
+    bar = st.progress(0.0, text=plural(total, "photo"))
     start = refreshed = time.monotonic()
     before = job.seconds
-    for number, (photo, result) in enumerate(in_order(left, work, workers), start=1):
+    for done, (photo, result) in enumerate(in_order(remaining, work, workers), 1):
         if isinstance(result, str):
-            job.failures[photo.key] = result
+            job.failures[photo.key] = (photo.name, result)
         else:
             job.rows[photo.key] = result
             consent.offer(photo, result.prediction)
@@ -112,12 +115,12 @@ def classify(pool: ClassifierPool, photos: list[Photo], job: Job) -> None:
         job.seconds = before + now - start
         if now - refreshed >= REFRESH_S:
             refreshed = now
-            speed = number / (now - start)
-            seconds = int((len(left) - number) / speed)
+            speed = done / (now - start)
+            minutes, seconds = divmod(int((total - done) / speed), 60)
             bar.progress(
-                number / len(left),
-                text=f"{number:,} of {len(left):,}, {speed:.0f} per second, "
-                f"{seconds // 60}:{seconds % 60:02d} left",
+                done / total,
+                text=f"{done:,} of {total:,}, {speed:.0f} per second, "
+                f"{minutes}:{seconds:02d} left",
             )
     bar.empty()
 
@@ -129,16 +132,17 @@ def show(pool: ClassifierPool, photos: list[Photo], job: Job) -> None:
     ]
     total = len(results)
     counts = Counter(row.prediction.label for _, row in results)
-    shares = [(label, n / total) for label, n in counts.most_common(MOST_LABELS)]
+    fractions = [(label, n / total) for label, n in counts.most_common(MOST_LABELS)]
     style.html(
         f"<h2>{plural(total, 'photo')} <b>in {job.seconds:.1f} s, "
-        f"{total / max(job.seconds, 1e-3):.0f} per second</b></h2>" + style.bars(shares)
+        f"{total / max(job.seconds, 1e-3):.0f} per second</b></h2>"
+        + style.bars(fractions)
     )
     score(pool, results)
     shown = choose(results, counts)
     scored = any(true_label(photo, pool) for photo, _ in results)
     review(shown, table(shown, scored, pool), pool)
-    downloads(pool, results, photos, job)
+    downloads(pool, results, list(job.failures.values()))
 
 
 def true_label(photo: Photo, pool: ClassifierPool) -> str | None:
@@ -148,19 +152,23 @@ def true_label(photo: Photo, pool: ClassifierPool) -> str | None:
 
 
 def score(pool: ClassifierPool, results: list[tuple[Photo, Row]]) -> None:
-    """Accuracy and confusion matrix of the photos in label folders, of the best label
-    whether rejected or not, as `edgegraft edge evaluate` counts."""
-    truths = [(true_label(photo, pool), row.prediction) for photo, row in results]
-    pairs = [(truth, answer.ranking[0][0]) for truth, answer in truths if truth]
-    if not pairs:
+    """Accuracy and confusion matrix of the photos in label folders. As in `edgegraft
+    edge evaluate`, the best label counts, whether rejected or not."""
+    scored = [
+        (truth, row.prediction)
+        for photo, row in results
+        if (truth := true_label(photo, pool))
+    ]
+    if not scored:
         return
+    pairs = [(truth, prediction.ranking[0][0]) for truth, prediction in scored]
     right = sum(truth == label for truth, label in pairs)
     low, high = wilson(right, len(pairs))
     st.markdown(
         f"**Accuracy {percent(right / len(pairs))}** (95 % interval {percent(low)} to "
         f"{percent(high)}): {right:,} of {plural(len(pairs), 'photo')} in label folders"
     )
-    rejected = sum(truth is not None and not answer.known for truth, answer in truths)
+    rejected = sum(not prediction.known for _, prediction in scored)
     if rejected:
         st.caption(f"{plural(rejected, 'photo')} of these rejected as unknown.")
     if len(pairs) < len(results):
@@ -168,36 +176,35 @@ def score(pool: ClassifierPool, results: list[tuple[Photo, Row]]) -> None:
         st.caption(f"Not scored: {others} in no folder named after a label.")
     from streamlit_app import charts  # loads Altair: only where a matrix is drawn
 
-    cells = Counter(pairs)
-    labels = [
-        label for label in pool.facts.labels if any(label in pair for pair in cells)
-    ]
+    counts = Counter(pairs)
+    present = set(chain.from_iterable(pairs))
+    labels = [label for label in pool.facts.labels if label in present]
     if len(labels) <= charts.MOST_CONFUSED:
-        table = [[cells[truth, label] for label in labels] for truth in labels]
-        charts.confusion(labels, table)
+        matrix = [[counts[truth, label] for label in labels] for truth in labels]
+        charts.confusion(labels, matrix)
 
 
 def choose(
     results: list[tuple[Photo, Row]], counts: Counter[str]
 ) -> list[tuple[Photo, Row]]:
-    """The rows that the visitor filtered for."""
+    """The rows that pass the visitor's filter."""
     threshold = session.threshold()
     uncertain = sum(is_uncertain(row, threshold) for _, row in results)
     options = {f"{literal(label)} {n:,}": label for label, n in counts.most_common()}
     uncertain_title = f"uncertain {uncertain:,}"
-    chosen = st.pills(
+    selected = st.pills(
         "Show only",
         [*options, *([uncertain_title] if uncertain else [])],
         selection_mode="multi",
         key="only",
     )
-    labels = {options.get(choice) for choice in chosen or ()}
+    labels = {options.get(title) for title in selected}
     return [
         (photo, row)
         for photo, row in results
-        if not chosen
+        if not selected
         or row.prediction.label in labels
-        or (uncertain_title in chosen and is_uncertain(row, threshold))
+        or (uncertain_title in selected and is_uncertain(row, threshold))
     ]
 
 
@@ -242,7 +249,7 @@ def table(
     )
     if not consent.agreed():
         return []
-    return [shown[place] for place in state["selection"]["rows"] if place < len(shown)]
+    return [shown[index] for index in state["selection"]["rows"] if index < len(shown)]
 
 
 def review(
@@ -256,10 +263,10 @@ def review(
             "Wrong answers? Turn on **Review** to mark them here and train with them."
         )
         return
-    right = None
+    right_label = None
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if selected:
-            right = st.selectbox(
+            right_label = st.selectbox(
                 f"{plural(len(selected), 'selected photo')} show",
                 pool.facts.labels,
                 index=None,
@@ -267,32 +274,29 @@ def review(
                 key="right label",
                 width=280,
             )
-        wrong = st.button(
+        mark_wrong = st.button(
             "Mark as wrong",
             disabled=not selected,
             icon=":material/flag:",
             help="Select rows of the table first",
         )
-        everything = st.button(
+        send_all = st.button(
             f"Send {plural(len(shown), 'photo')} to Review",
             icon=":material/rate_review:",
         )
-    if wrong:
-        consent.keep_all([(p, row.prediction) for p, row in selected], WRONG, right)
-    if everything:
-        consent.keep_all([(p, row.prediction) for p, row in shown], SENT)
+    if mark_wrong:
+        consent.save_all(selected, WRONG, right_label)
+    if send_all:
+        consent.save_all(shown, SENT)
 
 
 def downloads(
     pool: ClassifierPool,
     results: list[tuple[Photo, Row]],
-    photos: list[Photo],
-    job: Job,
+    failures: list[tuple[str, str]],
 ) -> None:
-    """Each file is made when it is downloaded."""
+    """Download buttons; a file is written when its button is clicked."""
     top_k = min(MOST_LABELS, len(pool.facts.labels))
-    names = {photo.key: photo.name for photo in photos}
-    failures = [(names[key], reason) for key, reason in job.failures.items()]
     model = str(session.entry().path)
     with st.container(horizontal=True):
         st.download_button(

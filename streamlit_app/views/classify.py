@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
+import math
+from collections import Counter
 
 import streamlit as st
-from PIL import Image
 
-from edge.errors import EdgegraftError, PhotoError
+from edge.errors import EdgegraftError
 from edge.preprocess import load_pixels
 from streamlit_app import answer as answers
 from streamlit_app import occlusion, session, style
@@ -20,7 +20,7 @@ from streamlit_app.widgets import consent, dropzone
 ON_A_PAGE = 12  # photos; only these are decoded
 PHOTO, INPUT, WHY = "Photo", "Model input", "Why?"
 ANIMATED = "animated: only the first frame was classified"
-SMALLEST_DROP = 0.01  # below it, no single part mattered
+SMALLEST_DROP = 0.01  # below it, no single part matters
 
 
 def page() -> None:
@@ -29,9 +29,9 @@ def page() -> None:
     if pool is None:
         return
     if len(drop.photos) == 1:
-        one(pool, drop.photos[0])
+        show_photo(pool, drop.photos[0])
     elif drop.photos:
-        many(pool, drop.photos)
+        show_photos(pool, drop.photos)
     dropzone.refusals(drop)
     consent.notice()
 
@@ -42,14 +42,12 @@ def classify(pool: ClassifierPool, photo: Photo) -> Answer | None:
         return session.cached(
             (photo.key, pool.digest), lambda: answers.answer(pool, photo.read())
         )
-    except PhotoError as error:
-        dropzone.unreadable(photo.name, error.reason)
     except (OSError, EdgegraftError) as error:
-        dropzone.unreadable(photo.name, str(error))
-    return None
+        dropzone.unreadable(photo.name, dropzone.reason_of(error))
+        return None
 
 
-def one(pool: ClassifierPool, photo: Photo) -> None:
+def show_photo(pool: ClassifierPool, photo: Photo) -> None:
     """One photo: three views of it on one side, the answer on the other."""
     answer = classify(pool, photo)
     if answer is None:
@@ -81,7 +79,7 @@ def explain(pool: ClassifierPool, photo: Photo, answer: Answer) -> None:
 
 
 def views(pool: ClassifierPool, photo: Photo, answer: Answer) -> None:
-    """The photo, the model's pixels, the heat map: one frame of one size."""
+    """The photo, the model's input, or the heat map, in a frame of constant size."""
     frame = st.container()
     view = st.segmented_control(
         "View",
@@ -98,7 +96,7 @@ def views(pool: ClassifierPool, photo: Photo, answer: Answer) -> None:
         recipe = pool.facts.recipe
         with frame:
             style.frame(
-                answers.model_input(load_pixels(photo.read(), recipe)),
+                answers.png(load_pixels(photo.read(), recipe)),
                 f"{photo.name} as the model gets it",
                 "input",
             )
@@ -125,8 +123,7 @@ def why(pool: ClassifierPool, photo: Photo) -> tuple[bytes, str]:
     """(PNG, sentence) of the heat map."""
     pixels = load_pixels(photo.read(), pool.facts.recipe)
     drops = occlusion.occlude(pool, pixels)
-    file = io.BytesIO()
-    Image.fromarray(occlusion.overlay(pixels, drops)).save(file, "PNG")
+    picture = answers.png(occlusion.overlay(pixels, drops))
     label = literal(drops.label)
     lowest = max(drops.probability - drops.greatest, 0.0)
     if drops.greatest < SMALLEST_DROP:
@@ -140,31 +137,30 @@ def why(pool: ClassifierPool, photo: Photo) -> tuple[bytes, str]:
             f"{style.percent(drops.probability)} to "
             f"{literal(style.probability(lowest))}."
         )
-    return file.getvalue(), (
+    return picture, (
         f"{text} {drops.places} patches, each run through this file, in "
         f"{drops.seconds:.1f} s."
     )
 
 
-def many(pool: ClassifierPool, photos: list[Photo]) -> None:
+def show_photos(pool: ClassifierPool, photos: list[Photo]) -> None:
     """Cards in columns, a page at a time; each opens the large view."""
-    pages = -(-len(photos) // ON_A_PAGE)
-    number = 1
+    pages = math.ceil(len(photos) / ON_A_PAGE)
+    page = 1
     if pages > 1:
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            number = int(st.number_input(f"Page (of {pages})", 1, pages, 1, width=160))
+            page = int(st.number_input(f"Page (of {pages})", 1, pages, 1, width=160))
             st.caption(f"{len(photos):,} photos. Batch classifies them all.")
-    shown = photos[(number - 1) * ON_A_PAGE :][:ON_A_PAGE]
+    shown = photos[(page - 1) * ON_A_PAGE :][:ON_A_PAGE]
     columns = st.columns(min(len(shown), 3))
-    counts: dict[str, int] = {}
-    for place, photo in enumerate(shown):
-        with columns[place % len(columns)]:
+    counts: Counter[str] = Counter()
+    for index, photo in enumerate(shown):
+        with columns[index % len(columns)]:
             answer = classify(pool, photo)
             if answer is None:
-                counts["could not be read"] = counts.get("could not be read", 0) + 1
+                counts["could not be read"] += 1
                 continue
-            label = answer.prediction.label
-            counts[label] = counts.get(label, 0) + 1
+            counts[answer.prediction.label] += 1
             card(pool, photo, answer)
             consent.offer(photo, answer.prediction)
     summary = ", ".join(f"{n} {literal(label)}" for label, n in counts.items())

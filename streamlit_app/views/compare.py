@@ -6,8 +6,7 @@ from __future__ import annotations
 import shlex
 import statistics
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
@@ -35,6 +34,7 @@ MOST_MODELS = 4  # side by side
 ON_A_PAGE = 4  # photos
 TIMED_RUNS = 15  # inferences whose median is shown
 MISTAKES_SHOWN = 12
+LABELS_LISTED = 5
 LABEL_COLUMNS = 12  # of recall, in the table of runs
 _LIMITS = {"ms": "ms per photo", "mb": "MB"}
 
@@ -55,26 +55,22 @@ def page() -> None:
 def side_by_side() -> None:
     """The chosen models' answers to the same photos, timed on this host."""
     models = session.config().models()
-    names = {entry.name: entry for entry in models}
+    entries = {entry.name: entry for entry in models}
     chosen = st.multiselect(
         "Models",
-        list(names),
-        default=_first_two(models),
+        list(entries),
+        default=_default_models(models),
         max_selections=MOST_MODELS,
         key="side by side",
         format_func=printable,
     )
     drop = dropzone.photos("compare photos", camera=False)
-    pools: list[tuple[str, ClassifierPool]] = []
-    for name in chosen:
-        pool = session.pool(names[name])
-        if pool is not None:
-            pools.append((name, pool))
-    label_sets = {tuple(sorted(pool.facts.labels)) for _, pool in pools}
+    pools = {name: pool for name in chosen if (pool := session.pool(entries[name]))}
+    label_sets = {tuple(sorted(pool.facts.labels)) for pool in pools.values()}
     if len(label_sets) > 1:
         lists = "; ".join(
-            f"**{literal(name)}**: {literal(_some(pool.facts.labels))}"
-            for name, pool in pools
+            f"**{literal(name)}**: {literal(_listed(pool.facts.labels))}"
+            for name, pool in pools.items()
         )
         st.warning(
             f"These models have different labels, so their answers differ. {lists}"
@@ -90,7 +86,7 @@ def side_by_side() -> None:
 
 
 def row(
-    pools: Sequence[tuple[str, ClassifierPool]], photo: Photo, *, same_labels: bool
+    pools: Mapping[str, ClassifierPool], photo: Photo, *, same_labels: bool
 ) -> None:
     """One photo, a column for each model."""
     try:
@@ -103,37 +99,34 @@ def row(
                     median_ms(pool, content),
                 ),
             )
-            for _, pool in pools
+            for pool in pools.values()
         ]
-    except PhotoError as error:
-        dropzone.unreadable(photo.name, error.reason)
-        return
     except (OSError, EdgegraftError) as error:
-        dropzone.unreadable(photo.name, str(error))
+        dropzone.unreadable(photo.name, dropzone.reason_of(error))
         return
-    labels = {answer.prediction.label for answer, _ in results}
     with st.container(border=True):
-        columns = st.columns([2] + [3] * len(pools), gap="medium")
-        with columns[0]:
+        first, *columns = st.columns([2] + [3] * len(pools), gap="medium")
+        with first:
             verdict = ""
             if len(pools) > 1 and same_labels:
+                labels = {answer.prediction.label for answer, _ in results}
                 verdict = "same answer" if len(labels) == 1 else "different answers"
             style.html(
                 style.image(results[0][0].view, photo.name)
                 + f'<p class="eg-soft">{style.text(photo.name)}<br>{verdict}</p>',
                 "eg-card",
             )
-        for column, (name, _), (answer, latency) in zip(
-            columns[1:], pools, results, strict=True
+        threshold = session.threshold()
+        for column, name, (answer, latency) in zip(
+            columns, pools, results, strict=True
         ):
-            prediction, threshold = answer.prediction, session.threshold()
+            prediction = answer.prediction
+            uncertain = prediction.probability < threshold
             with column:
                 style.html(
                     f'<p class="eg-soft">{style.text(name)}</p>'
                     + style.headline(prediction, threshold, 3)
-                    + style.bars(
-                        prediction.ranking[:3], prediction.probability < threshold
-                    )
+                    + style.bars(prediction.ranking[:3], uncertain)
                     + f'<p class="eg-soft">{latency:.2f} ms, median of {TIMED_RUNS} '
                     "on this host</p>",
                     "eg-card",
@@ -141,7 +134,7 @@ def row(
 
 
 def median_ms(pool: ClassifierPool, content: bytes) -> float:
-    """Milliseconds of an inference, one thread, the median of `TIMED`."""
+    """Milliseconds of an inference with one thread, the median of `TIMED_RUNS`."""
     pixels = load_pixels(content, pool.facts.recipe)[None]
     times = []
     with pool.borrow() as classifier:
@@ -156,15 +149,12 @@ def all_runs() -> None:
     """The plot, the table, and the photos that quantization got wrong."""
     runs = find_runs(session.config().run_folders())
     for run in runs:
-        for problem in run.problems:
+        name = f"**{literal(run.name)}**"
+        for problem in map(literal, run.problems):
             if run.readable:
-                show, state, icon = st.info, "", "pending"
+                st.info(f"{name}: {problem}", icon=":material/pending:")
             else:
-                show, state, icon = st.warning, " is unreadable", "error"
-            show(
-                f"**{literal(run.name)}**{state}: {literal(problem)}",
-                icon=f":material/{icon}:",
-            )
+                st.warning(f"{name} is unreadable: {problem}", icon=":material/error:")
     measured = [run for run in runs if run.files]
     if not measured:
         st.caption("No run has been measured. To measure one:")
@@ -177,10 +167,10 @@ def all_runs() -> None:
             "each other."
         )
     settings = list(dict.fromkeys(line for run in measured for line in run.settings))
-    where = settings[0]
+    setting = settings[0]
     if len(settings) > 1:
-        where = st.selectbox("Timed on", settings, key="timed on")
-    timed = [(run, run.timed(where)) for run in measured]
+        setting = st.selectbox("Timed on", settings, key="timed on")
+    timed = [(run, run.timed(setting)) for run in measured]
     front = charts.accuracy_latency(timed)
     text = "Bars are 95 % intervals."
     if not front:
@@ -192,7 +182,7 @@ def all_runs() -> None:
         )
     elif sum(len(records) for _, records in timed) > 1:
         text = f"**{literal(front[0])}** is fastest, and none is more accurate. {text}"
-    st.caption(f"{text} Timed on {literal(where)}.")
+    st.caption(f"{text} Timed on {literal(setting)}.")
     table(timed)
     st.markdown("**Recommended file**")
     for run in measured:
@@ -203,21 +193,19 @@ def all_runs() -> None:
 
 def show_search(searches: Sequence[Search]) -> None:
     """Every candidate of a search of `edgegraft search`, and the file to ship."""
-    names = {search.folder.name: search for search in searches}
-    chosen = st.selectbox("Search", list(names), format_func=printable)
-    search = names[chosen]
+    by_name = {search.folder.name: search for search in searches}
+    name = st.selectbox("Search", list(by_name), format_func=printable)
+    search = by_name[name]
     if search.problem:
-        st.warning(f"**{literal(chosen)}** is unreadable: {literal(search.problem)}")
+        st.warning(f"**{literal(name)}** is unreadable: {literal(search.problem)}")
         return
     record, candidates = search.record, search.candidates
     ship = record.get("ship") or {}
+    why = literal(ship.get("why") or "")
     if ship.get("file"):
-        st.markdown(
-            f"Recommended file: **{literal(ship['file'])}**, "
-            f"{literal(str(ship.get('why') or ''))}"
-        )
+        st.markdown(f"Recommended file: **{literal(ship['file'])}**, {why}")
     elif record.get("status") == "done":
-        st.markdown(f"No file: {literal(str(ship.get('why') or ''))}")
+        st.markdown(f"No file: {why}")
     else:
         st.info("The search has not finished; edgegraft search --resume goes on.")
     charts.search(candidates, record.get("budget_ms"))
@@ -241,23 +229,23 @@ def show_search(searches: Sequence[Search]) -> None:
                 "network": printable(str(entry.get("name"))),
                 "ms": entry["timing"]["p50_ms"],
                 "MB": None if size is None else size / 1e6,
-                "probe": _points(probe.get("balanced_accuracy")),
-                "test": _points(final.get("balanced_accuracy")),
-                "from": _points(final.get("balanced_low")),
-                "to": _points(final.get("balanced_high")),
+                "probe": _percent(probe.get("balanced_accuracy")),
+                "test": _percent(final.get("balanced_accuracy")),
+                "from": _percent(final.get("balanced_low")),
+                "to": _percent(final.get("balanced_high")),
             }
         )
     rows.sort(key=lambda row: (-(row["test"] or 0), -(row["probe"] or 0), row["ms"]))
-    number = st.column_config.NumberColumn
-    _figures(
-        rows,
-        probe=number(format="%.1f %%", help="Balanced accuracy, cross-validated"),
-        test=number("int8 on test photos", format="%.1f %%"),
-    )
+    column = st.column_config.NumberColumn
+    columns = {
+        "probe": column(format="%.1f %%", help="Balanced accuracy, cross-validated"),
+        "test": column("int8 on test photos", format="%.1f %%"),
+    }
+    _show_table(rows, columns)
 
 
 def overall(runs: Sequence[Run]) -> None:
-    """The winner of all runs, as `edgegraft compare RUN RUN` found it."""
+    """The recommended file of all runs, by their last common comparison."""
     for folder in session.config().run_folders():
         comparison = read_comparison(folder / "comparison")
         if comparison.get("ship"):
@@ -271,38 +259,36 @@ def overall(runs: Sequence[Run]) -> None:
 
 
 def recommended(name: str, key: str, comparison: Record) -> None:
-    """The file that `edgegraft compare` ships; for a budget, as its table says."""
+    """The file that `edgegraft compare` recommends, also within a chosen budget."""
     ship = comparison.get("ship") or {}
-    chosen, why = ship.get("file"), str(ship.get("why") or "")
+    file, why = ship.get("file"), ship.get("why") or ""
     table = comparison.get("by_budget") or []
     limits = [sorted({row[key] for row in table if row.get(key)}) for key in _LIMITS]
     if all(len(values) > 1 for values in limits):
-        picked = []
-        for column, values, (limit, unit) in zip(
-            st.columns(2), limits, _LIMITS.items(), strict=True
-        ):
-            with column:
-                picked.append(
-                    st.select_slider(
-                        f"Budget of {literal(name)}, {unit}",
-                        [*values, None],
-                        None,
-                        format_func=lambda x: "any" if x is None else f"{x:.2f}",
-                        key=f"budget {limit} {key}",
-                    )
-                )
-        if picked != [None, None]:
-            chosen = next(
-                row.get("file") for row in table if [row["ms"], row["mb"]] == picked
+        budget = [
+            column.select_slider(
+                f"Budget of {literal(name)}, {unit}",
+                [*values, None],
+                None,
+                format_func=lambda limit: "any" if limit is None else f"{limit:.2f}",
+                key=f"budget {limit} {key}",
+            )
+            for column, values, (limit, unit) in zip(
+                st.columns(2), limits, _LIMITS.items(), strict=True
+            )
+        ]
+        if budget != [None, None]:
+            file = next(
+                row.get("file") for row in table if [row["ms"], row["mb"]] == budget
             )
             why = "within this budget"
-    if chosen:
-        st.markdown(f"{literal(name)}: **{literal(str(chosen))}**, {literal(why)}")
+    if file:
+        st.markdown(f"{literal(name)}: **{literal(file)}**, {literal(why)}")
     else:
         st.markdown(f"{literal(name)}: no file, {literal(why)}")
 
 
-def per_label(run: Run, record: Record) -> dict[str, float]:
+def per_label(record: Record) -> dict[str, float]:
     """Recall of each label in percent, as columns of the table."""
     rows = (record.get("evaluation") or {}).get("per_class") or []
     return {
@@ -313,109 +299,103 @@ def per_label(run: Run, record: Record) -> dict[str, float]:
 
 
 def table(timed: Sequence[tuple[Run, list[Record]]]) -> None:
+    column = st.column_config.NumberColumn
+    columns = {
+        "accuracy": column(format="%.1f %%"),
+        "agree": column(format="%.1f %%", help="Same answer as float32"),
+        "drop": column(format="%.1f", help="Points lost against float32"),
+        "p": column(format="%.2f", help="p-value of McNemar's test of the drop"),
+        "MiB": column("memory, MiB", format="%.0f"),
+    }
     rows = []
+    recall = column(format="%.0f %%", help="Recall: photos recognized")
     for run, records in timed:
         for record in records:
+            recalls = per_label(record)
+            columns |= dict.fromkeys(recalls, recall)
             rows.append(
                 {
                     "run": printable(run.name),
                     "file": printable(str(record.get("variant", "?"))),
-                    "accuracy": _points(record["accuracy"]),
-                    "from": _points(record.get("accuracy_low")),
-                    "to": _points(record.get("accuracy_high")),
-                    "drop": _points(record.get("drop")),
+                    "accuracy": _percent(record["accuracy"]),
+                    "from": _percent(record.get("accuracy_low")),
+                    "to": _percent(record.get("accuracy_high")),
+                    "drop": _percent(record.get("drop")),
                     "p": record.get("mcnemar_p"),
-                    "agree": _points(record.get("agreement")),
+                    "agree": _percent(record.get("agreement")),
                     "MB": record["size_bytes"] / 1e6,
                     "ms": record["p50_ms"],
                     "MiB": record.get("peak_memory_mb"),
-                    **per_label(run, record),
+                    **recalls,
                 }
             )
-    number = st.column_config.NumberColumn
-    recalls = {
-        label: number(format="%.0f %%", help="Recall: photos recognized")
-        for run, records in timed
-        for record in records
-        for label in per_label(run, record)
-    }
-    columns = {
-        "accuracy": number(format="%.1f %%"),
-        "agree": number(format="%.1f %%", help="Same answer as float32"),
-        "drop": number(format="%.1f", help="Points lost against float32"),
-        "p": number(format="%.2f", help="p-value of McNemar's test of the drop"),
-        "MiB": number("memory, MiB", format="%.0f"),
-    }
-    _figures(rows, **columns, **recalls)
+    _show_table(rows, columns)
 
 
-def _figures(rows: Sequence[Record], **columns: Any) -> None:
-    """A table with an interval, MB and ms; `columns` are those of its own."""
-    number = st.column_config.NumberColumn
+def _show_table(rows: Sequence[Record], columns: Record) -> None:
+    """A table with an interval, MB, ms, and more `columns`."""
+    column = st.column_config.NumberColumn
     st.dataframe(
         rows,
         hide_index=True,
         height="content",
         placeholder="",
         column_config={
-            "from": number("95 % from", format="%.1f %%"),
-            "to": number(format="%.1f %%"),
-            "MB": number(format="%.2f"),
-            "ms": number(format="%.2f"),
+            "from": column("95 % from", format="%.1f %%"),
+            "to": column(format="%.1f %%"),
+            "MB": column(format="%.2f"),
+            "ms": column(format="%.2f"),
             **columns,
         },
     )
 
 
-def _points(share: float | None) -> float | None:
-    return None if share is None else share * 100
+def _percent(fraction: float | None) -> float | None:
+    return None if fraction is None else fraction * 100
 
 
 def quantization_mistakes(runs: Sequence[Run]) -> None:
     """Photos that float32 got right and a smaller file wrong."""
-    choices = {
+    files = {
         f"{run.name} / {record.get('variant', '?')}": (run, record)
         for run in runs
         for record in run.files
         if record.get("float_right_this_wrong")
     }
-    if not choices:
+    if not files:
         st.caption("No test photo was right in float32 and wrong in another file.")
         return
     name = st.selectbox(
-        "Right in float32, wrong in",
-        list(choices),
-        key="flips",
-        format_func=printable,
+        "Right in float32, wrong in", list(files), key="flips", format_func=printable
     )
-    run, record = choices[name]
-    photos = disagreements(run, record, MISTAKES_SHOWN)
+    photos = disagreements(*files[name], MISTAKES_SHOWN)
     pictures = []
-    for file, truth, answer, content in photos[:MISTAKES_SHOWN]:
-        text = f"{truth}, answered {answer}" if truth else file
+    for photo, truth, answer, content in photos[:MISTAKES_SHOWN]:
+        text = f"{truth}, answered {answer}" if truth else photo
         if content is None:
-            st.caption(f"{literal(file)}: {literal(text)} (photo not available)")
+            st.caption(f"{literal(photo)}: {literal(text)} (photo not available)")
             continue
         try:
             pictures.append((answers.thumbnail(content), text))
         except PhotoError as error:
-            st.caption(f"{literal(file)}: {literal(error.reason)}")
+            st.caption(f"{literal(photo)}: {literal(error.reason)}")
     style.gallery(pictures)
     if len(photos) > MISTAKES_SHOWN:
         st.caption(f"{len(photos) - MISTAKES_SHOWN:,} more in comparison.json.")
 
 
-def _first_two(models: Sequence[ListedModel]) -> list[str]:
-    """The chosen file, and its float32 (or whatever comes next)."""
+def _default_models(models: Sequence[ListedModel]) -> list[str]:
+    """The selected file, and the float32 file of its run (or whatever comes next)."""
     first = session.entry()
-    same = [m for m in models if m.run == first.run and m.name != first.name]
-    same.sort(key=lambda entry: entry.variant != "float32")
-    others = same or [m for m in models if m.name != first.name]
-    return [first.name, *(entry.name for entry in others[:1])]
+    others = [entry for entry in models if entry.name != first.name]
+    same_run = [entry for entry in others if entry.run == first.run]
+    same_run.sort(key=lambda entry: entry.variant != "float32")
+    return [first.name, *(entry.name for entry in (same_run or others)[:1])]
 
 
-def _some(labels: Sequence[str], most: int = 5) -> str:
-    return ", ".join(labels[:most]) + (", …" if len(labels) > most else "")
+def _listed(labels: Sequence[str]) -> str:
+    more = ", …" if len(labels) > LABELS_LISTED else ""
+    return ", ".join(labels[:LABELS_LISTED]) + more
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,27 +51,26 @@ def page() -> None:
     with right:
         device(entry, pool)
     if run is not None:
-        whole_run(run, entry)
+        figures(run, entry)
 
 
 def numbers(pool: ClassifierPool, run: Run | None, entry: ListedModel) -> None:
-    """Accuracy, size and latency of this very file."""
-    record = _measured(run, entry)
-    card = dict(app.measured(pool.facts.card))
+    """Accuracy, size and latency of this file."""
+    record = run.measured(entry.path.name) if run else {}
     name, value, interval = app.headline(run, record) if run else ("", "", "")
     with st.container(horizontal=True):
         if value:
             st.metric(name, value)
-        elif card:
-            part, text = next(iter(card.items()))
+        elif card := app.measured(pool.facts.card):
+            part, text = card[0]
             st.metric(f"Accuracy, {part} photos", text.split(" (")[0])
         if record.get("p50_ms") is not None:
             st.metric("Time per photo", f"{record['p50_ms']:.2f} ms")
         st.metric("Size", f"{pool.bytes / 1e6:.2f} MB")
         if record.get("drop") is not None:
             st.metric("Loss against float32", f"{record['drop'] * 100:.1f} points")
-    if interval:
-        host = (run.comparison.get("host") or {}) if run else {}
+    if interval and run:
+        host = run.comparison.get("host") or {}
         st.caption(
             f"{interval}; "
             f"{literal(str(record.get('runtime', '')))}, "
@@ -95,16 +95,15 @@ def about(pool: ClassifierPool, run: Run | None) -> None:
             ("Weights", settings.get("weights")),
             ("Fine-tuned", settings.get("unfreeze")),
             ("Trained", str(run.config.get("created", ""))[:10]),
-            ("Photos", _listed(parts)),
+            # A part that the schema does not know may hold anything
+            (
+                "Photos",
+                ", ".join(f"{n:,} {p}" for p, n in parts.items() if type(n) is int),
+            ),
         ):
             if value:
                 rows.append((name, str(value)))
     style.facts(rows)
-
-
-def _listed(parts: Record) -> str:
-    """Photos in each part, of those that are numbers."""
-    return ", ".join(f"{n:,} {part}" for part, n in parts.items() if type(n) is int)
 
 
 def device(entry: ListedModel, pool: ClassifierPool) -> None:
@@ -121,9 +120,10 @@ def device(entry: ListedModel, pool: ClassifierPool) -> None:
         command += f" -o {DEVICE_FOLDER}"
         if entry.folder and entry.variant != (best or USUAL[0]):
             command += f" --variant {shlex.quote(entry.variant)}"
-        said = pool.feeding
-        more = said.options.arguments() + ["--labels=labels.txt"] * bool(said.labels)
-        command += "".join(f" {shlex.quote(word)}" for word in more)
+        options = pool.feeding.options.arguments()
+        if pool.feeding.labels:
+            options.append("--labels=labels.txt")
+        command += "".join(f" {shlex.quote(option)}" for option in options)
         st.caption("The same folder on the command line:")
         st.code(command, language=None, wrap_lines=True)
     else:
@@ -142,7 +142,7 @@ def device(entry: ListedModel, pool: ClassifierPool) -> None:
     others = [
         other
         for other in session.config().models()
-        if other.folder == entry.folder and other.path != path and entry.folder
+        if entry.folder and other.folder == entry.folder and other.path != path
     ]
     for file in (entry, *others):
         st.download_button(
@@ -157,9 +157,11 @@ def device(entry: ListedModel, pool: ClassifierPool) -> None:
         )
 
 
-def whole_run(run: Run, entry: ListedModel) -> None:
-    """What was measured of the run: confusion, labels, curves, mistakes."""
-    evaluation = _evaluation(run, entry)
+def figures(run: Run, entry: ListedModel) -> None:
+    """The run's figures and pictures: confusion, labels, curves, mistakes."""
+    # Of this file if it was measured, else of the network before export
+    record = run.measured(entry.path.name)
+    evaluation = _nested(record, "evaluation") or _nested(run.metrics, "test")
     if evaluation:
         left, right = st.columns([5, 4], gap="large")
         with left:
@@ -187,7 +189,7 @@ def whole_run(run: Run, entry: ListedModel) -> None:
 
 
 def per_label(run: Run, evaluation: Record) -> None:
-    share = st.column_config.NumberColumn(format="%.1f %%")
+    percent_column = st.column_config.NumberColumn(format="%.1f %%")
     rows = []
     for record in evaluation.get("per_class") or []:
         if isinstance(record, dict):
@@ -208,12 +210,12 @@ def per_label(run: Run, evaluation: Record) -> None:
         rows,
         hide_index=True,
         height="content",
-        column_config={"precision": share, "recall": share},
+        column_config={"precision": percent_column, "recall": percent_column},
     )
 
 
 def calibration(run: Run, evaluation: Record) -> None:
-    """Do the probabilities match how often they are right, and what is rejected?"""
+    """Calibration error, reliability diagram, and the share of photos known."""
     error = evaluation.get("calibration_error")
     if isinstance(error, (int, float)):
         st.caption(
@@ -225,10 +227,10 @@ def calibration(run: Run, evaluation: Record) -> None:
         st.markdown("**Reliability**, before export")
         charts.reliability(bins)
     familiarity = _nested(run.metrics, "familiarity")
-    share = _nested(familiarity, "test").get("share", familiarity.get("test_passed"))
-    if isinstance(share, (int, float)):
+    known = _nested(familiarity, "test").get("share", familiarity.get("test_passed"))
+    if isinstance(known, (int, float)):
         st.caption(
-            f"Accepted as known: {percent(share)} of the test photos; the others are "
+            f"Accepted as known: {percent(known)} of the test photos; the others are "
             "answered as unknown."
         )
 
@@ -241,22 +243,6 @@ def _nested(record: Record, *keys: str) -> Record:
     return value if isinstance(value, dict) else {}
 
 
-def _measured(run: Run | None, entry: ListedModel) -> Record:
-    """This file's record in comparison.json."""
-    for record in run.files if run else []:
-        if record.get("file") == entry.path.name:
-            return record
-    return {}
-
-
-def _evaluation(run: Run, entry: ListedModel) -> Record:
-    """Of this very file if it was measured; else the network's before export."""
-    inner: Any = _measured(run, entry).get("evaluation")
-    record = inner if isinstance(inner, dict) else {}
-    whole: Any = run.metrics.get("test")
-    return {**(whole if isinstance(whole, dict) and not record else {}), **record}
-
-
 def _content(file: ListedModel) -> bytes:
     if file.folder is None:  # given on the command line: links are allowed
         return file.path.read_bytes()
@@ -265,12 +251,10 @@ def _content(file: ListedModel) -> bytes:
 
 def _picture(path: Path) -> bytes | None:
     """A PNG of the run; None where there is none that can be decoded."""
-    try:
+    with suppress(OSError):
         if 0 < path.lstat().st_size <= MOST_PICTURE_BYTES:
             content = read_regular(path, inside=path.parent)
             return content if is_png(content) else None
-    except OSError:
-        pass
     return None
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
+from itertools import count
+from typing import Any
 
 import streamlit as st
 
@@ -15,7 +17,7 @@ from streamlit_app.feedback import DEVICE, NONE, Feedback, Waiting
 from streamlit_app.model_pool import ClassifierPool
 from streamlit_app.runs import Run, read_run
 from streamlit_app.style import literal
-from streamlit_app.uploads import ENDINGS, MEGABYTE, MOST_ZIP_BYTES, unpacked
+from streamlit_app.uploads import unpacked
 from streamlit_app.widgets import consent, dropzone
 from streamlit_app.widgets.grid import selecting
 
@@ -23,8 +25,8 @@ KEYS = "123456789"  # labels by number
 ONE, GRID = "One by one", "Grid"
 GRID_SIZES, GRID_COLUMNS = (12, 24, 60), 6
 MOST_BUTTONS = 12  # more labels than that are chosen from a list
-# Settings that a training with more photos keeps, and what `build` takes without them
-KEPT = {
+# Settings of a run that a training with more photos repeats, with their defaults
+REPEATED = {
     "backbone": None,
     "size": None,
     "resize": None,
@@ -40,9 +42,9 @@ def page() -> None:
     switch(feedback)
     if pool is None:
         return
-    if not consent.agreed() and not feedback.waiting():
-        return
     waiting = feedback.waiting()
+    if not consent.agreed() and not waiting:
+        return
     if waiting:
         layout = st.segmented_control(
             "Layout",
@@ -52,10 +54,8 @@ def page() -> None:
             label_visibility="collapsed",
             key="review layout",
         )
-        if layout == GRID:
-            grid(feedback, pool, waiting)
-        else:
-            one(feedback, pool, waiting)
+        show = grid if layout == GRID else single
+        show(feedback, pool, waiting)
     else:
         style.html(
             "<h3>The queue is empty</h3>"
@@ -71,29 +71,28 @@ def page() -> None:
 
 def switch(feedback: Feedback) -> None:
     """The one switch that allows photos to be saved."""
-    if consent.AGREED + " switch" not in st.session_state:
-        st.session_state[consent.AGREED + " switch"] = consent.agreed()
-    on = st.toggle("Keep photos for review", key=consent.AGREED + " switch")
+    key = consent.AGREED + " switch"
+    st.session_state.setdefault(key, consent.agreed())
+    on = st.toggle("Keep photos for review", key=key)
     st.session_state[consent.AGREED] = on
-    where = literal(str(feedback.folder))
+    folder = literal(str(feedback.folder))
     if on:
         st.caption(
             f"Photos with an answer below {100 * session.threshold():.0f} % or "
-            f"unknown, and those you mark as wrong, are copied to {where}, with their "
-            "EXIF data. "
-            "Nothing leaves this machine."
+            f"unknown, and those you mark as wrong, are copied to {folder}, with their "
+            "EXIF data. Nothing leaves this machine."
         )
     else:
         st.caption(
             "Off: nothing is saved. Turn it on to copy photos with uncertain answers "
-            f"to {where}, label them here and train with them."
+            f"to {folder}, label them here and train with them."
         )
 
 
-def one(feedback: Feedback, pool: ClassifierPool, waiting: list[Waiting]) -> None:
+def single(feedback: Feedback, pool: ClassifierPool, waiting: list[Waiting]) -> None:
     """The first photo of the queue, its answer, and the labels to choose from."""
     skipped: set[str] = st.session_state.setdefault("skipped", set())
-    queue = [w for w in waiting if w.digest not in skipped] or waiting
+    queue = [photo for photo in waiting if photo.digest not in skipped] or waiting
     if len(queue) == len(waiting):
         skipped.clear()
     photo = queue[0]
@@ -112,9 +111,8 @@ def one(feedback: Feedback, pool: ClassifierPool, waiting: list[Waiting]) -> Non
             f"{len(waiting):,} waiting · {literal(photo.name)} · "
             f"{literal(photo.why)} · {literal(photo.model)}"
         )
-        style.html(
-            "<h3>What is it?</h3>" + style.bars(photo.ranking[:3], uncertain=True),
-        )
+        bars = style.bars(photo.ranking[:3], uncertain=True)
+        style.html("<h3>What is it?</h3>" + bars)
         choose(feedback, pool, photo)
 
 
@@ -125,40 +123,28 @@ def grid(feedback: Feedback, pool: ClassifierPool, waiting: list[Waiting]) -> No
         shown = waiting[:size]
         for title, on, key in (("Select all", True, "a"), ("Select none", False, "n")):
             st.button(
-                title,
-                shortcut=key,
-                on_click=_select,
-                args=(shown, on),
-                type="tertiary",
+                title, shortcut=key, on_click=_select, args=(shown, on), type="tertiary"
             )
-    chosen = [p for p in shown if st.session_state.get(f"select {p.digest}")]
+    selected = [p for p in shown if st.session_state.get(f"select {p.digest}")]
     st.caption(
-        f"{len(waiting):,} waiting · {plural(len(chosen), 'photo')} selected: click, "
+        f"{len(waiting):,} waiting · {plural(len(selected), 'photo')} selected: click, "
         "Shift and click, or arrows and Space. Label for all of them:"
     )
     with st.container(horizontal=True):
-        for number, label in enumerate(pool.facts.labels[:MOST_BUTTONS]):
-            st.button(
-                literal(label),
-                key=f"label all {number}",
-                shortcut=KEYS[number] if number < len(KEYS) else None,
-                disabled=not chosen,
-                on_click=_label,
-                args=(feedback, chosen, label),
-            )
-        none_of_these(feedback, chosen)
+        label_buttons(feedback, selected, pool.facts.labels, "label all")
+        none_of_these(feedback, selected)
         st.button(
             "Leave out",
             key="leave out all",
             shortcut="x",
-            disabled=not chosen,
-            on_click=_discard_all,
-            args=(feedback, chosen),
+            disabled=not selected,
+            on_click=feedback.discard,
+            args=selected,
             help="Deletes the copies in the queue",
         )
     undo_button(feedback)
     selecting()
-    for start in range(0, size, GRID_COLUMNS):  # in rows, as Tab goes
+    for start in range(0, size, GRID_COLUMNS):  # row by row, so that Tab follows rows
         row = shown[start : start + GRID_COLUMNS]
         for column, photo in zip(st.columns(GRID_COLUMNS), row, strict=False):
             with column, st.container(key=f"tile {photo.digest}"):
@@ -177,6 +163,28 @@ def _select(photos: list[Waiting], on: bool) -> None:
         st.session_state[f"select {photo.digest}"] = on
 
 
+def label_buttons(
+    feedback: Feedback,
+    photos: list[Waiting],
+    labels: Sequence[str],
+    key: str,
+    suggested: str | None = None,
+    **options: Any,
+) -> None:
+    """A button for each label, also by number key; the suggested one is highlighted."""
+    for index, label in enumerate(labels[:MOST_BUTTONS]):
+        st.button(
+            literal(label),
+            key=f"{key} {index}",
+            type="primary" if label == suggested else "secondary",
+            shortcut=KEYS[index] if index < len(KEYS) else None,
+            disabled=not photos,
+            on_click=_label,
+            args=(feedback, photos, label),
+            **options,
+        )
+
+
 def none_of_these(feedback: Feedback, photos: list[Waiting]) -> None:
     st.button(
         "None of these",
@@ -189,47 +197,32 @@ def none_of_these(feedback: Feedback, photos: list[Waiting]) -> None:
     )
 
 
-def _discard_all(feedback: Feedback, photos: list[Waiting]) -> None:
-    for photo in photos:
-        feedback.discard(photo)
-
-
 def choose(feedback: Feedback, pool: ClassifierPool, photo: Waiting) -> None:
-    """A button for each label; the suggested one is highlighted."""
-    labels = pool.facts.labels
+    """Buttons for the labels, or a list of many labels; and what else to do."""
+    photos, labels, suggested = [photo], pool.facts.labels, photo.suggested
     if len(labels) <= MOST_BUTTONS:
-        for number, label in enumerate(labels):
-            st.button(
-                literal(label),
-                key=f"label {number}",
-                type="primary" if label == photo.suggested else "secondary",
-                shortcut=KEYS[number] if number < len(KEYS) else None,
-                width="stretch",
-                on_click=_label,
-                args=(feedback, [photo], label),
-            )
+        label_buttons(feedback, photos, labels, "label", suggested, width="stretch")
     else:
-        place = labels.index(photo.suggested) if photo.suggested in labels else None
-        chosen = st.selectbox("Label", labels, index=place, key=f"of {photo.digest}")
+        index = labels.index(suggested) if suggested in labels else None
+        choice = st.selectbox("Label", labels, index, key=f"of {photo.digest}")
         st.button(
             "Save",
             type="primary",
             shortcut="enter",
-            disabled=chosen is None,
+            disabled=choice is None,
             on_click=_label,
-            args=(feedback, [photo], chosen),
+            args=(feedback, photos, choice),
         )
     with st.container(horizontal=True):
-        none_of_these(feedback, [photo])
-        st.button(
-            "Skip", key="skip", shortcut="s", on_click=_skip, args=(photo.digest,)
-        )
+        none_of_these(feedback, photos)
+        skip = st.session_state["skipped"].add
+        st.button("Skip", key="skip", shortcut="s", on_click=skip, args=(photo.digest,))
         st.button(
             "Remove",
             key="remove",
             shortcut="x",
             on_click=feedback.discard,
-            args=(photo,),
+            args=photos,
             help="Deletes the copy in the queue",
         )
         undo_button(feedback)
@@ -260,38 +253,30 @@ def _undo(feedback: Feedback) -> None:
             st.session_state["label problem"] = str(error)
 
 
-def _skip(digest: str) -> None:
-    st.session_state["skipped"].add(digest)
-
-
 def frames(feedback: Feedback, pool: ClassifierPool) -> None:
     """Add photos to the queue, such as the uncertain frames of a device."""
-    files = st.file_uploader(
-        "Add photos to the queue, such as frames that a device saved",
-        type=[*ENDINGS, "zip"],
-        accept_multiple_files=True,
-        max_upload_size=MOST_ZIP_BYTES // MEGABYTE,
-        key="frames",
+    files = dropzone.uploader(
+        "Add photos to the queue, such as frames that a device saved", "frames"
     )
     queued: set[str] = st.session_state.setdefault("queued", set())
-    drop = unpacked(files or ())
-    new = [photo for photo in drop.photos if photo.key not in queued]
+    drop = unpacked(files)
+    model = session.entry().name
     added = failed = 0
-    for photo in new:
+    for photo in drop.photos:
+        if photo.key in queued:
+            continue
         queued.add(photo.key)
         try:
             content = photo.read()
             prediction = answer.row(pool, content, answer.MOST_LABELS).prediction
-            name = session.entry().name
-            added += bool(feedback.add(content, photo.name, DEVICE, name, prediction))
+            added += bool(feedback.add(content, photo.name, DEVICE, model, prediction))
         except (OSError, EdgegraftError) as error:
             failed += 1
-            reason = error.reason if isinstance(error, PhotoError) else str(error)
-            dropzone.unreadable(photo.name, reason)
+            dropzone.unreadable(photo.name, dropzone.reason_of(error))
     dropzone.refusals(drop)
     if added:
         st.toast(f"Added {plural(added, 'photo')}", icon=":material/check:")
-        if not failed:  # else the next run shows the queue, and this one why
+        if not failed:  # a rerun would remove the errors
             st.rerun()
 
 
@@ -301,12 +286,12 @@ def labelled(feedback: Feedback) -> None:
     if not counts and not negatives:
         return
     st.markdown("**Labelled so far**")
-    named = [(label, number) for label, number in counts.items()]
-    named += [("none of the labels", negatives)] if negatives else []
-    total = sum(number for _, number in named)
-    style.html(style.bars([(label, number / total) for label, number in named]))
-    listed = ", ".join(f"{number:,} {literal(label)}" for label, number in named)
-    st.caption(f"{listed}.")
+    rows = list(counts.items())
+    if negatives:
+        rows.append(("none of the labels", negatives))
+    total = sum(n for _, n in rows)
+    style.html(style.bars([(label, n / total) for label, n in rows]))
+    st.caption(f"{', '.join(f'{n:,} {literal(label)}' for label, n in rows)}.")
     entry = session.entry()
     run = read_run(entry.folder) if entry.folder else None
     photos = str(run.config.get("photos") or "") if run else ""
@@ -314,11 +299,12 @@ def labelled(feedback: Feedback) -> None:
         st.caption("Choose a model of a run to train again with these photos.")
         return
     own = session.config().own_folder()
-    name = _free_name(own / "runs", run.folder.name)
-    options = again(run, feedback, bool(counts), bool(negatives))
+    runs = own / "runs"
+    candidates = (f"{run.folder.name}-{number}" for number in count(2))
+    name = next(name for name in candidates if not (runs / name).exists())
+    options = build_options(run, feedback, bool(counts), bool(negatives))
     before = str(entry.path)
-    start = st.button("Train again with these", icon=":material/model_training:")
-    if start:
+    if st.button("Train again with these", icon=":material/model_training:"):
         queue = session.config().train_queue
         try:
             training.start(own, queue, photos, options, name, before)
@@ -326,37 +312,31 @@ def labelled(feedback: Feedback) -> None:
             st.error(literal(str(error)), icon=":material/error:")
         else:
             st.switch_page("views/train.py")
-    command = ["edgegraft", "build", photos, "--artifacts", str(own / "runs")]
-    new = own / "runs" / name / "exports" / entry.path.name
-    after = ["edgegraft", "compare", before, str(new), "--photos", str(run.folder)]
+    build = ["edgegraft", "build", photos, "--artifacts", str(runs), "--run", name]
+    after = str(runs / name / "exports" / entry.path.name)
+    compare = ["edgegraft", "compare", before, after, "--photos", str(run.folder)]
     st.caption("The same on the command line, and whether it helped:")
     st.code(
-        f"{shlex.join([*command, '--run', name, *options])}\n{shlex.join(after)}",
+        f"{shlex.join([*build, *options])}\n{shlex.join(compare)}",
         language=None,
         wrap_lines=True,
     )
 
 
-def again(run: Run, feedback: Feedback, labels: bool, negatives: bool) -> list[str]:
-    """Options of `build` that train as the run was, with the labelled photos, too."""
+def build_options(
+    run: Run, feedback: Feedback, labels: bool, negatives: bool
+) -> list[str]:
+    """Options of `build` that repeat the run's training with the labelled photos."""
     options = ["--add", str(feedback.folder)] if labels else []
     if negatives:
         options += ["--negatives", str(feedback.folder / NONE)]
     settings = run.config.get("settings") or {}
-    for name, default in KEPT.items():
+    for name, default in REPEATED.items():
         value = settings.get(name)
         if isinstance(value, int | str) and value != default:
             options += [f"--{name}", str(value)]
     excluded = run.folder / "excluded.csv"
     return options + (["--exclude-from", str(excluded)] if excluded.is_file() else [])
-
-
-def _free_name(runs: Path, name: str) -> str:
-    """The name with a number that no run has."""
-    number = 2
-    while (runs / f"{name}-{number}").exists():
-        number += 1
-    return f"{name}-{number}"
 
 
 if __name__ == "__main__":

@@ -21,23 +21,22 @@ from streamlit_app.models import ListedModel
 from streamlit_app.runs import read_run
 from streamlit_app.style import literal
 from streamlit_app.training import Job, Photos, Uploads
-from streamlit_app.uploads import ENDINGS, MEGABYTE, MOST_ZIP_BYTES, unpacked
+from streamlit_app.uploads import unpacked
 from streamlit_app.widgets import dropzone
 from streamlit_app.widgets.burst import burst
 
 THUMBNAILS = 8  # of each label, a row of `style.gallery`
 FINDINGS_SHOWN = 24
 LABELS_IN_NAME = 4  # of the name that is suggested for a model
-# The networks to suggest where their weights are here, the first one found
+# The networks to suggest, best first, where their weights are on this machine
 SUGGESTED = ("mobilenet_v2_0.35", "efficientnet_lite0", "mobilenet_v2_1.0")
-MINUTES = 10  # the time limit to begin with
+MINUTES = 10  # the default time limit
 SIGNIFICANT = 0.05  # the level of McNemar's test
 _FIRST_STEP: dict[str, Any] = {"done": 0, "total": 1, "bar": "starting"}
 
 
 def page() -> None:
-    own, uploads = own_folder(), Uploads(own_folder() / "uploads")
-    jobs = training.jobs(own)
+    jobs = training.jobs(own_folder())
     active = [job for job in jobs if job.state() not in training.ENDED]
     for job in reversed(active):
         progress(job.folder.name)
@@ -45,7 +44,7 @@ def page() -> None:
         return
     if jobs:
         ended(jobs[0])
-    photos = collect(uploads)
+    photos = collect(Uploads(own_folder() / "uploads"))
     if show(photos):
         audit(photos)
         begin(photos)
@@ -56,55 +55,51 @@ def own_folder() -> Path:
 
 
 def collect(uploads: Uploads) -> Photos:
-    """Photos of one label, or a ZIP with a folder per label or a list; or those that
-    lie on this machine already."""
+    """Take uploads (photos of one label, or a ZIP with label folders or a list), or a
+    folder on this machine."""
     st.markdown("**1. Photos**")
     label = st.text_input(
         "Label of the photos (a ZIP with a folder per label or a list needs none)",
         key="train label",
         placeholder="such as: cup",
     )
-    number = st.session_state.setdefault("train drop", 0)
-    files = st.file_uploader(
+    upload_count = st.session_state.setdefault("train drop", 0)
+    files = dropzone.uploader(
         "Drop photos, a ZIP, or a list (.csv: path, label) and its photos",
-        type=[*ENDINGS, "zip", "csv"],
-        accept_multiple_files=True,
-        max_upload_size=MOST_ZIP_BYTES // MEGABYTE,
-        key=f"train {number}",
+        f"train {upload_count}",
+        "csv",
     )
     with st.expander("Take photos with the camera", icon=":material/photo_camera:"):
         burst()
-    photos = named(uploads) if session.is_local() else uploads
-    drop = unpacked(files or ())
+    photos = local_photos(uploads) if session.is_local() else uploads
+    drop = unpacked(files)
     if not drop.photos and not drop.refused:
         return photos
     problems = list(drop.refused)
-    added, unlabelled = 0, 0
+    added = unlabelled = 0
     bar = st.progress(0.0, text="Saving photos")
-    for place, photo in enumerate(drop.photos):
-        name = drop.label(photo) or label.strip()
-        bar.progress((place + 1) / len(drop.photos), text="Saving photos")
-        if not name:
+    for count, photo in enumerate(drop.photos, start=1):
+        photo_label = drop.label(photo) or label.strip()
+        bar.progress(count / len(drop.photos), text="Saving photos")
+        if not photo_label:
             unlabelled += 1
             continue
         try:
-            added += uploads.add(name, photo.read())
-        except PhotoError as error:
-            problems.append((photo.name, error.reason))
+            added += uploads.add(photo_label, photo.read())
         except (OSError, EdgegraftError) as error:
-            problems.append((photo.name, str(error)))
+            problems.append((photo.name, dropzone.reason_of(error)))
     bar.empty()
     if unlabelled:
         st.warning(f"Enter a label for {plural(unlabelled, 'photo')}.")
         return photos
     st.session_state["train problems"] = problems
-    st.session_state["train drop"] = number + 1  # an empty drop zone for the next
+    st.session_state["train drop"] = upload_count + 1  # a new key: an empty drop zone
     st.toast(f"Added {plural(added, 'photo')}", icon=":material/check:")
     st.rerun()
 
 
-def named(uploads: Uploads) -> Photos:
-    """The photos of a folder or list on this machine, if the visitor named one."""
+def local_photos(uploads: Uploads) -> Photos:
+    """The folder or list on this machine that the visitor named, else `uploads`."""
     with st.expander("Use photos on this machine", icon=":material/folder_open:"):
         text = st.text_input(
             "A folder with a folder per label, or a list (.csv)", key="train folder"
@@ -114,8 +109,7 @@ def named(uploads: Uploads) -> Photos:
     if not text:
         return uploads
     path = Path(text).expanduser().absolute()
-    folder = own_folder() / "audits" / sha256(str(path).encode())[:16]
-    photos = Photos(path, folder)
+    photos = Photos(path, own_folder() / "audits" / sha256(str(path).encode())[:16])
     if not photos.findings():
         check(photos)
     return photos
@@ -151,13 +145,11 @@ def show(photos: Photos) -> bool:
                         args=(uploads, label),
                         help=f"Delete the photos of {literal(label)}",
                     )
-            pictures = []
-            for path in paths[:THUMBNAILS]:
-                if picture := session.cached(
-                    ("train", path), partial(_thumbnail, path)
-                ):
-                    pictures.append((picture, label))
-            style.gallery(pictures, captions=False)
+            pictures = (
+                session.cached(("train", path), partial(_thumbnail, path))
+                for path in paths[:THUMBNAILS]
+            )
+            style.gallery([(p, label) for p in pictures if p], captions=False)
     if uploads:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(f"Saved in {literal(str(uploads.folder))}.", width="content")
@@ -166,7 +158,7 @@ def show(photos: Photos) -> bool:
 
 
 def _delete(uploads: Uploads, label: str | None = None) -> None:
-    """Delete the photos of a label, or all, and what was said of the last upload."""
+    """Delete the photos of a label, or all, and the problems of the last upload."""
     uploads.delete(label)
     st.session_state.pop("train problems", None)
 
@@ -192,10 +184,9 @@ def audit(photos: Photos) -> None:
             st.caption("Nothing found.")
         return
     columns = st.columns(4)
-    for place, row in enumerate(rows[:FINDINGS_SHOWN]):
-        with columns[place % 4], st.container(border=True):
-            picture = _thumbnail(photos.root / row["path"])
-            if picture:
+    for index, row in enumerate(rows[:FINDINGS_SHOWN]):
+        with columns[index % 4], st.container(border=True):
+            if picture := _thumbnail(photos.root / row["path"]):
                 style.html(style.image(picture, row["path"]), "eg-card")
             st.caption(literal(f"{row.get('label', '')}: {row['findings']}"))
             st.toggle(
@@ -210,18 +201,20 @@ def audit(photos: Photos) -> None:
 def begin(photos: Photos) -> None:
     """Options and the button."""
     st.markdown("**3. Train**")
-    labels = list(photos.labels())
-    named = labels if len(labels) <= LABELS_IN_NAME else [labels[0], "and more"]
-    fallback = re.sub(r"[^\w-]+", "-", "-".join(named))[:40].strip("-") or "model"
-    name = st.text_input("Name of the model", fallback, key=f"train name {fallback}")
+    words = list(photos.labels())
+    if len(words) > LABELS_IN_NAME:
+        words = [words[0], "and more"]
+    default = re.sub(r"[^\w-]+", "-", "-".join(words))[:40].strip("-") or "model"
+    name = st.text_input("Name of the model", default, key=f"train name {default}")
     with st.expander("Options"):
-        networks = backbones()
-        suggested = next((name for name in SUGGESTED if name in networks), None)
+        descriptions = backbones()
+        networks = list(descriptions)
+        suggested = next((name for name in SUGGESTED if name in networks), networks[0])
         backbone = st.selectbox(
             "Network",
-            list(networks),
-            index=list(networks).index(suggested) if suggested else 0,
-            format_func=networks.__getitem__,
+            networks,
+            index=networks.index(suggested),
+            format_func=descriptions.__getitem__,
         )
         minutes = st.number_input("Time limit of training, minutes", 1, 600, MINUTES)
         region = choose_region(photos)
@@ -235,12 +228,12 @@ def begin(photos: Photos) -> None:
         st.caption(f"Not yet: {literal(obstacle)}.")
     if not st.button("Train", type="primary", disabled=bool(obstacle)):
         return
-    rows = photos.findings()
-    keys = {row["path"]: f"leave out {row['path']}" for row in rows}
-    left_out = [path for path, key in keys.items() if st.session_state.get(key)]
+    paths = [row["path"] for row in photos.findings()]
     options = ["--backbone", backbone, "--time-limit", str(minutes)]
     try:
-        excluded = photos.exclude(left_out)
+        excluded = photos.exclude(
+            [path for path in paths if st.session_state.get(f"leave out {path}")]
+        )
         if excluded:
             options += ["--exclude-from", str(excluded)]
         if region:
@@ -261,7 +254,8 @@ def begin(photos: Photos) -> None:
 
 
 def choose_region(photos: Photos) -> str | None:
-    """The part of each photo to look at, drawn on the first one; None for the whole."""
+    """The region to train on as "x,y,width,height" in fractions of a photo, drawn on
+    the first one; None for the whole photo."""
     st.caption("The part of each photo to look at:")
     across, down = st.columns(2)
     left, right = across.slider("From left to right, %", 0, 100, (0, 100))
@@ -281,7 +275,7 @@ def choose_region(photos: Photos) -> str | None:
 
 @st.cache_data(ttl=600, show_spinner="Looking which networks are ready")
 def backbones() -> dict[str, str]:
-    """Network to a line about it, of those whose weights are on this machine."""
+    """Name to description of each network whose weights are on this machine."""
     return {
         record["name"]: f"{record['name']}: {record['parameters'] / 1e6:.1f} M "
         f"parameters, {record['multiply_adds'] / 1e6:.0f} M multiply-adds"
@@ -292,10 +286,9 @@ def backbones() -> dict[str, str]:
 
 @st.fragment(run_every=1.0)
 def progress(name: str) -> None:
-    """How far a training is; the page reruns when it ends."""
+    """The progress of a training; the page reruns when it ends."""
     job = next((j for j in training.jobs(own_folder()) if j.folder.name == name), None)
-    state = job.state() if job else training.STOPPED
-    if job is None or state in training.ENDED:
+    if job is None or (state := job.state()) in training.ENDED:
         st.rerun()
     events = job.events()
     stages = [str(event["stage"]) for event in events if "stage" in event]
@@ -310,15 +303,16 @@ def progress(name: str) -> None:
         )
     else:
         step = steps[-1] if steps else _FIRST_STEP
-        share = min(step["done"] / step["total"], 1.0)
-        text = literal(str(step["bar"]))
-        if len(steps) > 1 and 0 < share < 1:
-            first = next(s for s in steps if str(s["bar"])[:5] == str(step["bar"])[:5])
-            past = step["time"] - first["time"]
-            text += f", about {past * (1 - share) / share:.0f} s left of this step"
-        if share == 1 and "stage" in events[-1]:
-            text, share = "next step", 0.0  # the bar is that of an earlier one
-        st.progress(share, text=text)
+        fraction = min(step["done"] / step["total"], 1.0)
+        title = str(step["bar"])
+        text = literal(title)
+        if len(steps) > 1 and 0 < fraction < 1:
+            first = next(s for s in steps if str(s["bar"])[:5] == title[:5])
+            seconds = (step["time"] - first["time"]) * (1 - fraction) / fraction
+            text += f", about {seconds:.0f} s left of this step"
+        if fraction == 1 and "stage" in events[-1]:
+            text, fraction = "next step", 0.0  # the bar belongs to an earlier step
+        st.progress(fraction, text=text)
         if stages:
             st.caption(literal(stages[-1]))
     if len(epochs) > 1:
@@ -335,7 +329,7 @@ def progress(name: str) -> None:
 
 
 def ended(job: Job) -> None:
-    """The last training's result, or why there is none."""
+    """The last training's result, or why it has none."""
     state = job.state()
     if state == training.DONE:
         result(job)
@@ -365,7 +359,7 @@ def ended(job: Job) -> None:
 
 
 def result(job: Job) -> None:
-    """Which file, how good, the weakest label, what next."""
+    """The file to ship, its figures and the next steps."""
     try:
         path, why = find_model(str(job.run))
     except EdgegraftError as error:
@@ -379,30 +373,23 @@ def result(job: Job) -> None:
         return
     style.html(f"<h2>{style.text(entry.name)} is ready</h2>")
     st.caption(literal(why))
-    compared(job, path)
+    if job.before:
+        compare(job, job.before, path)
     figures(job, entry, pool)
     with st.container(horizontal=True):
         if st.button(
             "Try it",
             type="primary",
             icon=":material/image_search:",
-            on_click=_choose,
+            on_click=app.select,
             args=(entry,),
         ):
             st.switch_page("views/classify.py")
         app.download_for_device(entry)
 
 
-def _choose(entry: ListedModel) -> None:
-    """Before the sidebar shows the model that is chosen."""
-    st.session_state["run"] = entry.run
-    st.session_state[f"variant {entry.run}"] = entry.variant
-
-
-def compared(job: Job, path: str) -> None:
-    """Whether the new file is better than the one before, by McNemar's test."""
-    if not job.before:
-        return
+def compare(job: Job, before: str, after: str) -> None:
+    """Whether the file `after` is better than `before`, by McNemar's test."""
     try:
         record = read_record(job.comparison, COMPARISON)
     except FileNotFoundError:
@@ -411,13 +398,15 @@ def compared(job: Job, path: str) -> None:
     except EdgegraftError as error:
         st.warning(f"Not compared with the model before: {literal(str(error))}")
         return
-    digests = [digest(Path(name).read_bytes()) for name in (job.before, path)]
     titles = {file["model_sha256"]: file["title"] for file in record["files"]}
-    st.markdown(literal(verdict(record, *(titles.get(name, "") for name in digests))))
+    before_title, after_title = (
+        titles.get(digest(Path(file).read_bytes()), "") for file in (before, after)
+    )
+    st.markdown(literal(verdict(record, before_title, after_title)))
 
 
 def verdict(record: Record, before: str, after: str) -> str:
-    """A sentence or two about two titles of a comparison."""
+    """A sentence or two about two files of a comparison, named by their titles."""
     ship = record.get("ship") or {}
     differences = ship.get("differences") or {}
     other = after if after in differences else before
@@ -425,25 +414,25 @@ def verdict(record: Record, before: str, after: str) -> str:
     photos = next((f["photos"] for f in record["files"] if f["title"] == after), 0)
     if not difference or "p" not in difference:
         return f"Compared on {plural(photos, 'test photo')}: {ship.get('why') or ''}."
-    won, lost = difference["gained"], difference["lost"]
+    gained, lost = difference["gained"], difference["lost"]
     if other == before:
-        won, lost = lost, won
+        gained, lost = lost, gained
     text = (
-        f"On the same {plural(photos, 'test photo')} the new model gets {won:,} right "
-        f"that the one before got wrong, and {lost:,} wrong that it got right "
+        f"On the same {plural(photos, 'test photo')} the new model gets {gained:,} "
+        f"right that the one before got wrong, and {lost:,} wrong that it got right "
         f"(McNemar's test: p = {difference['p']:.2g}). "
     )
     if difference["p"] >= SIGNIFICANT:
         return text + "That does not show which of the two is better."
-    better = "more" if won > lost else "less"
-    advice = "use it" if won > lost else "keep the one before"
-    return f"{text}The new model is {better} accurate: {advice}."
+    if gained > lost:
+        return text + "The new model is more accurate: use it."
+    return text + "The new model is less accurate: keep the one before."
 
 
 def figures(job: Job, entry: ListedModel, pool: ClassifierPool) -> None:
     """Accuracy with its interval, the weakest label, size and time."""
     run = read_run(job.run)
-    record = next((r for r in run.files if r.get("file") == entry.path.name), {})
+    record = run.measured(entry.path.name)
     evaluation = record.get("evaluation") or {}
     with st.container(horizontal=True):
         name, value, interval = app.headline(run, record)
@@ -453,9 +442,9 @@ def figures(job: Job, entry: ListedModel, pool: ClassifierPool) -> None:
         st.metric("Size", f"{pool.bytes / 1e6:.2f} MB")
     if interval:
         st.caption(f"{interval}.")
-    labels = [row for row in evaluation.get("per_class") or [] if row.get("photos")]
-    if labels:
-        weakest = min(labels, key=lambda row: row.get("recall") or 0)
+    rows = [row for row in evaluation.get("per_class") or [] if row.get("photos")]
+    if rows:
+        weakest = min(rows, key=lambda row: row.get("recall") or 0)
         st.caption(
             f"Of the test photos: weakest label {literal(weakest['label'])}, "
             f"{weakest.get('right') or 0:,} of {plural(weakest['photos'], 'photo')} "

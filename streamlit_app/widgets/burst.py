@@ -1,7 +1,7 @@
 """Photos from the browser's camera, one or many after a countdown.
 
-The browser takes them as JPEG files and puts them into the page's drop zone, as if they
-had been chosen there: nothing else has to read them.
+The browser puts them as JPEG files into the page's drop zone, as if they had been
+chosen there.
 """
 
 from __future__ import annotations
@@ -9,30 +9,30 @@ from __future__ import annotations
 import streamlit as st
 
 COUNTDOWN_S, EVERY_MS = 3, 300
-BURSTS = (10, 1, 30)  # photos at one press of the button, the usual number first
+BURSTS = [10, 1, 30]  # photos of one click, the default first
 
-# A script that holds markup is taken away by Streamlit, so elements are created here
+# Streamlit removes scripts that contain markup, so this one creates its elements
 _BURST = """<div class="eg eg-burst"></div><script>
 (() => {
-  const place = document.querySelector(".eg-burst");
-  if (!place || place.childElementCount) return;
+  const root = document.querySelector(".eg-burst");
+  if (!root || root.childElementCount) return;
   const add = (to, name, settings) =>
     to.appendChild(Object.assign(document.createElement(name), settings));
-  const video = add(place, "video", {muted: true, playsInline: true});
+  const video = add(root, "video", {muted: true, playsInline: true});
   video.setAttribute("aria-label", "What the camera sees");
-  const label = add(place, "label", {textContent: "Photos "});
+  const label = add(root, "label", {textContent: "Photos "});
   const select = add(label, "select", {});
-  for (const number of OPTIONS) add(select, "option", {textContent: number});
-  const button = add(place, "button",
+  for (const count of OPTIONS) add(select, "option", {textContent: count});
+  const button = add(root, "button",
     {type: "button", textContent: "Start the camera"});
-  const status = add(place, "p", {role: "status"});
+  const status = add(root, "p", {role: "status"});
   const wait = (ms) => new Promise((done) => setTimeout(done, ms));
-  const photo = async (number) => {
+  const photo = async (index) => {
     const canvas = document.createElement("canvas");
     [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
     canvas.getContext("2d").drawImage(video, 0, 0);
     const blob = await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.92));
-    return new File([blob], `camera-${Date.now()}-${number}.jpg`, {type: blob.type});
+    return new File([blob], `camera-${Date.now()}-${index}.jpg`, {type: blob.type});
   };
   const burst = async () => {
     for (let left = COUNTDOWN; left; left--) {
@@ -41,9 +41,9 @@ _BURST = """<div class="eg eg-burst"></div><script>
     }
     const carrier = new DataTransfer();
     const total = Number(select.value);
-    for (let number = 1; number <= total; number++) {
-      carrier.items.add(await photo(number));
-      status.textContent = `${number} of ${total}`;
+    for (let index = 1; index <= total; index++) {
+      carrier.items.add(await photo(index));
+      status.textContent = `${index} of ${total}`;
       await wait(EVERY);
     }
     status.textContent = "";
@@ -71,7 +71,7 @@ _BURST = """<div class="eg eg-burst"></div><script>
     button.disabled = false;
   };
   new MutationObserver((_, watcher) => {
-    if (place.isConnected) return;
+    if (root.isConnected) return;
     video.srcObject?.getTracks().forEach((track) => track.stop());
     watcher.disconnect();
   }).observe(document.body, {childList: true, subtree: true});
@@ -81,8 +81,6 @@ _BURST = """<div class="eg eg-burst"></div><script>
 
 def burst() -> None:
     """The camera's picture, how many photos, and the button."""
-    script = _BURST.replace("OPTIONS", str(list(BURSTS))).replace(
-        "EVERY", str(EVERY_MS)
-    )
-    script = script.replace("COUNTDOWN", str(COUNTDOWN_S))
+    script = _BURST.replace("COUNTDOWN", str(COUNTDOWN_S))
+    script = script.replace("OPTIONS", str(BURSTS)).replace("EVERY", str(EVERY_MS))
     st.html(script, unsafe_allow_javascript=True)

@@ -1,8 +1,8 @@
-"""Keeping photos for Review: only after the visitor agreed, as every page says."""
+"""Saving photos for Review: only after the visitor agreed, as every page says."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import streamlit as st
 
@@ -10,21 +10,22 @@ from edge.classifier import Prediction
 from edge.errors import EdgegraftError
 from edge.text import plural
 from streamlit_app import session
+from streamlit_app.answer import Row
 from streamlit_app.feedback import WRONG, reason
 from streamlit_app.model_pool import ClassifierPool
 from streamlit_app.style import literal
 from streamlit_app.uploads import Photo
 
-AGREED = "agreed"  # in the session: photos may be kept
+AGREED = "agreed"  # in the session: photos may be saved
 
 
 def agreed() -> bool:
-    """Did this visitor agree that photos are kept?"""
+    """Whether this visitor agreed that photos are saved."""
     return bool(st.session_state.get(AGREED, False))
 
 
 def notice() -> None:
-    """Where photos go, in a line."""
+    """One line: where photos go."""
     if agreed():
         folder = literal(str(session.config().feedback.folder))
         st.caption(
@@ -36,10 +37,10 @@ def notice() -> None:
 
 
 def offer(photo: Photo, prediction: Prediction) -> None:
-    """Keep a photo whose answer is uncertain, if the visitor agreed."""
+    """Save a photo whose answer is uncertain, if the visitor agreed."""
     why = reason(prediction, session.threshold())
     if why and agreed():
-        _keep(photo, why, prediction, None)
+        _save(photo, why, prediction)
 
 
 def mark_wrong(pool: ClassifierPool, photo: Photo, prediction: Prediction) -> None:
@@ -52,7 +53,7 @@ def mark_wrong(pool: ClassifierPool, photo: Photo, prediction: Prediction) -> No
         st.caption(":material/check: Saved for Review.")
         return
     with st.popover("This is wrong", icon=":material/flag:"):
-        right = st.selectbox(
+        right_label = st.selectbox(
             "What is it?",
             [label for label in pool.facts.labels if label != prediction.label],
             index=None,
@@ -60,31 +61,33 @@ def mark_wrong(pool: ClassifierPool, photo: Photo, prediction: Prediction) -> No
             key=f"right {photo.key}",
         )
         if st.button("Save for Review", key=f"wrong {photo.key}", type="primary"):
-            _keep(photo, WRONG, prediction, right)
+            _save(photo, WRONG, prediction, right_label)
             marked.add(photo.key)
             st.rerun()
 
 
-def keep_all(
-    answers: Iterable[tuple[Photo, Prediction]], why: str, right: str | None = None
+def save_all(
+    results: Sequence[tuple[Photo, Row]], why: str, right_label: str | None = None
 ) -> None:
-    """Send photos to Review, each once; says how many, or why not."""
-    answers = list(answers)
-    if sum(_keep(photo, why, answer, right) for photo, answer in answers):
-        st.toast(f"{plural(len(answers), 'photo')} in Review", icon=":material/check:")
+    """Send photos to Review, each once; shows how many, or why not."""
+    saved = [_save(photo, why, row.prediction, right_label) for photo, row in results]
+    if any(saved):
+        st.toast(f"{plural(len(saved), 'photo')} in Review", icon=":material/check:")
 
 
-def _keep(photo: Photo, why: str, prediction: Prediction, right: str | None) -> bool:
+def _save(
+    photo: Photo, why: str, prediction: Prediction, right_label: str | None = None
+) -> bool:
     """Whether the photo is in the queue."""
-    kept: set[str] = st.session_state.setdefault("kept photos", set())
-    if photo.key in kept and why != WRONG:
+    saved: set[str] = st.session_state.setdefault("kept photos", set())
+    if photo.key in saved and why != WRONG:
         return True
     try:
         session.config().feedback.add(
-            photo.read(), photo.name, why, session.entry().name, prediction, right
+            photo.read(), photo.name, why, session.entry().name, prediction, right_label
         )
     except (OSError, EdgegraftError) as error:
         st.warning(f"Not saved: {literal(str(error))}")
         return False
-    kept.add(photo.key)
+    saved.add(photo.key)
     return True

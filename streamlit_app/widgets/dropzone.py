@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
+from edge.errors import EdgegraftError, PhotoError
 from edge.text import plural
 from streamlit_app.style import literal
 from streamlit_app.uploads import (
@@ -24,8 +26,7 @@ from streamlit_app.uploads import (
 
 DRAWN = Path(__file__).resolve().parents[1] / "drawn"  # two pictures of the sample set
 
-# Streamlit's drop zone ignores a paste: this puts pasted files into its own input, as
-# if they had been chosen there.
+# Streamlit's drop zone ignores a paste: this puts pasted pictures into its file input.
 _PASTE = """<script>
 (() => {
   const old = window.edgegraftPaste;
@@ -50,8 +51,8 @@ _PASTE = """<script>
 def photos(
     key: str = "photos", *, camera: bool = True, labels: Collection[str] = ()
 ) -> Drop:
-    """The visitor's photos, in the order they came; until then the drawings of these
-    labels are offered."""
+    """The visitor's photos, in the order they came; until then it offers the drawings
+    of these labels."""
     source = "Photos"
     if camera:
         source = st.segmented_control(
@@ -65,15 +66,7 @@ def photos(
     if source == "Camera":
         taken = st.camera_input("Take a photo", key=f"{key} camera")
         return unpacked([taken] if taken else [])
-    st.file_uploader(
-        "Drop photos or a ZIP, or paste one",
-        type=[*ENDINGS, "zip"],
-        accept_multiple_files=True,
-        max_upload_size=MOST_ZIP_BYTES // MEGABYTE,
-        key=key,
-        on_change=_keep,
-        args=(key,),
-    )
+    uploader("Drop photos or a ZIP, or paste one", key, on_change=_keep, args=(key,))
     st.html(_PASTE, unsafe_allow_javascript=True)
     files: Sequence[Dropped] = st.session_state.get("dropped", ())
     if files and not st.session_state.get(key):
@@ -84,6 +77,19 @@ def photos(
     if not files:
         drop.photos += _examples(key, labels)
     return drop
+
+
+def uploader(label: str, key: str, *types: str, **options: Any) -> list[Dropped]:
+    """A drop zone for photos, ZIP files and more `types`."""
+    files: list[Dropped] = st.file_uploader(
+        label,
+        type=[*ENDINGS, "zip", *types],
+        accept_multiple_files=True,
+        max_upload_size=MOST_ZIP_BYTES // MEGABYTE,
+        key=key,
+        **options,
+    )
+    return files
 
 
 def clear() -> None:
@@ -99,17 +105,18 @@ def refusals(drop: Drop) -> None:
         st.caption(f"Ignored {plural(drop.others, 'file')} in the ZIP: not photos.")
 
 
+def reason_of(error: OSError | EdgegraftError) -> str:
+    """Why a photo cannot be used, without its name."""
+    return error.reason if isinstance(error, PhotoError) else str(error)
+
+
 def unreadable(name: str, reason: str) -> None:
     """One line in place of a photo; the others are classified."""
-    if "got HEIC" in reason:
-        reason = (
-            "HEIC needs an extra package on this server: pip install pillow-heif; or "
-            "save as JPEG (iPhone: Settings, Camera, Formats, Most Compatible)"
-        )
     st.error(f"**{literal(name)}**: {literal(reason)}", icon=":material/error:")
 
 
 def _keep(key: str) -> None:
+    """Load what was dropped, also for the other pages."""
     st.session_state["dropped"] = list(st.session_state[key])
     st.session_state["example"] = []
 
@@ -119,18 +126,14 @@ def _examples(key: str, labels: Collection[str]) -> list[Photo]:
     names = sorted(path.name for path in DRAWN.glob("*.jpg") if path.stem in labels)
     if not names:
         return []
-
-    def take(name: str) -> None:
-        st.session_state["example"] = [name]
-
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption("Or try a drawing:", width="content")
         for name in names:
             st.button(
                 name.removesuffix(".jpg"),
                 key=f"{key} {name}",
-                on_click=take,
-                args=(name,),
+                on_click=st.session_state.update,
+                args=({"example": [name]},),
                 type="tertiary",
                 icon=":material/draw:",
             )

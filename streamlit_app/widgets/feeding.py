@@ -1,7 +1,7 @@
-"""Sidebar fields of a model file without a card: how its photos are made, its labels.
+"""Sidebar fields of a model file without a card: its preprocessing and its labels.
 
-What is left empty is as the file's TFLite Metadata says, else the default for published
-classifiers.
+Empty fields take the value of the file's TFLite Metadata, else the default for
+published classifiers.
 """
 
 from __future__ import annotations
@@ -21,17 +21,20 @@ from streamlit_app.style import literal
 
 
 def of(path: Path) -> Feeding:
-    """What this visitor said of a file."""
-    said: Feeding = st.session_state.get(f"feeding {path}", Feeding())
-    return said
+    """This visitor's settings for a file."""
+    fed: Feeding = st.session_state.get(f"feeding {path}", Feeding())
+    return fed
 
 
 def fields(path: Path, pool: ClassifierPool | None) -> None:
     """The form; open where the file cannot run without it (`pool` is None)."""
-    force: dict[str, Any] = {}
+    current: dict[str, Any] = {}
     if pool is not None and pool.facts.foreign_input is not None:
-        force = pool.facts.foreign_input.describe()
-    scaling = {name: _listed(force.get(name)) for name in ("mean", "std")}
+        current = pool.facts.foreign_input.describe()
+    mean, std = (
+        ", ".join(f"{value:g}" for value in current.get(name) or ())
+        for name in ("mean", "std")
+    )
 
     def key(name: str) -> str:
         return f"{name} of {path}"
@@ -44,7 +47,7 @@ def fields(path: Path, pool: ClassifierPool | None) -> None:
             "Resize",
             RESIZES,
             index=None,
-            placeholder=force.get("resize", RESIZE),
+            placeholder=current.get("resize", RESIZE),
             key=key("resize"),
         )
         crop = st.number_input(
@@ -52,42 +55,39 @@ def fields(path: Path, pool: ClassifierPool | None) -> None:
             0.05,
             1.0,
             value=None,
-            placeholder=f"{force.get('crop', CENTRAL_FRACTION):g}",
+            placeholder=f"{current.get('crop', CENTRAL_FRACTION):g}",
             key=key("crop"),
         )
-        kind = st.selectbox(
+        resampling = st.selectbox(
             "Filter",
             FILTERS,
             index=None,
-            placeholder=force.get("filter", FILTER),
+            placeholder=current.get("filter", FILTER),
             key=key("filter"),
         )
-        texts = {
-            name: st.text_input(title, placeholder=hint, help=more, key=key(name))
-            for name, title, hint, more in (
-                (
-                    "mean",
-                    "Mean",
-                    scaling["mean"],
-                    "Pixels become (pixel - mean) / std: one number, or R,G,B.",
-                ),
-                ("std", "Standard deviation", scaling["std"], None),
-                ("size", "Input size, where it is open", "224x224", None),
-                ("output", "Name of the output with the scores", "", None),
-            )
-        }
+        new_mean = st.text_input(
+            "Mean",
+            placeholder=mean,
+            help="Pixels become (pixel - mean) / std: one number, or R,G,B.",
+            key=key("mean"),
+        )
+        new_std = st.text_input("Standard deviation", placeholder=std, key=key("std"))
+        size = st.text_input(
+            "Input size, where it is open", placeholder="224x224", key=key("size")
+        )
+        output = st.text_input("Name of the output with the scores", key=key("output"))
         labels = st.text_area("Labels, one on each line", key=key("labels"))
         if not st.form_submit_button("Apply"):
             return
     try:
         options = ForeignOptions(
-            size=width_and_height(texts["size"]) if texts["size"] else None,
+            size=width_and_height(size) if size else None,
             resize=resize,
             crop=crop,
-            filter=kind,
-            mean=numbers(texts["mean"]) if texts["mean"] else None,
-            std=numbers(texts["std"]) if texts["std"] else None,
-            output=texts["output"] or None,
+            filter=resampling,
+            mean=numbers(new_mean) if new_mean else None,
+            std=numbers(new_std) if new_std else None,
+            output=output or None,
         )
     except (argparse.ArgumentTypeError, EdgegraftError) as error:
         st.error(literal(str(error).replace("--", "")), icon=":material/error:")
@@ -95,7 +95,3 @@ def fields(path: Path, pool: ClassifierPool | None) -> None:
     names = tuple(line.strip() for line in labels.splitlines() if line.strip())
     st.session_state[f"feeding {path}"] = Feeding(names, options)
     st.rerun()
-
-
-def _listed(values: Any) -> str:
-    return ", ".join(f"{value:g}" for value in values or ())

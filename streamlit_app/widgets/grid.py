@@ -1,8 +1,8 @@
-"""Selecting tiles of a grid: click a picture or its box, Shift for all between, arrows
-to move, Space to select, Shift with arrows to select on the way.
+"""Selecting tiles of a grid: click a picture or its checkbox, Shift and click for a
+range, arrows to move, Space to select, Shift and arrows to extend.
 
-A tile is a container with the key "tile ..." that holds one checkbox. The browser's
-part only clicks the checkboxes, so that the page sees nothing but them.
+A tile is a container with the key "tile ..." that holds one checkbox. The script only
+clicks the checkboxes, so Streamlit sees changes of checkboxes alone.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SELECTING = """<script>
       event.preventDefault();
       const all = boxes();
       const [from, to] = [all.indexOf(last), all.indexOf(box)].sort((a, b) => a - b);
-      all.slice(from, to + 1).forEach((one) => set(one, last.checked));
+      all.slice(from, to + 1).forEach((other) => set(other, last.checked));
     } else if (event.target.closest("img")) {
       box.click();
     }
