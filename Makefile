@@ -81,7 +81,7 @@ legs: $(VENV)/.dev
 device-test: $(VENV)/.dev
 	$(BIN)/python tests/device/run.py
 
-# Every variant of every backbone, with random weights: minutes. SHARE=0/4: a quarter.
+# Every variant of every backbone, with random weights: minutes. SHARE=0/6: a sixth.
 backbones: $(VENV)/.dev
 	$(BIN)/python tests/legs/every_backbone.py --uv "$(UV)" --share $(SHARE)
 

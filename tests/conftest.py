@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
+import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,24 +52,52 @@ def colours() -> Iterator[None]:
         yield
 
 
+def bench_here(model: Any, *, more: Any = (), **options: Any) -> Any:
+    """The record of `edge bench --json`, as bench_apart gives it, without its process.
+
+    Peak memory is that of all the tests.
+    """
+    from edge.cli import main
+    from edge.errors import ModelError
+
+    given = (f"--{name}={value}" for name, value in options.items())
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main(["bench", os.fspath(model), "--json", *given, *more])
+    if code:
+        last = err.getvalue().strip().splitlines()[-1]
+        raise ModelError(last.removeprefix("edgegraft: error: "))
+    return json.loads(out.getvalue())["models"][0]
+
+
 @pytest.fixture(scope="session", autouse=True)
-def quick_timing() -> Iterator[None]:
-    """Files are timed only briefly: a full timing starts three processes for each."""
+def quick_timing() -> Iterator[Any]:
+    """Files are timed briefly and here: a full timing starts three processes for each.
+
+    In a `with` of what this gives, each file is timed in a process of its own.
+    """
     try:
         from quantize.comparison import timing
     except ImportError:  # with what a device has alone
-        yield
+        yield None
         return
-    time_all = timing.time_all
+    time_all, apart = timing.time_all, timing.bench_apart
 
     def quick(paths: Any, runtime: str, effort: Any, *more: Any) -> Any:
         seconds = min(effort.seconds, 0.02)
         effort = replace(effort, rounds=1, runs=min(effort.runs, 3), seconds=seconds)
         return time_all(paths, runtime, effort, *more)
 
+    @contextmanager
+    def timed_apart() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(timing, "bench_apart", apart)
+            yield
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(timing, "time_all", quick)
-        yield
+        patch.setattr(timing, "bench_apart", bench_here)
+        yield timed_apart
 
 
 @pytest.fixture(scope="session")
@@ -80,11 +111,20 @@ def assets() -> Path:
 
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small drawn sample set: photos/{cat,dog}, unknown/, test_cat.jpg, ..."""
+    """A small drawn sample set: photos/{cat,dog}, unknown/, test_cat.jpg, ...
+
+    One for all the workers; a test that changes photos copies them.
+    """
     from data.sample.sample_set import write_sample
 
-    folder = tmp_path_factory.mktemp("drawn") / "sample"
-    write_sample(folder, count=24, seed=3, unknown=4)
+    folder = tmp_path_factory.getbasetemp() / "drawn" / "sample"
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parents[2] / "drawn" / "sample"
+    folder.parent.mkdir(exist_ok=True)
+    with (folder.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # whoever comes first draws it
+        if not folder.exists():
+            write_sample(folder, count=24, seed=3, unknown=4)
     return folder
 
 

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import multiprocessing
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from backbones import custom_cnn, network, registry
@@ -21,7 +32,7 @@ from finetune.settings import Settings
 
 LABELS = ("blue", "red")
 SIZE = 16
-TINY = {"filters": [4, 8], "dropout": 0.0}
+TINY = {"filters": [8], "dropout": 0.0}
 BASE = Settings(
     backbone="custom_cnn",
     size=SIZE,
@@ -30,7 +41,7 @@ BASE = Settings(
     augment="light",
     epochs=4,
     batch=8,
-    rate=5e-3,
+    rate=2e-2,
     label_smoothing=0.0,
     patience=10,
 )
@@ -104,15 +115,133 @@ def drawn(folder: Path, count: int = 24) -> Path:
     return folder
 
 
+@contextmanager
+def white_diagrams() -> Iterator[None]:
+    """PNG diagrams are written white, at their size: half of a tiny run draws them.
+
+    Sheets of photos, which have no axes, are drawn as ever.
+    """
+    from matplotlib.figure import Figure
+
+    draw = Figure.savefig
+
+    def quick(self: Any, to: Any, **how: Any) -> None:
+        if not self.axes or how.get("format") != "png":
+            draw(self, to, **how)
+            return
+        wide, high = (round(inches * self.dpi) for inches in self.get_size_inches())
+        Image.new("RGB", (wide, high), "white").save(to, "PNG")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", quick)
+        yield
+
+
 def finetune(
     photos: Path | None, settings: Settings, folder: Path, console: Any, **options: Any
 ) -> tuple[Run, Prepared, Any]:
     """(the run, its photos, the network); the photos are left open."""
-    done = job.run_job(job.Job(photos, settings, folder, **options), console)
+    with white_diagrams():
+        done = job.run_job(job.Job(photos, settings, folder, **options), console)
     return done.run, done.prepared, done.network
 
 
 def run_on(source: Path | None, folder: Path, **options: Any) -> Run:
     """The least run on these photos, without a word on stdout."""
-    console = Console(json=True)
-    return job.finetune(source, TINY_RUN, folder, console=console, **options)
+    run, prepared, _ = finetune(source, TINY_RUN, folder, Console(json=True), **options)
+    prepared.pixels.close()
+    return run
+
+
+# -- several workers -------------------------------------------------------------------
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [int(one.getsockname()[1]) for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def tf_config(ports: list[int], number: int) -> str:
+    addresses = [f"127.0.0.1:{port}" for port in ports]
+    task = {"type": "worker", "index": number}
+    return json.dumps({"cluster": {"worker": addresses}, "task": task})
+
+
+# -- processes of their own ------------------------------------------------------------
+class Child:
+    """A process that calls a function of a module; `out` and `error` are its streams.
+
+    It begins as the fork of a server (`nursery`) that has imported TensorFlow and done
+    nothing with it: an import for each process would take longer than its training.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., int | None],
+        *arguments: Any,
+        variables: dict[str, str] | None = None,
+    ) -> None:
+        context = multiprocessing.get_context("forkserver")
+        environment = {**os.environ, **(variables or {})}
+        (out, to_out), (error, to_error) = context.Pipe(False), context.Pipe(False)
+        self.process = context.Process(
+            target=_begin, args=(to_out, to_error, environment, function, arguments)
+        )
+        self.process.start()
+        to_out.close()
+        to_error.close()
+        self.out = os.fdopen(os.dup(out.fileno()))
+        self._error = os.fdopen(os.dup(error.fileno()))
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.finish()
+
+    def finish(self, seconds: float = 400) -> tuple[int | None, str, str]:
+        """(exit status, what it still writes to stdout, to stderr), once it has ended.
+
+        It is killed after these seconds.
+        """
+        late = threading.Timer(seconds, self.process.kill)
+        late.start()
+        with self.out, self._error:
+            told = self.out.read(), self._error.read()
+        self.process.join()
+        late.cancel()
+        return self.process.exitcode, *told
+
+
+def _begin(
+    out: Connection,
+    error: Connection,
+    environment: dict[str, str],
+    function: Callable[..., int | None],
+    arguments: tuple[Any, ...],
+) -> None:
+    os.dup2(out.fileno(), 1)
+    os.dup2(error.fileno(), 2)
+    out.close()
+    error.close()
+    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+    os.environ.clear()
+    os.environ.update(environment)
+    raise SystemExit(function(*arguments))
+
+
+@contextmanager
+def nursery() -> Iterator[None]:
+    """What a `Child` is forked from; it ends with the context."""
+    context = multiprocessing.get_context("forkserver")
+    modules = ["tensorflow", "tf_keras", "scipy.optimize", "finetune.cli"]
+    modules += ["matplotlib.backends.backend_agg"]
+    context.set_forkserver_preload(modules)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TF_USE_LEGACY_KERAS", "1")  # as `backbones.keras` sets it
+        forkserver.ensure_running()
+        try:
+            yield
+        finally:
+            forkserver._forkserver._stop()

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 import zipfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -113,14 +114,35 @@ def page(
     monkeypatch: pytest.MonkeyPatch, *arguments: str | Path, at: str = "", **query: str
 ) -> Any:
     """The page, run once; `at` is another page's file."""
-    from streamlit.testing.v1 import AppTest
+    from streamlit.components.v2 import manifest_scanner
+    from streamlit.testing.v1 import AppTest, app_test, local_script_runner
 
+    # Half of each run otherwise, where a server does both once: compiling the page
+    # anew, and reading what every installed package says of itself
+    compiled, found = _scripts(), _components()
+    for module in (app_test, local_script_runner):
+        monkeypatch.setattr(module, "ScriptCache", lambda: compiled)
+    monkeypatch.setattr(manifest_scanner, "scan_component_manifests", lambda: found)
     monkeypatch.setattr(sys, "argv", ["app.py", *map(str, arguments)])
     app = AppTest.from_file(str(APP), default_timeout=60)
     for name, value in query.items():
         app.query_params[name] = value
     app.run()
     return app.switch_page(at).run() if at else app
+
+
+@cache
+def _scripts() -> Any:
+    from streamlit.runtime.scriptrunner.script_cache import ScriptCache
+
+    return ScriptCache()
+
+
+@cache
+def _components() -> Any:
+    from streamlit.components.v2.manifest_scanner import scan_component_manifests
+
+    return scan_component_manifests()
 
 
 def drop(app: Any, *files: tuple[str, bytes], key: str = "photos") -> Any:

@@ -7,11 +7,14 @@ by construction, and what conversion does to it can be worked out by hand.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from PIL import Image
 
 from quantize.comparison.compare import CompareOptions
@@ -21,7 +24,7 @@ SIZE = 24
 LABELS = ("blue", "red")
 COLOURS = "colours"  # the backbone of colour_network
 PER_LABEL = 20
-QUICK = CompareOptions(effort=Effort(threads=(1, 2), rounds=1, runs=2, seconds=0.02))
+QUICK = CompareOptions(effort=Effort(rounds=1, runs=2, seconds=0.02))
 
 
 def pixels(count: int, seed: int = 0, *, dim: float = 1.0) -> npt.NDArray[np.uint8]:
@@ -133,8 +136,31 @@ def write_exported(folder: Path) -> Any:
     from quantize.export import export
 
     run = write_run(folder / "one", write_photos(folder / "photos"), colour_network())
-    export(run, calibration_count=8, max_drop=1.0)
+    export(run, calibration_count=8, max_drop=1.0, climb=False)
     return run
+
+
+@contextmanager
+def white_diagrams() -> Iterator[None]:
+    """Diagrams are written white and empty, for tests that look at no picture.
+
+    Sheets of photos, which have no axes, are drawn as ever.
+    """
+    from matplotlib.figure import Figure
+
+    draw = Figure.savefig
+
+    def quick(self: Any, to: Any, **how: Any) -> None:
+        if not self.axes:
+            draw(self, to, **how)
+        elif how["format"] == "svg":
+            to.write('<svg xmlns="http://www.w3.org/2000/svg"></svg>')
+        else:
+            Image.new("RGB", (40, 30), "white").save(to, "PNG")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", quick)
+        yield
 
 
 def copied(run: Any, folder: Path) -> Any:

@@ -7,6 +7,7 @@ like one at the top.
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
 import subprocess
@@ -70,17 +71,33 @@ def sources(room: str) -> list[Path]:
     return sorted((ROOT / room).rglob("*.py"))
 
 
+@functools.cache
 def all_sources() -> list[Path]:
     return [path for room in MAY_IMPORT for path in sources(room)]
+
+
+@functools.cache  # a dozen tests look at each file
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+@functools.cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(tree(path)))
 
 
 def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def imports(path: Path) -> Iterator[tuple[str, int]]:
+@functools.cache
+def imports(path: Path) -> tuple[tuple[str, int], ...]:
     """(top-level package, line) of every import in a file, lazy ones too."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    return tuple(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[tuple[str, int]]:
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield alias.name.split(".")[0], node.lineno
@@ -145,7 +162,7 @@ def test_one_file_names_an_interpreter() -> None:
     makes = [
         name_of(path)
         for path in all_sources()
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        for node in nodes(path)
         if (isinstance(node, ast.Attribute) and node.attr == "Interpreter")
         or (
             isinstance(node, ast.ImportFrom)
@@ -171,7 +188,7 @@ def test_a_modules_top_level_defines() -> None:
         f"{name_of(path)}:{node.lineno} runs {ast.unparse(node):.60}"
         for path in all_sources()
         if path.name != "__main__.py"
-        for node in ast.parse(path.read_text("utf-8")).body
+        for node in tree(path).body
         if not (isinstance(node, AT_IMPORT) or _is_docstring(node) or _is_guard(node))
     ]
     assert not wrong
@@ -234,8 +251,7 @@ def _run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]
 
 @pytest.mark.parametrize("path", all_sources(), ids=name_of)
 def test_files_say_what_they_are(path: Path) -> None:
-    text = path.read_text("utf-8")
-    assert path.name == "__main__.py" or ast.get_docstring(ast.parse(text))
+    assert path.name == "__main__.py" or ast.get_docstring(tree(path))
 
 
 def test_edge_never_pulls_tensorflow_in(tmp_path: Path) -> None:
@@ -274,22 +290,25 @@ def module_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def modules_at_import(path: Path, known: set[str]) -> set[str]:
+@functools.cache
+def modules_at_import(path: Path, known: frozenset[str]) -> frozenset[str]:
     """The modules of ours that a file imports, lazily or under TYPE_CHECKING too."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
                 found.add(inner if inner in known else node.module)
-    return found & known - {module_of(path)}
+    return frozenset(found & known - {module_of(path)})
 
 
 def test_no_file_imports_itself_through_others() -> None:
     paths = {module_of(path): path for path in all_sources()}
-    graph = {name: modules_at_import(path, set(paths)) for name, path in paths.items()}
+    graph = {
+        name: modules_at_import(path, frozenset(paths)) for name, path in paths.items()
+    }
     done: set[str] = set()
     circles: list[list[str]] = []
 
@@ -310,7 +329,7 @@ def test_a_small_file_has_two_importers() -> None:
     paths = {module_of(path): path for path in all_sources()}
     importers: dict[str, set[str]] = {name: set() for name in paths}
     for name, path in paths.items():
-        for other in modules_at_import(path, set(paths)):
+        for other in modules_at_import(path, frozenset(paths)):
             importers[other].add(name)
     small = {
         name: len(importers[name])

@@ -5,6 +5,9 @@ No network: addresses are tried against a cache folder that the test fills.
 
 from __future__ import annotations
 
+import functools
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,20 +69,34 @@ def save_signature_only(folder: Path) -> Any:
     return inner
 
 
+Saved = Callable[[str], tuple[Path, Any]]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    """The folder of a module of each kind, and the network in it; saved once."""
+
+    @functools.cache
+    def save(kind: str) -> tuple[Path, Any]:
+        folder = tmp_path_factory.mktemp("module") / "module"
+        if kind == "signature":
+            return folder, save_signature_only(folder)
+        pooled = kind != "feature map"
+        return folder, save_module(folder, fixed=kind != "any size", pooled=pooled)
+
+    return save
+
+
 def photos() -> Any:
     return np.random.default_rng(0).uniform(0, 255, (2, SIZE, SIZE, 3)).astype("f4")
 
 
 @pytest.mark.parametrize("kind", ["fixed", "any size", "feature map", "signature"])
 def test_a_local_module_is_a_backbone(
-    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kind: str, saved: Saved, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = tmp_path / "module"
-    if kind == "signature":
-        inner = save_signature_only(folder)
-    else:
-        pooled = kind != "feature map"
-        inner = save_module(folder, fixed=kind != "any size", pooled=pooled)
+    source, inner = saved(kind)
+    folder = shutil.copytree(source, tmp_path / "module")  # nobody has named it yet
     for _ in range(2):
         record = registry.get(f"hub:{folder}")
     said = capsys.readouterr().err.splitlines()
@@ -92,21 +109,24 @@ def test_a_local_module_is_a_backbone(
     origin = weights.find(record, SIZE, "imagenet")
     model = network.assemble(record, SIZE, 3)
     weights.load(model.get_layer(network.BACKBONE), record, origin)
-    got = network.feature_model(model).predict(photos(), verbose=0)
-    wanted = inner.predict(photos() / 255, verbose=0)  # 0..1 by convention, once
+    # called, not `predict`ed: that would trace the networks, which takes longer
+    got = network.feature_model(model)(photos(), training=False).numpy()
+    # 0..1 by convention, once
+    wanted = inner(photos() / 255, training=False).numpy()
     if kind == "feature map":
         wanted = wanted.mean(axis=(1, 2))
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
     assert got.shape == (2, FEATURES) and got.std() > 0.01
 
 
-def test_a_module_is_fine_tuned_saved_and_exported(tmp_path: Path) -> None:
+def test_a_module_is_fine_tuned_saved_and_exported(
+    saved: Saved, tmp_path: Path
+) -> None:
     from edge.classifier import Classifier
     from quantize.conversion.convert import Conversion
 
     tf = tensorflow()
-    save_module(tmp_path / "module")
-    record = registry.get(f"hub:{tmp_path / 'module'}")
+    record = registry.get(f"hub:{saved('fixed')[0]}")
     model = network.assemble(record, SIZE, 2)
     kernel = np.linspace(-9, 9, FEATURES * 2).reshape(FEATURES, 2).astype("f4")
     network.set_head(model, kernel, np.zeros(2, "f4"))
@@ -125,14 +145,15 @@ def test_a_module_is_fine_tuned_saved_and_exported(tmp_path: Path) -> None:
     assert all(moved)
     assert set_trainable(model, record, "none") == FEATURES * 2 + 2
 
-    answers = model.predict(photos(), verbose=0)
+    answers = model(photos(), training=False).numpy()
     again = network.assemble(record, SIZE, 2)
     again.set_weights(model.get_weights())
     # the fine-tuned weights come back, not those of the module's folder
-    np.testing.assert_allclose(again.predict(photos(), verbose=0), answers, atol=1e-6)
+    back = again(photos(), training=False).numpy()
+    np.testing.assert_allclose(back, answers, atol=1e-6)
 
     pixels = photos().astype(np.uint8)
-    wanted = again.predict(pixels.astype("f4"), verbose=0)
+    wanted = again(pixels.astype("f4"), training=False).numpy()
     conversion = Conversion(again, calibration=pixels)
     for variant, off in (("float32", 1e-5), ("int8", 0.05)):
         file = tmp_path / f"{variant}.tflite"
@@ -141,9 +162,8 @@ def test_a_module_is_fine_tuned_saved_and_exported(tmp_path: Path) -> None:
         np.testing.assert_allclose(answered, wanted, atol=off)
 
 
-def test_a_module_that_only_answers_cannot_be_fine_tuned(tmp_path: Path) -> None:
-    save_signature_only(tmp_path / "module")
-    record = registry.get(f"hub:{tmp_path / 'module'}")
+def test_a_module_that_only_answers_cannot_be_fine_tuned(saved: Saved) -> None:
+    record = registry.get(f"hub:{saved('signature')[0]}")
     model = network.assemble(record, SIZE, 2)
     assert set_trainable(model, record, "none") == FEATURES * 2 + 2
     with pytest.raises(EdgegraftError, match="--unfreeze none"):
@@ -151,13 +171,13 @@ def test_a_module_that_only_answers_cannot_be_fine_tuned(tmp_path: Path) -> None
 
 
 def test_the_cache_folder_is_that_of_tf_hub(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A module that lies where TF-Hub caches it is found by its address; TF-Hub, asked
     itself, looks into the very same folder."""
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "cache"))
     folder = hub.cached_at(ADDRESS)
-    save_module(folder)
+    shutil.copytree(saved("fixed")[0], folder)
     assert hub.find(ADDRESS) == folder
     assert registry.get(f"hub:{ADDRESS}").default_size == SIZE
     from backbones.keras import tensorflow_hub
@@ -194,9 +214,8 @@ def test_a_folder_without_a_module(what: str, tmp_path: Path) -> None:
     assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_size_the_module_does_not_take_and_weights_it_has(tmp_path: Path) -> None:
-    save_module(tmp_path / "module")
-    record = registry.get(f"hub:{tmp_path / 'module'}")
+def test_a_size_the_module_does_not_take_and_weights_it_has(saved: Saved) -> None:
+    record = registry.get(f"hub:{saved('fixed')[0]}")
     for size in (SIZE - 8, SIZE + 8):
         with pytest.raises(EdgegraftError, match=r"--size of at (least|most) 16"):
             network.assemble(record, size, 2)

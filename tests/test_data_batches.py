@@ -122,10 +122,10 @@ def test_no_permission() -> None:
     assert pixels.array.shape == (0, 24, 32, 3)
 
 
-def test_one_pixel_and_a_hundred_million(tmp_path: Path) -> None:
+def test_one_pixel_and_many_million(tmp_path: Path) -> None:
     Image.new("RGB", (1, 1), (200, 10, 30)).save(tmp_path / "tiny.png")
-    Image.new("L", (10_000, 10_000), 77).save(tmp_path / "huge.jpg")
-    Image.new("1", (12_500, 8_000), 1).save(tmp_path / "huge.png")
+    Image.new("L", (6_000, 6_000), 77).save(tmp_path / "huge.jpg")
+    Image.new("1", (7_500, 4_800), 1).save(tmp_path / "huge.png")
     paths = sorted(tmp_path.iterdir())
     with load([Photo(path, "cat") for path in paths], RECIPE, workers=2) as pixels:
         assert pixels.failures == ()

@@ -1,19 +1,35 @@
 """The audit against a known truth: a drawn set with planted faults."""
 
+import functools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from data.audit.audit import Audit, audit
-from data.sample.faults import NEAR, SHARES, FaultySet, write_faulty
+from data.sample import picture_files
+from data.sample.faults import NEAR, SHARES, FaultySet, plant, write_faulty
+from data.sample.sample_set import write_sample
 from data.source import scan
 from edge.errors import EdgegraftError
+
+COUNT = 30  # of each label: a near-duplicate of each kind is planted
+
+
+@pytest.fixture(scope="module", autouse=True)
+def drawn_once() -> Iterator[None]:
+    """A picture depends on its number and the seed alone, and takes a while."""
+    with pytest.MonkeyPatch.context() as patch:
+        once = functools.cache(picture_files.picture)
+        patch.setattr(picture_files, "picture", once)
+        patch.setattr(picture_files, "cores", lambda: 1)  # in this process
+        yield
 
 
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory: pytest.TempPathFactory) -> FaultySet:
-    return write_faulty(tmp_path_factory.mktemp("faulty") / "set", count=60, seed=3)
+    return write_faulty(tmp_path_factory.mktemp("faulty") / "set", count=COUNT, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +99,12 @@ def test_copies_are_found_with_what_they_are_copies_of(
 
 
 def test_one_seed_plants_the_same(faulty: FaultySet, tmp_path: Path) -> None:
-    again = write_faulty(tmp_path / "again", count=20, seed=4)
-    twice = write_faulty(tmp_path / "twice", count=20, seed=4)
-    assert again.faults == twice.faults != faulty.faults
+    again = write_faulty(tmp_path / "again", count=COUNT, seed=3)
+    assert again.faults == faulty.faults
+    names = sorted(path.name for path in faulty.photos.rglob("*"))
+    assert sorted(path.name for path in again.photos.rglob("*")) == names
+    whole = write_sample(tmp_path / "whole", count=COUNT, seed=3, unknown=0)
+    assert plant(whole.photos, seed=4) != faulty.faults
 
 
 def test_a_folder_that_is_there_is_left_alone(tmp_path: Path) -> None:

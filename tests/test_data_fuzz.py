@@ -1,4 +1,4 @@
-"""A thousand damaged files: each is decoded or named, nothing crashes or hangs."""
+"""Hundreds of damaged files: each is decoded or named, nothing crashes or hangs."""
 
 import io
 import json
@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-FILES = 1000
+FILES = 224  # 8 of each way and format; `make fuzz` has ten thousand
 FORMATS = {
     ".jpg": {"format": "JPEG", "quality": 85},
     ".jpeg": {"format": "JPEG", "progressive": True},
@@ -55,7 +55,7 @@ def damaged(whole: bytes, other: bytes, way: int, rng: np.random.Generator) -> b
     return other[:HEADER] + whole[HEADER:]  # the header of another photo
 
 
-def test_a_thousand_damaged_files(tmp_path: Path) -> None:
+def test_each_damaged_file_is_decoded_or_named(tmp_path: Path) -> None:
     rng = np.random.default_rng(6)
     whole = [photos(rng) for _ in range(4)]
     suffixes = list(FORMATS)
@@ -81,5 +81,5 @@ def test_a_thousand_damaged_files(tmp_path: Path) -> None:
     unreadable = [f for f in record["findings"] if f["kind"] == "unreadable"]
     assert record["photos"] == FILES
     assert record["usable"] + len(unreadable) == FILES
-    assert 250 < len(unreadable) < 950
+    assert FILES / 4 < len(unreadable) < FILES * 0.95
     assert all(f["reason"] and "\n" not in f["reason"] for f in unreadable)

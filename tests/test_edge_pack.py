@@ -11,10 +11,12 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import edge.pack
 from edge.card import digest
 from edge.classifier import Classifier
 from edge.cli import main
@@ -36,34 +38,27 @@ def run_folder(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_the_packed_program_runs_alone(
+@pytest.fixture(autouse=True)
+def tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same program with the same model is tried out once, not in every test."""
+    real = edge.pack._try_out
+
+    def try_out(model: str, parts: dict[str, bytes], foreign: Any) -> None:
+        key = (parts[edge.pack.MODEL], parts[edge.pack.PROGRAM])
+        if foreign is not None or key not in TRIED:
+            real(model, parts, foreign)
+            TRIED.add(key)
+
+    monkeypatch.setattr(edge.pack, "_try_out", try_out)
+
+
+TRIED: set[tuple[bytes, bytes]] = set()
+
+
+def test_the_packed_program_runs_alone_and_says_unknown(
     run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = tmp_path / "device"
-    assert main(["pack", str(run_folder), "-o", str(folder)]) == 0
-    assert "next: scp -r" in capsys.readouterr().out
-    assert {path.name for path in folder.iterdir()} >= PARTS
-    picture = photo(tmp_path / "x.png", (0, 200, 0))
-    start = [sys.executable, "-I", "edge.pyz"]
-    for argv, wanted in (
-        (["classify", "model.tflite", picture, "--json"], '"label": "green"'),
-        (["info", "model.tflite"], "red, green, blue"),
-        (["doctor"], "works (used)"),
-        # several models: each is timed by the program in a process of its own
-        (["bench", "model.tflite", "model.tflite", "--runs", "3"], "p95"),
-    ):
-        done = subprocess.run(
-            [*start, *argv], cwd=folder, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0 and wanted in done.stdout, done.stderr
-    wrong = subprocess.run(
-        [*start, "bogus"], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert wrong.returncode == 2 and "python edge.pyz -h" in wrong.stderr
-
-
-def test_the_packed_program_says_unknown(run_folder: Path, tmp_path: Path) -> None:
-    """From the card alone: the second output and its threshold travel in the file."""
+    """Unknown from the card alone: the second output and its threshold are in it."""
     both = {"probabilities": "probabilities", "familiarity": "familiarity"}
     content = with_card(
         network(familiarity=True), outputs=both, familiarity_threshold=100.0
@@ -71,19 +66,30 @@ def test_the_packed_program_says_unknown(run_folder: Path, tmp_path: Path) -> No
     save(run_folder / "exports" / "int8.tflite", content)
     folder = tmp_path / "device"
     assert main(["pack", str(run_folder), "-o", str(folder)]) == 0
+    assert "next: scp -r" in capsys.readouterr().out
+    assert {path.name for path in folder.iterdir()} >= PARTS
     known = photo(tmp_path / "known.png", (0, 200, 0))
     strange = photo(tmp_path / "strange.png", (0, 50, 0))
-    done = subprocess.run(
-        [sys.executable, "-I", "edge.pyz", "classify", "model.tflite", known, strange],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+
+    def run_it(*argv: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-I", "edge.pyz", *argv],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    done = run_it("classify", "model.tflite", known, strange)
     first, second = done.stdout.splitlines()
     assert done.returncode == 0 and done.stderr == ""
     assert first.startswith("green ") and second.split()[:2] == ["unknown", "-"]
     assert "(familiarity 50; green" in second
+    # two models: each is timed by the program in a process of its own
+    done = run_it("bench", "model.tflite", "model.tflite", "--runs", "3")
+    assert done.returncode == 0 and "p95" in done.stdout, done.stderr
+    wrong = run_it("bogus")
+    assert wrong.returncode == 2 and "python edge.pyz -h" in wrong.stderr
 
 
 def test_a_shifted_region_is_in_the_commands(run_folder: Path, tmp_path: Path) -> None:
@@ -323,17 +329,14 @@ def test_what_is_packed_is_what_the_comparison_recommends(
     assert told() == "int8.tflite: the run's comparison recommends no file"
 
 
-def test_labels_of_metadata_are_enough(tmp_path: Path) -> None:
+def test_labels_of_metadata_are_enough(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     flat = with_files(network(), labels_txt="red\ngreen\nblue")
     model = save(tmp_path / "m.tflite", flat)
     assert main(["pack", model, "-o", str(tmp_path / "d")]) == 0
     picture = photo(tmp_path / "x.png", (0, 0, 200))
-    argv = ["-I", "edge.pyz", "classify", "model.tflite", picture, "--json"]
-    done = subprocess.run(
-        [sys.executable, *argv],
-        cwd=tmp_path / "d",
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert json.loads(done.stdout)["photos"][0]["label"] == "blue"
+    capsys.readouterr()
+    packed = str(tmp_path / "d" / "model.tflite")
+    assert main(["classify", packed, picture, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["photos"][0]["label"] == "blue"

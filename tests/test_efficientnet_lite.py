@@ -52,15 +52,16 @@ def as_torch(model: Any) -> dict[str, np.ndarray]:
 
 
 def test_a_checkpoint_fills_every_layer(tmp_path: Path) -> None:
-    source, random = LITE0.build(SIZE, None), np.random.default_rng(0)
-    source.set_weights([random.random(w.shape, "f4") for w in source.get_weights()])
-    tensors = as_torch(source)
+    model, random = LITE0.build(SIZE, None), np.random.default_rng(0)
+    wanted = [random.random(w.shape, "f4") for w in model.get_weights()]
+    model.set_weights(wanted)
+    tensors = as_torch(model)
     head = {"fc.weight": np.ones((5, 1280), "f4"), "fc.bias": np.ones(5, "f4")}
     path = write_checkpoint(tmp_path / "mine.pth", {**tensors, **head}, zipped=True)
-    model = LITE0.build(SIZE, None)
+    model.set_weights([np.zeros_like(weight) for weight in wanted])
     weights.load(model, LITE0, weights.find(LITE0, SIZE, str(path)))
-    for got, wanted in zip(model.get_weights(), source.get_weights(), strict=True):
-        np.testing.assert_array_equal(got, wanted)
+    for got, filled in zip(model.get_weights(), wanted, strict=True):
+        np.testing.assert_array_equal(got, filled)
 
     first, second = list(tensors)[:2]
     wrong = (
@@ -75,19 +76,20 @@ def test_a_checkpoint_fills_every_layer(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite2"])
-def test_its_imagenet_head_names_what_is_in_the_picture(
-    name: str, assets: Path
-) -> None:
-    """Real weights of the installed package; ImageNet has no sunflower, but a daisy."""
+def installed(name: str) -> tuple[Any, Any]:
+    """The record and where its weights come from: compared with its digest."""
     record = registry.get(name)
     if weights.locate(record, record.default_size) is None:
         pytest.skip(f"no package with the weights of {name} is installed")
-    origin = weights.find(record, record.default_size, "imagenet")
+    return record, weights.find(record, record.default_size, "imagenet")
+
+
+def test_its_imagenet_head_names_what_is_in_the_picture(assets: Path) -> None:
+    """Real weights of the installed package; ImageNet has no sunflower, but a daisy."""
+    record, origin = installed("efficientnet_lite0")
     size = record.default_size
     model = network.assemble(record, size, 2)
     weights.load(model.get_layer(network.BACKBONE), record, origin)
-    assert origin.path is not None
     tensors = torch_file.read(origin.path)
     folder = assets / "reference_tflite"
     labels = (folder / "imagenet_labels.txt").read_text().splitlines()[1:]  # background
@@ -99,3 +101,14 @@ def test_its_imagenet_head_names_what_is_in_the_picture(
         features = network.feature_model(model)(np.asarray(photo, np.float32)[None])
         logits = features.numpy() @ tensors["_fc.weight"].T + tensors["_fc.bias"]
         assert labels[int(logits.argmax())] == wanted
+
+
+def test_another_package_carries_as_many_numbers_as_its_network_has() -> None:
+    record, origin = installed("efficientnet_lite2")
+    tensors = torch_file.read(origin.path)
+    numbers = {
+        name: array.size
+        for name, array in tensors.items()
+        if not name.startswith("_fc.") and not name.endswith("num_batches_tracked")
+    }
+    assert sum(numbers.values()) == record.parameters

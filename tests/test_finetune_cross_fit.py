@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backbones import network, registry
+from backbones import custom_cnn, network, registry
 from edge.errors import EdgegraftError
 from edge.model_file import ModelFile
 from finetune import cli
@@ -94,12 +94,6 @@ def test_a_weight_of_two_is_a_photo_twice() -> None:
     assert np.corrcoef(kernel[:, 1], plain[:, 1])[0, 1] > 0.99
 
 
-def _inputs(kernel: np.ndarray) -> int:
-    """Numbers that one output sums up, of a convolution's kernel, depthwise or not."""
-    height, width, channels, wide = kernel.shape
-    return height * width * (1 if wide == 1 else channels)
-
-
 class Heard(Console):
     """Keeps its lines, and prints nothing."""
 
@@ -123,23 +117,25 @@ def run(tmp_path_factory: pytest.TempPathFactory, heard: Heard) -> Run:
     random = np.random.default_rng(0)
     for number in range(48):
         photo = random.integers(0, 200, (SIZE, SIZE, 3))
-        photo[:, :, 2 * (number % 2)] += 12
+        photo[:, :, 2 * (number % 2)] += 3
         path = folder / "photos" / ("red", "violet")[number % 2] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(photo.astype(np.uint8)).save(path)
-    record = registry.get("mobilenet_v1_0.25")
-    backbone = record.build(SIZE, None)
+    shape = {"filters": [32], "head": "average", "dropout": 0.0}
+    options = custom_cnn.from_mapping(shape, "test")
+    backbone = registry.get("custom_cnn").build(SIZE, options)
     backbone.set_weights(
         [
-            random.normal(0, (2 / _inputs(w)) ** 0.5, w.shape) if w.ndim == 4 else w
+            random.normal(0, (2 / w[..., 0].size) ** 0.5, w.shape) if w.ndim == 4 else w
             for w in backbone.get_weights()
         ]
     )
     backbone.save_weights(str(folder / "weights.h5"))
-    settings = Settings(
-        backbone=record.name,
+    settings = Settings.for_network(
+        backbone="custom_cnn",
         size=SIZE,
         weights=str(folder / "weights.h5"),
+        cnn=shape,
         unfreeze="none",
         epochs=3,
         balance="sampling",

@@ -5,22 +5,23 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from backbones import registry
+from backbones import custom_cnn, registry
 from backbones.keras import seed_everything
 from data import batches
 from edge.errors import EdgegraftError
+from finetune import job
 from finetune.console import Console
 from finetune.head.features import compute
 from finetune.model import load
 from finetune.run import Run
-from finetune.settings import Settings
-from tests.finetune_helpers import BASE, SIZE, examples, finetune
+from tests.finetune_helpers import BASE, SIZE, TINY, examples, finetune
 
 pytestmark = pytest.mark.slow  # networks are trained or converted
 
@@ -40,9 +41,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("artifacts") / "run"
-    run, prepared, _ = finetune(photos, BASE, folder, Console())
-    prepared.pixels.close()
-    return run
+    return job.finetune(photos, BASE, folder, console=Console())  # diagrams and all
 
 
 def test_a_run_leaves_everything_the_readme_says(trained: Run) -> None:
@@ -113,9 +112,7 @@ def test_mixed_precision_leaves_a_float32_network(
     shutil.copytree(photos, few)
     for path in sorted((few / "blue").glob("*.png"))[4:]:
         path.unlink()
-    settings = Settings.from_dict(
-        {**BASE.to_dict(), "precision": "bfloat16", "epochs": 1}
-    )
+    settings = replace(BASE, precision="bfloat16", augment="none", epochs=1)
     run, prepared, model = finetune(few, settings, tmp_path / "run", Console())
     prepared.pixels.close()
     printed = capsys.readouterr().out
@@ -138,38 +135,37 @@ def test_a_finished_run_resumes_to_itself(trained: Run) -> None:
         np.testing.assert_array_equal(mine, theirs)
 
 
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of the tiny CNN, as a user may bring them."""
+    seed_everything(0)
+    shape = custom_cnn.from_mapping(TINY, "test")
+    file = tmp_path_factory.mktemp("pretrained") / "weights.h5"
+    registry.get("custom_cnn").build(SIZE, shape).save_weights(str(file))
+    return file
+
+
 def test_the_probe_is_the_floor_of_a_pretrained_run(
-    photos: Path, tmp_path: Path
+    photos: Path, pretrained: Path, tmp_path: Path
 ) -> None:
     """Weights from a file: probe, then one ruinous epoch; the probe is kept."""
-    record = registry.get("mobilenet_v1_0.25")
-    file = tmp_path / "weights.h5"
-    seed_everything(0)
-    record.build(32, None).save_weights(str(file))
-    settings = Settings(
-        backbone=record.name,
-        size=32,
-        weights=str(file),
-        unfreeze="top",
-        epochs=1,
-        rate=1.0,
-        batch=8,
-    )
+    ruinous = replace(BASE, augment="none", epochs=1, rate=1.0)
+    settings = replace(ruinous, weights=str(pretrained), unfreeze="all")
     run, prepared, _ = finetune(photos, settings, tmp_path / "run", Console())
     prepared.pixels.close()
     best, tried = run.config["best"], run.config["best"]["wise_ft"]
     assert best["alpha"] == min(tried, key=lambda point: point["val_loss"])["alpha"]
     assert tried[0]["alpha"] == 0
     assert min(point["val_loss"] for point in tried) <= tried[0]["val_loss"]
+    assert run.config["unfrozen"] == "all" and "strength" in run.config["probe"]
     assert run.config["weights"]["source"] == "a file of the user's"
 
 
 def test_weights_of_another_architecture_leave_no_run_behind(
-    photos: Path, tmp_path: Path
+    photos: Path, pretrained: Path, tmp_path: Path
 ) -> None:
-    file = tmp_path / "weights.h5"
-    registry.get("mobilenet_v1_0.25").build(32, None).save_weights(str(file))
-    settings = Settings(backbone="mobilenet_v2_0.35", size=32, weights=str(file))
-    with pytest.raises(EdgegraftError, match=r"expected weights of mobilenet_v2_0\.35"):
+    other = {**TINY, "filters": [4, 8]}
+    settings = replace(BASE, weights=str(pretrained), cnn=other)
+    with pytest.raises(EdgegraftError, match=r"expected weights of custom_cnn"):
         finetune(photos, settings, tmp_path / "run", Console())
     assert not (tmp_path / "run").exists()

@@ -40,10 +40,16 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def listed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run on the list, from scratch."""
+    return run_on(photos / "list.csv", tmp_path_factory.mktemp("listed") / "run")
+
+
 def test_a_list_keeps_its_groups_on_one_side_and_the_run_resumes_from_it(
-    photos: Path, tmp_path: Path
+    photos: Path, listed: Run, tmp_path: Path
 ) -> None:
-    run = run_on(photos / "list.csv", tmp_path / "run")
+    run = Run.open(shutil.copytree(listed.folder, tmp_path / "run"))
     assert run.source == photos / "list.csv" and run.config["data"]["groups"] == 12
     with open(photos / "list.csv", newline="") as file:
         groups = {row["path"]: row["group"] for row in csv.DictReader(file)}
@@ -143,18 +149,15 @@ def test_the_command_refuses_a_wrong_list_in_one_line(
     assert "got --exclude-from" in capsys.readouterr().err
 
 
-def test_a_network_from_scratch_checks_validation_labels_only(
-    photos: Path, tmp_path: Path
-) -> None:
-    run = run_on(photos, tmp_path / "run")
-    with open(run.folder / "label_issues.csv", newline="") as file:
+def test_a_network_from_scratch_checks_validation_labels_only(listed: Run) -> None:
+    with open(listed.folder / "label_issues.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["part"] for row in rows} == {"val"}
-    assert len(rows) == run.config["data"]["parts"]["val"]
-    assert run.config["label_issues"]["photos"] == len(rows)
+    assert len(rows) == listed.config["data"]["parts"]["val"]
+    assert listed.config["label_issues"]["photos"] == len(rows)
     scores = [float(row["score"]) for row in rows]
     assert scores == sorted(scores) and all(-1 <= score <= 1 for score in scores)
-    assert Image.open(run.folder / "label_issues.png").width > 300
+    assert Image.open(listed.folder / "label_issues.png").width > 300
 
 
 def test_wrong_labels_are_named_by_the_probe_and_can_be_left_out(

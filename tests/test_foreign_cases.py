@@ -12,6 +12,7 @@ import json
 import runpy
 import shutil
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ pytest.importorskip("cv2", reason="needs the extra 'camera'")
 import cv2
 
 import edgegraft
+from edge.bench import timing
 from edge.command import numbers, width_and_height
 from edge.foreign import ForeignOptions
 from streamlit_app import answer
@@ -65,23 +67,35 @@ def made(tmp_path_factory: pytest.TempPathFactory, assets: Path) -> Path:
     return root
 
 
-@pytest.mark.parametrize(("name", "file"), CASES, ids=map("-".join, CASES))
-def test_every_command_takes_the_file_alike(
-    made: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    name: str,
-    file: str,
-) -> None:
-    model, photos = str(made / name / f"{file}.tflite"), made / name / "photos"
-    given = CASES[name, file]
-    options = [f"--{option}={value}" for option, value in given.items()]
-    paths = sorted(photos.rglob("*.png"))
-    truth = [path.parent.name for path in paths]
+Out = Callable[..., str]
 
-    def out(*words: str | Path) -> str:
+
+@pytest.fixture
+def out(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Out]:
+    """What a command prints that succeeds."""
+    monkeypatch.setattr(timing, "WARM_SECONDS", 0.0)
+
+    def printed(*words: str | Path) -> str:
         assert edgegraft.main([str(word) for word in words]) == 0
         return capsys.readouterr().out
+
+    yield printed
+
+
+def options_of(name: str, file: str) -> list[str]:
+    return [f"--{option}={value}" for option, value in CASES[name, file].items()]
+
+
+@pytest.mark.parametrize(("name", "file"), CASES, ids=map("-".join, CASES))
+def test_classify_evaluate_and_info_take_the_file_alike(
+    made: Path, out: Out, name: str, file: str
+) -> None:
+    model, photos = made / name / f"{file}.tflite", made / name / "photos"
+    options = options_of(name, file)
+    paths = sorted(photos.rglob("*.png"))
+    truth = [path.parent.name for path in paths]
 
     rows = csv.DictReader(
         io.StringIO(out("edge", "classify", model, photos, "--csv", *options))
@@ -93,6 +107,22 @@ def test_every_command_takes_the_file_alike(
     assert json.loads(evaluation)["accuracy"] == 1
     described = json.loads(out("edge", "info", model, "--json", *options))
     assert described["feeding"] is not None
+
+
+# A size and a range given, an output that is no softmax, labels that are in the file
+KINDS = [("any-size", "any"), ("one-sigmoid", "m"), ("labels-by-another-name", "two")]
+
+
+@pytest.mark.parametrize(("name", "file"), KINDS, ids=map("-".join, KINDS))
+def test_every_other_command_and_the_page_take_the_file_alike(
+    made: Path, tmp_path: Path, out: Out, name: str, file: str
+) -> None:
+    """They open it as `classify` does, most of them in processes of their own."""
+    model, photos = str(made / name / f"{file}.tflite"), made / name / "photos"
+    given, options = CASES[name, file], options_of(name, file)
+    paths = sorted(photos.rglob("*.png"))
+    truth = [path.parent.name for path in paths]
+
     timed = out("edge", "bench", model, "--runs", "2", "--json", *options)
     assert json.loads(timed)["models"][0]["p50_ms"] > 0
     assert "model.tflite" in out("edge", "pack", model, "-o", tmp_path / "p", *options)

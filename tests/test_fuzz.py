@@ -37,4 +37,4 @@ def test_a_slice_of_the_campaign_finds_no_fault(tmp_path: Path) -> None:
     record = json.loads(done.stdout.splitlines()[-1])
     assert record["faults"] == 0
     assert record["models"]["exit 0"] > 0 and record["models"]["exit 2"] > 0
-    assert record["photos"]["photos"] == 60
+    assert record["photos"]["photos"] == 30

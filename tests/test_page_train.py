@@ -7,10 +7,16 @@ import errno
 import io
 import json
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +28,7 @@ pytest.importorskip("streamlit", reason="the page needs streamlit")
 from edge.card import digest
 from edge.classifier import Prediction
 from edge.errors import EdgegraftError, PhotoError
+from edgegraft import main
 from streamlit_app import training
 from streamlit_app.feedback import Feedback
 from streamlit_app.training import Job, Uploads
@@ -92,14 +99,42 @@ def test_a_full_disk_leaves_nothing_half_written(
     assert not list((tmp_path / "jobs").iterdir())
 
 
-def test_a_training_that_fails_says_why_and_leaves_no_run(tmp_path: Path) -> None:
-    job = begin(tmp_path)
-    wait_for(lambda: job.state() in training.ENDED)
+@pytest.fixture(scope="module")
+def failed(tmp_path_factory: pytest.TempPathFactory) -> list[Job]:
+    """Two trainings that fail, one after the other; a run took the name of the second
+    while it waited."""
+    folder = tmp_path_factory.mktemp("failed")
+    with training._new_ticket(folder / "queue" / "0-other"):
+        queue = [begin(folder, name) for name in ("one", "two")]
+        write_run(queue[1].run.parent, queue[1].run.name)
+    wait_for(lambda: all(job.state() in training.ENDED for job in queue))
+    return queue
+
+
+def test_a_training_that_fails_says_why_and_leaves_no_run(failed: list[Job]) -> None:
+    job, own = failed[0], failed[0].folder.parents[1]
     assert job.state() == training.FAILED
     assert "none" in job.reason() and job.reason().startswith("edgegraft: error: ")
     assert not job.run.exists()
-    assert job.shown_commands.startswith(f"edgegraft build {tmp_path / 'none'} ")
-    assert training.jobs(tmp_path) == [job]
+    assert job.shown_commands.startswith(f"edgegraft build {own / 'none'} ")
+    assert training.jobs(own) == failed[::-1]
+
+
+def test_trainings_begin_in_the_order_they_were_started(failed: list[Job]) -> None:
+    first, second = ((job.folder / "state").stat().st_mtime_ns for job in failed)
+    assert first < second
+    assert not list(failed[0].ticket.parent.iterdir())
+
+
+def test_a_training_whose_name_another_run_took_meanwhile_leaves_that_run(
+    failed: list[Job], tmp_path: Path
+) -> None:
+    job = failed[1]
+    assert job.state() == training.FAILED
+    folder = shutil.copytree(job.folder, tmp_path / "job")
+    replace(job, folder=folder).delete()
+    assert not folder.exists()
+    assert (job.run / "exports" / "int8.tflite").is_file()
 
 
 @pytest.mark.parametrize("end", [training.CANCELLED, training.STOPPED])
@@ -128,27 +163,6 @@ def test_a_training_waits_for_its_turn_and_can_end_before(
     assert training.jobs(tmp_path) == []
 
 
-def test_a_training_whose_name_another_run_took_meanwhile_leaves_that_run(
-    tmp_path: Path,
-) -> None:
-    with training._new_ticket(tmp_path / "queue" / "0-other"):
-        job = begin(tmp_path)
-        write_run(job.run.parent, job.run.name)
-    wait_for(lambda: job.state() in training.ENDED)
-    assert job.state() == training.FAILED
-    job.delete()
-    assert (job.run / "exports" / "int8.tflite").is_file()
-
-
-def test_trainings_begin_in_the_order_they_were_started(tmp_path: Path) -> None:
-    with training._new_ticket(tmp_path / "queue" / "0-other"):
-        queue = [begin(tmp_path, name) for name in ("one", "two")]
-    wait_for(lambda: all(job.state() == training.FAILED for job in queue))
-    first, second = ((job.folder / "state").stat().st_mtime_ns for job in queue)
-    assert first < second
-    assert not list((tmp_path / "queue").iterdir())
-
-
 def test_a_killed_training_is_resumed_where_it_was(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -175,9 +189,29 @@ def test_a_killed_training_is_resumed_where_it_was(
     new.delete()
 
 
-@pytest.mark.slow  # three audits
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands that the page asked for and waited for: run in this process."""
+    asked: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        assert command[:3] == [sys.executable, "-m", "edgegraft"]
+        asked.append(command[3:])
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            code = main(command[3:])
+        return subprocess.CompletedProcess(
+            command, code, out.getvalue(), err.getvalue()
+        )
+
+    monkeypatch.setattr(
+        training, "subprocess", SimpleNamespace(**{**vars(subprocess), "run": run})
+    )
+    return asked
+
+
 def test_photos_on_this_machine_stay_where_they_are(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, here: list[list[str]]
 ) -> None:
     lines = ["path,label"]
     for label, channel in (("cup", 1), ("pen", 2)):
@@ -203,10 +237,13 @@ def test_photos_on_this_machine_stay_where_they_are(
     assert not app.exception and str(tmp_path / "none") in shown(app)
     app.text_input(key="train folder").set_value("").run()
     assert "Two labels or more" in shown(app)
+    audits = [command for command in here if command[:2] == ["data", "audit"]]
+    places = ("mine", "mine/list.csv", "none")
+    assert [words[2] for words in audits] == [str(tmp_path / name) for name in places]
 
 
 def test_a_list_says_the_labels_of_dropped_photos(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, here: list[list[str]]
 ) -> None:
     files = {f"all/{n}__png": photo((n * 9, 60, 90)) for n in range(4)}
     rows = "".join(f"all/{n}.png;{'cup' if n % 2 else 'pen'}\n" for n in range(3))
@@ -249,20 +286,8 @@ def test_photos_come_in_a_zip_and_are_checked(
         assert [row["exclude"] for row in csv.DictReader(file)] == ["yes"]
 
 
-@pytest.mark.parametrize(
-    ("p", "leader", "sentence"),
-    [
-        (0.01, "new", "The new model is more accurate: use it."),
-        (0.01, "old", "The new model is less accurate: keep the one before."),
-        (0.3, "new", "That does not show which of the two is better."),
-    ],
-)
 def test_a_model_trained_again_is_compared_with_the_one_before(
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    p: float,
-    leader: str,
-    sentence: str,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, here: list[list[str]]
 ) -> None:
     """The files stand in comparison.json; a job that is done shows its sentence."""
     runs = tmp_path / "runs"
@@ -278,9 +303,7 @@ def test_a_model_trained_again_is_compared_with_the_one_before(
     record["run"] = str(runs / "new")
     (job.folder / "job.json").write_text(json.dumps(record))
     (job.folder / "state").write_text(training.DONE)
-    other = {"new": "old", "old": "new"}[leader]
-    difference = {"value": 0.1, "low": 0, "high": 0.2, "lost": 9, "gained": 2, "p": p}
-    ship = {"file": "x", "why": "", "differences": {f"{other}/int8": difference}}
+    job.comparison.parent.mkdir()
     listed = [
         {
             "title": f"{name}/int8",
@@ -289,17 +312,27 @@ def test_a_model_trained_again_is_compared_with_the_one_before(
         }
         for name, path in files.items()
     ]
-    job.comparison.parent.mkdir()
-    job.comparison.write_text(json.dumps({"ship": ship, "files": listed}))
     monkeypatch.setattr(
         "streamlit_app.session.AppConfig.own_folder", lambda _: tmp_path
     )
-    app = page(monkeypatch, "--artifacts", tmp_path / "a", at=TRAIN)
-    assert not app.exception
-    text = shown(app)
-    counts = (9, 2) if leader == "new" else (2, 9)
-    assert f"On the same 50 test photos the new model gets {counts[0]} right" in text
-    assert f"and {counts[1]} wrong that it got right" in text and sentence in text
+    for p, leader, sentence in (
+        (0.01, "new", "The new model is more accurate: use it."),
+        (0.01, "old", "The new model is less accurate: keep the one before."),
+        (0.3, "new", "That does not show which of the two is better."),
+    ):
+        other = {"new": "old", "old": "new"}[leader]
+        difference = {"value": 0.1, "low": 0, "high": 0.2}
+        difference |= {"lost": 9, "gained": 2, "p": p}
+        ship = {"file": "x", "why": "", "differences": {f"{other}/int8": difference}}
+        job.comparison.write_text(json.dumps({"ship": ship, "files": listed}))
+        app = page(monkeypatch, "--artifacts", tmp_path / "a", at=TRAIN)
+        assert not app.exception
+        text = shown(app)
+        counts = (9, 2) if leader == "new" else (2, 9)
+        assert (
+            f"On the same 50 test photos the new model gets {counts[0]} right" in text
+        )
+        assert f"and {counts[1]} wrong that it got right" in text and sentence in text
     app.selectbox(key="run").set_value("old").run()
     button(app, "Try it").click().run()
     assert not app.exception and app.selectbox(key="run").value == "new"
@@ -312,15 +345,16 @@ def test_from_photos_to_a_model_that_answers(
 ) -> None:
     uploads = Uploads(tmp_path / "uploads")
     random = np.random.default_rng(0)
-    for _ in range(24):
+    for _ in range(10):
         for channel, label in ((0, "red"), (2, "blue")):
-            pixels = random.integers(0, 160, (96, 96, 3), np.uint8)
+            pixels = random.integers(0, 160, (40, 40, 3), np.uint8)
             pixels[..., channel] += 95
             file = io.BytesIO()
             Image.fromarray(pixels).save(file, "PNG")
             uploads.add(label, file.getvalue())
     options = ("--backbone", "custom_cnn", "--size", "32", "--epochs", "2")
     options += ("--set", "filters=[8]", "--familiarity", "none", "--threads", "1")
+    options += ("--variants", "int8", "--no-ladder", "--max-drop", "100")
     photos = str(uploads.photos)
     job = training.start(tmp_path, tmp_path / "queue", photos, options, "two")
     wait_for(lambda: job.state() in training.ENDED, 600)

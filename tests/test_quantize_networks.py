@@ -55,7 +55,7 @@ def one_line(model, variant: str) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("variant", ["float32", "dynamic", "int8"])
+@pytest.mark.parametrize("variant", ["float32", "int8"])
 def test_an_unsupported_operator_is_named_with_its_layer(variant):
     told = one_line(network_with("odd", odd), variant)
     assert "TFLite has no operator for Betainc (layer 'model" in told
@@ -70,7 +70,7 @@ def test_an_export_that_cannot_be_writes_nothing(tmp_path):
     assert not run.exports.exists() and not (run.folder / "calibration.csv").exists()
 
 
-@pytest.mark.parametrize("variant", list(recipes.VARIANTS))
+@pytest.mark.parametrize("variant", ["float32", "int8", "int16x8"])
 def test_a_branch_inside_is_named(variant):
     def choose(x):
         import tensorflow as tf
@@ -130,7 +130,7 @@ def test_a_module_that_branches_on_a_constant_becomes_int8(kind, tmp_path):
     random = np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32)
     network.set_head(model, random, np.zeros(2, np.float32))
     conversion = Conversion(model, calibration=pixels(8))
-    for name in recipes.VARIANTS:
+    for name in ("float32", "int8"):
         verify(conversion.make(name), name, InputRecipe(SIZE, SIZE), LABELS)
 
 
@@ -159,7 +159,11 @@ def test_a_model_without_a_fixed_size_is_refused():
         Conversion(model).make("float32")
 
 
-FAMILIES = ("custom_cnn", "mobilenet_v1_0.25", "mobilenet_v2_0.35")
+FAMILIES = {  # the first in every variant; `make backbones` has all in all
+    "custom_cnn": tuple(recipes.VARIANTS),
+    "mobilenet_v1_0.25": ("float32", "int8"),
+    "mobilenet_v2_0.35": ("float32", "int8"),
+}
 
 
 def living_network(backbone: str, photos):
@@ -186,17 +190,17 @@ def living_network(backbone: str, photos):
 
 
 @pytest.mark.parametrize("backbone", FAMILIES)
-def test_every_family_of_backbones_converts_to_every_variant(backbone):
+def test_every_family_of_backbones_converts(backbone):
     size = 32
     photos = np.random.default_rng(1).integers(0, 256, (4, size, size, 3), np.uint8)
     model = living_network(backbone, photos)
     conversion = Conversion(model, calibration=photos)
     sizes = {}
-    for name in recipes.VARIANTS:
+    for name in FAMILIES[backbone]:
         made = conversion.make(name)
         facts = verify(made, name, InputRecipe(size, size), LABELS)
         assert targets.TFLITE_RUNTIME not in facts.refused_by
         sizes[name] = len(made)
-    assert sizes["float16"] < 0.6 * sizes["float32"]
-    assert sizes["dynamic"] < 0.5 * sizes["float32"]
-    assert sizes["int8"] < 0.5 * sizes["float32"]
+    most = {"float16": 0.6, "dynamic": 0.5, "int8": 0.5}
+    for name in sizes.keys() & most:
+        assert sizes[name] < most[name] * sizes["float32"]

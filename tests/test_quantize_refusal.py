@@ -25,7 +25,7 @@ from quantize.conversion import scoring
 from quantize.reporting import text
 from quantize.tflite import metadata
 from tests import edge_models
-from tests.quantize_room import LABELS, QUICK, write_exported
+from tests.quantize_room import LABELS, QUICK, white_diagrams, write_exported
 
 pytest.importorskip("tensorflow", reason="needs the extra 'train'")
 pytest.importorskip("matplotlib", reason="needs the extra 'train'")
@@ -119,6 +119,7 @@ def test_a_wrong_unknown_folder_is_told_before_any_training(first, tmp_path, cap
     assert not (tmp_path / "no").exists()
 
 
+@white_diagrams()
 def test_a_later_comparison_keeps_what_was_found_of_unknown_photos(first, tmp_path):
     run = Run.open(shutil.copytree(first.folder, tmp_path / "run"))
     found = compare(run, QUICK)

@@ -63,7 +63,9 @@ def compared(tmp_path_factory):
     export(run, variants, calibration_count=8, max_drop=1.0, climb=False)  # no repairs
     Image.new("RGB", (40, 30)).save(run.folder / "layers.png")
     run.write_json("layers.json", LAYERS)
-    return compare(Run.open(run.folder), replace(QUICK, budget=Budget(ms=50)))
+    effort = replace(QUICK.effort, threads=(1, 2))
+    options = replace(QUICK, budget=Budget(ms=50), effort=effort)
+    return compare(Run.open(run.folder), options)
 
 
 @pytest.fixture

@@ -20,8 +20,7 @@ from finetune.console import Console
 from finetune.run import Run
 from quantize.cli import compare_main, main
 from quantize.comparison.candidates import exported
-from quantize.comparison.compare import CompareOptions, compare
-from quantize.comparison.timing import Effort
+from quantize.comparison.compare import compare
 from quantize.export import EXIT_REJECTED, export
 from quantize.gate import Gate, fidelity, views
 from quantize.reporting import text
@@ -30,6 +29,7 @@ from tests.quantize_room import (
     QUICK,
     colour_network,
     copied,
+    white_diagrams,
     write_photos,
     write_run,
 )
@@ -53,15 +53,12 @@ def trained(tmp_path_factory, photos):
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory, trained):
-    """(run, results, comparison): exported and compared."""
+def done(tmp_path_factory, trained, quick_timing):
+    """(run, results, comparison): exported and compared, each file timed apart."""
     run = copied(trained, tmp_path_factory.mktemp("done"))
-    results = export(run, calibration_count=20)
-    return (
-        run,
-        results,
-        compare(run, CompareOptions(effort=Effort(rounds=1, runs=3, seconds=0.02))),
-    )
+    results = export(run, calibration_count=20, climb=False)
+    with quick_timing():
+        return run, results, compare(run, QUICK)
 
 
 # -- export ---------------------------------------------------------------------
@@ -115,7 +112,8 @@ def test_each_label_has_a_calibration_photo_however_few_are_asked_for(
 ):
     """With more labels than photos asked for, too: 200 unless one says otherwise."""
     run = copied(trained, tmp_path)
-    path = export(run, "int8", calibration_count=1, console=Console())["int8"].path
+    made = export(run, "int8", calibration_count=1, climb=False, console=Console())
+    path = made["int8"].path
     labels = len(run.labels)
     said = f"calibrating with {labels} photos, one of each label, not with 1"
     assert said in capsys.readouterr().out
@@ -238,7 +236,7 @@ def test_pixels_decoded_earlier_are_found_by_content(trained, photos, tmp_path):
     link.symlink_to(photos)
     run = copied(trained, tmp_path)
     with batches.load(scan(link).photos, run.recipe) as pixels:
-        results = export(run, calibration_count=8, pixels=pixels)
+        results = export(run, calibration_count=8, climb=False, pixels=pixels)
     assert results["float32"].validation.accuracy == 1.0
 
 
@@ -267,7 +265,7 @@ def test_copies_and_blank_photos_do_not_calibrate(tmp_path, capsys):
             colour = (shade + number,) * 3
             Image.new("RGB", (24, 24), colour).save(own / label / f"plain{number}.png")
     run = write_run(tmp_path / "run", own, colour_network())
-    assert main([str(run.folder)], "edgegraft quantize") == 0
+    assert main([str(run.folder), "--no-ladder"], "edgegraft quantize") == 0
     output = capsys.readouterr().out
     assert (
         "refused for calibration: " in output and "listed in calibration.csv" in output
@@ -353,20 +351,22 @@ def test_the_tables_have_a_line_for_each_file(done):
     assert lines[15].startswith("on ") and lines[15].endswith("1 thread")
 
 
-def test_compare_command_prints_one_json_document(done, capsys):
-    run, _, _ = done
+@white_diagrams()
+def test_compare_command_prints_one_json_document(done, tmp_path, capsys):
+    run = copied(done[0], tmp_path)
     code = compare_main([str(run.folder), "--json", "--rounds", "1", "--runs", "2"])
     record = json.loads(capsys.readouterr().out)
     assert code == 0 and len(record["files"]) == 2
 
 
+@white_diagrams()
 def test_files_that_stay_from_before_are_named(trained, tmp_path, capsys):
     run = copied(trained, tmp_path)
-    folder = str(run.folder)
-    assert main([folder, "--variants", "float32,dynamic", "--calibration", "8"]) == 0
+    quick = [str(run.folder), "--calibration", "8", "--no-ladder"]
+    assert main([*quick, "--variants", "float32,dynamic"]) == 0
     capsys.readouterr()
-    again = [folder, "--variants", "int8", "--calibration", "8", "--max-drop", "100"]
-    assert main([*again, "--overwrite", "--target", "edgetpu"]) == 0
+    again = [*quick, "--variants", "int8", "--max-drop", "100", "--overwrite"]
+    assert main([*again, "--target", "edgetpu"]) == 0
     output = capsys.readouterr().out
     refused = "(edgetpu refuses it)"
     assert (

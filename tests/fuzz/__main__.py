@@ -58,7 +58,7 @@ KINDS = {
     "visits": Kind(processes.visits, 500, 500, 0.1),
     "kills": Kind(processes.kills, 20, 20, 0.14),
 }
-SLICE = {"photos": 60, "models": 6, "cards": 8, "runs": 6, "archives": 4}
+SLICE = {"photos": 30, "models": 4, "cards": 3, "runs": 3, "archives": 2}
 
 
 def main() -> int:

@@ -13,7 +13,7 @@ For each record, with random weights, at a small size:
 5. Every file that the target tflite-runtime-2.14 is said to take loads and runs there
    (Python 3.11, numpy 1), with LiteRT's best label wherever that is no tie.
 
-Run by `make backbones`; names of backbones may be given. `.ci/run` takes every fourth
+Run by `make backbones`; names of backbones may be given. `.ci/run` takes every sixth
 in turn, from commit to commit (`--share`); one of each family is in every `make test`.
 Ends with one line; exit code 1 when anything does not hold.
 
