@@ -140,6 +140,7 @@ def cross_validated(
     from sklearn.model_selection import StratifiedGroupKFold
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
+    from threadpoolctl import threadpool_limits
 
     truth = np.asarray(truth)
     labels, counts = np.unique(truth, return_counts=True)
@@ -155,7 +156,8 @@ def cross_validated(
         model = make_pipeline(
             StandardScaler(), LogisticRegression(C=strength, max_iter=1000)
         )
-        model.fit(features[train], truth[train])
+        with threadpool_limits(1):  # problems this small are slower on several
+            model.fit(features[train], truth[train])
         predicted = model.predict_proba(features[test])
         probabilities[np.ix_(test, model.classes_)] = predicted
         if progress is not None:

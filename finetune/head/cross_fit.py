@@ -139,30 +139,27 @@ def fit(
     weights of the head's loss; None for equal weights. strengths: the penalties to try,
     strong to weak.
     """
-    from threadpoolctl import threadpool_limits
-
     folds = _folds(truth, groups, seed)
     if folds is None or len(np.unique(truth)) < classes:
         return None
     tried = []
-    with threadpool_limits(1):  # problems this small are slower on several
-        for strength in strengths:
-            logits = np.zeros((len(truth), classes), np.float32)
-            for train, held_out in folds:
-                kernel, bias = probe.head(
-                    features[train],
-                    truth[train],
-                    classes,
-                    strength,
-                    weights=None if weights is None else weights[train],
-                )
-                logits[held_out] = features[held_out] @ kernel + bias
-            fitted = temperature(logits, truth)
-            losses = probe.log_losses(logits / np.float32(fitted), truth)
-            tried.append((strength, logits, fitted, losses))
-        lowest = min((losses for *_, losses in tried), key=lambda x: float(x.mean()))
-        strength, logits, fitted, _ = next(
-            entry for entry in tried if within_one_error(entry[3], lowest)
-        )
-        kernel, bias = probe.head(features, truth, classes, strength, weights=weights)
+    for strength in strengths:
+        logits = np.zeros((len(truth), classes), np.float32)
+        for train, held_out in folds:
+            kernel, bias = probe.head(
+                features[train],
+                truth[train],
+                classes,
+                strength,
+                weights=None if weights is None else weights[train],
+            )
+            logits[held_out] = features[held_out] @ kernel + bias
+        fitted = temperature(logits, truth)
+        losses = probe.log_losses(logits / np.float32(fitted), truth)
+        tried.append((strength, logits, fitted, losses))
+    lowest = min((losses for *_, losses in tried), key=lambda x: float(x.mean()))
+    strength, logits, fitted, _ = next(
+        entry for entry in tried if within_one_error(entry[3], lowest)
+    )
+    kernel, bias = probe.head(features, truth, classes, strength, weights=weights)
     return CrossFit(kernel, bias, strength, logits, fitted)

@@ -1,4 +1,4 @@
-"""Outputs of a network over many photos, computed once, in batches."""
+"""Outputs of a network over many photos, in batches."""
 
 from __future__ import annotations
 
@@ -14,6 +14,42 @@ from data.store import release
 BATCH = 64
 
 
+class Forward:
+    """A network in inference mode, traced once however often its weights change."""
+
+    def __init__(self, model: Any) -> None:
+        tf = tensorflow()
+        spec = tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8)
+
+        @tf.function(input_signature=[spec])
+        def run(images: Any) -> Any:
+            output = model(tf.cast(images, tf.float32), training=False)
+            return tf.cast(output, tf.float32)
+
+        self._run = run
+
+    def compute(
+        self,
+        array: npt.NDArray[np.uint8],
+        rows: Sequence[int] | npt.NDArray[np.int64],
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """The output for these rows of uint8 [N, H, W, 3]: float32 [len(rows), D].
+
+        Only one batch of floats is in memory at a time.
+        """
+        rows = np.asarray(rows)
+        outputs = []
+        for start in range(0, len(rows), BATCH):
+            batch = array[rows[start : start + BATCH]]
+            release(array)
+            outputs.append(self._run(batch).numpy())
+            if progress:
+                progress(min(start + BATCH, len(rows)), len(rows))
+        return np.concatenate(outputs)
+
+
 def compute(
     model: Any,
     array: npt.NDArray[np.uint8],
@@ -21,22 +57,5 @@ def compute(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> npt.NDArray[np.float32]:
-    """The model's output for these rows of uint8 [N, H, W, 3]: float32 [len(rows), D].
-
-    In inference mode; only one batch of floats is in memory at a time.
-    """
-    tf = tensorflow()
-
-    @tf.function(input_signature=[tf.TensorSpec((None, *array.shape[1:]), tf.uint8)])
-    def forward(images: Any) -> Any:
-        return tf.cast(model(tf.cast(images, tf.float32), training=False), tf.float32)
-
-    rows = np.asarray(rows)
-    outputs = []
-    for start in range(0, len(rows), BATCH):
-        batch = array[rows[start : start + BATCH]]
-        release(array)
-        outputs.append(forward(tf.constant(batch)).numpy())
-        if progress:
-            progress(min(start + BATCH, len(rows)), len(rows))
-    return np.concatenate(outputs)
+    """`Forward(model).compute`, for a network that is used once."""
+    return Forward(model).compute(array, rows, progress=progress)

@@ -73,10 +73,12 @@ def head(
     occur in `truth` [N] get a bias of -inf.
     """
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     mean, scale = _mean_and_scale(features)
     model = LogisticRegression(C=strength, max_iter=1000)
-    model.fit((features - mean) / scale, truth, weights)
+    with threadpool_limits(1):  # problems this small are slower on several
+        model.fit((features - mean) / scale, truth, weights)
     fitted_kernel, fitted_bias = _head(model)
     kernel = np.zeros((features.shape[1], classes), np.float32)
     bias = np.full(classes, -np.inf, np.float32)
@@ -106,6 +108,7 @@ def fit(
     standardised for the solver; the returned head is for the raw ones.
     """
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     mean, scale = _mean_and_scale(features)
     x: Floats = (features - mean) / scale
@@ -116,7 +119,7 @@ def fit(
         model = LogisticRegression(C=strength, max_iter=1000, warm_start=True)
         if start is not None:
             model.coef_, model.intercept_ = start
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), threadpool_limits(1):
             warnings.simplefilter("ignore")  # "not converged" at the weakest penalty
             model.fit(x, truth, weights)
         start = (model.coef_.copy(), model.intercept_.copy())

@@ -86,8 +86,9 @@ class Trainer:
                 "workers"
             )
         self.steps = max(1, len(train) // self.batch)  # the remainder is dropped
-        self._logits = network.logit_model(model)
-        self._classes = int(self._logits.output_shape[-1])
+        logits = network.logit_model(model)
+        self._logits = features.Forward(logits)
+        self._classes = int(logits.output_shape[-1])
         decay = decay_for(settings.average, self.steps) if settings.average else 0.0
         self.average = Average(self._trained.weights, decay)
         rates, hint_map = groups(self._trained, settings.rate_decay), {}
@@ -166,7 +167,7 @@ class Trainer:
 
     # -- training --------------------------------------------------------------
     def _val_logits(self) -> npt.NDArray[np.float32]:
-        return features.compute(self._logits, self.val.array, self.val.rows)
+        return self._logits.compute(self.val.array, self.val.rows)
 
     def evaluate(self) -> tuple[float, float]:
         """Log loss (nats) and accuracy on the validation part."""
