@@ -41,15 +41,15 @@ def run_folder(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same program with the same model is tried out once, not in every test."""
-    real = edge.pack._try_out
+    real = edge.pack._run_packed
 
-    def try_out(model: str, parts: dict[str, bytes], foreign: Any) -> None:
+    def run_packed(model: str, parts: dict[str, bytes], foreign: Any) -> None:
         key = (parts[edge.pack.MODEL], parts[edge.pack.PROGRAM])
         if foreign is not None or key not in TRIED:
             real(model, parts, foreign)
             TRIED.add(key)
 
-    monkeypatch.setattr(edge.pack, "_try_out", try_out)
+    monkeypatch.setattr(edge.pack, "_run_packed", run_packed)
 
 
 TRIED: set[tuple[bytes, bytes]] = set()
