@@ -29,6 +29,7 @@ from finetune.loop.trainer import Trainer
 from finetune.prepared import Prepared
 from finetune.run import Run
 from finetune.settings import Settings
+from tests.quantize_room import white_diagrams
 
 LABELS = ("blue", "red")
 SIZE = 16
@@ -113,28 +114,6 @@ def drawn(folder: Path, count: int = 24) -> Path:
         label = LABELS[number % 2]
         draw(folder / label / f"{number:02}.png", number, label)
     return folder
-
-
-@contextmanager
-def white_diagrams() -> Iterator[None]:
-    """PNG diagrams are written white, at their size: half of a tiny run draws them.
-
-    Sheets of photos, which have no axes, are drawn as ever.
-    """
-    from matplotlib.figure import Figure
-
-    draw = Figure.savefig
-
-    def quick(self: Any, to: Any, **how: Any) -> None:
-        if not self.axes or how.get("format") != "png":
-            draw(self, to, **how)
-            return
-        wide, high = (round(inches * self.dpi) for inches in self.get_size_inches())
-        Image.new("RGB", (wide, high), "white").save(to, "PNG")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", quick)
-        yield
 
 
 def finetune(

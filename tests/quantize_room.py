@@ -142,9 +142,8 @@ def write_exported(folder: Path) -> Any:
 
 @contextmanager
 def white_diagrams() -> Iterator[None]:
-    """Diagrams are written white and empty, for tests that look at no picture.
-
-    Sheets of photos, which have no axes, are drawn as ever.
+    """Diagrams are written white and empty, for tests that look at no picture: drawing
+    them is half of a tiny run. Sheets of photos, which have no axes, are drawn.
     """
     from matplotlib.figure import Figure
 
@@ -156,7 +155,8 @@ def white_diagrams() -> Iterator[None]:
         elif how["format"] == "svg":
             to.write('<svg xmlns="http://www.w3.org/2000/svg"></svg>')
         else:
-            Image.new("RGB", (40, 30), "white").save(to, "PNG")
+            size = [round(inches * self.dpi) for inches in self.get_size_inches()]
+            Image.new("RGB", size, "white").save(to, "PNG")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", quick)

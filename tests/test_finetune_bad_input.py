@@ -26,7 +26,8 @@ from finetune.loop.history import Epoch
 from finetune.loop.step import Step
 from finetune.run import Run
 from tests.edge_models import network, save, with_card
-from tests.finetune_helpers import draw, drawn, white_diagrams
+from tests.finetune_helpers import draw, drawn
+from tests.quantize_room import white_diagrams
 
 TINY = ("--backbone", "custom_cnn", "--size", "16", "--augment", "none")
 

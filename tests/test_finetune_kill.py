@@ -33,8 +33,8 @@ from tests.finetune_helpers import (
     tf_config,
     trainer,
     weights_of,
-    white_diagrams,
 )
+from tests.quantize_room import white_diagrams
 
 pytestmark = pytest.mark.slow  # networks are trained or converted
 

@@ -29,6 +29,8 @@ from tests.page_helpers import (
     zipped,
 )
 
+pytestmark = pytest.mark.slow  # whole pages, seconds each
+
 COLOURS = {"r.png": photo("red"), "g.png": photo("lime"), "b.png": photo("blue")}
 DIM = photo((100, 100, 104))  # about a third for each label
 
