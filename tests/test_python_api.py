@@ -349,3 +349,23 @@ def test_example_camera_gpio(model: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_example_notebook(notebook: dict[str, Any]) -> None:
     assert notebook["run"].best.is_file()
     assert any(path.endswith("confusion.png") for path in notebook["shown"])
+
+
+def test_small_takes_the_small_network_for_the_sample_set(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As `edgegraft build --small` does."""
+    from quantize import build as pipeline
+
+    jobs = []
+
+    def started(options: Any, console: Any) -> None:
+        jobs.append(options.job)
+        raise edgegraft.EdgegraftError("only the job is looked at")
+
+    monkeypatch.setattr(edgegraft, "_draw_sample", lambda *_: (tmp_path, []))
+    monkeypatch.setattr(pipeline, "build", started)
+    with pytest.raises(edgegraft.EdgegraftError, match="only the job"):
+        edgegraft.build(small=True, artifacts=tmp_path, quiet=True)
+    assert jobs[0].settings.backbone == "efficientnet_lite0"
+    assert jobs[0].settings.size == 128
