@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image
 
 import edgegraft
 from edge.errors import EdgegraftError
+from edge.evaluate import score
 from finetune.console import Console
 from finetune.head import features
 from finetune.settings import Settings
@@ -26,6 +28,7 @@ from quantize.comparison.timing import Effort
 from quantize.export import export
 from quantize.search import candidates as networks
 from quantize.search import ranking, report
+from quantize.search import search as steps
 from quantize.search.candidates import Candidate
 from quantize.search.records import Entry, SearchOptions, SearchResult
 from quantize.search.search import search
@@ -34,6 +37,7 @@ from tests.quantize_room import white_diagrams, write_photos
 pytestmark = pytest.mark.slow  # networks are trained or converted
 
 SIZES = (16, 24, 32)
+CNN = ("custom_cnn",)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -68,7 +72,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options(place: Path, **more: object) -> SearchOptions:
-    given = {"backbones": ("custom_cnn",), **more}
+    given = {"backbones": CNN, **more}
     folder = place / "artifacts" / "found"
     return SearchOptions(place / "photos", folder, **given)  # type: ignore[arg-type]
 
@@ -133,14 +137,14 @@ def test_a_budget_that_nothing_meets(place: Path) -> None:
         place / "photos",
         place / "artifacts" / "hopeless",
         Budget(None, 0.001),
-        backbones=("custom_cnn",),
+        backbones=CNN,
     )
     with pytest.raises(EdgegraftError, match=r"got 0.001 MB; of 3 networks custom_cnn"):
         search(hopeless, Console(quiet=True))
 
 
 def test_times_of_a_device(place: Path, tmp_path: Path) -> None:
-    every = networks.ready(("custom_cnn",))
+    every = networks.ready(CNN)
     files = networks.graphs(every, 2, Console(quiet=True))
     networks.write_pack(files, tmp_path / "pack")
     packed = sorted(path.name for path in (tmp_path / "pack").iterdir())
@@ -187,7 +191,7 @@ def test_photos_for_the_first_round() -> None:
 
 
 def test_a_label_too_small_for_the_folds() -> None:
-    candidate = networks.ready(("custom_cnn",))[0]
+    candidate = networks.ready(CNN)[0]
     photos = ranking.Photos(
         np.zeros((12, 16, 16, 3), np.uint8),
         np.arange(12),
@@ -202,7 +206,7 @@ def test_a_label_too_small_for_the_folds() -> None:
 def test_features_of_the_first_round_serve_the_second(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    candidate = networks.ready(("custom_cnn",))[0]
+    candidate = networks.ready(CNN)[0]
     rng = np.random.default_rng(0)
     photos = ranking.Photos(
         rng.integers(0, 256, (70, 48, 48, 3)).astype(np.uint8),
@@ -285,7 +289,7 @@ def test_the_command_that_resumes_keeps_every_option(
 
 
 def test_finalists_are_the_best_and_one_that_is_close() -> None:
-    every = networks.ready(("custom_cnn",))
+    every = networks.ready(CNN)
     noise = np.random.default_rng(0).normal(0, 0.1, 200).astype(np.float32)
 
     def score(loss: float) -> ranking.Score:
@@ -301,6 +305,53 @@ def test_finalists_are_the_best_and_one_that_is_close() -> None:
 def test_an_entry_within_a_budget() -> None:
     setting = Setting("here", "litert 2", 1)
     timing = Timing(setting, 1, 1, 4.0, 5, 6, None, 50, 1)
-    entry = Entry(networks.ready(("custom_cnn",))[0], timing, 900_000)
+    entry = Entry(networks.ready(CNN)[0], timing, 900_000)
     assert entry.fits(Budget(None, None)) and entry.fits(Budget(4.0, 0.9))
     assert not entry.fits(Budget(3.9, None)) and not entry.fits(Budget(None, 0.8))
+
+
+def test_the_time_limit_counts_from_the_start(
+    monkeypatch: pytest.MonkeyPatch, place: Path, tmp_path: Path
+) -> None:
+    order: list[object] = []
+
+    def time_all(*_: object) -> None:
+        order.append("timing")
+        raise EdgegraftError("enough")
+
+    def countdown(seconds: float) -> object:
+        order.append(seconds)
+        return lambda: seconds
+
+    monkeypatch.setattr(steps, "countdown", countdown)
+    monkeypatch.setattr(steps, "_time_all", time_all)
+    limited = replace(options(place, time_limit=2), folder=tmp_path / "limited")
+    with pytest.raises(EdgegraftError, match="enough"):
+        search(limited, Console(quiet=True))
+    assert order == [120, "timing"]
+
+
+@pytest.mark.parametrize(("late", "looked_at"), [(False, 3), (True, 2)])
+def test_a_search_that_is_late_ranks_two_networks(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    place: Path,
+    *,
+    late: bool,
+    looked_at: int,
+) -> None:
+    right = score(np.eye(2, dtype=np.float32), np.arange(2), ("a", "b"))
+    probed = ranking.Score(right, np.zeros(2, np.float32))
+    monkeypatch.setattr(ranking, "probe_score", lambda *_: probed)
+    scores = steps._round(
+        0,
+        [SimpleNamespace(candidate=c, scores={}) for c in networks.ready(CNN)],
+        SimpleNamespace(rows=range(2)),  # type: ignore[arg-type]
+        options(place),
+        SimpleNamespace(score=lambda *_: None, add_score=lambda *_: None),  # type: ignore[arg-type]
+        {},
+        Console(),
+        lambda: late,
+    )
+    assert len(scores) == looked_at
+    assert ("1 network not looked at" in capsys.readouterr().out) == late

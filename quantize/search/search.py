@@ -43,7 +43,8 @@ from quantize.search.ranking import PART, Photos, Score
 from quantize.search.records import SCHEMA, Entry, SearchOptions, SearchResult
 
 STATE, SCORES = "search.json", "scores.npz"
-RANKING_SHARE = 0.4  # of the time limit; the rest trains the finalists
+RANKING_SHARE = 0.4  # of the time after the timing; the rest trains the finalists
+TRAINING_SHARE = 0.8  # of a finalist's time; the rest converts and measures it
 ONE_ROUND = 1.5  # times `PART`: with fewer photos there is one round with all of them
 VARIANTS = ("float32", "int8")
 
@@ -55,6 +56,7 @@ def search(options: SearchOptions, console: Console) -> SearchResult:
     interrupt it can be resumed.
     """
     started = time.monotonic()
+    time_left = countdown(60 * (options.time_limit or math.inf))
     _refuse_taken(options)
     candidates = networks.ready(options.backbones)
     if not options.backbones and not any(c.pretrained for c in candidates):
@@ -78,8 +80,10 @@ def search(options: SearchOptions, console: Console) -> SearchResult:
             if str(options.budget)
             else f"{plural(len(entries), 'network')}, no budget"
         )
-        time_left = countdown(60 * (options.time_limit or math.inf))
-        finalists = _rank(within, source, options, state, console, time_left)
+        reserved = (1 - RANKING_SHARE) * time_left()  # for training
+        finalists = _rank(
+            within, source, options, state, console, lambda: time_left() < reserved
+        )
         comparison = _train(finalists, options, console, time_left)
     result = SearchResult(
         options.folder,
@@ -146,7 +150,7 @@ def _rank(
     options: SearchOptions,
     state: _State,
     console: Console,
-    time_left: Callable[[], float],
+    is_late: Callable[[], bool],
 ) -> list[Entry]:
     """The finalists, best first."""
     pretrained = [entry for entry in within if entry.candidate.pretrained]
@@ -173,7 +177,7 @@ def _rank(
         features: dict[Candidate, dict[int, Any]] = {}  # of the first round
         for index, photos in enumerate(rounds):
             scores = _round(
-                index, pool, photos, options, state, features, console, time_left
+                index, pool, photos, options, state, features, console, is_late
             )
             if index + 1 < len(rounds):
                 kept = ranking.kept(scores)
@@ -190,15 +194,14 @@ def _round(
     state: _State,
     features: dict[Candidate, dict[int, Any]],
     console: Console,
-    time_left: Callable[[], float],
+    is_late: Callable[[], bool],
 ) -> dict[Candidate, Score]:
     """Score the entries of the pool, as many as the time limit allows."""
     scores: dict[Candidate, Score] = {}
     title = f"cross-validating on {plural(len(photos.rows), 'photo')}"
     with console.bar(title, unit="network") as bar:
         for done, entry in enumerate(pool, 1):
-            late = time_left() < (1 - RANKING_SHARE) * 60 * (options.time_limit or 0)
-            if late and len(scores) >= ranking.FINALISTS:
+            if is_late() and len(scores) >= ranking.FINALISTS:
                 console.say(
                     f"  time limit: {plural(len(pool) - len(scores), 'network')} "
                     "not looked at"
@@ -237,7 +240,8 @@ def _train(
         folder = options.folder / entry.candidate.name
         limit = None
         if options.time_limit is not None:
-            limit = max(time_left() / (len(finalists) - index) / 60, 0.1)
+            minutes = time_left() / 60 / (len(finalists) - index)
+            limit = max(TRAINING_SHARE * minutes, 0.1)
         run = _finished(folder)
         if run is None:
             started = (folder / "run.json").is_file()
