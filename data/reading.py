@@ -155,36 +155,39 @@ def _read_one(
     fact_cache: "FactCache | None",
     cache: "PixelCache | None",
 ) -> Reading:
-    digest = ""
+    digest, cached = "", None
     try:
         data = _bytes(path)
         digest = hashlib.sha256(data).hexdigest()
-        cached = None if fact_cache is None else fact_cache.recall(digest)
+        if fact_cache is not None:
+            cached = fact_cache.recall(digest)
         missing = _missing(data)
         if isinstance(cached, str):
             return Reading(path, digest, reason=cached, remembered=True)
-        if cached or not measuring:
-            pixels = None
-            if recipe is not None and cache is not None:
-                pixels = cache.recall(digest)
-            if pixels is not None and put is not None:
-                put(pixels)
-            if pixels is not None or recipe is None:
-                facts = cached if measuring else None
-                return Reading(path, digest, "", facts, True, missing)
+        known = cached is not None or not measuring
+        pixels = None
+        if known and recipe is not None and cache is not None:
+            pixels = cache.recall(digest)
+        if pixels is not None and put is not None:
+            put(pixels)
+        if pixels is not None or (known and recipe is None):
+            facts = cached if measuring else None
+            return Reading(path, digest, "", facts, True, missing)
         large = False
         if len(data) > SMALL_BYTES:
             head = header(data)
             large = head.width * head.height > LARGE_PIXELS
         with _large if large else nullcontext():
-            pixels, facts = _decoded(data, recipe, measuring, white)
+            pixels, facts = _decoded(data, recipe, not known, white)
+        if measuring and known:
+            facts = cached
         if pixels is not None:
             if cache is not None:
                 cache.remember(digest, pixels)
             if put is not None:
                 put(pixels)
     except PhotoError as error:
-        return Reading(path, digest, reason=error.reason)
+        return Reading(path, digest, error.reason, remembered=cached is not None)
     except FileNotFoundError:
         gone = "a link that points nowhere" if path.is_symlink() else "no such file"
         return Reading(path, reason=gone)
@@ -194,7 +197,7 @@ def _read_one(
         return Reading(path, reason=error.strerror or str(error))
     except MemoryError:
         return Reading(path, reason="not enough memory to decode it")
-    return Reading(path, digest, facts=facts, missing=missing)
+    return Reading(path, digest, "", facts, cached is not None, missing)
 
 
 def _decoded(

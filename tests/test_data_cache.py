@@ -75,6 +75,18 @@ def test_a_second_run_decodes_nothing_and_sees_the_same(
     assert not [path for path in kept.rglob(".*") if path.name != cache.STAMP]
 
 
+def test_another_size_is_decoded_but_not_measured_again(
+    photos: tuple[Photo, ...], kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, _, facts = loaded(photos)
+    monkeypatch.delattr(reading, "measure")  # keypoints take most of an audit's time
+    other = InputRecipe(24, 20)
+    pixels, recalled, said, same = loaded(photos, other)
+    assert (recalled, said) == (0, []) and same == facts
+    for row, photo in enumerate(photos):
+        np.testing.assert_array_equal(pixels[row], load_pixels(photo.path, other))
+
+
 def test_only_what_is_new_or_changed_is_decoded(
     photos: tuple[Photo, ...], kept: Path, decoded: list[int]
 ) -> None:
