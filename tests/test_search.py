@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -355,3 +356,41 @@ def test_a_search_that_is_late_ranks_two_networks(
     )
     assert len(scores) == looked_at
     assert ("1 network not looked at" in capsys.readouterr().out) == late
+
+
+def test_the_second_round_begins_with_the_best(
+    monkeypatch: pytest.MonkeyPatch, place: Path
+) -> None:
+    """So that the time limit leaves out the others."""
+    losses, order = {16: 0.1, 24: 0.3, 32: 0.2}, []
+    right = score(np.eye(2, dtype=np.float32), np.arange(2), ("a", "b"))
+
+    def probe_score(candidate: Candidate, photos: Any, *_: object) -> ranking.Score:
+        order.append((len(photos.rows), candidate.size))
+        return ranking.Score(right, np.full(2, losses[candidate.size], np.float32))
+
+    rows = np.arange(2 * ranking.PART)
+    pixels = np.zeros((len(rows), 1, 1, 3), np.uint8)
+    photos = ranking.Photos(pixels, rows, rows % 2, rows, ("a", "b"))
+    prepared = SimpleNamespace(
+        pixels=nullcontext(), split=SimpleNamespace(fingerprint="")
+    )
+    monkeypatch.setattr(ranking, "probe_score", probe_score)
+    monkeypatch.setattr(steps, "prepare", lambda *_: prepared)
+    monkeypatch.setattr(steps, "_photos", lambda _: photos)
+    nothing = lambda *_: None  # noqa: E731
+    finalists = steps._rank(
+        [
+            SimpleNamespace(candidate=c, ms=c.size, scores={})
+            for c in networks.ready(CNN)
+        ],
+        SimpleNamespace(),  # type: ignore[arg-type]
+        options(place),
+        SimpleNamespace(score=nothing, add_score=nothing, refuse_changed=nothing),  # type: ignore[arg-type]
+        Console(quiet=True),
+        lambda: False,
+    )
+    part, whole = ranking.PART, len(rows)
+    assert order[:3] == [(part, 32), (part, 24), (part, 16)]
+    assert order[3:] == [(whole, 16), (whole, 32), (whole, 24)]
+    assert [entry.candidate.size for entry in finalists] == [16, 32]

@@ -173,6 +173,8 @@ def _rank(
         rounds = [photos]
         if len(photos.rows) > ONE_ROUND * PART:
             rounds.insert(0, photos.part(PART, options.seed))
+        # slowest first, then the best first: the time limit leaves out the others
+        by_candidate = {entry.candidate: entry for entry in pretrained}
         pool = sorted(pretrained, key=lambda entry: -entry.ms)
         features: dict[Candidate, dict[int, Any]] = {}  # of the first round
         for index, photos in enumerate(rounds):
@@ -180,9 +182,7 @@ def _rank(
                 index, pool, photos, options, state, features, console, is_late
             )
             if index + 1 < len(rounds):
-                kept = ranking.kept(scores)
-                pool = [entry for entry in pool if entry.candidate in kept]
-    by_candidate = {entry.candidate: entry for entry in pool}
+                pool = [by_candidate[candidate] for candidate in ranking.kept(scores)]
     return [by_candidate[candidate] for candidate in ranking.finalists(scores)]
 
 
