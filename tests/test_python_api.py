@@ -366,6 +366,6 @@ def test_small_takes_the_small_network_for_the_sample_set(
     monkeypatch.setattr(edgegraft, "_draw_sample", lambda *_: (tmp_path, []))
     monkeypatch.setattr(pipeline, "build", started)
     with pytest.raises(edgegraft.EdgegraftError, match="only the job"):
-        edgegraft.build(small=True, artifacts=tmp_path, quiet=True)
+        build(small=True, artifacts=tmp_path, quiet=True)
     assert jobs[0].settings.backbone == "efficientnet_lite0"
     assert jobs[0].settings.size == 128
