@@ -125,9 +125,8 @@ def main() -> int:
                         settings = Settings(backbone=backbone, seed=seed)
                         folder = Path(work) / name
                         source = assets / "photos" / photos
-                        _, prepared, _ = finetune(source, settings, folder, silent)
-                        prepared.pixels.close()
-                        rows.append(measure(Run.open(folder), qat=args.qat))
+                        run = finetune(source, settings, folder, console=silent)
+                        rows.append(measure(run, qat=args.qat))
                         print(rows[-1], file=sys.stderr)
     summary: dict[str, Any] = {
         kind: {
