@@ -60,6 +60,8 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	MYPYPATH=. $(BIN)/mypy --config-file= --explicit-package-bases \
+		--ignore-missing-imports --follow-imports=silent tests/benchmarks
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

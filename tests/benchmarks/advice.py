@@ -70,7 +70,8 @@ def recoded(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 def cropped(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     wide, high = (round(0.8 * side) for side in image.size)
-    x, y = rng.integers(0, image.width - wide), rng.integers(0, image.height - high)
+    x = int(rng.integers(0, image.width - wide))
+    y = int(rng.integers(0, image.height - high))
     return image.crop((x, y, x + wide, y + high))
 
 

@@ -119,8 +119,8 @@ def faults(report: Audit, planted: Planted) -> Iterator[tuple[str, dict[str, flo
             seen = {frozenset((inside(f.path), inside(f.others[0]))) for f in found}
             yield f"fault_{kind}", scored(truth, seen)
         else:
-            seen = {inside(f.path) for f in found}
-            yield f"fault_{kind}", scored({row[0] for row in rows}, seen)
+            names = {inside(f.path) for f in found}
+            yield f"fault_{kind}", scored({row[0] for row in rows}, names)
 
 
 def of_cleanvision(photos: Path, planted: Planted) -> Iterator[tuple[str, Any]]:

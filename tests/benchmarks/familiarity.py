@@ -133,7 +133,7 @@ def near(folder: Path, settings: Settings, extractor: Any) -> dict[str, Any]:
         found = scan(folder / "photos" / "trashnet" / part)
         truth = np.array([found.labels.index(photo.label) for photo in found.photos])
         parts[part] = seen([photo.path for photo in found.photos]), truth
-    far = seen(sorted(photos_in([str(folder / "photos" / "unknown")])))
+    far = seen(sorted(map(Path, photos_in([str(folder / "photos" / "unknown")]))))
     (train, truth), (test, test_truth) = parts["train"], parts["test"]
     record = {}
     for number, label in enumerate(found.labels):

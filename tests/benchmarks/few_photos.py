@@ -74,7 +74,7 @@ def draw(source: Path, folder: Path, count: int, seed: int) -> Path:
 
 def settings_of(backbone: str, size: int | None, seed: int = 0) -> Settings:
     """Of a linear probe; `size` None for the network's own."""
-    sized = {} if size is None else {"size": size}
+    sized: dict[str, Any] = {} if size is None else {"size": size}
     return Settings.for_network(backbone=backbone, unfreeze="none", seed=seed, **sized)
 
 

@@ -133,7 +133,8 @@ def main() -> int:
             times = networks.time_here(files, Path(work), "auto", SILENT)
     ms = {one: timing.p50_ms for one, timing in times.items()}
     table = {}
-    for one in sorted((one for one in ms if ms[one] <= max(args.budgets)), key=ms.get):
+    within = [one for one in ms if ms[one] <= max(args.budgets)]
+    for one in sorted(within, key=ms.__getitem__):
         table[one.title] = {**built(one, photos, args.table), "ms": ms[one]}
         figure = f"{balanced(table[one.title]):.4f}, {ms[one]:.2f} ms"
         print(f"{one.title}: {figure}", file=sys.stderr, flush=True)
