@@ -97,10 +97,9 @@ def load(
     """Decode every photo in one parallel pass; rows keep the order of `photos`.
 
     Photos that fail are in `failures` and never raise. `measuring` also measures the
-    facts for an audit, in the same pass. What `fact_cache` (facts) and `cache` (pixels)
-    have from an earlier run is not decoded again. EdgegraftError when the array has to
-    go to disk (in `cache_dir`, by default the system's temporary folder) and does not
-    fit there.
+    facts for an audit, in the same pass. Facts in `fact_cache` are not measured again,
+    pixels in `cache` not decoded again. EdgegraftError when the array has to go to disk
+    (in `cache_dir`, by default the system's temporary folder) and does not fit there.
     """
     paths = list(dict.fromkeys(photo.path for photo in photos))
     shape = (len(paths), recipe.height, recipe.width, 3)

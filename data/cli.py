@@ -257,8 +257,8 @@ def _add_audit(add_parser: AddParser, reading: Parser) -> None:
         description="Says what is wrong with photos before a network learns from "
         "them: unreadable files, copies and near copies, two labels for one photo, "
         "blur, bad light. Nothing is changed. Of copies the one without another "
-        "finding is kept, else the larger or the sharper one. Exit code 1: too few "
-        "photos or labels to train on.",
+        "finding is kept, else the larger or the less compressed one. Exit code 1: "
+        "too few photos or labels to train on.",
     )
     verb.add_argument(
         "-o",
@@ -364,8 +364,8 @@ def _add_capture(add_parser: AddParser, shared: Parser) -> None:
         "capture",
         parents=[shared],
         help="take photos from a camera or a video file",
-        description="Takes photos of one label from a camera or a video, leaving out "
-        "blurred ones and those that look like one kept before.",
+        description="Takes photos of one label from a camera or a video, without "
+        "blurred ones.",
     )
     verb.add_argument(
         "folder",

@@ -60,7 +60,8 @@ class Reading:
     """One file: what was read from it, or the `reason` why not.
 
     `sha256` is empty where the file could not be read at all. `facts`: with
-    `measuring`. `missing`: the fraction of rows that a cut off JPEG lacks.
+    `measuring`. `remembered`: it has nothing new for the fact cache. `missing`: the
+    fraction of rows that a cut off JPEG lacks.
     """
 
     path: Path
@@ -93,7 +94,8 @@ def read(
     With a `recipe`, `keep(index in paths, uint8 [H, W, 3])` is called with each
     photo's pixels, in any order and from many threads; what it raises ends the pass.
     `measuring` returns facts as well, with `white` as that of 16-bit photos. Facts in
-    `fact_cache` and pixels in `cache` are not decoded again; new ones are added.
+    `fact_cache` are not measured again, pixels in `cache` not decoded again; new ones
+    are added.
 
     `progress(done, total)` is called in the caller's thread.
     """

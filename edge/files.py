@@ -68,7 +68,9 @@ def write_csv(
     import csv
 
     def write(path: Path) -> None:
-        with path.open("w", -1, "utf-8", "surrogateescape", newline="") as file:
+        with path.open(
+            "w", encoding="utf-8", errors="surrogateescape", newline=""
+        ) as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(header)
             writer.writerows(rows)

@@ -234,8 +234,8 @@ class ModelFile:
         size: tuple[int, int] | None,
     ) -> str:
         """Identifies the file and the native code that runs it."""
-        version, _ = find(runtime)
-        parts = [self.digest, version.name, version.version]
+        loaded, _ = find(runtime)
+        parts = [self.digest, loaded.name, loaded.version]
         if not xnnpack:
             parts.append("plain")
         if delegate is not None:

@@ -40,7 +40,7 @@ class Evaluated:
 def evaluate(trained: TrainedNetwork, temperature: float) -> Evaluated:
     """Evaluate the calibrated network on validation and test photos.
 
-    temperature: that its logits were divided by.
+    temperature: the divisor of its logits.
     """
     scale = np.float32(temperature)
     return Evaluated(

@@ -153,7 +153,7 @@ def _held_out(features: Floats, truth: Ints, seed: int) -> tuple[Floats, Floats]
 def _tilt(
     features: Floats, centres: Floats, negatives: Floats
 ) -> tuple[Floats, np.float32]:
-    """The summands of every prototype, [D], and of its bias.
+    """The offsets to add to every prototype, [D], and to its bias.
 
     A logistic regression of known photos against negatives on the cosine and the
     direction of the features: its decision boundary, in units of the cosine.

@@ -265,7 +265,7 @@ class Run:
 
     @property
     def judged_on(self) -> str:
-        """What reports call the validation part: not validation if the head saw it."""
+        """The name of the validation photos in reports."""
         return "photos it learned from" if self.cross_fitted else "validation"
 
     @property

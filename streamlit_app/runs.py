@@ -261,7 +261,7 @@ def _counts(split: Sequence[dict[str, str]]) -> dict[str, dict[str, int]]:
         label, part = row.get("label"), row.get("split")
         if label and part:
             counts[label][part] += 1
-    return counts
+    return {label: dict(parts) for label, parts in sorted(counts.items())}
 
 
 def _csv(path: Path) -> list[dict[str, str]]:

@@ -191,7 +191,7 @@ def test_wrong_labels_are_named_by_the_probe_and_can_be_left_out(
     assert planted  # the test part is not asked about
     flagged = {Path(row["path"]).name for row in rows if row["issue"] == "yes"}
     assert flagged and flagged <= planted
-    assert {row["exclude"] for row in rows} == {""}  # a doubt leaves nothing out
+    assert {row["exclude"] for row in rows} == {""}  # an issue leaves nothing out
     unmarked = choose(mine, listed)
     assert unmarked.folder.photos == folder.photos
     assert "no photo left out by label_issues.csv" in unmarked.lines({})[0]

@@ -31,7 +31,7 @@ BULK = THUMB * THUMB + ROW[0] * ROW[1]  # bytes of a thumbnail and its keypoints
 
 
 class FactStore(Mapping[Path, PhotoFacts]):
-    """At most `capacity` photos; read only once the first one was read."""
+    """At most `capacity` photos; none can be added after the first was read."""
 
     def __init__(self, capacity: int = 0) -> None:
         self._rows: dict[Path, int] = {}

@@ -39,7 +39,8 @@ class MotionGate:
     def __init__(self, calm: float = _CALM, heartbeat: float = HEARTBEAT) -> None:
         self._calm, self._heartbeat = max(calm, _CALM), heartbeat
         self._background: Cells | None = None
-        self._last_frame = 0.0  # the time of each
+        # Times of the last frame, motion and classification
+        self._last_frame = 0.0
         self._last_motion = float("-inf")
         self._last_look = float("-inf")
         self.moving = False

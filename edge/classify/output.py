@@ -88,7 +88,7 @@ def _written(
                 yield file, done
             os.replace(partial, path)
         finally:
-            with suppress(OSError):
+            with suppress(FileNotFoundError):
                 os.unlink(partial)
         return
     if os.path.exists(path):

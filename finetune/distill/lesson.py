@@ -263,8 +263,8 @@ def _without_copies(
         digest = pixels.digests.get(photo.path)
         if digest is None:  # unreadable: the audit has named it
             continue
-        part = part_of.setdefault(digest, "new")
-        if part == "new":
+        part = part_of.get(digest)
+        if part is None:
             unique.append(photo)
             part_of[digest] = "unlabelled"
         elif part in ("val", "test"):

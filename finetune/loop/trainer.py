@@ -51,7 +51,8 @@ class Trainer:
     from_probe: `model` has a fitted head at `start`. After `run`, `best` describes the
     kept weights. time_left: the seconds left for training; None without a limit.
     workers: the workers that train; `mirrored` is then the same network, built in the
-    scope of their strategy and trained in place of `model`, which is only evaluated.
+    scope of their strategy and trained in place of `model`, which is evaluated and
+    kept.
     """
 
     def __init__(

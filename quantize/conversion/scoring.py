@@ -93,7 +93,8 @@ def open_file(
     model: ModelFile, runtime: str, foreign: Foreign | None = None
 ) -> Classifier:
     """The classifier of a file; `foreign` applies to files without a card."""
-    foreign = (foreign if model.card is None else None) or Foreign()
+    if foreign is None or model.card is not None:
+        foreign = Foreign()
     with without_chatter():
         return Classifier(
             model, runtime=runtime, labels=foreign.labels, foreign=foreign.options

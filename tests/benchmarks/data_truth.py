@@ -5,9 +5,9 @@
 
 faults   recall and precision of every kind that is planted; copies count as pairs.
 leaks    of the planted pairs, how many a split parts.
-labels   of the wrong labels, how many are among the 8 % that the doubt score ranks
-         highest (features of MobileNetV2 0.35 at 224, cross-validated, near-copies in
-         one fold). Needs $EDGEGRAFT_ASSETS for the weights; left out without.
+labels   of the wrong labels, how many are among the 8 % that the label-issue score
+         ranks highest (features of MobileNetV2 0.35 at 224, cross-validated,
+         near-copies in one fold). Needs $EDGEGRAFT_ASSETS for the weights; left out
 
 real     with $EDGEGRAFT_ASSETS: recall of copies planted in real photos (trashnet and
          cats_dogs, as tests/benchmarks/advice.py plants them) and its goal; all other
@@ -147,7 +147,7 @@ def leaks(report: Audit, planted: Planted) -> dict[str, int]:
 
 
 def labels(report: Audit, planted: Planted, args: argparse.Namespace) -> dict[str, Any]:
-    """How many wrong labels the doubt score ranks among the first."""
+    """How many wrong labels the label-issue score ranks among the first."""
     from backbones import network, registry, weights
     from finetune.head.features import compute
 

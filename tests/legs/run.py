@@ -59,7 +59,7 @@ MOST_MOVED = 0.01  # mean difference of probabilities between two sets of kernel
 MOST_OTHER = 0.005  # of photos may get another best label with XNNPACK's kernels
 BROWSER_PHOTOS = "100"  # of the test photos, spread
 HALVES = 2  # processes that share the tests of the first leg
-SLOW_PHOTOS = 200  # of the test photos, spread: without XNNPACK int8 is slow
+SLOW_PHOTOS = 200  # of the test photos at most, spread: without XNNPACK int8 is slow
 TRAINED, ASKED = 200, 100  # real photos of each label
 MEDIAPIPE_LIBRARIES = "libegl1 libgles2 libgl1 libglib2.0-0"
 
