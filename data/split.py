@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from data.parts import parts_to_make, shortages
 from data.photos import PARTS, Photo
-from edge.errors import EdgegraftError
+from edge.errors import EdgegraftError, reason_of
 from edge.files import write_csv
 from edge.text import printable
 
@@ -95,9 +95,8 @@ class Split:
             ) as file:
                 lines = list(csv.reader(file))
         except (OSError, csv.Error) as error:
-            got = getattr(error, "strerror", None) or str(error)
             raise EdgegraftError(
-                f"{printable(path)}: expected a split.csv, got: {got}"
+                f"{printable(path)}: expected a split.csv, got: {reason_of(error)}"
             ) from None
         if not lines or tuple(lines[0]) != COLUMNS:
             got = ",".join(lines[0]) if lines else ""

@@ -38,6 +38,13 @@ class RuntimeMissing(EdgegraftError):
     """No TFLite interpreter can be used; the message says what to install."""
 
 
+def reason_of(error: BaseException) -> str:
+    """What went wrong, without the name of the file."""
+    if isinstance(error, PhotoError):
+        return error.reason
+    return getattr(error, "strerror", None) or str(error)
+
+
 def one_line(error: BaseException) -> str:
     """An exception's message without line breaks; its type where it has none."""
     return " ".join(str(error).split()) or type(error).__name__

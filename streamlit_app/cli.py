@@ -15,6 +15,7 @@ from pathlib import Path
 from edge.command import Parser, guard
 from edge.errors import EdgegraftError, ModelError
 from edge.run_folder import ARTIFACTS, file_inside
+from edge.subprocess_run import child_environment
 from edge.tflite import read_label_file
 
 HERE = Path(__file__).resolve().parent
@@ -136,8 +137,7 @@ def _check(args: argparse.Namespace) -> None:
 
 def _serve(args: argparse.Namespace) -> int:
     _check(args)
-    path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)}
+    environment = child_environment()
     address = f"http://{_shown_host(args.host)}:{args.port}"
     print(f"the page: {address} (Ctrl-C ends it)", flush=True)
     if os.name == "posix":  # replaces this process, so that signals reach the server

@@ -25,7 +25,7 @@ from pathlib import Path
 from PIL import Image
 
 from edge.classifier import Prediction
-from edge.errors import EdgegraftError
+from edge.errors import EdgegraftError, reason_of
 from edge.files import sha256, write_atomic
 from edge.preprocess import open_photo
 
@@ -195,11 +195,6 @@ def reason(prediction: Prediction, threshold: float) -> str | None:
     if not prediction.known:
         return UNKNOWN
     return UNCERTAIN if prediction.probability < threshold else None
-
-
-def reason_of(error: OSError | EdgegraftError) -> str:
-    """Why a file was not written."""
-    return getattr(error, "strerror", None) or str(error)
 
 
 def folder_name(label: str) -> str:

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import subprocess
 import sys
 import weakref
 from multiprocessing.connection import Connection, Pipe
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,7 +23,7 @@ import numpy.typing as npt
 from edge.errors import EdgegraftError, ModelError
 from edge.model_file import ModelFile
 from edge.runtime import Runtime, find, open_interpreter
-from edge.subprocess_run import bound_memory, memory_for
+from edge.subprocess_run import bound_memory, child_environment, memory_for
 
 START_S = 120.0  # for Python, the interpreter and the file to load, on any machine
 ANSWER_S = 30.0  # for one photo: the slowest networks on a Pi take a second or two
@@ -115,12 +113,10 @@ class _Child:
 
     def __init__(self) -> None:
         self._connection, child_end = Pipe()
-        root = str(Path(__file__).resolve().parents[1])
-        search = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         with child_end:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", __name__, str(child_end.fileno())],
-                env={**os.environ, "PYTHONPATH": search},
+                env=child_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -29,16 +29,16 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import IO, Any
 
-from edge.errors import EdgegraftError
+from edge.errors import EdgegraftError, reason_of
 from edge.files import sha256, write_atomic, write_csv
 from edge.preprocess import open_photo
 from edge.records import TEXT, Schema, read_record
 from edge.run_folder import find_model
+from edge.subprocess_run import child_environment
 from streamlit_app.feedback import (
     folder_name,
     photo_ending,
     private_folder,
-    reason_of,
     write_private,
 )
 
@@ -314,12 +314,10 @@ def _start(
         private_folder(run.parent)
         record = {**asdict(job), "folder": None}
         write_private(folder / "job.json", json.dumps(record, default=str).encode())
-        here = Path(__file__).resolve().parents[1]
-        search = os.pathsep.join(filter(None, [str(here), os.getenv("PYTHONPATH")]))
         with _new_ticket(ticket) as file:
             process = subprocess.Popen(
                 [sys.executable, "-m", "streamlit_app.training", str(folder)],
-                env={**os.environ, "PYTHONPATH": search, TICKET: str(file.fileno())},
+                env={**child_environment(), TICKET: str(file.fileno())},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

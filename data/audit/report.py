@@ -17,7 +17,7 @@ from typing import Any
 from data.audit.audit import Audit
 from data.audit.findings import BOTH_WRONG, Finding
 from data.photos import PhotoFolder
-from edge.errors import EdgegraftError
+from edge.errors import EdgegraftError, reason_of
 from edge.files import sha256, write_atomic, write_csv
 from edge.text import printable
 
@@ -99,9 +99,8 @@ def read_exclusion(path: str | os.PathLike[str], folder: PhotoFolder) -> Exclusi
         text = data.decode("utf-8-sig", "surrogateescape")
         rows = list(csv.DictReader(text.splitlines(keepends=True)))
     except (OSError, csv.Error) as error:
-        got = getattr(error, "strerror", None) or str(error)
         raise EdgegraftError(
-            f"{printable(path)}: expected audit.csv, got: {got}"
+            f"{printable(path)}: expected audit.csv, got: {reason_of(error)}"
         ) from None
     required = ("path", "sha256", "exclude")
     if not rows or not set(required) <= rows[0].keys():

@@ -19,7 +19,6 @@ from edge.bench import machine
 from edge.errors import ModelError
 from edge.model_file import ModelFile
 from edge.runtime import find, open_interpreter
-from edge.subprocess_run import child_environment
 
 RUNS = 50
 WARM_SECONDS = 0.2  # clocks and caches settle before the timed runs
@@ -120,6 +119,8 @@ def bench_apart(
     """
     import json
     import subprocess
+
+    from edge.subprocess_run import child_environment
 
     options = ["--runtime", runtime, "--threads", str(threads), "--runs", str(runs)]
     options += [] if xnnpack else ["--no-xnnpack"]

@@ -16,7 +16,7 @@ import streamlit as st
 
 from edge.classifier import UNKNOWN
 from edge.classify.workers import in_order
-from edge.errors import EdgegraftError
+from edge.errors import EdgegraftError, reason_of
 from edge.evaluate import wilson
 from edge.text import plural, printable
 from streamlit_app import answer, exports, session, style
@@ -97,7 +97,7 @@ def classify(pool: ClassifierPool, photos: list[Photo], job: Job) -> None:
         try:
             return photo, answer.row(pool, photo.read(), top_k)
         except (OSError, EdgegraftError) as error:
-            return photo, dropzone.reason_of(error)
+            return photo, reason_of(error)
 
     # The classifiers run in processes: one thread more decodes while these work
     workers = range(pool.size + 1)

@@ -7,7 +7,7 @@ from collections import Counter
 
 import streamlit as st
 
-from edge.errors import EdgegraftError
+from edge.errors import EdgegraftError, reason_of
 from edge.preprocess import load_pixels
 from streamlit_app import answer as answers
 from streamlit_app import occlusion, session, style
@@ -43,7 +43,7 @@ def classify(pool: ClassifierPool, photo: Photo) -> Answer | None:
             (photo.key, pool.digest), lambda: answers.answer(pool, photo.read())
         )
     except (OSError, EdgegraftError) as error:
-        dropzone.unreadable(photo.name, dropzone.reason_of(error))
+        dropzone.unreadable(photo.name, reason_of(error))
         return None
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
-from edge.errors import EdgegraftError, PhotoError
+from edge.errors import EdgegraftError, PhotoError, reason_of
 from edge.preprocess import load_pixels
 from edge.records import Record
 from edge.text import plural, printable
@@ -102,7 +102,7 @@ def row(
             for pool in pools.values()
         ]
     except (OSError, EdgegraftError) as error:
-        dropzone.unreadable(photo.name, dropzone.reason_of(error))
+        dropzone.unreadable(photo.name, reason_of(error))
         return
     with st.container(border=True):
         first, *columns = st.columns([2] + [3] * len(pools), gap="medium")

@@ -10,7 +10,7 @@ from typing import Any
 
 import streamlit as st
 
-from edge.errors import EdgegraftError, PhotoError
+from edge.errors import EdgegraftError, PhotoError, reason_of
 from edge.text import plural
 from streamlit_app import answer, session, style, training
 from streamlit_app.feedback import DEVICE, NONE, Feedback, Waiting
@@ -272,7 +272,7 @@ def frames(feedback: Feedback, pool: ClassifierPool) -> None:
             added += bool(feedback.add(content, photo.name, DEVICE, model, prediction))
         except (OSError, EdgegraftError) as error:
             failed += 1
-            dropzone.unreadable(photo.name, dropzone.reason_of(error))
+            dropzone.unreadable(photo.name, reason_of(error))
     dropzone.refusals(drop)
     if added:
         st.toast(f"Added {plural(added, 'photo')}", icon=":material/check:")

@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from edge.card import digest
-from edge.errors import EdgegraftError, PhotoError
+from edge.errors import EdgegraftError, PhotoError, reason_of
 from edge.files import sha256
 from edge.records import COMPARISON, Record, read_record
 from edge.run_folder import find_model
@@ -87,7 +87,7 @@ def collect(uploads: Uploads) -> Photos:
         try:
             added += uploads.add(photo_label, photo.read())
         except (OSError, EdgegraftError) as error:
-            problems.append((photo.name, dropzone.reason_of(error)))
+            problems.append((photo.name, reason_of(error)))
     bar.empty()
     if unlabelled:
         st.warning(f"Enter a label for {plural(unlabelled, 'photo')}.")

@@ -11,7 +11,6 @@ from typing import Any
 
 import streamlit as st
 
-from edge.errors import EdgegraftError, PhotoError
 from edge.text import plural
 from streamlit_app.style import literal
 from streamlit_app.uploads import (
@@ -103,11 +102,6 @@ def refusals(drop: Drop) -> None:
         unreadable(name, reason)
     if drop.others:
         st.caption(f"Ignored {plural(drop.others, 'file')} in the ZIP: not photos.")
-
-
-def reason_of(error: OSError | EdgegraftError) -> str:
-    """Why a photo cannot be used, without its name."""
-    return error.reason if isinstance(error, PhotoError) else str(error)
 
 
 def unreadable(name: str, reason: str) -> None:
