@@ -185,7 +185,14 @@ RUN: Schema = {
     "reading": _OBJECT,
     "versions": _OBJECT,
     "host": _OBJECT,
-    "calibration": {"temperature": NUMBER},
+    "calibration": {
+        "temperature": NUMBER,
+        "photos": COUNT,
+        "cross_fit": {
+            "right": COUNT,
+            "by_label": [{"label": TEXT, "photos": COUNT, "right": COUNT}],
+        },
+    },
     "best": _OBJECT,
     "probe": _OBJECT,
     "weights": _OBJECT,
@@ -242,6 +249,7 @@ COMPARISON: Schema = {
         "photos": COUNT,
         "source": TEXT,
         "note": TEXT,
+        "weakest": {"label": TEXT, "photos": COUNT, "right": COUNT},
     },
     "by_budget": [{"ms": SIZE, "mb": SIZE, "file": TEXT}],
     "files": [

@@ -19,7 +19,7 @@ from edge.model_file import ModelFile
 from edge.pack import zipped
 from edge.records import Record
 from edge.run_folder import recommended
-from edge.text import printable
+from edge.text import plural, printable
 from streamlit_app import server, session, style
 from streamlit_app.answer import MOST_LABELS
 from streamlit_app.feedback import private_folder, write_private
@@ -251,9 +251,7 @@ def headline(run: Run, record: Record) -> tuple[str, str, str]:
     accuracy, low = record.get("accuracy"), record.get("accuracy_low")
     high, photos = record.get("accuracy_high"), record.get("photos", "?")
     source, note = "test photos", ""
-    lead = run.comparison.get("headline") or {}
-    title = (run.comparison.get("ship") or {}).get("file")
-    if lead and title and record.get("title") == title:
+    if lead := _lead(run, record):
         accuracy, photos = lead.get("accuracy"), lead.get("photos", "?")
         low, high = (lead.get("interval") or [None, None])[:2]
         source, note = lead.get("source") or source, lead.get("note") or ""
@@ -264,6 +262,29 @@ def headline(run: Run, record: Record) -> tuple[str, str, str]:
         interval = f"95 % interval {percent(low)} to {percent(high)} on {photos} photos"
         interval += f" ({note})" if note else ""
     return (f"Accuracy, {source}", percent(accuracy), interval)
+
+
+def weakest(run: Run, record: Record) -> str:
+    """The label with the lowest recall of a file, of the same photos as `headline`."""
+    lead = _lead(run, record)
+    row = lead.get("weakest") or {}
+    if not row.get("photos"):
+        tested = (record.get("evaluation") or {}).get("per_class") or []
+        rows = [row for row in tested if row.get("photos")]
+        row = min(rows, key=lambda row: row.get("recall") or 0, default={})
+    if not row:
+        return ""
+    return (
+        f"Weakest label: {literal(row['label'])}, {row.get('right') or 0:,} of "
+        f"{plural(row['photos'], 'photo')} found."
+    )
+
+
+def _lead(run: Run, record: Record) -> Record:
+    """The comparison's headline, if it is that of this file."""
+    title = (run.comparison.get("ship") or {}).get("file")
+    same = title and record.get("title") == title
+    return (run.comparison.get("headline") or {}) if same else {}
 
 
 if __name__ == "__main__":

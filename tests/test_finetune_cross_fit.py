@@ -172,8 +172,13 @@ def test_the_head_of_a_run_is_the_one_that_learnt_from_all(run: Run) -> None:
     assert told["photos"] == len(truth)
     right = int((found.logits.argmax(axis=1) == truth).sum())
     assert told["cross_fit"]["right"] == right
+    rows = told["cross_fit"]["by_label"]
+    assert [row["label"] for row in rows] == list(run.labels)
+    assert [row["photos"] for row in rows] == np.bincount(truth).tolist()
+    assert sum(row["right"] for row in rows) == right
     crossed = metrics["cross_validated"]
     assert (crossed["photos"], crossed["right"]) == (len(truth), right)
+    assert crossed["by_label"] == rows
     low, high = crossed["interval"]
     assert low < crossed["accuracy"] == right / len(truth) < high
 

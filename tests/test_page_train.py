@@ -371,7 +371,7 @@ def test_from_photos_to_a_model_that_answers(
     app = page(monkeypatch, "--artifacts", tmp_path, at=TRAIN)
     assert not app.exception
     text = shown(app)
-    assert "is ready" in text and "test photos: weakest label" in text
+    assert "is ready" in text and "Weakest label: " in text
     assert job.shown_commands in [code.value for code in app.code]
 
 

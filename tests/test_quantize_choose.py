@@ -209,7 +209,7 @@ def test_a_file_that_loses_a_label_does_not_ship():
     alone = choose([loses, measured("other", uneven(300, 5, 250, 0), 3.0, 0.7)])
     assert alone.file is loses
     told = text.cautions(SimpleNamespace(evaluation=loses.evaluation, paired=None))
-    assert told[0] == "it finds no test photo of dog"
+    assert told[0] == "it finds no test photo of dog (0 of 5)"
     assert "guessing (50% balanced accuracy)" in told[1]
 
 

@@ -214,7 +214,12 @@ def few(first, pi, tmp_path_factory):
     """(run, comparison): cross-validated, timed on another device too."""
     folder = tmp_path_factory.mktemp("few")
     run = Run.open(shutil.copytree(first.folder, folder / "few"))
-    calibration = {"temperature": 1.0, "photos": 30, "cross_fit": {"right": 27}}
+    rows = [
+        {"label": label, "photos": photos, "right": right}
+        for label, photos, right in zip(run.labels, (20, 10), (20, 7), strict=True)
+    ]
+    folds = {"right": 27, "by_label": rows}
+    calibration = {"temperature": 1.0, "photos": 30, "cross_fit": folds}
     run.update(calibration=calibration)
     (folder / "pi.json").write_text(json.dumps(pi))
     options = replace(QUICK, devices=(folder / "pi.json",), out=folder / "out")
@@ -245,10 +250,15 @@ def test_few_photos_lead_with_the_cross_validated_figure(few):
         summary
     )
     assert "100.0% of 10 test photos" in summary
+    weakest = f"{run.labels[1]}: 7 of 10 photos found, cross-validated (70.0%); 5 of 5"
+    assert f"weakest {weakest} test photos" in summary
     card = (run.folder / "README.md").read_text()
     assert "Accuracy 90.0% (74.4 to 96.5) cross-validated" in card
+    assert weakest in card
     record = json.loads((found.folder / "comparison.json").read_text())
     assert record["headline"]["accuracy"] == 0.9
+    assert record["headline"]["weakest"]["right"] == 7
+    assert "7 of 10 found" in (found.folder / "comparison.html").read_text()
 
 
 def test_files_are_known_by_their_digest_not_their_name(first, pi, tmp_path):

@@ -35,15 +35,18 @@ def calibrate(
         return temperature.effect(logits, truth, fitted)
     trained.take_head(head)
     truth = trained.learned_truth
-    right = int((head.logits.argmax(axis=1) == truth).sum())
+    folds = CrossValidated.count(head.logits, truth, run.labels)
     trained.console.stage(
-        f"head fitted to all {len(truth)} training and validation photos: "
-        f"{CrossValidated(len(truth), right)}",
+        f"head fitted to all {len(truth)} training and validation photos: {folds}",
         detail=True,
     )
     return {
         **temperature.effect(head.logits, truth, head.temperature),
-        "cross_fit": {"strength": head.strength, "right": right},
+        "cross_fit": {
+            "strength": head.strength,
+            "right": folds.right,
+            "by_label": list(folds.by_label),
+        },
     }
 
 

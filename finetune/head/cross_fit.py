@@ -55,10 +55,27 @@ class CrossFit:
 
 @dataclass(frozen=True)
 class CrossValidated:
-    """Photos predicted by heads that were not fitted to them, and how many right."""
+    """Photos predicted by heads that were not fitted to them, and how many right.
+
+    `by_label`: label, photos and right of each; empty in runs that did not record it.
+    """
 
     photos: int
     right: int
+    by_label: tuple[Mapping[str, Any], ...] = ()
+
+    @classmethod
+    def count(
+        cls, logits: Floats, truth: Ints, labels: Sequence[str]
+    ) -> CrossValidated:
+        """From out-of-fold logits float32 [N, L]; truth [N] indexes `labels`."""
+        right = logits.argmax(axis=1) == truth
+        rows = tuple(
+            {"label": label, "photos": int(own.sum()), "right": int(right[own].sum())}
+            for index, label in enumerate(labels)
+            if (own := truth == index).any()
+        )
+        return cls(len(truth), int(right.sum()), rows)
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> CrossValidated | None:
@@ -66,7 +83,9 @@ class CrossValidated:
         calibration = config.get("calibration") or {}
         if not calibration.get("cross_fit"):
             return None
-        return cls(calibration["photos"], calibration["cross_fit"]["right"])
+        record = calibration["cross_fit"]
+        rows = tuple(record.get("by_label") or ())
+        return cls(calibration["photos"], record["right"], rows)
 
     @property
     def accuracy(self) -> float:
@@ -75,6 +94,15 @@ class CrossValidated:
     @property
     def interval(self) -> tuple[float, float]:
         return wilson(self.right, self.photos)
+
+    @property
+    def weakest(self) -> Mapping[str, Any] | None:
+        """The row with the lowest recall, of equals the most photos."""
+
+        def recall(row: Mapping[str, Any]) -> tuple[float, int]:
+            return row["right"] / max(row["photos"], 1), -row["photos"]
+
+        return min(self.by_label, key=recall, default=None)
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -90,6 +118,7 @@ class CrossValidated:
             "right": self.right,
             "accuracy": self.accuracy,
             "interval": self.interval,
+            "by_label": list(self.by_label),
         }
 
 

@@ -194,13 +194,20 @@ def _headline(
     folds = CrossValidated.of(owner.config) if owner else None
     few = evaluation.photos < FEW_TEST_PHOTOS
     if folds is not None and few:
-        return Headline(folds.accuracy, folds.interval, folds.photos, "cross-validated")
+        return Headline(
+            folds.accuracy,
+            folds.interval,
+            folds.photos,
+            "cross-validated",
+            weakest=folds.weakest,
+        )
     return Headline(
         evaluation.accuracy,
         evaluation.interval,
         evaluation.photos,
         "test photos",
         NOT_CROSS_VALIDATED if few and owner is not None else "",
+        {name: evaluation.weakest[name] for name in ("label", "photos", "right")},
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -219,7 +219,9 @@ class Headline:
     """The accuracy of the file to ship.
 
     `source`: "test photos", or "cross-validated" where these are few. `note`: why few
-    test photos were used; "" where they are many.
+    test photos were used; "" where they are many. `weakest`: the label with the lowest
+    recall, its photos and how many of them were right; None in runs of old versions
+    that are cross-validated.
     """
 
     accuracy: float
@@ -227,6 +229,7 @@ class Headline:
     photos: int
     source: str
     note: str = ""
+    weakest: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {**vars(self), "interval": list(self.interval)}

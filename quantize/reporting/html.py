@@ -134,7 +134,7 @@ def _tiles(comparison: Comparison, file: MeasuredFile) -> list[tuple[str, str, s
     assert timing is not None and headline is not None
     low, high = headline.interval
     balanced_low, balanced_high = evaluation.balanced_interval
-    weakest = evaluation.weakest
+    weakest = headline.weakest or evaluation.weakest
     tiles = [
         (
             f"accuracy, {headline.source}",
@@ -150,7 +150,7 @@ def _tiles(comparison: Comparison, file: MeasuredFile) -> list[tuple[str, str, s
         ),
         (
             "weakest label",
-            f"{weakest['recall']:.1%}",
+            f"{weakest['right'] / weakest['photos']:.1%}",
             f"{weakest['label']}: {weakest['right']:,} of {weakest['photos']:,} found",
         ),
         ("latency, median", f"{timing.p50_ms:.2f} ms", timing.setting.how),

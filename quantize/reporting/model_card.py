@@ -36,9 +36,10 @@ def _advice(comparison: Comparison) -> str:
     choice = comparison.choice
     if choice.file is None:
         return f"No file to ship: {choice.why}."
+    weakest = words.weakest(choice.file, comparison.headline)
     return (
         f"Ship `exports/{choice.file.path.name}`: {words.accuracy(comparison)}; "
-        f"weakest label {words.weakest(choice.file)}. Why: {choice.why}."
+        f"weakest label {weakest}. Why: {choice.why}."
     )
 
 
@@ -216,7 +217,7 @@ def _limits(comparison: Comparison, run: Run, best: MeasuredFile) -> list[str]:
         f"from: its accuracy on photos like these is between {low:.1%} and {high:.1%}; "
         "on others it may be lower.",
         *([f"- {note[0].upper()}{note[1:]}."] if note else []),
-        f"- Weakest label: {words.weakest(best)}.",
+        f"- Weakest label: {words.weakest(best, headline)}.",
         *(f"- {line[0].upper()}{line[1:]}." for line in words.cautions(best)),
         f"- Calibration error {error:.1f} points: the mean distance of its "
         "probabilities from its accuracy, less what chance adds.",

@@ -49,7 +49,7 @@ def to_ship(comparison: Comparison) -> list[str]:
     lines = [
         *line("ship", str(chosen.path)),
         *line("accuracy", accuracy(comparison)),
-        *line("weakest", weakest(chosen)),
+        *line("weakest", weakest(chosen, comparison.headline)),
         *line("speed", speed(comparison, chosen)),
         *line("why", comparison.choice.why),
     ]
@@ -99,8 +99,18 @@ def uneven(evaluation: Evaluation) -> bool:
     return percent(evaluation.accuracy) != percent(evaluation.balanced_accuracy)
 
 
-def weakest(file: MeasuredFile) -> str:
-    """The label with the lowest recall, in words."""
+def weakest(file: MeasuredFile, headline: Headline | None = None) -> str:
+    """The label with the lowest recall, in words; the headline's where it is
+    cross-validated and found one, since it has more photos."""
+    folds = headline.weakest if headline and headline.source != "test photos" else None
+    if folds is not None and folds["right"] < folds["photos"]:
+        label, right, photos = folds["label"], folds["right"], folds["photos"]
+        tested = next(r for r in file.evaluation.per_class if r["label"] == label)
+        return (
+            f"{label}: {right:,} of {photos:,} photos found, cross-validated "
+            f"({right / photos:.1%}); {tested['right']:,} of "
+            f"{plural(tested['photos'], 'test photo')}"
+        )
     row = file.evaluation.weakest
     if row["right"] == row["photos"]:
         return "none: all test photos of every label found"
@@ -138,7 +148,9 @@ def cautions(file: MeasuredFile) -> list[str]:
     lines = []
     lost = [row for row in file.evaluation.tested if not row["right"]]
     if lost:
-        names = ", ".join(str(row["label"]) for row in lost[:MOST_LOST])
+        names = ", ".join(
+            f"{row['label']} (0 of {row['photos']:,})" for row in lost[:MOST_LOST]
+        )
         more = len(lost) - MOST_LOST
         names += f" and {plural(more, 'other label')}" if more > 0 else ""
         lines.append(f"it finds no test photo of {names}")

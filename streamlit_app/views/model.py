@@ -75,7 +75,8 @@ def numbers(pool: ClassifierPool, run: Run | None, entry: ListedModel) -> None:
             f"{interval}; "
             f"{literal(str(record.get('runtime', '')))}, "
             f"{record.get('threads', 1)} thread, "
-            f"{literal(str(host.get('board', 'this host')))}."
+            f"{literal(str(host.get('board', 'this host')))}. "
+            f"{app.weakest(run, record)}"
         )
 
 

@@ -442,14 +442,8 @@ def figures(job: Job, entry: ListedModel, pool: ClassifierPool) -> None:
         st.metric("Size", f"{pool.bytes / 1e6:.2f} MB")
     if interval:
         st.caption(f"{interval}.")
-    rows = [row for row in evaluation.get("per_class") or [] if row.get("photos")]
-    if rows:
-        weakest = min(rows, key=lambda row: row.get("recall") or 0)
-        st.caption(
-            f"Of the test photos: weakest label {literal(weakest['label'])}, "
-            f"{weakest.get('right') or 0:,} of {plural(weakest['photos'], 'photo')} "
-            "recognized."
-        )
+    if weakest := app.weakest(run, record):
+        st.caption(weakest)
     if evaluation.get("confusion"):
         from streamlit_app import charts
 
