@@ -40,12 +40,16 @@ def main(
     """Run one verb; the exit code. `argv` is without the program's name; `reader` reads
     the photos of evaluate, in place of `edge.classify.sources.labelled`."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+
+    def run() -> int:
+        args = _parse(arguments, prog, reader)  # imports what some options need
+        module, _, _ = _VERBS[args.verb]
+        return int(import_module(module).run(args))
+
     try:
-        args = _parse(arguments, prog, reader)
+        return guard(run, debug="--debug" in arguments)
     except SystemExit as exit_:  # --help, or a wrong option
         return int(exit_.code or 0)
-    module, _, _ = _VERBS[args.verb]
-    return guard(lambda: int(import_module(module).run(args)), debug=args.debug)
 
 
 def _parse(

@@ -318,6 +318,13 @@ def _message(error: Exception) -> tuple[str, int]:
     if isinstance(error, ImportError):  # a package is missing, or one of its libraries
         lines = [line for line in str(error).splitlines() if line.strip()]
         reason = lines[-1].strip() if lines else type(error).__name__
+        if isinstance(error, ModuleNotFoundError) and error.name in ("numpy", "PIL"):
+            package = "Pillow" if error.name == "PIL" else error.name
+            return (
+                f"{package} is not installed for {sys.executable}; run it with the "
+                "python that has it (venv/bin/python), or: pip install numpy pillow "
+                "ai-edge-litert"
+            ), BAD_INPUT
         return (
             f"a package cannot be loaded ({reason:.300}); install it again (pip "
             "install --force-reinstall); photos and training need: pip install -e "

@@ -8,7 +8,6 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from edge.errors import EdgegraftError
 from edge.quiet import without_chatter
 from edge.text import print_rows
 
@@ -22,14 +21,6 @@ _EXTRAS = (
 
 def run(args: argparse.Namespace) -> int:
     """Is this machine ready? 2 when no interpreter works."""
-    missing = [name for name in ("numpy", "PIL") if find_spec(name) is None]
-    if missing:
-        names = ["Pillow" if name == "PIL" else name for name in missing]
-        raise EdgegraftError(
-            f"expected numpy, Pillow and a TFLite interpreter, {' and '.join(names)} "
-            f"not installed for {sys.executable}; run: pip install numpy pillow "
-            "ai-edge-litert"
-        )
     import numpy
     import PIL
 

@@ -36,8 +36,12 @@ TARGETS = ("device", "frigate")
 _NOT_PACKED = ("edge/classify/ray.py",)  # a cluster has the checkout
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # a zip's first day: equal sources, equal bytes
 _MAIN = """import sys
-from edge.cli import main
-sys.exit(main(prog="python edge.pyz"))
+try:
+    from edge.cli import main
+    code = main(prog="python edge.pyz")
+except KeyboardInterrupt:  # a Pi takes a second to start
+    code = 130
+sys.exit(code)
 """
 # LiteRT and pillow-heif (for iPhone photos) have no wheel for 32-bit Arm;
 # tflite-runtime 2.14 was built against numpy 1. Where neither interpreter has one

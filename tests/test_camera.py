@@ -17,7 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from edge.camera import frames, sources
+from edge.camera import frames, mqtt, sources
+from edge.camera.output import CsvWriter, FrameResult, JsonLinesWriter
+from edge.classifier import Prediction
 from edge.cli import main
 from tests.camera_room import COLOURS, Fake, picture, until
 from tests.edge_models import network, save, with_card
@@ -70,6 +72,30 @@ def test_events_only_when_the_label_changes(
     fake("red")
     assert main(["camera", model, "--max-frames", "3"]) == 0
     assert capsys.readouterr().out.count("red") == 1  # no terminal: changes only
+
+
+def test_all_reports_of_a_change_agree() -> None:
+    """The average has only just turned: what a subscriber keeps is the frame's own."""
+    averaged = Prediction("blue", 0.4, (("blue", 0.4), ("red", 0.3)), 0.6, True)
+    own = Prediction("blue", 0.9, (("blue", 0.9), ("red", 0.1)), 0.8, True)
+    other = Prediction("red", 0.9, (("red", 0.9), ("blue", 0.1)), 0.8, True)
+
+    def reports(changed: bool, own: Prediction, events: bool = True) -> list[float]:
+        result = FrameResult(1, 0.0, "blue", changed, averaged, own, 1.0, 1.0)
+        probabilities = [json.loads(mqtt.state(result))["probability"]]
+        for kind in (JsonLinesWriter, CsvWriter):
+            out = io.StringIO()
+            kind(out, events).write(result)
+            text = out.getvalue()
+            found = next(csv.DictReader(io.StringIO(text)), None)
+            found = json.loads(text) if kind is JsonLinesWriter else found
+            probabilities.append(float(found["probability"]))
+        return probabilities
+
+    assert reports(True, own) == [0.9, 0.9, 0.9]
+    assert reports(True, other) == [0.4, 0.4, 0.4]
+    assert reports(False, own, events=False) == [0.4, 0.4, 0.4]
+    assert reports(True, own, events=False) == [0.9, 0.4, 0.4]
 
 
 def test_a_terminal_sees_one_line(
@@ -209,7 +235,7 @@ def test_saving_in_the_command(
     (tmp_path / "file").write_text("x")
     argv[-1] = str(tmp_path / "file")
     assert main(argv) == 2
-    assert "File exists" in capsys.readouterr().err
+    assert "expected a folder, got a file" in capsys.readouterr().err
 
 
 def test_a_change_of_the_picture_is_no_uncertain_frame(
@@ -245,6 +271,8 @@ def test_a_change_of_the_picture_is_no_uncertain_frame(
         (["MODEL", "picamera:x"], "expected picamera or picamera:NUMBER"),
         (["MODEL", "picamera"], "sudo apt install python3-picamera2"),
         (["MODEL", "0", "--fps", "0"], "expected more than 0, got '0'"),
+        (["MODEL", "0", "--max-frames", "0"], "expected 1 or more, got '0'"),
+        (["MODEL", "0", "--top-k", "x"], "expected 1 or more, got 'x'"),
         (["MODEL", "0", "--region", "1,2,3"], "expected X,Y,WIDTH,HEIGHT"),
         (["MODEL", "0", "--region", "0,0,0,1"], "expected X,Y,WIDTH,HEIGHT"),
         (["MODEL", "0", "--size", "640"], "expected WIDTHxHEIGHT"),

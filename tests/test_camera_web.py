@@ -26,7 +26,8 @@ RIGHT = "Basic " + base64.b64encode(b"me:p4ss").decode()
 
 
 class Camera(BaseHTTPRequestHandler):
-    """A picture in changing colours; /secret.jpg wants me:p4ss."""
+    """A picture in changing colours; /secret.jpg wants me:p4ss, /plain does not say
+    what it is."""
 
     asked: list[float] = []  # noqa: RUF012  # of all connections
 
@@ -42,7 +43,8 @@ class Camera(BaseHTTPRequestHandler):
         out = io.BytesIO()
         Image.new("RGB", (64, 48), colour).save(out, "JPEG")
         self.send_response(200)
-        self.send_header("Content-Type", "image/jpeg")
+        if "plain" not in self.path:
+            self.send_header("Content-Type", "image/jpeg")
         self.send_header("Content-Length", str(len(out.getvalue())))
         self.end_headers()
         self.wfile.write(out.getvalue())
@@ -65,7 +67,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return save(folder / "m.tflite", with_card(network()))
 
 
-@pytest.mark.parametrize("where", ["{}/snapshot.jpg", "me:p4ss@{}/secret.jpg"])
+@pytest.mark.parametrize(
+    "where", ["{}/snapshot.jpg", "{}/plain", "me:p4ss@{}/secret.jpg"]
+)
 def test_a_snapshot_is_polled_without_being_lost(
     where: str, address: str, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from edge import progress
 from edge.classify import workers as batch
@@ -149,6 +150,24 @@ def test_a_list_on_standard_input(between: bytes, model: str, folder: Path) -> N
     told = rows(done.stdout.decode())
     assert [row["photo"] for row in told] == [*paths, odd]
     assert told[-1]["label"] == "blue"
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
+def test_a_photo_in_place_of_a_list(kind: str, model: str) -> None:
+    content = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (99, 99, 3), np.uint8)
+    Image.fromarray(noise).save(content, kind)
+    done = subprocess.run(
+        [sys.executable, "-m", "edge", "classify", model, "-", "--json"],
+        input=content.getvalue(),
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+    )
+    reason = "expected a list of photos, got a photo; save it to a file"
+    assert done.returncode == 2
+    assert done.stderr.decode() == f"edgegraft: error: -: {reason}\n"
+    assert json.loads(done.stdout)["failures"] == [{"photo": "-", "reason": reason}]
 
 
 def test_a_pipe_that_waits_is_answered_at_once(model: str, folder: Path) -> None:

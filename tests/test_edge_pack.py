@@ -92,6 +92,19 @@ def test_the_packed_program_runs_alone_and_says_unknown(
     assert wrong.returncode == 2 and "python edge.pyz -h" in wrong.stderr
 
 
+def test_ctrl_c_while_it_starts_shows_no_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(**_: str) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edge.cli.main", interrupted)
+    program = zipfile.ZipFile(io.BytesIO(edge.pack.program())).read("__main__.py")
+    with pytest.raises((SystemExit, KeyboardInterrupt)) as ended:
+        exec(program)
+    assert getattr(ended.value, "code", None) == 130
+
+
 def test_a_shifted_region_is_in_the_commands(run_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "device"
     argv = ["pack", str(run_folder), "-o", str(folder), "--region", "0,0,.5,1"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -126,14 +127,25 @@ def test_the_command_alone_lists_the_commands(
     assert "classify" in out and "camera" in out and err == ""
 
 
-def test_doctor_names_what_is_missing(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
-    assert main(["doctor"]) == 2
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == 1
-    assert "numpy and Pillow not installed" in told[0] and "pip install" in told[0]
+@pytest.mark.parametrize(
+    "argv", [["doctor"], ["classify", "m", "p"], ["serve", "m"], ["camera", "m"]]
+)
+def test_a_python_without_numpy_is_named(argv: list[str]) -> None:
+    """As where edge.pyz is run with the system's python: -S leaves out packages."""
+    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); import edge.cli as c; "
+    code += "sys.exit(c.main())"
+    root = str(Path(__file__).resolve().parents[1])
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code, root, *argv],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    assert f" is not installed for {sys.executable}; " in done.stderr
+    assert done.stderr.startswith("edgegraft: error: ")
+    assert done.stderr.count("\n") == 1
+    assert "venv/bin/python" in done.stderr and "pip install numpy" in done.stderr
 
 
 def test_bench(model: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -331,7 +331,7 @@ def test_bad_commands_cost_one_line(
             (["--port", "70000"], "expected 0 to 65535, got '70000'"),
             (["--token-file", str(tmp_path / "no")], "no: No such file"),
             (["--token-file", str(empty)], "expected a token, got an empty line"),
-            (["--host", "no.such.host.invalid"], "cannot listen there"),
+            (["--host", "no.such.host.invalid"], "; give another --host"),
         ):
             assert main(["serve", model, *argv]) == 2
             err = capsys.readouterr().err

@@ -24,7 +24,7 @@ from edge.camera.sources import INSTALL_OPENCV, Picture, cameras
 from edge.camera.uncertain import UncertainFrames
 from edge.classifier import Classifier
 from edge.classify.cli import open_classifier
-from edge.command import ModelOptions, add_region, number_or_nan
+from edge.command import ModelOptions, add_region, count, number_or_nan
 from edge.errors import EdgegraftError
 from edge.preprocess import load_pixels
 from edge.region import region_box
@@ -70,7 +70,7 @@ def add_options(verb: argparse.ArgumentParser) -> None:
         help="without motion, classify one frame every S seconds all the same, and "
         f"publish what has not changed ({HEARTBEAT:g})",
     )
-    group.add_argument("--max-frames", type=int, metavar="N", help="stop after N")
+    group.add_argument("--max-frames", type=count, metavar="N", help="stop after N")
     group.add_argument("--seconds", type=_positive, help="stop after this time")
     add_region(group)
     group.add_argument("--size", type=_size, metavar="WxH", help="ask the camera for")
@@ -102,7 +102,7 @@ def add_options(verb: argparse.ArgumentParser) -> None:
         metavar="S",
         help="change the label only after another was first for S seconds (0)",
     )
-    group.add_argument("--top-k", type=int, default=3, metavar="K", help="labels (3)")
+    group.add_argument("--top-k", type=count, default=3, metavar="K", help="labels (3)")
     shape = group.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="JSON lines")
     shape.add_argument("--csv", action="store_true", help="a header, a row a frame")
@@ -185,9 +185,9 @@ def run(args: argparse.Namespace) -> int:
     uncertain = processor.uncertain
     saved = f", {uncertain.saved} saved" if uncertain is not None else ""
     seconds = time.monotonic() - start
-    count = plural(processor.count, "frame")
+    total = plural(processor.count, "frame")
     changes = plural(processor.changes, "change")
-    _note(f"{count} in {seconds:.1f} s, {changes}{saved}")
+    _note(f"{total} in {seconds:.1f} s, {changes}{saved}")
     return 0
 
 

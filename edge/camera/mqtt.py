@@ -254,7 +254,7 @@ class Publisher:
 
 def state(result: FrameResult) -> str:
     """A result as JSON, as it is retained."""
-    prediction = result.prediction
+    prediction = result.reported
     return json.dumps(
         {
             "label": result.label,

@@ -25,6 +25,13 @@ class FrameResult(NamedTuple):
     prepare_ms: float
     inference_ms: float
 
+    @property
+    def reported(self) -> Prediction:
+        """For who hears of changes only. At a change the average has only just turned:
+        the frame itself says more."""
+        turned = self.changed and self.own.label == self.label
+        return self.own if turned else self.prediction
+
 
 class LineWriter:
     """One line that is written over on a terminal; in a pipe a line for each change."""
@@ -36,10 +43,7 @@ class LineWriter:
         self._rate = 0.0
 
     def write(self, result: FrameResult) -> None:
-        prediction = result.prediction
-        # at a change the average has only just turned: the frame itself says more
-        if not self._live and result.own.label == result.label:
-            prediction = result.own
+        prediction = result.prediction if self._live else result.reported
         percent = f"{prediction.probability:6.1%}" if prediction.known else "     -"
         if self._live:
             interval = result.seconds - self._last
@@ -65,7 +69,7 @@ class JsonLinesWriter(LineWriter):
     def write(self, result: FrameResult) -> None:
         if self._events and not result.changed:
             return
-        prediction = result.prediction
+        prediction = result.reported if self._events else result.prediction
         familiarity = prediction.familiarity
         record = {
             "time": clock(),
@@ -104,7 +108,7 @@ class CsvWriter(JsonLinesWriter):
     def write(self, result: FrameResult) -> None:
         if self._events and not result.changed:
             return
-        prediction = result.prediction
+        prediction = result.reported if self._events else result.prediction
         familiarity = prediction.familiarity
         self._rows.writerow(
             (

@@ -39,6 +39,8 @@ class UncertainFrames:
             os.makedirs(folder, exist_ok=True)
             names = sorted(filter(_SAVED.fullmatch, os.listdir(folder)))
             sizes = [os.path.getsize(os.path.join(folder, name)) for name in names]
+        except FileExistsError:
+            raise EdgegraftError(f"{folder}: expected a folder, got a file") from None
         except OSError as error:
             raise EdgegraftError(f"{folder}: {error.strerror or error}") from None
         if not os.access(folder, os.W_OK):

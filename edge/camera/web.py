@@ -11,6 +11,8 @@ import urllib.error
 import urllib.request
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from edge.photo_kinds import HEAD_BYTES, begins_like_a_photo
+
 TIMEOUT = 8.0  # seconds
 MOST_BYTES = 32_000_000  # of a still picture
 _RTSP_PORT = 554
@@ -20,7 +22,11 @@ def is_picture(url: str) -> bool:
     """Whether an http address answers with one picture, not with a stream."""
     try:
         with _opened(url) as response:
-            return str(response.headers.get_content_type()).startswith("image/")
+            if str(response.headers.get_content_type()).startswith("image/"):
+                return True
+            # not every camera says so; a stream has no length
+            known = response.headers["Content-Length"] is not None
+            return known and begins_like_a_photo(response.read(HEAD_BYTES))
     except (OSError, ValueError):
         return False
 

@@ -288,7 +288,10 @@ def _items(arguments: Iterable[str]) -> Iterator[Item]:
         if argument == _PIPE:
             from edge.classify.workers import lines
 
-            yield from _items(lines())
+            try:
+                yield from _items(lines())
+            except PhotoError as error:
+                yield error
         elif os.path.isfile(argument):
             yield argument
         else:

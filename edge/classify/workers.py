@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from edge.errors import PhotoError
+
 Work = TypeVar("Work")
 Answer = TypeVar("Answer")
 Tool = TypeVar("Tool")
@@ -81,10 +83,18 @@ def lines(descriptor: int = 0) -> Iterator[str]:
     """Paths from a pipe, one a line (or with NUL between: ``find -print0``).
 
     Read without Python's buffers, so each line is yielded at once and a blocked read
-    does not keep the process from ending.
+    does not keep the process from ending. PhotoError for a photo in place of a list.
     """
-    buffer, separator = b"", b""
+    buffer, separator, begun = b"", b"", False
     while block := os.read(descriptor, _BLOCK):
+        if not begun and b"\0\0" in block:  # no list has an empty name
+            from edge.photo_kinds import HEAD_BYTES, begins_like_a_photo
+
+            if begins_like_a_photo(block[:HEAD_BYTES]):
+                raise PhotoError(
+                    "-", "expected a list of photos, got a photo; save it to a file"
+                )
+        begun = True
         buffer += block
         if not separator:
             separator = next((s for s in (b"\0", b"\n") if s in buffer), b"")

@@ -15,6 +15,7 @@ put a proxy before it that has it.
 
 from __future__ import annotations
 
+import errno
 import hmac
 import io
 import json
@@ -69,9 +70,10 @@ def make_server(
     try:
         return Server(options, classifier, load_ms)
     except OSError as error:
+        busy = error.errno in (errno.EADDRINUSE, errno.EACCES)
         raise EdgegraftError(
             f"--host {options.host} --port {options.port}: cannot listen there: "
-            f"{error.strerror or error}; give another --port"
+            f"{error.strerror or error}; give another {'--port' if busy else '--host'}"
         ) from None
 
 
