@@ -25,6 +25,8 @@ from edge.files import write_csv
 from edge.text import plural
 from finetune.console import Console
 from finetune.figures.contact_sheet import draw_sheet
+from finetune.figures.mistakes import NAME
+from finetune.figures.style import shortened
 from finetune.head.cross_fit import copy_groups
 from finetune.loop.examples import Floats, Ints
 from finetune.run import Run
@@ -125,8 +127,7 @@ def _write(
 
 
 def _caption(run: Run, photo: Photo, issues: LabelIssues, row: int) -> str:
-    name = photo.path.name
-    name = name if len(name) <= 22 else f"{name[:10]}...{name[-9:]}"
+    name = shortened(photo.path.name, NAME)
     other = run.labels[int(issues.suggested[row])]
     return f"{photo.label}, or {other}?\n{name}"
 

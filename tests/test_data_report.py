@@ -13,6 +13,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from data.audit.audit import Audit, audit
+from data.audit.html import page
 from data.audit.report import COLUMNS, NAMES, read_exclusion, write
 from data.cli import main
 from data.source import scan
@@ -93,6 +94,15 @@ def test_uneven_and_small_labels_are_warned_of(root: Path) -> None:
     small, uneven = audit(scan(root)).warnings
     assert small.startswith("label 'dog' has 2 usable photos; below 30")
     assert uneven.startswith("labels are uneven: 46 photos of 'cat', 2 of 'dog'")
+
+
+def test_of_many_labels_the_rarest_are_shown(tmp_path: Path) -> None:
+    for number in range(21):
+        draw(tmp_path / f"label{number:02d}" / "a.png", number)
+        draw(tmp_path / f"label{number:02d}" / "b.png", 100 + number)
+    report = audit(scan(tmp_path))
+    assert "and 1 label with as many photos or more" in report.lines()
+    assert "and 1 label with as many photos or more" in page(report)
 
 
 def test_a_test_photo_is_never_the_one_that_is_flagged(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from edge.evaluate import calibration_error, score
 from finetune import paired
-from finetune.figures import mistakes, reliability, training
+from finetune.figures import confusion, contact_sheet, mistakes, reliability, training
 from finetune.head import learning_curve, probe
 from finetune.loop.history import Epoch
 
@@ -68,6 +68,76 @@ def test_a_learning_curve_of_few_photos_has_a_point_for_each_number_of_them():
     assert len(set(intervals.values())) == len(intervals)
 
 
+def extents(figure: Any) -> list[Any]:
+    """The boxes of a picture's texts, all inside the picture."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.text import Text
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    texts = [text for text in figure.findobj(Text) if text.get_text().strip()]
+    boxes = [text.get_window_extent(canvas.get_renderer()) for text in texts]
+    width, height = canvas.get_width_height()
+    for text, box in zip(texts, boxes, strict=True):
+        inside = box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height
+        assert inside, text.get_text()
+    return boxes
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ("labrador_retriever", "golden_retriever"),
+        ("american_pit_bull_terrier", "wheaten terrier, soft-coated", "cat"),
+        tuple(f"house_{number:02d}" for number in range(28)),
+        tuple(f"breed {number}" for number in range(120)),
+    ],
+)
+def test_no_text_is_cut_or_lies_on_another(
+    labels: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    drawn: list[Any] = []
+    for module in (confusion, contact_sheet):
+        monkeypatch.setattr(module, "save", lambda figure, path: drawn.append(figure))
+    truth = np.arange(len(labels)).repeat(2)
+    found = score(np.eye(len(labels))[(truth + 1) % len(labels)], truth, labels)
+    confusion.draw(tmp_path / "x.png", found, "test part, int8.tflite")
+    rows = mistakes.mistakes(found)
+    paths = [Path(f"IMG_20240817_{number}_augmented_0_99.jpg") for number in truth]
+    pixels = [np.zeros((8, 8, 3), np.uint8)] * len(rows)
+    mistakes.draw(tmp_path / "x.png", rows, found, paths, pixels, "Mistakes")
+    extents(drawn[0])
+    boxes = extents(drawn[1])
+    assert len(boxes) == len(rows) + 2
+    for index, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:index])
+    ticks = drawn[0].axes[0].get_yticklabels()
+    rows_of_text = sorted(tick.get_window_extent().y0 for tick in ticks)
+    tall = max(tick.get_window_extent().height for tick in ticks)
+    assert np.diff(rows_of_text).min() > tall
+
+
+def test_the_verdict_of_a_learning_curve_fits_above_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    drawn: list[Any] = []
+    monkeypatch.setattr(
+        learning_curve, "save", lambda figure, path: drawn.append(figure)
+    )
+    result = learning_curve.curve(*line(60, 1), *line(400, 9), 2, 1.0)
+    assert len(result["verdict"]) > 70
+    learning_curve.draw(tmp_path / "x.png", result)
+    extents(drawn[0])
+
+
+def test_as_many_labels_as_photos_are_no_reason_to_warn(
+    recwarn: pytest.WarningsRecorder,
+):
+    x, _ = line(26, 1)
+    probe.head(x, np.arange(26) % 21, 21, 1.0)
+    assert not recwarn.list
+
+
 def test_what_was_kept_between_probe_and_end_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -82,19 +152,17 @@ def test_what_was_kept_between_probe_and_end_says_so(
         kept = replace(history[1], val_accuracy=0.95)
         training.draw(tmp_path / "x.png", history, kept, probe_record, alpha=alpha)
     legends = [
-        [text.get_text() for text in axes.get_legend().get_texts()]
-        for figure in drawn
-        for axes in figure.axes
+        [text.get_text() for text in figure.legends[0].get_texts()] for figure in drawn
     ]
     again = {"strength": 1e-3}
     training.draw(tmp_path / "x.png", history, kept, probe_record, cross_fit=again)
-    texts = [text.get_text() for text in drawn[-1].axes[0].get_legend().get_texts()]
+    texts = [text.get_text() for text in drawn[-1].legends[0].get_texts()]
     assert texts[-2:] == [
         "lowest validation loss",
         "kept: C = 0.001, fitted again\nto both parts",
     ]
     between = "kept: 25% epoch 1,\n75% linear probe"
-    assert [texts[-1] for texts in legends] == [between] * 2 + ["kept"] * 4
+    assert [texts[-1] for texts in legends] == [between] + ["kept"] * 2
 
 
 @pytest.mark.parametrize("photos", [18, 43, 100])

@@ -310,7 +310,7 @@ def _table(audit: Audit) -> Iterator[str]:
         cells = "".join(f"{column[label]:>9,}" for column in audit.counts.values())
         yield label.ljust(width) + cells
     if len(labels) > ROWS:
-        yield f"and {len(labels) - ROWS:,} labels with as many photos or more"
+        yield f"and {plural(len(labels) - ROWS, 'label')} with as many photos or more"
 
 
 def inside(path: Path, root: Path) -> str:

@@ -46,8 +46,8 @@ KINDS = (
     ),
     Kind(
         "near-two-labels",
-        "is a near copy of a photo with another label: one label is wrong",
-        "are near copies of photos with another label: one label is wrong",
+        "is a near copy of a photo with another label: one label is likely wrong",
+        "are near copies of photos with another label: one label is likely wrong",
     ),
     Kind(
         "label-issue",

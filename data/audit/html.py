@@ -15,7 +15,7 @@ from data.audit.audit import ROWS, Audit, inside
 from data.audit.findings import Finding, Kind
 from edge.errors import EdgegraftError
 from edge.preprocess import open_photo
-from edge.text import printable
+from edge.text import plural, printable
 
 SHOWN = 48  # findings of a kind
 NAMED = 200  # the same where there is no picture
@@ -196,9 +196,10 @@ def _labels(audit: Audit) -> str:
     if len(rows) <= ROWS:
         return table(rows)
     rare = sorted(rows, key=usable.__getitem__)
+    more = f"and {plural(len(rare) - ROWS, 'label')} with as many photos or more"
     return (
-        f"{table(rare[:ROWS])}<details><summary>and {len(rare) - ROWS:,} labels with "
-        f"as many photos or more</summary>{table(rare[ROWS:])}</details>"
+        f"{table(rare[:ROWS])}<details><summary>{more}</summary>"
+        f"{table(rare[ROWS:])}</details>"
     )
 
 

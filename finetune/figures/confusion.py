@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from edge.evaluate import Evaluation
-from finetune.figures.style import INK, MUTED, new_figure, save
+from finetune.figures.style import INK, MUTED, new_figure, save, shortened
 
 MOST_LABELS = 30  # a confusion matrix with more is drawn without numbers
 
@@ -22,7 +22,7 @@ def draw(path: Path, evaluation: Evaluation, where: str) -> None:
     axes = figure.subplots()
     axes.imshow(fractions, cmap="GnBu", vmin=0, vmax=1)
     axes.set_title(
-        f"{evaluation.accuracy:.1%} of {evaluation.photos} photos right ({where})",
+        f"{evaluation.accuracy:.1%} of {evaluation.photos} photos right\n{where}",
         loc="left",
         fontsize=10,
         color=INK,
@@ -31,9 +31,13 @@ def draw(path: Path, evaluation: Evaluation, where: str) -> None:
     axes.set_xlabel("prediction", fontsize=9, color=MUTED)
     axes.set_ylabel("true label", fontsize=9, color=MUTED)
     ticks = range(len(labels))
-    short = [label if len(label) <= 18 else label[:17] + "…" for label in labels]
-    axes.set_xticks(ticks, short, rotation=0 if len(labels) <= 5 else 60, fontsize=8)
-    axes.set_yticks(ticks, short, fontsize=8)
+    short = [shortened(label, 18) for label in labels]
+    size = min(8, 600 / len(labels))  # points: never taller than a row
+    axes.set_yticks(ticks, short, fontsize=size)
+    axes.set_xticks(ticks, short, fontsize=size)
+    if max(map(len, short)) * len(labels) > 40:  # too long to stand side by side
+        turned = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
+        axes.set_xticks(ticks, short, fontsize=size, **turned)
     axes.tick_params(length=0, colors=INK)
     axes.spines[:].set_visible(False)
     if len(labels) <= MOST_LABELS:

@@ -1,7 +1,8 @@
-"""A contact sheet: photos in rows, each with a line or two above it."""
+"""A contact sheet: photos in rows, each with some lines above it."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from finetune.figures.style import INK, MUTED, save
+from finetune.figures.style import INK, MUTED, save, shortened
 
 ACROSS = 6
 DPI = 150
-# inches: a photo with the gap beside it, the gap, a caption, the heading, the note
-TILE, GAP, CAPTION, HEAD, NOTE = 1.7, 0.1, 0.35, 0.35, 0.3
+# inches: a photo with the gap beside it, the gap, the heading, the note
+TILE, GAP, HEAD, NOTE = 1.7, 0.1, 0.35, 0.3
+LINE, LETTER = 0.13, 0.07  # inches: height of a caption's line, width of its letters
 
 
 def draw_sheet(
@@ -35,9 +37,12 @@ def draw_sheet(
     from matplotlib.figure import Figure
 
     across = across if len(pictures) > across - 2 else max(1, len(pictures))
+    captions = [_fitted(caption, int(tile / LETTER)) for caption in captions]
+    lines = max((caption.count("\n") + 1 for caption in captions), default=0)
+    above_photo = GAP + LINE * max(2, lines)
     rows = -(-len(pictures) // across)
     wide = max(6.0, tile * across)
-    tall = (tile + CAPTION) * rows + HEAD + NOTE
+    tall = (tile + above_photo) * rows + HEAD + NOTE
     figure = Figure(figsize=(wide, tall), dpi=DPI)
     title = figure.text(0.01, 1 - GAP / tall, heading, va="top", fontsize=11, color=INK)
     title.set_fontweight("bold")
@@ -49,9 +54,19 @@ def draw_sheet(
         resampling = Image.Resampling.NEAREST if small else Image.Resampling.BICUBIC
         shown = ImageOps.contain(Image.fromarray(picture), (side, side), resampling)
         left = round(DPI * (tile * column + (tile - shown.width / DPI) / 2))
-        top = tall - HEAD - CAPTION - (tile + CAPTION) * row
+        top = tall - HEAD - above_photo - (tile + above_photo) * row
         figure.figimage(np.asarray(shown), left, round(top * DPI) - shown.height)
         middle = tile * (column + 0.5) / wide
         above = (top + GAP / 3) / tall
         figure.text(middle, above, caption, ha="center", fontsize=8, color=INK)
     save(figure, path)
+
+
+def _fitted(caption: str, wide: int) -> str:
+    """A caption in lines of `wide` letters at most: next to it stands another one."""
+    lines = []
+    for line in caption.split("\n"):
+        if len(line) > wide:  # room for the percentage behind a label
+            line = " ".join(shortened(word, wide - 6) for word in line.split())
+        lines += textwrap.wrap(line, wide, break_on_hyphens=False)
+    return "\n".join(lines)

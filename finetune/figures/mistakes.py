@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from edge.evaluate import Evaluation
 from finetune.figures.contact_sheet import draw_sheet
+from finetune.figures.style import shortened
 
 SHOWN = 24
-_NAME = 22  # characters of a file's name under a photo
+NAME = 22  # characters of a file's name under a photo
 
 Order = npt.NDArray[np.int64]
 
@@ -62,9 +63,7 @@ def draw(
         confidence = evaluation.probabilities[row, predicted]
         label, truth = evaluation.labels[predicted], evaluation.truth[row]
         verdict = "right" if predicted == truth else f"is {evaluation.labels[truth]}"
-        name = paths[row].name
-        if len(name) > _NAME:
-            name = f"{name[: _NAME // 2 - 2]}...{name[-_NAME // 2 :]}"
+        name = shortened(paths[row].name, NAME)
         captions.append(f"{label} {confidence:.0%}, {verdict}\n{name}")
     note = "as the network sees them; the paths are in metrics.json"
     if not len(rows):

@@ -44,6 +44,13 @@ def plain(axes: Axes, title: str) -> None:
     axes.set_axisbelow(True)
 
 
+def shortened(text: str, most: int) -> str:
+    """Text of `most` characters at most: its beginning and its end."""
+    if len(text) <= most:
+        return text
+    return f"{text[: (most - 1) // 2]}…{text[-(most // 2) :]}"
+
+
 def percent(axes: Axes) -> None:
     """The vertical axis in percent, never beyond 0 and 100."""
     from matplotlib.ticker import PercentFormatter

@@ -91,8 +91,15 @@ def draw(
             strength = cross_fit["strength"]
             label = f"kept: C = {strength:g}, fitted again\nto both parts"
             axes.axvline(strength, color=MARK, linewidth=1, linestyle="--", label=label)
-        axes.legend(fontsize=8, frameon=False, labelcolor=INK)
         axes.set_xlabel(x_label, fontsize=8, color=MUTED)
     percent(left)
     right.set_ylim(bottom=0)
+    figure.legend(  # of both, below them: inside it would lie on a line
+        *left.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=4,
+        fontsize=8,
+        frameon=False,
+        labelcolor=INK,
+    )
     save(figure, path)

@@ -8,6 +8,7 @@ Fine-tuning, or photos of other kinds, may gain more.
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from finetune.run import Run
 FRACTIONS = (0.1, 0.25, 0.5, 1.0)
 DRAWS = 3  # subsets of each fraction below 1
 MINIMUM_GAIN = 0.01  # of accuracy; a smaller gain does not matter
+TITLE = 60  # letters of a line of the title, as wide as the picture
 
 
 def curve(
@@ -134,8 +136,8 @@ def draw(path: Path, result: dict[str, Any]) -> None:
     figure = new_figure(6.6, 3.6)
     axes = figure.subplots()
     points = result["points"]
-    verdict = result["verdict"].replace(" (", "\n(")  # a title as wide as the picture
-    plain(axes, verdict[0].upper() + verdict[1:])
+    verdict = result["verdict"]
+    plain(axes, textwrap.fill(verdict[0].upper() + verdict[1:], TITLE))
     x = [point["photos"] for point in points]
     y = np.array([point["accuracy"] for point in points])
     low, high = np.array([point["interval"] for point in points]).T
