@@ -37,8 +37,7 @@ def calibrate(
     truth = trained.learned_truth
     folds = CrossValidated.count(head.logits, truth, run.labels)
     trained.console.stage(
-        f"head fitted to all {len(truth)} training and validation photos: {folds}",
-        detail=True,
+        f"head fitted to all {len(truth)} training and validation photos: {folds}"
     )
     return {
         **temperature.effect(head.logits, truth, head.temperature),
