@@ -301,7 +301,7 @@ def downloads(
     with st.container(horizontal=True):
         st.download_button(
             "CSV",
-            lambda: exports.as_csv(results, top_k),
+            lambda: exports.as_csv(pool.facts, results, top_k),
             "answers.csv",
             "text/csv",
             icon=":material/download:",
@@ -309,7 +309,7 @@ def downloads(
         )
         st.download_button(
             "JSON",
-            lambda: exports.as_json(pool, model, results, failures, top_k),
+            lambda: exports.as_json(pool.facts, model, results, failures),
             "answers.json",
             "application/json",
             icon=":material/download:",
