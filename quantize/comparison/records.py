@@ -13,7 +13,8 @@ from edge.evaluate import Evaluation
 from edge.preprocess import InputRecipe
 from edge.text import plural
 from edge.unknown import Refusal
-from quantize.comparison.paired import Difference, Paired
+from finetune.paired import McNemar
+from quantize.comparison.paired import Difference
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class MeasuredFile:
     evaluation: Evaluation = field(repr=False)
     agreement: float | None
     drop: float | None
-    paired: Paired | None
+    paired: McNemar | None
     refusal: Refusal | None
     flips: tuple[Flip, ...] = field(repr=False)
     size_bytes: int
