@@ -18,8 +18,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, islice, zip_longest
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from data.parts import parts_to_make, shortages
 from data.photos import PARTS, Photo
@@ -28,6 +29,7 @@ from edge.files import write_csv
 from edge.text import printable
 
 COLUMNS = ("path", "label", "split", "sha256")
+Item = TypeVar("Item")
 
 
 class Row(NamedTuple):
@@ -278,6 +280,12 @@ def clusters(count: int, links: Iterable[tuple[int, int]]) -> list[int]:
         low, high = sorted((root(left), root(right)))
         parent[high] = low
     return [root(index) for index in range(count)]
+
+
+def interleaved(queues: Iterable[Iterable[Item]], count: int) -> list[Item]:
+    """`count` items: the first of each queue, then the second of each, and so on."""
+    turns = chain.from_iterable(zip_longest(*queues))
+    return list(islice((item for item in turns if item is not None), count))
 
 
 def _assigned(

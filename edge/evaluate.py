@@ -276,6 +276,17 @@ def evaluate(
     )
 
 
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Indices of the (latency, accuracy) that no other beats in both, by latency."""
+    best, front = -1.0, []
+    order = sorted(range(len(points)), key=lambda k: (points[k][0], -points[k][1]))
+    for index in order:
+        if points[index][1] > best:
+            best = points[index][1]
+            front.append(index)
+    return front
+
+
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 

@@ -171,17 +171,6 @@ def find_searches(artifacts: Sequence[Path]) -> list[Search]:
     return searches
 
 
-def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the (latency, accuracy) that no other beats in both, by latency."""
-    best, front = -1.0, []
-    order = sorted(range(len(points)), key=lambda k: (points[k][0], -points[k][1]))
-    for index in order:
-        if points[index][1] > best:
-            best = points[index][1]
-            front.append(index)
-    return front
-
-
 def disagreements(
     run: Run, record: Record, limit: int
 ) -> list[tuple[str, str, str, bytes | None]]:

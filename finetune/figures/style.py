@@ -6,7 +6,7 @@ Figures are drawn with matplotlib's object interface (no display, no global stat
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from edge.files import write_atomic
 
@@ -34,14 +34,19 @@ def save(figure: Any, path: Path) -> None:
     write_atomic(path, write)
 
 
-def plain(axes: Axes, title: str) -> None:
-    """A bold title on the left, quiet lines."""
-    axes.set_title(title, loc="left", fontsize=10, color=INK, weight="bold")
+def quiet(axes: Axes, grid: Literal["x", "y", "both"] = "y") -> None:
+    """Quiet lines: no frame, grey ticks, a light grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(MUTED)
     axes.tick_params(colors=MUTED, labelsize=8)
-    axes.grid(axis="y", color=GRID, linewidth=0.8)
+    axes.grid(axis=grid, color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
+
+
+def plain(axes: Axes, title: str, grid: Literal["x", "y", "both"] = "y") -> None:
+    """A bold title on the left, quiet lines."""
+    axes.set_title(title, loc="left", fontsize=10, color=INK, weight="bold")
+    quiet(axes, grid)
 
 
 def percent(axes: Axes) -> None:

@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from edge.evaluate import Evaluation
+from edge.evaluate import Evaluation, pareto_front
 from edge.text import plural
 from quantize.comparison.paired import MARGIN, Difference, difference
 from quantize.comparison.records import Budget, Choice, MeasuredFile, Setting
@@ -149,13 +149,8 @@ def front(files: Sequence[MeasuredFile], setting: Setting) -> list[MeasuredFile]
     """The Pareto front in a setting, fastest first: no other file is as fast and more
     accurate."""
     timed = [file for file in files if file.at(setting) and not file.rejected]
-    timed.sort(key=lambda f: (_ms(f, setting), -f.evaluation.balanced_accuracy))
-    best: list[MeasuredFile] = []
-    for file in timed:
-        accuracy = file.evaluation.balanced_accuracy
-        if not best or accuracy > best[-1].evaluation.balanced_accuracy:
-            best.append(file)
-    return best
+    points = [(_ms(file, setting), file.evaluation.balanced_accuracy) for file in timed]
+    return [timed[index] for index in pareto_front(points)]
 
 
 def points(difference: float) -> str:

@@ -15,15 +15,14 @@ more labels and costs seconds.
 from __future__ import annotations
 
 import hashlib
-import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from data.split import Row, Split
+from data.split import Row, Split, interleaved
 from edge import files
 from edge.errors import EdgegraftError
 
@@ -72,13 +71,7 @@ def choose(split: Split, count: int = COUNT, *, seed: int = 0) -> tuple[Row, ...
         raise EdgegraftError(
             "expected calibration photos in the training part, got an empty part"
         )
-    return _in_turns(queues.values(), count)
-
-
-def _in_turns(queues: Iterable[Sequence[Row]], count: int) -> tuple[Row, ...]:
-    """`count` rows: the first of each queue, then the second of each, and so on."""
-    turns = itertools.chain.from_iterable(itertools.zip_longest(*queues))
-    return tuple(itertools.islice((row for row in turns if row is not None), count))
+    return tuple(interleaved(queues.values(), count))
 
 
 def pool(split: Split, count: int = COUNT, *, seed: int = 0) -> tuple[Row, ...]:
@@ -155,7 +148,7 @@ def spread(
         indices = [i for i, row in enumerate(rows) if row.photo.label == label]
         order = _farthest_first(features[indices], min(count, len(indices)))
         queues.append([rows[indices[i]] for i in order])
-    return _in_turns(queues, count)
+    return tuple(interleaved(queues, count))
 
 
 def _farthest_first(features: npt.NDArray[np.float32], count: int) -> list[int]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from finetune.figures.style import GRID, INK, MUTED, save
+from finetune.figures.style import INK, MUTED, quiet, save
 from quantize import recipes
 from quantize.comparison import choose
 from quantize.reporting import text
@@ -412,11 +412,7 @@ def latency_axis(axes: Axes, fastest: float, slowest: float) -> None:
     else:
         axes.set_xlim(0, slowest * 1.45)
     axes.set_xlabel("median latency, ms for one photo", fontsize=9, color=INK)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(MUTED)
-    axes.tick_params(colors=MUTED, labelsize=8)
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
+    quiet(axes, "both")
 
 
 def _short(name: str) -> str:
