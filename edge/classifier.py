@@ -8,7 +8,7 @@ thread at a time, as its interpreter does.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from edge.model_file import ModelFile
 from edge.preprocess import InputRecipe, Source, load_pixels
 
 if TYPE_CHECKING:
-    from edge.foreign import ForeignInput, ForeignOptions
+    from edge.foreign import ForeignInput, ForeignOptions, ForeignOutput
     from edge.region import Region
 
 UNKNOWN = "unknown"
@@ -100,13 +100,10 @@ class Classifier:
         self.foreign_input: ForeignInput | None = None
         self.score_threshold: float | None = None  # of a foreign file's metadata
         self.note = ""  # what is done to the output of a foreign file, if anything
-        self._as_input: Callable[[Pixels], npt.NDArray[Any]]
-        self._as_probabilities: Callable[[Floats], Floats]
+        self._foreign_output: ForeignOutput | None = None
         if self.card is not None:
             self.recipe = self._card_recipe(self.card, entry["shape"])
-            self._as_input = self._card_input
             self._outputs = self._card_outputs(self.card)
-            self._as_probabilities = self._card_probabilities
             self.labels = self._card_labels(labels, self.card)
         else:
             assert foreign is not None
@@ -248,15 +245,19 @@ class Classifier:
             )
         return card.input
 
-    def _card_input(self, pixels: Pixels) -> npt.NDArray[Any]:
-        """The scaling is inside the graph."""
+    def _as_input(self, pixels: Pixels) -> npt.NDArray[Any]:
+        """Pixels as the network takes them; with a card the scaling is in the graph."""
+        if self.foreign_input is not None:
+            return self.foreign_input(pixels)
         if self.input_dtype == np.uint8:
             return pixels
         if self.input_dtype == np.int8:  # 0..255 laid over -128..127
             return (pixels ^ 0x80).view(np.int8)
         return pixels.astype(np.float32)
 
-    def _card_probabilities(self, scores: Floats) -> Floats:
+    def _as_probabilities(self, scores: Floats) -> Floats:
+        if self._foreign_output is not None:
+            return self._foreign_output(scores)
         return _adding_up(scores, self._outputs[PROBABILITIES])
 
     def _card_outputs(self, card: ModelCard) -> dict[str, dict[str, Any]]:
@@ -306,7 +307,7 @@ class Classifier:
         from edge.foreign import ForeignInput, ForeignOutput
 
         self.foreign_input = ForeignInput(self.file, entry, options)
-        self.recipe, self._as_input = self.foreign_input.recipe, self.foreign_input
+        self.recipe = self.foreign_input.recipe
         names, source = (None, "") if labels is None else _named_labels(labels)
         output = ForeignOutput(
             self.file,
@@ -323,7 +324,7 @@ class Classifier:
             noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
             noise[0] = 128
             output.look([self._invoke(photo[None])[PROBABILITIES] for photo in noise])
-        self._as_probabilities, self.note = output, output.note
+        self._foreign_output, self.note = output, output.note
 
 
 def _conversion_hint(array: npt.NDArray[Any]) -> str:

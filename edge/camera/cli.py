@@ -24,7 +24,7 @@ from edge.camera.sources import INSTALL_OPENCV, Picture, cameras
 from edge.camera.uncertain import UncertainFrames
 from edge.classifier import Classifier
 from edge.classify.cli import open_classifier
-from edge.command import ModelOptions, add_region, number_or_nan
+from edge.command import ModelOptions, add_region, number, width_and_height
 from edge.errors import EdgegraftError
 from edge.preprocess import load_pixels
 from edge.region import region_box
@@ -73,7 +73,9 @@ def add_options(verb: argparse.ArgumentParser) -> None:
     group.add_argument("--max-frames", type=int, metavar="N", help="stop after N")
     group.add_argument("--seconds", type=_positive, help="stop after this time")
     add_region(group)
-    group.add_argument("--size", type=_size, metavar="WxH", help="ask the camera for")
+    group.add_argument(
+        "--size", type=width_and_height, metavar="WxH", help="ask the camera for"
+    )
     group.add_argument(
         "--live", action="store_true", help="play a video file as an endless camera"
     )
@@ -308,26 +310,12 @@ def _note(text: str) -> None:
 
 
 def _positive(text: str) -> float:
-    return _number(text, 1e-6, float("inf"), "more than 0")
+    return number(text, 1e-6, float("inf"), "more than 0")
 
 
 def _not_negative(text: str) -> float:
-    return _number(text, 0.0, float("inf"), "0 or more")
+    return number(text, 0.0, float("inf"), "0 or more")
 
 
 def _share(text: str) -> float:
-    return _number(text, 0.0, 1.0, "from 0 to 1")
-
-
-def _number(text: str, low: float, high: float, expected: str) -> float:
-    value = number_or_nan(text)
-    if not low <= value <= high:
-        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
-    return value
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.lower().partition("x")
-    if width.isdigit() and height.isdigit() and int(width) and int(height):
-        return (int(width), int(height))
-    raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT, got {text!r}")
+    return number(text, 0.0, 1.0, "from 0 to 1")
