@@ -30,7 +30,7 @@ from edge.camera.sources import Source
 from edge.errors import EdgegraftError
 from edge.files import write_atomic
 from edge.preprocess import open_photo
-from edge.region import Region, in_shares, region_text
+from edge.region import Region, as_fractions, region_text
 from edge.text import printable
 
 LIST = CAPTURED
@@ -62,7 +62,7 @@ class Session:
         data = buffer.getvalue()
         part = None
         if self.region is not None:
-            self.region = in_shares(self.region, image.size)
+            self.region = as_fractions(self.region, image.size)
             least = (LEAST_SIDE, LEAST_SIDE)
             part = open_photo(data, least=least, region=self.region)
         if not self.kept:

@@ -29,7 +29,7 @@ from data.reading import white_level
 from data.scan import Walk
 from edge.errors import EdgegraftError
 from edge.preprocess import FULL
-from edge.region import SIDEWAYS, in_shares, parse_region, region_text
+from edge.region import SIDEWAYS, as_fractions, parse_region, region_text
 from edge.text import listed, plural, printable
 
 
@@ -233,7 +233,7 @@ def region_of(folder: PhotoFolder, text: str | None) -> str | None:
                 f"{size[0]} x {size[1]} ({printable(first)}) and {other[0]} x "
                 f"{other[1]} ({printable(photo.path)}); give shares from 0 to 1"
             )
-    return region_text(in_shares(region, size))
+    return region_text(as_fractions(region, size))
 
 
 def _size(path: Path) -> tuple[int, int]:

@@ -231,7 +231,7 @@ def _units(
     """
     free = [p for p in photos if p.part in (None, "train") and p.path in digests]
     units: dict[str, list[tuple[int, str, list[Photo]]]] = {}
-    for unit in chained(free, digests, together):
+    for unit in connected_groups(free, digests, together):
         digest = min(digests[photo.path] for photo in unit)
         key = hashlib.sha256(f"{seed}:{digest}".encode()).hexdigest()
         counts = Counter(photo.label for photo in unit)
@@ -243,7 +243,7 @@ def _units(
     }
 
 
-def chained(
+def connected_groups(
     photos: Sequence[Photo],
     digests: Mapping[Path, str],
     together: Iterable[tuple[Path, Path]],
@@ -261,12 +261,14 @@ def chained(
         if photo.group:
             links.append((first.setdefault(("group", photo.group), index), index))
     chains: dict[int, list[Photo]] = {}
-    for photo, root in zip(photos, clusters(len(photos), links), strict=True):
+    for photo, root in zip(
+        photos, connected_components(len(photos), links), strict=True
+    ):
         chains.setdefault(root, []).append(photo)
     return list(chains.values())
 
 
-def clusters(count: int, links: Iterable[tuple[int, int]]) -> list[int]:
+def connected_components(count: int, links: Iterable[tuple[int, int]]) -> list[int]:
     """For each index below `count` the smallest one that links lead to (union-find)."""
     parent = list(range(count))
 

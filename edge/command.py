@@ -113,7 +113,7 @@ def _megapixels(text: str) -> float:
     )
 
 
-def add_running(verb: argparse.ArgumentParser, *, threads: bool = True) -> None:
+def add_runtime_options(verb: argparse.ArgumentParser, *, threads: bool = True) -> None:
     """Options that say which interpreter runs a model, and how."""
     verb.add_argument(
         "--runtime", choices=RUNTIMES, default="auto", help="which interpreter runs it"

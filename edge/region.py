@@ -74,7 +74,7 @@ def region_text(region: Region) -> str:
     return ",".join(f"{value:.{_DIGITS}g}" for value in region)
 
 
-def in_shares(region: Region, size: tuple[int, int]) -> Region:
+def as_fractions(region: Region, size: tuple[int, int]) -> Region:
     """Shares of a photo of this width and height. EdgegraftError as `region_box`."""
     if max(region) <= 1:
         return region
@@ -105,7 +105,7 @@ def override(
     if trained is None:
         return f"{text}: the model was trained on whole photos, measured on them too"
     if size is not None:
-        region = in_shares(region, size)
+        region = as_fractions(region, size)
     text += f" in place of the model's {region_text(trained)}"
     if max(region) <= 1 and any(
         abs(region[side] - trained[side]) > _TOLERANCE for side in (2, 3)

@@ -58,7 +58,7 @@ class Familiarity:
         scores = unit(features) @ self.kernel + self.bias
         return np.asarray(np.maximum(scores, 0).max(axis=1), np.float32)
 
-    def limit_of_file(self, scores: Floats) -> float:
+    def threshold_for(self, scores: Floats) -> float:
         """The threshold of a file with these `scores` [N] of the validation photos.
 
         Files round differently, so each has its own threshold: the value that 95 % of

@@ -155,7 +155,7 @@ def _prepare_and_train(
         settings = replace(settings, white=source.folder.white, region=region)
     lesson = Lesson.of(settings, source.folder.labels)
     origin = weights.find(record, settings.size, settings.weights)
-    if origin.of_user:  # refuse weights that do not fit before a run is created
+    if origin.is_user_file:  # refuse weights that do not fit before a run is created
         model.build(settings, len(source.folder.labels), origin)
     prepared = prepare(
         source,
@@ -421,5 +421,5 @@ def resumable(job: Job, verb: str) -> Iterator[None]:
         run = Run.open(job.folder)
         if verb == "finetune" and run.trained:
             raise
-        command = run_folder.going_on(str(run.folder), verb)
+        command = run_folder.resume_command(str(run.folder), verb)
         raise KeyboardInterrupt(f"resume with: {command}") from None

@@ -61,7 +61,7 @@ def variance(gains: npt.NDArray[np.floating]) -> float:
     return (float((gains**2).sum()) + PSEUDO_PHOTOS / 2) / photos - mean**2
 
 
-def within_one_error(
+def within_one_standard_error(
     losses: npt.NDArray[np.floating], best: npt.NDArray[np.floating]
 ) -> bool:
     """Whether the mean of losses [N] is within one standard error of the best's."""

@@ -25,7 +25,13 @@ from finetune.model import load as load_network
 from finetune.run import Run
 from quantize import recipes
 from quantize.conversion import calibration, scoring
-from quantize.conversion.builder import PLAIN, Builder, BuiltModel, Candidate, covering
+from quantize.conversion.builder import (
+    PLAIN,
+    Builder,
+    BuiltModel,
+    Candidate,
+    diverse_photos,
+)
 from quantize.gate import AGREEMENT, MAX_DROP, TRAINING, Fidelity, Gate
 from quantize.recovery import ladder, layer_report
 from quantize.recovery.layer_report import LayerReport
@@ -189,7 +195,7 @@ def export(
             pixels = scoring.decode(run, tuple(rows.values()), console)
             stack.enter_context(closing(pixels))
         usable, refused = _usable(run, pool, pixels, console)
-        chosen = covering(model, pixels, usable, calibration_count, console)
+        chosen = diverse_photos(model, pixels, usable, calibration_count, console)
         builder = Builder(run, model, pixels, chosen, val, console, old, train)
         results, layers = _build_all(
             builder,
@@ -220,7 +226,7 @@ def _usable(
     """(photos of the pool to calibrate with, refused ones); prints the latter."""
     if not pool:
         return (), ()
-    indices = scoring.places_of(pixels, pool)
+    indices = scoring.row_indices(pixels, pool)
     usable, refused = calibration.sift(pool, [pixels.array[i] for i in indices])
     refused = (*calibration.copies(run.split(), pool), *refused)
     if refused:

@@ -85,9 +85,9 @@ def test_home_assistant_finds_the_device(
     state = json.loads(broker.retained[f"{TOPIC}/state"])
     assert state["label"] == "red" and state["probability"] == 0.9
     assert broker.retained[f"{TOPIC}/status"] == "online"
-    publisher.present(False)  # the camera is lost
+    publisher.set_online(False)  # the camera is lost
     until(lambda: broker.retained[f"{TOPIC}/status"] == "offline")
-    publisher.present(True)
+    publisher.set_online(True)
     until(lambda: broker.retained[f"{TOPIC}/status"] == "online")
     publisher.close()
     until(lambda: broker.retained[f"{TOPIC}/status"] == "offline")

@@ -18,7 +18,7 @@ from data.audit.local_features import ROW
 from data.audit.report import write
 from data.photos import Photo, PhotoFolder
 from data.source import scan
-from data.split import chained, make_split
+from data.split import connected_groups, make_split
 
 SHARP, SOFT = 0.1, 0.9
 
@@ -209,7 +209,7 @@ def test_of_each_copy_that_goes_one_is_kept(monkeypatch: pytest.MonkeyPatch) -> 
         out = report.excluded
         heads = [group[0].path for group in same_files(photos, report.digests)]
         links = [(heads[a], heads[b]) for a, b in pairs]
-        for group in chained(photos, report.digests, links):
+        for group in connected_groups(photos, report.digests, links):
             for label in {photo.label for photo in group}:
                 mine = [photo for photo in group if photo.label == label]
                 assert any(photo.path not in out for photo in mine), (seed, mine)

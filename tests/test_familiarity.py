@@ -95,10 +95,10 @@ def test_negatives_that_show_the_labels_are_refused():
 def test_a_file_that_rounds_has_a_threshold_of_its_own():
     found = fitted(600, 200)
     coarse = np.floor(found.known * 10) / 10
-    assert (coarse >= found.limit_of_file(coarse)).mean() >= 0.95
+    assert (coarse >= found.threshold_for(coarse)).mean() >= 0.95
     few = fitted(600, 40)
     moved = few.known + np.float32(0.03)
-    assert few.limit_of_file(moved) == pytest.approx(0.53, abs=1e-4)
+    assert few.threshold_for(moved) == pytest.approx(0.53, abs=1e-4)
 
 
 @pytest.fixture(scope="module")

@@ -200,7 +200,7 @@ def pi(first):
     """What `edge bench --json` prints on a slower device."""
     records = []
     for name in ("float32", "int8"):
-        record = timing.bench_apart(first.exports / f"{name}.tflite", runs=2)
+        record = timing.bench_in_subprocess(first.exports / f"{name}.tflite", runs=2)
         for threads in (1, 4):
             record |= {"host": "Raspberry Pi 4", "threads": threads}
             for key in ("load_ms", "first_ms", "p50_ms", "p95_ms", "p99_ms"):

@@ -67,10 +67,10 @@ class Audit:
         """From the results of `data.reading`: a digest or a reason for each photo, and
         the fraction of rows that is `missing` from those that are cut off."""
         fact_store = FactStore() if fact_store is None else fact_store
-        faults = list(checks.by_themselves(folder.photos, fact_store))
+        faults = list(checks.check_photos(folder.photos, fact_store))
         groups = copies.same_files(folder.photos, digests, faults)
         pairs = copies.near_pairs(groups, fact_store, faults)
-        alike, too_many = copies.keep_together(folder.photos, digests, pairs)
+        alike, too_many = copies.split_links(folder.photos, digests, pairs)
         findings = [Finding("unreadable", path, reason) for path, reason in failures]
         findings += [
             Finding("cut-off", path, _cut_off(fraction))

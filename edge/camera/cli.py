@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from edge.camera.frames import Frames, TimedFrame, taken
+from edge.camera.frames import Frames, TimedFrame, read_frames
 from edge.camera.latest_frame import STUCK
 from edge.camera.motion import HEARTBEAT, LOOKS, MotionGate
 from edge.camera.output import CsvWriter, FrameResult, JsonLinesWriter, LineWriter
@@ -179,8 +179,8 @@ def run(args: argparse.Namespace) -> int:
             stack.callback(processor.preview.close)
         start = time.monotonic()
         service = stack.enter_context(Service())
-        online = publisher.present if publisher is not None else lambda _: None
-        for frame in taken(frames, service, _note, online):
+        online = publisher.set_online if publisher is not None else lambda _: None
+        for frame in read_frames(frames, service, _note, online):
             if not processor.process(frame) or processor.count == frames.max_frames:
                 break
         processor.writer.end()
@@ -265,7 +265,7 @@ class _FrameProcessor:
             # training cuts the model's own region out again
             uncropped = self._classifier.trained_region is not None
             picture = frame.pixels if uncropped else pixels
-            self.uncertain.offer(picture, own, frame.seconds)
+            self.uncertain.save_if_uncertain(picture, own, frame.seconds)
         if self.preview is None:
             return True
         percent = f"  {prediction.probability:.1%}" if prediction.known else ""

@@ -20,7 +20,7 @@ from edge.classifier import UNKNOWN, Classifier, Prediction
 from edge.command import ModelOptions
 from edge.errors import EdgegraftError, PhotoError
 from edge.quiet import without_chatter
-from edge.runtime import too_many
+from edge.runtime import thread_warning
 
 if TYPE_CHECKING:
     from edge.classify.formats import CsvWriter, JsonWriter
@@ -123,7 +123,7 @@ def open_classifier(options: ModelOptions, threads: int | None = None) -> Classi
 
     `threads` is for the case that --threads is not given.
     """
-    if options.threads and (warning := too_many(options.threads)):
+    if options.threads and (warning := thread_warning(options.threads)):
         print(f"edgegraft: warning: {warning}", file=sys.stderr)
     with without_chatter():
         classifier = opened(options, threads)

@@ -38,7 +38,7 @@ from edge.classify import sources
 from edge.errors import EdgegraftError
 from edge.text import plural
 from finetune.console import Console
-from finetune.distill.hints import Directions
+from finetune.distill.hints import HintComponents
 from finetune.distill.teacher import Teacher, open_teacher, refuse_leaks
 from finetune.head.probe import softmax
 from finetune.loop.examples import Examples, Floats, Ints, class_weights
@@ -200,7 +200,7 @@ class Lesson:
         predict_both = self.teacher.with_features if settings.teacher_hints else None
         probabilities: list[Floats] = []
         hints: list[Floats] = []
-        directions: Directions | None = None
+        directions: HintComponents | None = None
         done, total = 0, len(rows) * settings.teacher_views
         for view in range(settings.teacher_views):
             features: list[Floats] = []
@@ -216,7 +216,7 @@ class Lesson:
             if features:
                 view_features = np.concatenate(features)
                 if directions is None:
-                    directions = Directions(view_features[:labelled], settings.seed)
+                    directions = HintComponents(view_features[:labelled], settings.seed)
                 hints.append(directions.hints(view_features))
         return np.concatenate(probabilities), np.concatenate(hints) if hints else None
 

@@ -26,12 +26,12 @@ from typing import Any
 import numpy as np
 
 from data.photos import Photo
-from data.split import chained
+from data.split import connected_groups
 from edge.evaluate import wilson
 from finetune.head import probe
 from finetune.head.temperature import temperature
 from finetune.loop.examples import Floats, Ints
-from finetune.paired import within_one_error
+from finetune.paired import within_one_standard_error
 
 FEW = 100  # validation photos that are enough for a temperature
 MOST = 1000  # photos in all; with more it costs more time than it gains
@@ -131,7 +131,7 @@ def copy_groups(
 
     digests: the sha256 of each photo; together: pairs of near-duplicates.
     """
-    chains = chained(photos, digests, together)
+    chains = connected_groups(photos, digests, together)
     group = {photo.path: index for index, chain in enumerate(chains) for photo in chain}
     return [group[photo.path] for photo in photos]
 
@@ -188,7 +188,7 @@ def fit(
         tried.append((strength, logits, fitted, losses))
     lowest = min((losses for *_, losses in tried), key=lambda x: float(x.mean()))
     strength, logits, fitted, _ = next(
-        entry for entry in tried if within_one_error(entry[3], lowest)
+        entry for entry in tried if within_one_standard_error(entry[3], lowest)
     )
     kernel, bias = probe.head(features, truth, classes, strength, weights=weights)
     return CrossFit(kernel, bias, strength, logits, fitted)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.bench.timing import bench_apart
+from edge.bench.timing import bench_in_subprocess
 from edge.errors import EdgegraftError
 from finetune.console import Console
 from quantize.comparison.records import MeasuredFile, Setting, Timing
@@ -80,12 +80,12 @@ def time_all(
         for index in range(effort.rounds):
             start = index % len(pairs)
             for path, threads in [*pairs[start:], *pairs[:start]]:
-                record = bench_apart(
+                record = bench_in_subprocess(
                     path,
                     runtime=runtime,
                     threads=threads,
                     runs=effort.runs,
-                    more=options[path],
+                    extra_args=options[path],
                 )
                 records[path, threads].append(record)
                 bar(done := done + 1, effort.rounds * len(pairs))

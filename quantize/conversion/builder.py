@@ -68,7 +68,7 @@ class BuiltModel:
     seconds: float
 
 
-def covering(
+def diverse_photos(
     model: Any,
     pixels: batches.Pixels,
     pool: Sequence[Row],
@@ -78,12 +78,12 @@ def covering(
     """`count` photos of the pool that cover the network's feature space."""
     if len(pool) <= count:
         return tuple(pool)
-    rows = scoring.places_of(pixels, pool)
+    rows = scoring.row_indices(pixels, pool)
     with console.bar("choosing calibration photos") as bar:
         vectors = features.compute(
             network.feature_model(model), pixels.array, rows, progress=bar
         )
-    return calibration.spread(pool, vectors, count)
+    return calibration.select_diverse(pool, vectors, count)
 
 
 class Builder:
@@ -160,7 +160,7 @@ class Builder:
             probabilities.append(scoring.run(classifier, self._views)["probabilities"])
         card = replace(card, measured={self.run.judged_on: validation.to_card()})
         if self._familiarity is not None:
-            limit = self._familiarity.limit_of_file(validation.familiarity)
+            limit = self._familiarity.threshold_for(validation.familiarity)
             card = replace(
                 card,
                 familiarity_threshold=limit,
@@ -189,7 +189,7 @@ class Builder:
         ModelFile(model).trust()
         classifier = scoring.open_file(ModelFile.read(model), "auto")
         scores = scoring.run(classifier, self._unsmoothed)["familiarity"]
-        return self._familiarity.limit_of_file(scores)
+        return self._familiarity.threshold_for(scores)
 
     def quantize(self, candidate: Candidate, *, float_io: bool = False) -> bytes:
         """The flatbuffer of a candidate."""

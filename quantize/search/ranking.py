@@ -26,7 +26,7 @@ from edge.evaluate import Evaluation, score
 from finetune import model
 from finetune.head import cross_fit, features, probe
 from finetune.loop.examples import Floats, Ints
-from finetune.paired import within_one_error
+from finetune.paired import within_one_standard_error
 from quantize.search.candidates import Candidate
 
 PART = 400  # photos of the first round
@@ -171,6 +171,6 @@ def finalists(scores: Mapping[Candidate, Score]) -> list[Candidate]:
     close = [
         candidate
         for candidate in order[FINALISTS:]
-        if within_one_error(scores[candidate].losses, best)
+        if within_one_standard_error(scores[candidate].losses, best)
     ]
     return [*order[:FINALISTS], *close[:1]]

@@ -110,7 +110,7 @@ def classify(pool: ClassifierPool, photos: list[Photo], job: Job) -> None:
             job.failures[photo.key] = (photo.name, result)
         else:
             job.rows[photo.key] = result
-            consent.offer(photo, result.prediction)
+            consent.save_if_uncertain(photo, result.prediction)
         now = time.monotonic()
         job.seconds = before + now - start
         if now - refreshed >= REFRESH_S:

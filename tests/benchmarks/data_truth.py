@@ -40,7 +40,7 @@ from data.audit.label_issues import cross_validated, find  # noqa: E402
 from data.batches import load  # noqa: E402
 from data.sample.faults import write_faulty  # noqa: E402
 from data.source import scan  # noqa: E402
-from data.split import chained, make_split  # noqa: E402
+from data.split import connected_groups, make_split  # noqa: E402
 from edge.preprocess import InputRecipe  # noqa: E402
 from tests.benchmarks import advice  # noqa: E402
 from tests.legs.peers import in_peers  # noqa: E402
@@ -161,7 +161,7 @@ def labels(report: Audit, planted: Planted, args: argparse.Namespace) -> dict[st
     with load(photos, InputRecipe(SIZE, SIZE), measuring=False) as pixels:
         rows = [pixels.rows[photo.path] for photo in photos]
         features = compute(network.feature_model(model), pixels.array, rows)
-        chains = chained(photos, pixels.digests, report.alike)
+        chains = connected_groups(photos, pixels.digests, report.alike)
     chain = {photo.path: k for k, unit in enumerate(chains) for photo in unit}
     groups = [chain[photo.path] for photo in photos]
     probabilities = cross_validated(features, given, groups=groups)

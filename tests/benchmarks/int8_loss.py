@@ -67,7 +67,7 @@ def measure(run: Run, *, qat: bool = False) -> dict[str, Any]:
         mirrored = {}
         for name in ("float32", "default"):
             classifier = Classifier(files[name], threads=os.cpu_count())
-            places = scoring.places_of(pixels, test)
+            places = scoring.row_indices(pixels, test)
             turned = np.ascontiguousarray(pixels.array[places][:, :, ::-1])
             both = found[name].probabilities + classifier.probabilities(turned)
             right = float((both.argmax(1) == found[name].truth).mean())
