@@ -201,7 +201,7 @@ def audit(
     source, report_folder = _photos_path(photos), _path("out", out)
     if report_folder is not None:
         refuse(report_folder, overwrite)  # before minutes of reading
-    folder = choose(source, None, few=True).folder
+    folder = choose(source, None, allow_few=True).folder
     with (
         Progress(title="reading photos", live=False if quiet else None) as bar,
         FactCache(cache_folder() / "audits.sqlite") as fact_cache,

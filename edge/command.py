@@ -70,7 +70,9 @@ class ModelOptions:
     region: Region | None = None
 
     @classmethod
-    def of(cls, args: argparse.Namespace, model: str | None = None) -> ModelOptions:
+    def from_args(
+        cls, args: argparse.Namespace, model: str | None = None
+    ) -> ModelOptions:
         """From parsed arguments; `model` in place of that of the command line."""
         threads = getattr(args, "threads", None)
         return cls(

@@ -39,7 +39,7 @@ _SLOWER = 1.1  # of the first sample's time, before a sustained run is remarked 
 def run(args: argparse.Namespace) -> int:
     """The verb."""
     models = [
-        replace(ModelOptions.of(args, model), threads=threads)
+        replace(ModelOptions.from_args(args, model), threads=threads)
         for model in args.models
         for threads in args.threads
     ]

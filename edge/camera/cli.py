@@ -160,13 +160,13 @@ def run(args: argparse.Namespace) -> int:
         from edge.camera.mqtt import Broker
 
         name = os.path.splitext(os.path.basename(args.model))[0]
-        broker = Broker.of(
+        broker = Broker.from_url(
             args.mqtt, f"edgegraft/{name}", args.mqtt_password_file, args.mqtt_ca
         )
     elif args.mqtt_password_file or args.mqtt_ca:
         raise EdgegraftError("expected --mqtt with --mqtt-password-file and --mqtt-ca")
-    classifier = open_classifier(ModelOptions.of(args))
-    frames = Frames.of(args)
+    classifier = open_classifier(ModelOptions.from_args(args))
+    frames = Frames.from_args(args)
     with ExitStack() as stack:
         publisher = None
         if broker is not None:

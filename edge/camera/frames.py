@@ -53,7 +53,7 @@ class Frames:
     stuck: float
 
     @classmethod
-    def of(cls, args: argparse.Namespace) -> Frames:
+    def from_args(cls, args: argparse.Namespace) -> Frames:
         fps = args.fps if args.every is None else 1 / args.every
         if args.motion and fps is None:
             fps = LOOKS

@@ -53,7 +53,7 @@ class Broker:
     ca: str | None = None
 
     @classmethod
-    def of(
+    def from_url(
         cls, url: str, default_topic: str, password_file: str | None, ca: str | None
     ) -> Broker:
         """From mqtt://USER@HOST:PORT/TOPIC (mqtts: with TLS). EdgegraftError."""

@@ -55,7 +55,7 @@ class ClassifyOptions:
     raw: bool = False
 
     @classmethod
-    def of(cls, args: argparse.Namespace) -> ClassifyOptions:
+    def from_args(cls, args: argparse.Namespace) -> ClassifyOptions:
         """From parsed arguments; EdgegraftError for some that do not go together."""
         format_ = "json" if args.json else "csv" if args.csv else "text"
         ending = os.path.splitext(args.output or "")[1].lower().removeprefix(".")
@@ -73,7 +73,7 @@ class ClassifyOptions:
         if args.raw and format_ != "csv":
             raise EdgegraftError("expected --raw with --csv")
         return cls(
-            ModelOptions.of(args),
+            ModelOptions.from_args(args),
             tuple(args.photos),
             args.top_k,
             format_,
@@ -87,7 +87,7 @@ class ClassifyOptions:
 
 def run(args: argparse.Namespace) -> int:
     """Label every photo; 2 when one of them could not be."""
-    options = ClassifyOptions.of(args)
+    options = ClassifyOptions.from_args(args)
     unique = None
     items = _items(options.photos)
     piped = _PIPE in options.photos

@@ -75,7 +75,7 @@ class Lesson:
     unlabelled: tuple[Photo, ...] = ()
 
     @classmethod
-    def of(cls, settings: Settings, labels: Sequence[str]) -> Lesson | None:
+    def from_settings(cls, settings: Settings, labels: Sequence[str]) -> Lesson | None:
         """The lesson of these settings; None without a teacher. EdgegraftError as
         `open_teacher` and `unlabelled_photos`."""
         if settings.teacher is None:
@@ -173,7 +173,7 @@ class Lesson:
         if self.teacher.recipe != settings.recipe:
             with console.bar("decoding photos for the teacher") as bar:
                 decoded = batches.load_through_cache(
-                    photos, self.teacher.recipe, measuring=False, progress=bar
+                    photos, self.teacher.recipe, with_facts=False, progress=bar
                 )
         try:
             missing = [photo for photo in photos if photo.path not in decoded.rows]

@@ -191,7 +191,7 @@ def _headline(
         return None
     evaluation = chosen.evaluation
     owner = next((entry.run for entry in entries if entry.path == chosen.path), None)
-    folds = CrossValidated.of(owner.config) if owner else None
+    folds = CrossValidated.from_config(owner.config) if owner else None
     few = evaluation.photos < FEW_TEST_PHOTOS
     if folds is not None and few:
         return Headline(
@@ -293,12 +293,12 @@ def _score(
     decoded: dict[InputRecipe, batches.Pixels] = {}
     with ExitStack() as stack:
         if options.photos is None:
-            held_out = HeldOut.of_run(runs[0])
+            held_out = HeldOut.from_run(runs[0])
             if pixels is not None:
                 decoded[runs[0].recipe] = pixels
         else:
             recipe = recipe_of[entries[0].path]
-            held_out, decoded[recipe] = HeldOut.of_photos(
+            held_out, decoded[recipe] = HeldOut.from_photos(
                 options.photos, options.photo_options, labels, recipe, owners, console
             )
             stack.enter_context(closing(decoded[recipe]))

@@ -116,7 +116,7 @@ def decode(
         pixels = batches.load_through_cache(
             [row.photo for row in rows],
             recipe or run.recipe,
-            measuring=False,
+            with_facts=False,
             progress=bar,
         )
     try:

@@ -304,7 +304,7 @@ def _photos(prepared: Prepared) -> Photos:
         prepared.pixels.array,
         np.concatenate([train.rows, val.rows]),
         np.concatenate([train.truth, val.truth]),
-        np.array(copy_groups(photos, digests, prepared.together), np.int64),
+        np.array(copy_groups(photos, digests, prepared.near_duplicates), np.int64),
         prepared.folder.labels,
     )
 
