@@ -375,7 +375,7 @@ _EXPORT_OPTIONS = {  # name in the command: argument of `quantize.export.export`
     "calibration": "calibration_count",
     "max_drop": "max_drop",
     "target": "target",
-    "ladder": "climb",
+    "ladder": "repair",
     "qat": "qat",
 }
 

@@ -199,7 +199,7 @@ def capture_photos(args: argparse.Namespace) -> int:
         pictures,
         args.folder,
         args.label,
-        most=args.most,
+        max_photos=args.most,
         region=args.region,
         report=report,
     )

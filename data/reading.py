@@ -208,12 +208,12 @@ def _decoded(
     """Decoded once where one decoding serves both: `load_pixels` is `fit` of it."""
     side = (LEAST_SIDE, LEAST_SIDE)
     if recipe is None:
-        return None, measure(data, open_photo(data, least=side, white=white))
+        return None, measure(data, open_photo(data, min_size=side, white=white))
     if not with_facts:
         return load_pixels(data, recipe), None
     image = open_for(data, recipe)
-    enough = recipe.region is None and min(recipe.least) >= LEAST_SIDE
-    measured = image if enough else open_photo(data, least=side, white=recipe.white)
+    enough = recipe.region is None and min(recipe.min_size) >= LEAST_SIDE
+    measured = image if enough else open_photo(data, min_size=side, white=recipe.white)
     return fit(image, recipe), measure(data, measured)
 
 
@@ -221,7 +221,7 @@ def _missing(data: bytes) -> float | None:
     """The fraction of a JPEG's rows that is cut off; None for a whole photo."""
     if not data.startswith(b"\xff\xd8") or b"\xff\xd9" in data[-JPEG_TAIL:]:
         return None
-    missing: float | None = open_photo(data, least=(1, 1)).info.get("missing")
+    missing: float | None = open_photo(data, min_size=(1, 1)).info.get("missing")
     return missing
 
 

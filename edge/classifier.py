@@ -193,9 +193,11 @@ class Classifier:
 
     def predict(self, pixels: Pixels, top_k: int = 5) -> Prediction:
         """One photo's pixels, uint8 [H, W, 3] in the size of `recipe`."""
-        return self.first(self.run(pixels[None]), top_k)
+        return self.first_prediction(self.run(pixels[None]), top_k)
 
-    def first(self, outputs: dict[str, Floats], top_k: int = 5) -> Prediction:
+    def first_prediction(
+        self, outputs: dict[str, Floats], top_k: int = 5
+    ) -> Prediction:
         """The prediction of the first photo in outputs of `run`."""
         familiarity = float(outputs[FAMILIARITY][0]) if FAMILIARITY in outputs else None
         return self.prediction(outputs[PROBABILITIES][0], familiarity, top_k)
@@ -213,12 +215,12 @@ class Classifier:
         order = np.argsort(-probabilities, kind="stable")[: max(top_k, 1)]
         ranking = tuple((self.labels[i], float(probabilities[i])) for i in order)
         label, probability = ranking[0]
-        known = self.knows(probability, familiarity)
+        known = self.is_known(probability, familiarity)
         return Prediction(
             label if known else UNKNOWN, probability, ranking, familiarity, known
         )
 
-    def knows(self, probability: float, familiarity: float | None) -> bool:
+    def is_known(self, probability: float, familiarity: float | None) -> bool:
         """Whether an answer of this probability and familiarity counts."""
         threshold = self.card.familiarity_threshold if self.card else None
         if familiarity is not None and threshold is not None:
@@ -319,11 +321,13 @@ class Classifier:
         )
         self._outputs = {PROBABILITIES: output.entry}
         self.labels, self.score_threshold = output.labels, output.threshold
-        if output.made_by is None:
+        if output.activation is None:
             shape = (2, self.recipe.height, self.recipe.width, 3)
             noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
             noise[0] = 128
-            output.look([self._invoke(photo[None])[PROBABILITIES] for photo in noise])
+            output.detect_logits(
+                [self._invoke(photo[None])[PROBABILITIES] for photo in noise]
+            )
         self._foreign_output, self.note = output, output.note
 
 

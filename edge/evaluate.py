@@ -268,7 +268,7 @@ def evaluate(
     best = result.probabilities.max(axis=1)
     values: Sequence[float | None] = familiarities or [None] * len(best)
     pairs = zip(best, values, strict=True)
-    known = np.array([classifier.knows(float(p), value) for p, value in pairs])
+    known = np.array([classifier.is_known(float(p), value) for p, value in pairs])
     return replace(
         result,
         refused=int((~known).sum()),

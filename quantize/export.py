@@ -140,7 +140,7 @@ def export(
     max_drop: float = MAX_DROP,
     target: str = targets.GENERIC,
     overwrite: bool = False,
-    climb: bool = True,
+    repair: bool = True,
     qat: bool = False,
     with_layers: bool = False,
     old_python: Path | None = None,
@@ -152,7 +152,7 @@ def export(
 
     The ranges and biases of an int8 file are corrected; if it then agrees with float32
     on less than `agreement` of new photos, or is rejected, it is repaired further
-    (ladder; `climb` off: no repairs; `qat`: trained, too). One that loses a label, or
+    (ladder; `repair` off: no repairs; `qat`: trained, too). One that loses a label, or
     more than `max_drop` of accuracy (0.01 is one point), is rejected, and so is one
     that `target` refuses; EdgegraftError when it refuses all of them. `with_layers`
     writes the layer report of the int8 file into the run. `old_python`: a Python with
@@ -202,7 +202,7 @@ def export(
             records,
             gate,
             target,
-            repair=climb,
+            repair=repair,
             allow_qat=qat,
             with_layers=with_layers,
         )
@@ -272,7 +272,7 @@ def _build_all(
     results = {}
     for variant in variants:
         file, climb = built[variant.name], climbs.get(variant.name)
-        fidelity = ladder.judge(reference, file)
+        fidelity = ladder.fidelity_to(reference, file)
         why = gate.why_rejected(fidelity)
         rejected = bool(why) or target in file.facts.refused_by
         path = _path(builder.run, variant.name, rejected)

@@ -145,7 +145,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, heard: Heard) -> Run:
     )
     with prepared.pixels as pixels:
         given = {"model": model, "pixels": pixels, "console": heard}
-        export(found, ("int8",), climb=False, **given)
+        export(found, ("int8",), repair=False, **given)
     return found
 
 

@@ -53,13 +53,13 @@ def test_refusals_are_counted_by_the_files_threshold(first, tmp_path):
     evaluation = score(answers, np.zeros(4), LABELS)
     familiarity = np.array([190, 40, 180, 10], np.float32)
     scored = scoring.Scored(evaluation, "litert", InputRecipe(24, 24), familiarity)
-    found = unknown_photos.judge(ModelFile(model), scored, "auto")
+    found = unknown_photos.refusal(ModelFile(model), scored, "auto")
     # white looks more familiar than all four, black and dark than none: 8 of 12 pairs
     assert found == Refusal(3, 2, known=4, known_refused=2, auroc=8 / 12, threshold=100)
     assert (found.share, found.known_share) == (2 / 3, 1 / 2)
     plain = scoring.Scored(evaluation, "litert", InputRecipe(24, 24))
     int8 = ModelFile.read(first.exports / "int8.tflite")
-    never = unknown_photos.judge(int8, plain, "auto")
+    never = unknown_photos.refusal(int8, plain, "auto")
     assert (never.refused, never.known_refused) == (0, 0)  # it cannot refuse
     unknown_photos.close()
 

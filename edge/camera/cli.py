@@ -243,7 +243,7 @@ class _FrameProcessor:
         inference_start = time.perf_counter()
         outputs = self._classifier.run(prepared[None])
         end = time.perf_counter()
-        own = self._classifier.first(outputs)
+        own = self._classifier.first_prediction(outputs)
         prediction, label, changed = self._smoother.update(outputs, frame.seconds)
         if self._motion is not None and prediction.label != label:
             self._motion.wake(frame.seconds)  # another label has to be held to count

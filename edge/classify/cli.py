@@ -260,7 +260,7 @@ def _write_all(
         answers = _in_order(options, classifier, items, work)
         live = sys.stderr.isatty() and not writer.out.isatty()
         total = _photo_count(options.photos) if live else None
-        progress = Progress(total, earlier=earlier, live=live)
+        progress = Progress(total, initial=earlier, live=live)
     for answer in answers:
         if isinstance(answer, tuple):
             answered += 1

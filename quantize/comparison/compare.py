@@ -153,15 +153,18 @@ def compare(
     times = {path: (*local[path], *device_times[path]) for path in paths}
     files = _measured(held_out, first, entries, scored, refusals, times)
     here = local[paths[0]][0].setting
-    warnings += [*timing.unsteady(here, files), *_trained_on(held_out, entries)]
+    warnings += [
+        *timing.unsteady_warnings(here, files),
+        *_trained_on(held_out, entries),
+    ]
     for warning in warnings:
         console.say(f"edgegraft: warning: {warning}")
-    judged = _deciding(here, [t for path in paths for t in device_times[path]])
+    deciding = _deciding(here, [t for path in paths for t in device_times[path]])
     rule: dict[str, Any] = {
         "margin": options.margin,
         "any_variant": options.any_variant,
     }
-    choice = choose.choose(files, options.budget, judged, **rule)
+    choice = choose.choose(files, options.budget, deciding, **rule)
     folder = (first.folder if first else entries[0].path).parent / "comparison"
     if first and single_run:
         folder = first.folder
@@ -172,12 +175,12 @@ def compare(
         host=machine.describe(),
         method=METHOD.format(what=held_out.what, **vars(options.effort)),
         budget=options.budget,
-        judged=judged,
+        deciding_setting=deciding,
         files=files,
         choice=choice,
         headline=_headline(choice.file, entries if held_out.run else ()),
         warnings=tuple(warnings),
-        by_budget=tuple(choose.by_budget(files, judged, **rule)),
+        by_budget=tuple(choose.by_budget(files, deciding, **rule)),
     )
     report.write(comparison, first if single_run else None)
     return comparison
@@ -331,9 +334,9 @@ def _score(
             )
             refusal: Refusal | None = None
             if unknown_set:
-                refusal = unknown_set.judge(entry.model, result, options.runtime)
+                refusal = unknown_set.refusal(entry.model, result, options.runtime)
             elif entry.run and held_out.run:
-                refusal = unknown.earlier(entry.model, result)
+                refusal = unknown.recorded_refusal(entry.model, result)
             if refusal:
                 refusals[entry.path] = refusal
     if refusals and not unknown_set:

@@ -34,11 +34,11 @@ class Difference:
     paired: McNemar
 
     @property
-    def shown(self) -> bool:
+    def significant(self) -> bool:
         """Whether the difference is significant."""
         return self.low > 0 or self.high < 0
 
-    def within(self, margin: float) -> bool:
+    def equivalent(self, margin: float) -> bool:
         """Whether the two are shown to be equal within `margin`."""
         return -margin <= self.low and self.high <= margin
 

@@ -95,10 +95,10 @@ def time_all(
     }
 
 
-def unsteady(here: Setting, files: Sequence[MeasuredFile]) -> list[str]:
+def unsteady_warnings(here: Setting, files: Sequence[MeasuredFile]) -> list[str]:
     """A warning where some inferences of a file took far longer than most, as with
     other load on the machine; else an empty list."""
-    timed = [(file, timing) for file in files if (timing := file.at(here))]
+    timed = [(file, timing) for file in files if (timing := file.timing_in(here))]
     file, worst = max(timed, key=lambda pair: pair[1].p95_ms / (pair[1].p50_ms or 1.0))
     if worst.p95_ms <= UNSTEADY * worst.p50_ms:
         return []

@@ -211,12 +211,12 @@ class Builder:
         return self._score(metadata.embed(self.quantize(candidate), card)).evaluation
 
     def _score(
-        self, model: bytes, title: str | None = None, more: Sequence[Row] = ()
+        self, model: bytes, title: str | None = None, extra: Sequence[Row] = ()
     ) -> scoring.Scored:
-        """Figures on the validation photos, followed by `more` rows."""
+        """Figures on the validation photos, followed by `extra` rows."""
         ModelFile(model).trust()  # built by this program
         console = self.console if title else Console(quiet=True)
-        rows = [*self._val, *more]
+        rows = [*self._val, *extra]
         with console.bar(title or "") as bar:
             return scoring.score_file(
                 model, rows, self.pixels, self.run.labels, progress=bar

@@ -65,7 +65,7 @@ class _Point:
 
 def write_png(path: Path, comparison: Comparison) -> None:
     """Write the plot of the setting that decides."""
-    save(draw(comparison, comparison.judged), path)
+    save(draw(comparison, comparison.deciding_setting), path)
 
 
 def svg(comparison: Comparison, setting: Setting, size: tuple[float, float]) -> str:
@@ -151,7 +151,7 @@ def _points(comparison: Comparison, setting: Setting) -> list[_Point]:
     largest = max(file.size_bytes for file in comparison.files)
     points = []
     for index, file in enumerate(comparison.files):
-        timing = file.at(setting)
+        timing = file.timing_in(setting)
         if timing is None:
             continue
         area = max(_SMALLEST_BUBBLE, _LARGEST_BUBBLE * file.size_bytes / largest)

@@ -24,7 +24,7 @@ def answer(result: SearchResult) -> list[str]:
     within = f" within {result.budget}" if str(result.budget) else ""
     finalists = [entry for entry in result.entries if entry.run]
     searched = (
-        f"{len(result.within)} of {plural(len(result.entries), 'network')} fit"
+        f"{len(result.within_budget)} of {plural(len(result.entries), 'network')} fit"
         f"{within}; {plural(len(finalists), 'finalist')} by cross-validated probes, "
         "trained and compared on test photos"
     )
@@ -41,7 +41,7 @@ def answer(result: SearchResult) -> list[str]:
 
 def table(result: SearchResult) -> list[str]:
     """The candidates within the budget, the best first."""
-    entries = sorted(result.within, key=_rank)
+    entries = sorted(result.within_budget, key=_rank)
     rows = [_row(entry, result) for entry in entries[:MOST_ROWS]]
     lines = list(columns(rows, _HEAD))
     more = len(entries) - MOST_ROWS

@@ -148,7 +148,7 @@ class File:
         return SimpleNamespace(
             **{k: v for k, v in vars(self).items() if k != "evaluation"},
             evaluation=score(table, truth, self.evaluation.labels),
-            at=lambda setting: timing,
+            timing_in=lambda setting: timing,
         )
 
     @property

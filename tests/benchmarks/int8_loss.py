@@ -48,7 +48,7 @@ CLOSE = 0.2  # log odds of the two best labels
 
 def measure(run: Run, *, qat: bool = False) -> dict[str, Any]:
     """Losses on the test photos of a run; its exports are replaced."""
-    plain = export(run, "float32,int8", climb=False, overwrite=True)
+    plain = export(run, "float32,int8", repair=False, overwrite=True)
     files = {name: result.path.read_bytes() for name, result in plain.items()}
     files["plain"] = files.pop("int8")
     results = {"plain": plain["int8"]}
