@@ -316,7 +316,7 @@ def train(
     _evaluate(run, prepared, trained, trainer, origin)
     model.save(run, network)
     run.update(status="trained", weights=origin.to_dict())
-    trainer.clear()
+    trainer.checkpoint.clear()  # the result is written
     return network
 
 

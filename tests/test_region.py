@@ -20,7 +20,7 @@ from edge.classifier import Classifier
 from edge.cli import main
 from edge.errors import EdgegraftError, PhotoError
 from edge.preprocess import InputRecipe, load_pixels, open_photo
-from edge.region import as_fractions, override, parse_region, region_box, region_text
+from edge.region import as_fractions, parse_region, region_box, region_text
 from finetune.settings import Settings
 from tests.camera_room import Fake
 from tests.edge_models import SIDE, card, network, save, with_card
@@ -159,13 +159,6 @@ def test_classify_and_camera_use_the_models_region(
         assert Image.open(kept).size == (40, 30)
     assert main(["info", model]) == 0
     assert "0.5,0,0.5,1 (x, y, width, height)" in capsys.readouterr().out
-
-
-def test_an_override_in_pixels_is_compared_in_shares() -> None:
-    text = override((10, 0, 20, 30), (0.5, 0, 0.5, 1), (40, 30))
-    assert "another size" not in text
-    text = override((10, 0, 10, 30), (0.5, 0, 0.5, 1), (40, 30))
-    assert "another size" in text
 
 
 def test_a_captured_region_reaches_the_recipe(tmp_path: Path) -> None:

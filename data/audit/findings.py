@@ -49,11 +49,6 @@ KINDS = (
         "is a near copy of a photo with another label: one label is wrong",
         "are near copies of photos with another label: one label is wrong",
     ),
-    Kind(
-        "label-issue",
-        "looks like another label to the network",
-        "look like another label to the network",
-    ),
     Kind("blank", "shows next to nothing", "show next to nothing"),
     Kind(
         "duplicate",

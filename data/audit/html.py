@@ -19,7 +19,7 @@ from edge.text import printable
 
 SHOWN = 48  # findings of a kind
 NAMED = 200  # the same where there is no picture
-MISLEADING = ("leak", "near-leak", "two-labels", "near-two-labels", "label-issue")
+MISLEADING = ("leak", "near-leak", "two-labels", "near-two-labels")
 HEIGHT = 132  # pixels of a thumbnail
 WIDEST = 264
 

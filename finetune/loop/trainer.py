@@ -306,7 +306,3 @@ class Trainer:
         loss, accuracy = self.evaluate()
         self.best = replace(last, val_loss=loss, val_accuracy=accuracy)
         self.alpha = chosen.alpha
-
-    def clear(self) -> None:
-        """Remove the checkpoint, once the result is written."""
-        self.checkpoint.clear()
