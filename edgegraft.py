@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from finetune.console import Console
     from finetune.job import Job
     from finetune.run import Run
-    from quantize.build import ExportOptions
     from quantize.comparison.records import Comparison
     from quantize.export import ExportResult
     from quantize.search.records import SearchResult
@@ -152,7 +151,6 @@ def build(
     """
     _refuse_hidden_rooms()
     from finetune.console import Console
-    from quantize.build import BuildOptions
     from quantize.build import build as run_build
     from quantize.comparison.compare import CompareOptions
     from quantize.comparison.records import Budget
@@ -167,11 +165,9 @@ def build(
         if "backbone" not in options and not options.get("small"):
             options["backbone"] = _sample_backbone(console)
     built = run_build(
-        BuildOptions(
-            job=_job(photos, run, artifacts, overwrite, options, console),
-            export=export,
-            compare=CompareOptions(budget=budget, unknown=_path("unknown", unknown)),
-        ),
+        _job(photos, run, artifacts, overwrite, options, console),
+        export,
+        CompareOptions(budget=budget, unknown=_path("unknown", unknown)),
         console,
     )
     if built.comparison is not None:
@@ -205,7 +201,7 @@ def audit(
     source, report_folder = _photos_path(photos), _path("out", out)
     if report_folder is not None:
         refuse(report_folder, overwrite)  # before minutes of reading
-    folder = choose(source, None, few=True).folder
+    folder = choose(source, None, allow_few=True).folder
     with (
         Progress(title="reading photos", live=False if quiet else None) as bar,
         FactCache(cache_folder() / "audits.sqlite") as fact_cache,
@@ -379,7 +375,7 @@ _EXPORT_OPTIONS = {  # name in the command: argument of `quantize.export.export`
     "calibration": "calibration_count",
     "max_drop": "max_drop",
     "target": "target",
-    "ladder": "climb",
+    "ladder": "repair",
     "qat": "qat",
 }
 
@@ -438,10 +434,12 @@ def _job(
     )
 
 
-def _export_options(variants: Sequence[str], options: dict[str, Any]) -> ExportOptions:
-    """Moves the export's options out of `options`; EdgegraftError for a non-number."""
+def _export_options(
+    variants: Sequence[str] | str, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Moves the arguments of `quantize.export.export` out of `options`; EdgegraftError
+    for a non-number."""
     from edge.errors import EdgegraftError
-    from quantize.build import ExportOptions
 
     arguments = {
         argument: options.pop(option)
@@ -454,8 +452,7 @@ def _export_options(variants: Sequence[str], options: dict[str, Any]) -> ExportO
             raise EdgegraftError(f"expected a number for {name}, got {value!r}")
     if "max_drop" in arguments:
         arguments["max_drop"] /= 100
-    names = variants.split(",") if isinstance(variants, str) else variants
-    return ExportOptions(tuple(names), arguments)
+    return {"variants": variants, **arguments}
 
 
 def _refuse_unknown(options: Mapping[str, Any], known: set[str], verb: str) -> None:
@@ -550,7 +547,6 @@ def _run_build(args: argparse.Namespace) -> int:
     """`edgegraft build`: the exit code."""
     from finetune.cli import job_from
     from finetune.console import Console
-    from quantize.build import BuildOptions
     from quantize.build import build as run_build
     from quantize.cli import compare_options
     from quantize.export import EXIT_REJECTED
@@ -566,9 +562,7 @@ def _run_build(args: argparse.Namespace) -> int:
     export = _export_options(
         args.variants, {name: getattr(args, name) for name in _EXPORT_OPTIONS}
     )
-    built = run_build(
-        BuildOptions(job_from(args, console), export, compare_options(args)), console
-    )
+    built = run_build(job_from(args, console), export, compare_options(args), console)
     if built.comparison is None:
         return 0
     if args.json:

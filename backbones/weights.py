@@ -137,7 +137,7 @@ class Origin:
     licence: str
 
     @property
-    def of_user(self) -> bool:
+    def is_user_file(self) -> bool:
         """Whether it may not fit: such a file is tried before any work is done."""
         return self.source == USERS
 

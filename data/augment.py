@@ -97,27 +97,29 @@ def preset(name: str) -> Augmentation:
     return PRESETS[name]
 
 
-def _transforms(tf: Any, count: Any, size: float, how: Augmentation, seed: Any) -> Any:
+def _transforms(
+    tf: Any, count: Any, size: float, augmentation: Augmentation, seed: Any
+) -> Any:
     """Rows [N, 8] for ImageProjectiveTransformV3: output point -> input point."""
     u = tf.random.stateless_uniform([5, count], seed, -1.0, 1.0)
-    angle = u[0] * (how.turn * 3.14159265 / 180)
-    scale = 1.0 + u[1] * how.zoom
-    side = tf.where(u[2] < 0, -1.0, 1.0) if how.mirror else tf.ones([count])
+    angle = u[0] * (augmentation.turn * 3.14159265 / 180)
+    scale = 1.0 + u[1] * augmentation.zoom
+    side = tf.where(u[2] < 0, -1.0, 1.0) if augmentation.mirror else tf.ones([count])
     centre = (size - 1) / 2
     a, b = tf.cos(angle) * scale * side, -tf.sin(angle) * scale
     c, d = tf.sin(angle) * scale * side, tf.cos(angle) * scale
-    dx = centre + u[3] * how.shift * size - (a + b) * centre
-    dy = centre + u[4] * how.shift * size - (c + d) * centre
+    dx = centre + u[3] * augmentation.shift * size - (a + b) * centre
+    dy = centre + u[4] * augmentation.shift * size - (c + d) * centre
     zero = tf.zeros([count])
     return tf.stack([a, b, dx, c, d, dy, zero, zero], axis=1)
 
 
-def _moved(tf: Any, images: Any, how: Augmentation, seed: Any) -> Any:
+def _moved(tf: Any, images: Any, augmentation: Augmentation, seed: Any) -> Any:
     shape = tf.shape(images)
     size = tf.cast(shape[1], tf.float32)
     return tf.raw_ops.ImageProjectiveTransformV3(
         images=images,
-        transforms=_transforms(tf, shape[0], size, how, seed),
+        transforms=_transforms(tf, shape[0], size, augmentation, seed),
         output_shape=shape[1:3],
         interpolation="BILINEAR",
         fill_mode="REFLECT",
@@ -125,7 +127,7 @@ def _moved(tf: Any, images: Any, how: Augmentation, seed: Any) -> Any:
     )
 
 
-def _coloured(tf: Any, images: Any, how: Augmentation, seed: Any) -> Any:
+def _coloured(tf: Any, images: Any, augmentation: Augmentation, seed: Any) -> Any:
     """Contrast around a photo's mean, brightness, saturation around each pixel's grey.
 
     All of it is linear in a pixel, so it is one product with a 3 x 3 matrix a photo
@@ -134,16 +136,19 @@ def _coloured(tf: Any, images: Any, how: Augmentation, seed: Any) -> Any:
     count, size = tf.shape(images)[0], tf.shape(images)[1]
     u = tf.random.stateless_uniform([3, count, 1, 1], seed, -1.0, 1.0)
     pixels = tf.reshape(images, [count, size * size, 3])
-    contrast, saturation = 1.0 + u[1] * how.contrast, 1.0 + u[2] * how.saturation
+    contrast, saturation = (
+        1.0 + u[1] * augmentation.contrast,
+        1.0 + u[2] * augmentation.saturation,
+    )
     grey = tf.fill([3, 3], 1 / 3)
     matrix = contrast * (saturation * tf.eye(3) + (1.0 - saturation) * grey)
     mean = tf.reduce_mean(pixels, axis=[1, 2], keepdims=True)
-    added = mean * (1.0 - contrast) + u[0] * how.brightness * 255.0
+    added = mean * (1.0 - contrast) + u[0] * augmentation.brightness * 255.0
     pixels = tf.clip_by_value(tf.linalg.matmul(pixels, matrix) + added, 0.0, 255.0)
     return tf.reshape(pixels, tf.shape(images))
 
 
-def _erased(tf: Any, images: Any, how: Augmentation, seed: Any) -> Any:
+def _erased(tf: Any, images: Any, augmentation: Augmentation, seed: Any) -> Any:
     shape = tf.shape(images)
     count, size = shape[0], tf.cast(shape[1], tf.float32)
     u = tf.random.stateless_uniform([5, count, 1, 1, 1], seed)
@@ -157,22 +162,22 @@ def _erased(tf: Any, images: Any, how: Augmentation, seed: Any) -> Any:
     columns = tf.range(size)[None, None, :, None]
     inside = (rows >= top) & (rows < top + height)
     inside &= (columns >= left) & (columns < left + width)
-    return tf.where(inside & (u[4] < how.erase), GREY, images)
+    return tf.where(inside & (u[4] < augmentation.erase), GREY, images)
 
 
-def augment(images: Any, how: Augmentation, seed: Any) -> Any:
+def augment(images: Any, augmentation: Augmentation, seed: Any) -> Any:
     """Vary a batch: float32 [N, S, S, 3] in 0..255 -> the same shape and range.
 
     seed: int32 [2]; the same seed gives the same pictures. Call inside `tf.function`.
     """
     import tensorflow as tf
 
-    if how.moves:
-        images = _moved(tf, images, how, seed)
-    if how.colours:
-        images = _coloured(tf, images, how, tf.add(seed, [0, 1 << 20]))
-    if how.erase:
-        images = _erased(tf, images, how, tf.add(seed, [0, 1 << 24]))
+    if augmentation.moves:
+        images = _moved(tf, images, augmentation, seed)
+    if augmentation.colours:
+        images = _coloured(tf, images, augmentation, tf.add(seed, [0, 1 << 20]))
+    if augmentation.erase:
+        images = _erased(tf, images, augmentation, tf.add(seed, [0, 1 << 24]))
     return images
 
 
@@ -198,30 +203,32 @@ def _paste(tf: Any, images: Any, weight: Any, seed: Any) -> tuple[Any, Any]:
     return tf.where(inside, images[::-1], images), 1 - area
 
 
-def mix(images: Any, targets: Any, how: Augmentation, seed: Any) -> tuple[Any, Any]:
+def mix(
+    images: Any, targets: Any, augmentation: Augmentation, seed: Any
+) -> tuple[Any, Any]:
     """Mix a batch: float32 [N, S, S, 3] and [N, L], or leave it as it is.
 
     seed: int32 [2]; the same seed mixes the same way. Call inside `tf.function`.
     """
     import tensorflow as tf
 
-    if not (how.mixup or how.cutmix):
+    if not (augmentation.mixup or augmentation.cutmix):
         return images, targets
     draws = tf.random.stateless_uniform([2], tf.add(seed, [1 << 21, 0]))
     weight_seed = tf.add(seed, [1 << 22, 0])
 
     def blended() -> tuple[Any, Any]:
-        weight = _beta(tf, weight_seed, how.mixup)
+        weight = _beta(tf, weight_seed, augmentation.mixup)
         return images * weight + images[::-1] * (1 - weight), weight
 
     def pasted() -> tuple[Any, Any]:
-        weight = _beta(tf, weight_seed, how.cutmix)
+        weight = _beta(tf, weight_seed, augmentation.cutmix)
         return _paste(tf, images, weight, tf.add(seed, [1 << 23, 0]))
 
     def mixed() -> tuple[Any, Any]:
-        if not how.cutmix:
+        if not augmentation.cutmix:
             return blended()
-        if not how.mixup:
+        if not augmentation.mixup:
             return pasted()
         either: tuple[Any, Any] = tf.cond(draws[1] < 0.5, blended, pasted)
         return either

@@ -37,7 +37,7 @@ class Pixels:
     `array` is uint8 [N, H, W, 3], read only: an ndarray or an np.memmap. `rows` maps a
     path to its row and `digests` to its sha256; `failures` are the photos that could
     not be decoded, with the reason. `fact_store`: for an audit. `missing`: the fraction
-    of rows that cut off JPEGs lack. `recalled`: photos from an earlier run's cache.
+    of rows that cut off JPEGs lack. `from_cache`: photos from an earlier run's cache.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Pixels:
         failures: tuple[tuple[Path, str], ...] = (),
         file: IO[bytes] | None = None,
         fact_store: FactStore | None = None,
-        recalled: int = 0,
+        from_cache: int = 0,
         missing: Mapping[Path, float] | None = None,
     ) -> None:
         self._array: npt.NDArray[np.uint8] | None = array
@@ -56,7 +56,7 @@ class Pixels:
         self.rows = {path: row for row, path in enumerate(digests)}
         self.failures = failures
         self.fact_store = FactStore() if fact_store is None else fact_store
-        self.recalled = recalled
+        self.from_cache = from_cache
         self.missing = dict(missing or {})
 
     @property
@@ -86,7 +86,7 @@ def load(
     photos: Sequence[Photo],
     recipe: InputRecipe,
     *,
-    measuring: bool = True,
+    with_facts: bool = True,
     workers: int | None = None,
     memory_limit: int = MEMORY_LIMIT,
     fact_cache: FactCache | None = None,
@@ -96,7 +96,7 @@ def load(
 ) -> Pixels:
     """Decode every photo in one parallel pass; rows keep the order of `photos`.
 
-    Photos that fail are in `failures` and never raise. `measuring` also measures the
+    Photos that fail are in `failures` and never raise. `with_facts` also measures the
     facts for an audit, in the same pass. Facts in `fact_cache` are not measured again,
     pixels in `cache` not decoded again. EdgegraftError when the array has to go to disk
     (in `cache_dir`, by default the system's temporary folder) and does not fit there.
@@ -106,7 +106,7 @@ def load(
     store = make_store(shape, memory_limit, cache_dir)
     filled: list[int] = []
     digests: dict[Path, str] = {}
-    fact_store = FactStore(len(paths) if measuring else 0)
+    fact_store = FactStore(len(paths) if with_facts else 0)
     failures: list[tuple[Path, str]] = []
     missing: dict[Path, float] = {}
     try:
@@ -115,7 +115,7 @@ def load(
                 paths,
                 recipe,
                 store.put,
-                measuring=measuring,
+                with_facts=with_facts,
                 fact_cache=fact_cache,
                 cache=cache,
                 workers=workers,
@@ -137,9 +137,9 @@ def load(
         store.discard()
         raise
     array.flags.writeable = False
-    recalled = cache.recalled if cache is not None else 0
+    from_cache = cache.hits if cache is not None else 0
     return Pixels(
-        array, digests, tuple(failures), store.file, fact_store, recalled, missing
+        array, digests, tuple(failures), store.file, fact_store, from_cache, missing
     )
 
 
@@ -147,7 +147,7 @@ def load_through_cache(
     photos: Sequence[Photo],
     recipe: InputRecipe,
     *,
-    measuring: bool = True,
+    with_facts: bool = True,
     memory_limit: int = MEMORY_LIMIT,
     progress: Callable[[int, int], None] | None = None,
     warn: Callable[[str], None] | None = None,
@@ -162,7 +162,7 @@ def load_through_cache(
         pixels = load(
             photos,
             recipe,
-            measuring=measuring,
+            with_facts=with_facts,
             memory_limit=memory_limit,
             fact_cache=fact_cache,
             cache=cache,

@@ -67,7 +67,7 @@ class PixelCache:
     ) -> None:
         self.folder = folder / key(recipe)
         self.problem = ""
-        self.recalled = 0  # photos that were not decoded again
+        self.hits = 0  # photos that were not decoded again
         self._shape = (recipe.height, recipe.width, 3)
         self._size = math.prod(self._shape)
         self._lock = Lock()
@@ -87,7 +87,7 @@ class PixelCache:
         except OSError as error:
             self._give_up(f"{self.folder}: {error.strerror or error}")
 
-    def recall(self, digest: str) -> npt.NDArray[np.uint8] | None:
+    def get(self, digest: str) -> npt.NDArray[np.uint8] | None:
         """uint8 [H, W, 3], or None where they are not cached or damaged."""
         path = self._path(digest)
         try:
@@ -100,10 +100,10 @@ class PixelCache:
                 path.unlink()
             return None
         with self._lock:
-            self.recalled += 1
+            self.hits += 1
         return np.frombuffer(data, np.uint8, self._size).reshape(self._shape)
 
-    def remember(self, digest: str, pixels: npt.NDArray[np.uint8]) -> None:
+    def put(self, digest: str, pixels: npt.NDArray[np.uint8]) -> None:
         """Keep uint8 [H, W, 3], while there is room."""
         with self._lock:
             if self._room < self._size + SUM:

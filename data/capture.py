@@ -30,7 +30,7 @@ from edge.camera.sources import Source
 from edge.errors import EdgegraftError
 from edge.files import write_atomic
 from edge.preprocess import open_photo
-from edge.region import Region, in_shares, region_text
+from edge.region import Region, as_fractions, region_text
 from edge.text import printable
 
 LIST = CAPTURED
@@ -62,9 +62,9 @@ class Session:
         data = buffer.getvalue()
         part = None
         if self.region is not None:
-            self.region = in_shares(self.region, image.size)
+            self.region = as_fractions(self.region, image.size)
             least = (LEAST_SIDE, LEAST_SIDE)
-            part = open_photo(data, least=least, region=self.region)
+            part = open_photo(data, min_size=least, region=self.region)
         if not self.kept:
             self._refuse_other_region()
         if measure(data, part, features=False).blur > BLURRED:
@@ -125,12 +125,12 @@ def collect(
     folder: str | os.PathLike[str],
     label: str,
     *,
-    most: int | None = None,
+    max_photos: int | None = None,
     session: str | None = None,
     region: Region | None = None,
     report: Callable[[Session, str], None] | None = None,
 ) -> Session:
-    """Take frames until there are no more, `most` are kept, or Ctrl-C ends it.
+    """Take frames until there are no more, `max_photos` are kept, or Ctrl-C ends it.
 
     `session` names the group; by default the label and the time of the start. `region`:
     the part of each frame that the model will use; whole frames are kept, and the
@@ -147,7 +147,7 @@ def collect(
             outcome = current.take(frame)
             if report is not None:
                 report(current, outcome)
-            if most is not None and current.kept >= most:
+            if max_photos is not None and current.kept >= max_photos:
                 break
     return current
 

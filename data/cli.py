@@ -62,7 +62,7 @@ def audit_photos(args: argparse.Namespace) -> int:
     if args.output is not None:
         refuse(args.output, args.overwrite)  # before minutes of reading
     started = time.perf_counter()
-    source = choose(args.photos, args.exclude_from, options, few=True)
+    source = choose(args.photos, args.exclude_from, options, allow_few=True)
     report = _audit(args, source.folder)
     seconds = time.perf_counter() - started
     exit_code = 1 if report.obstacles else 0
@@ -109,27 +109,27 @@ def split_photos(args: argparse.Namespace) -> int:
     if args.folds is not None:
         splits = make_folds(
             folder.photos,
-            report.kept,
+            report.usable_digests,
             args.folds,
             seed=args.seed,
-            together=report.alike,
+            near_duplicates=report.near_duplicates,
         )
     else:
         splits = (
             make_split(
                 folder.photos,
-                report.kept,
+                report.usable_digests,
                 seed=args.seed,
                 val=args.val,
                 test=args.test,
-                together=report.alike,
-                keep=keep,
+                near_duplicates=report.near_duplicates,
+                previous=keep,
             ),
         )
     written = list(zip(paths, splits, strict=True))
     for path, split in written:
         split.write(path, folder.root, overwrite=args.overwrite)
-    left_out = len(folder.photos) - len(report.kept)
+    left_out = len(folder.photos) - len(report.usable_digests)
     if args.json:
         records = [
             {
@@ -199,7 +199,7 @@ def capture_photos(args: argparse.Namespace) -> int:
         pictures,
         args.folder,
         args.label,
-        most=args.most,
+        max_photos=args.most,
         region=args.region,
         report=report,
     )

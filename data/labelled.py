@@ -52,7 +52,7 @@ def labelled(photos: Path, options: PhotoOptions | None = None) -> Labelled:
         tests = tuple(row.photo for row in rows)
         count = plural(len(tests), "test photo")
         return Labelled(tests, root, f"the {count} of {printable(photos)}")
-    folder = scan(photos, options, few=True)
+    folder = scan(photos, options, allow_few=True)
     tests = tuple(photo for photo in folder.photos if photo.part == "test")
     count = plural(len(tests or folder.photos), "photo")
     what = f"the {count} of the test part" if tests else f"all {count}"

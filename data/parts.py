@@ -110,14 +110,16 @@ class Layout:
     messages: list[str] = field(default_factory=list)
 
 
-def read_layout(top: Folder, layout: str = "auto", *, alone: bool = False) -> Layout:
+def read_layout(
+    top: Folder, layout: str = "auto", *, allow_test_only: bool = False
+) -> Layout:
     """The label folders below `top`, each with its part and its name.
 
     layout: "labels" takes the folders directly inside for labels, whatever their names,
-    "parts" for parts. `alone`: a test part may stand alone, where nothing is trained.
-    EdgegraftError where "auto" can be read in two ways.
+    "parts" for parts. `allow_test_only`: a test part may stand alone, where nothing is
+    trained. EdgegraftError where "auto" can be read in two ways.
     """
-    result = Layout(top if layout == "labels" else _inner(top, alone))
+    result = Layout(top if layout == "labels" else _inner(top, allow_test_only))
     root = result.root
     if root is not top:
         result.messages.append(
@@ -148,13 +150,13 @@ def read_layout(top: Folder, layout: str = "auto", *, alone: bool = False) -> La
     return result
 
 
-def _inner(top: Folder, alone: bool) -> Folder:
+def _inner(top: Folder, allow_test_only: bool) -> Folder:
     """Past folders that hold one folder of folders and nothing else."""
     inner = top
     while not inner.photos and len(inner.filled) == 1:
         inner = inner.filled[0]
-        if not alone and part_of(inner.path.name) not in (None, "train"):
-            return top  # a test part alone: there is nothing to train on
+        if not allow_test_only and part_of(inner.path.name) not in (None, "train"):
+            return top  # a test part allow_test_only: there is nothing to train on
     return inner if len(inner.filled) > 1 else top
 
 

@@ -131,9 +131,9 @@ def refuse_twins(names: Iterable[tuple[str, Path]]) -> None:
             )
 
 
-def refuse_too_few(folder: PhotoFolder, root: str, *, few: bool = False) -> None:
-    """EdgegraftError without two labels of `MIN_PHOTOS` photos, with `few` only where
-    there is no photo at all; `root` is the source's name in messages."""
+def refuse_too_few(folder: PhotoFolder, root: str, *, allow_few: bool = False) -> None:
+    """EdgegraftError without two labels of `MIN_PHOTOS` photos, with `allow_few` only
+    where there is no photo at all; `root` is the source's name in messages."""
     labels = folder.labels
     linked = ""
     if folder.linked:
@@ -150,7 +150,7 @@ def refuse_too_few(folder: PhotoFolder, root: str, *, few: bool = False) -> None
             f"{root}: expected photos in {root}/LABEL, got {got}{linked}; put them "
             f"into one folder per label, for example {root}/cat and {root}/dog"
         )
-    if few:
+    if allow_few:
         return
     if len(labels) < 2:
         raise EdgegraftError(

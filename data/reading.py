@@ -50,7 +50,7 @@ EIGHT_BIT = (".jpg", ".jpeg")  # files that hold 8 bits a channel
 DEPTH_BATCH = 64  # photos after which the highest level is checked
 TIME_SLICE = 0.05  # seconds that a worker reads before it reports
 
-Keep = Callable[[int, npt.NDArray[np.uint8]], None]
+OnPixels = Callable[[int, npt.NDArray[np.uint8]], None]
 
 _large = Lock()
 
@@ -60,7 +60,7 @@ class Reading:
     """One file: what was read from it, or the `reason` why not.
 
     `sha256` is empty where the file could not be read at all. `facts`: with
-    `measuring`. `remembered`: it has nothing new for the fact cache. `missing`: the
+    `with_facts`. `is_cached`: it has nothing new for the fact cache. `missing`: the
     fraction of rows that a cut off JPEG lacks.
     """
 
@@ -68,21 +68,21 @@ class Reading:
     sha256: str = ""
     reason: str = ""
     facts: PhotoFacts | None = None
-    remembered: bool = False
+    is_cached: bool = False
     missing: float | None = None
 
     @property
     def cacheable(self) -> bool:
         """New, and a property of the bytes, not of the machine's free memory."""
-        return bool(self.sha256 and not self.remembered and "memory" not in self.reason)
+        return bool(self.sha256 and not self.is_cached and "memory" not in self.reason)
 
 
 def read(
     paths: Sequence[Path],
     recipe: InputRecipe | None = None,
-    keep: Keep | None = None,
+    on_pixels: OnPixels | None = None,
     *,
-    measuring: bool = False,
+    with_facts: bool = False,
     white: int = FULL,
     fact_cache: "FactCache | None" = None,
     cache: "PixelCache | None" = None,
@@ -91,9 +91,9 @@ def read(
 ) -> Generator[Reading, None, None]:
     """Read and decode `paths`, in that order. A file that fails never raises.
 
-    With a `recipe`, `keep(index in paths, uint8 [H, W, 3])` is called with each
+    With a `recipe`, `on_pixels(index in paths, uint8 [H, W, 3])` is called with each
     photo's pixels, in any order and from many threads; what it raises ends the pass.
-    `measuring` returns facts as well, with `white` as that of 16-bit photos. Facts in
+    `with_facts` returns facts as well, with `white` as that of 16-bit photos. Facts in
     `fact_cache` are not measured again, pixels in `cache` not decoded again; new ones
     are added.
 
@@ -116,9 +116,9 @@ def read(
                 index = next(indices, None)
             if index is None:
                 return readings
-            put = None if keep is None else partial(keep, index)
+            put = None if on_pixels is None else partial(on_pixels, index)
             reading = _read_one(
-                paths[index], recipe, put, measuring, white, fact_cache, cache
+                paths[index], recipe, put, with_facts, white, fact_cache, cache
             )
             readings.append((index, reading))
             if monotonic() > deadline:
@@ -139,7 +139,7 @@ def read(
                 reading = ready.pop(done)
                 facts = reading.facts or reading.reason
                 if fact_cache is not None and facts and reading.cacheable:
-                    fact_cache.remember(reading.sha256, facts)
+                    fact_cache.put(reading.sha256, facts)
                 yield reading
                 done += 1
                 if progress is not None:
@@ -152,7 +152,7 @@ def _read_one(
     path: Path,
     recipe: InputRecipe | None,
     put: Callable[[npt.NDArray[np.uint8]], None] | None,
-    measuring: bool,
+    with_facts: bool,
     white: int,
     fact_cache: "FactCache | None",
     cache: "PixelCache | None",
@@ -162,18 +162,18 @@ def _read_one(
         data = _bytes(path)
         digest = hashlib.sha256(data).hexdigest()
         if fact_cache is not None:
-            cached = fact_cache.recall(digest)
+            cached = fact_cache.get(digest)
         missing = _missing(data)
         if isinstance(cached, str):
-            return Reading(path, digest, reason=cached, remembered=True)
-        known = cached is not None or not measuring
+            return Reading(path, digest, reason=cached, is_cached=True)
+        known = cached is not None or not with_facts
         pixels = None
         if known and recipe is not None and cache is not None:
-            pixels = cache.recall(digest)
+            pixels = cache.get(digest)
         if pixels is not None and put is not None:
             put(pixels)
         if pixels is not None or (known and recipe is None):
-            facts = cached if measuring else None
+            facts = cached if with_facts else None
             return Reading(path, digest, "", facts, True, missing)
         large = False
         if len(data) > SMALL_BYTES:
@@ -181,15 +181,15 @@ def _read_one(
             large = head.width * head.height > LARGE_PIXELS
         with _large if large else nullcontext():
             pixels, facts = _decoded(data, recipe, not known, white)
-        if measuring and known:
+        if with_facts and known:
             facts = cached
         if pixels is not None:
             if cache is not None:
-                cache.remember(digest, pixels)
+                cache.put(digest, pixels)
             if put is not None:
                 put(pixels)
     except PhotoError as error:
-        return Reading(path, digest, error.reason, remembered=cached is not None)
+        return Reading(path, digest, error.reason, is_cached=cached is not None)
     except FileNotFoundError:
         gone = "a link that points nowhere" if path.is_symlink() else "no such file"
         return Reading(path, reason=gone)
@@ -203,17 +203,17 @@ def _read_one(
 
 
 def _decoded(
-    data: bytes, recipe: InputRecipe | None, measuring: bool, white: int
+    data: bytes, recipe: InputRecipe | None, with_facts: bool, white: int
 ) -> tuple[npt.NDArray[np.uint8] | None, PhotoFacts | None]:
     """Decoded once where one decoding serves both: `load_pixels` is `fit` of it."""
     side = (LEAST_SIDE, LEAST_SIDE)
     if recipe is None:
-        return None, measure(data, open_photo(data, least=side, white=white))
-    if not measuring:
+        return None, measure(data, open_photo(data, min_size=side, white=white))
+    if not with_facts:
         return load_pixels(data, recipe), None
     image = open_for(data, recipe)
-    enough = recipe.region is None and min(recipe.least) >= LEAST_SIDE
-    measured = image if enough else open_photo(data, least=side, white=recipe.white)
+    enough = recipe.region is None and min(recipe.min_size) >= LEAST_SIDE
+    measured = image if enough else open_photo(data, min_size=side, white=recipe.white)
     return fit(image, recipe), measure(data, measured)
 
 
@@ -221,7 +221,7 @@ def _missing(data: bytes) -> float | None:
     """The fraction of a JPEG's rows that is cut off; None for a whole photo."""
     if not data.startswith(b"\xff\xd8") or b"\xff\xd9" in data[-JPEG_TAIL:]:
         return None
-    missing: float | None = open_photo(data, least=(1, 1)).info.get("missing")
+    missing: float | None = open_photo(data, min_size=(1, 1)).info.get("missing")
     return missing
 
 

@@ -29,7 +29,7 @@ from data.reading import white_level
 from data.scan import Walk
 from edge.errors import EdgegraftError
 from edge.preprocess import FULL
-from edge.region import SIDEWAYS, in_shares, parse_region, region_text
+from edge.region import SIDEWAYS, as_fractions, parse_region, region_text
 from edge.text import listed, plural, printable
 
 
@@ -148,13 +148,13 @@ def scan(
     root: str | os.PathLike[str],
     options: PhotoOptions | None = None,
     *,
-    few: bool = False,
+    allow_few: bool = False,
 ) -> PhotoFolder:
     """The photos and labels in `root`: a folder, a list (CSV, JSON lines) or an archive
     (ZIP, tar), which is unpacked first. Only 16-bit photos are decoded, to find their
     white level.
 
-    `few` also accepts photos that are too few to train on, for an audit.
+    `allow_few` also accepts photos that are too few to train on, for an audit.
 
     EdgegraftError when there is no such folder or it may not be read, when it can be
     read in two ways, has fewer than two labels or a label has fewer than two photos,
@@ -171,7 +171,7 @@ def scan(
         if is_file and suffix in archive.SUFFIXES:
             root, messages = archive.unpack(root)
         try:
-            folder = _scan_folder(root, options, messages, few)
+            folder = _scan_folder(root, options, messages, allow_few)
         except EdgegraftError as error:  # of the archive, not of where it is unpacked
             raise EdgegraftError(str(error).replace(printable(root), where)) from None
     photos = renamed(folder.photos, options.rename, where)
@@ -189,7 +189,7 @@ def scan(
         regions=_regions(root if suffix == ".csv" else root / CAPTURED),
         source=where if is_file else "",
     )
-    refuse_too_few(folder, where, few=few)
+    refuse_too_few(folder, where, allow_few=allow_few)
     return folder
 
 
@@ -233,7 +233,7 @@ def region_of(folder: PhotoFolder, text: str | None) -> str | None:
                 f"{size[0]} x {size[1]} ({printable(first)}) and {other[0]} x "
                 f"{other[1]} ({printable(photo.path)}); give shares from 0 to 1"
             )
-    return region_text(in_shares(region, size))
+    return region_text(as_fractions(region, size))
 
 
 def _size(path: Path) -> tuple[int, int]:
@@ -261,12 +261,12 @@ def _not_photos(root: Path) -> EdgegraftError:
 
 
 def _scan_folder(
-    root: Path, options: PhotoOptions, messages: tuple[str, ...], few: bool
+    root: Path, options: PhotoOptions, messages: tuple[str, ...], allow_few: bool
 ) -> PhotoFolder:
     if not root.is_dir():
         raise _not_photos(root)
     walk = Walk(follow_links=options.follow_links)
-    layout = read_layout(walk.tree(root), options.layout, alone=few)
+    layout = read_layout(walk.tree(root), options.layout, allow_test_only=allow_few)
     messages += tuple(layout.messages)
     refuse_twins((name, folder.path) for _, name, folder in layout.labels)
     photos: list[Photo] = []
@@ -355,14 +355,14 @@ def choose(
     exclude_from: Path | None = None,
     options: PhotoOptions | None = None,
     *,
-    few: bool = False,
+    allow_few: bool = False,
 ) -> Source:
     """Scan `photos` and leave out what `exclude_from`, an audit.csv, marks.
 
     EdgegraftError as `scan` and `data.audit.report.read_exclusion`.
     """
     options = options or PhotoOptions()
-    folder = scan(photos, options, few=few)
+    folder = scan(photos, options, allow_few=allow_few)
     if exclude_from is None:
         return Source(folder, options=options)
     exclusion = read_exclusion(exclude_from, folder)

@@ -4,7 +4,7 @@ Within each label the photos are put in an order that depends only on their byte
 the seed, and the parts are filled in that order: names and folders do not matter.
 Files with the same bytes stay together, and so do near-duplicates, photos of one
 group, and whatever these chain together. A photo added later moves few of the others,
-and none where the earlier split is passed as `keep`. Parts that the user made stay
+and none where the earlier split is passed as `previous`. Parts that the user made stay
 exactly as they are; missing ones are taken from train.
 
 `split.csv` has a line for each photo: path (from the root, with slashes), label,
@@ -18,8 +18,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, islice, zip_longest
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from data.parts import parts_to_make, shortages
 from data.photos import PARTS, Photo
@@ -28,6 +29,7 @@ from edge.files import write_csv
 from edge.text import printable
 
 COLUMNS = ("path", "label", "split", "sha256")
+Item = TypeVar("Item")
 
 
 class Row(NamedTuple):
@@ -122,18 +124,18 @@ def make_split(
     seed: int = 0,
     val: float = 0.15,
     test: float = 0.15,
-    together: Iterable[tuple[Path, Path]] = (),
-    keep: Split | None = None,
+    near_duplicates: Iterable[tuple[Path, Path]] = (),
+    previous: Split | None = None,
 ) -> Split:
     """Split `photos`, stratified by label. `val` and `test` are fractions of a label.
 
     `digests` (path -> sha256) leaves out the photos it does not name. Where the user
     made a test part, `val` is a fraction of the user's train part, and so on. Each
-    label gets one photo or more in every part. `together` are pairs that must stay on
-    one side; of a chain that reaches a test or val part of the user's, the other
-    photos stay in train, where the audit calls them a leak. `keep` is an earlier split:
-    photos (by content) stay where they were, unless a new one chains photos of two
-    parts.
+    label gets one photo or more in every part. `near_duplicates` are pairs that must
+    stay on one side; of a chain that reaches a test or val part of the user's, the
+    other photos stay in train, where the audit calls them a leak. `previous` is an
+    earlier split: photos (by content) stay where they were, unless a new one chains
+    photos of two parts.
 
     EdgegraftError when the fractions leave nothing to train on, or a label has too few
     photos that differ.
@@ -149,8 +151,8 @@ def make_split(
     to_make = parts_to_make({photo.part for photo in photos})
     fractions = {part: {"val": val, "test": test}[part] for part in to_make}
     parts = {p.path: p.part for p in photos if p.part not in (None, "train")}
-    earlier = {row.sha256: row.part for row in keep.rows} if keep else {}
-    for units in _units(photos, digests, seed, together).values():
+    earlier = {row.sha256: row.part for row in previous.rows} if previous else {}
+    for units in _units(photos, digests, seed, near_duplicates).values():
         for part, unit in _assigned(units, fractions, digests, earlier):
             parts.update((photo.path, part) for photo in unit)
     rows = [
@@ -176,7 +178,7 @@ def make_folds(
     folds: int,
     *,
     seed: int = 0,
-    together: Iterable[tuple[Path, Path]] = (),
+    near_duplicates: Iterable[tuple[Path, Path]] = (),
 ) -> tuple[Split, ...]:
     """Cross-validation: `folds` splits, in each of which another fold is the test part
     and the fold after it val. Every photo is tested on once. A test or val part of the
@@ -190,7 +192,7 @@ def make_folds(
             "some; give the train folder alone"
         )
     fold: dict[Path, int] = {}
-    for label, units in _units(photos, digests, seed, together).items():
+    for label, units in _units(photos, digests, seed, near_duplicates).items():
         if len(units) < folds:
             raise EdgegraftError(
                 f"label {label!r}: expected {folds} photos or more that differ, one "
@@ -220,7 +222,7 @@ def _units(
     photos: Sequence[Photo],
     digests: Mapping[Path, str],
     seed: int,
-    together: Iterable[tuple[Path, Path]],
+    near_duplicates: Iterable[tuple[Path, Path]],
 ) -> dict[str, list[list[Photo]]]:
     """Label -> units to assign to a part: photos that belong together are one unit.
 
@@ -229,7 +231,7 @@ def _units(
     """
     free = [p for p in photos if p.part in (None, "train") and p.path in digests]
     units: dict[str, list[tuple[int, str, list[Photo]]]] = {}
-    for unit in chained(free, digests, together):
+    for unit in connected_groups(free, digests, near_duplicates):
         digest = min(digests[photo.path] for photo in unit)
         key = hashlib.sha256(f"{seed}:{digest}".encode()).hexdigest()
         counts = Counter(photo.label for photo in unit)
@@ -241,17 +243,17 @@ def _units(
     }
 
 
-def chained(
+def connected_groups(
     photos: Sequence[Photo],
     digests: Mapping[Path, str],
-    together: Iterable[tuple[Path, Path]],
+    near_duplicates: Iterable[tuple[Path, Path]],
 ) -> list[list[Photo]]:
     """Photos that share bytes, a group or a link, directly or through others."""
     indices = {photo.path: index for index, photo in enumerate(photos)}
     first: dict[tuple[str, str], int] = {}
     links = [
         (indices[left], indices[right])
-        for left, right in together
+        for left, right in near_duplicates
         if left in indices and right in indices
     ]
     for index, photo in enumerate(photos):
@@ -259,12 +261,14 @@ def chained(
         if photo.group:
             links.append((first.setdefault(("group", photo.group), index), index))
     chains: dict[int, list[Photo]] = {}
-    for photo, root in zip(photos, clusters(len(photos), links), strict=True):
+    for photo, root in zip(
+        photos, connected_components(len(photos), links), strict=True
+    ):
         chains.setdefault(root, []).append(photo)
     return list(chains.values())
 
 
-def clusters(count: int, links: Iterable[tuple[int, int]]) -> list[int]:
+def connected_components(count: int, links: Iterable[tuple[int, int]]) -> list[int]:
     """For each index below `count` the smallest one that links lead to (union-find)."""
     parent = list(range(count))
 
@@ -278,6 +282,12 @@ def clusters(count: int, links: Iterable[tuple[int, int]]) -> list[int]:
         low, high = sorted((root(left), root(right)))
         parent[high] = low
     return [root(index) for index in range(count)]
+
+
+def interleaved(queues: Iterable[Iterable[Item]], count: int) -> list[Item]:
+    """`count` items: the first of each queue, then the second of each, and so on."""
+    turns = chain.from_iterable(zip_longest(*queues))
+    return list(islice((item for item in turns if item is not None), count))
 
 
 def _assigned(

@@ -8,7 +8,7 @@ thread at a time, as its interpreter does.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from edge.model_file import ModelFile
 from edge.preprocess import InputRecipe, Source, load_pixels
 
 if TYPE_CHECKING:
-    from edge.foreign import ForeignInput, ForeignOptions
+    from edge.foreign import ForeignInput, ForeignOptions, ForeignOutput
     from edge.region import Region
 
 UNKNOWN = "unknown"
@@ -100,13 +100,10 @@ class Classifier:
         self.foreign_input: ForeignInput | None = None
         self.score_threshold: float | None = None  # of a foreign file's metadata
         self.note = ""  # what is done to the output of a foreign file, if anything
-        self._as_input: Callable[[Pixels], npt.NDArray[Any]]
-        self._as_probabilities: Callable[[Floats], Floats]
+        self._foreign_output: ForeignOutput | None = None
         if self.card is not None:
             self.recipe = self._card_recipe(self.card, entry["shape"])
-            self._as_input = self._card_input
             self._outputs = self._card_outputs(self.card)
-            self._as_probabilities = self._card_probabilities
             self.labels = self._card_labels(labels, self.card)
         else:
             assert foreign is not None
@@ -196,9 +193,11 @@ class Classifier:
 
     def predict(self, pixels: Pixels, top_k: int = 5) -> Prediction:
         """One photo's pixels, uint8 [H, W, 3] in the size of `recipe`."""
-        return self.first(self.run(pixels[None]), top_k)
+        return self.first_prediction(self.run(pixels[None]), top_k)
 
-    def first(self, outputs: dict[str, Floats], top_k: int = 5) -> Prediction:
+    def first_prediction(
+        self, outputs: dict[str, Floats], top_k: int = 5
+    ) -> Prediction:
         """The prediction of the first photo in outputs of `run`."""
         familiarity = float(outputs[FAMILIARITY][0]) if FAMILIARITY in outputs else None
         return self.prediction(outputs[PROBABILITIES][0], familiarity, top_k)
@@ -216,12 +215,12 @@ class Classifier:
         order = np.argsort(-probabilities, kind="stable")[: max(top_k, 1)]
         ranking = tuple((self.labels[i], float(probabilities[i])) for i in order)
         label, probability = ranking[0]
-        known = self.knows(probability, familiarity)
+        known = self.is_known(probability, familiarity)
         return Prediction(
             label if known else UNKNOWN, probability, ranking, familiarity, known
         )
 
-    def knows(self, probability: float, familiarity: float | None) -> bool:
+    def is_known(self, probability: float, familiarity: float | None) -> bool:
         """Whether an answer of this probability and familiarity counts."""
         threshold = self.card.familiarity_threshold if self.card else None
         if familiarity is not None and threshold is not None:
@@ -248,15 +247,19 @@ class Classifier:
             )
         return card.input
 
-    def _card_input(self, pixels: Pixels) -> npt.NDArray[Any]:
-        """The scaling is inside the graph."""
+    def _as_input(self, pixels: Pixels) -> npt.NDArray[Any]:
+        """Pixels as the network takes them; with a card the scaling is in the graph."""
+        if self.foreign_input is not None:
+            return self.foreign_input(pixels)
         if self.input_dtype == np.uint8:
             return pixels
         if self.input_dtype == np.int8:  # 0..255 laid over -128..127
             return (pixels ^ 0x80).view(np.int8)
         return pixels.astype(np.float32)
 
-    def _card_probabilities(self, scores: Floats) -> Floats:
+    def _as_probabilities(self, scores: Floats) -> Floats:
+        if self._foreign_output is not None:
+            return self._foreign_output(scores)
         return _adding_up(scores, self._outputs[PROBABILITIES])
 
     def _card_outputs(self, card: ModelCard) -> dict[str, dict[str, Any]]:
@@ -306,7 +309,7 @@ class Classifier:
         from edge.foreign import ForeignInput, ForeignOutput
 
         self.foreign_input = ForeignInput(self.file, entry, options)
-        self.recipe, self._as_input = self.foreign_input.recipe, self.foreign_input
+        self.recipe = self.foreign_input.recipe
         names, source = (None, "") if labels is None else _named_labels(labels)
         output = ForeignOutput(
             self.file,
@@ -318,12 +321,14 @@ class Classifier:
         )
         self._outputs = {PROBABILITIES: output.entry}
         self.labels, self.score_threshold = output.labels, output.threshold
-        if output.made_by is None:
+        if output.activation is None:
             shape = (2, self.recipe.height, self.recipe.width, 3)
             noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
             noise[0] = 128
-            output.look([self._invoke(photo[None])[PROBABILITIES] for photo in noise])
-        self._as_probabilities, self.note = output, output.note
+            output.detect_logits(
+                [self._invoke(photo[None])[PROBABILITIES] for photo in noise]
+            )
+        self._foreign_output, self.note = output, output.note
 
 
 def _conversion_hint(array: npt.NDArray[Any]) -> str:

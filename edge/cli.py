@@ -18,7 +18,7 @@ from edge.command import (
     add_foreign,
     add_megapixels,
     add_region,
-    add_running,
+    add_runtime_options,
     count,
     guard,
     rate,
@@ -129,7 +129,7 @@ def _add_classify(verb: argparse.ArgumentParser) -> None:
     )
     add_region(verb)
     add_megapixels(verb)
-    add_running(verb)
+    add_runtime_options(verb)
     add_foreign(verb)
 
 
@@ -137,7 +137,7 @@ def _add_info(verb: argparse.ArgumentParser) -> None:
     verb.description = "What a model file says about itself, and how photos are fed."
     _add_model(verb)
     verb.add_argument("--json", action="store_true", help="one JSON document")
-    add_running(verb, threads=False)
+    add_runtime_options(verb, threads=False)
     add_foreign(verb)
 
 
@@ -160,7 +160,7 @@ def _add_bench(verb: argparse.ArgumentParser) -> None:
         "--minutes", type=rate, help="also without a pause: heat, clock, throttling"
     )
     verb.add_argument("--json", action="store_true", help="one JSON document")
-    add_running(verb, threads=False)
+    add_runtime_options(verb, threads=False)
     verb.add_argument(
         "--threads",
         type=counts,
@@ -181,7 +181,7 @@ def _add_evaluate(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument("--json", action="store_true", help="one JSON document")
     add_megapixels(verb)
-    add_running(verb)
+    add_runtime_options(verb)
     add_foreign(verb)
 
 
@@ -197,7 +197,7 @@ def _add_camera(verb: argparse.ArgumentParser) -> None:
     from edge.camera.cli import add_options
 
     add_options(verb)
-    add_running(verb)
+    add_runtime_options(verb)
     add_foreign(verb)
 
 
@@ -207,7 +207,7 @@ def _add_serve(verb: argparse.ArgumentParser) -> None:
     add_options(verb)
     add_region(verb)
     add_megapixels(verb)
-    add_running(verb)
+    add_runtime_options(verb)
     add_foreign(verb)
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 BAD_INPUT, UNEXPECTED, INTERRUPTED = 2, 70, 130  # 70: sysexits.h's EX_SOFTWARE
 RUNTIMES = ("auto", "litert", "tflite-runtime", "tf.lite")
 MOST_MEGAPIXELS = 2000  # of --max-megapixels
+SMALLEST = sys.float_info.min  # above 0
 _MOMENT = 0.01  # seconds
 
 
@@ -69,7 +70,9 @@ class ModelOptions:
     region: Region | None = None
 
     @classmethod
-    def of(cls, args: argparse.Namespace, model: str | None = None) -> ModelOptions:
+    def from_args(
+        cls, args: argparse.Namespace, model: str | None = None
+    ) -> ModelOptions:
         """From parsed arguments; `model` in place of that of the command line."""
         threads = getattr(args, "threads", None)
         return cls(
@@ -107,15 +110,12 @@ def add_megapixels(verb: argparse.ArgumentParser) -> None:
 
 
 def _megapixels(text: str) -> float:
-    number = number_or_nan(text)
-    if not 0 < number <= MOST_MEGAPIXELS:
-        raise argparse.ArgumentTypeError(
-            f"expected a number above 0, at most {MOST_MEGAPIXELS}, got {text!r:.40}"
-        )
-    return number
+    return number(
+        text, SMALLEST, MOST_MEGAPIXELS, f"a number above 0, at most {MOST_MEGAPIXELS}"
+    )
 
 
-def add_running(verb: argparse.ArgumentParser, *, threads: bool = True) -> None:
+def add_runtime_options(verb: argparse.ArgumentParser, *, threads: bool = True) -> None:
     """Options that say which interpreter runs a model, and how."""
     verb.add_argument(
         "--runtime", choices=RUNTIMES, default="auto", help="which interpreter runs it"
@@ -245,19 +245,19 @@ def thread_count(text: str) -> int:
 
 def rate(text: str) -> float:
     """A number above 0."""
-    number = number_or_nan(text)
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected more than 0, got {text!r}")
-    return number
+    return number(text, SMALLEST, sys.float_info.max, "more than 0")
 
 
 def _fraction(text: str) -> float:
-    number = number_or_nan(text)
-    if not 0 < number <= 1:
-        raise argparse.ArgumentTypeError(
-            f"expected a share above 0, at most 1, got {text!r}"
-        )
-    return number
+    return number(text, SMALLEST, 1.0, "a share above 0, at most 1")
+
+
+def number(text: str, low: float, high: float, expected: str) -> float:
+    """A number from `low` to `high`, else an error with what was `expected`."""
+    value = number_or_nan(text)
+    if not low <= value <= high:
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r:.40}")
+    return value
 
 
 def number_or_nan(text: str) -> float:
@@ -280,7 +280,12 @@ def numbers(text: str) -> tuple[float, ...]:
 def width_and_height(text: str) -> tuple[int, int]:
     """The argparse type of a text like 224x224."""
     width, _, height = text.lower().partition("x")
-    return count(width), count(height)
+    try:
+        return count(width), count(height)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"expected WIDTHxHEIGHT, got {text!r}"
+        ) from None
 
 
 def guard(verb: Callable[[], int], *, debug: bool = False) -> int:

@@ -268,12 +268,23 @@ def evaluate(
     best = result.probabilities.max(axis=1)
     values: Sequence[float | None] = familiarities or [None] * len(best)
     pairs = zip(best, values, strict=True)
-    known = np.array([classifier.knows(float(p), value) for p, value in pairs])
+    known = np.array([classifier.is_known(float(p), value) for p, value in pairs])
     return replace(
         result,
         refused=int((~known).sum()),
         answered_right=int((known & result.right).sum()),
     )
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Indices of the (latency, accuracy) that no other beats in both, by latency."""
+    best, front = -1.0, []
+    order = sorted(range(len(points)), key=lambda k: (points[k][0], -points[k][1]))
+    for index in order:
+        if points[index][1] > best:
+            best = points[index][1]
+            front.append(index)
+    return front
 
 
 def _mean(values: Sequence[float]) -> float:

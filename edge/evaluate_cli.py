@@ -51,7 +51,7 @@ class PhotoReader(Protocol):
 
 def run(args: argparse.Namespace) -> int:
     """Accuracy on labelled photos; 2 when some could not be read."""
-    classifier = open_classifier(ModelOptions.of(args))
+    classifier = open_classifier(ModelOptions.from_args(args))
     if args.unknown is not None:
         # before minutes are spent on the known ones
         can_refuse(classifier)

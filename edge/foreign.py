@@ -248,11 +248,11 @@ class ForeignOutput:
         if labels is None:
             labels, source = self._own_labels(file, index)
         self.labels = self._matched(tuple(labels), source)
-        # softmax or sigmoid; None: another operator computes it, `look` has to decide
-        self.made_by = activation(file.structure, int(self.entry["index"]))
+        # softmax or sigmoid; None: another operator, so `detect_logits` has to decide
+        self.activation = activation(file.structure, int(self.entry["index"]))
         self.squash = ""  # how scores become probabilities: "", softmax or sigmoid
 
-    def look(self, samples: Sequence[Floats]) -> None:
+    def detect_logits(self, samples: Sequence[Floats]) -> None:
         """Decide from sample outputs whether they are probabilities or logits."""
         multiclass = _count(self.entry) > 1
         step = abs(float(self.entry["quantization"][0]))

@@ -20,7 +20,7 @@ _PROVENANCE = {"oldest_runtime": "oldest TF Lite", "rung": "int8 repair"}
 
 def run(args: argparse.Namespace) -> int:
     """What a model file says about itself."""
-    options = ModelOptions.of(args)
+    options = ModelOptions.from_args(args)
     file = ModelFile.read(options.model)
     tensors: dict[str, Any] = {"inputs": None, "outputs": None, "feeding": None}
     if options.foreign is not None:

@@ -214,7 +214,7 @@ def refuse_scans(image: Image.Image, name: str) -> None:
 
 
 def cut_off(
-    image: Image.Image, name: str, least: tuple[int, int] | None
+    image: Image.Image, name: str, min_size: tuple[int, int] | None
 ) -> Image.Image:
     """A JPEG without its end, and how much of it is missing.
 
@@ -225,8 +225,8 @@ def cut_off(
 
     def decode(end: bytes) -> Image.Image:
         copy = Image.open(io.BytesIO(data + end), formats=("JPEG",))
-        if least is not None:
-            copy.draft(None, least)
+        if min_size is not None:
+            copy.draft(None, min_size)
         copy.load()
         return copy
 

@@ -139,7 +139,7 @@ class InputRecipe:
             _expect(value in choices, expected, repr(value))
 
     @property
-    def least(self) -> tuple[int, int]:
+    def min_size(self) -> tuple[int, int]:
         """Width and height that reduced decoding may not go below, in the region."""
         scale = self.margin / self.central_fraction
         return (math.ceil(self.width * scale), math.ceil(self.height * scale))
@@ -200,7 +200,7 @@ def open_for(source: Source, recipe: InputRecipe) -> Image.Image:
     """A photo as RGB image, at least as large as the recipe wants; `fit` it next."""
     return open_photo(
         source,
-        least=recipe.least,
+        min_size=recipe.min_size,
         white=recipe.white,
         to_srgb=recipe.to_srgb,
         region=recipe.region,
@@ -210,14 +210,14 @@ def open_for(source: Source, recipe: InputRecipe) -> Image.Image:
 def open_photo(
     source: Source,
     *,
-    least: tuple[int, int] | None = None,
+    min_size: tuple[int, int] | None = None,
     white: int = FULL,
     to_srgb: bool = True,
     region: Region | None = None,
 ) -> Image.Image:
     """A photo, decoded, upright, as an RGB image; of a `region`, that part alone.
 
-    With `least` (width and height) the image may come out smaller by a power of two,
+    With `min_size` (width and height) the image may come out smaller by a power of two,
     but not under these. Transparent parts become white; of a GIF or a multi-picture
     file the first picture is taken. `white`: the level of 16-bit channels that is
     white.
@@ -227,7 +227,7 @@ def open_photo(
     PhotoError for anything that is not a whole photo, or too large.
     """
     name = _name_of(source)
-    decoder = _Decoder(name, least, white, to_srgb, region)
+    decoder = _Decoder(name, min_size, white, to_srgb, region)
     in_memory = isinstance(source, (bytes, Image.Image))
     is_path = isinstance(source, (str, os.PathLike))
     if not (in_memory or is_path or hasattr(source, "read")):
@@ -366,7 +366,7 @@ class _Decoder:
     """Decodes one photo; the fields are the parameters of `open_photo`."""
 
     name: str
-    least: tuple[int, int] | None
+    min_size: tuple[int, int] | None
     white: int
     to_srgb: bool
     region: Region | None = None
@@ -382,13 +382,13 @@ class _Decoder:
                 f"{height} (--max-megapixels allows more)",
             )
         progressive = "progressive" in image.info
-        plain = image.format in _JPEG and self.least is not None and not progressive
+        plain = image.format in _JPEG and self.min_size is not None and not progressive
         if plain or (pixels < ORDINARY and not progressive):
             return
         from edge import photo_kinds
 
         cost = pixels * photo_kinds.cost(
-            image, reduced=self.least is not None, white=self.white
+            image, reduced=self.min_size is not None, white=self.white
         )
         free = photo_kinds.free_memory() if cost > SMALL else MEMORY * 2
         if not allowed and cost > min(MEMORY, free // 2):
@@ -409,10 +409,10 @@ class _Decoder:
                 self.name, f"expected a photo, got {width} x {height} pixels"
             )
         orientation = _orientation(image)
-        least, box = self.least, None
-        if least is not None and orientation in _SIDEWAYS:
-            least = (least[1], least[0])
-        least_photo = least  # the minimum of the whole photo, not of the region
+        min_size, box = self.min_size, None
+        if min_size is not None and orientation in _SIDEWAYS:
+            min_size = (min_size[1], min_size[0])
+        min_photo_size = min_size  # the minimum of the whole photo, not of the region
         if self.region is not None:
             from edge import region
 
@@ -420,16 +420,16 @@ class _Decoder:
                 image = self._load(image, None)  # which turns a TIFF
             width, height = image.size
             box = region.stored_box(self.region, image.size, orientation)
-            if least is not None:
-                least_photo = (
-                    math.ceil(least[0] * width / (box[2] - box[0])),
-                    math.ceil(least[1] * height / (box[3] - box[1])),
+            if min_size is not None:
+                min_photo_size = (
+                    math.ceil(min_size[0] * width / (box[2] - box[0])),
+                    math.ceil(min_size[1] * height / (box[3] - box[1])),
                 )
-        image = self._load(image, least_photo)
+        image = self._load(image, min_photo_size)
         missing = image.info.get("missing")
         if box is not None and image.size != (width, height):  # the decoder reduced it
             box = region.scaled(box, image.width / width, image.height / height)
-        rgb = self._to_rgb(image, least, box)
+        rgb = self._to_rgb(image, min_size, box)
         if self.to_srgb and image.info.get("icc_profile"):
             from edge import photo_kinds
 
@@ -439,7 +439,9 @@ class _Decoder:
         rgb.info = {} if missing is None else {"missing": missing}
         return rgb
 
-    def _load(self, image: Image.Image, least: tuple[int, int] | None) -> Image.Image:
+    def _load(
+        self, image: Image.Image, min_size: tuple[int, int] | None
+    ) -> Image.Image:
         if image.format not in _JPEG:
             if image.format in _MAY_BE_DEEP and ";16" in str(
                 getattr(image, "tile", "")
@@ -454,8 +456,8 @@ class _Decoder:
 
                 return photo_kinds.unsigned(image)
             return image
-        if least is not None:
-            image.draft(None, least)
+        if min_size is not None:
+            image.draft(None, min_size)
         try:
             image.load()
             return image
@@ -464,16 +466,16 @@ class _Decoder:
                 raise
         from edge import photo_kinds
 
-        return photo_kinds.cut_off(image, self.name, least)
+        return photo_kinds.cut_off(image, self.name, min_size)
 
     def _to_rgb(
         self,
         image: Image.Image,
-        least: tuple[int, int] | None,
+        min_size: tuple[int, int] | None,
         box: tuple[int, int, int, int] | None,
     ) -> Image.Image:
         """Crop to `box`, convert to RGB on white, reduce by a power of two but not
-        below `least`; in bands."""
+        below `min_size`; in bands."""
         plain = image.mode in ("RGB", "L") and "transparency" not in image.info
         if not plain:
             from edge import photo_kinds
@@ -482,8 +484,8 @@ class _Decoder:
         if box is not None:
             image = image.crop(box)
         factor = 1
-        if least is not None:
-            ratio = min(image.width // least[0], image.height // least[1])
+        if min_size is not None:
+            ratio = min(image.width // min_size[0], image.height // min_size[1])
             factor = 1 << max(ratio.bit_length() - 1, 0)
         if plain:
             image = image.reduce(factor) if factor > 1 else image

@@ -19,7 +19,7 @@ _CLEAR = b"\r\033[K"
 class Progress:
     """``with Progress(len(photos), title="decoding") as bar: bar.step()``.
 
-    `total`: None where it is not known (a pipe). `earlier`: items done by a run
+    `total`: None where it is not known (a pipe). `initial`: items done by a run
     before this one; they count as done, not in the speed. `live`: draw it, None:
     where standard error is a terminal. `lines`: where it is none, a line every
     `EVERY_LINE` seconds.
@@ -31,12 +31,12 @@ class Progress:
         *,
         title: str = "",
         unit: str = "photo",
-        earlier: int = 0,
+        initial: int = 0,
         live: bool | None = None,
         lines: bool = False,
     ) -> None:
         self.title = title
-        self._total, self._unit, self._earlier = total, unit, earlier
+        self._total, self._unit, self._initial = total, unit, initial
         self._live = _terminal() if live is None else live
         self._lines = lines and not self._live
         self._start = self._drawn = time.monotonic()
@@ -78,7 +78,7 @@ class Progress:
         title = f"{self.title} " if self.title else ""
         if not self._total:
             return f"{title}{self._done} {self._unit}s {rate}".rstrip()
-        done = min(self._earlier + self._done, self._total)
+        done = min(self._initial + self._done, self._total)
         bar = ("#" * (WIDTH * done // self._total)).ljust(WIDTH, ".")
         parts = [f"{title}[{bar}] {done}/{self._total}", rate]
         if speed:

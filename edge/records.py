@@ -49,15 +49,17 @@ def read_record(
 
 
 def parse_record(
-    content: bytes, schema: Schema, where: str, most: int = MOST_BYTES
+    content: bytes, schema: Schema, where: str, max_bytes: int = MOST_BYTES
 ) -> Record:
-    """The JSON object in `content`, UTF-8 (file names may have other bytes) of `most`
-    bytes. EdgegraftError, which begins with `where` and names the field."""
+    """The JSON object in `content`, UTF-8 (file names may have other bytes).
+
+    EdgegraftError, which begins with `where` and names the field."""
     import json
 
-    if len(content) > most:
+    if len(content) > max_bytes:
         raise _error(
-            where, f"expected {most >> 10:,} KiB at most, got {len(content):,} bytes"
+            where,
+            f"expected {max_bytes >> 10:,} KiB at most, got {len(content):,} bytes",
         )
     if sum(map(content.count, (b",", b"[", b"{"))) > MOST_VALUES:
         raise _error(where, f"expected {MOST_VALUES:,} values at most")

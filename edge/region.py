@@ -74,7 +74,7 @@ def region_text(region: Region) -> str:
     return ",".join(f"{value:.{_DIGITS}g}" for value in region)
 
 
-def in_shares(region: Region, size: tuple[int, int]) -> Region:
+def as_fractions(region: Region, size: tuple[int, int]) -> Region:
     """Shares of a photo of this width and height. EdgegraftError as `region_box`."""
     if max(region) <= 1:
         return region
@@ -94,18 +94,11 @@ def _down(value: float) -> float:
     return math.floor(value * scale + 1e-6) / scale
 
 
-def override(
-    region: Region, trained: Region | None, size: tuple[int, int] | None = None
-) -> str:
-    """The note where a device uses another region than the model was trained with.
-
-    `size`: width and height of the photos, where they are known.
-    """
+def override(region: Region, trained: Region | None) -> str:
+    """The note where a device uses another region than the model was trained with."""
     text = f"--region {region_text(region)}"
     if trained is None:
         return f"{text}: the model was trained on whole photos, measured on them too"
-    if size is not None:
-        region = in_shares(region, size)
     text += f" in place of the model's {region_text(trained)}"
     if max(region) <= 1 and any(
         abs(region[side] - trained[side]) > _TOLERANCE for side in (2, 3)

@@ -136,7 +136,7 @@ def trained_with(model: str) -> frozenset[str]:
         return frozenset()
 
 
-def going_on(run: str, verb: str = "finetune") -> str:
+def resume_command(run: str, verb: str = "finetune") -> str:
     """The command that goes on with an interrupted run; `verb` is finetune or build."""
     name, parent = os.path.basename(os.path.abspath(run)), os.path.join(run, os.pardir)
     option = ""
@@ -150,7 +150,7 @@ def _export_command(run: str) -> str:
     quantize = f"edgegraft quantize {shlex.quote(run)}"
     if _record(run, "run.json", RUN).get("status") in (None, "trained"):
         return quantize
-    return f"{going_on(run)} (its training was interrupted), then {quantize}"
+    return f"{resume_command(run)} (its training was interrupted), then {quantize}"
 
 
 def _export(run: str, variant: str) -> str:

@@ -63,7 +63,7 @@ def default_threads() -> int:
     return min(cores(), MOST_THREADS)
 
 
-def too_many(threads: int) -> str | None:
+def thread_warning(threads: int) -> str | None:
     """A warning for more threads than cores; None for no more."""
     if threads <= cores():
         return None

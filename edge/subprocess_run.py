@@ -116,14 +116,14 @@ def _bound(start: float, memory: int) -> None:
     bound_memory(memory)
 
 
-def bound_memory(more: int) -> None:
-    """Limit this process to `more` bytes beside what it has; it leaves no core file."""
+def bound_memory(extra_bytes: int) -> None:
+    """Limit this process to `extra_bytes` beside what it has; no core file is left."""
     try:
         import resource
 
         with open("/proc/self/statm", "rb") as file:
             pages = int(file.read().split()[0])
-        limit = pages * resource.getpagesize() + more
+        limit = pages * resource.getpagesize() + extra_bytes
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except (ImportError, OSError, ValueError):  # no Linux: bounded in time only

@@ -15,10 +15,10 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def listed(names: Sequence[str], most: int = 10) -> str:
+def listed(names: Sequence[str], maximum: int = 10) -> str:
     """Names with commas; of many the first, and how many there are."""
-    text = ", ".join(names[:most])
-    return text if len(names) <= most else f"{text}, ... ({len(names):,} in all)"
+    text = ", ".join(names[:maximum])
+    return text if len(names) <= maximum else f"{text}, ... ({len(names):,} in all)"
 
 
 def percent(fraction: float | None) -> str:

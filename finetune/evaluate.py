@@ -34,7 +34,7 @@ class Evaluated:
 
     val: Evaluation
     test: Evaluation
-    before: dict[str, Floats]
+    uncalibrated: dict[str, Floats]
 
 
 def evaluate(trained: TrainedNetwork, temperature: float) -> Evaluated:
@@ -57,7 +57,7 @@ def fit_familiarity(run: Run, trained: TrainedNetwork) -> Familiarity | None:
         return None
     negative_features = None
     if settings.negatives is not None:
-        negatives.remember(run, settings.negatives)
+        negatives.write_record(run, settings.negatives)
         pixels = negatives.load(settings.negatives, settings.recipe, trained.console)
         extractor = network.feature_model(trained.model)
         negative_features = features.compute(extractor, pixels, range(len(pixels)))
@@ -81,7 +81,7 @@ def metrics(
     """The content of metrics.json."""
     val, test = evaluated.val, evaluated.test
     photos = [photo.path for photo in run.part("test")]
-    cross_validated = CrossValidated.of(run.config)
+    cross_validated = CrossValidated.from_config(run.config)
     calibration = run.config["calibration"]
     return {
         "measured_on": "the trained network in Keras, before export; the figures "
@@ -98,7 +98,9 @@ def metrics(
             "temperature": float(np.float32(calibration["temperature"])),
             **{
                 name: reliability.measured(
-                    evaluated.before[part], evaluation.probabilities, evaluation.truth
+                    evaluated.uncalibrated[part],
+                    evaluation.probabilities,
+                    evaluation.truth,
                 )
                 for name, part, evaluation in (
                     ("validation", "val", val),
@@ -129,7 +131,7 @@ def _familiarity_record(
         "negatives": run.settings.negatives,
     }
     for name, part in (("validation", "val"), ("test", "test")):
-        scores = fitted.of(trained.features(part))
+        scores = fitted.scores(trained.features(part))
         passed = int((scores >= familiarity.LIMIT - 1e-6).sum())
         record[name] = {
             "photos": len(scores),

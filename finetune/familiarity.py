@@ -18,7 +18,7 @@ prototypes by a logistic regression; the rule for the threshold stays the same.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,19 +46,19 @@ _FILE = "model/familiarity.npz"
 class Familiarity:
     """The layer on features of length 1: kernel [D, P], bias [P].
 
-    known: its output for the validation photos, float32 [N], in the split's order.
+    val_scores: its output for the validation photos, float32 [N], in the split's order.
     """
 
     kernel: Floats
     bias: Floats
-    known: Floats
+    val_scores: Floats
 
-    def of(self, features: Floats) -> Floats:
+    def scores(self, features: Floats) -> Floats:
         """Familiarity float32 [N] of features [N, D], as the graph computes it."""
         scores = unit(features) @ self.kernel + self.bias
         return np.asarray(np.maximum(scores, 0).max(axis=1), np.float32)
 
-    def limit_of_file(self, scores: Floats) -> float:
+    def threshold_for(self, scores: Floats) -> float:
         """The threshold of a file with these `scores` [N] of the validation photos.
 
         Files round differently, so each has its own threshold: the value that 95 % of
@@ -67,7 +67,7 @@ class Familiarity:
         """
         if len(scores) >= ENOUGH:
             return quantile(scores)
-        return LIMIT + float(np.median(scores - self.known))
+        return LIMIT + float(np.median(scores - self.val_scores))
 
 
 def unit(features: Floats) -> Floats:
@@ -130,7 +130,7 @@ def fit(
     kernel = np.asarray(kernel * stretch, np.float32)
     bias = np.asarray((bias - limit) * stretch + LIMIT, np.float32)
     fitted = Familiarity(kernel, bias, np.zeros(0, np.float32))
-    return replace(fitted, known=fitted.of(val_features))
+    return replace(fitted, val_scores=fitted.scores(val_features))
 
 
 def _cosine_to_nearest(features: Floats, centres: Floats) -> Floats:
@@ -197,7 +197,9 @@ def attach(model: Any, fitted: Familiarity) -> Any:
 
 def save(run: Run, fitted: Familiarity) -> None:
     """Write it into the run, beside the network."""
-    write_atomic(run.folder / _FILE, lambda to: np.savez(to, **asdict(fitted)))
+    arrays: dict[str, Any] = {"kernel": fitted.kernel, "bias": fitted.bias}
+    arrays["known"] = fitted.val_scores
+    write_atomic(run.folder / _FILE, lambda to: np.savez(to, **arrays))
 
 
 def load(run: Run) -> Familiarity | None:

@@ -153,9 +153,9 @@ def _prepare_and_train(
     if not job.resume:
         region = region_of(source.folder, settings.region)
         settings = replace(settings, white=source.folder.white, region=region)
-    lesson = Lesson.of(settings, source.folder.labels)
+    lesson = Lesson.from_settings(settings, source.folder.labels)
     origin = weights.find(record, settings.size, settings.weights)
-    if origin.of_user:  # refuse weights that do not fit before a run is created
+    if origin.is_user_file:  # refuse weights that do not fit before a run is created
         model.build(settings, len(source.folder.labels), origin)
     prepared = prepare(
         source,
@@ -251,7 +251,9 @@ def train(
             parts["train"], prepared.split, prepared.pixels, settings, console
         )
         run.update(distillation=distillation)
-    plan = fit.Plan.of(settings, len(train_set), pretrained=origin.path is not None)
+    plan = fit.Plan.from_settings(
+        settings, len(train_set), pretrained=origin.path is not None
+    )
     if settings.teacher_views > 1 or not plan.probe_only:  # else nothing is augmented
         path = run.folder / "augmentation.png"
         augmentation.draw(path, parts["train"], labels, settings.augment, settings.seed)
@@ -310,11 +312,11 @@ def train(
     if trainer.best.epoch != 0:
         features = {}  # the backbone has changed
     trained = TrainedNetwork(network, labels, parts, console, features)
-    run.update(calibration=calibrate(run, trained, prepared.together))
+    run.update(calibration=calibrate(run, trained, prepared.near_duplicates))
     _evaluate(run, prepared, trained, trainer, origin)
     model.save(run, network)
     run.update(status="trained", weights=origin.to_dict())
-    trainer.clear()
+    trainer.checkpoint.clear()  # the result is written
     return network
 
 
@@ -342,7 +344,7 @@ def _fit_head(
         prepared.pixels,
         [*prepared.split.part("train"), *prepared.split.part("val")],
         both,
-        prepared.together,
+        prepared.near_duplicates,
         console,
     )
     return {"train": train, "val": val}
@@ -383,7 +385,7 @@ def _evaluate(
         lambda row: test.array[test.rows[row]],
         "test part, Keras",
         (
-            ("Before calibration", evaluated.before["test"]),
+            ("Before calibration", evaluated.uncalibrated["test"]),
             ("After", evaluated.test.probabilities),
         ),
         f"Temperature {calibration['temperature']:.2f}, set by "
@@ -421,5 +423,5 @@ def resumable(job: Job, verb: str) -> Iterator[None]:
         run = Run.open(job.folder)
         if verb == "finetune" and run.trained:
             raise
-        command = run_folder.going_on(str(run.folder), verb)
+        command = run_folder.resume_command(str(run.folder), verb)
         raise KeyboardInterrupt(f"resume with: {command}") from None

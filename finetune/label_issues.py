@@ -50,7 +50,7 @@ def by_cross_validation(
     pixels: Pixels,
     photos: Sequence[Photo],
     features: Floats,
-    together: Sequence[tuple[Path, Path]],
+    near_duplicates: Sequence[tuple[Path, Path]],
     console: Console,
 ) -> None:
     """Check labels by `features` [N, D] of `photos` [N]; near-copies share a fold."""
@@ -58,7 +58,7 @@ def by_cross_validation(
     if np.bincount(truth, minlength=len(run.labels)).min() < FOLDS:
         console.stage(f"labels not checked: one has fewer than {FOLDS} photos")
         return
-    groups = copy_groups(photos, pixels.digests, together)
+    groups = copy_groups(photos, pixels.digests, near_duplicates)
     with console.bar("checking labels", unit="fold") as bar:
         probabilities = cross_validated(
             features, truth, groups=groups, seed=run.settings.seed, progress=bar

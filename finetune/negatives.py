@@ -69,7 +69,7 @@ def digests(folder: str | os.PathLike[str]) -> dict[str, str]:
     return paths
 
 
-def remember(run: Run, folder: str) -> None:
+def write_record(run: Run, folder: str) -> None:
     """Write the run's record of the negatives it was trained with."""
     rows = ((path, sha) for sha, path in digests(folder).items())
     write_csv(run.folder / RECORD, ("path", "sha256"), rows)

@@ -17,26 +17,33 @@ import numpy.typing as npt
 
 from edge.evaluate import CONFIDENCE_95
 
+SIGNIFICANT = 0.05  # the level of McNemar's test
 PSEUDO_PHOTOS = 2.0  # that the interval of Agresti and Min adds
 
 Right = npt.NDArray[np.bool_]
 
 
-class Flips(NamedTuple):
-    """Photos that only the first, or only the second, got right; the p-value."""
+class McNemar(NamedTuple):
+    """Photos that only the first classifier (`lost`), only the second (`gained`) got
+    right, and the p-value of McNemar's exact, two-sided test."""
 
     lost: int
     gained: int
     p: float
 
+    @property
+    def significant(self) -> bool:
+        return self.p < SIGNIFICANT
 
-def mcnemar(before: Right, after: Right) -> Flips:
+
+def mcnemar(before: Right, after: Right) -> McNemar:
     """Compare two rows of right and wrong, bool [N] each, photo by photo."""
     from scipy.stats import binomtest
 
     lost, gained = int((before & ~after).sum()), int((after & ~before).sum())
     flips = lost + gained
-    return Flips(lost, gained, float(binomtest(gained, flips).pvalue) if flips else 1.0)
+    p = float(binomtest(gained, flips).pvalue) if flips else 1.0
+    return McNemar(lost, gained, p)
 
 
 def interval(gains: npt.NDArray[np.floating]) -> tuple[float, float]:
@@ -54,7 +61,7 @@ def variance(gains: npt.NDArray[np.floating]) -> float:
     return (float((gains**2).sum()) + PSEUDO_PHOTOS / 2) / photos - mean**2
 
 
-def within_one_error(
+def within_one_standard_error(
     losses: npt.NDArray[np.floating], best: npt.NDArray[np.floating]
 ) -> bool:
     """Whether the mean of losses [N] is within one standard error of the best's."""

@@ -35,7 +35,7 @@ class Prepared:
     source: Source
     split: Split
     pixels: batches.Pixels
-    together: tuple[tuple[Path, Path], ...] = ()  # near-duplicates
+    near_duplicates: tuple[tuple[Path, Path], ...] = ()  # near-duplicates
     added: Added | None = None  # photos of another folder, trained on only
 
     @property
@@ -87,8 +87,8 @@ def prepare(
             progress=bar,
             warn=console.say,
         )
-    if pixels.recalled:
-        console.stage(f"{pixels.recalled:,} of them from the cache", detail=True)
+    if pixels.from_cache:
+        console.stage(f"{pixels.from_cache:,} of them from the cache", detail=True)
     audit = _audited(folder, pixels)
     for line in audit.brief(examples=console.verbose):
         console.say("  " + line)
@@ -102,7 +102,7 @@ def prepare(
         seed=settings.seed,
         val=settings.val,
         test=settings.test,
-        together=audit.alike,
+        near_duplicates=audit.near_duplicates,
     )
     if added is not None:
         split, added = additions.add_to_split(split, added, pixels)
@@ -115,7 +115,7 @@ def prepare(
             f"{folder.root} (data fingerprint {split.fingerprint[:12]}, the run has "
             f"{resumed_split.fingerprint[:12]}); start a new run"
         )
-    return Prepared(source, split, pixels, audit.alike, added)
+    return Prepared(source, split, pixels, audit.near_duplicates, added)
 
 
 def _audited(folder: PhotoFolder, pixels: batches.Pixels) -> Audit:
@@ -158,7 +158,7 @@ def describe(prepared: Prepared, settings: Settings, photos: Path) -> dict[str, 
             "fingerprint": split.fingerprint,
             "parts": {part: len(split.part(part)) for part in PARTS},
             "unreadable": len(prepared.pixels.failures),
-            "near_duplicates": len(prepared.together),
+            "near_duplicates": len(prepared.near_duplicates),
             "groups": len({p.group for p in prepared.folder.photos} - {None}),
             "excluded": None if exclusion is None else exclusion.to_dict(),
             "added": None if added is None else added.to_dict(),

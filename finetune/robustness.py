@@ -10,7 +10,6 @@ measured.
 from __future__ import annotations
 
 import io
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
-from data.split import Row
+from data.split import Row, interleaved
 from edge.classifier import Classifier
 from edge.errors import EdgegraftError
 from edge.evaluate import score
@@ -156,8 +155,7 @@ def _choose(run: Run, count: int) -> list[Row]:
     """`count` rows of the test part, label by label in turn."""
     test = [row for row in run.split().rows if row.part == "test"]
     queues = [[row for row in test if row.photo.label == label] for label in run.labels]
-    turns = itertools.chain.from_iterable(itertools.zip_longest(*queues))
-    return [row for row in turns if row is not None][:count]
+    return interleaved(queues, count)
 
 
 def lines(record: dict[str, Any]) -> list[str]:

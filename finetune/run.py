@@ -299,7 +299,7 @@ class Run:
         """The error for a run whose training was interrupted: how to resume it."""
         return EdgegraftError(
             f"expected a finished run, got {self.folder}, whose training did not end; "
-            f"resume it with: {run_folder.going_on(str(self.folder))}"
+            f"resume it with: {run_folder.resume_command(str(self.folder))}"
         )
 
     # -- photos ----------------------------------------------------------------

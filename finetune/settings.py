@@ -84,9 +84,9 @@ class Option:
         return bool(self.low <= value <= self.high and self.above < value < self.below)
 
 
-def option(default: Any, help: str, **more: Any) -> Any:
+def option(default: Any, help: str, **bounds: Any) -> Any:
     """A dataclass field with its `Option`."""
-    return field(default=default, metadata={"option": Option(help, **more)})
+    return field(default=default, metadata={"option": Option(help, **bounds)})
 
 
 def refuse_out_of_bounds(record: Any) -> None:

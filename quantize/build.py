@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from backbones.keras import require_packages
@@ -19,23 +19,6 @@ from quantize.export import ExportResult, export, refuse_bad
 
 
 @dataclass(frozen=True)
-class ExportOptions:
-    """The variants to export; `more`: other arguments of `quantize.export.export`."""
-
-    variants: tuple[str, ...] = ("float32", "int8")
-    more: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """The options of `build`: train, export, compare."""
-
-    job: Job
-    export: ExportOptions
-    compare: CompareOptions
-
-
-@dataclass(frozen=True)
 class Built:
     """The results of `build`; `comparison` is None on workers but the chief."""
 
@@ -44,22 +27,28 @@ class Built:
     comparison: Comparison | None
 
 
-def build(plan: BuildOptions, console: Console) -> Built:
+def build(
+    job: Job,
+    export_options: Mapping[str, Any],
+    compare_options: CompareOptions,
+    console: Console,
+) -> Built:
     """Photos are decoded once; the network stays in memory from step to step.
 
+    export_options: arguments of `quantize.export.export`, such as variants and target.
     Ctrl-C prints the command that resumes the run.
     """
     require_packages("build")
-    refuse_bad(plan.export.variants, **plan.export.more)  # before any work
-    if plan.compare.runtime != "auto":
-        runtime.find(plan.compare.runtime)
-    if plan.compare.unknown is not None:  # refused before training, not after
-        folder = plan.job.settings.negatives
+    refuse_bad(**export_options)  # before any work
+    if compare_options.runtime != "auto":
+        runtime.find(compare_options.runtime)
+    if compare_options.unknown is not None:  # refused before training, not after
+        folder = job.settings.negatives
         negatives.refuse_missing(folder)
         trained_with = negatives.digests(folder) if folder else ()
-        unknown.unknown_photos(plan.compare.unknown, {}, trained_with)
-    with resumable(plan.job, "build"):
-        trained = run_job(plan.job, console)
+        unknown.unknown_photos(compare_options.unknown, {}, trained_with)
+    with resumable(job, "build"):
+        trained = run_job(job, console)
         run = trained.run
         if trained.network is None:
             trained.prepared.pixels.close()
@@ -67,12 +56,11 @@ def build(plan: BuildOptions, console: Console) -> Built:
         with locked(run.folder), trained.prepared.pixels as pixels:
             results = export(
                 run,
-                plan.export.variants,
-                **plan.export.more,
+                **export_options,
                 overwrite=True,  # the run itself is new, or --overwrite was given
                 model=trained.network,
                 pixels=pixels,
                 console=console,
             )
-            comparison = compare(run, plan.compare, pixels=pixels, console=console)
+            comparison = compare(run, compare_options, pixels=pixels, console=console)
     return Built(run, results, comparison)

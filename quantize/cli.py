@@ -188,7 +188,7 @@ def run(args: argparse.Namespace) -> int:
         max_drop=args.max_drop / 100,
         target=args.target,
         overwrite=args.overwrite,
-        climb=args.ladder,
+        repair=args.ladder,
         qat=args.qat,
         with_layers=args.layer_report,
         old_python=args.tflite_runtime,

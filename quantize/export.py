@@ -25,7 +25,13 @@ from finetune.model import load as load_network
 from finetune.run import Run
 from quantize import recipes
 from quantize.conversion import calibration, scoring
-from quantize.conversion.builder import PLAIN, Builder, BuiltModel, Candidate, covering
+from quantize.conversion.builder import (
+    PLAIN,
+    Builder,
+    BuiltModel,
+    Candidate,
+    diverse_photos,
+)
 from quantize.gate import AGREEMENT, MAX_DROP, TRAINING, Fidelity, Gate
 from quantize.recovery import ladder, layer_report
 from quantize.recovery.layer_report import LayerReport
@@ -134,7 +140,7 @@ def export(
     max_drop: float = MAX_DROP,
     target: str = targets.GENERIC,
     overwrite: bool = False,
-    climb: bool = True,
+    repair: bool = True,
     qat: bool = False,
     with_layers: bool = False,
     old_python: Path | None = None,
@@ -146,7 +152,7 @@ def export(
 
     The ranges and biases of an int8 file are corrected; if it then agrees with float32
     on less than `agreement` of new photos, or is rejected, it is repaired further
-    (ladder; `climb` off: no repairs; `qat`: trained, too). One that loses a label, or
+    (ladder; `repair` off: no repairs; `qat`: trained, too). One that loses a label, or
     more than `max_drop` of accuracy (0.01 is one point), is rejected, and so is one
     that `target` refuses; EdgegraftError when it refuses all of them. `with_layers`
     writes the layer report of the int8 file into the run. `old_python`: a Python with
@@ -189,14 +195,14 @@ def export(
             pixels = scoring.decode(run, tuple(rows.values()), console)
             stack.enter_context(closing(pixels))
         usable, refused = _usable(run, pool, pixels, console)
-        chosen = covering(model, pixels, usable, calibration_count, console)
+        chosen = diverse_photos(model, pixels, usable, calibration_count, console)
         builder = Builder(run, model, pixels, chosen, val, console, old, train)
         results, layers = _build_all(
             builder,
             records,
             gate,
             target,
-            repair=climb,
+            repair=repair,
             allow_qat=qat,
             with_layers=with_layers,
         )
@@ -220,7 +226,7 @@ def _usable(
     """(photos of the pool to calibrate with, refused ones); prints the latter."""
     if not pool:
         return (), ()
-    indices = scoring.places_of(pixels, pool)
+    indices = scoring.row_indices(pixels, pool)
     usable, refused = calibration.sift(pool, [pixels.array[i] for i in indices])
     refused = (*calibration.copies(run.split(), pool), *refused)
     if refused:
@@ -266,7 +272,7 @@ def _build_all(
     results = {}
     for variant in variants:
         file, climb = built[variant.name], climbs.get(variant.name)
-        fidelity = ladder.judge(reference, file)
+        fidelity = ladder.fidelity_to(reference, file)
         why = gate.why_rejected(fidelity)
         rejected = bool(why) or target in file.facts.refused_by
         path = _path(builder.run, variant.name, rejected)

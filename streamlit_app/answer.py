@@ -88,7 +88,7 @@ def is_png(content: bytes) -> bool:
 
 def thumbnail(source: Path | bytes, side: int = 240) -> bytes:
     """A JPEG of a photo (a path, or its bytes), its longer side `side`; PhotoError."""
-    photo = open_photo(source, least=(side, side))
+    photo = open_photo(source, min_size=(side, side))
     photo.thumbnail((side, side), Image.Resampling.BILINEAR)
     return _encoded(photo, "JPEG", quality=80)
 

@@ -15,9 +15,10 @@ import altair as alt
 import pandas  # type: ignore[import-untyped] # noqa: F401
 import streamlit as st
 
+from edge.evaluate import pareto_front
 from edge.records import Record
 from edge.text import printable
-from streamlit_app.runs import Run, pareto_front
+from streamlit_app.runs import Run
 from streamlit_app.style import ACCENT, AMBER, GREY, SERIES
 
 MARGIN = 1.15  # the latency axis extends to this multiple, to leave room for names

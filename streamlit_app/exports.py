@@ -6,7 +6,6 @@ columns, keys and digits.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import re
@@ -14,67 +13,37 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from edge.text import csv_cell
+from edge.classifier import Classifier
+from edge.classify.formats import CsvWriter, describe, record
 from streamlit_app.answer import Row
-from streamlit_app.model_pool import ClassifierPool
 from streamlit_app.uploads import MEGABYTE, Photo
 
 Results = Sequence[tuple[Photo, Row]]
 MOST_SORTED_BYTES = 1024 * MEGABYTE  # of a ZIP, which is built in memory
 
 
-def as_csv(results: Results, top_k: int) -> str:
+def as_csv(classifier: Classifier, results: Results, top_k: int) -> str:
     """A header and a row for each photo."""
     file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    header = ["photo", "label", "probability", "known", "familiarity"]
-    header += ["decode_ms", "inference_ms"]
-    for rank in range(2, top_k + 1):
-        header += [f"label_{rank}", f"probability_{rank}"]
-    writer.writerow(header)
+    writer = CsvWriter(file, classifier, top_k)
+    writer.begin()
     for photo, row in results:
-        prediction = row.prediction
-        known, familiarity = str(prediction.known).lower(), prediction.familiarity
-        cells = [csv_cell(photo.name), csv_cell(prediction.label)]
-        cells += [f"{prediction.probability:.6f}"]
-        cells += [known, "" if familiarity is None else f"{familiarity:.6g}"]
-        cells += [f"{row.decode_ms:.3f}", f"{row.inference_ms:.3f}"]
-        for label, probability in prediction.ranking[1:top_k]:
-            cells += [csv_cell(label), f"{probability:.6f}"]
-        writer.writerow(cells)
+        writer.photo(photo.name, row.prediction, row.decode_ms, row.inference_ms)
     return file.getvalue()
 
 
 def as_json(
-    pool: ClassifierPool,
+    classifier: Classifier,
     model: str,
     results: Results,
     failures: Sequence[tuple[str, str]],
-    top_k: int,
 ) -> str:
     """One JSON document: the model, its runtime, all photos and failures."""
-    card, runtime = pool.facts.card, pool.facts.runtime
     return json.dumps(
         {
-            "model": model,
-            "name": card.name if card else None,
-            "variant": card.variant if card else None,
-            "runtime": runtime.name,
-            "runtime_version": runtime.version,
+            **describe(model, classifier),
             "photos": [
-                {
-                    "photo": photo.name,
-                    "label": row.prediction.label,
-                    "probability": row.prediction.probability,
-                    "known": row.prediction.known,
-                    "familiarity": row.prediction.familiarity,
-                    "ranking": [
-                        {"label": label, "probability": probability}
-                        for label, probability in row.prediction.ranking[:top_k]
-                    ],
-                    "decode_ms": round(row.decode_ms, 3),
-                    "inference_ms": round(row.inference_ms, 3),
-                }
+                record(photo.name, row.prediction, row.decode_ms, row.inference_ms)
                 for photo, row in results
             ],
             "failures": [{"photo": name, "reason": why} for name, why in failures],

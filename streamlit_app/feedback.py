@@ -96,7 +96,7 @@ class Feedback:
         digest = sha256(content)[:24]
         if self._is_saved(digest, why):
             return None
-        open_photo(content, least=(128, 128))  # save only what training can read
+        open_photo(content, min_size=(128, 128))  # save only what training can read
         if len(list(self._queue.glob("*.json"))) >= MOST_WAITING:
             raise EdgegraftError(
                 f"{self.folder}: the queue is full ({MOST_WAITING:,} photos); label "

@@ -117,8 +117,10 @@ class ModelPool:
     wait for the first of them, others are not delayed.
     """
 
-    def __init__(self, labels: Path | None = None, most: int = MOST_MODELS) -> None:
-        self._labels, self._most = labels, most
+    def __init__(
+        self, labels: Path | None = None, max_models: int = MOST_MODELS
+    ) -> None:
+        self._labels, self._max_models = labels, max_models
         self._lock = threading.Lock()
         self._pools: OrderedDict[
             tuple[Path, Stamp, Feeding], Future[ClassifierPool]
@@ -146,7 +148,7 @@ class ModelPool:
                     self._pools.pop(key, None)
                 future.set_exception(error)
             with self._lock:
-                while len(self._opened()) > self._most:
+                while len(self._opened()) > self._max_models:
                     self._close_oldest()
         return future.result()
 

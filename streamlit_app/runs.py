@@ -24,7 +24,7 @@ from edge.records import (
     is_number,
     read_record,
 )
-from edge.run_folder import going_on
+from edge.run_folder import resume_command
 from edge.text import plural, printable
 from streamlit_app.models import SEARCH_FILE, run_name
 
@@ -111,7 +111,9 @@ def read_run(folder: Path) -> Run:
     if not config and readable:
         problems.append("no run.json: not a run of edgegraft")
     elif config.get("status") not in (None, "trained"):
-        problems.append(f"training did not finish; resume: {going_on(str(folder))}")
+        problems.append(
+            f"training did not finish; resume: {resume_command(str(folder))}"
+        )
     elif config and not comparison and not problems:
         problems.append(
             f"not measured yet; run: edgegraft compare {shlex.quote(str(folder))}"
@@ -169,17 +171,6 @@ def find_searches(artifacts: Sequence[Path]) -> list[Search]:
         record = _json(path, SEARCH, problems)
         searches.append(Search(path.parent, record, "".join(problems)))
     return searches
-
-
-def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the (latency, accuracy) that no other beats in both, by latency."""
-    best, front = -1.0, []
-    order = sorted(range(len(points)), key=lambda k: (points[k][0], -points[k][1]))
-    for index in order:
-        if points[index][1] > best:
-            best = points[index][1]
-            front.append(index)
-    return front
 
 
 def disagreements(

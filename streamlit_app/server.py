@@ -68,8 +68,8 @@ class BoundedSessions:
     only drops the reference.
     """
 
-    def __init__(self, most: int = KEPT_SESSIONS, **_: Any) -> None:
-        self._most = most
+    def __init__(self, max_sessions: int = KEPT_SESSIONS, **_: Any) -> None:
+        self._max_sessions = max_sessions
         self._sessions: OrderedDict[str, Any] = OrderedDict()
 
     def get(self, session_id: str) -> Any | None:
@@ -78,7 +78,7 @@ class BoundedSessions:
     def save(self, session_info: Any) -> None:
         self._sessions[session_info.session.id] = session_info
         self._sessions.move_to_end(session_info.session.id)
-        while len(self._sessions) > self._most:
+        while len(self._sessions) > self._max_sessions:
             _, oldest = self._sessions.popitem(last=False)
             oldest.session.shutdown()
 

@@ -138,7 +138,7 @@ class Uploads(Photos):
         a folder, too many photos, or a full disk.
         """
         name = folder_name(label.strip())
-        open_photo(content, least=(128, 128))
+        open_photo(content, min_size=(128, 128))
         path = self.photos / name / f"{sha256(content)[:24]}{photo_ending(content)}"
         if path.exists():
             return False

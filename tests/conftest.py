@@ -53,8 +53,8 @@ def colours() -> Iterator[None]:
         yield
 
 
-def bench_here(model: Any, *, more: Any = (), **options: Any) -> Any:
-    """The record of `edge bench --json`, as bench_apart gives it, without its process.
+def bench_here(model: Any, *, extra_args: Any = (), **options: Any) -> Any:
+    """The record of `edge bench --json`, as of bench_in_subprocess, in this process.
 
     Peak memory is that of all the tests.
     """
@@ -64,7 +64,7 @@ def bench_here(model: Any, *, more: Any = (), **options: Any) -> Any:
     given = (f"--{name}={value}" for name, value in options.items())
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
-        code = main(["bench", os.fspath(model), "--json", *given, *more])
+        code = main(["bench", os.fspath(model), "--json", *given, *extra_args])
     if code:
         last = err.getvalue().strip().splitlines()[-1]
         raise ModelError(last.removeprefix("edgegraft: error: "))
@@ -82,7 +82,7 @@ def quick_timing() -> Iterator[Any]:
     except ImportError:  # with what a device has alone
         yield None
         return
-    time_all, apart = timing.time_all, timing.bench_apart
+    time_all, apart = timing.time_all, timing.bench_in_subprocess
 
     def quick(paths: Any, runtime: str, effort: Any, *more: Any) -> Any:
         seconds = min(effort.seconds, 0.02)
@@ -92,12 +92,12 @@ def quick_timing() -> Iterator[Any]:
     @contextmanager
     def timed_apart() -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(timing, "bench_apart", apart)
+            patch.setattr(timing, "bench_in_subprocess", apart)
             yield
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(timing, "time_all", quick)
-        patch.setattr(timing, "bench_apart", bench_here)
+        patch.setattr(timing, "bench_in_subprocess", bench_here)
         yield timed_apart
 
 

@@ -136,7 +136,7 @@ def write_exported(folder: Path) -> Any:
     from quantize.export import export
 
     run = write_run(folder / "one", write_photos(folder / "photos"), colour_network())
-    export(run, calibration_count=8, max_drop=1.0, climb=False)
+    export(run, calibration_count=8, max_drop=1.0, repair=False)
     return run
 
 

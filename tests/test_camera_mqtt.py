@@ -85,9 +85,9 @@ def test_home_assistant_finds_the_device(
     state = json.loads(broker.retained[f"{TOPIC}/state"])
     assert state["label"] == "red" and state["probability"] == 0.9
     assert broker.retained[f"{TOPIC}/status"] == "online"
-    publisher.present(False)  # the camera is lost
+    publisher.set_online(False)  # the camera is lost
     until(lambda: broker.retained[f"{TOPIC}/status"] == "offline")
-    publisher.present(True)
+    publisher.set_online(True)
     until(lambda: broker.retained[f"{TOPIC}/status"] == "online")
     publisher.close()
     until(lambda: broker.retained[f"{TOPIC}/status"] == "offline")
@@ -215,7 +215,7 @@ def test_a_password_over_tls(
             secret.write_text(password + "\n", "utf-8")
             url = f"mqtts://cam@127.0.0.1:{broker.port}/x"
             notes: list[str] = []
-            where = Broker.of(url, "", str(secret), ca)
+            where = Broker.from_url(url, "", str(secret), ca)
             publisher = Publisher(where, classifier, notes.append, 60)
             until(lambda notes=notes: notes, 20)  # type: ignore[misc]
             publisher.close()
@@ -241,10 +241,10 @@ def test_a_wrong_broker_costs_one_line_and_no_answer(
 
 def test_a_broker_is_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(PASSWORD, raising=False)
-    plain = Broker.of("mqtt://host", "edgegraft/m", None, None)
+    plain = Broker.from_url("mqtt://host", "edgegraft/m", None, None)
     assert plain == Broker("host", 1883, "edgegraft/m")
     monkeypatch.setenv(PASSWORD, "s3cret")
-    full = Broker.of("mqtts://me@h:99/a/b/", "x", None, None)
+    full = Broker.from_url("mqtts://me@h:99/a/b/", "x", None, None)
     assert full == Broker("h", 99, "a/b", True, "me", "s3cret")
     for url, message in (
         ("mqtt://me:s3cret@host/x", "expected no password in the URL"),
@@ -254,12 +254,12 @@ def test_a_broker_is_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ("mqtt://host/x", "expected a user with the password"),
     ):
         with pytest.raises(EdgegraftError, match=message) as caught:
-            Broker.of(url, "x", None, None)
+            Broker.from_url(url, "x", None, None)
         assert "s3cret" not in str(caught.value)
     with pytest.raises(EdgegraftError, match=r"mqtt-password-file .*: No such file"):
-        Broker.of("mqtt://me@h", "x", str(tmp_path / "none"), None)
+        Broker.from_url("mqtt://me@h", "x", str(tmp_path / "none"), None)
     with pytest.raises(EdgegraftError, match=r"mqtt-ca .*: no such file"):
-        Broker.of("mqtts://me@h", "x", None, str(tmp_path / "none"))
+        Broker.from_url("mqtts://me@h", "x", None, str(tmp_path / "none"))
 
 
 def test_options_that_need_mqtt(

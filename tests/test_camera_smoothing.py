@@ -69,14 +69,14 @@ def test_uncertain_frames_fill_a_bounded_folder(tmp_path: Path) -> None:
     low = Prediction("cat/dog", 0.4, (("cat/dog", 0.4),), None, True)
     certain = Prediction("cat", 0.9, (("cat", 0.9),), None, True)
     unknown = Prediction("unknown", 0.99, (("cat", 0.99),), 0.1, False)
-    keep.offer(noise, certain, 0.0)
+    keep.save_if_uncertain(noise, certain, 0.0)
     assert keep.saved == 0
-    keep.offer(noise, low, 1.0)
-    keep.offer(noise, low, 1.5)  # too soon after the other
-    keep.offer(noise, unknown, 2.5)
+    keep.save_if_uncertain(noise, low, 1.0)
+    keep.save_if_uncertain(noise, low, 1.5)  # too soon after the other
+    keep.save_if_uncertain(noise, unknown, 2.5)
     assert keep.saved == 2
     for second in range(4, 14):
-        keep.offer(noise, low, second)
+        keep.save_if_uncertain(noise, low, second)
         time.sleep(0.002)
     ours = sorted(folder.glob("uncertain-*.jpg"))
     assert keep.saved == 12 and 1 < len(ours) < 12
@@ -102,9 +102,9 @@ def test_a_full_disk_does_not_end_it(
 
     with monkeypatch.context() as patch:
         patch.setattr(uncertain.os, "replace", full)
-        keep.offer(picture("red"), low, 0.0)
-        keep.offer(picture("red"), low, 5.0)  # not tried again so soon
+        keep.save_if_uncertain(picture("red"), low, 0.0)
+        keep.save_if_uncertain(picture("red"), low, 5.0)  # not tried again so soon
     assert notes == [f"{tmp_path}: No space left on device; frame not saved"]
     assert list(tmp_path.iterdir()) == []
-    keep.offer(picture("red"), low, 100.0)
+    keep.save_if_uncertain(picture("red"), low, 100.0)
     assert keep.saved == 1

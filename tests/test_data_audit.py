@@ -159,7 +159,7 @@ def test_a_cut_off_jpeg_is_used_and_named(root: Path) -> None:
     report = audit(scan(root))
     (finding,) = report.of_kind("cut-off")
     assert (finding.path, finding.reason) == (path, "its end marker is missing")
-    assert path in report.kept and report.obstacles == []
+    assert path in report.usable_digests and report.obstacles == []
     with load(scan(root).photos, InputRecipe(32, 32)) as pixels:
         assert pixels.missing == {path: 0.0}
 

@@ -156,12 +156,12 @@ def test_large_photos_are_decoded_one_at_a_time(
 
     pause = threading.Event()
     monkeypatch.setattr(data.reading, "load_pixels", watched)
-    load(photos, RECIPE, workers=4, measuring=False).close()
+    load(photos, RECIPE, workers=4, with_facts=False).close()
     assert most > 1
     monkeypatch.setattr(data.reading, "LARGE_PIXELS", 80 * 60 - 1)
     monkeypatch.setattr(data.reading, "SMALL_BYTES", 0)
     most = 0
-    load(photos, RECIPE, workers=4, measuring=False).close()
+    load(photos, RECIPE, workers=4, with_facts=False).close()
     assert most == 1
 
 

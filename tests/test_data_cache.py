@@ -54,7 +54,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def loaded(photos: tuple[Photo, ...], recipe: InputRecipe = RECIPE) -> Any:
     said: list[str] = []
     with batches.load_through_cache(photos, recipe, warn=said.append) as pixels:
-        return np.array(pixels.array), pixels.recalled, said, dict(pixels.fact_store)
+        return np.array(pixels.array), pixels.from_cache, said, dict(pixels.fact_store)
 
 
 def files(kept: Path) -> list[Path]:
@@ -64,10 +64,10 @@ def files(kept: Path) -> list[Path]:
 def test_a_second_run_decodes_nothing_and_sees_the_same(
     photos: tuple[Photo, ...], kept: Path, decoded: list[int]
 ) -> None:
-    first, recalled, said, fact_store = loaded(photos)
-    assert (len(decoded), recalled, said) == (12, 0, [])
-    again, recalled, said, same = loaded(photos)
-    assert (len(decoded), recalled, said) == (12, 12, [])
+    first, from_cache, said, fact_store = loaded(photos)
+    assert (len(decoded), from_cache, said) == (12, 0, [])
+    again, from_cache, said, same = loaded(photos)
+    assert (len(decoded), from_cache, said) == (12, 12, [])
     np.testing.assert_array_equal(first, again)
     assert fact_store == same and len(fact_store) == 12
     for row, photo in enumerate(photos):
@@ -81,8 +81,8 @@ def test_another_size_is_decoded_but_not_measured_again(
     _, _, _, facts = loaded(photos)
     monkeypatch.delattr(reading, "measure")  # keypoints take most of an audit's time
     other = InputRecipe(24, 20)
-    pixels, recalled, said, same = loaded(photos, other)
-    assert (recalled, said) == (0, []) and same == facts
+    pixels, from_cache, said, same = loaded(photos, other)
+    assert (from_cache, said) == (0, []) and same == facts
     for row, photo in enumerate(photos):
         np.testing.assert_array_equal(pixels[row], load_pixels(photo.path, other))
 
@@ -94,8 +94,8 @@ def test_only_what_is_new_or_changed_is_decoded(
     moved = photos[3].path.rename(photos[3].path.with_name("moved.jpg"))
     Image.new("RGB", (50, 50), (200, 30, 9)).save(photos[4].path)
     now = scan(moved.parents[1]).photos
-    pixels, recalled, _, _ = loaded(now)
-    assert (len(decoded), recalled) == (13, 11)
+    pixels, from_cache, _, _ = loaded(now)
+    assert (len(decoded), from_cache) == (13, 11)
     for row, photo in enumerate(now):
         np.testing.assert_array_equal(pixels[row], load_pixels(photo.path, RECIPE))
 
@@ -108,8 +108,8 @@ def test_the_key_is_the_recipe_the_library_and_the_code(
 ) -> None:
     loaded(photos)
     for other in (InputRecipe(24, 20), InputRecipe(24, 24, "crop")):
-        pixels, recalled, _, _ = loaded(photos, other)
-        assert recalled == 0 and pixels.shape[1:3] == (other.height, other.width)
+        pixels, from_cache, _, _ = loaded(photos, other)
+        assert from_cache == 0 and pixels.shape[1:3] == (other.height, other.width)
     assert len(decoded) == 36
     before = cache.key(RECIPE)
     monkeypatch.setattr(cache.PIL, "__version__", "0.0")
@@ -135,8 +135,8 @@ def test_it_mends_itself(
             "longer": data + b"x",
         }[harm]
     )
-    again, recalled, said, _ = loaded(photos)
-    assert (len(decoded), recalled, said) == (13, 11, [])
+    again, from_cache, said, _ = loaded(photos)
+    assert (len(decoded), from_cache, said) == (13, 11, [])
     np.testing.assert_array_equal(first, again)
     assert victim.read_bytes() == data
 
@@ -148,8 +148,8 @@ def test_a_full_disk_costs_the_cache_not_the_run(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(cache.os, "replace", full)
-    pixels, recalled, said, _ = loaded(photos)
-    assert len(pixels) == 12 and recalled == 0
+    pixels, from_cache, said, _ = loaded(photos)
+    assert len(pixels) == 12 and from_cache == 0
     assert len(said) == 1 and "not kept for the next run" in said[0]
     assert "No space left" in said[0]
     assert files(kept) == []
@@ -172,11 +172,11 @@ def test_it_stays_within_its_limit_and_leaves_space_on_the_disk(
     pixels = np.zeros((24, 24, 3), np.uint8)
     store = PixelCache(tmp_path, RECIPE, limit=each * 5)
     for number in range(9):
-        store.remember(f"{number:064x}", pixels)
+        store.put(f"{number:064x}", pixels)
     assert len(files(tmp_path)) == 5 and "kept already" in store.problem
     old = InputRecipe(24, 20)
     other = PixelCache(tmp_path, old, limit=each * 100)
-    other.remember(f"{1:064x}", np.zeros((20, 24, 3), np.uint8))
+    other.put(f"{1:064x}", np.zeros((20, 24, 3), np.uint8))
     os.utime(tmp_path / cache.key(RECIPE) / cache.STAMP, (1, 1))
     PixelCache(tmp_path, InputRecipe(16, 16), limit=each * 4)
     left = {path.name for path in tmp_path.iterdir()}
@@ -186,7 +186,7 @@ def test_it_stays_within_its_limit_and_leaves_space_on_the_disk(
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: usage)
     tight = PixelCache(tmp_path, InputRecipe(24, 24, "pad"), limit=each * 100)
     for number in range(3):
-        tight.remember(f"{number:064x}", pixels)
+        tight.put(f"{number:064x}", pixels)
     assert len(list(tight.folder.glob("*/*"))) == 1
     assert "2.1 GB are left to others" in tight.problem
 
@@ -199,8 +199,8 @@ def test_many_threads_may_keep_the_same_photo(tmp_path: Path) -> None:
 
     def keep() -> None:
         for name in names:
-            store.remember(name, pixels)
-            found = store.recall(name)
+            store.put(name, pixels)
+            found = store.get(name)
             assert found is not None and (found == pixels).all()
 
     threads = [threading.Thread(target=keep) for _ in range(4)]

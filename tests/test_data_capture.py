@@ -58,7 +58,7 @@ def test_blurred_frames_are_refused_and_a_still_scene_is_kept(tmp_path: Path) ->
 def test_a_list_with_the_sessions_as_groups(tmp_path: Path) -> None:
     for number, label in enumerate(("cat", "dog", "cat")):
         frames = [frame(10 * number + k) for k in range(5)]
-        capture.collect(frames, tmp_path, label, most=3, session=f"s{number}")
+        capture.collect(frames, tmp_path, label, max_photos=3, session=f"s{number}")
     found = scan(tmp_path / capture.LIST)
     assert {(p.label, p.group) for p in found.photos} == {
         ("cat", "s0"),

@@ -18,7 +18,7 @@ from data.audit.local_features import ROW
 from data.audit.report import write
 from data.photos import Photo, PhotoFolder
 from data.source import scan
-from data.split import chained, make_split
+from data.split import connected_groups, make_split
 
 SHARP, SOFT = 0.1, 0.9
 
@@ -209,7 +209,7 @@ def test_of_each_copy_that_goes_one_is_kept(monkeypatch: pytest.MonkeyPatch) -> 
         out = report.excluded
         heads = [group[0].path for group in same_files(photos, report.digests)]
         links = [(heads[a], heads[b]) for a, b in pairs]
-        for group in chained(photos, report.digests, links):
+        for group in connected_groups(photos, report.digests, links):
             for label in {photo.label for photo in group}:
                 mine = [photo for photo in group if photo.label == label]
                 assert any(photo.path not in out for photo in mine), (seed, mine)
@@ -236,7 +236,9 @@ def test_a_fixed_camera_is_one_line_and_trains(monkeypatch: pytest.MonkeyPatch) 
     assert report.findings == () and report.excluded == set()
     (warning,) = [line for line in report.warnings if "look alike" in line]
     assert warning.startswith("most photos look alike (120 of 120), as from a camera")
-    split = make_split(photos, report.kept, together=report.alike)
+    split = make_split(
+        photos, report.usable_digests, near_duplicates=report.near_duplicates
+    )
     for label in ("empty", "parcel"):
         assert split.counts()[label] == {"train": 42, "val": 9, "test": 9}
     part = {row.photo.path.name: row.part for row in split.rows}
@@ -253,7 +255,9 @@ def test_few_photos_of_one_thing_can_be_split(monkeypatch: pytest.MonkeyPatch) -
     ]
     report = audited(photos, fact_store, some, monkeypatch)
     assert report.obstacles == []
-    split = make_split(photos, report.kept, together=report.alike)
+    split = make_split(
+        photos, report.usable_digests, near_duplicates=report.near_duplicates
+    )
     assert split.counts()["empty"] == {"train": 1, "val": 1, "test": 1}
 
 
@@ -264,5 +268,10 @@ def test_a_burst_stays_on_one_side(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [finding.kind for finding in report.findings] == ["burst"] * 3
     assert report.excluded == set()
     for seed in range(5):
-        split = make_split(photos, report.kept, seed=seed, together=report.alike)
+        split = make_split(
+            photos,
+            report.usable_digests,
+            seed=seed,
+            near_duplicates=report.near_duplicates,
+        )
         assert len({split.rows[k].part for k in (0, 2, 4, 6)}) == 1

@@ -66,12 +66,12 @@ def test_a_second_audit_decodes_only_what_is_new(
 def test_it_gives_back_what_it_was_told(root: Path, tmp_path: Path) -> None:
     facts = measure((root / "dog" / "1.png").read_bytes())
     with FactCache(tmp_path / "memory") as fact_cache:
-        fact_cache.remember("a", facts)
-        fact_cache.remember("b", "damaged")
+        fact_cache.put("a", facts)
+        fact_cache.put("b", "damaged")
     with FactCache(tmp_path / "memory") as fact_cache:
-        assert fact_cache.recall("a") == facts
-        assert fact_cache.recall("b") == "damaged"
-        assert fact_cache.recall("c") is None
+        assert fact_cache.get("a") == facts
+        assert fact_cache.get("b") == "damaged"
+        assert fact_cache.get("c") is None
 
 
 @pytest.mark.parametrize("damage", ["text", "facts", "table", "cut"])
@@ -134,7 +134,7 @@ def test_a_memory_that_was_thrown_away_meanwhile_is_begun_anew(
 ) -> None:
     path = tmp_path / "cache" / "memory"
     with FactCache(path) as fact_cache:
-        fact_cache.remember("a", "damaged")
+        fact_cache.put("a", "damaged")
         fact_cache._write()
         if loss == "file":
             path.unlink()
@@ -142,11 +142,11 @@ def test_a_memory_that_was_thrown_away_meanwhile_is_begun_anew(
             shutil.rmtree(path.parent)
         else:
             path.write_text("this is no database, " * 500)
-        fact_cache.remember("b", "damaged")
+        fact_cache.put("b", "damaged")
     assert fact_cache.problem == ""
     with FactCache(path) as fact_cache:
-        assert fact_cache.recall("a") is None
-        assert fact_cache.recall("b") == "damaged"
+        assert fact_cache.get("a") is None
+        assert fact_cache.get("b") == "damaged"
 
 
 def test_one_that_is_locked_for_good_is_said(
@@ -158,7 +158,7 @@ def test_one_that_is_locked_for_good_is_said(
     other = sqlite3.connect(path)
     with FactCache(path) as fact_cache:
         other.execute("begin exclusive")
-        fact_cache.remember("a", "damaged")
+        fact_cache.put("a", "damaged")
     assert fact_cache.problem == f"{path}: database is locked"
     other.close()
 
@@ -172,9 +172,9 @@ sys.stdin.readline()
 for turn in range(20):
     with FactCache(path) as cache:
         for number in range(10):
-            cache.remember(f"{me} {turn} {number}", "damaged")
+            cache.put(f"{me} {turn} {number}", "damaged")
         cache._write()
-        cache.recall(f"{me} {turn} 0")
+        cache.get(f"{me} {turn} 0")
     assert not cache.problem, cache.problem
 """
 

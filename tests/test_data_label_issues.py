@@ -1,16 +1,9 @@
 """`data.audit.label_issues`: wrong labels are found by a network."""
 
-from dataclasses import replace
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from data.audit.audit import audit
-from data.audit.html import page
-from data.audit.label_issues import LabelIssues, cross_validated, find, findings
-from data.photos import Photo
-from data.source import scan
+from data.audit.label_issues import cross_validated, find
 from edge.errors import EdgegraftError
 
 
@@ -119,23 +112,3 @@ def test_too_few_of_a_label_for_the_folds() -> None:
         EdgegraftError, match="with 5 photos each, got 3 with 4 at least"
     ):
         cross_validated(points, truth)
-
-
-def test_they_are_findings_of_an_audit(tmp_path: Path) -> None:
-    for label in ("cat", "dog"):
-        (tmp_path / label).mkdir()
-        for i in range(3):
-            (tmp_path / label / f"{i}.jpg").write_bytes(b"")
-    folder = scan(tmp_path)
-    photos = [Photo(tmp_path / "cat" / f"{i}.jpg", "cat") for i in range(3)]
-    issues = LabelIssues(
-        np.array([0.5, -0.2, -0.9]), np.array([1, 1, 1]), np.array([False, True, True])
-    )
-    found = findings(issues, photos, ("cat", "dog"))
-    assert [f.path.name for f in found] == ["2.jpg", "1.jpg"]
-    assert found[0].reason == "given cat, looks like dog (margin 0.90)"
-    report = audit(folder)
-    report = replace(report, findings=(*report.findings, *found))
-    assert [f.kind for f in report.findings][-2:] == ["label-issue"] * 2
-    assert any("look like another label" in line for line in report.lines())
-    assert "given cat, looks like dog" in page(report)

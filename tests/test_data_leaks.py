@@ -64,7 +64,7 @@ def test_near_duplicates_stay_on_one_side() -> None:
     pairs = [(some[2 * i].path, some[2 * i + 1].path) for i in range(200)]
     digests = all_different(some)
     for seed in range(5):
-        split = make_split(some, digests, seed=seed, together=pairs)
+        split = make_split(some, digests, seed=seed, near_duplicates=pairs)
         assert sides(split, pairs) == 0
         assert sides(make_split(some, digests, seed=seed), pairs) > 20
         assert split.counts()["dog"] == {"train": 280, "val": 60, "test": 60}
@@ -76,7 +76,7 @@ def test_what_links_chain_together_stays_together() -> None:
     digests[some[40].path] = digests[some[2].path]  # the same bytes as well
     chain = [(some[i].path, some[i + 1].path) for i in range(5)]
     for seed in range(10):
-        parts = parts_of(make_split(some, digests, seed=seed, together=chain))
+        parts = parts_of(make_split(some, digests, seed=seed, near_duplicates=chain))
         assert len({parts[some[i].path] for i in (0, 1, 2, 3, 4, 5, 40)}) == 1
 
 
@@ -109,7 +109,7 @@ def test_a_copy_of_an_old_photo_joins_it() -> None:
     links = [(new.path, tested.path)]
     everything = [new, *some]
     split = make_split(
-        everything, all_different(everything), keep=first, together=links
+        everything, all_different(everything), previous=first, near_duplicates=links
     )
     assert parts_of(split)[new.path] == "test"
     assert all(parts_of(split)[p] == part for p, part in parts_of(first).items())
@@ -119,7 +119,7 @@ def test_a_copy_of_an_old_photo_joins_it() -> None:
 def test_folds_test_every_photo_once(folds: int) -> None:
     some = photos("cat", 50) + photos("dog", 31)
     pairs = [(some[i].path, some[i + 1].path) for i in range(0, 40, 2)]
-    splits = make_folds(some, all_different(some), folds, seed=1, together=pairs)
+    splits = make_folds(some, all_different(some), folds, seed=1, near_duplicates=pairs)
     assert len(splits) == folds
     tested = [photo for split in splits for photo in split.part("test")]
     assert Counter(tested) == Counter(some)

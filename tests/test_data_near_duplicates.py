@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageEnhance
 from data.audit import near_duplicates
 from data.audit.facts import THUMB
 from data.audit.near_duplicates import BURST, COPY, Pair, Photos
-from data.split import clusters
+from data.split import connected_components
 
 pytest.importorskip("cv2", reason="OpenCV is not installed")
 
@@ -145,4 +145,4 @@ def test_many_photos_are_summed_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_links_make_clusters() -> None:
-    assert clusters(6, [(4, 2), (2, 5), (0, 1)]) == [0, 0, 2, 3, 2, 2]
+    assert connected_components(6, [(4, 2), (2, 5), (0, 1)]) == [0, 0, 2, 3, 2, 2]

@@ -157,7 +157,7 @@ def test_with_the_split_before_no_photo_moves() -> None:
     digests = all_different(some)
     first = make_split([*some[:150], *some[200:330]], digests)
     before = parts_of(first)
-    split = make_split(some, digests, keep=first)
+    split = make_split(some, digests, previous=first)
     after = parts_of(split)
     assert all(after[path] == part for path, part in before.items())
     assert split.counts()["cat"] == {"train": 140, "val": 30, "test": 30}
@@ -165,5 +165,5 @@ def test_with_the_split_before_no_photo_moves() -> None:
     moved = {
         new.path: digests[old.path] for new, old in zip(renamed, some, strict=True)
     }
-    again = make_split(renamed, moved, keep=first)
+    again = make_split(renamed, moved, previous=first)
     assert again.fingerprint == split.fingerprint

@@ -18,7 +18,7 @@ from data.split import make_split
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe
 from finetune.distill import lesson as distill
-from finetune.distill.hints import MOST, Directions
+from finetune.distill.hints import MOST, HintComponents
 from finetune.distill.teacher import Teacher, open_teacher, refuse_leaks
 from finetune.head.features import compute
 from finetune.loop.examples import Examples
@@ -183,13 +183,13 @@ def test_hints_are_the_widest_directions_at_length_one() -> None:
     random = np.random.default_rng(0)
     wide = random.normal(0, 3, (50, 2))
     features = np.hstack([wide, random.normal(0, 1e-3, (50, 5))]) + 100.0
-    directions = Directions(features.astype(np.float32), seed=0)
+    directions = HintComponents(features.astype(np.float32), seed=0)
     hints = directions.hints(features.astype(np.float32))
     assert hints.shape == (50, 7) and hints.dtype == np.float32
     np.testing.assert_allclose((hints**2).sum(axis=1), 1, atol=1e-5)
     many = random.normal(0, 1, (200, 90)).astype(np.float32)
-    assert Directions(many, seed=0).hints(many[:3]).shape == (3, MOST)
-    few = Directions(many[:5], seed=0)
+    assert HintComponents(many, seed=0).hints(many[:3]).shape == (3, MOST)
+    few = HintComponents(many[:5], seed=0)
     assert few.hints(many[:2]).shape == (2, 4), "5 photos span 4 directions"
 
 
@@ -207,7 +207,7 @@ def test_a_teacher_that_is_a_run_gives_hints_for_every_view(photos: Any) -> None
     )
     assert learnt.hints is not None and len(learnt.hints) == 2 * len(train)
     assert record["hints"] == settings.teacher_hints > 0
-    own = Directions(see(train.pixels(np.arange(len(train))))[1], settings.seed)
+    own = HintComponents(see(train.pixels(np.arange(len(train))))[1], settings.seed)
     shown = learnt.pixels(np.arange(len(learnt)))
     np.testing.assert_allclose(learnt.hints, own.hints(see(shown)[1]), atol=1e-4)
     batch = learnt.batch(np.array([3, 1]), 2, 0.0)
@@ -233,8 +233,8 @@ def test_a_student_comes_to_see_what_its_teacher_sees(tmp_path: Path) -> None:
 
     def far() -> float:
         features = compute(network.feature_model(it.model), train.array, train.rows)
-        assert it.follower is not None
-        return float(np.mean(it.follower.losses(features, train.hints))) / 2.0
+        assert it.hint_regressor is not None
+        return float(np.mean(it.hint_regressor.losses(features, train.hints))) / 2.0
 
     before = far()
     it.start()

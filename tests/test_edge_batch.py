@@ -280,7 +280,7 @@ def test_a_bar_for_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
     silent.step()
     silent.clear()
     assert drawn == []
-    bar = progress.Progress(4, live=True, earlier=1, title="decoding")
+    bar = progress.Progress(4, live=True, initial=1, title="decoding")
     bar.step()
     bar.step()
     bar.clear()

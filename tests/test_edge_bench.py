@@ -185,12 +185,12 @@ def test_a_slower_int8_is_explained(
     flat = with_card(network(FLOAT32), variant="float32")
     other = save(tmp_path / "f.tflite", flat)
     found = iter((2.0, 1.0))
-    real = cli.bench_apart
+    real = cli.bench_in_subprocess
 
     def timed(name: str, **options: Any) -> dict[str, Any]:
         return {**real(name, **options), "p50_ms": next(found)}
 
-    monkeypatch.setattr(cli, "bench_apart", timed)
+    monkeypatch.setattr(cli, "bench_in_subprocess", timed)
     assert main(["bench", model, other, "--runs", "2"]) == 0
     assert f"warning: {model} is slower than {other}: " in capsys.readouterr().err
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -247,6 +249,20 @@ def test_wrong_pixels_are_refused() -> None:
     ):
         with pytest.raises(ModelError, match=r"expected pixels uint8 \[N, 8, 8, 3\]"):
             classifier.run(pixels)
+
+
+def test_a_classifier_is_freed_at_once() -> None:
+    """Without the collector: its interpreter has megabytes."""
+    gc.disable()
+    try:
+        for model in (with_card(network()), network()):
+            classifier = Classifier(model, labels=LABELS)
+            classifier.classify(plain((0, 0, 99)))
+            gone = weakref.ref(classifier)
+            del classifier
+            assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_one_classifier_for_each_thread() -> None:

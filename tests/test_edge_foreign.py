@@ -258,18 +258,18 @@ def test_logits_get_a_softmax_and_it_is_said(
 
 def test_probabilities_are_left_as_they_are() -> None:
     known = read([1, 3], LABELS, softmax=True)
-    assert known.made_by == "softmax"
+    assert known.activation == "softmax"
     unnamed = read([1, 3], LABELS)
-    assert unnamed.made_by is None
+    assert unnamed.activation is None
     probabilities = np.array([0.2, 0.5, 0.3], np.float32)
-    unnamed.look([probabilities])
+    unnamed.detect_logits([probabilities])
     assert unnamed.note == "" and unnamed(probabilities) is probabilities
 
 
 def test_one_number_with_two_labels_is_that_of_the_second() -> None:
     output = read([1, 1], ("cat", "dog"))
     assert output(np.array([0.75], np.float32)).tolist() == [0.25, 0.75]
-    output.look([np.array([-3.0], np.float32)])
+    output.detect_logits([np.array([-3.0], np.float32)])
     assert output.squash == "sigmoid" and "sigmoid is applied" in output.note
     assert output(np.array([0.0], np.float32)).tolist() == [0.5, 0.5]
     with pytest.raises(ModelError, match="expected 1 labels, got 3"):

@@ -79,7 +79,7 @@ def test_exif_turns_are_undone(turn: int, kind: str) -> None:
     assert close(pixels[10:70, 130:230], GREEN)
     assert close(pixels[90:150, 10:110], BLUE)
     # and the least size, which turns with the photo, changes nothing but the size
-    assert open_photo(photo, least=(120, 40)).size == (120, 80)
+    assert open_photo(photo, min_size=(120, 40)).size == (120, 80)
     small = load_pixels(photo, InputRecipe(60, 20))
     assert small.shape == (20, 60, 3)
     assert close(small[3:7, 3:27], RED) and close(small[3:7, 33:57], GREEN)
@@ -338,12 +338,12 @@ def test_a_jpeg_without_its_end_is_used(progressive: bool) -> None:
     smooth.save(out, "JPEG", quality=90, progressive=progressive)
     whole = out.getvalue()
     for least in (None, (96, 96)):
-        photo = open_photo(whole, least=least)
-        again = open_photo(whole[:-2], least=least)
+        photo = open_photo(whole, min_size=least)
+        again = open_photo(whole[:-2], min_size=least)
         assert again.info["missing"] == 0.0 and "missing" not in photo.info
         assert again.tobytes() == photo.tobytes()
         with pytest.raises(PhotoError, match=r"the last \d+% is missing"):
-            open_photo(whole[: len(whole) // 2], least=least)
+            open_photo(whole[: len(whole) // 2], min_size=least)
     if not progressive:  # whose lost bytes do not lie at its lower end
         part = open_photo(whole[: int(len(whole) * 0.95)])
         assert 0 < part.info["missing"] <= 0.1
@@ -409,7 +409,7 @@ def test_what_takes_too_much_memory_is_refused(
     with pytest.raises(PhotoError, match=r"about 474 MB .* --max-megapixels 30"):
         open_photo(photo)
     monkeypatch.setenv("EDGEGRAFT_MAX_MEGAPIXELS", "30")
-    assert open_photo(photo, least=(100, 100)).size == (188, 157)
+    assert open_photo(photo, min_size=(100, 100)).size == (188, 157)
     monkeypatch.setenv("EDGEGRAFT_MAX_MEGAPIXELS", "29")
     with pytest.raises(PhotoError, match="at most 29,000,000 pixels"):
         open_photo(photo)
@@ -508,7 +508,7 @@ def test_truncated_photos(kind: str, tmp_path: Path) -> None:
         path.write_bytes(whole[: int(len(whole) * share)])
         for least in (None, (8, 8)):
             with pytest.raises(PhotoError) as caught:
-                open_photo(path, least=least)
+                open_photo(path, min_size=least)
             assert caught.value.path == str(path)
             assert "\n" not in str(caught.value)
 
@@ -565,9 +565,9 @@ def test_a_large_photo_shrinks_early_and_stays_close(kind: str, margin: int) -> 
     y, x = np.mgrid[0:900, 0:1200]
     waves = np.stack([np.sin(x / 40), np.sin(y / 30), np.cos((x + y) / 50)], axis=-1)
     photo = coded(Image.fromarray((127 + 120 * waves).astype(np.uint8)), kind)
-    assert open_photo(photo, least=(100, 100)).size == (150, 113)
-    assert open_photo(photo, least=(200, 200)).size == (300, 225)
-    assert open_photo(photo, least=(500, 500)).size == (1200, 900)
+    assert open_photo(photo, min_size=(100, 100)).size == (150, 113)
+    assert open_photo(photo, min_size=(200, 200)).size == (300, 225)
+    assert open_photo(photo, min_size=(500, 500)).size == (1200, 900)
     recipe = InputRecipe(100, 100, margin=margin)
     apart = load_pixels(photo, recipe).astype(int) - fit(open_photo(photo), recipe)
     # of 255; on real photos 0.1 to 1.7 and 0 to 0.2
@@ -610,7 +610,7 @@ def test_recipes_refuse_nonsense() -> None:
     recipe = InputRecipe(20, 10, "crop", "lanczos", 3)
     assert InputRecipe.from_dict(recipe.to_dict()) == recipe
     # cards that name no margin were written when it was 2
-    assert InputRecipe.from_dict({"width": 20, "height": 10}).least == (40, 20)
+    assert InputRecipe.from_dict({"width": 20, "height": 10}).min_size == (40, 20)
     for record in ({}, [], None, {"width": 5}):
         with pytest.raises(EdgegraftError, match="input recipe: expected"):
             InputRecipe.from_dict(record)

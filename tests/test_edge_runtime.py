@@ -15,7 +15,7 @@ import pytest
 from edge import cli, model_file, runtime, subprocess_run, tflite
 from edge.errors import ModelError, RuntimeMissing
 from edge.model_file import ModelFile
-from edge.run_folder import going_on
+from edge.run_folder import resume_command
 from edge.subprocess_run import memory_for
 from tests.edge_models import network, photo, save, with_card
 
@@ -182,7 +182,7 @@ def test_the_command_that_goes_on_is_told_from_where_one_is(
     ):
         monkeypatch.chdir(here)
         told = f"edgegraft build --run first{more} --resume"
-        assert going_on(named, "build") == told
+        assert resume_command(named, "build") == told
 
 
 def test_of_a_run_the_file_inside_is_named(

@@ -165,10 +165,10 @@ def check_bench(record: dict[str, Any], model: str) -> None:
 
 def test_bench_apart_measures_its_own_memory(model: str) -> None:
     """Not that of a parent that holds much: Linux hands ru_maxrss down."""
-    from edge.bench.timing import bench_apart
+    from edge.bench.timing import bench_in_subprocess
 
     ballast = bytearray(os.urandom(1024)) * (300 * 1024)
-    record = bench_apart(model, runs=5)
+    record = bench_in_subprocess(model, runs=5)
     check_bench(record, model)
     assert len(ballast) == 300 * 1024 * 1024
 

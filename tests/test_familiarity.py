@@ -45,9 +45,12 @@ def fitted(count: int, val: int, **more: object) -> familiarity.Familiarity:
 
 def test_the_threshold_passes_95_percent_and_others_are_refused():
     found = fitted(600, 200)
-    passed = (found.known >= familiarity.LIMIT - 1e-5).mean()
+    passed = (found.val_scores >= familiarity.LIMIT - 1e-5).mean()
     assert passed == pytest.approx(0.95, abs=0.0051)  # one photo
-    fresh, strange = found.of(features(1000, 2)), found.of(features(1000, 3, around=1))
+    fresh, strange = (
+        found.scores(features(1000, 2)),
+        found.scores(features(1000, 3, around=1)),
+    )
     assert (fresh >= familiarity.LIMIT).mean() == pytest.approx(0.95, abs=0.03)
     assert (strange < familiarity.LIMIT).mean() > 0.95
     assert auroc(fresh, strange) > 0.98
@@ -57,13 +60,13 @@ def test_the_threshold_passes_95_percent_and_others_are_refused():
 def test_length_of_features_does_not_matter():
     found = fitted(100, 40)
     some = features(20, 4)
-    np.testing.assert_allclose(found.of(some), found.of(some * 7), atol=1e-5)
+    np.testing.assert_allclose(found.scores(some), found.scores(some * 7), atol=1e-5)
 
 
 def test_few_photos_are_their_own_prototypes_and_still_pass():
     found = fitted(20, 4)  # four validation photos alone cannot say what 5 % is
     assert found.kernel.shape == (DIMENSIONS, 20)
-    fresh = found.of(features(1000, 2))
+    fresh = found.scores(features(1000, 2))
     assert (fresh >= familiarity.LIMIT).mean() > 0.85
 
 
@@ -78,10 +81,10 @@ def test_negatives_teach_what_is_not_wanted():
     near = features(300, 0) + 0.2 * features(300, 6, around=1)  # hard to tell
     plain, taught = fitted(600, 200), fitted(600, 200, negatives=near[:150])
     known, unlike = features(1000, 2), near[150:]  # neither was seen
-    before = auroc(plain.of(known), plain.of(unlike))
-    after = auroc(taught.of(known), taught.of(unlike))
+    before = auroc(plain.scores(known), plain.scores(unlike))
+    after = auroc(taught.scores(known), taught.scores(unlike))
     assert before < 0.9 and after > before + 0.1
-    assert (taught.of(known) >= familiarity.LIMIT).mean() > 0.9
+    assert (taught.scores(known) >= familiarity.LIMIT).mean() > 0.9
 
 
 def test_negatives_that_show_the_labels_are_refused():
@@ -94,11 +97,11 @@ def test_negatives_that_show_the_labels_are_refused():
 
 def test_a_file_that_rounds_has_a_threshold_of_its_own():
     found = fitted(600, 200)
-    coarse = np.floor(found.known * 10) / 10
-    assert (coarse >= found.limit_of_file(coarse)).mean() >= 0.95
+    coarse = np.floor(found.val_scores * 10) / 10
+    assert (coarse >= found.threshold_for(coarse)).mean() >= 0.95
     few = fitted(600, 40)
-    moved = few.known + np.float32(0.03)
-    assert few.limit_of_file(moved) == pytest.approx(0.53, abs=1e-4)
+    moved = few.val_scores + np.float32(0.03)
+    assert few.threshold_for(moved) == pytest.approx(0.53, abs=1e-4)
 
 
 @pytest.fixture(scope="module")

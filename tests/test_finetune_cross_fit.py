@@ -145,7 +145,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, heard: Heard) -> Run:
     )
     with prepared.pixels as pixels:
         given = {"model": model, "pixels": pixels, "console": heard}
-        export(found, ("int8",), climb=False, **given)
+        export(found, ("int8",), repair=False, **given)
     return found
 
 
@@ -228,7 +228,7 @@ def test_options_that_do_nothing_without_fine_tuning_are_named(
 def test_patience_is_for_networks_from_scratch() -> None:
     rows = np.arange(fit.AUTO_LEAST)
     many = Examples(np.zeros((len(rows), 8, 8, 3), np.uint8), rows, rows % 2)
-    plan = fit.Plan.of(Settings(), len(rows), pretrained=True)
+    plan = fit.Plan.from_settings(Settings(), len(rows), pretrained=True)
     for patience, count in ((Settings.patience, 0), (3, 1)):
         settings = Settings(patience=patience)
         lines = fit.notes(settings, ("a", "b"), many, plan, time_limit=False)
@@ -238,9 +238,9 @@ def test_patience_is_for_networks_from_scratch() -> None:
 
 def test_what_is_trained_and_nothing_else_is_told(run: Run) -> None:
     auto, least = Settings(), fit.AUTO_LEAST
-    assert fit.Plan.of(auto, least, pretrained=True).unfreeze == "auto"
-    assert fit.Plan.of(auto, least - 1, pretrained=True).unfreeze == "none"
-    assert fit.Plan.of(auto, 9, pretrained=False).unfreeze == "all"
+    assert fit.Plan.from_settings(auto, least, pretrained=True).unfreeze == "auto"
+    assert fit.Plan.from_settings(auto, least - 1, pretrained=True).unfreeze == "none"
+    assert fit.Plan.from_settings(auto, 9, pretrained=False).unfreeze == "all"
     assert run.config["unfrozen"] == "none"
     lines = model_card._training(run)
     assert "- trained: a linear probe, no fine-tuning" in lines

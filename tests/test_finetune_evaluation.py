@@ -12,7 +12,7 @@ from PIL import Image
 
 from edge.evaluate import calibration_error, score
 from finetune import paired
-from finetune.figures import confusion, contact_sheet, mistakes, reliability, training
+from finetune.figures import contact_sheet, evaluation, mistakes, reliability, training
 from finetune.head import learning_curve, probe
 from finetune.loop.history import Epoch
 
@@ -97,11 +97,11 @@ def test_no_text_is_cut_or_lies_on_another(
     labels: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     drawn: list[Any] = []
-    for module in (confusion, contact_sheet):
+    for module in (evaluation, contact_sheet):
         monkeypatch.setattr(module, "save", lambda figure, path: drawn.append(figure))
     truth = np.arange(len(labels)).repeat(2)
     found = score(np.eye(len(labels))[(truth + 1) % len(labels)], truth, labels)
-    confusion.draw(tmp_path / "x.png", found, "test part, int8.tflite")
+    evaluation.draw_confusion(tmp_path / "x.png", found, "test part, int8.tflite")
     rows = mistakes.mistakes(found)
     paths = [Path(f"IMG_20240817_{number}_augmented_0_99.jpg") for number in truth]
     pixels = [np.zeros((8, 8, 3), np.uint8)] * len(rows)

@@ -125,7 +125,7 @@ def test_the_server_shuts_down_the_sessions_that_it_forgets() -> None:
             self.open = False
 
     sessions = [Session(number) for number in range(20)]
-    kept = server.BoundedSessions(most=3)
+    kept = server.BoundedSessions(max_sessions=3)
     for session in sessions:
         kept.save(SimpleNamespace(session=session))
     assert [session.open for session in sessions] == [False] * 17 + [True] * 3

@@ -129,7 +129,7 @@ def test_a_file_that_takes_all_memory_on_some_photo_gets_one_line() -> None:
 
 
 def test_models_are_opened_once_for_each_content(tmp_path: Path) -> None:
-    models = ModelPool(most=2)
+    models = ModelPool(max_models=2)
     paths = [tmp_path / name for name in ("a.tflite", "b.tflite", "c.tflite")]
     paths[0].write_bytes(INT8)
     paths[1].write_bytes(INT8)  # the same content under another name

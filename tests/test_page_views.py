@@ -549,13 +549,13 @@ def test_the_page_answers_as_the_command_does_to_the_digit(
             (Photo(str(p), str(p), p.read_bytes), answer.row(pool, p.read_bytes(), 3))
             for p in paths
         ]
-        got = json.loads(exports.as_json(pool, str(model), done, [], 3))
+        got = json.loads(exports.as_json(pool.facts, str(model), done, []))
         for record in (*want["photos"], *got["photos"]):
             assert record.pop("decode_ms") > 0
             assert record.pop("inference_ms") > 0
         want.pop("load_ms")
         assert got == want
-        csv = exports.as_csv(done, 3)
+        csv = exports.as_csv(pool.facts, done, 3)
         assert cli.main(["classify", str(model), *map(str, paths), "--csv"]) == 0
         header = capsys.readouterr().out.splitlines()[0]
         assert csv.splitlines()[0] == header

@@ -359,8 +359,8 @@ def test_small_takes_the_small_network_for_the_sample_set(
 
     jobs = []
 
-    def started(options: Any, console: Any) -> None:
-        jobs.append(options.job)
+    def started(job: Any, *_: Any) -> None:
+        jobs.append(job)
         raise edgegraft.EdgegraftError("only the job is looked at")
 
     monkeypatch.setattr(edgegraft, "_draw_sample", lambda *_: (tmp_path, []))

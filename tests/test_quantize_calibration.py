@@ -89,18 +89,19 @@ def test_photos_are_spread_over_their_features():
     features[:10, 0] = np.arange(10) / 100
     features[7] = (5.0, 5.0)
     features[10:] = np.random.default_rng(0).random((10, 2))
-    chosen = calibration.spread(rows, features, 6)
+    chosen = calibration.select_diverse(rows, features, 6)
     assert rows[7] in chosen and len({row.sha256 for row in chosen}) == 6
     assert Counter(row.photo.label for row in chosen) == {"cat": 3, "dog": 3}
-    assert calibration.spread(rows, features, 100)  # all there are
-    assert len(calibration.spread(rows, features, 100)) == 20
+    assert calibration.select_diverse(rows, features, 100)  # all there are
+    assert len(calibration.select_diverse(rows, features, 100)) == 20
 
 
 def test_copies_saved_again_come_last():
     rows = [r for r in split(cat=6).rows if r.part == "train"]
     features = np.array([[0.0], [0.0], [0.0], [1.0], [2.0], [4.0]], np.float32)
     values = {
-        float(features[rows.index(r), 0]) for r in calibration.spread(rows, features, 4)
+        float(features[rows.index(r), 0])
+        for r in calibration.select_diverse(rows, features, 4)
     }
     assert values == {0.0, 1.0, 2.0, 4.0}
 

@@ -12,7 +12,7 @@ from edge.evaluate import score
 from quantize.comparison import choose as rules
 from quantize.comparison.paired import difference, paired
 from quantize.comparison.records import Budget, Setting, Timing
-from quantize.comparison.timing import unsteady
+from quantize.comparison.timing import unsteady_warnings
 from quantize.reporting import text
 from tests.quantize_room import LABELS
 
@@ -79,10 +79,10 @@ def test_the_interval_of_a_difference_by_hand():
     half = 1.959964 * (cat + dog) ** 0.5 / 2
     assert gap.low == pytest.approx(2 / 42 - half)
     assert gap.high == pytest.approx(2 / 42 + half)
-    assert not gap.shown and not gap.within(0.01)
+    assert not gap.significant and not gap.equivalent(0.01)
     assert gap.photos_needed(0.01) > 80
     same = difference(uneven(4000, 4000, 3900, 3900), uneven(4000, 4000, 3900, 3900))
-    assert same.within(0.01) and not same.shown
+    assert same.equivalent(0.01) and not same.significant
 
 
 def test_the_interval_of_a_difference_covers_the_truth():
@@ -121,7 +121,7 @@ def measured(
         run=run,
         variant=variant,
         evaluation=evaluation,
-        at=lambda setting: timing if setting == on else None,
+        timing_in=lambda setting: timing if setting == on else None,
         size_bytes=int(mb * 1e6),
         rejected=rejected,
     )
@@ -225,9 +225,9 @@ def test_int8_that_passed_its_gate_stands_for_its_run():
     assert choose([better, slow], mb=2).why == "the only file within 2 MB"
     quick = measured("a/int8", evaluated(95, 5, turned=1), 2.9, 1, run="a")
     assert choose([better, quick]).why == passed
-    better.at(HERE).p95_ms = 9.5  # on a busy machine
+    better.timing_in(HERE).p95_ms = 9.5  # on a busy machine
     assert choose([better, slow]).why == passed
-    better.at(HERE).p95_ms = 3.2
+    better.timing_in(HERE).p95_ms = 3.2
     assert choose([better, slow], any_variant=True).file is better
     over = choose([better, slow], ms=5)
     assert over.file is better
@@ -258,8 +258,8 @@ def test_the_front_has_no_file_that_another_beats():
 def test_times_that_vary_are_warned_of():
     def files(p95):
         timing = Timing(HERE, 1.0, 1.0, 0.7, p95, p95, None, 50.0, 3)
-        return [SimpleNamespace(title="int8", at=lambda setting: timing)]
+        return [SimpleNamespace(title="int8", timing_in=lambda setting: timing)]
 
-    (told,) = unsteady(HERE, files(9.0))
+    (told,) = unsteady_warnings(HERE, files(9.0))
     assert "the median of int8 is 0.70 ms, its p95 9.00 ms" in told
-    assert unsteady(HERE, files(0.8)) == []
+    assert unsteady_warnings(HERE, files(0.8)) == []

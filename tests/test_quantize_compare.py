@@ -56,7 +56,7 @@ def second(first):
     run = write_run(
         folder / "two", folder / "photos", colour_network(common=-500.0, to_blue=5.054)
     )
-    export(run, calibration_count=8, max_drop=1.0, climb=False)
+    export(run, calibration_count=8, max_drop=1.0, repair=False)
     return run
 
 
@@ -200,7 +200,7 @@ def pi(first):
     """What `edge bench --json` prints on a slower device."""
     records = []
     for name in ("float32", "int8"):
-        record = timing.bench_apart(first.exports / f"{name}.tflite", runs=2)
+        record = timing.bench_in_subprocess(first.exports / f"{name}.tflite", runs=2)
         for threads in (1, 4):
             record |= {"host": "Raspberry Pi 4", "threads": threads}
             for key in ("load_ms", "first_ms", "p50_ms", "p95_ms", "p99_ms"):
@@ -229,13 +229,13 @@ def few(first, pi, tmp_path_factory):
 
 def test_times_of_another_device_merge_and_decide(few, pi):
     _, found = few
-    assert str(found.judged).startswith("Raspberry Pi 4, litert ")
-    assert found.judged.threads == 1  # as here
+    assert str(found.deciding_setting).startswith("Raspberry Pi 4, litert ")
+    assert found.deciding_setting.threads == 1  # as here
     settings = [(one.host, one.threads) for one in found.settings]
     assert settings[:2] == [("Raspberry Pi 4", 1), ("Raspberry Pi 4", 4)]
     assert [threads for _, threads in settings[2:]] == [1]
     for file, record in zip(found.files, pi["models"][::2], strict=True):
-        there = file.at(found.judged)
+        there = file.timing_in(found.deciding_setting)
         assert there is not None and there.p50_ms == record["p50_ms"]
     assert "on Raspberry Pi 4" in " ".join(" ".join(text.summary(found)).split())
     page = (found.folder / "comparison.html").read_text()

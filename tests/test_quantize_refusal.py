@@ -53,13 +53,13 @@ def test_refusals_are_counted_by_the_files_threshold(first, tmp_path):
     evaluation = score(answers, np.zeros(4), LABELS)
     familiarity = np.array([190, 40, 180, 10], np.float32)
     scored = scoring.Scored(evaluation, "litert", InputRecipe(24, 24), familiarity)
-    found = unknown_photos.judge(ModelFile(model), scored, "auto")
+    found = unknown_photos.refusal(ModelFile(model), scored, "auto")
     # white looks more familiar than all four, black and dark than none: 8 of 12 pairs
     assert found == Refusal(3, 2, known=4, known_refused=2, auroc=8 / 12, threshold=100)
     assert (found.share, found.known_share) == (2 / 3, 1 / 2)
     plain = scoring.Scored(evaluation, "litert", InputRecipe(24, 24))
     int8 = ModelFile.read(first.exports / "int8.tflite")
-    never = unknown_photos.judge(int8, plain, "auto")
+    never = unknown_photos.refusal(int8, plain, "auto")
     assert (never.refused, never.known_refused) == (0, 0)  # it cannot refuse
     unknown_photos.close()
 
@@ -89,7 +89,7 @@ def test_photos_it_was_taught_with_measure_nothing(first, tmp_path, capsys):
         (tmp_path / name[0]).mkdir()
         Image.new("RGB", (24, 24), (shade, 0, 9)).save(tmp_path / name[0] / name)
     taught = Run.open(shutil.copytree(first.folder, tmp_path / "taught"))
-    negatives.remember(taught, str(tmp_path / "a"))
+    negatives.write_record(taught, str(tmp_path / "a"))
     shutil.copy(tmp_path / "a" / "a.png", tmp_path / "b" / "same.png")
     words = ["--unknown", str(tmp_path / "b"), "--rounds", "1"]
     assert compare_main([str(taught.folder), *words]) == 2

@@ -60,7 +60,7 @@ def compared(tmp_path_factory):
         folder / "run", photos, colour_network(common=-500.0, to_blue=5.054)
     )
     variants = "float32,dynamic,int8"
-    export(run, variants, calibration_count=8, max_drop=1.0, climb=False)  # no repairs
+    export(run, variants, calibration_count=8, max_drop=1.0, repair=False)  # no repairs
     Image.new("RGB", (40, 30)).save(run.folder / "layers.png")
     run.write_json("layers.json", LAYERS)
     effort = replace(QUICK.effort, threads=(1, 2))
@@ -157,7 +157,7 @@ def test_hovering_and_the_keyboard_show_a_files_figures(opened, compared):
     shown = tip.inner_text()
     assert shown.startswith(file.title)
     assert f"{file.evaluation.balanced_accuracy:.1%}" in shown
-    assert str(compared.judged) in shown
+    assert str(compared.deciding_setting) in shown
     assert page.locator("#files tr.lit").get_attribute("data-file") == number
     page.mouse.move(5, 5)
     assert not tip.is_visible()
@@ -169,7 +169,7 @@ def test_each_setting_has_its_plot(opened, compared):
     page, _, _ = opened
     tabs = page.locator(".tabs button")
     assert sorted(tabs.all_inner_texts()) == sorted(map(str, compared.settings))
-    assert tabs.first.inner_text() == str(compared.judged)
+    assert tabs.first.inner_text() == str(compared.deciding_setting)
     tabs.last.click()
     assert not page.locator("#plot-0").is_visible()
     assert page.locator(f"#plot-1 .broad {BUBBLE}").count() == len(compared.files)
@@ -204,14 +204,14 @@ def comparison(*spots, budget=None, runs=()):
                 evaluation=score(guess, np.zeros(100, int), LABELS),
                 rejected=False,
                 size_bytes=int(mb * 1e6),
-                at=lambda setting, timing=timing: timing,
+                timing_in=lambda setting, timing=timing: timing,
             )
         )
     return SimpleNamespace(
         run="run",
         host={"board": "a desk", "cores": 2, "machine": "x86_64"},
         settings=(DESK,),
-        judged=DESK,
+        deciding_setting=DESK,
         files=files,
         budget=Budget(ms=budget),
         choice=SimpleNamespace(file=files[0]),

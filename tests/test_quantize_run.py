@@ -56,7 +56,7 @@ def trained(tmp_path_factory, photos):
 def done(tmp_path_factory, trained, quick_timing):
     """(run, results, comparison): exported and compared, each file timed apart."""
     run = copied(trained, tmp_path_factory.mktemp("done"))
-    results = export(run, calibration_count=20, climb=False)
+    results = export(run, calibration_count=20, repair=False)
     with quick_timing():
         return run, results, compare(run, QUICK)
 
@@ -112,7 +112,7 @@ def test_each_label_has_a_calibration_photo_however_few_are_asked_for(
 ):
     """With more labels than photos asked for, too: 200 unless one says otherwise."""
     run = copied(trained, tmp_path)
-    made = export(run, "int8", calibration_count=1, climb=False, console=Console())
+    made = export(run, "int8", calibration_count=1, repair=False, console=Console())
     path = made["int8"].path
     labels = len(run.labels)
     said = f"calibrating with {labels} photos, one of each label, not with 1"
@@ -236,7 +236,7 @@ def test_pixels_decoded_earlier_are_found_by_content(trained, photos, tmp_path):
     link.symlink_to(photos)
     run = copied(trained, tmp_path)
     with batches.load(scan(link).photos, run.recipe) as pixels:
-        results = export(run, calibration_count=8, climb=False, pixels=pixels)
+        results = export(run, calibration_count=8, repair=False, pixels=pixels)
     assert results["float32"].validation.accuracy == 1.0
 
 

@@ -20,7 +20,7 @@ from edge.classifier import Classifier
 from edge.cli import main
 from edge.errors import EdgegraftError, PhotoError
 from edge.preprocess import InputRecipe, load_pixels, open_photo
-from edge.region import in_shares, override, parse_region, region_box, region_text
+from edge.region import as_fractions, parse_region, region_box, region_text
 from finetune.settings import Settings
 from tests.camera_room import Fake
 from tests.edge_models import SIDE, card, network, save, with_card
@@ -95,7 +95,7 @@ def test_a_region_outside_the_photo_is_named() -> None:
 def test_pixels_become_shares_of_the_same_box(size: tuple[int, int]) -> None:
     wide, high = size
     for region in ((2.0, 1.0, wide - 2.0, high - 1.0), (1.0, 0.0, 3.0, 2.0)):
-        shares = in_shares(region, size)
+        shares = as_fractions(region, size)
         assert region_box(shares, size) == region_box(region, size)
         assert parse_region(region_text(shares)) == shares
 
@@ -159,13 +159,6 @@ def test_classify_and_camera_use_the_models_region(
         assert Image.open(kept).size == (40, 30)
     assert main(["info", model]) == 0
     assert "0.5,0,0.5,1 (x, y, width, height)" in capsys.readouterr().out
-
-
-def test_an_override_in_pixels_is_compared_in_shares() -> None:
-    text = override((10, 0, 20, 30), (0.5, 0, 0.5, 1), (40, 30))
-    assert "another size" not in text
-    text = override((10, 0, 10, 30), (0.5, 0, 0.5, 1), (40, 30))
-    assert "another size" in text
 
 
 def test_a_captured_region_reaches_the_recipe(tmp_path: Path) -> None:

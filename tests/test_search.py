@@ -60,7 +60,7 @@ def small() -> Iterator[None]:
         patch.setattr(Candidate, "settings", settings)
         quick = partial(CompareOptions, effort=Effort(rounds=1, runs=2, seconds=0.02))
         patch.setattr("quantize.search.search.CompareOptions", quick)
-        patch.setattr("quantize.search.search.export", partial(export, climb=False))
+        patch.setattr("quantize.search.search.export", partial(export, repair=False))
         patch.setattr(networks, "EFFORT", Effort(rounds=1, runs=2, seconds=0.02))
         yield
 
@@ -86,7 +86,7 @@ def found(place: Path) -> SearchResult:
 
 @pytest.mark.slow
 def test_the_best_is_trained_and_shipped(found: SearchResult, tmp_path: Path) -> None:
-    assert [entry.candidate.size for entry in found.within] != []
+    assert [entry.candidate.size for entry in found.within_budget] != []
     assert len(found.entries) == len(SIZES)
     assert all(entry.score and entry.score.photos == 40 for entry in found.entries)
     order = sorted(found.entries, key=lambda entry: entry.score.log_loss)  # type: ignore[union-attr]
@@ -185,10 +185,10 @@ def test_photos_for_the_first_round() -> None:
         np.arange(920),
         ("many", "few"),
     )
-    part = everything.part(400, seed=0)
+    part = everything.sample(400, seed=0)
     assert np.bincount(part.truth).tolist() == [392, 9]
     assert len(set(part.rows.tolist())) == len(part.rows)
-    assert everything.part(1000, seed=0) is everything
+    assert everything.sample(1000, seed=0) is everything
 
 
 def test_a_label_too_small_for_the_folds() -> None:
@@ -224,7 +224,7 @@ def test_features_of_the_first_round_serve_the_second(
 
     monkeypatch.setattr(features, "compute", some_pixels)
     known: dict[int, Any] = {}
-    ranking.probe_score(candidate, photos.part(40, 0), 0, known)
+    ranking.probe_score(candidate, photos.sample(40, 0), 0, known)
     once = ranking.probe_score(candidate, photos, 0, known)
     again = ranking.probe_score(candidate, photos, 0)
     assert asked == [40, 30, 70] and len(known) == 70

@@ -212,7 +212,7 @@ def test_200_megabytes_are_refused_without_keeping_them(server: Server) -> None:
 def test_a_full_queue_says_when_to_try_again(
     model: str, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = started(model, classifier, waiting=1)
+    made = started(model, classifier, queue_size=1)
     go = threading.Event()
     slow = serving.classify_item
 

@@ -40,8 +40,10 @@ class Audit:
     findings: tuple[Finding, ...]
     digests: Mapping[Path, str]
     fact_store: FactStore = field(default_factory=FactStore)
-    alike: tuple[tuple[Path, Path], ...] = ()  # kept on one side by `make_split`
-    too_many: frozenset[Path] = frozenset()  # look alike, too many for one side
+    near_duplicates: tuple[
+        tuple[Path, Path], ...
+    ] = ()  # kept on one side by `make_split`
+    in_large_groups: frozenset[Path] = frozenset()  # look alike, too many for one side
 
     def __repr__(self) -> str:
         counts = Counter(finding.kind for finding in self.findings)
@@ -67,10 +69,12 @@ class Audit:
         """From the results of `data.reading`: a digest or a reason for each photo, and
         the fraction of rows that is `missing` from those that are cut off."""
         fact_store = FactStore() if fact_store is None else fact_store
-        faults = list(checks.by_themselves(folder.photos, fact_store))
+        faults = list(checks.check_photos(folder.photos, fact_store))
         groups = copies.same_files(folder.photos, digests, faults)
         pairs = copies.near_pairs(groups, fact_store, faults)
-        alike, too_many = copies.keep_together(folder.photos, digests, pairs)
+        near_duplicates, large_groups = copies.split_links(
+            folder.photos, digests, pairs
+        )
         findings = [Finding("unreadable", path, reason) for path, reason in failures]
         findings += [
             Finding("cut-off", path, _cut_off(fraction))
@@ -80,18 +84,20 @@ class Audit:
         findings += [
             finding
             for finding in copies.near_copies(pairs)
-            if finding.exclude or finding.path not in too_many
+            if finding.exclude or finding.path not in large_groups
         ]
         findings += faults
         findings.sort(key=lambda finding: (_ORDER.index(finding.kind), finding.path))
-        return cls(folder, tuple(findings), digests, fact_store, alike, too_many)
+        return cls(
+            folder, tuple(findings), digests, fact_store, near_duplicates, large_groups
+        )
 
     def usable(self, photos: Sequence[Photo]) -> tuple[Photo, ...]:
         """Those of `photos` that no finding leaves out."""
         return tuple(photo for photo in photos if photo.path not in self._left_out)
 
     @cached_property
-    def kept(self) -> dict[Path, str]:
+    def usable_digests(self) -> dict[Path, str]:
         """The digests of the usable photos, as `make_split` wants them."""
         return {p.path: self.digests[p.path] for p in self.usable(self.folder.photos)}
 
@@ -107,7 +113,7 @@ class Audit:
     @cached_property
     def obstacles(self) -> list[str]:
         """Why the photos cannot be trained on, a line each; empty when they can."""
-        lines = shortages(self.folder.photos, self.folder.labels, self.kept)
+        lines = shortages(self.folder.photos, self.folder.labels, self.usable_digests)
         if len(self.folder.labels) < 2:
             only = self.folder.labels[0]
             lines.insert(
@@ -120,8 +126,8 @@ class Audit:
         """What is wrong with the labels as a whole, a line each."""
         counts = self.counts["usable"]
         lines = []
-        if self.too_many:
-            alike, photos = len(self.too_many), sum(counts.values())
+        if self.in_large_groups:
+            alike, photos = len(self.in_large_groups), sum(counts.values())
             quantity = "most photos" if 2 * alike > photos else "some photos"
             lines.append(
                 f"{quantity} look alike ({alike:,} of {photos:,}), as from a camera "
@@ -246,7 +252,7 @@ def audit(
     missing: dict[Path, float] = {}
     for reading in read(
         paths,
-        measuring=True,
+        with_facts=True,
         white=folder.white,
         fact_cache=fact_cache,
         workers=workers,

@@ -35,16 +35,18 @@ ENDINGS = {
 }
 
 
-def by_themselves(photos: Sequence[Photo], fact_store: FactStore) -> Iterator[Finding]:
+def check_photos(photos: Sequence[Photo], fact_store: FactStore) -> Iterator[Finding]:
     """Blank, dark, bright, blurred, small, oddly shaped and misnamed photos."""
     median = float(np.median(fact_store.areas())) if fact_store else 0.0
     for path in dict.fromkeys(photo.path for photo in photos):
         if path in fact_store:
-            for kind, reason in _judged(path, fact_store[path], median):
+            for kind, reason in _problems(path, fact_store[path], median):
                 yield Finding(kind, path, reason)
 
 
-def _judged(path: Path, facts: PhotoFacts, median: float) -> Iterator[tuple[str, str]]:
+def _problems(
+    path: Path, facts: PhotoFacts, median: float
+) -> Iterator[tuple[str, str]]:
     """Kind and reason of each finding; `median`: pixels of the set's photos."""
     lit = facts.high >= DARK and facts.low <= BRIGHT
     if facts.deviation < (BLANK if lit else FLAT):

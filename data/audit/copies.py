@@ -24,7 +24,7 @@ from data.audit.fact_store import FactStore
 from data.audit.findings import Finding
 from data.audit.near_duplicates import BURST, COPY, Pair
 from data.photos import PARTS, Photo
-from data.split import chained, clusters
+from data.split import connected_components, connected_groups
 
 FRAMES = 8  # photos from the very same view: a camera that does not move, not copies
 RUNS = 20  # of photos in a row, that a chain too long for one side is split into
@@ -138,7 +138,7 @@ def _keys(
 def _chains(count: int, pairs: Sequence[Pair]) -> list[list[int]]:
     """The photos of pairs, in chains of copies."""
     links = [(p.first, p.second) for p in pairs if p.kind == COPY]
-    roots = clusters(count, links)
+    roots = connected_components(count, links)
     chains: dict[int, list[int]] = {}
     for k in sorted({k for p in pairs for k in (p.first, p.second)}):
         chains.setdefault(roots[k], []).append(k)
@@ -148,7 +148,7 @@ def _chains(count: int, pairs: Sequence[Pair]) -> list[list[int]]:
 def _frames(pairs: Sequence[Pair]) -> list[Pair]:
     """The pairs, where many photos from the very same view are frames, not copies."""
     count = 1 + max((pair.second for pair in pairs), default=0)
-    roots = clusters(count, [(p.first, p.second) for p in pairs if p.still])
+    roots = connected_components(count, [(p.first, p.second) for p in pairs if p.still])
     sizes = Counter(roots)
     return [
         replace(pair, kind=BURST)
@@ -203,7 +203,7 @@ def _redundant(pairs: Sequence[Twins]) -> set[Path]:
     return redundant
 
 
-def keep_together(
+def split_links(
     photos: Sequence[Photo], digests: Mapping[Path, str], pairs: Sequence[Twins]
 ) -> tuple[tuple[tuple[Path, Path], ...], frozenset[Path]]:
     """Links between photos that show the same, for `make_split`, as long as that leaves
@@ -231,7 +231,7 @@ def _too_long(
 ) -> list[Photo] | None:
     """A chain that leaves too little of one of its labels, the longest first."""
     linked = {path for link in links for path in link}
-    chains = chained(photos, digests, links)
+    chains = connected_groups(photos, digests, links)
     totals: Counter[str] = Counter()
     units: Counter[str] = Counter()
     for chain in chains:

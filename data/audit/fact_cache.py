@@ -35,7 +35,7 @@ def _table(version: int | None = None) -> str:
 class FactCache:
     """Facts, and reasons why there are none. Use it as a context manager.
 
-    `recall` may be called from any thread.
+    `get` may be called from any thread.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -50,7 +50,7 @@ class FactCache:
         except (OSError, sqlite3.Error) as error:
             self._give_up(error)
 
-    def recall(self, sha256: str) -> PhotoFacts | str | None:
+    def get(self, sha256: str) -> PhotoFacts | str | None:
         """The cached facts of a photo, the reason why there are none, or None."""
 
         def query(file: sqlite3.Connection) -> PhotoFacts | str | None:
@@ -70,7 +70,7 @@ class FactCache:
         with self._lock:
             return self._tried(query)
 
-    def remember(self, sha256: str, facts: PhotoFacts | str) -> None:
+    def put(self, sha256: str, facts: PhotoFacts | str) -> None:
         """Cache facts, or the reason why there are none."""
         if isinstance(facts, str):
             self._new[sha256] = (json.dumps(facts), b"", b"")

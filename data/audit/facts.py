@@ -81,7 +81,7 @@ def measure(
     """The facts of a photo's bytes. `image`: the same photo, opened by
     `edge.preprocess`, at least LEAST_SIDE a side. PhotoError as `open_photo`."""
     if image is None:
-        image = open_photo(data, least=(LEAST_SIDE, LEAST_SIDE))
+        image = open_photo(data, min_size=(LEAST_SIDE, LEAST_SIDE))
     head = header(data)
     width, height = head.width or image.width, head.height or image.height
     if head.turn >= 5:

@@ -6,19 +6,19 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of finding; `one` and `title`: its sentence for one photo and for several.
+    """A kind of finding; `singular`, `plural`: its sentence for one photo, for several.
 
     leaves_out: such photos are never trained on.
     """
 
     name: str
-    one: str
-    title: str
+    singular: str
+    plural: str
     leaves_out: bool = False
 
     def sentence(self, count: int) -> str:
         """The sentence for `count` photos, to follow their number."""
-        return self.one if count == 1 else self.title
+        return self.singular if count == 1 else self.plural
 
 
 # The gravest first. "two-labels" is about both photos, the others about one.
@@ -48,11 +48,6 @@ KINDS = (
         "near-two-labels",
         "is a near copy of a photo with another label: one label is likely wrong",
         "are near copies of photos with another label: one label is likely wrong",
-    ),
-    Kind(
-        "label-issue",
-        "looks like another label to the network",
-        "look like another label to the network",
     ),
     Kind("blank", "shows next to nothing", "show next to nothing"),
     Kind(

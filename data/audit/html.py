@@ -19,7 +19,7 @@ from edge.text import plural, printable
 
 SHOWN = 48  # findings of a kind
 NAMED = 200  # the same where there is no picture
-MISLEADING = ("leak", "near-leak", "two-labels", "near-two-labels", "label-issue")
+MISLEADING = ("leak", "near-leak", "two-labels", "near-two-labels")
 HEIGHT = 132  # pixels of a thumbnail
 WIDEST = 264
 
@@ -161,7 +161,7 @@ def _verdict(audit: Audit) -> Iterator[str]:
     verdict = "These photos can be trained on."
     if grave:
         verdict += " First look at those that " + ", and those that ".join(
-            _text(kind.title.partition(":")[0].partition(";")[0]) for kind in grave
+            _text(kind.plural.partition(":")[0].partition(";")[0]) for kind in grave
         )
         verdict += ": they mislead training or its measurement."
     next_step = ""
@@ -236,7 +236,7 @@ def _card(finding: Finding, root: Path) -> str:
 
 def _thumbnail(path: Path) -> str:
     try:
-        image = open_photo(path, least=(2 * HEIGHT, 2 * HEIGHT))
+        image = open_photo(path, min_size=(2 * HEIGHT, 2 * HEIGHT))
     except EdgegraftError:
         return '<div class="none">no picture</div>'
     scale = min(HEIGHT / image.height, WIDEST / image.width)

@@ -18,8 +18,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from data.audit.findings import Finding
-from data.photos import Photo
 from edge.errors import EdgegraftError
 
 FOLDS = 5
@@ -163,16 +161,3 @@ def cross_validated(
         if progress is not None:
             progress(fold, folds)
     return probabilities
-
-
-def findings(
-    issues: LabelIssues, photos: Sequence[Photo], labels: Sequence[str]
-) -> list[Finding]:
-    """The flagged photos as findings of an audit, the likeliest first."""
-    result = []
-    for row in issues.order[issues.flagged[issues.order]]:
-        photo, other = photos[row], labels[issues.suggested[row]]
-        margin = -float(issues.score[row])
-        reason = f"given {photo.label}, looks like {other} (margin {margin:.2f})"
-        result.append(Finding("label-issue", photo.path, reason))
-    return result

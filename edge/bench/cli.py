@@ -26,12 +26,12 @@ from dataclasses import replace
 from typing import Any
 
 from edge.bench import conditions
-from edge.bench.timing import Probe, bench, bench_apart
+from edge.bench.timing import Probe, bench, bench_in_subprocess
 from edge.classify.cli import opened
 from edge.command import ModelOptions
 from edge.model_file import ModelFile
 from edge.quiet import without_chatter
-from edge.runtime import too_many
+from edge.runtime import thread_warning
 
 _SLOWER = 1.1  # of the first sample's time, before a sustained run is remarked on
 
@@ -39,7 +39,7 @@ _SLOWER = 1.1  # of the first sample's time, before a sustained run is remarked 
 def run(args: argparse.Namespace) -> int:
     """The verb."""
     models = [
-        replace(ModelOptions.of(args, model), threads=threads)
+        replace(ModelOptions.from_args(args, model), threads=threads)
         for model in args.models
         for threads in args.threads
     ]
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         with without_chatter():
             records = [_bench_here(args, models[0])]
     else:
-        records = [_bench_apart(args, model) for model in models]
+        records = [_bench_in_subprocess(args, model) for model in models]
     warnings = _all_warnings(records)
     if args.json:
         print(json.dumps({"models": records, "warnings": warnings}, indent=1))
@@ -98,7 +98,9 @@ def _bench_here(args: argparse.Namespace, model: ModelOptions) -> dict[str, Any]
     return record
 
 
-def _bench_apart(args: argparse.Namespace, model: ModelOptions) -> dict[str, Any]:
+def _bench_in_subprocess(
+    args: argparse.Namespace, model: ModelOptions
+) -> dict[str, Any]:
     """In a process of its own."""
     values = {
         "photos": args.photos,
@@ -107,14 +109,14 @@ def _bench_apart(args: argparse.Namespace, model: ModelOptions) -> dict[str, Any
         "delegate": model.delegate,
         "labels": model.labels,
     }
-    more = [f"--{name}={value}" for name, value in values.items() if value is not None]
-    return bench_apart(
+    extra = [f"--{name}={value}" for name, value in values.items() if value is not None]
+    return bench_in_subprocess(
         model.model,
         runtime=model.runtime,
         threads=model.threads or 1,
         runs=args.runs,
         xnnpack=model.xnnpack,
-        more=[*more, *(model.foreign.arguments() if model.foreign else ())],
+        extra_args=[*extra, *(model.foreign.arguments() if model.foreign else ())],
     )
 
 
@@ -123,7 +125,7 @@ def _all_warnings(records: list[dict[str, Any]]) -> list[str]:
     # The load is that of our own processes after the first: only its own counts.
     warnings = list(records[0]["warnings"])
     counts = sorted({record["threads"] for record in records})
-    warnings += [warning for count in counts if (warning := too_many(count))]
+    warnings += [warning for count in counts if (warning := thread_warning(count))]
     for record in records:
         work = record.get("sustained")
         if work and work["slower"] > _SLOWER:

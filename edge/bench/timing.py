@@ -29,7 +29,7 @@ def bench(probe: Probe, runs: int) -> dict[str, Any]:
 
     `load_ms` is from the file to an interpreter with its tensors allocated, the
     import of the interpreter (`import_ms`) left out. `peak_memory_mb` is of the
-    whole process so far: call `bench_apart` for that of one model.
+    whole process so far: call `bench_in_subprocess` for that of one model.
     """
     first = probe.once()
     warm_until = time.perf_counter() + WARM_SECONDS
@@ -104,18 +104,18 @@ def percentiles(times: npt.NDArray[Any]) -> dict[str, float]:
     return {f"p{rank}_ms": float(np.percentile(times, rank)) for rank in (50, 95, 99)}
 
 
-def bench_apart(
+def bench_in_subprocess(
     model: str | os.PathLike[str],
     *,
     runtime: str = "auto",
     threads: int = 1,
     runs: int = RUNS,
     xnnpack: bool = True,
-    more: Sequence[str] = (),
+    extra_args: Sequence[str] = (),
 ) -> dict[str, Any]:
     """`bench` in a fresh process: load time and peak memory are this model's own.
 
-    `more` are further options of the command.
+    `extra_args` are further options of the command.
     """
     import json
     import subprocess
@@ -124,7 +124,7 @@ def bench_apart(
 
     options = ["--runtime", runtime, "--threads", str(threads), "--runs", str(runs)]
     options += [] if xnnpack else ["--no-xnnpack"]
-    options += more
+    options += extra_args
     result = subprocess.run(
         [sys.executable, "-m", "edge", "bench", os.fspath(model), "--json", *options],
         env=child_environment(),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from edge.camera.frames import Frames, TimedFrame, taken
+from edge.camera.frames import Frames, TimedFrame, read_frames
 from edge.camera.latest_frame import STUCK
 from edge.camera.motion import HEARTBEAT, LOOKS, MotionGate
 from edge.camera.output import CsvWriter, FrameResult, JsonLinesWriter, LineWriter
@@ -24,7 +24,7 @@ from edge.camera.sources import INSTALL_OPENCV, Picture, cameras
 from edge.camera.uncertain import UncertainFrames
 from edge.classifier import Classifier
 from edge.classify.cli import open_classifier
-from edge.command import ModelOptions, add_region, count, number_or_nan
+from edge.command import ModelOptions, add_region, count, number, width_and_height
 from edge.errors import EdgegraftError
 from edge.preprocess import load_pixels
 from edge.region import region_box
@@ -73,7 +73,9 @@ def add_options(verb: argparse.ArgumentParser) -> None:
     group.add_argument("--max-frames", type=count, metavar="N", help="stop after N")
     group.add_argument("--seconds", type=_positive, help="stop after this time")
     add_region(group)
-    group.add_argument("--size", type=_size, metavar="WxH", help="ask the camera for")
+    group.add_argument(
+        "--size", type=width_and_height, metavar="WxH", help="ask the camera for"
+    )
     group.add_argument(
         "--live", action="store_true", help="play a video file as an endless camera"
     )
@@ -158,13 +160,13 @@ def run(args: argparse.Namespace) -> int:
         from edge.camera.mqtt import Broker
 
         name = os.path.splitext(os.path.basename(args.model))[0]
-        broker = Broker.of(
+        broker = Broker.from_url(
             args.mqtt, f"edgegraft/{name}", args.mqtt_password_file, args.mqtt_ca
         )
     elif args.mqtt_password_file or args.mqtt_ca:
         raise EdgegraftError("expected --mqtt with --mqtt-password-file and --mqtt-ca")
-    classifier = open_classifier(ModelOptions.of(args))
-    frames = Frames.of(args)
+    classifier = open_classifier(ModelOptions.from_args(args))
+    frames = Frames.from_args(args)
     with ExitStack() as stack:
         publisher = None
         if broker is not None:
@@ -177,8 +179,8 @@ def run(args: argparse.Namespace) -> int:
             stack.callback(processor.preview.close)
         start = time.monotonic()
         service = stack.enter_context(Service())
-        online = publisher.present if publisher is not None else lambda _: None
-        for frame in taken(frames, service, _note, online):
+        online = publisher.set_online if publisher is not None else lambda _: None
+        for frame in read_frames(frames, service, _note, online):
             if not processor.process(frame) or processor.count == frames.max_frames:
                 break
         processor.writer.end()
@@ -241,7 +243,7 @@ class _FrameProcessor:
         inference_start = time.perf_counter()
         outputs = self._classifier.run(prepared[None])
         end = time.perf_counter()
-        own = self._classifier.first(outputs)
+        own = self._classifier.first_prediction(outputs)
         prediction, label, changed = self._smoother.update(outputs, frame.seconds)
         if self._motion is not None and prediction.label != label:
             self._motion.wake(frame.seconds)  # another label has to be held to count
@@ -263,7 +265,7 @@ class _FrameProcessor:
             # training cuts the model's own region out again
             uncropped = self._classifier.trained_region is not None
             picture = frame.pixels if uncropped else pixels
-            self.uncertain.offer(picture, own, frame.seconds)
+            self.uncertain.save_if_uncertain(picture, own, frame.seconds)
         if self.preview is None:
             return True
         percent = f"  {prediction.probability:.1%}" if prediction.known else ""
@@ -308,26 +310,12 @@ def _note(text: str) -> None:
 
 
 def _positive(text: str) -> float:
-    return _number(text, 1e-6, float("inf"), "more than 0")
+    return number(text, 1e-6, float("inf"), "more than 0")
 
 
 def _not_negative(text: str) -> float:
-    return _number(text, 0.0, float("inf"), "0 or more")
+    return number(text, 0.0, float("inf"), "0 or more")
 
 
 def _share(text: str) -> float:
-    return _number(text, 0.0, 1.0, "from 0 to 1")
-
-
-def _number(text: str, low: float, high: float, expected: str) -> float:
-    value = number_or_nan(text)
-    if not low <= value <= high:
-        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
-    return value
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.lower().partition("x")
-    if width.isdigit() and height.isdigit() and int(width) and int(height):
-        return (int(width), int(height))
-    raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT, got {text!r}")
+    return number(text, 0.0, 1.0, "from 0 to 1")

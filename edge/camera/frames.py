@@ -53,7 +53,7 @@ class Frames:
     stuck: float
 
     @classmethod
-    def of(cls, args: argparse.Namespace) -> Frames:
+    def from_args(cls, args: argparse.Namespace) -> Frames:
         fps = args.fps if args.every is None else 1 / args.every
         if args.motion and fps is None:
             fps = LOOKS
@@ -75,18 +75,18 @@ class Frames:
         return source
 
 
-def taken(
+def read_frames(
     frames: Frames,
     service: Service,
     note: Callable[[str], None],
-    present: Callable[[bool], None],
+    report_online: Callable[[bool], None],
 ) -> Iterator[TimedFrame]:
     """The frames, until the source or the service ends. `note` gets messages for a
-    person, `present` whether a live source sends, again and again."""
+    person, `report_online` whether a live source sends, again and again."""
     source = frames.find()
     if isinstance(source, Video) and not source.live:
         return _of_file(source, frames, service, note)
-    return _of_camera(source, frames, service, note, present)
+    return _of_camera(source, frames, service, note, report_online)
 
 
 def _of_file(
@@ -138,7 +138,7 @@ def _of_camera(
     frames: Frames,
     service: Service,
     note: Callable[[str], None],
-    present: Callable[[bool], None],
+    report_online: Callable[[bool], None],
 ) -> Iterator[TimedFrame]:
     """The latest frame, whenever the model is ready and --fps allows."""
     unused = [first]
@@ -161,7 +161,7 @@ def _of_camera(
             if frames.seconds is not None and now - start >= frames.seconds:
                 return
             notify("WATCHDOG=1")
-            present(not reader.lost)
+            report_online(not reader.lost)
             if now < due:
                 time.sleep(min(due - now, _POLL))
                 continue

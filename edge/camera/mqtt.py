@@ -53,7 +53,7 @@ class Broker:
     ca: str | None = None
 
     @classmethod
-    def of(
+    def from_url(
         cls, url: str, default_topic: str, password_file: str | None, ca: str | None
     ) -> Broker:
         """From mqtt://USER@HOST:PORT/TOPIC (mqtts: with TLS). EdgegraftError."""
@@ -127,7 +127,7 @@ class Publisher:
         self._is_sending = False
         self._is_closing = False
         self._connection = threading.Event()
-        self._present = True  # the camera sends
+        self._online = True  # the camera sends
         self._published = float("-inf")
         self._problem = ""
         client = mqtt.Client(
@@ -196,11 +196,11 @@ class Publisher:
                     time.sleep(_POLL)
             self._is_sending = False
 
-    def present(self, is_sending: bool) -> None:
+    def set_online(self, is_sending: bool) -> None:
         """Whether the camera sends; without it the device is shown as offline."""
-        if is_sending == self._present:
+        if is_sending == self._online:
             return
-        self._present = is_sending
+        self._online = is_sending
         if self._client.is_connected():
             self._publish_status()
 
@@ -217,7 +217,7 @@ class Publisher:
         self._client.loop_stop()
 
     def _publish_status(self, status: str = "") -> Any:
-        status = status or ("online" if self._present else "offline")
+        status = status or ("online" if self._online else "offline")
         return self._client.publish(self._status_topic, status, _QOS, retain=True)
 
     def _connected(

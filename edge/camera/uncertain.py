@@ -51,7 +51,9 @@ class UncertainFrames:
         self.saved = 0
         self._make_room(0)
 
-    def offer(self, frame: Picture, prediction: Prediction, now: float) -> None:
+    def save_if_uncertain(
+        self, frame: Picture, prediction: Prediction, now: float
+    ) -> None:
         """Keep the frame if its own prediction is uncertain and none was kept just
         now."""
         certain = prediction.known and prediction.probability >= self._below

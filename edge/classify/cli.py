@@ -20,7 +20,7 @@ from edge.classifier import UNKNOWN, Classifier, Prediction
 from edge.command import ModelOptions
 from edge.errors import EdgegraftError, PhotoError
 from edge.quiet import without_chatter
-from edge.runtime import too_many
+from edge.runtime import thread_warning
 
 if TYPE_CHECKING:
     from edge.classify.formats import CsvWriter, JsonWriter
@@ -55,7 +55,7 @@ class ClassifyOptions:
     raw: bool = False
 
     @classmethod
-    def of(cls, args: argparse.Namespace) -> ClassifyOptions:
+    def from_args(cls, args: argparse.Namespace) -> ClassifyOptions:
         """From parsed arguments; EdgegraftError for some that do not go together."""
         format_ = "json" if args.json else "csv" if args.csv else "text"
         ending = os.path.splitext(args.output or "")[1].lower().removeprefix(".")
@@ -73,7 +73,7 @@ class ClassifyOptions:
         if args.raw and format_ != "csv":
             raise EdgegraftError("expected --raw with --csv")
         return cls(
-            ModelOptions.of(args),
+            ModelOptions.from_args(args),
             tuple(args.photos),
             args.top_k,
             format_,
@@ -87,7 +87,7 @@ class ClassifyOptions:
 
 def run(args: argparse.Namespace) -> int:
     """Label every photo; 2 when one of them could not be."""
-    options = ClassifyOptions.of(args)
+    options = ClassifyOptions.from_args(args)
     unique = None
     items = _items(options.photos)
     piped = _PIPE in options.photos
@@ -123,7 +123,7 @@ def open_classifier(options: ModelOptions, threads: int | None = None) -> Classi
 
     `threads` is for the case that --threads is not given.
     """
-    if options.threads and (warning := too_many(options.threads)):
+    if options.threads and (warning := thread_warning(options.threads)):
         print(f"edgegraft: warning: {warning}", file=sys.stderr)
     with without_chatter():
         classifier = opened(options, threads)
@@ -260,7 +260,7 @@ def _write_all(
         answers = _in_order(options, classifier, items, work)
         live = sys.stderr.isatty() and not writer.out.isatty()
         total = _photo_count(options.photos) if live else None
-        progress = Progress(total, earlier=earlier, live=live)
+        progress = Progress(total, initial=earlier, live=live)
     for answer in answers:
         if isinstance(answer, tuple):
             answered += 1

@@ -19,6 +19,37 @@ def header(classifier: Classifier, top_k: int) -> list[str]:
     return names
 
 
+def describe(model: str, classifier: Classifier) -> dict[str, Any]:
+    """What a JSON document says of the model and its runtime."""
+    card, runtime = classifier.card, classifier.runtime
+    return {
+        "model": model,
+        "name": card.name if card else None,
+        "variant": card.variant if card else None,
+        "runtime": runtime.name,
+        "runtime_version": runtime.version,
+    }
+
+
+def record(
+    path: str, prediction: Prediction, decode_ms: float, inference_ms: float
+) -> dict[str, Any]:
+    """A photo in a JSON document."""
+    return {
+        "photo": path,
+        "label": prediction.label,
+        "probability": prediction.probability,
+        "known": prediction.known,
+        "familiarity": prediction.familiarity,
+        "ranking": [
+            {"label": label, "probability": probability}
+            for label, probability in prediction.ranking
+        ],
+        "decode_ms": round(decode_ms, 3),
+        "inference_ms": round(inference_ms, 3),
+    }
+
+
 class JsonWriter:
     """One document, written as it grows."""
 
@@ -30,15 +61,8 @@ class JsonWriter:
         self.failures: list[dict[str, str]] = []
 
     def begin(self) -> None:
-        card, runtime = self.classifier.card, self.classifier.runtime
-        head: dict[str, Any] = {
-            "model": self.model,
-            "name": card.name if card else None,
-            "variant": card.variant if card else None,
-            "runtime": runtime.name,
-            "runtime_version": runtime.version,
-            "load_ms": round(self.load_ms, 3),
-        }
+        head = describe(self.model, self.classifier)
+        head["load_ms"] = round(self.load_ms, 3)
         if self.classifier.note:
             head["note"] = self.classifier.note
         self.out.write(json.dumps(head)[:-1] + ', "photos": [')
@@ -47,20 +71,8 @@ class JsonWriter:
     def photo(
         self, path: str, prediction: Prediction, decode_ms: float, inference_ms: float
     ) -> None:
-        record = {
-            "photo": path,
-            "label": prediction.label,
-            "probability": prediction.probability,
-            "known": prediction.known,
-            "familiarity": prediction.familiarity,
-            "ranking": [
-                {"label": label, "probability": probability}
-                for label, probability in prediction.ranking
-            ],
-            "decode_ms": round(decode_ms, 3),
-            "inference_ms": round(inference_ms, 3),
-        }
-        self.out.write(("\n" if self.first else ",\n") + json.dumps(record))
+        text = json.dumps(record(path, prediction, decode_ms, inference_ms))
+        self.out.write(("\n" if self.first else ",\n") + text)
         self.first = False
 
     def failure(self, path: str, reason: str) -> None:

@@ -80,7 +80,7 @@ def _port(text: str) -> int:
 def run(args: argparse.Namespace) -> int:
     """The verb."""
     options = ServeOptions(
-        ModelOptions.of(args),
+        ModelOptions.from_args(args),
         args.host,
         args.port,
         args.max_megabytes * MEGABYTE,

@@ -52,13 +52,13 @@ _METHODS = {"/classify": "POST", "/health": "GET", "/card": "GET", "/metrics": "
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """What to serve and where. max_bytes: of a request; waiting: requests."""
+    """What to serve and where. max_bytes: of a request."""
 
     model: ModelOptions
     host: str = HOST
     port: int = PORT
     max_bytes: int = MOST_MEGABYTES * MEGABYTE
-    waiting: int = QUEUE
+    queue_size: int = QUEUE
     top_k: int = 3
     token: str | None = None
 
@@ -109,15 +109,15 @@ class Server(ThreadingHTTPServer):
         """Requests that are accepted and not answered yet."""
         return self._waiting
 
-    def take(self) -> bool:
-        """A place in the queue; False when it is full. `leave` gives it back."""
+    def join_queue(self) -> bool:
+        """A place in the queue; False when it is full. `leave_queue` gives it back."""
         with self._lock:
-            if self._waiting > self.options.waiting:
+            if self._waiting > self.options.queue_size:
                 return False
             self._waiting += 1
             return True
 
-    def leave(self) -> None:
+    def leave_queue(self) -> None:
         with self._lock:
             self._waiting -= 1
 
@@ -275,7 +275,7 @@ class Handler(BaseHTTPRequestHandler):
     def _classify(self, length: int) -> None:
         if not length:
             raise Refused(HTTPStatus.BAD_REQUEST, "expected a photo, got nothing")
-        if not self.server.take():
+        if not self.server.join_queue():
             raise Refused(
                 HTTPStatus.SERVICE_UNAVAILABLE, "too many requests at a time; try again"
             )
@@ -284,7 +284,7 @@ class Handler(BaseHTTPRequestHandler):
             photos = _photos(body, self.headers.get("Content-Type", ""))
             text, any_classified = self.server.classify(photos)
         finally:
-            self.server.leave()
+            self.server.leave_queue()
         ok, failed = HTTPStatus.OK, HTTPStatus.UNPROCESSABLE_ENTITY
         self._send(ok if any_classified else failed, text)
 

@@ -27,7 +27,7 @@ from finetune.loop.examples import Floats
 MOST = 64  # principal components; a small network can't match further ones
 
 
-class Directions:
+class HintComponents:
     """Principal components of a teacher's features, float32 [N, D] of N photos."""
 
     def __init__(self, features: Floats, seed: int) -> None:
@@ -43,7 +43,7 @@ class Directions:
         return np.asarray(components / np.maximum(length, 1e-12), np.float32)
 
 
-class Follower:
+class HintRegressor:
     """The linear map from the features of `model` [D] to hints [width].
 
     weight: of the hints' loss beside that of the predictions. `variables` are trained

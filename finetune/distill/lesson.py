@@ -38,7 +38,7 @@ from edge.classify import sources
 from edge.errors import EdgegraftError
 from edge.text import plural
 from finetune.console import Console
-from finetune.distill.hints import Directions
+from finetune.distill.hints import HintComponents
 from finetune.distill.teacher import Teacher, open_teacher, refuse_leaks
 from finetune.head.probe import softmax
 from finetune.loop.examples import Examples, Floats, Ints, class_weights
@@ -75,7 +75,7 @@ class Lesson:
     unlabelled: tuple[Photo, ...] = ()
 
     @classmethod
-    def of(cls, settings: Settings, labels: Sequence[str]) -> Lesson | None:
+    def from_settings(cls, settings: Settings, labels: Sequence[str]) -> Lesson | None:
         """The lesson of these settings; None without a teacher. EdgegraftError as
         `open_teacher` and `unlabelled_photos`."""
         if settings.teacher is None:
@@ -173,7 +173,7 @@ class Lesson:
         if self.teacher.recipe != settings.recipe:
             with console.bar("decoding photos for the teacher") as bar:
                 decoded = batches.load_through_cache(
-                    photos, self.teacher.recipe, measuring=False, progress=bar
+                    photos, self.teacher.recipe, with_facts=False, progress=bar
                 )
         try:
             missing = [photo for photo in photos if photo.path not in decoded.rows]
@@ -200,7 +200,7 @@ class Lesson:
         predict_both = self.teacher.with_features if settings.teacher_hints else None
         probabilities: list[Floats] = []
         hints: list[Floats] = []
-        directions: Directions | None = None
+        directions: HintComponents | None = None
         done, total = 0, len(rows) * settings.teacher_views
         for view in range(settings.teacher_views):
             features: list[Floats] = []
@@ -216,7 +216,7 @@ class Lesson:
             if features:
                 view_features = np.concatenate(features)
                 if directions is None:
-                    directions = Directions(view_features[:labelled], settings.seed)
+                    directions = HintComponents(view_features[:labelled], settings.seed)
                 hints.append(directions.hints(view_features))
         return np.concatenate(probabilities), np.concatenate(hints) if hints else None
 

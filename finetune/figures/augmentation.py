@@ -14,6 +14,7 @@ import numpy as np
 
 from backbones.keras import tensorflow
 from data.augment import augment, mix, preset
+from data.split import interleaved
 from finetune.figures.contact_sheet import draw_sheet
 from finetune.loop.examples import Examples
 
@@ -24,8 +25,7 @@ CELL = 1.25  # inches
 def _chosen(examples: Examples, classes: int) -> Any:
     """Indices of `ROWS` examples, of different classes where possible."""
     queues = [np.flatnonzero(examples.truth == label) for label in range(classes)]
-    turns = [queue[k] for k in range(ROWS) for queue in queues if k < len(queue)]
-    return np.array(turns[:ROWS], np.int64)
+    return np.array(interleaved(queues, ROWS), np.int64)
 
 
 def vary(

@@ -6,7 +6,7 @@ Figures are drawn with matplotlib's object interface (no display, no global stat
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from edge.files import write_atomic
 
@@ -34,21 +34,26 @@ def save(figure: Any, path: Path) -> None:
     write_atomic(path, write)
 
 
-def plain(axes: Axes, title: str) -> None:
-    """A bold title on the left, quiet lines."""
-    axes.set_title(title, loc="left", fontsize=10, color=INK, weight="bold")
+def quiet(axes: Axes, grid: Literal["x", "y", "both"] = "y") -> None:
+    """Quiet lines: no frame, grey ticks, a light grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(MUTED)
     axes.tick_params(colors=MUTED, labelsize=8)
-    axes.grid(axis="y", color=GRID, linewidth=0.8)
+    axes.grid(axis=grid, color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
 
 
-def shortened(text: str, most: int) -> str:
-    """Text of `most` characters at most: its beginning and its end."""
-    if len(text) <= most:
+def shortened(text: str, maximum: int) -> str:
+    """Text of `maximum` characters at most: its beginning and its end."""
+    if len(text) <= maximum:
         return text
-    return f"{text[: (most - 1) // 2]}…{text[-(most // 2) :]}"
+    return f"{text[: (maximum - 1) // 2]}…{text[-(maximum // 2) :]}"
+
+
+def plain(axes: Axes, title: str, grid: Literal["x", "y", "both"] = "y") -> None:
+    """A bold title on the left, quiet lines."""
+    axes.set_title(title, loc="left", fontsize=10, color=INK, weight="bold")
+    quiet(axes, grid)
 
 
 def percent(axes: Axes) -> None:

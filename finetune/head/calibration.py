@@ -21,13 +21,13 @@ from finetune.trained import TrainedNetwork
 
 
 def calibrate(
-    run: Run, trained: TrainedNetwork, together: Sequence[tuple[Path, Path]] = ()
+    run: Run, trained: TrainedNetwork, near_duplicates: Sequence[tuple[Path, Path]] = ()
 ) -> dict[str, Any]:
     """Fold the temperature into the network; returns the record for run.json.
 
-    Pairs of `together`, near-duplicates, share a fold of the cross-validation.
+    Pairs of `near_duplicates`, near-duplicates, share a fold of the cross-validation.
     """
-    head = _cross_fit(run, trained, together)
+    head = _cross_fit(run, trained, near_duplicates)
     if head is None:
         logits, truth = trained.logits("val"), trained.parts["val"].truth
         fitted = temperature.temperature(logits, truth)
@@ -35,7 +35,7 @@ def calibrate(
         return temperature.effect(logits, truth, fitted)
     trained.take_head(head)
     truth = trained.learned_truth
-    folds = CrossValidated.count(head.logits, truth, run.labels)
+    folds = CrossValidated.from_logits(head.logits, truth, run.labels)
     trained.console.stage(
         f"head fitted to all {len(truth)} training and validation photos: {folds}"
     )
@@ -50,7 +50,7 @@ def calibrate(
 
 
 def _cross_fit(
-    run: Run, trained: TrainedNetwork, together: Sequence[tuple[Path, Path]]
+    run: Run, trained: TrainedNetwork, near_duplicates: Sequence[tuple[Path, Path]]
 ) -> CrossFit | None:
     """The head fitted to train and val; None unless the probe of few photos was kept.
 
@@ -73,7 +73,7 @@ def _cross_fit(
         np.concatenate([trained.features("train"), trained.features("val")]),
         truth,
         len(run.labels),
-        groups=cross_fit.copy_groups(photos, digests, together),
+        groups=cross_fit.copy_groups(photos, digests, near_duplicates),
         weights=weights,
         seed=run.settings.seed,
     )

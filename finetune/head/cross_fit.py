@@ -26,12 +26,12 @@ from typing import Any
 import numpy as np
 
 from data.photos import Photo
-from data.split import chained
+from data.split import connected_groups
 from edge.evaluate import wilson
 from finetune.head import probe
 from finetune.head.temperature import temperature
 from finetune.loop.examples import Floats, Ints
-from finetune.paired import within_one_error
+from finetune.paired import within_one_standard_error
 
 FEW = 100  # validation photos that are enough for a temperature
 MOST = 1000  # photos in all; with more it costs more time than it gains
@@ -65,7 +65,7 @@ class CrossValidated:
     by_label: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
-    def count(
+    def from_logits(
         cls, logits: Floats, truth: Ints, labels: Sequence[str]
     ) -> CrossValidated:
         """From out-of-fold logits float32 [N, L]; truth [N] indexes `labels`."""
@@ -78,7 +78,7 @@ class CrossValidated:
         return cls(len(truth), int(right.sum()), rows)
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> CrossValidated | None:
+    def from_config(cls, config: Mapping[str, Any]) -> CrossValidated | None:
         """From run.json; None where the head is not cross-fit."""
         calibration = config.get("calibration") or {}
         if not calibration.get("cross_fit"):
@@ -125,13 +125,13 @@ class CrossValidated:
 def copy_groups(
     photos: Sequence[Photo],
     digests: Mapping[Path, str],
-    together: Sequence[tuple[Path, Path]],
+    near_duplicates: Sequence[tuple[Path, Path]],
 ) -> list[int]:
     """A group index for each photo; copies and near-duplicates have the same one.
 
-    digests: the sha256 of each photo; together: pairs of near-duplicates.
+    digests: the sha256 of each photo; near_duplicates: pairs of near-duplicates.
     """
-    chains = chained(photos, digests, together)
+    chains = connected_groups(photos, digests, near_duplicates)
     group = {photo.path: index for index, chain in enumerate(chains) for photo in chain}
     return [group[photo.path] for photo in photos]
 
@@ -188,7 +188,7 @@ def fit(
         tried.append((strength, logits, fitted, losses))
     lowest = min((losses for *_, losses in tried), key=lambda x: float(x.mean()))
     strength, logits, fitted, _ = next(
-        entry for entry in tried if within_one_error(entry[3], lowest)
+        entry for entry in tried if within_one_standard_error(entry[3], lowest)
     )
     kernel, bias = probe.head(features, truth, classes, strength, weights=weights)
     return CrossFit(kernel, bias, strength, logits, fitted)

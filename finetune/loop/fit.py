@@ -38,7 +38,7 @@ class Plan:
     policy: str
 
     @classmethod
-    def of(cls, settings: Settings, count: int, *, pretrained: bool) -> Plan:
+    def from_settings(cls, settings: Settings, count: int, *, pretrained: bool) -> Plan:
         """The plan for `count` training photos."""
         unfreeze = settings.unfreeze if pretrained else "all"
         if unfreeze == "auto" and count < AUTO_LEAST:

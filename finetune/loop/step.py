@@ -18,7 +18,7 @@ import numpy.typing as npt
 from backbones import folded
 from backbones.keras import keras, tensorflow
 from data.augment import Augmentation, augment, mix
-from finetune.distill.hints import Follower
+from finetune.distill.hints import HintRegressor
 from finetune.loop.ema import Average
 from finetune.loop.examples import Batch
 from finetune.loop.schedule import Group
@@ -36,8 +36,8 @@ def _optimizer(group: Group) -> Any:
 class Step:
     """Call it with a batch; the weights of `model` change in place.
 
-    follower: trains the network's features to match the batch's hints; built, as the
-    model, in the scope of `strategy`, a `tf.distribute` strategy.
+    hint_regressor: trains the network's features to match the batch's hints; built, as
+    the model, in the scope of `strategy`, a `tf.distribute` strategy.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class Step:
         average: Average,
         augmentation: Augmentation,
         *,
-        follower: Follower | None = None,
+        hint_regressor: HintRegressor | None = None,
         strategy: Any = None,
     ) -> None:
         tf = tensorflow()
         self._strategy = strategy or tf.distribute.get_strategy()
         self._outputs = folded.outputs(model)
         self._groups, self._average = tuple(groups), average
-        self._augmentation, self._follower = augmentation, follower
+        self._augmentation, self._hint_regressor = augmentation, hint_regressor
         with self._strategy.scope():
             self.optimizers = [_optimizer(group) for group in self._groups]
         self._compiled = tf.function(self._on_all_replicas)
@@ -112,8 +112,8 @@ class Step:
             logits = tf.cast(logits, tf.float32)
             losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
             loss = cross_entropy = tf.reduce_sum(losses * batch.weights) * scale[0]
-            if self._follower is not None:
-                losses = self._follower.losses(features, hints)
+            if self._hint_regressor is not None:
+                losses = self._hint_regressor.losses(features, hints)
                 loss += tf.reduce_sum(losses * batch.weights) * scale[0]
         gradients = iter(tape.gradient(loss, variables))
         for optimizer, group in zip(self.optimizers, self._groups, strict=True):

@@ -28,7 +28,7 @@ from backbones import network
 from backbones.keras import reset_dropout, tensorflow
 from data.augment import preset
 from edge.errors import EdgegraftError
-from finetune.distill.hints import Follower
+from finetune.distill.hints import HintRegressor
 from finetune.distributed import ALONE, Workers
 from finetune.head import features
 from finetune.head.probe import log_loss
@@ -93,16 +93,16 @@ class Trainer:
         decay = decay_for(settings.average, self.steps) if settings.average else 0.0
         self.average = Average(self._trained.weights, decay)
         rates, hint_map = groups(self._trained, settings.rate_decay), {}
-        self.follower = self._build_follower()
-        if self.follower is not None:
-            rates = (*rates, Group(1.0, tuple(self.follower.variables)))
-            hint_map["hints"] = self.follower.map
+        self.hint_regressor = self._build_hint_regressor()
+        if self.hint_regressor is not None:
+            rates = (*rates, Group(1.0, tuple(self.hint_regressor.variables)))
+            hint_map["hints"] = self.hint_regressor.map
         self._step = Step(
             self._trained,
             rates,
             self.average,
             preset(settings.augment),
-            follower=self.follower,
+            hint_regressor=self.hint_regressor,
             strategy=workers.strategy,
         )
         tracked = tensorflow().train.Checkpoint(
@@ -113,14 +113,14 @@ class Trainer:
         )
         self.checkpoint = Checkpoint(checkpoint, tracked)
 
-    def _build_follower(self) -> Follower | None:
+    def _build_hint_regressor(self) -> HintRegressor | None:
         """The map from features to the teacher's hints, where there are any."""
         if self.train.hints is None:
             return None
         strategy = self.workers.strategy or tensorflow().distribute.get_strategy()
         with strategy.scope():
             width = self.train.hints.shape[1]
-            return Follower(self._trained, width, self.settings.teacher_hints)
+            return HintRegressor(self._trained, width, self.settings.teacher_hints)
 
     # -- state -----------------------------------------------------------------
     def resume(self) -> bool:
@@ -306,7 +306,3 @@ class Trainer:
         loss, accuracy = self.evaluate()
         self.best = replace(last, val_loss=loss, val_accuracy=accuracy)
         self.alpha = chosen.alpha
-
-    def clear(self) -> None:
-        """Remove the checkpoint, once the result is written."""
-        self.checkpoint.clear()

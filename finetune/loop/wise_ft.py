@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from finetune.head.probe import log_losses
 from finetune.head.temperature import temperature
-from finetune.paired import within_one_error
+from finetune.paired import within_one_standard_error
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 USUAL = 0.75
@@ -66,6 +66,6 @@ def choose(
     good = [
         point
         for point, loss in zip(tried, losses, strict=True)
-        if within_one_error(loss, lowest)
+        if within_one_standard_error(loss, lowest)
     ]
     return min(good, key=lambda point: abs(point.alpha - USUAL)), tuple(tried)

@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from edge.evaluate import Evaluation
+from edge.evaluate import Evaluation, pareto_front
 from edge.text import plural
 from quantize.comparison.paired import MARGIN, Difference, difference
 from quantize.comparison.records import Budget, Choice, MeasuredFile, Setting
@@ -40,7 +40,7 @@ def choose(
     leader has the highest `balanced_probability`. A faster file replaces it when the
     95 % interval of their difference lies within `margin` (equivalence).
     """
-    usable = [file for file in files if not file.rejected and file.at(setting)]
+    usable = [file for file in files if not file.rejected and file.timing_in(setting)]
     within_budget = [file for file in usable if _fits(file, budget, setting)]
     if not within_budget:
         return Choice(None, _none_fits(usable, budget, setting))
@@ -49,11 +49,13 @@ def choose(
     best = min(
         pool, key=lambda f: (-f.evaluation.balanced_accuracy, _ms(f, setting), _mb(f))
     )
-    rivals = [f for f in pool if not difference(best.evaluation, f.evaluation).shown]
+    rivals = [
+        f for f in pool if not difference(best.evaluation, f.evaluation).significant
+    ]
     leader = max([best, *rivals], key=lambda f: f.evaluation.balanced_probability)
     others = [file for file in pool if file is not leader]
     gaps = {f.title: difference(leader.evaluation, f.evaluation) for f in others}
-    equal = [file for file in others if gaps[file.title].within(margin)]
+    equal = [file for file in others if gaps[file.title].equivalent(margin)]
     chosen = _fastest([leader, *equal], setting)
     within = f" within {budget}" if str(budget) else ""
     if chosen is not leader:
@@ -66,7 +68,9 @@ def choose(
     elif others:
         what = "most accurate" if leader is best else "most probability on right labels"
         why = f"{what} of {len(pool)} files{within}"
-        unclear = [f for f in others if f not in equal and not gaps[f.title].shown]
+        unclear = [
+            f for f in others if f not in equal and not gaps[f.title].significant
+        ]
         if unclear:
             unclear.sort(key=lambda f: gaps[f.title].value)
             why += f"; {_unclear(unclear, gaps, margin)}"
@@ -111,7 +115,7 @@ def by_budget(
     `ms` and `mb` are those of a file, null for no limit; `file` is null where none
     fits.
     """
-    timed = [file for file in files if file.at(setting)]
+    timed = [file for file in files if file.timing_in(setting)]
     times: list[float | None] = [*sorted({_ms(file, setting) for file in timed}), None]
     sizes: list[float | None] = [*sorted({_mb(file) for file in timed}), None]
     choices: dict[tuple[str, ...], Choice] = {}  # by the files within the budget
@@ -148,14 +152,9 @@ def no_better_than_guessing(evaluation: Evaluation) -> str | None:
 def front(files: Sequence[MeasuredFile], setting: Setting) -> list[MeasuredFile]:
     """The Pareto front in a setting, fastest first: no other file is as fast and more
     accurate."""
-    timed = [file for file in files if file.at(setting) and not file.rejected]
-    timed.sort(key=lambda f: (_ms(f, setting), -f.evaluation.balanced_accuracy))
-    best: list[MeasuredFile] = []
-    for file in timed:
-        accuracy = file.evaluation.balanced_accuracy
-        if not best or accuracy > best[-1].evaluation.balanced_accuracy:
-            best.append(file)
-    return best
+    timed = [file for file in files if file.timing_in(setting) and not file.rejected]
+    points = [(_ms(file, setting), file.evaluation.balanced_accuracy) for file in timed]
+    return [timed[index] for index in pareto_front(points)]
 
 
 def points(difference: float) -> str:
@@ -220,12 +219,12 @@ def _none_fits(usable: Sequence[MeasuredFile], budget: Budget, setting: Setting)
 def _clearly_faster(file: MeasuredFile, other: MeasuredFile, setting: Setting) -> bool:
     """Whether the p95 of `file` is below the other's median: on a busy machine a faster
     median is not reliable."""
-    timing = file.at(setting)
+    timing = file.timing_in(setting)
     return timing is not None and timing.p95_ms < _ms(other, setting)
 
 
 def _ms(file: MeasuredFile, setting: Setting) -> float:
-    timing = file.at(setting)
+    timing = file.timing_in(setting)
     assert timing is not None
     return timing.p50_ms
 

@@ -153,15 +153,18 @@ def compare(
     times = {path: (*local[path], *device_times[path]) for path in paths}
     files = _measured(held_out, first, entries, scored, refusals, times)
     here = local[paths[0]][0].setting
-    warnings += [*timing.unsteady(here, files), *_trained_on(held_out, entries)]
+    warnings += [
+        *timing.unsteady_warnings(here, files),
+        *_trained_on(held_out, entries),
+    ]
     for warning in warnings:
         console.say(f"edgegraft: warning: {warning}")
-    judged = _deciding(here, [t for path in paths for t in device_times[path]])
+    deciding = _deciding(here, [t for path in paths for t in device_times[path]])
     rule: dict[str, Any] = {
         "margin": options.margin,
         "any_variant": options.any_variant,
     }
-    choice = choose.choose(files, options.budget, judged, **rule)
+    choice = choose.choose(files, options.budget, deciding, **rule)
     folder = (first.folder if first else entries[0].path).parent / "comparison"
     if first and single_run:
         folder = first.folder
@@ -172,12 +175,12 @@ def compare(
         host=machine.describe(),
         method=METHOD.format(what=held_out.what, **vars(options.effort)),
         budget=options.budget,
-        judged=judged,
+        deciding_setting=deciding,
         files=files,
         choice=choice,
         headline=_headline(choice.file, entries if held_out.run else ()),
         warnings=tuple(warnings),
-        by_budget=tuple(choose.by_budget(files, judged, **rule)),
+        by_budget=tuple(choose.by_budget(files, deciding, **rule)),
     )
     report.write(comparison, first if single_run else None)
     return comparison
@@ -191,7 +194,7 @@ def _headline(
         return None
     evaluation = chosen.evaluation
     owner = next((entry.run for entry in entries if entry.path == chosen.path), None)
-    folds = CrossValidated.of(owner.config) if owner else None
+    folds = CrossValidated.from_config(owner.config) if owner else None
     few = evaluation.photos < FEW_TEST_PHOTOS
     if folds is not None and few:
         return Headline(
@@ -293,12 +296,12 @@ def _score(
     decoded: dict[InputRecipe, batches.Pixels] = {}
     with ExitStack() as stack:
         if options.photos is None:
-            held_out = HeldOut.of_run(runs[0])
+            held_out = HeldOut.from_run(runs[0])
             if pixels is not None:
                 decoded[runs[0].recipe] = pixels
         else:
             recipe = recipe_of[entries[0].path]
-            held_out, decoded[recipe] = HeldOut.of_photos(
+            held_out, decoded[recipe] = HeldOut.from_photos(
                 options.photos, options.photo_options, labels, recipe, owners, console
             )
             stack.enter_context(closing(decoded[recipe]))
@@ -331,9 +334,9 @@ def _score(
             )
             refusal: Refusal | None = None
             if unknown_set:
-                refusal = unknown_set.judge(entry.model, result, options.runtime)
+                refusal = unknown_set.refusal(entry.model, result, options.runtime)
             elif entry.run and held_out.run:
-                refusal = unknown.earlier(entry.model, result)
+                refusal = unknown.recorded_refusal(entry.model, result)
             if refusal:
                 refusals[entry.path] = refusal
     if refusals and not unknown_set:

@@ -37,13 +37,13 @@ class HeldOut:
     white: int = FULL  # for files without a card
 
     @classmethod
-    def of_run(cls, run: Run) -> HeldOut:
+    def from_run(cls, run: Run) -> HeldOut:
         """Its test part; EdgegraftError where that is empty."""
         rows = scoring.rows_of(run, TEST)
         return cls(run.labels, rows, run.photos_root, "test part", run)
 
     @classmethod
-    def of_photos(
+    def from_photos(
         cls,
         photos: Path,
         options: PhotoOptions,
@@ -67,7 +67,7 @@ class HeldOut:
                 )
         with console.bar("decoding photos") as bar:
             pixels = batches.load_through_cache(
-                test_set.photos, recipe, measuring=False, progress=bar
+                test_set.photos, recipe, with_facts=False, progress=bar
             )
         for note in test_set.notes:
             console.say(f"  {note}")
@@ -105,7 +105,7 @@ class HeldOut:
         with console.bar("decoding photos") as bar:
             photos = [row.photo for row in self.rows]
             return batches.load_through_cache(
-                photos, recipe, measuring=False, progress=bar
+                photos, recipe, with_facts=False, progress=bar
             )
 
 

@@ -14,27 +14,9 @@ import numpy as np
 
 from edge.errors import EdgegraftError
 from edge.evaluate import CONFIDENCE_95, Evaluation
-from finetune.paired import mcnemar
+from finetune.paired import McNemar, mcnemar
 
 MARGIN = 0.01  # of balanced accuracy: a smaller difference does not matter
-SIGNIFICANT = 0.05  # the level of McNemar's test
-
-
-@dataclass(frozen=True)
-class Paired:
-    """Photos that only the reference got right (`lost`), only this file (`gained`),
-    and the p-value of McNemar's exact, two-sided test."""
-
-    lost: int
-    gained: int
-    p: float
-
-    @property
-    def significant(self) -> bool:
-        return self.p < SIGNIFICANT
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"lost": self.lost, "gained": self.gained, "p": self.p}
 
 
 @dataclass(frozen=True)
@@ -49,14 +31,14 @@ class Difference:
     low: float
     high: float
     photos: int
-    paired: Paired
+    paired: McNemar
 
     @property
-    def shown(self) -> bool:
+    def significant(self) -> bool:
         """Whether the difference is significant."""
         return self.low > 0 or self.high < 0
 
-    def within(self, margin: float) -> bool:
+    def equivalent(self, margin: float) -> bool:
         """Whether the two are shown to be equal within `margin`."""
         return -margin <= self.low and self.high <= margin
 
@@ -74,17 +56,17 @@ class Difference:
 
     def to_dict(self) -> dict[str, Any]:
         interval = {"value": self.value, "low": self.low, "high": self.high}
-        return {**interval, **self.paired.to_dict()}
+        return {**interval, **self.paired._asdict()}
 
 
-def paired(reference: Evaluation, other: Evaluation) -> Paired:
+def paired(reference: Evaluation, other: Evaluation) -> McNemar:
     """McNemar's exact test; EdgegraftError for evaluations of other photos."""
     if not np.array_equal(reference.truth, other.truth):
         raise EdgegraftError(
             "expected two files measured on the same photos, got evaluations with "
             f"other labels ({reference.photos:,} and {other.photos:,} photos)"
         )
-    return Paired(*mcnemar(reference.right, other.right))
+    return mcnemar(reference.right, other.right)
 
 
 def difference(first: Evaluation, second: Evaluation) -> Difference:

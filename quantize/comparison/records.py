@@ -13,7 +13,8 @@ from edge.evaluate import Evaluation
 from edge.preprocess import InputRecipe
 from edge.text import plural
 from edge.unknown import Refusal
-from quantize.comparison.paired import Difference, Paired
+from finetune.paired import McNemar
+from quantize.comparison.paired import Difference
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class MeasuredFile:
     evaluation: Evaluation = field(repr=False)
     agreement: float | None
     drop: float | None
-    paired: Paired | None
+    paired: McNemar | None
     refusal: Refusal | None
     flips: tuple[Flip, ...] = field(repr=False)
     size_bytes: int
@@ -106,7 +107,7 @@ class MeasuredFile:
     refused_by: tuple[str, ...]
     card: ModelCard | None = field(default=None, repr=False)
 
-    def at(self, setting: Setting) -> Timing | None:
+    def timing_in(self, setting: Setting) -> Timing | None:
         """Its timing in a setting; None where it was not measured."""
         return next((t for t in self.timings if t.setting == setting), None)
 
@@ -239,7 +240,7 @@ class Headline:
 class Comparison:
     """Files measured on one host; `folder` is where the comparison is written.
 
-    `judged`: the setting whose times decide. `warnings`: why measurements may be wrong.
+    `deciding_setting`: its times decide. `warnings`: why measurements may be wrong.
     `headline`: of the chosen file, None where none was chosen.
     """
 
@@ -249,7 +250,7 @@ class Comparison:
     host: dict[str, Any]
     method: str
     budget: Budget
-    judged: Setting
+    deciding_setting: Setting
     files: tuple[MeasuredFile, ...]
     choice: Choice
     headline: Headline | None = None
@@ -273,11 +274,11 @@ class Comparison:
 
     @property
     def settings(self) -> tuple[Setting, ...]:
-        """All settings with times: the host of `judged` first, by threads."""
+        """All settings with times: the host of `deciding_setting` first, by threads."""
         settings = {timing.setting for file in self.files for timing in file.timings}
 
         def rank(s: Setting) -> tuple[bool, str, str, int, bool]:
-            other = s.host != self.judged.host
+            other = s.host != self.deciding_setting.host
             return other, s.host, s.runtime, s.threads, not s.xnnpack
 
         return tuple(sorted(settings, key=rank))
@@ -289,7 +290,7 @@ class Comparison:
             "labels": list(self.labels),
             "host": self.host,
             "method": self.method,
-            "judged_on": str(self.judged),
+            "judged_on": str(self.deciding_setting),
             "warnings": list(self.warnings),
             "budget_ms": self.budget.ms,
             "budget_mb": self.budget.mb,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.bench.timing import bench_apart
+from edge.bench.timing import bench_in_subprocess
 from edge.errors import EdgegraftError
 from finetune.console import Console
 from quantize.comparison.records import MeasuredFile, Setting, Timing
@@ -80,12 +80,12 @@ def time_all(
         for index in range(effort.rounds):
             start = index % len(pairs)
             for path, threads in [*pairs[start:], *pairs[:start]]:
-                record = bench_apart(
+                record = bench_in_subprocess(
                     path,
                     runtime=runtime,
                     threads=threads,
                     runs=effort.runs,
-                    more=options[path],
+                    extra_args=options[path],
                 )
                 records[path, threads].append(record)
                 bar(done := done + 1, effort.rounds * len(pairs))
@@ -95,10 +95,10 @@ def time_all(
     }
 
 
-def unsteady(here: Setting, files: Sequence[MeasuredFile]) -> list[str]:
+def unsteady_warnings(here: Setting, files: Sequence[MeasuredFile]) -> list[str]:
     """A warning where some inferences of a file took far longer than most, as with
     other load on the machine; else an empty list."""
-    timed = [(file, timing) for file in files if (timing := file.at(here))]
+    timed = [(file, timing) for file in files if (timing := file.timing_in(here))]
     file, worst = max(timed, key=lambda pair: pair[1].p95_ms / (pair[1].p50_ms or 1.0))
     if worst.p95_ms <= UNSTEADY * worst.p50_ms:
         return []

@@ -25,7 +25,7 @@ from quantize.conversion import scoring
 from quantize.conversion.scoring import Scored
 
 
-def earlier(model: ModelFile, scored: Scored) -> Refusal | None:
+def recorded_refusal(model: ModelFile, scored: Scored) -> Refusal | None:
     """The figures of an earlier comparison in the file's card; None without any."""
     card = model.card
     figures = card.measured.get("unknown") if card else None
@@ -96,7 +96,7 @@ class UnknownPhotos:
                 raise EdgegraftError(f"--unknown: {path}: {reason}; take it out")
         return self._decoded[recipe]
 
-    def judge(self, model: ModelFile, scored: Scored, runtime: str) -> Refusal:
+    def refusal(self, model: ModelFile, scored: Scored, runtime: str) -> Refusal:
         """The photos that a file refuses; `scored`: the file on the test photos."""
         card = model.card
         pixels = self._pixels(card.input if card else scored.recipe)

@@ -68,7 +68,7 @@ class BuiltModel:
     seconds: float
 
 
-def covering(
+def diverse_photos(
     model: Any,
     pixels: batches.Pixels,
     pool: Sequence[Row],
@@ -78,12 +78,12 @@ def covering(
     """`count` photos of the pool that cover the network's feature space."""
     if len(pool) <= count:
         return tuple(pool)
-    rows = scoring.places_of(pixels, pool)
+    rows = scoring.row_indices(pixels, pool)
     with console.bar("choosing calibration photos") as bar:
         vectors = features.compute(
             network.feature_model(model), pixels.array, rows, progress=bar
         )
-    return calibration.spread(pool, vectors, count)
+    return calibration.select_diverse(pool, vectors, count)
 
 
 class Builder:
@@ -160,7 +160,7 @@ class Builder:
             probabilities.append(scoring.run(classifier, self._views)["probabilities"])
         card = replace(card, measured={self.run.judged_on: validation.to_card()})
         if self._familiarity is not None:
-            limit = self._familiarity.limit_of_file(validation.familiarity)
+            limit = self._familiarity.threshold_for(validation.familiarity)
             card = replace(
                 card,
                 familiarity_threshold=limit,
@@ -189,7 +189,7 @@ class Builder:
         ModelFile(model).trust()
         classifier = scoring.open_file(ModelFile.read(model), "auto")
         scores = scoring.run(classifier, self._unsmoothed)["familiarity"]
-        return self._familiarity.limit_of_file(scores)
+        return self._familiarity.threshold_for(scores)
 
     def quantize(self, candidate: Candidate, *, float_io: bool = False) -> bytes:
         """The flatbuffer of a candidate."""
@@ -211,12 +211,12 @@ class Builder:
         return self._score(metadata.embed(self.quantize(candidate), card)).evaluation
 
     def _score(
-        self, model: bytes, title: str | None = None, more: Sequence[Row] = ()
+        self, model: bytes, title: str | None = None, extra: Sequence[Row] = ()
     ) -> scoring.Scored:
-        """Figures on the validation photos, followed by `more` rows."""
+        """Figures on the validation photos, followed by `extra` rows."""
         ModelFile(model).trust()  # built by this program
         console = self.console if title else Console(quiet=True)
-        rows = [*self._val, *more]
+        rows = [*self._val, *extra]
         with console.bar(title or "") as bar:
             return scoring.score_file(
                 model, rows, self.pixels, self.run.labels, progress=bar

@@ -116,7 +116,7 @@ def decode(
         pixels = batches.load_through_cache(
             [row.photo for row in rows],
             recipe or run.recipe,
-            measuring=False,
+            with_facts=False,
             progress=bar,
         )
     try:
@@ -148,7 +148,7 @@ def score_file(
             f"expected a file with the labels {listed(labels)}, "
             f"got one with {listed(classifier.labels)}"
         )
-    outputs = run(classifier, pixels.array, places_of(pixels, rows), progress)
+    outputs = run(classifier, pixels.array, row_indices(pixels, rows), progress)
     truth = [class_index[row.photo.label] for row in rows]
     return Scored(
         score(outputs["probabilities"], truth, labels),
@@ -178,10 +178,10 @@ def run(
 
 def take(pixels: batches.Pixels, rows: Sequence[Row]) -> npt.NDArray[np.uint8]:
     """A copy of these photos' pixels, uint8 [len(rows), H, W, 3]."""
-    return pixels.array[places_of(pixels, rows)]
+    return pixels.array[row_indices(pixels, rows)]
 
 
-def places_of(pixels: batches.Pixels, rows: Sequence[Row]) -> list[int]:
+def row_indices(pixels: batches.Pixels, rows: Sequence[Row]) -> list[int]:
     """The index of each photo in the array; EdgegraftError for a missing one.
 
     Looked up by content, since an earlier step may have decoded a photo under another

@@ -84,7 +84,7 @@ class Climb:
     built: BuiltModel
 
 
-def judge(reference: BuiltModel, file: BuiltModel) -> Fidelity:
+def fidelity_to(reference: BuiltModel, file: BuiltModel) -> Fidelity:
     """Compare a file with the float32 file."""
     validation = file.validation
     return fidelity(
@@ -108,7 +108,7 @@ class _Ladder:
         candidate = Candidate(PLAIN, builder.conversion.calibrated)
         self.calibrated = candidate.calibrated  # the graph for the next rung
         self.best = candidate, plain
-        self._rank = self._rank_of(judge(reference, plain))
+        self._rank = self._rank_of(fidelity_to(reference, plain))
 
     def _rank_of(self, result: Fidelity) -> tuple[bool, float]:
         """Files that pass the gate first, then the closest to float32."""
@@ -121,7 +121,7 @@ class _Ladder:
 
     def rung(self, candidate: Candidate, built: BuiltModel, seconds: float) -> Rung:
         """Compare a file with float32, and keep it if it is the best."""
-        result = judge(self.reference, built)
+        result = fidelity_to(self.reference, built)
         rank = self._rank_of(result)
         if rank < self._rank:
             self._rank, self.best = rank, (candidate, built)

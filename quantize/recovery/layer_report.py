@@ -18,7 +18,7 @@ from edge.evaluate import Evaluation
 from edge.files import write_atomic
 from edge.text import percent
 from finetune.console import Console
-from finetune.figures.style import GRID, INK, MARK, MUTED, new_figure, save
+from finetune.figures.style import INK, MARK, MUTED, new_figure, plain, save
 from quantize.conversion.builder import Builder, Candidate
 from quantize.recovery import noise
 
@@ -148,15 +148,8 @@ def draw(path: Path, layers: LayerReport) -> None:
     worst = layers.worst()
     _draw_ratios(left, layers.layers, {layer.number for layer in worst})
     _draw_costs(right, layers, worst)
-    for axes, title in (
-        (left, "Signal to quantization noise of each int8 layer"),
-        (right, "Accuracy with one layer changed"),
-    ):
-        axes.set_title(title, loc="left", fontsize=10, color=INK, weight="bold")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(MUTED)
-        axes.tick_params(colors=MUTED, labelsize=8)
-        axes.set_axisbelow(True)
+    plain(left, "Signal to quantization noise of each int8 layer")
+    plain(right, "Accuracy with one layer changed", "x")
     save(figure, path)
 
 
@@ -176,7 +169,6 @@ def _draw_ratios(
         color=MUTED,
     )
     axes.set_ylabel("dB (higher is better)", fontsize=8, color=MUTED)
-    axes.grid(axis="y", color=GRID, linewidth=0.8)
 
 
 def _draw_costs(
@@ -207,7 +199,6 @@ def _draw_costs(
     axes.set_xlabel(
         f"accuracy on {layers.photos:,} validation photos, %", fontsize=8, color=MUTED
     )
-    axes.grid(axis="x", color=GRID, linewidth=0.8)
     axes.legend(
         fontsize=7,
         frameon=False,

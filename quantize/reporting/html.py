@@ -130,7 +130,7 @@ def _verdict(comparison: Comparison) -> str:
 def _tiles(comparison: Comparison, file: MeasuredFile) -> list[tuple[str, str, str]]:
     """The chosen file's figures: (name, value, note)."""
     evaluation, headline = file.evaluation, comparison.headline
-    timing = file.at(comparison.judged)
+    timing = file.timing_in(comparison.deciding_setting)
     assert timing is not None and headline is not None
     low, high = headline.interval
     balanced_low, balanced_high = evaluation.balanced_interval
@@ -177,7 +177,7 @@ def _tips(comparison: Comparison) -> list[list[str]]:
     """The tooltip of each file's bubble, as lines."""
     tips = []
     for file in comparison.files:
-        timing = file.at(comparison.judged) or file.timings[0]
+        timing = file.timing_in(comparison.deciding_setting) or file.timings[0]
         low, high = file.evaluation.balanced_interval
         tips.append(
             [
@@ -197,7 +197,9 @@ def _tips(comparison: Comparison) -> list[list[str]]:
 def _plots(comparison: Comparison) -> str:
     """A plot for each setting, the one that decides first."""
     tabs, panels = [], []
-    settings = sorted(comparison.settings, key=lambda s: s != comparison.judged)
+    settings = sorted(
+        comparison.settings, key=lambda s: s != comparison.deciding_setting
+    )
     for index, setting in enumerate(settings):
         name = escape(str(setting))
         tabs.append(f'<button role="tab" data-panel="plot-{index}">{name}</button>')

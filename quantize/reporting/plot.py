@@ -15,7 +15,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from finetune.figures.style import GRID, INK, MUTED, save
+from finetune.figures.style import INK, MUTED, quiet, save
 from quantize import recipes
 from quantize.comparison import choose
 from quantize.reporting import text
@@ -65,7 +65,7 @@ class _Point:
 
 def write_png(path: Path, comparison: Comparison) -> None:
     """Write the plot of the setting that decides."""
-    save(draw(comparison, comparison.judged), path)
+    save(draw(comparison, comparison.deciding_setting), path)
 
 
 def svg(comparison: Comparison, setting: Setting, size: tuple[float, float]) -> str:
@@ -151,7 +151,7 @@ def _points(comparison: Comparison, setting: Setting) -> list[_Point]:
     largest = max(file.size_bytes for file in comparison.files)
     points = []
     for index, file in enumerate(comparison.files):
-        timing = file.at(setting)
+        timing = file.timing_in(setting)
         if timing is None:
             continue
         area = max(_SMALLEST_BUBBLE, _LARGEST_BUBBLE * file.size_bytes / largest)
@@ -412,11 +412,7 @@ def latency_axis(axes: Axes, fastest: float, slowest: float) -> None:
     else:
         axes.set_xlim(0, slowest * 1.45)
     axes.set_xlabel("median latency, ms for one photo", fontsize=9, color=INK)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(MUTED)
-    axes.tick_params(colors=MUTED, labelsize=8)
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
+    quiet(axes, "both")
 
 
 def _short(name: str) -> str:

@@ -122,11 +122,11 @@ def weakest(file: MeasuredFile, headline: Headline | None = None) -> str:
 
 def speed(comparison: Comparison, file: MeasuredFile) -> str:
     """Latency, size and memory of a file in the setting that decides."""
-    timing = file.at(comparison.judged)
+    timing = file.timing_in(comparison.deciding_setting)
     assert timing is not None
     return (
         f"{timing.p50_ms:.2f} ms a photo, {file.size_bytes / 1e6:.2f} MB, "
-        f"{timing.peak_memory_mb:.0f} MiB memory on {comparison.judged}"
+        f"{timing.peak_memory_mb:.0f} MiB memory on {comparison.deciding_setting}"
     )
 
 
@@ -215,7 +215,7 @@ def _files(comparison: Comparison) -> list[str]:
     files = sorted(comparison.files, key=lambda file: file is not chosen)
     if len(files) <= MOST_ROWS:
         files = list(comparison.files)
-    rows = times(files[:MOST_ROWS], comparison.judged)
+    rows = times(files[:MOST_ROWS], comparison.deciding_setting)
     lines = _table(columns.SUMMARY, rows)
     more = len(files) - MOST_ROWS
     return lines + ([f"and {plural(more, 'file')} more"] if more > 0 else [])

@@ -26,7 +26,7 @@ from edge.evaluate import Evaluation, score
 from finetune import model
 from finetune.head import cross_fit, features, probe
 from finetune.loop.examples import Floats, Ints
-from finetune.paired import within_one_error
+from finetune.paired import within_one_standard_error
 from quantize.search.candidates import Candidate
 
 PART = 400  # photos of the first round
@@ -75,7 +75,7 @@ class Photos:
     groups: Ints
     labels: tuple[str, ...]
 
-    def part(self, maximum: int, seed: int) -> Photos:
+    def sample(self, maximum: int, seed: int) -> Photos:
         """A stratified sample of about `maximum` photos, of each label at least enough
         for the folds."""
         if len(self.rows) <= maximum:
@@ -94,7 +94,7 @@ class Photos:
             groups=self.groups[indices],
         )
 
-    def at(self, size: int, indices: Sequence[int]) -> npt.NDArray[np.uint8]:
+    def pixels(self, size: int, indices: Sequence[int]) -> npt.NDArray[np.uint8]:
         """The pixels of these photos, uint8 [len(indices), size, size, 3]."""
         rows = self.rows[indices]
         if self.array.shape[1] == size:
@@ -125,7 +125,7 @@ def probe_score(
         origin = weights.find(candidate.backbone, candidate.size, settings.weights)
         keras().backend.clear_session()
         built = model.build(settings, len(photos.labels), origin)
-        pixels = photos.at(candidate.size, new)
+        pixels = photos.pixels(candidate.size, new)
         computed = features.compute(
             network.feature_model(built), pixels, np.arange(len(pixels))
         )
@@ -158,7 +158,7 @@ def ranked(scores: Mapping[Candidate, Score]) -> list[Candidate]:
     return sorted(scores, key=lambda candidate: scores[candidate].log_loss)
 
 
-def kept(scores: Mapping[Candidate, Score]) -> list[Candidate]:
+def better_half(scores: Mapping[Candidate, Score]) -> list[Candidate]:
     """The candidates of the second round: the better half, at least `LEAST_KEPT`."""
     order = ranked(scores)
     return order[: max(LEAST_KEPT, math.ceil(len(order) / 2))]
@@ -171,6 +171,6 @@ def finalists(scores: Mapping[Candidate, Score]) -> list[Candidate]:
     close = [
         candidate
         for candidate in order[FINALISTS:]
-        if within_one_error(scores[candidate].losses, best)
+        if within_one_standard_error(scores[candidate].losses, best)
     ]
     return [*order[:FINALISTS], *close[:1]]

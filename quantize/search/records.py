@@ -135,7 +135,7 @@ class SearchResult:
         return self.comparison.best
 
     @property
-    def within(self) -> list[Entry]:
+    def within_budget(self) -> list[Entry]:
         """The candidates within the budget."""
         return [entry for entry in self.entries if entry.fits(self.budget)]
 
@@ -147,9 +147,10 @@ class SearchResult:
         return names.get(file.run) if file else None
 
     def __repr__(self) -> str:
+        networks, fitting = plural(len(self.entries), "network"), self.within_budget
         return (
-            f"<Search of {plural(len(self.entries), 'network')}, {len(self.within)} "
-            f"within the budget: ship {self.best}>"
+            f"<Search of {networks}, {len(fitting)} within the budget: ship "
+            f"{self.best}>"
         )
 
     def to_dict(self) -> dict[str, Any]:

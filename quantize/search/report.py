@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import textwrap
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edge.evaluate import pareto_front
 from edge.text import columns, percent, plural
 from finetune.figures.style import INK, MUTED, new_figure, save
 from quantize.reporting import text
@@ -24,7 +24,7 @@ def answer(result: SearchResult) -> list[str]:
     within = f" within {result.budget}" if str(result.budget) else ""
     finalists = [entry for entry in result.entries if entry.run]
     searched = (
-        f"{len(result.within)} of {plural(len(result.entries), 'network')} fit"
+        f"{len(result.within_budget)} of {plural(len(result.entries), 'network')} fit"
         f"{within}; {plural(len(finalists), 'finalist')} by cross-validated probes, "
         "trained and compared on test photos"
     )
@@ -41,7 +41,7 @@ def answer(result: SearchResult) -> list[str]:
 
 def table(result: SearchResult) -> list[str]:
     """The candidates within the budget, the best first."""
-    entries = sorted(result.within, key=_rank)
+    entries = sorted(result.within_budget, key=_rank)
     rows = [_row(entry, result) for entry in entries[:MOST_ROWS]]
     lines = list(columns(rows, _HEAD))
     more = len(entries) - MOST_ROWS
@@ -99,7 +99,8 @@ def draw(result: SearchResult, path: Path) -> None:
         axes.vlines(entry.ms, 100 * low, 100 * high, color=colour, lw=1.2, alpha=0.4)
         _dot(axes, entry.ms, _probe_percent(entry), colour, filled=False)
         _name(axes, str(entry.candidate.size), entry.ms, _probe_percent(entry), -9)
-    front = _front(scored)
+    points = [(entry.ms, _probe_percent(entry)) for entry in scored]
+    front = [scored[index] for index in pareto_front(points)]
     axes.plot(
         [entry.ms for entry in front],
         [_probe_percent(entry) for entry in front],
@@ -185,12 +186,3 @@ def _name(axes: Any, words: str, x: float, y: float, up: float) -> None:
 def _probe_percent(entry: Entry) -> float:
     assert entry.score is not None
     return 100 * entry.score.evaluation.balanced_accuracy
-
-
-def _front(entries: Sequence[Entry]) -> list[Entry]:
-    """The Pareto front of the probes, fastest first."""
-    front: list[Entry] = []
-    for entry in sorted(entries, key=lambda e: (e.ms, -_probe_percent(e))):
-        if not front or _probe_percent(entry) > _probe_percent(front[-1]):
-            front.append(entry)
-    return front

@@ -172,7 +172,7 @@ def _rank(
         state.refuse_changed(prepared.split.fingerprint)
         rounds = [photos]
         if len(photos.rows) > ONE_ROUND * PART:
-            rounds.insert(0, photos.part(PART, options.seed))
+            rounds.insert(0, photos.sample(PART, options.seed))
         # slowest first, then the best first: the time limit leaves out the others
         by_candidate = {entry.candidate: entry for entry in pretrained}
         pool = sorted(pretrained, key=lambda entry: -entry.ms)
@@ -182,7 +182,9 @@ def _rank(
                 index, pool, photos, options, state, features, console, is_late
             )
             if index + 1 < len(rounds):
-                pool = [by_candidate[candidate] for candidate in ranking.kept(scores)]
+                pool = [
+                    by_candidate[candidate] for candidate in ranking.better_half(scores)
+                ]
     return [by_candidate[candidate] for candidate in ranking.finalists(scores)]
 
 
@@ -304,7 +306,7 @@ def _photos(prepared: Prepared) -> Photos:
         prepared.pixels.array,
         np.concatenate([train.rows, val.rows]),
         np.concatenate([train.truth, val.truth]),
-        np.array(copy_groups(photos, digests, prepared.together), np.int64),
+        np.array(copy_groups(photos, digests, prepared.near_duplicates), np.int64),
         prepared.folder.labels,
     )
 

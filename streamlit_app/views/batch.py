@@ -110,7 +110,7 @@ def classify(pool: ClassifierPool, photos: list[Photo], job: Job) -> None:
             job.failures[photo.key] = (photo.name, result)
         else:
             job.rows[photo.key] = result
-            consent.offer(photo, result.prediction)
+            consent.save_if_uncertain(photo, result.prediction)
         now = time.monotonic()
         job.seconds = before + now - start
         if now - refreshed >= REFRESH_S:
@@ -301,7 +301,7 @@ def downloads(
     with st.container(horizontal=True):
         st.download_button(
             "CSV",
-            lambda: exports.as_csv(results, top_k),
+            lambda: exports.as_csv(pool.facts, results, top_k),
             "answers.csv",
             "text/csv",
             icon=":material/download:",
@@ -309,7 +309,7 @@ def downloads(
         )
         st.download_button(
             "JSON",
-            lambda: exports.as_json(pool, model, results, failures, top_k),
+            lambda: exports.as_json(pool.facts, model, results, failures),
             "answers.json",
             "application/json",
             icon=":material/download:",

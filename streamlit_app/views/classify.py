@@ -57,7 +57,7 @@ def show_photo(pool: ClassifierPool, photo: Photo) -> None:
         explain(pool, photo, answer)
     with left:
         views(pool, photo, answer)
-    consent.offer(photo, answer.prediction)
+    consent.save_if_uncertain(photo, answer.prediction)
 
 
 def explain(pool: ClassifierPool, photo: Photo, answer: Answer) -> None:
@@ -162,7 +162,7 @@ def show_photos(pool: ClassifierPool, photos: list[Photo]) -> None:
                 continue
             counts[answer.prediction.label] += 1
             card(pool, photo, answer)
-            consent.offer(photo, answer.prediction)
+            consent.save_if_uncertain(photo, answer.prediction)
     summary = ", ".join(f"{n} {literal(label)}" for label, n in counts.items())
     st.caption(f"{len(shown)} photos on this page: {summary}")
 

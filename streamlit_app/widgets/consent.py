@@ -36,7 +36,7 @@ def notice() -> None:
         st.caption("Photos stay in this machine's memory; nothing is saved.")
 
 
-def offer(photo: Photo, prediction: Prediction) -> None:
+def save_if_uncertain(photo: Photo, prediction: Prediction) -> None:
     """Save a photo whose answer is uncertain, if the visitor agreed."""
     why = reason(prediction, session.threshold())
     if why and agreed():

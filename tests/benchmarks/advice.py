@@ -158,7 +158,7 @@ def near_copies(report: Audit, planted: Planted) -> dict[str, float]:
     """Recall: a copy is named with its original, or with another copy of that."""
     family = families(planted)
     linked: set[Path] = set()
-    for one, other in report.alike:
+    for one, other in report.near_duplicates:
         if family.get(one, one) == family.get(other, other):
             linked |= {one, other}
     hits: dict[str, list[bool]] = defaultdict(list)
@@ -243,7 +243,7 @@ def features_of(photos: Sequence[Photo]) -> Any:
     model = network.assemble(record, SIZE, 2, None, frozen=True)
     origin = weights.find(record, SIZE, "imagenet")
     weights.load(model.get_layer(network.BACKBONE), record, origin)
-    with load(photos, InputRecipe(SIZE, SIZE), measuring=False) as pixels:
+    with load(photos, InputRecipe(SIZE, SIZE), with_facts=False) as pixels:
         rows = [pixels.rows[photo.path] for photo in photos]
         return compute(network.feature_model(model), pixels.array, rows)
 

@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 import edgegraft  # noqa: E402
-from edge.bench.timing import bench_apart  # noqa: E402
+from edge.bench.timing import bench_in_subprocess  # noqa: E402
 from edge.classifier import Classifier  # noqa: E402
 from edge.evaluate import Evaluation, score  # noqa: E402
 from edge.preprocess import load_pixels  # noqa: E402
@@ -148,7 +148,7 @@ class File:
         return SimpleNamespace(
             **{k: v for k, v in vars(self).items() if k != "evaluation"},
             evaluation=score(table, truth, self.evaluation.labels),
-            at=lambda setting: timing,
+            timing_in=lambda setting: timing,
         )
 
     @property
@@ -183,7 +183,7 @@ def answers(runs: Path, others: Path) -> list[File]:
                 for photo in paths
             ]
             table = np.concatenate([row["probabilities"] for row in rows])
-            ms = min(bench_apart(path, runs=30)["p50_ms"] for _ in range(3))
+            ms = min(bench_in_subprocess(path, runs=30)["p50_ms"] for _ in range(3))
             np.savez(kept, table=table, ms=ms)
         known = np.load(kept)
         truth = [classifier.labels.index(photo.parent.name) for photo in paths]

@@ -196,7 +196,7 @@ def _epochs(photos: Path, cache: Path) -> dict[str, list[float]]:
     os.environ["EDGEGRAFT_CACHE"] = str(cache)
     load_through_cache(folder.photos, recipe).close()
     for _ in range(EPOCHS):
-        timed("first", lambda: load(folder.photos, recipe, measuring=False).close())
+        timed("first", lambda: load(folder.photos, recipe, with_facts=False).close())
         timed("first_with_audit", lambda: load(folder.photos, recipe).close())
         timed("next_run", lambda: load_through_cache(folder.photos, recipe).close())
         with load_through_cache(folder.photos, recipe) as pixels:

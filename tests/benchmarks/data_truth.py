@@ -40,7 +40,7 @@ from data.audit.label_issues import cross_validated, find  # noqa: E402
 from data.batches import load  # noqa: E402
 from data.sample.faults import write_faulty  # noqa: E402
 from data.source import scan  # noqa: E402
-from data.split import chained, make_split  # noqa: E402
+from data.split import connected_groups, make_split  # noqa: E402
 from edge.preprocess import InputRecipe  # noqa: E402
 from tests.benchmarks import advice  # noqa: E402
 from tests.legs.peers import in_peers  # noqa: E402
@@ -139,7 +139,9 @@ def of_cleanvision(photos: Path, planted: Planted) -> Iterator[tuple[str, Any]]:
 def leaks(report: Audit, planted: Planted) -> dict[str, int]:
     """How many planted pairs lie on two sides of a split."""
     root, photos = report.folder.root, report.folder.photos
-    split = make_split(photos, report.kept, together=report.alike)
+    split = make_split(
+        photos, report.usable_digests, near_duplicates=report.near_duplicates
+    )
     side = {row.photo.path: row.part for row in split.rows}
     pairs = [row[:2] for kind in PAIRED for row in planted[kind]]
     parted = [pair for pair in pairs if len({side[root / name] for name in pair}) > 1]
@@ -158,10 +160,10 @@ def labels(report: Audit, planted: Planted, args: argparse.Namespace) -> dict[st
     model = network.assemble(record, SIZE, len(names), None, frozen=True)
     origin = weights.find(record, SIZE, "imagenet")
     weights.load(model.get_layer(network.BACKBONE), record, origin)
-    with load(photos, InputRecipe(SIZE, SIZE), measuring=False) as pixels:
+    with load(photos, InputRecipe(SIZE, SIZE), with_facts=False) as pixels:
         rows = [pixels.rows[photo.path] for photo in photos]
         features = compute(network.feature_model(model), pixels.array, rows)
-        chains = chained(photos, pixels.digests, report.alike)
+        chains = connected_groups(photos, pixels.digests, report.near_duplicates)
     chain = {photo.path: k for k, unit in enumerate(chains) for photo in unit}
     groups = [chain[photo.path] for photo in photos]
     probabilities = cross_validated(features, given, groups=groups)

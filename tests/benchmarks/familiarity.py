@@ -142,11 +142,11 @@ def near(folder: Path, settings: Settings, extractor: Any) -> dict[str, Any]:
         cut = round(len(order) * VALIDATION)
         val, rows = train[order[:cut]], order[cut:]
         head = familiarity.fit(train[rows], truth[rows], val)
-        known, held = head.of(test[test_truth != number]), head.of(val)
+        known, held = head.scores(test[test_truth != number]), head.scores(val)
         out = [train[truth == number], test[test_truth == number]]
         record[label] = {
-            **figures(known, held, head.of(np.concatenate(out))),
-            "far": figures(known, held, head.of(far)),
+            **figures(known, held, head.scores(np.concatenate(out))),
+            "far": figures(known, held, head.scores(far)),
         }
     names = ("auroc", "unknown_refused", "test_passed")
     mean = {n: float(np.mean([row[n] for row in record.values()])) for n in names}

@@ -129,7 +129,7 @@ def trained(run: Run, parts: dict[str, Examples], origin: Any) -> tuple[Any, Tra
     """(network, its trainer): the stages of `finetune.job.train` up to the loop."""
     settings, console, classes = run.settings, Console(json=True), len(run.labels)
     pretrained = origin.path is not None
-    plan = fit.Plan.of(settings, len(parts["train"]), pretrained=pretrained)
+    plan = fit.Plan.from_settings(settings, len(parts["train"]), pretrained=pretrained)
     networks = fit.build_networks(settings, classes, origin, plan)
     trainer = Trainer(
         networks.model,

@@ -34,7 +34,7 @@ from backbones import registry  # noqa: E402
 from data import batches  # noqa: E402
 from data.source import scan  # noqa: E402
 from finetune.console import Console  # noqa: E402
-from finetune.paired import within_one_error  # noqa: E402
+from finetune.paired import within_one_standard_error  # noqa: E402
 from quantize.search import candidates, ranking  # noqa: E402
 from quantize.search.candidates import Candidate  # noqa: E402
 from tests.bench_room import assets, circumstances  # noqa: E402
@@ -85,7 +85,9 @@ def main() -> int:
     for found in scores.values():
         best = min((found[one] for one in lite0), key=lambda score: score.log_loss)
         fitting = [
-            one for one in fitting if within_one_error(found[one].losses, best.losses)
+            one
+            for one in fitting
+            if within_one_standard_error(found[one].losses, best.losses)
         ]
     most_ms = SLOWER * times[small_peer].p50_ms
     small = [one for one in lite0 if times[one].p50_ms <= most_ms]
@@ -115,7 +117,7 @@ def main() -> int:
         "peer_int8_ms": round(times[small_peer].p50_ms, 2),
         "auto": chosen,
         "small": best_small and best_small.size,
-        "within_one_error": [one.size for one in fitting],
+        "within_one_standard_error": [one.size for one in fitting],
         "networks": rows,
         **circumstances(),
     }

@@ -48,7 +48,7 @@ CLOSE = 0.2  # log odds of the two best labels
 
 def measure(run: Run, *, qat: bool = False) -> dict[str, Any]:
     """Losses on the test photos of a run; its exports are replaced."""
-    plain = export(run, "float32,int8", climb=False, overwrite=True)
+    plain = export(run, "float32,int8", repair=False, overwrite=True)
     files = {name: result.path.read_bytes() for name, result in plain.items()}
     files["plain"] = files.pop("int8")
     results = {"plain": plain["int8"]}
@@ -67,7 +67,7 @@ def measure(run: Run, *, qat: bool = False) -> dict[str, Any]:
         mirrored = {}
         for name in ("float32", "default"):
             classifier = Classifier(files[name], threads=os.cpu_count())
-            places = scoring.places_of(pixels, test)
+            places = scoring.row_indices(pixels, test)
             turned = np.ascontiguousarray(pixels.array[places][:, :, ::-1])
             both = found[name].probabilities + classifier.probabilities(turned)
             right = float((both.argmax(1) == found[name].truth).mean())

@@ -118,7 +118,7 @@ def speeds(settings: Settings, folder: Path, epochs: int) -> list[tuple[float, f
     photos = photos_under(folder)
     found = []
     with (
-        batches.load(photos, settings.recipe, measuring=False) as pixels,
+        batches.load(photos, settings.recipe, with_facts=False) as pixels,
         tempfile.TemporaryDirectory() as to,
     ):
         ours = trainer(settings, pixels, photos, Path(to))
