@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from PIL import Image
 
 from edge.evaluate import calibration_error, score
 from finetune import paired
-from finetune.figures import mistakes, reliability, training
+from finetune.figures import contact_sheet, mistakes, reliability, training
 from finetune.head import learning_curve, probe
 from finetune.loop.history import Epoch
 
@@ -152,3 +153,15 @@ def test_hardest_photos_are_ordered_listed_and_drawn(tmp_path: Path):
     mistakes.draw(sheet, rows[:0], found, paths, [], "Surest mistakes")
     with Image.open(sheet) as picture:
         assert 60 < picture.height < 150  # nothing to show takes no room
+
+
+def test_long_captions_do_not_run_into_each_other(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(contact_sheet, "save", lambda figure, _: figures.append(figure))
+    captions = ["Altpapier & Pappe 56%, is Metall Böden\na.jpg"] * 3
+    photos = [np.zeros((8, 8, 3), np.uint8)] * 3
+    contact_sheet.draw_sheet(tmp_path / "sheet.png", photos, captions, "Mistakes")
+    shown = [text for text in figures[0].texts if text.get_text() in captions]
+    boxes = [text.get_window_extent() for text in shown]
+    assert len(boxes) == 3 and boxes[0].x0 >= 0
+    assert all(a.x1 < b.x0 for a, b in pairwise(boxes))

@@ -53,5 +53,8 @@ def draw_sheet(
         figure.figimage(np.asarray(shown), left, round(top * DPI) - shown.height)
         middle = tile * (column + 0.5) / wide
         above = (top + GAP / 3) / tall
-        figure.text(middle, above, caption, ha="center", fontsize=8, color=INK)
+        text = figure.text(middle, above, caption, ha="center", fontsize=8, color=INK)
+        width = text.get_window_extent().width / DPI
+        if width > tile - GAP / 2:  # long labels, which would run into each other
+            text.set_fontsize(8 * (tile - GAP / 2) / width)
     save(figure, path)
