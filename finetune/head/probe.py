@@ -77,7 +77,8 @@ def head(
 
     mean, scale = _mean_and_scale(features)
     model = LogisticRegression(C=strength, max_iter=1000)
-    with threadpool_limits(1):  # problems this small are slower on several
+    with warnings.catch_warnings(), threadpool_limits(1):  # several are slower here
+        warnings.simplefilter("ignore")  # many labels of a photo each: "regression?"
         model.fit((features - mean) / scale, truth, weights)
     fitted_kernel, fitted_bias = _head(model)
     kernel = np.zeros((features.shape[1], classes), np.float32)
