@@ -14,6 +14,7 @@ from quantize.reporting.columns import Column
 
 if TYPE_CHECKING:
     from edge.evaluate import Evaluation
+    from edge.unknown import Refusal
     from quantize.comparison.records import (
         Comparison,
         Headline,
@@ -53,6 +54,8 @@ def to_ship(comparison: Comparison) -> list[str]:
         *line("speed", speed(comparison, chosen)),
         *line("why", comparison.choice.why),
     ]
+    if chosen.refusal is not None:
+        lines += line("unknown", refusal(chosen.refusal))
     for warning in cautions(chosen):
         lines += line("warning", warning)
     return lines
@@ -117,6 +120,15 @@ def weakest(file: MeasuredFile, headline: Headline | None = None) -> str:
     return (
         f"{row['label']}: {row['right']:,} of {row['photos']:,} test photos found "
         f"({row['recall']:.1%})"
+    )
+
+
+def refusal(measured: Refusal) -> str:
+    """How many photos are answered `unknown`, rightly and by mistake."""
+    return (
+        f"{percent(measured.share)} of {plural(measured.photos, 'photo')} of other "
+        f"things answered unknown ({_ends(measured.interval)}), and "
+        f"{percent(measured.known_share)} of the test photos by mistake"
     )
 
 
