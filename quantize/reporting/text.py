@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
 
 WIDTH = 88
+SMALLER = "edgegraft build PHOTOS --small, or edgegraft search PHOTOS"
 MOST_LOST = 3  # labels named in a warning
 MOST_ROWS = 8  # files in the summary; the others are in the report
 _INDENT = 10  # of the text after a heading
@@ -39,13 +40,14 @@ def summary(comparison: Comparison) -> list[str]:
     ]
 
 
-def to_ship(comparison: Comparison) -> list[str]:
-    """The file to ship, its accuracy and speed, why, and warnings."""
+def to_ship(comparison: Comparison, advice: str = SMALLER) -> list[str]:
+    """The file to ship, its accuracy and speed, why, and warnings; `advice` where there
+    is none."""
     chosen = comparison.choice.file
     if chosen is None:
         return [
             *line("ship", f"none: {comparison.choice.why}"),
-            *line("try", "edgegraft build PHOTOS --small, or edgegraft search PHOTOS"),
+            *line("try", advice),
         ]
     lines = [
         *line("ship", str(chosen.path)),
