@@ -250,7 +250,7 @@ def quantize(
     from finetune.run import Run
     from quantize.export import export
 
-    opened = run if isinstance(run, Run) else Run.open(run)
+    opened = run if isinstance(run, Run) else Run.open(_needed("run", run))
     return export(opened, variants, overwrite=overwrite, console=Console(quiet=quiet))
 
 
@@ -283,10 +283,14 @@ def compare(
     _refuse_unknown(options, names - {"budget"}, "compare")
     for name in ("photos", "unknown", "out"):
         options[name] = _path(name, options.get(name))
-    options["devices"] = tuple(map(Path, options.get("devices", ())))
+    devices = _several(options.get("devices", ()))
+    options["devices"] = tuple(_needed("devices", path) for path in devices)
     console = Console(quiet=quiet)
     compared = comparison.compare(
-        things if isinstance(things, Run | str | os.PathLike) else list(things),
+        [
+            thing if isinstance(thing, Run) else _needed("a run or file", thing)
+            for thing in _several(things)
+        ],
         comparison.CompareOptions(budget=Budget(budget_ms, budget_mb), **options),
         console=console,
     )
@@ -365,7 +369,7 @@ def load(model: Run | str | os.PathLike[str] | bytes, **options: Any) -> Classif
                 "the budget of the last comparison, run.best is None; run.files has all"
             )
         path: Any = getattr(model, "folder", model)
-        model = find_model(os.fspath(path))[0]
+        model = find_model(str(_needed("model", path)))[0]
     with without_chatter():
         return Classifier(model, **options)
 
@@ -389,15 +393,17 @@ def _job(
     console: Console,
 ) -> Job:
     """The job that `options` describe; EdgegraftError for an unknown option."""
-    from backbones import auto
+    from backbones import auto, custom_cnn
     from data.source import PhotoOptions, refuse_missing
     from edge.errors import EdgegraftError
     from finetune.cli import run_folder
     from finetune.job import Job
     from finetune.settings import Settings
 
-    job_fields = {field.name for field in dataclasses.fields(Job)} - {"reading"}
-    setting_fields = {field.name for field in dataclasses.fields(Settings)}
+    job_fields = {
+        field.name for field in dataclasses.fields(Job) if "option" in field.metadata
+    }
+    setting_fields = {field.name for field in dataclasses.fields(Settings)} - {"white"}
     _refuse_unknown(
         options, {*job_fields, *setting_fields, *_READING, "small"}, "build"
     )
@@ -409,6 +415,8 @@ def _job(
         job_options[name] = _path(name, options.get(name))
     if options.get("small"):
         setting_options.setdefault("backbone", auto.SMALL)
+    if isinstance(options.get("cnn"), str | os.PathLike):
+        setting_options["cnn"] = custom_cnn.read_config(options["cnn"]).to_dict()
     resume, folder = options.get("resume"), _path("artifacts", artifacts)
     source = None if resume and photos is None else _photos_path(photos)
     if source is not None:
@@ -446,13 +454,14 @@ def _export_options(
         for option, argument in _EXPORT_OPTIONS.items()
         if option in options
     }
-    for name in ("max_drop", "calibration_count"):
-        value = arguments.get(name, 0)
+    for name in ("max_drop", "calibration"):
+        value = arguments.get(_EXPORT_OPTIONS[name], 0)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise EdgegraftError(f"expected a number for {name}, got {value!r}")
     if "max_drop" in arguments:
         arguments["max_drop"] /= 100
-    return {"variants": variants, **arguments}
+    names = variants if isinstance(variants, str) else tuple(_several(variants))
+    return {"variants": names, **arguments}
 
 
 def _refuse_unknown(options: Mapping[str, Any], known: set[str], verb: str) -> None:
@@ -477,13 +486,27 @@ def _path(name: str, value: str | os.PathLike[str] | None) -> Path | None:
         raise EdgegraftError(f"{name}: expected a path, got {value!r:.80}") from None
 
 
-def _photos_path(photos: str | os.PathLike[str] | None) -> Path:
-    path = _path("photos", photos)
+def _needed(name: str, value: str | os.PathLike[str] | None) -> Path:
+    path = _path(name, value)
     if path is None:
         from edge.errors import EdgegraftError
 
-        raise EdgegraftError("photos: expected a folder, list or archive, got none")
+        raise EdgegraftError(f"{name}: expected a path, got None")
     return path
+
+
+def _several(values: Any) -> list[Any]:
+    """What is given as several or as one."""
+    one = isinstance(values, str | os.PathLike) or not isinstance(values, Iterable)
+    return [values] if one else list(values)
+
+
+def _photos_path(photos: str | os.PathLike[str] | None) -> Path:
+    if photos is None:
+        from edge.errors import EdgegraftError
+
+        raise EdgegraftError("photos: expected a folder, list or archive, got none")
+    return _needed("photos", photos)
 
 
 # --- the sample set ------------------------------------------------------------------

@@ -354,6 +354,12 @@ class _Table:
     def _check(self, indices: Mapping[str, int], header: Sequence[str]) -> None:
         """EdgegraftError without a path and a label, or with two that could be it."""
         names = [_plain(name) for name in header]
+        for column, name in self.columns.items():
+            if column in COLUMNS and column not in indices:
+                raise EdgegraftError(
+                    f"{printable(self.path)}: --columns {column}={printable(name)}: "
+                    f"expected one of its columns {printable(', '.join(header)):.80}"
+                )
         if "path" not in indices or "label" not in indices:
             got = printable(", ".join(header))[:80] or "nothing"
             raise EdgegraftError(

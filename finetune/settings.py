@@ -313,6 +313,8 @@ class Settings:
     white: int = FULL
 
     def __post_init__(self) -> None:
+        from backbones import custom_cnn
+
         for name in ("backbone", "weights", "unfreeze", "filter", "region", *_PATHS):
             value = getattr(self, name)
             optional = name in ("region", *_PATHS)
@@ -320,8 +322,11 @@ class Settings:
                 raise EdgegraftError(f"expected --{name} to be a text, got {value!r}")
         if not (self.cnn is None or isinstance(self.cnn, Mapping)):
             raise EdgegraftError(
-                f"expected the options of custom_cnn as a table, got {self.cnn!r}"
+                "expected the options of custom_cnn as a table, such as "
+                f"{{'filters': [16, 32]}}, got {self.cnn!r}"
             )
+        if self.cnn is not None:
+            custom_cnn.from_mapping(self.cnn, "cnn")
         refuse_out_of_bounds(self)
         if self.region is not None:
             parse_region(self.region, "--region: ")
@@ -394,6 +399,11 @@ class Settings:
             if say is not None:
                 say(choice.line)
         values["backbone"] = registry.full_name(values["backbone"])
+        if values.get("cnn") is not None and values["backbone"] != "custom_cnn":
+            raise EdgegraftError(
+                "expected the options of a CNN with backbone custom_cnn, got "
+                f"{values['backbone']}"
+            )
         for name in _PATHS:
             if values.get(name) is not None:
                 values[name] = str(Path(values[name]).resolve())

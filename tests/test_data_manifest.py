@@ -228,6 +228,9 @@ def test_columns_settle_what_is_unclear(place: Path) -> None:
         scan(listed(place, text))
     options = PhotoOptions(columns={"path": "where", "label": "what"})
     assert scan(listed(place, text), options).labels == ("cat", "dog")
+    wrong = PhotoOptions(columns={"path": "where", "label": "waht"})
+    with pytest.raises(EdgegraftError, match="label=waht: expected one of its"):
+        scan(listed(place, text), wrong)
 
 
 def test_one_column_for_each_label(place: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -81,6 +82,14 @@ def test_a_label_too_rare_for_every_fold(counts: tuple[int, int]) -> None:
     truth = np.repeat([0, 1], counts)
     x, _ = clouds(len(truth), 1)
     assert cross_fit.fit(x, truth, 2, groups=range(len(truth))) is None
+
+
+def test_many_labels_of_few_photos_raise_no_warning() -> None:
+    x, _ = clouds(30, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kernel, _ = probe.head(x, np.arange(30) % 20, 20, 0.01)
+    assert kernel.shape == (60, 20)
 
 
 def test_a_weight_of_two_is_a_photo_twice() -> None:

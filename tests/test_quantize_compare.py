@@ -15,11 +15,16 @@ from edge import files
 from edge.errors import EdgegraftError
 from edge.foreign import ForeignOptions
 from edge.model_file import ModelFile
+from edge.unknown import Refusal
 from finetune.run import Run
 from quantize.cli import compare_main
 from quantize.comparison import timing
 from quantize.comparison.candidates import candidates
-from quantize.comparison.compare import CompareOptions, compare
+from quantize.comparison.compare import (
+    CompareOptions,
+    compare,
+    not_cross_validated,
+)
 from quantize.comparison.records import Budget
 from quantize.conversion import scoring
 from quantize.export import export
@@ -483,7 +488,30 @@ def test_comparing_again_keeps_the_figures_of_keras(shipped, tmp_path):
 def test_few_photos_without_cross_validation_say_why(shipped):
     run, found = shipped
     assert found.headline.source == "test photos"
-    assert "cannot be cross-validated" in found.headline.note
+    assert "trained from scratch cannot be cross-validated" in found.headline.note
     summary = " ".join(" ".join(text.summary(found)).split())
     assert found.headline.note in summary
     assert found.headline.note[1:] in (run.folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        ({"probe": {}, "best": {"epoch": 2}}, "a fine-tuned network cannot be"),
+        ({"probe": {}, "best": {"epoch": 0}}, "a label has too few photos to be"),
+        ({"probe": {}, "distillation": {}}, "a distilled network cannot be"),
+    ],
+)
+def test_the_reason_is_that_of_the_network_that_was_kept(shipped, config, why):
+    run, _ = shipped
+    assert why in not_cross_validated(Run(run.folder, {**run.config, **config}))
+
+
+def test_what_unknown_photos_are_answered_is_in_the_summary(shipped):
+    file = shipped[1].choice.file
+    judged = replace(file, refusal=Refusal(40, 38, 20, 1))
+    choice = replace(shipped[1].choice, file=judged)
+    summary = "\n".join(text.summary(replace(shipped[1], choice=choice)))
+    assert "unknown   95.0% of 40 photos of other things answered unknown" in summary
+    assert "and 5.0% of the test photos" in " ".join(summary.split())
+    assert "answered unknown" not in "\n".join(text.summary(shipped[1]))

@@ -112,6 +112,29 @@ def test_the_best_is_trained_and_shipped(found: SearchResult, tmp_path: Path) ->
 
 
 @pytest.mark.slow
+def test_where_a_busy_machine_leaves_no_file_within_the_budget(
+    found: SearchResult,
+) -> None:
+    none = replace(
+        found.comparison, choice=replace(found.comparison.choice, file=None),
+        budget=Budget(5, 4),
+    )  # fmt: skip
+    words = " ".join(" ".join(report.answer(replace(found, comparison=none))).split())
+    run = next(entry.run for entry in found.entries if entry.run)
+    assert "edgegraft compare" in words and str(run) in words
+    assert "--budget-ms=5 --budget-mb=4" in words
+    assert "edgegraft search" not in words
+
+
+@pytest.mark.slow
+def test_a_budget_that_no_network_meets(found: SearchResult, place: Path) -> None:
+    small = replace(options(place, overwrite=True), folder=place / "artifacts" / "no")
+    with pytest.raises(EdgegraftError, match=" is the fastest ") as wrong:
+        search(replace(small, budget=Budget(1e-6)), Console(quiet=True))
+    assert " ms, " in str(wrong.value) and "smallest" in str(wrong.value)
+
+
+@pytest.mark.slow
 @white_diagrams()
 def test_a_finished_search_is_resumed_without_work(
     found: SearchResult, place: Path, monkeypatch: pytest.MonkeyPatch

@@ -59,9 +59,8 @@ def _cross_fit(
     """
     config, parts = run.config, trained.parts
     is_probe = config.get("probe") is not None and config["best"]["epoch"] == 0
-    train, val = len(parts["train"]), len(parts["val"])
-    enough = val >= cross_fit.FEW or train + val > cross_fit.MOST
-    if not is_probe or enough or config.get("distillation") is not None:
+    few = cross_fit.applies(len(parts["train"]), len(parts["val"]))
+    if not is_probe or not few or config.get("distillation") is not None:
         return None
     truth, weights = trained.learned_truth, None
     if run.settings.balance == "weights":

@@ -38,6 +38,11 @@ MOST = 1000  # photos in all; with more it costs more time than it gains
 FOLDS = 4
 
 
+def applies(train: int, val: int) -> bool:
+    """Whether so many training and validation photos are few enough."""
+    return val < FEW and train + val <= MOST
+
+
 @dataclass(frozen=True)
 class CrossFit:
     """kernel [D, L], bias [L] of the head that was fitted to all N photos.

@@ -28,6 +28,7 @@ from edge.text import plural
 from edge.unknown import Refusal
 from finetune import negatives
 from finetune.console import Console
+from finetune.head import cross_fit
 from finetune.head.cross_fit import CrossValidated
 from finetune.run import Run
 from quantize import recipes
@@ -58,9 +59,6 @@ from quantize.tflite import flatbuffer, metadata, operators, targets
 
 FLIPS_SHOWN = 24  # pictures of photos that float32 got right and a file wrong
 FEW_TEST_PHOTOS = 100  # with fewer, the cross-validated figure is more precise
-NOT_CROSS_VALIDATED = (
-    "few test photos, and a fine-tuned network cannot be cross-validated"
-)
 METHOD = (
     "Accuracy: {what}, through the file on the runtime named; its interval: Wilson, "
     "95 %. Balanced accuracy: mean recall of the labels; its interval: Wilson's of the "
@@ -209,9 +207,24 @@ def _headline(
         evaluation.interval,
         evaluation.photos,
         "test photos",
-        NOT_CROSS_VALIDATED if few and owner is not None else "",
+        not_cross_validated(owner) if few and owner is not None else "",
         {name: evaluation.weakest[name] for name in ("label", "photos", "right")},
     )
+
+
+def not_cross_validated(run: Run) -> str:
+    """Why only few photos measure a file of this run."""
+    few = "few test photos"
+    if run.config.get("distillation") is not None:
+        return f"{few}, and a distilled network cannot be cross-validated"
+    if run.config.get("probe") is None:
+        return f"{few}, and a network trained from scratch cannot be cross-validated"
+    if run.config["best"]["epoch"]:
+        return f"{few}, and a fine-tuned network cannot be cross-validated"
+    split = run.split()
+    if cross_fit.applies(len(split.part("train")), len(split.part("val"))):
+        return f"{few}, and a label has too few photos to be cross-validated"
+    return few
 
 
 def _owners(entries: Sequence[Candidate]) -> list[Run]:

@@ -14,6 +14,7 @@ from quantize.reporting.columns import Column
 
 if TYPE_CHECKING:
     from edge.evaluate import Evaluation
+    from edge.unknown import Refusal
     from quantize.comparison.records import (
         Comparison,
         Headline,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     )
 
 WIDTH = 88
+SMALLER = "edgegraft build PHOTOS --small, or edgegraft search PHOTOS"
 MOST_LOST = 3  # labels named in a warning
 MOST_ROWS = 8  # files in the summary; the others are in the report
 _INDENT = 10  # of the text after a heading
@@ -38,13 +40,14 @@ def summary(comparison: Comparison) -> list[str]:
     ]
 
 
-def to_ship(comparison: Comparison) -> list[str]:
-    """The file to ship, its accuracy and speed, why, and warnings."""
+def to_ship(comparison: Comparison, advice: str = SMALLER) -> list[str]:
+    """The file to ship, its accuracy and speed, why, and warnings; `advice` where there
+    is none."""
     chosen = comparison.choice.file
     if chosen is None:
         return [
             *line("ship", f"none: {comparison.choice.why}"),
-            *line("try", "edgegraft build PHOTOS --small, or edgegraft search PHOTOS"),
+            *line("try", advice),
         ]
     lines = [
         *line("ship", str(chosen.path)),
@@ -53,6 +56,8 @@ def to_ship(comparison: Comparison) -> list[str]:
         *line("speed", speed(comparison, chosen)),
         *line("why", comparison.choice.why),
     ]
+    if chosen.refusal is not None:
+        lines += line("unknown", refusal(chosen.refusal))
     for warning in cautions(chosen):
         lines += line("warning", warning)
     return lines
@@ -117,6 +122,15 @@ def weakest(file: MeasuredFile, headline: Headline | None = None) -> str:
     return (
         f"{row['label']}: {row['right']:,} of {row['photos']:,} test photos found "
         f"({row['recall']:.1%})"
+    )
+
+
+def refusal(measured: Refusal) -> str:
+    """How many photos are answered `unknown`, rightly and by mistake."""
+    return (
+        f"{percent(measured.share)} of {plural(measured.photos, 'photo')} of other "
+        f"things answered unknown ({_ends(measured.interval)}), and "
+        f"{percent(measured.known_share)} of the test photos by mistake"
     )
 
 

@@ -40,9 +40,12 @@ class SearchOptions:
     resume: bool = False
 
     def __post_init__(self) -> None:
-        if self.time_limit is not None and not 0 < self.time_limit < 1e6:
+        limit = self.time_limit
+        if limit is not None and not (
+            isinstance(limit, int | float) and 0 < limit < 1e6
+        ):
             raise EdgegraftError(
-                f"expected --time-limit in minutes above 0, got {self.time_limit:g}"
+                f"expected --time-limit in minutes above 0, got {limit!r}"
             )
 
     @staticmethod

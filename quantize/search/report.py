@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,14 @@ def answer(result: SearchResult) -> list[str]:
         f"{within}; {plural(len(finalists), 'finalist')} by cross-validated probes, "
         "trained and compared on test photos"
     )
+    # their untrained graphs were within the budget: mostly the machine was busy since
+    runs = [entry.run for entry in finalists if entry.run]
+    limits = vars(result.comparison.budget).items()
+    again = ["edgegraft", "compare", *map(str, runs)]
+    again += [f"--budget-{name}={limit:g}" for name, limit in limits if limit]
+    advice = f"close other programs, then: {shlex.join(again)}; or a larger budget"
     return [
-        *text.to_ship(result.comparison),
+        *text.to_ship(result.comparison, advice),
         *text.line("searched", searched),
         "",
         *table(result),

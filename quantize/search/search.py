@@ -314,12 +314,16 @@ def _photos(prepared: Prepared) -> Photos:
 def _nothing_fits(entries: Sequence[Entry], budget: Budget) -> EdgegraftError:
     fastest = min(entries, key=lambda entry: entry.ms)
     smallest = min(entries, key=lambda entry: entry.mb)
+    best = {"fastest": fastest, "smallest": smallest}
+    if fastest is smallest:
+        best = {"fastest and smallest": fastest}
+    named = " and ".join(
+        f"{entry.candidate.title} is the {what} ({entry.ms:.2f} ms, {entry.mb:.2f} MB)"
+        for what, entry in best.items()
+    )
     return EdgegraftError(
         f"expected a budget that some network meets, got {budget}; of "
-        f"{plural(len(entries), 'network')} {fastest.candidate.title} is the fastest "
-        f"({fastest.ms:.2f} ms, {fastest.mb:.2f} MB) and {smallest.candidate.title} "
-        f"the smallest ({smallest.mb:.2f} MB, {smallest.ms:.2f} ms) on "
-        f"{fastest.timing.setting}"
+        f"{plural(len(entries), 'network')} {named} on {fastest.timing.setting}"
     )
 
 
