@@ -338,7 +338,7 @@ def search(
             backbones=tuple(names),
             time_limit=time_limit,
             overwrite=overwrite,
-            reading=PhotoOptions(**reading),
+            photo_options=PhotoOptions(**reading),
             **options,
         ),
         Console(quiet=quiet),
@@ -396,7 +396,7 @@ def _job(
     from finetune.job import Job
     from finetune.settings import Settings
 
-    job_fields = {field.name for field in dataclasses.fields(Job)} - {"reading"}
+    job_fields = {field.name for field in dataclasses.fields(Job)} - {"photo_options"}
     setting_fields = {field.name for field in dataclasses.fields(Settings)}
     _refuse_unknown(
         options, {*job_fields, *setting_fields, *_READING, "small"}, "build"
@@ -429,7 +429,7 @@ def _job(
         settings,
         run_folder(folder or ARTIFACTS, run, source, settings),
         overwrite=overwrite,
-        reading=PhotoOptions(**reading),
+        photo_options=PhotoOptions(**reading),
         **job_options,
     )
 
