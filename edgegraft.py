@@ -342,7 +342,7 @@ def search(
             backbones=tuple(names),
             time_limit=time_limit,
             overwrite=overwrite,
-            reading=PhotoOptions(**reading),
+            photo_options=PhotoOptions(**reading),
             **options,
         ),
         Console(quiet=quiet),
@@ -437,7 +437,7 @@ def _job(
         settings,
         run_folder(folder or ARTIFACTS, run, source, settings),
         overwrite=overwrite,
-        reading=PhotoOptions(**reading),
+        photo_options=PhotoOptions(**reading),
         **job_options,
     )
 

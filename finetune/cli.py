@@ -105,7 +105,7 @@ def job_from(args: argparse.Namespace, console: Console) -> Job:
     settings = Settings() if args.resume else _settings(args, console)
     folder = run_folder(args.artifacts, args.run, args.photos, settings)
     reading = PhotoOptions.from_args(args)
-    return Job(args.photos, settings, folder, reading=reading, **options)
+    return Job(args.photos, settings, folder, photo_options=reading, **options)
 
 
 def _settings(args: argparse.Namespace, console: Console) -> Settings:

@@ -81,7 +81,7 @@ def metrics(
     """The content of metrics.json."""
     val, test = evaluated.val, evaluated.test
     photos = [photo.path for photo in run.part("test")]
-    cross_validated = CrossValidated.from_config(run.config)
+    cross_validated = CrossValidated.from_record(run.config)
     calibration = run.config["calibration"]
     return {
         "measured_on": "the trained network in Keras, before export; the figures "

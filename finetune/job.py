@@ -83,7 +83,7 @@ class Job:
         "Review; validation and test stay the same",
         metavar="DIR",
     )
-    reading: PhotoOptions = field(default_factory=PhotoOptions)
+    photo_options: PhotoOptions = field(default_factory=PhotoOptions)
     overwrite: bool = option(False, "replace a run of that name")
     resume: bool = option(False, "resume an interrupted run")
 
@@ -148,7 +148,7 @@ def _prepare_and_train(
     settings, photos, exclude_from, add = _inputs(job, folder, workers)
     negatives.refuse_missing(settings.negatives)
     record = registry.get(settings.backbone)
-    reading = Run.open(folder).reading if job.resume else job.reading
+    reading = Run.open(folder).photo_options if job.resume else job.photo_options
     source = choose(photos, exclude_from, reading)
     if not job.resume:
         region = region_of(source.folder, settings.region)
@@ -259,7 +259,7 @@ def train(
         augmentation.draw(path, parts["train"], labels, settings.augment, settings.seed)
 
     workers = distributed.on_all_gpus(workers)
-    networks = fit.build_networks(settings, len(labels), origin, plan, workers)
+    built, mirrored = fit.build_networks(settings, len(labels), origin, plan, workers)
     mixed = ", trained in bfloat16" if plan.mixed else ""
     console.stage(
         f"{registry.get(settings.backbone).name} at {settings.size}, weights: "
@@ -269,14 +269,14 @@ def train(
     for line in fit.notes(settings, labels, train_set, plan, time_limit=limited):
         console.say("  " + line)
     trainer = Trainer(
-        networks.model,
+        built,
         settings,
         train_set,
         parts["val"],
         from_probe=plan.pretrained,
         checkpoint=run.folder / "checkpoint",
         workers=workers,
-        mirrored=networks.trained,
+        mirrored=mirrored,
         time_left=time_left,
     )
     resumed = resume and trainer.resume()
@@ -287,9 +287,7 @@ def train(
         console.stage(f"resumed after epoch {len(trainer.history) - 1}")
     else:
         if plan.pretrained and workers.is_chief:  # the others copy its weights
-            features = _fit_head(
-                run, prepared, networks.model, parts, train_set, console
-            )
+            features = _fit_head(run, prepared, built, parts, train_set, console)
         trainer.start()
         if plan.pretrained:
             accuracy = trainer.history[0].val_accuracy
@@ -300,10 +298,10 @@ def train(
     precision = "; trained in bfloat16, kept in float32" if plan.mixed else ""
     console.stage(fit.verdict(trainer, pretrained=plan.pretrained) + precision)
     run.update(**fit.record(trainer, plan))
-    network = networks.model
+    network = built
     if plan.mixed:
         network = model.build(settings, len(labels), origin)
-        network.set_weights(networks.model.get_weights())
+        network.set_weights(built.get_weights())
     if not workers.is_chief:
         return None
 

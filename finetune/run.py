@@ -242,7 +242,7 @@ class Run:
         return Path(self.config.get("source", self.config["photos"]))
 
     @property
-    def reading(self) -> PhotoOptions:
+    def photo_options(self) -> PhotoOptions:
         """The options that the photos were read with."""
         return PhotoOptions.from_dict(self.config.get("reading") or {})
 

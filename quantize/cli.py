@@ -409,7 +409,7 @@ def run_search(args: argparse.Namespace) -> int:
         time_limit=args.time_limit,
         runtime=args.runtime,
         seed=args.seed,
-        reading=PhotoOptions.from_args(args),
+        photo_options=PhotoOptions.from_args(args),
         overwrite=args.overwrite,
         resume=args.resume,
     )

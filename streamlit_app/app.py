@@ -27,7 +27,7 @@ from streamlit_app.model_pool import ClassifierPool
 from streamlit_app.models import ListedModel, choose
 from streamlit_app.runs import Run
 from streamlit_app.style import literal, percent
-from streamlit_app.widgets import feeding
+from streamlit_app.widgets import foreign_fields
 
 # Streamlit's default icon comes from an external server
 ICON = Path(__file__).with_name("drawn") / "icon.png"
@@ -126,7 +126,7 @@ def settings(entry: ListedModel) -> None:
         pool = session.opened(entry)
     except EdgegraftError:  # the page shows the error
         if entry.folder is None:
-            feeding.fields(entry.path, None)
+            foreign_fields.fields(entry.path, None)
         return
     st.session_state.setdefault("threshold", session.THRESHOLD)
     st.slider(
@@ -143,7 +143,7 @@ def settings(entry: ListedModel) -> None:
         st.slider("Labels to show", 1, maximum, key="top_k")
     style.facts(facts(pool))
     if pool.facts.card is None:
-        feeding.fields(entry.path, pool)
+        foreign_fields.fields(entry.path, pool)
 
 
 def facts(pool: ClassifierPool) -> list[tuple[str, str]]:
@@ -190,11 +190,14 @@ def _is_share(value: object) -> TypeGuard[float]:
 
 def download_for_device(entry: ListedModel) -> None:
     """A button: the folder for a device as a ZIP, as `edge pack` writes it."""
-    fed = feeding.of(entry.path)
+    settings = foreign_fields.settings_of(entry.path)
     st.download_button(
         f"Device folder with {literal(entry.path.name)}",
         lambda: zipped(
-            entry.path, DEVICE_FOLDER, labels=fed.labels or None, foreign=fed.options
+            entry.path,
+            DEVICE_FOLDER,
+            labels=settings.labels or None,
+            foreign=settings.options,
         ),
         f"{DEVICE_FOLDER}.zip",
         "application/zip",

@@ -205,7 +205,9 @@ def training(history: Sequence[Mapping[str, float]]) -> None:
 
 def confusion(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> None:
     """A confusion matrix: rows are the true labels, columns the answers, cells the
-    numbers of photos, shaded by their share of the row."""
+    numbers of photos, shaded by their share of the row. Nothing for many labels."""
+    if not 0 < len(labels) <= MOST_CONFUSED:
+        return
     names = [printable(label) for label in labels]
     values = [
         {"truth": truth, "answer": answer, "photos": n, "share": n / max(sum(row), 1)}

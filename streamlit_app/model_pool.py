@@ -31,14 +31,14 @@ Stamp = tuple[int, int]  # modification time in ns and size in bytes
 
 
 @dataclass(frozen=True)
-class Feeding:
+class ForeignSettings:
     """A visitor's settings for a file without a card: labels and preprocessing."""
 
     labels: tuple[str, ...] = ()
     options: ForeignOptions = field(default_factory=ForeignOptions)
 
 
-BY_METADATA = Feeding()  # no settings: as the file's own metadata says
+BY_METADATA = ForeignSettings()  # no settings: as the file's own metadata says
 
 
 class ClassifierPool:
@@ -46,7 +46,7 @@ class ClassifierPool:
 
     `facts` is a classifier to read labels, recipe and card from; run only what `borrow`
     returns. `labels` is a label file for a model that contains none; `labelled`: the
-    model contains labels, or `feeding` has them. ModelError when the model cannot be
+    model contains labels, or `foreign` has them. ModelError when the model cannot be
     opened.
     """
 
@@ -55,17 +55,17 @@ class ClassifierPool:
         content: bytes,
         size: int | None = None,
         labels: Path | None = None,
-        feeding: Feeding = BY_METADATA,
+        foreign: ForeignSettings = BY_METADATA,
     ) -> None:
         self._file = ProcessModelFile(content)
         self._file.checked()
-        self.feeding = feeding
+        self.foreign = foreign
         has_labels = self._file.labels is not None
-        self.labelled = has_labels or bool(feeding.labels)
-        self._labels = feeding.labels or (None if has_labels else labels)
-        self._foreign = feeding.options if feeding != BY_METADATA else None
+        self.labelled = has_labels or bool(foreign.labels)
+        self._labels = foreign.labels or (None if has_labels else labels)
+        self._foreign_options = foreign.options if foreign != BY_METADATA else None
         self.size = size or default_threads()
-        self.digest = digest_of(content, feeding)
+        self.digest = digest_of(content, foreign)
         self.bytes = len(content)
         self._free: queue.LifoQueue[Classifier] = queue.LifoQueue()
         self._lock = threading.Lock()  # of `opened`
@@ -100,14 +100,17 @@ class ClassifierPool:
     def _open(self) -> Classifier:
         with without_chatter():
             return Classifier(
-                self._file, labels=self._labels, threads=1, foreign=self._foreign
+                self._file,
+                labels=self._labels,
+                threads=1,
+                foreign=self._foreign_options,
             )
 
 
-def digest_of(content: bytes, feeding: Feeding) -> str:
+def digest_of(content: bytes, foreign: ForeignSettings) -> str:
     """The digest of what answers depend on: the file and how it is fed."""
     digest = sha256(content)
-    return digest if feeding == BY_METADATA else sha256(f"{digest}{feeding}".encode())
+    return digest if foreign == BY_METADATA else sha256(f"{digest}{foreign}".encode())
 
 
 class ModelPool:
@@ -123,7 +126,7 @@ class ModelPool:
         self._labels, self._max_models = labels, max_models
         self._lock = threading.Lock()
         self._pools: OrderedDict[
-            tuple[Path, Stamp, Feeding], Future[ClassifierPool]
+            tuple[Path, Stamp, ForeignSettings], Future[ClassifierPool]
         ] = OrderedDict()
 
     def open(
@@ -131,18 +134,18 @@ class ModelPool:
         path: Path,
         stamp: Stamp,
         inside: Path | None = None,
-        feeding: Feeding = BY_METADATA,
+        foreign: ForeignSettings = BY_METADATA,
     ) -> ClassifierPool:
         """The classifiers of a file as it was at `stamp`; ModelError if it cannot be
         opened. With `inside`, only a regular file in that folder is read."""
-        key = (path, stamp, feeding)
+        key = (path, stamp, foreign)
         with self._lock:
             is_first = key not in self._pools
             future = self._pools.setdefault(key, Future())
             self._pools.move_to_end(key)
         if is_first:
             try:
-                future.set_result(self._load(path, inside, feeding))
+                future.set_result(self._load(path, inside, foreign))
             except BaseException as error:
                 with self._lock:
                     self._pools.pop(key, None)
@@ -153,7 +156,7 @@ class ModelPool:
         return future.result()
 
     def _load(
-        self, path: Path, inside: Path | None, feeding: Feeding
+        self, path: Path, inside: Path | None, foreign: ForeignSettings
     ) -> ClassifierPool:
         if inside is None:
             content = ModelFile.read(path).content
@@ -163,13 +166,13 @@ class ModelPool:
             except OSError as error:
                 raise ModelError(f"{path}: {error.strerror or error}") from None
         with self._lock:
-            pool = self._opened().get(digest_of(content, feeding))
+            pool = self._opened().get(digest_of(content, foreign))
         if pool is not None:
             return pool
         labels = self._labels
         if labels is None and inside is None and (file := labels_beside(path)):
             labels = Path(file)
-        return ClassifierPool(content, labels=labels, feeding=feeding)
+        return ClassifierPool(content, labels=labels, foreign=foreign)
 
     def _opened(self) -> dict[str, ClassifierPool]:
         """The open pools by digest; call with the lock held."""

@@ -30,21 +30,23 @@ GRIDS = (14, 11, 9, 7, 5, 4, 3)  # patches along a side, finest first
 
 
 @dataclass(frozen=True)
-class Drops:
+class OcclusionMap:
     """`heat` is float32 [H, W] of mean drops in probability, 0 elsewhere.
 
-    `greatest` is the largest drop of a single patch; `places` the number of patches.
+    `max_drop` is the largest drop of a single patch; `patches` the number of patches.
     """
 
     label: str
     probability: float
     heat: npt.NDArray[np.float32]
-    greatest: float
-    places: int
+    max_drop: float
+    patches: int
     seconds: float
 
 
-def occlude(pool: ClassifierPool, pixels: Pixels, seconds: float = SECONDS) -> Drops:
+def occlude(
+    pool: ClassifierPool, pixels: Pixels, seconds: float = SECONDS
+) -> OcclusionMap:
     """Where the best label's probability drops; `pixels` is uint8 [H, W, 3]."""
     start = time.perf_counter()
     with pool.borrow() as classifier:
@@ -74,7 +76,7 @@ def occlude(pool: ClassifierPool, pixels: Pixels, seconds: float = SECONDS) -> D
         total[top:bottom, left:right] += drop
         covers[top:bottom, left:right] += 1
     heat = _smooth(total / np.maximum(covers, 1), min(pixels.shape[:2]) / (grid + 1))
-    return Drops(
+    return OcclusionMap(
         pool.facts.labels[best],
         probability,
         heat,
@@ -110,7 +112,7 @@ def _smooth(heat: npt.NDArray[Any], step: float) -> npt.NDArray[np.float32]:
     return heat.astype(np.float32)
 
 
-def overlay(pixels: Pixels, drops: Drops) -> Pixels:
+def overlay(pixels: Pixels, drops: OcclusionMap) -> Pixels:
     """The photo in grey, the parts that matter in colour: uint8 [H, W, 3].
 
     The colour is strongest where a patch lowers the probability by `FULL` or more; a
@@ -119,7 +121,7 @@ def overlay(pixels: Pixels, drops: Drops) -> Pixels:
     heat = drops.heat
     grey = pixels.mean(axis=2, keepdims=True) * 0.55 + 60
     strength = (heat / max(float(heat.max()), 1e-6))[..., None] ** 0.8
-    strength = strength * min(drops.greatest / FULL, 1.0)
+    strength = strength * min(drops.max_drop / FULL, 1.0)
     yellow, orange = np.array([255, 214, 90]), np.array([255.0, 96.0, 0.0])
     colour = orange * strength + yellow * (1 - strength)
     mixed = grey * (1 - 0.75 * strength) + colour * 0.75 * strength

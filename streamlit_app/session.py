@@ -26,7 +26,7 @@ from streamlit_app.model_pool import ClassifierPool, ModelPool
 from streamlit_app.models import SEARCH_FILE, ListedModel, find_models
 from streamlit_app.style import literal
 from streamlit_app.uploads import MOST_ZIP_BYTES
-from streamlit_app.widgets import feeding
+from streamlit_app.widgets import foreign_fields
 from streamlit_app.widgets.dropzone import DRAWN
 
 Value = TypeVar("Value")
@@ -178,9 +178,9 @@ def pool(model: ListedModel | None = None) -> ClassifierPool | None:
 
 
 def opened(model: ListedModel) -> ClassifierPool:
-    """The classifiers of a model, fed as this visitor chose; ModelError."""
-    fed = feeding.of(model.path)
-    return models().open(model.path, model.stamp, model.folder, fed)
+    """The classifiers of a model, settings as this visitor chose; ModelError."""
+    settings = foreign_fields.settings_of(model.path)
+    return models().open(model.path, model.stamp, model.folder, settings)
 
 
 def threshold() -> float:

@@ -29,7 +29,7 @@ from edge.bench import timing
 from edge.command import numbers, width_and_height
 from edge.foreign import ForeignOptions
 from streamlit_app import answer
-from streamlit_app.model_pool import ClassifierPool, Feeding
+from streamlit_app.model_pool import ClassifierPool, ForeignSettings
 
 SCALED = {"mean": "0", "std": "255"}
 CASES = {  # generator and file -> options
@@ -151,7 +151,7 @@ def test_every_other_command_and_the_page_take_the_file_alike(
         Path(model).read_bytes(),
         size=1,
         labels=names if names.is_file() else None,
-        feeding=Feeding(options=said) if given else Feeding(),
+        foreign=ForeignSettings(options=said) if given else ForeignSettings(),
     )
     for path, label in zip(paths, truth, strict=True):
         assert answer.answer(pool, path.read_bytes()).prediction.label == label

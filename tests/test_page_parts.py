@@ -23,7 +23,7 @@ from streamlit_app import answer, exports, model_process, occlusion, style, uplo
 from streamlit_app.app import measured
 from streamlit_app.charts import time_ticks
 from streamlit_app.feedback import UNCERTAIN, WRONG, Feedback
-from streamlit_app.model_pool import ClassifierPool, Feeding, ModelPool
+from streamlit_app.model_pool import ClassifierPool, ForeignSettings, ModelPool
 from streamlit_app.model_process import ProcessInterpreter
 from streamlit_app.uploads import Photo, unpacked
 from streamlit_app.views import classify
@@ -122,7 +122,9 @@ def test_a_file_that_takes_all_memory_on_some_photo_gets_one_line() -> None:
 
     make = tf.lite.TFLiteConverter.from_concrete_functions
     model = make([greedy.get_concrete_function()], greedy).convert()
-    pool = ClassifierPool(model, size=1, feeding=Feeding(("red", "green", "blue")))
+    pool = ClassifierPool(
+        model, size=1, foreign=ForeignSettings(("red", "green", "blue"))
+    )
     with pytest.raises(ModelError, match="failed on it"):
         answer.answer(pool, photo("white"))
     assert answer.answer(pool, photo("blue")).prediction.label == "blue"
@@ -177,7 +179,7 @@ def test_the_heat_map_points_to_what_the_answer_hangs_on() -> None:
     assert drops.label == "red"
     assert drops.heat.shape == (8, 8)
     assert drops.heat[4:, :4].mean() > 3 * drops.heat[:4, 4:].mean()
-    assert 0 < drops.greatest <= drops.probability
+    assert 0 < drops.max_drop <= drops.probability
     picture = occlusion.overlay(pixels, drops)
     assert picture.shape == pixels.shape and picture.dtype == np.uint8
 
@@ -293,7 +295,7 @@ def test_an_int8_files_zero_is_shown_as_less_than_a_step() -> None:
 
 def test_a_covered_part_that_takes_all_away(monkeypatch: pytest.MonkeyPatch) -> None:
     heat = np.zeros((64, 48), np.float32)
-    drops = occlusion.Drops("red", 255 / 256, heat, 255 / 256, 9, 1.0)
+    drops = occlusion.OcclusionMap("red", 255 / 256, heat, 255 / 256, 9, 1.0)
     monkeypatch.setattr(occlusion, "occlude", lambda *_: drops)
     monkeypatch.setattr(occlusion, "overlay", lambda pixels, _: pixels)
     pool, red = ClassifierPool(INT8, size=1), photo("red")

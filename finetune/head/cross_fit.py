@@ -83,7 +83,7 @@ class CrossValidated:
         return cls(len(truth), int(right.sum()), rows)
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> CrossValidated | None:
+    def from_record(cls, config: Mapping[str, Any]) -> CrossValidated | None:
         """From run.json; None where the head is not cross-fit."""
         calibration = config.get("calibration") or {}
         if not calibration.get("cross_fit"):

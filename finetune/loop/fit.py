@@ -54,23 +54,15 @@ class Plan:
         return self.policy != "float32"
 
 
-@dataclass(frozen=True)
-class Networks:
-    """`model` is evaluated and kept; `trained` is trained in its place on several
-    devices, in the scope of their strategy; None on one device."""
-
-    model: Any
-    trained: Any | None = None
-
-
 def build_networks(
     settings: Settings,
     classes: int,
     origin: weights.Origin,
     plan: Plan,
     workers: Workers = ALONE,
-) -> Networks:
-    """The seeded networks, with the layers of the plan trainable."""
+) -> tuple[Any, Any | None]:
+    """The seeded network, with the layers of the plan trainable, and on several devices
+    the one that is trained in its place, in the scope of their strategy."""
     seed_everything(settings.seed)
     record, mirrored = registry.get(settings.backbone), None
     with policy(plan.policy):
@@ -80,7 +72,7 @@ def build_networks(
                 mirrored = build(settings, classes, origin)
                 set_trainable(mirrored, record, plan.unfreeze)
     set_trainable(model, record, plan.unfreeze)
-    return Networks(model, mirrored)
+    return model, mirrored
 
 
 def fit_probe(

@@ -192,7 +192,7 @@ def _headline(
         return None
     evaluation = chosen.evaluation
     owner = next((entry.run for entry in entries if entry.path == chosen.path), None)
-    folds = CrossValidated.from_config(owner.config) if owner else None
+    folds = CrossValidated.from_record(owner.config) if owner else None
     few = evaluation.photos < FEW_TEST_PHOTOS
     if folds is not None and few:
         return Headline(

@@ -35,7 +35,7 @@ class SearchOptions:
     time_limit: float | None = None
     runtime: str = "auto"
     seed: int = 0
-    reading: PhotoOptions = field(default_factory=PhotoOptions)
+    photo_options: PhotoOptions = field(default_factory=PhotoOptions)
     overwrite: bool = False
     resume: bool = False
 
@@ -66,13 +66,16 @@ class SearchOptions:
             "time-limit": self.time_limit,
             "runtime": self.runtime,
             "seed": self.seed,
-            "layout": self.reading.layout,
-            "columns": ",".join(map("=".join, self.reading.columns.items())) or None,
+            "layout": self.photo_options.layout,
+            "columns": ",".join(map("=".join, self.photo_options.columns.items()))
+            or None,
         }
         words = ["edgegraft", "search", str(self.photos), "--resume"]
         words += [f"--{name}={value}" for name, value in options.items() if value]
-        words += [f"--rename={old}={new}" for old, new in self.reading.rename.items()]
-        words += ["--follow-links"] * self.reading.follow_links
+        words += [
+            f"--rename={old}={new}" for old, new in self.photo_options.rename.items()
+        ]
+        words += ["--follow-links"] * self.photo_options.follow_links
         return shlex.join(words)
 
 

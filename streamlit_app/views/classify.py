@@ -125,8 +125,8 @@ def why(pool: ClassifierPool, photo: Photo) -> tuple[bytes, str]:
     drops = occlusion.occlude(pool, pixels)
     picture = answers.png(occlusion.overlay(pixels, drops))
     label = literal(drops.label)
-    lowest = max(drops.probability - drops.greatest, 0.0)
-    if drops.greatest < SMALLEST_DROP:
+    lowest = max(drops.probability - drops.max_drop, 0.0)
+    if drops.max_drop < SMALLEST_DROP:
         text = (
             f"No single part decides: with any part covered, {label} stays at "
             f"{style.percent(lowest)} or more."
@@ -138,7 +138,7 @@ def why(pool: ClassifierPool, photo: Photo) -> tuple[bytes, str]:
             f"{literal(style.probability(lowest))}."
         )
     return picture, (
-        f"{text} {drops.places} patches, each run through this file, in "
+        f"{text} {drops.patches} patches, each run through this file, in "
         f"{drops.seconds:.1f} s."
     )
 

@@ -121,8 +121,8 @@ def device(entry: ListedModel, pool: ClassifierPool) -> None:
         command += f" -o {DEVICE_FOLDER}"
         if entry.folder and entry.variant != (best or USUAL[0]):
             command += f" --variant {shlex.quote(entry.variant)}"
-        options = pool.feeding.options.arguments()
-        if pool.feeding.labels:
+        options = pool.foreign.options.arguments()
+        if pool.foreign.labels:
             options.append("--labels=labels.txt")
         command += "".join(f" {shlex.quote(option)}" for option in options)
         st.caption("The same folder on the command line:")

@@ -447,8 +447,7 @@ def figures(job: Job, entry: ListedModel, pool: ClassifierPool) -> None:
     if evaluation.get("confusion"):
         from streamlit_app import charts
 
-        if len(evaluation.get("labels") or []) <= charts.MOST_CONFUSED:
-            charts.confusion(evaluation["labels"], evaluation["confusion"])
+        charts.confusion(evaluation.get("labels") or [], evaluation["confusion"])
 
 
 def _thumbnail(path: Path) -> bytes | None:

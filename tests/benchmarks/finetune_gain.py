@@ -130,9 +130,9 @@ def trained(run: Run, parts: dict[str, Examples], origin: Any) -> tuple[Any, Tra
     settings, console, classes = run.settings, Console(json=True), len(run.labels)
     pretrained = origin.path is not None
     plan = fit.Plan.from_settings(settings, len(parts["train"]), pretrained=pretrained)
-    networks = fit.build_networks(settings, classes, origin, plan)
+    network, _ = fit.build_networks(settings, classes, origin, plan)
     trainer = Trainer(
-        networks.model,
+        network,
         settings,
         parts["train"],
         parts["val"],
@@ -140,10 +140,10 @@ def trained(run: Run, parts: dict[str, Examples], origin: Any) -> tuple[Any, Tra
         checkpoint=run.folder / "checkpoint",
     )
     if pretrained:
-        fit.fit_probe(networks.model, parts["train"], parts["val"], classes, console)
+        fit.fit_probe(network, parts["train"], parts["val"], classes, console)
     trainer.start()
     fit.train_epochs(trainer, run.folder, plan, console, resumed=False)
-    return networks.model, trainer
+    return network, trainer
 
 
 def interval(differences: Any) -> tuple[float, float]:

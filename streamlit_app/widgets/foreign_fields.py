@@ -16,14 +16,16 @@ from edge.command import numbers, width_and_height
 from edge.errors import EdgegraftError
 from edge.foreign import CENTRAL_FRACTION, FILTER, RESIZE, ForeignOptions
 from edge.preprocess import FILTERS, RESIZES
-from streamlit_app.model_pool import ClassifierPool, Feeding
+from streamlit_app.model_pool import ClassifierPool, ForeignSettings
 from streamlit_app.style import literal
 
 
-def of(path: Path) -> Feeding:
+def settings_of(path: Path) -> ForeignSettings:
     """This visitor's settings for a file."""
-    fed: Feeding = st.session_state.get(f"feeding {path}", Feeding())
-    return fed
+    settings: ForeignSettings = st.session_state.get(
+        f"feeding {path}", ForeignSettings()
+    )
+    return settings
 
 
 def fields(path: Path, pool: ClassifierPool | None) -> None:
@@ -40,7 +42,7 @@ def fields(path: Path, pool: ClassifierPool | None) -> None:
         return f"{name} of {path}"
 
     with (
-        st.expander("How photos are fed", expanded=pool is None),
+        st.expander("How photos are settings", expanded=pool is None),
         st.form(key("form"), border=False),
     ):
         resize = st.selectbox(
@@ -93,5 +95,5 @@ def fields(path: Path, pool: ClassifierPool | None) -> None:
         st.error(literal(str(error).replace("--", "")), icon=":material/error:")
         return
     names = tuple(line.strip() for line in labels.splitlines() if line.strip())
-    st.session_state[f"feeding {path}"] = Feeding(names, options)
+    st.session_state[f"feeding {path}"] = ForeignSettings(names, options)
     st.rerun()
