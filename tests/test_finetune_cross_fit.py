@@ -16,7 +16,7 @@ from edge.model_file import ModelFile
 from finetune import cli
 from finetune.console import Console
 from finetune.distill.teacher import open_teacher, refuse_leaks
-from finetune.head import cross_fit, features, probe
+from finetune.head import calibration, cross_fit, features, probe
 from finetune.loop import fit
 from finetune.loop.examples import Examples
 from finetune.model import load
@@ -214,6 +214,23 @@ def test_it_says_which_accuracy_to_believe(
     judged, test = capsys.readouterr().out.splitlines()[:2]
     assert judged.startswith(f"cross-validated: {share} of {count} photos right (95 %")
     assert test.startswith("test: ")
+
+
+@pytest.mark.parametrize("unlabelled", [None, "more"])
+def test_a_probe_is_cross_fit_unless_a_teacher_labelled_photos(
+    run: Run, unlabelled: str | None
+) -> None:
+    taught = {"teacher": "teacher", "unlabelled": unlabelled}
+    settings = {**run.config["settings"], **taught}
+    other = Run(run.folder, {**run.config, "settings": settings, "distillation": {}})
+    parts = {part: other.part(part) for part in ("train", "val")}
+    x, truth = clouds(sum(map(len, parts.values())), 1)
+    halves = dict(zip(parts, np.split(x, [len(parts["train"])]), strict=True))
+    trained = SimpleNamespace(
+        parts=parts, features=halves.__getitem__, learned_truth=truth
+    )
+    head = calibration._cross_fit(other, trained, [])  # type: ignore[arg-type]
+    assert (head is None) == (unlabelled is not None)
 
 
 def test_options_that_do_nothing_without_fine_tuning_are_named(

@@ -499,11 +499,14 @@ def test_few_photos_without_cross_validation_say_why(shipped):
     [
         ({"probe": {}, "best": {"epoch": 2}}, "a fine-tuned network cannot be"),
         ({"probe": {}, "best": {"epoch": 0}}, "a label has too few photos to be"),
-        ({"probe": {}, "distillation": {}}, "a distilled network cannot be"),
+        ({"unlabelled": "more"}, "a teacher's labels cannot be"),
     ],
 )
 def test_the_reason_is_that_of_the_network_that_was_kept(shipped, config, why):
     run, _ = shipped
+    taught = {"teacher": "run", "unlabelled": config.get("unlabelled")}
+    config = {"probe": {}, "best": {"epoch": 0}, **config}
+    config["settings"] = {**run.config["settings"], **taught}
     assert why in not_cross_validated(Run(run.folder, {**run.config, **config}))
 
 

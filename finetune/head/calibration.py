@@ -54,13 +54,13 @@ def _cross_fit(
 ) -> CrossFit | None:
     """The head fitted to train and val; None unless the probe of few photos was kept.
 
-    Fine-tuned features have been trained on the photos, and a distilled network on more
-    than their labels.
+    Fine-tuned features have been trained on the photos. A teacher has no part in the
+    probe, unless it labelled more photos.
     """
     config, parts = run.config, trained.parts
     is_probe = config.get("probe") is not None and config["best"]["epoch"] == 0
     few = cross_fit.applies(len(parts["train"]), len(parts["val"]))
-    if not is_probe or not few or config.get("distillation") is not None:
+    if not is_probe or not few or run.settings.unlabelled is not None:
         return None
     truth, weights = trained.learned_truth, None
     if run.settings.balance == "weights":

@@ -215,12 +215,12 @@ def _headline(
 def not_cross_validated(run: Run) -> str:
     """Why only few photos measure a file of this run."""
     few = "few test photos"
-    if run.config.get("distillation") is not None:
-        return f"{few}, and a distilled network cannot be cross-validated"
     if run.config.get("probe") is None:
         return f"{few}, and a network trained from scratch cannot be cross-validated"
     if run.config["best"]["epoch"]:
         return f"{few}, and a fine-tuned network cannot be cross-validated"
+    if run.settings.unlabelled is not None:
+        return f"{few}, and a teacher's labels cannot be cross-validated"
     split = run.split()
     if cross_fit.applies(len(split.part("train")), len(split.part("val"))):
         return f"{few}, and a label has too few photos to be cross-validated"
