@@ -265,8 +265,7 @@ def train(
         f"{registry.get(settings.backbone).name} at {settings.size}, weights: "
         f"{origin.weights}{mixed}"
     )
-    limited = time_left is not None
-    for line in fit.notes(settings, labels, train_set, plan, time_limit=limited):
+    for line in fit.notes(settings, labels, train_set, plan):
         console.say("  " + line)
     trainer = Trainer(
         built,

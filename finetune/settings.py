@@ -421,7 +421,7 @@ def _network_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     return {"rate": SMALL_RATE if small else LARGE_RATE, **size}
 
 
-def without_effect(settings: Settings, *, time_limit: bool = False) -> list[str]:
+def without_effect(settings: Settings) -> list[str]:
     """Options, as typed, that a run without fine-tuning does not use.
 
     A value that equals the default is not listed.
@@ -438,4 +438,4 @@ def without_effect(settings: Settings, *, time_limit: bool = False) -> list[str]
         unused.append("--balance sampling")
     if settings.teacher and not augmented_views and settings.unlabelled is None:
         unused.append("--teacher")
-    return unused + ["--time-limit"] * time_limit
+    return unused

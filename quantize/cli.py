@@ -277,7 +277,7 @@ def add_compare_parser(parser: argparse.ArgumentParser) -> None:
     add(
         "--any-variant",
         action="store_true",
-        help="consider float files, too, where int8 passed its accuracy gate",
+        help="consider a run's other files, too, where its int8 passed the gate",
     )
     add(
         "--with",

@@ -246,7 +246,7 @@ def test_options_that_do_nothing_without_fine_tuning_are_named(
     varied = Settings.for_network(
         teacher="run", teacher_views=2, augment="light", rate=1e-3
     )
-    assert without_effect(varied, time_limit=True) == ["--rate 0.001", "--time-limit"]
+    assert without_effect(varied) == ["--rate 0.001"]
     alone = Settings.for_network(teacher="run", teacher_share=0.5)
     assert without_effect(alone) == ["--teacher-share 0.5", "--teacher"]
 
@@ -257,7 +257,7 @@ def test_patience_is_for_networks_from_scratch() -> None:
     plan = fit.Plan.from_settings(Settings(), len(rows), pretrained=True)
     for patience, count in ((Settings.patience, 0), (3, 1)):
         settings = Settings(patience=patience)
-        lines = fit.notes(settings, ("a", "b"), many, plan, time_limit=False)
+        lines = fit.notes(settings, ("a", "b"), many, plan)
         assert len(lines) == count
         assert all("--patience 3 has no effect" in line for line in lines)
 

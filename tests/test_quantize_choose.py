@@ -229,6 +229,9 @@ def test_int8_that_passed_its_gate_stands_for_its_run():
     assert choose([better, slow]).why == passed
     better.timing_in(HERE).p95_ms = 3.2
     assert choose([better, slow], any_variant=True).file is better
+    twin = measured("a/io", evaluated(95, 5), 2, 1, run="a", variant="int8-float-io")
+    assert choose([twin, better, slow]).file is slow  # its twin is less rounded
+    assert choose([twin, better, slow], ms=5).file is twin
     over = choose([better, slow], ms=5)
     assert over.file is better
     assert over.why == "the only file within 5 ms; its int8 is over the budget"

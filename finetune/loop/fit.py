@@ -135,8 +135,6 @@ def notes(
     labels: tuple[str, ...],
     train: Examples,
     plan: Plan,
-    *,
-    time_limit: bool,
 ) -> list[str]:
     """Messages before training: unbalanced labels, options without effect."""
     lines = []
@@ -162,7 +160,7 @@ def notes(
             f"{len(train)} training photos: no fine-tuning below {AUTO_LEAST} "
             "(--unfreeze all forces it)"
         )
-    unused = without_effect(settings, time_limit=time_limit)
+    unused = without_effect(settings)
     if unused:
         verb = "has" if len(unused) == 1 else "have"
         lines.append(

@@ -164,9 +164,15 @@ def points(difference: float) -> str:
 
 
 def _int8_first(files: Sequence[MeasuredFile]) -> list[MeasuredFile]:
-    """Without the float files of runs that have a usable int8."""
-    runs = {file.run for file in files if file.run and file.variant in INT8}
-    return [f for f in files if f.run not in runs or f.variant in INT8]
+    """Of runs with a usable int8 that file alone: `int8` before `int8-float-io`, the
+    same network whose output is less rounded."""
+    best = {
+        file.run: file.variant
+        for variant in reversed(INT8)
+        for file in files
+        if file.run and file.variant == variant
+    }
+    return [f for f in files if best.get(f.run, f.variant) == f.variant]
 
 
 def _fits(file: MeasuredFile, budget: Budget, setting: Setting) -> bool:

@@ -80,7 +80,7 @@ class CompareOptions:
     first one decide. `unknown`: a folder of photos that show none of the labels. `out`:
     the output folder; None: the run, or `comparison` beside it when there are several
     things. `margin`: a difference in balanced accuracy that does not matter.
-    `any_variant`: consider float files where a run's int8 file passed its gate.
+    `any_variant`: consider a run's other files where its int8 passed its gate.
     `foreign`: for files without a card. `photos`: test photos in place of the first
     run's test part, read with `photo_options`.
     """
