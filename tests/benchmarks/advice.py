@@ -55,7 +55,7 @@ from tests.bench_room import assets, circumstances  # noqa: E402
 
 NEAR = ("near-duplicate", "near-two-labels", "near-leak", "burst", "same-thing")
 SETS = ("trashnet", "cats_dogs")
-BACKBONE, SIZE = "mobilenet_v2_0.35", 224
+BACKBONE, SIZE = "efficientnet_lite0", 192  # of --backbone auto
 DRAWS = {60: 15, 100: 15, 150: 15, 300: 6, 600: 3, 2000: 1}  # photos -> draws
 SIFTED = 300  # photos of the peer
 WRONG = (0.0, 0.03, 0.1)  # shares of wrong labels
