@@ -217,7 +217,7 @@ def not_cross_validated(run: Run) -> str:
     few = "few test photos"
     if run.config.get("probe") is None:
         return f"{few}, and a network trained from scratch cannot be cross-validated"
-    if run.config["best"]["epoch"]:
+    if (run.config.get("best") or {}).get("epoch"):
         return f"{few}, and a fine-tuned network cannot be cross-validated"
     if run.settings.unlabelled is not None:
         return f"{few}, and a teacher's labels cannot be cross-validated"
