@@ -309,7 +309,8 @@ def train(
     if trainer.best.epoch != 0:
         features = {}  # the backbone has changed
     trained = TrainedNetwork(network, labels, parts, console, features)
-    run.update(calibration=calibrate(run, trained, prepared.near_duplicates))
+    split, pairs = prepared.split, prepared.near_duplicates
+    run.update(calibration=calibrate(run, trained, split, pairs))
     _evaluate(run, prepared, trained, trainer, origin)
     model.save(run, network)
     run.update(status="trained", weights=origin.to_dict())

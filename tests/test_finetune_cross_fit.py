@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -192,6 +194,25 @@ def test_the_head_of_a_run_is_the_one_that_learnt_from_all(run: Run) -> None:
     assert low < crossed["accuracy"] == right / len(truth) < high
 
 
+def test_copies_share_a_fold_however_the_folder_is_spelled(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their pairs name photos as the command did: a relative folder once lost them."""
+    asked: list[Path] = []
+    groups = cross_fit.copy_groups
+
+    def copy_groups(photos: Any, digests: Any, pairs: Any) -> list[int]:
+        asked.extend(photo.path for photo in photos)
+        return groups(photos, digests, pairs)
+
+    monkeypatch.setattr(cross_fit, "copy_groups", copy_groups)
+    monkeypatch.chdir(run.photos_root.parent)
+    _, prepared, _ = finetune(Path("photos"), run.settings, Path("again"))
+    with prepared.pixels as pixels:
+        assert asked and set(asked) <= set(pixels.digests)
+        assert not asked[0].is_absolute()
+
+
 def test_it_says_which_accuracy_to_believe(
     run: Run,
     heard: Heard,
@@ -229,7 +250,7 @@ def test_a_probe_is_cross_fit_unless_a_teacher_labelled_photos(
     trained = SimpleNamespace(
         parts=parts, features=halves.__getitem__, learned_truth=truth
     )
-    head = calibration._cross_fit(other, trained, [])  # type: ignore[arg-type]
+    head = calibration._cross_fit(other, trained, other.split(), [])  # type: ignore[arg-type]
     assert (head is None) == (unlabelled is not None)
 
 

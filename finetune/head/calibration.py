@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from data.split import Split
 from finetune.head import cross_fit, temperature
 from finetune.head.cross_fit import CrossFit, CrossValidated
 from finetune.loop.examples import class_weights
@@ -21,13 +22,17 @@ from finetune.trained import TrainedNetwork
 
 
 def calibrate(
-    run: Run, trained: TrainedNetwork, near_duplicates: Sequence[tuple[Path, Path]] = ()
+    run: Run,
+    trained: TrainedNetwork,
+    split: Split,
+    near_duplicates: Sequence[tuple[Path, Path]] = (),
 ) -> dict[str, Any]:
     """Fold the temperature into the network; returns the record for run.json.
 
-    Pairs of `near_duplicates`, near-duplicates, share a fold of the cross-validation.
+    Pairs of `near_duplicates` share a fold of the cross-validation; their paths are
+    spelled as those of `split`, which `run.split()` does not promise.
     """
-    head = _cross_fit(run, trained, near_duplicates)
+    head = _cross_fit(run, trained, split, near_duplicates)
     if head is None:
         logits, truth = trained.logits("val"), trained.parts["val"].truth
         fitted = temperature.temperature(logits, truth)
@@ -50,7 +55,10 @@ def calibrate(
 
 
 def _cross_fit(
-    run: Run, trained: TrainedNetwork, near_duplicates: Sequence[tuple[Path, Path]]
+    run: Run,
+    trained: TrainedNetwork,
+    split: Split,
+    near_duplicates: Sequence[tuple[Path, Path]],
 ) -> CrossFit | None:
     """The head fitted to train and val; None unless the probe of few photos was kept.
 
@@ -65,7 +73,6 @@ def _cross_fit(
     truth, weights = trained.learned_truth, None
     if run.settings.balance == "weights":
         weights = class_weights(truth, len(run.labels))[truth]
-    split = run.split()
     photos = [*split.part("train"), *split.part("val")]
     digests = {row.photo.path: row.sha256 for row in split.rows}
     return cross_fit.fit(
