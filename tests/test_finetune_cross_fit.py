@@ -207,7 +207,7 @@ def test_copies_share_a_fold_however_the_folder_is_spelled(
 
     monkeypatch.setattr(cross_fit, "copy_groups", copy_groups)
     monkeypatch.chdir(run.photos_root.parent)
-    _, prepared, _ = finetune(Path("photos"), run.settings, Path("again"))
+    _, prepared, _ = finetune(Path("photos"), run.settings, Path("again"), Heard())
     with prepared.pixels as pixels:
         assert asked and set(asked) <= set(pixels.digests)
         assert not asked[0].is_absolute()
