@@ -40,7 +40,7 @@ PAGES = (
     ("views/train.py", "Train", "model_training"),
 )
 # Parts of a card whose accuracy is shown; that on training photos says nothing.
-MEASURED_ON = ("test", "validation")
+MEASURED_ON = ("cross-validated before export", "test", "validation")
 DEVICE_FOLDER = "device"  # in the ZIP, which is named after it
 MOST_MODEL_MB = 256  # of a model file that is dropped
 LABELS_LISTED = 6  # in the sidebar

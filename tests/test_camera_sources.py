@@ -45,7 +45,7 @@ def test_cameras_are_listed_and_named(
     assert sources.find("picamera:1", None, False).name == "picamera:1"
     assert isinstance(sources.find("rtsp://x/y", None, False), sources.Capture)
     assert isinstance(sources.find("a.mp4", None, False), sources.Video)
-    with pytest.raises(SourceError, match="'thermal'; there are: /dev/video0"):
+    with pytest.raises(SourceError, match="'thermal'; there are /dev/video0"):
         sources.find("thermal", None, False)
 
 

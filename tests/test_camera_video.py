@@ -144,7 +144,7 @@ BAD_SOURCES = {
     "folder.mp4": "expected a video, got a folder",
     "text.mp4": "expected a video, got something else or a damaged file",
     "empty.mp4": "expected a video, got something else or a damaged file",
-    "/dev/video77": "no such camera; there are: ",
+    "/dev/video77": "no such camera; there are ",
     "http://127.0.0.1:9/x.avi": "the stream cannot be opened",
 }
 ASK_EACH = """

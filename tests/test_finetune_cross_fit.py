@@ -309,7 +309,12 @@ def test_the_file_does_not_call_what_it_learnt_from_validation(run: Run) -> None
     (file,) = run.exports.glob("int8*.tflite")  # noise: it may be rejected
     card = ModelFile.read(file).card
     assert card is not None
-    assert list(card.measured) == ["photos it learned from"]
+    folds = run.metrics["cross_validated"]
+    assert card.measured == {
+        "cross-validated before export": {
+            name: folds[name] for name in ("accuracy", "interval", "photos")
+        }
+    }
     exports = json.loads((run.exports / "exports.json").read_text(encoding="utf-8"))
     assert exports["int8"]["judged_on"] == "photos it learned from"
 

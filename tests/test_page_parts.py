@@ -154,10 +154,11 @@ def test_accuracy_on_test_photos_comes_first_and_that_on_training_never() -> Non
     from tests.edge_models import card
 
     figures = {"accuracy": 0.9, "interval": [0.8, 0.95], "photos": 50}
-    parts = ("train", "photos it learned from", "validation", "test")
+    folds = "cross-validated before export"
+    parts = ("train", "photos it learned from", "validation", "test", folds)
     made = card(measured=dict.fromkeys(parts, figures))
     text = "90.0 % (80.0 % to 95.0 %), 50 photos"
-    assert measured(made) == [("test", text), ("validation", text)]
+    assert measured(made) == [(part, text) for part in (folds, "test", "validation")]
 
 
 def test_an_answer_is_light() -> None:

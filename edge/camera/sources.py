@@ -102,8 +102,8 @@ def find(target: str | None, size: tuple[int, int] | None, live: bool) -> Source
     for path, name in devices:
         if target.lower() in name.lower():
             return Capture(path, size=size)
-    names = ", ".join(f"{path} {name!r}" for path, name in devices) or "none"
-    raise SourceError(f"no camera whose name has {target!r}; there are: {names}")
+    names = ", ".join(f"{path} {name!r}" for path, name in devices) or "no cameras"
+    raise SourceError(f"no camera whose name has {target!r}; there are {names}")
 
 
 def cameras() -> list[tuple[str, str]]:
@@ -179,8 +179,8 @@ class Capture(_OpenCVSource):
 
     def _check_device(self) -> None:
         if not os.path.exists(self.name):
-            paths = ", ".join(path for path, _ in cameras()) or "none"
-            raise SourceError(f"{self.name}: no such camera; there are: {paths}")
+            paths = ", ".join(path for path, _ in cameras()) or "no cameras"
+            raise SourceError(f"{self.name}: no such camera; there are {paths}")
         if not os.access(self.name, os.R_OK | os.W_OK):
             raise SourceError(
                 f"{self.name}: permission denied; run: sudo usermod -aG video $USER, "

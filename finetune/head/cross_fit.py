@@ -116,15 +116,18 @@ class CrossValidated:
             f"{high:.1%})"
         )
 
+    def to_card(self) -> dict[str, Any]:
+        """For a model file's card."""
+        return {
+            "accuracy": self.accuracy,
+            "interval": list(self.interval),
+            "photos": self.photos,
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """For metrics.json."""
-        return {
-            "photos": self.photos,
-            "right": self.right,
-            "accuracy": self.accuracy,
-            "interval": self.interval,
-            "by_label": list(self.by_label),
-        }
+        by_label = list(self.by_label)
+        return {**self.to_card(), "right": self.right, "by_label": by_label}
 
 
 def copy_groups(

@@ -26,6 +26,7 @@ from edge.quiet import without_chatter
 from finetune import familiarity
 from finetune.console import Console
 from finetune.head import features
+from finetune.head.cross_fit import CrossValidated
 from finetune.run import Run
 from quantize import recipes
 from quantize.conversion import calibration, scoring
@@ -158,7 +159,11 @@ class Builder:
         if len(self._views):
             classifier = scoring.open_file(ModelFile.read(model), "auto")
             probabilities.append(scoring.run(classifier, self._views)["probabilities"])
-        card = replace(card, measured={self.run.judged_on: validation.to_card()})
+        folds = CrossValidated.from_record(self.run.config)
+        figures = {"validation": validation.to_card()}
+        if folds is not None:  # the head has learned from validation photos, too
+            figures = {"cross-validated before export": folds.to_card()}
+        card = replace(card, measured=figures)
         if self._familiarity is not None:
             limit = self._familiarity.threshold_for(validation.familiarity)
             card = replace(

@@ -106,7 +106,7 @@ def _start(best: MeasuredFile) -> list[str]:
     return [
         "```sh",
         f"edgegraft edge classify exports/{best.path.name} PHOTO...",
-        f"python -m edge classify exports/{best.path.name} PHOTO...  # on a device",
+        f"edgegraft edge pack exports/{best.path.name} -o device  # for a Raspberry Pi",
         "```",
         "",
         "MediaPipe Tasks, ML Kit and Android Studio read the labels and the value "

@@ -94,7 +94,7 @@ def about(pool: ClassifierPool, run: Run | None) -> None:
         for name, value in (
             ("Network", settings.get("backbone")),
             ("Weights", settings.get("weights")),
-            ("Fine-tuned", settings.get("unfreeze")),
+            ("Fine-tuned", _fine_tuned(run)),
             ("Trained", str(run.config.get("created", ""))[:10]),
             # A part that the schema does not know may hold anything
             (
@@ -105,6 +105,14 @@ def about(pool: ClassifierPool, run: Run | None) -> None:
             if value:
                 rows.append((name, str(value)))
     style.facts(rows)
+
+
+def _fine_tuned(run: Run) -> str:
+    """The layers whose weights were trained; the setting may be `auto`."""
+    layers = run.config.get("unfrozen")
+    probe, best = run.config.get("probe"), run.config.get("best") or {}
+    kept_probe = probe and best.get("epoch") == 0
+    return "no, a linear probe" if layers == "none" or kept_probe else layers or ""
 
 
 def device(entry: ListedModel, pool: ClassifierPool) -> None:
