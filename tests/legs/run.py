@@ -56,6 +56,7 @@ TASKS_VISION_SHA512 = (
     "6cg=="
 )
 MOST_MOVED = 0.01  # mean difference of probabilities between two sets of kernels
+CLOSE = 0.1  # lead of the best label, below which either kernel may be right
 MOST_OTHER = 0.005  # of photos may get another best label with XNNPACK's kernels
 BROWSER_PHOTOS = "100"  # of the test photos, spread
 HALVES = 2  # processes that share the tests of the first leg
@@ -193,12 +194,22 @@ def leg_tflite_runtime(bench: Bench) -> str:
         if moved > MOST_MOVED and bench.judged:
             raise Failed(f"expected {MOST_MOVED} at most, got probabilities {alike}")
     ours = {photo: row for photo, row in bench.litert().items() if photo in plain}
-    other = [photo for photo in ours if theirs[photo][0][0] != ours[photo][0][0]]
-    same = f"the same best label as LiteRT on {len(ours) - len(other)} of {len(ours)}"
-    # XNNPACK rounds otherwise than the reference kernels, so a few labels may change
+    turned = [photo for photo in ours if theirs[photo][0][0] != ours[photo][0][0]]
+    same = f"the same best label as LiteRT on {len(ours) - len(turned)} of {len(ours)}"
+    # XNNPACK rounds otherwise than the reference kernels, on each processor in its way,
+    # so a few labels may change, most of them where two are nearly even
+    other = [photo for photo in turned if _lead(theirs[photo]) >= CLOSE]
+    if len(turned) > len(other):
+        same += f" ({len(turned) - len(other)} close calls)"
     if len(other) > MOST_OTHER * len(ours) and bench.judged:
         raise Failed(f"expected {same.split(' on ')[0]}, {_named(other)} differ")
     return f"{alike} {len(plain)} photos, {same}"
+
+
+def _lead(answer: Answer) -> float:
+    """How far the best label's probability is above the second one's."""
+    (_, best), (_, second) = answer[:2]
+    return best - second
 
 
 def _apart(one: Answer, other: Answer) -> float:
