@@ -156,7 +156,7 @@ def _inner(top: Folder, allow_test_only: bool) -> Folder:
     while not inner.photos and len(inner.filled) == 1:
         inner = inner.filled[0]
         if not allow_test_only and part_of(inner.path.name) not in (None, "train"):
-            return top  # a test part allow_test_only: there is nothing to train on
+            return top  # a test part alone: there is nothing to train on
     return inner if len(inner.filled) > 1 else top
 
 

@@ -35,7 +35,7 @@ class Prepared:
     source: Source
     split: Split
     pixels: batches.Pixels
-    near_duplicates: tuple[tuple[Path, Path], ...] = ()  # near-duplicates
+    near_duplicates: tuple[tuple[Path, Path], ...] = ()
     added: Added | None = None  # photos of another folder, trained on only
 
     @property

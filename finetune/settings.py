@@ -313,8 +313,6 @@ class Settings:
     white: int = FULL
 
     def __post_init__(self) -> None:
-        from backbones import custom_cnn
-
         for name in ("backbone", "weights", "unfreeze", "filter", "region", *_PATHS):
             value = getattr(self, name)
             optional = name in ("region", *_PATHS)
@@ -326,6 +324,8 @@ class Settings:
                 f"{{'filters': [16, 32]}}, got {self.cnn!r}"
             )
         if self.cnn is not None:
+            from backbones import custom_cnn
+
             custom_cnn.from_mapping(self.cnn, "cnn")
         refuse_out_of_bounds(self)
         if self.region is not None:
@@ -401,7 +401,7 @@ class Settings:
         values["backbone"] = registry.full_name(values["backbone"])
         if values.get("cnn") is not None and values["backbone"] != "custom_cnn":
             raise EdgegraftError(
-                "expected the options of a CNN with backbone custom_cnn, got "
+                "expected the backbone custom_cnn with the options of a CNN, got "
                 f"{values['backbone']}"
             )
         for name in _PATHS:

@@ -178,7 +178,7 @@ def pool(model: ListedModel | None = None) -> ClassifierPool | None:
 
 
 def opened(model: ListedModel) -> ClassifierPool:
-    """The classifiers of a model, settings as this visitor chose; ModelError."""
+    """The classifiers of a model, with this visitor's settings; ModelError."""
     settings = foreign_fields.settings_of(model.path)
     return models().open(model.path, model.stamp, model.folder, settings)
 

@@ -271,6 +271,7 @@ def test_a_file_without_a_card_is_fed_as_the_sidebar_says(
     foreign = tmp_path / "foreign.tflite"
     foreign.write_bytes(network(FLOAT32))
     app = page(monkeypatch, foreign, "--artifacts", artifacts)
+    assert "How photos are read" in [part.label for part in app.expander]
     assert "a float model without a card" in unescaped(app.error[0].value)
 
     def apply(**texts: str) -> None:

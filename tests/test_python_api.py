@@ -253,7 +253,7 @@ def test_a_wrong_option_is_one_clear_line(photos: Path) -> None:
         (lambda at: build(at, cnn="gone.toml"), "a TOML file .* at gone.toml"),
         (
             lambda at: build(at, cnn={}, backbone="mobilenet_v2_0.35"),
-            "a CNN with backbone custom_cnn, got mobilenet_v2_0.35",
+            "the options of a CNN, got mobilenet_v2_0.35",
         ),
         (lambda at: edgegraft.quantize(None), "run: expected a path, got None"),
         (lambda at: edgegraft.compare(None), "a run or file: expected a path"),

@@ -34,16 +34,18 @@ ROWS = 20  # labels that the terminal's table shows
 
 @dataclass(frozen=True)
 class Audit:
-    """The findings, the gravest kind first, and the digests of what can be read."""
+    """The findings, the gravest kind first, and the digests of what can be read.
+
+    `near_duplicates`: pairs that `make_split` keeps on one side. `in_large_groups`:
+    photos that look alike, too many for one side.
+    """
 
     folder: PhotoFolder
     findings: tuple[Finding, ...]
     digests: Mapping[Path, str]
     fact_store: FactStore = field(default_factory=FactStore)
-    near_duplicates: tuple[
-        tuple[Path, Path], ...
-    ] = ()  # kept on one side by `make_split`
-    in_large_groups: frozenset[Path] = frozenset()  # look alike, too many for one side
+    near_duplicates: tuple[tuple[Path, Path], ...] = ()
+    in_large_groups: frozenset[Path] = frozenset()
 
     def __repr__(self) -> str:
         counts = Counter(finding.kind for finding in self.findings)

@@ -27,8 +27,8 @@ class FrameResult(NamedTuple):
 
     @property
     def reported(self) -> Prediction:
-        """For who hears of changes only. At a change the average has only just turned:
-        the frame itself says more."""
+        """The prediction for readers of changes alone. At a change the average has only
+        just turned, so the frame's own is reported."""
         turned = self.changed and self.own.label == self.label
         return self.own if turned else self.prediction
 

@@ -137,7 +137,7 @@ def copy_groups(
 ) -> list[int]:
     """A group index for each photo; copies and near-duplicates have the same one.
 
-    digests: the sha256 of each photo; near_duplicates: pairs of near-duplicates.
+    digests: the sha256 of each photo; near_duplicates: pairs of paths.
     """
     chains = connected_groups(photos, digests, near_duplicates)
     group = {photo.path: index for index, chain in enumerate(chains) for photo in chain}

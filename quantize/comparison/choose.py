@@ -164,8 +164,8 @@ def points(difference: float) -> str:
 
 
 def _int8_first(files: Sequence[MeasuredFile]) -> list[MeasuredFile]:
-    """Of runs with a usable int8 that file alone: `int8` before `int8-float-io`, the
-    same network whose output is less rounded."""
+    """Of each run with a usable int8 only that file: `int8`, else `int8-float-io`, the
+    same network with float input and output."""
     best = {
         file.run: file.variant
         for variant in reversed(INT8)

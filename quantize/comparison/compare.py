@@ -213,7 +213,7 @@ def _headline(
 
 
 def not_cross_validated(run: Run) -> str:
-    """Why only few photos measure a file of this run."""
+    """Why a file of this run is measured on few photos only."""
     few = "few test photos"
     if run.config.get("probe") is None:
         return f"{few}, and a network trained from scratch cannot be cross-validated"

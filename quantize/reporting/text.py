@@ -105,8 +105,8 @@ def uneven(evaluation: Evaluation) -> bool:
 
 
 def weakest(file: MeasuredFile, headline: Headline | None = None) -> str:
-    """The label with the lowest recall, in words; the headline's where it is
-    cross-validated and found one, since it has more photos."""
+    """The label with the lowest recall, in words: that of the cross-validation, where
+    the headline has one, since it has more photos of each label."""
     folds = headline.weakest if headline and headline.source != "test photos" else None
     if folds is not None and folds["right"] < folds["photos"]:
         label, right, photos = folds["label"], folds["right"], folds["photos"]

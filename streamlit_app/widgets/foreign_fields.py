@@ -42,7 +42,7 @@ def fields(path: Path, pool: ClassifierPool | None) -> None:
         return f"{name} of {path}"
 
     with (
-        st.expander("How photos are settings", expanded=pool is None),
+        st.expander("How photos are read", expanded=pool is None),
         st.form(key("form"), border=False),
     ):
         resize = st.selectbox(
