@@ -15,7 +15,9 @@ UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
 # TensorFlow anew.
 INSTALL := $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python
 # Three workers for two cores, since some tests wait; modules stay whole, slow ones first.
-PYTEST := $(BIN)/python -m pytest -q -n 3 --dist loadscope --no-loadscope-reorder
+# A test that hangs fails after five minutes, with the stacks of its threads.
+PYTEST := $(BIN)/python -m pytest -q -n 3 --dist loadscope --no-loadscope-reorder \
+	--timeout 300 --max-worker-restart 1
 COMPILE := UV_CUSTOM_COMPILE_COMMAND='make requirements' $(UV) pip compile --quiet \
 	--universal --python-version 3.10 --generate-hashes --no-annotate \
 	--no-emit-index-url --no-emit-find-links
