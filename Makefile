@@ -111,6 +111,7 @@ requirements: | $(UV)
 	$(COMPILE) requirements/executorch.in -o requirements/executorch.txt
 	$(COMPILE) requirements/tflite-runtime.in -o requirements/tflite-runtime.txt
 	$(COMPILE) requirements/peers.in -o requirements/peers.txt
+	$(COMPILE) requirements/tfmot.in -o requirements/tfmot.txt
 
 # Keeps artifacts/: what you built is yours.
 clean:

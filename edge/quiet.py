@@ -55,7 +55,7 @@ def native_stderr_hidden() -> Iterator[None]:
 
     So progress bars and warnings of other threads stay visible while a package loads.
     """
-    stderr = sys.stderr
+    stderr = shown = sys.stderr
     with (
         open(os.devnull, "wb") as nothing,
         _redirected(nothing.fileno(), (2,), keep_open=True) as copies,
@@ -63,10 +63,12 @@ def native_stderr_hidden() -> Iterator[None]:
         try:
             if copies and stderr is not None and _writes_to_2(stderr):
                 stderr.flush()
-                sys.stderr = open(copies[0], "w", buffering=1, closefd=False)  # noqa: SIM115
+                shown = open(copies[0], "w", buffering=1, closefd=False)  # noqa: SIM115
+                sys.stderr = shown
             yield
         finally:
-            sys.stderr = stderr
+            if sys.stderr is shown:  # another thread may have redirected it meanwhile
+                sys.stderr = stderr
 
 
 @contextmanager

@@ -404,17 +404,15 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_ctrl_c_leaves_no_half_file_and_resume_goes_on(
     drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    base = [sys.executable, str(ROOT / "edgegraft.py"), "finetune"]
+    # a shell's background job, and all that it starts, ignores Ctrl-C
+    listen = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    listen += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    base = [sys.executable, "-c", listen, str(ROOT / "edgegraft.py"), "finetune"]
     where = ["--artifacts", str(tmp_path), "--run", "r"]
     command = [*base, str(drawn / "photos"), *QUICK[:4], "--epochs", "12", *where]
     command += ["--set", "filters=[8,16]", "--patience", "40", "--familiarity", "none"]
     process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # a shell's background job, and all that it starts, ignores Ctrl-C
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     state = tmp_path / "r" / "checkpoint" / "state.json"
     deadline = time.monotonic() + 300  # a busy machine starts slowly

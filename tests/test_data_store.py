@@ -102,25 +102,25 @@ def peak():  # KiB; getrusage would count what the parent had before exec
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0])
 path, limit = Path(sys.argv[1]), int(sys.argv[2])
-links = [path.with_name(f"{i}.jpg") for i in range(96)]
+links = [path.with_name(f"{i}.jpg") for i in range(256)]
 for link in links:
     link.exists() or link.symlink_to(path)
 photos = [Photo(link, "cat") for link in links]
 load(photos[:8], InputRecipe(224, 224)).close()
 before = peak()
 pixels = load(photos, InputRecipe(224, 224), memory_limit=limit)
-assert len(pixels.array) == 96
+assert len(pixels.array) == 256
 print(peak() - before)
 """
 
 
 def test_memory_stays_bounded_when_the_rows_go_to_disk(tmp_path: Path) -> None:
     photo = draw(tmp_path / "cat" / "photo.jpg", 1)
-    size = 96 * 224 * 224 * 3 // 1024  # KiB
+    size = 256 * 224 * 224 * 3 // 1024  # KiB
     held = int(_python(PEAK, str(photo.path), str(1 << 30)).stdout)
     assert held > 0.9 * size  # so the figure measures what it should
     bounded = int(_python(PEAK, str(photo.path), "0").stdout)
-    keypoints = 96 * 250 * 132 // 1024  # KiB that the audit keeps of each photo
+    keypoints = 256 * 250 * 132 // 1024  # KiB that the audit keeps of each photo
     assert bounded < 0.2 * size + keypoints
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import ctypes
 import os
-import resource
 import stat
 import subprocess
 import sys
@@ -142,6 +141,13 @@ def test_a_bomb_among_the_photos(
     assert str(bomb) in err[0] and "128,000,000 pixels" in err[0]
 
 
+LIMITED = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (600, resource.RLIM_INFINITY))
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
 @pytest.mark.parametrize("kind", ["--csv", "--json"])
 def test_a_disk_that_fills_up_while_answers_are_written(
     kind: str, tmp_path: Path
@@ -153,14 +159,10 @@ def test_a_disk_that_fills_up_while_answers_are_written(
     for number in range(20):
         photo(folder / f"{number:02}.png", (200, 0, 0))
     out = tmp_path / "answers"
-    command = [sys.executable, "-m", "edge", "classify", model, str(folder)]
-    command += [kind, "-o", str(out)]
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (600, resource.RLIM_INFINITY))
-
+    words = ["-m", "edge", "classify", model, str(folder), kind, "-o", str(out)]
+    limited = [sys.executable, "-c", LIMITED, *words]
     done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, preexec_fn=limit, check=False
+        limited, cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert f"{out}: File too large; make room" in done.stderr
@@ -168,7 +170,7 @@ def test_a_disk_that_fills_up_while_answers_are_written(
         ["answers", "m.tflite"] if kind == "--csv" else ["m.tflite"]
     )
     if kind == "--csv":
-        subprocess.run([*command, "--resume"], cwd=ROOT, check=True)
+        subprocess.run([sys.executable, *words, "--resume"], cwd=ROOT, check=True)
         rows = list(csv.DictReader(out.open(encoding="utf-8")))
         assert [Path(row["photo"]).stem for row in rows] == [
             f"{number:02}" for number in range(20)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 import sys
@@ -112,6 +113,10 @@ def test_python_is_heard_while_native_code_is_not(
             os.write(2, b"native\n")
             print("a progress bar", file=sys.stderr)
         assert sys.stderr is stderr
+        later = io.StringIO()
+        with native_stderr_hidden():  # in a thread that outlives a redirection
+            monkeypatch.setattr(sys, "stderr", later)
+        assert sys.stderr is later
     assert capfd.readouterr().err == "a progress bar\n"
 
 

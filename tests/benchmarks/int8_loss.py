@@ -9,6 +9,8 @@ and training photos judge them; `estimate_off_points` is how far the gate's esti
 the agreement is from that on test photos, on average. `mirror_gain_points`: what the
 mean of a photo's answer and its mirror image's, in twice the time, adds to accuracy.
 `close_calls`: share of test photos whose two best labels are nearly even in float32.
+Peer, with `--tfmot`: quantization-aware training of the same network by TensorFlow's
+tensorflow-model-optimization (in .legs/tfmot, about 2 GB).
 
     EDGEGRAFT_ASSETS=DIR KERAS_HOME=DIR/keras_home python tests/benchmarks/int8_loss.py
 
@@ -22,6 +24,7 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from contextlib import closing
@@ -33,7 +36,10 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from backbones import network  # noqa: E402
 from edge.classifier import Classifier  # noqa: E402
+from edge.evaluate import Evaluation, score  # noqa: E402
+from finetune import model  # noqa: E402
 from finetune.console import Console  # noqa: E402
 from finetune.job import finetune  # noqa: E402
 from finetune.run import Run  # noqa: E402
@@ -44,10 +50,56 @@ from quantize.export import export  # noqa: E402
 BACKBONES = ("mobilenet_v2_0.35", "mobilenet_v2_1.0", "efficientnet_lite0")
 SETS = ("trashnet", "cats_dogs")
 CLOSE = 0.2  # log odds of the two best labels
+TFMOT_EPOCHS = 8  # 280 steps with 560 photos; `quantize --qat` takes 150
 
 
-def measure(run: Run, *, qat: bool = False) -> dict[str, Any]:
-    """Losses on the test photos of a run; its exports are replaced."""
+def with_tfmot(run: Run, python: Path) -> tuple[Evaluation, dict[str, Any]]:
+    """The test photos as TensorFlow's own quantization-aware training answers them,
+    and what the worker says of it."""
+    trained = model.load(run)
+    backbone = trained.get_layer(network.BACKBONE)
+    scaling = trained.get_layer(network.SCALING)
+    rows = {part: scoring.rows_of(run, part) for part in ("train", "test")}
+    both = [*rows["train"], *rows["test"]]
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work)
+        (folder / "backbone.json").write_text(backbone.to_json())
+        weights = [*backbone.get_weights(), *network.get_head(trained)]
+        names = (f"{number:04}" for number in range(len(weights)))
+        np.savez(folder / "weights.npz", **dict(zip(names, weights, strict=True)))
+        train, test = (
+            np.array([run.labels.index(row.photo.label) for row in rows[part]])
+            for part in rows
+        )
+        with closing(scoring.decode(run, both, Console(quiet=True))) as pixels:
+            np.savez(
+                folder / "photos.npz",
+                train=scoring.take(pixels, rows["train"]),
+                test=scoring.take(pixels, rows["test"]),
+                truth=train,
+                scale=scaling.scale,
+                offset=scaling.offset,
+            )
+        words = [python, ROOT / "tests" / "legs" / "tfmot_worker.py", work]
+        done = subprocess.run(
+            [*map(str, words), str(TFMOT_EPOCHS)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        )
+        if done.returncode:
+            raise RuntimeError(done.stderr.strip()[-800:])
+        answers = np.load(folder / "answers.npy")
+    said = json.loads(done.stdout.splitlines()[-1])
+    return score(answers, test, run.labels), said
+
+
+def measure(
+    run: Run, *, qat: bool = False, tfmot: Path | None = None
+) -> dict[str, Any]:
+    """Losses on the test photos of a run; its exports are replaced. tfmot: the python
+    of the peer's environment."""
     plain = export(run, "float32,int8", repair=False, overwrite=True)
     files = {name: result.path.read_bytes() for name, result in plain.items()}
     files["plain"] = files.pop("int8")
@@ -55,6 +107,7 @@ def measure(run: Run, *, qat: bool = False) -> dict[str, Any]:
     for name in ("default", "qat") if qat else ("default",):
         results[name] = export(run, "int8", overwrite=True, qat=name == "qat")["int8"]
         files[name] = results[name].path.read_bytes()
+    peers = {} if tfmot is None else {"tfmot": with_tfmot(run, tfmot)}
     test = scoring.rows_of(run, "test")
     silent = Console(quiet=True)
     with closing(scoring.decode(run, test, silent)) as pixels:
@@ -75,14 +128,19 @@ def measure(run: Run, *, qat: bool = False) -> dict[str, Any]:
     float32 = found["float32"]
     best = np.sort(np.log(np.maximum(float32.probabilities, 1e-9)), axis=1)[:, -2:]
 
-    def against(name: str) -> dict[str, Any]:
-        exported = results[name]
-        same = found[name].probabilities.argmax(1) == float32.probabilities.argmax(1)
-        moved = np.abs(found[name].probabilities - float32.probabilities).sum(1) / 2
+    def distance(other: Evaluation) -> dict[str, float]:
+        same = other.probabilities.argmax(1) == float32.probabilities.argmax(1)
+        moved = np.abs(other.probabilities - float32.probabilities).sum(1) / 2
         return {
-            "lost_points": round(100 * (float32.accuracy - found[name].accuracy), 2),
+            "lost_points": round(100 * (float32.accuracy - other.accuracy), 2),
             "agreement": round(float(same.mean()), 4),
             "shift_points": round(100 * float(moved.mean()), 2),
+        }
+
+    def against(name: str) -> dict[str, Any]:
+        exported = results[name]
+        return {
+            **distance(found[name]),
             "estimated_agreement": round(exported.fidelity.agreement, 4),
             "rejected": exported.rejected,
             "rung": exported.rung,
@@ -96,7 +154,9 @@ def measure(run: Run, *, qat: bool = False) -> dict[str, Any]:
         "float32_accuracy": round(float32.accuracy, 4),
         "close_calls": round(float((best[:, 1] - best[:, 0] < CLOSE).mean()), 4),
         "mirror_gain_points": mirrored,
-    } | {name: against(name) for name in results}
+        **{name: against(name) for name in results},
+        **{name: {**distance(one), **said} for name, (one, said) in peers.items()},
+    }
 
 
 def main() -> int:
@@ -105,16 +165,25 @@ def main() -> int:
     parser.add_argument("--photos", nargs="+", default=SETS, help="sets in DIR/photos")
     parser.add_argument("--seeds", type=int, default=3, help="how many (default: 3)")
     parser.add_argument("--qat", action="store_true", help="quantize --qat, too")
+    parser.add_argument("--tfmot", action="store_true", help="the peer, too")
+    parser.add_argument("--uv", default=shutil.which("uv"), help="for --tfmot")
     parser.add_argument("--run", nargs="+", type=Path, help="finished runs instead")
     args = parser.parse_args()
     rows: list[dict[str, Any]] = []
     silent = Console(quiet=True)
+    tfmot = None
+    if args.tfmot:
+        from tests.legs.run import Bench
+
+        uv = args.uv or f"{Path(sys.executable).with_name('uv')}"
+        bench = Bench(uv, None, None)
+        tfmot = bench.environment("tfmot", "tfmot.txt", sys.executable)
     with tempfile.TemporaryDirectory() as work:
         if args.run:
             for folder in args.run:
                 copy = Path(work) / folder.name
                 shutil.copytree(folder, copy)
-                rows.append(measure(Run.open(copy), qat=args.qat))
+                rows.append(measure(Run.open(copy), qat=args.qat, tfmot=tfmot))
                 print(rows[-1], file=sys.stderr)
         else:
             assets = Path(os.environ["EDGEGRAFT_ASSETS"])
@@ -126,7 +195,7 @@ def main() -> int:
                         folder = Path(work) / name
                         source = assets / "photos" / photos
                         run = finetune(source, settings, folder, console=silent)
-                        rows.append(measure(run, qat=args.qat))
+                        rows.append(measure(run, qat=args.qat, tfmot=tfmot))
                         print(rows[-1], file=sys.stderr)
     summary: dict[str, Any] = {
         kind: {
