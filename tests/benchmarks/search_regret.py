@@ -5,7 +5,8 @@ defaults. Then `search` runs once for each budget, from nothing but the latencie
 its choice is looked up among the built ones. Regret: balanced accuracy (int8 file, test
 photos) of the best built network inside the budget, minus that of the chosen one; with
 few test photos the best is partly the luckiest, so the 95 % interval of their
-difference (bootstrap over the same photos) stands beside it. Times are CPU seconds.
+difference (bootstrap over the same photos) stands beside it. Times are CPU seconds:
+`cpu_share` of building those inside the budget, `cpu_share_of_all` of building all.
 
     EDGEGRAFT_ASSETS=DIR KERAS_HOME=DIR/keras_home \\
         python tests/benchmarks/search_regret.py --device device.json --table FOLDER
@@ -138,6 +139,7 @@ def main() -> int:
         table[one.title] = {**built(one, photos, args.table), "ms": ms[one]}
         figure = f"{balanced(table[one.title]):.4f}, {ms[one]:.2f} ms"
         print(f"{one.title}: {figure}", file=sys.stderr, flush=True)
+    everything = sum(row["cpu_seconds"] for row in table.values())
     searches = []
     for budget in args.budgets:
         started = time.process_time()
@@ -164,6 +166,7 @@ def main() -> int:
                 "regret_points": round(100 * (balanced(best) - balanced(chosen)), 2),
                 "interval": interval(best, chosen),
                 "cpu_share": round(seconds / whole, 3),
+                "cpu_share_of_all": round(seconds / everything, 3),
             }
         )
         print(searches[-1], file=sys.stderr, flush=True)
