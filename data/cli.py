@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,7 +86,6 @@ def audit_photos(args: argparse.Namespace) -> int:
 
 def split_photos(args: argparse.Namespace) -> int:
     """Write split.csv, or split-1.csv to split-K.csv with --folds K."""
-    from data.photos import PARTS
     from data.split import Split, make_folds, make_split, refuse_existing
 
     options = PhotoOptions.from_args(args)
@@ -144,12 +143,10 @@ def split_photos(args: argparse.Namespace) -> int:
         print(json.dumps(records[0] if args.folds is None else records, indent=2))
         return 0
     for path, split in written:
-        rows = [
-            [printable(label), *(f"{counts[part]:,}" for part in PARTS)]
-            for label, counts in split.counts().items()
-        ]
-        print("\n".join(columns(rows, ["label", *PARTS])))
+        print("\n".join(_split_table(split.counts())))
         print(f"written to {printable(path)}, fingerprint {split.fingerprint[:12]}")
+    if report.in_large_groups:
+        print(f"warning: {report.warnings[0]}")
     for note in folder.messages:
         print(f"note: {note}")
     if left_out:
@@ -157,6 +154,25 @@ def split_photos(args: argparse.Namespace) -> int:
     for line in source.lines(report.digests):
         print(line)
     return 0
+
+
+def _split_table(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Photos of each label in each part; of many labels the rarest."""
+    from data.audit.audit import ROWS
+    from data.photos import PARTS
+
+    labels = list(counts)
+    if len(labels) > ROWS:
+        labels = sorted(labels, key=lambda label: sum(counts[label].values()))[:ROWS]
+    rows = [
+        [printable(label), *(f"{counts[label][part]:,}" for part in PARTS)]
+        for label in labels
+    ]
+    lines = columns(rows, ["label", *PARTS])
+    more = len(counts) - len(labels)
+    if more:
+        lines.append(f"and {plural(more, 'label')} with as many photos or more")
+    return lines
 
 
 def draw_sample(args: argparse.Namespace) -> int:

@@ -2,9 +2,10 @@
 
 `read_layout` reads a tree of folders: ROOT/LABEL, ROOT/PART/LABEL and ROOT/LABEL/PART,
 each with one more folder around where an archive or Kaggle has left one. A part's name
-may be spelled train, training_set, seg_train, TrainData, asl_alphabet_train and the
-like. What can be read in two ways is refused, with both readings and the option that
-settles it. A part that the user made stays as it is; missing ones are taken from train.
+may be spelled train, training_set, seg_train, TrainData, asl_alphabet_train, val2017
+and the like. What can be read in two ways is refused, with both readings and the option
+that settles it. A part that the user made stays as it is; missing ones are taken from
+train.
 """
 
 import re
@@ -12,6 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from string import digits
 
 from data.photos import PARTS, Photo
 from data.scan import Folder
@@ -22,7 +24,7 @@ LAYOUTS = ("auto", "labels", "parts")  # of --layout
 PREDICT = "predict"  # photos without labels, so in no part
 PART_NAMES: Mapping[str, str] = {
     **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "validate"), "val"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
     **dict.fromkeys(("pred", "predict", "prediction", "predictions"), PREDICT),
     **dict.fromkeys(("inference", "unlabeled", "unlabelled"), PREDICT),
@@ -49,10 +51,12 @@ def part_of(name: str, prefix: frozenset[str] = frozenset()) -> str | None:
 
 
 def _words(name: str) -> list[str]:
-    """TrainingSet_224x224 -> training, set; trainset -> train, set."""
+    """TrainingSet_224x224 -> training, set; trainset -> train, set; val2017 -> val."""
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
     words: list[str] = []
     for word in re.split(r"[\W_]+", name.casefold()):
+        if word.rstrip(digits) in PART_NAMES:
+            word = word.rstrip(digits)
         joined = _JOINED.fullmatch(word)
         if joined:
             words += joined.groups()

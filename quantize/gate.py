@@ -11,7 +11,9 @@ Three criteria:
   agreement on average for repaired files, 1.3 for plain ones
   (tests/benchmarks/int8_loss.py).
 - Recall: a file that loses significantly many validation and training photos of a label
-  (one-sided sign test, Bonferroni over labels) is rejected.
+  (one-sided sign test, Bonferroni over labels) is rejected, and so is one that finds no
+  photo of a label of which float32 finds `FOUND` or more: with many labels, no test of
+  a rare one is significant.
 - Accuracy on validation photos and views: a file that loses significantly more than
   `max_drop` (the lower end of the drop's 90 % interval; a photo and its views are one
   observation) is rejected. On 90 photos a drop of a point is chance: a stricter rule
@@ -38,6 +40,7 @@ VIEWS, MOST = 4, 1000  # views of a validation photo; photos and views together
 TRAINING = 200  # training photos of the recall test
 SMALLEST_CROP = 0.75  # side of a view
 CHANCE = 0.05  # significance level of the recall test
+FOUND = 3  # photos of a label; losing all of them is no chance where 99 % agree
 ONE_SIDED = 1.645  # standard errors: 95 % of a normal distribution lie above -1.645
 _ROUNDING = 1e-9
 
@@ -51,9 +54,9 @@ class Fidelity:
 
     `agreement`: fraction of photos and views with the same label. `shift`: mean total
     variation distance of the probabilities, 0..1. `lost_labels`: labels with a
-    significant loss of recall. `drop`: accuracy lost on photos and views, and
-    `drop_low` the lower end of its 90 % interval. `photos`: validation photos and views
-    compared.
+    significant loss of recall, or a total one. `drop`: accuracy lost on photos and
+    views, and `drop_low` the lower end of its 90 % interval. `photos`: validation
+    photos and views compared.
     """
 
     agreement: float
@@ -80,7 +83,7 @@ class Gate:
         if result.lost_labels:
             return (
                 f"recall of {listed(result.lost_labels)} falls beyond chance "
-                f"(sign test, p < {CHANCE})"
+                f"(sign test, p < {CHANCE}), or to 0"
             )
         if result.drop_low > self.max_drop:
             return (
@@ -161,8 +164,10 @@ def views(
 
 
 def _falls(before: Right, after: Right, labels: int) -> bool:
-    """Whether significantly more photos of a label were lost than gained."""
+    """Whether significantly more photos of a label were lost than gained, or all."""
     lost, gained = int((before & ~after).sum()), int((after & ~before).sum())
+    if lost >= FOUND and not after.any():
+        return True
     flips = lost + gained
     p_value = sum(comb(flips, n) for n in range(lost, flips + 1)) / 2**flips
     return lost > gained and p_value < CHANCE / labels

@@ -15,7 +15,7 @@ from html import escape
 import streamlit as st
 
 from edge.classifier import Prediction
-from edge.text import printable
+from edge.text import printable, tenths
 
 ACCENT, AMBER, GREY = "#0d9488", "#d97706", "#8a9693"
 SERIES = ("#0d9488", "#d97706", "#6366f1", "#db2777", "#65a30d", "#0284c7", "#8a9693")
@@ -148,12 +148,13 @@ def frame(picture: bytes, alt: str, kind: str = "") -> None:
 
 def bars(ranking: Sequence[tuple[str, float]], uncertain: bool = False) -> str:
     """The best labels as bars; a screen reader reads label and percent."""
+    rounded = tenths([value for _, value in ranking])
     rows = "".join(
         f'<li role="listitem"><span title="{text(label)}">{text(label)}</span>'
         f'<span class="eg-track" aria-hidden="true">'
         f'<i style="width:{min(max(value, 0), 1) * 100:.1f}%"></i></span>'
-        f"<em>{escape(probability(value))}</em></li>"
-        for label, value in ranking
+        f"<em>{escape(probability(value if value < SMALLEST else shown))}</em></li>"
+        for (label, value), shown in zip(ranking, rounded, strict=True)
     )
     kind = "eg-bars uncertain" if uncertain else "eg-bars"
     return f'<ul role="list" class="{kind}">{rows}</ul>'

@@ -180,6 +180,24 @@ def test_split_into_folds_and_beside_an_earlier_split(
     assert "expected --folds or --keep, got both" in capsys.readouterr().err
 
 
+def test_a_split_of_many_labels_is_a_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of 22 labels the 20 rarest are shown."""
+    random = np.random.default_rng(0)
+    for label in range(22):
+        folder = tmp_path / "photos" / f"part{label:02d}"
+        folder.mkdir(parents=True)
+        for i in range(3 + (label == 0)):
+            noise = random.integers(0, 256, (30, 40, 3), np.uint8)
+            Image.fromarray(noise).save(folder / f"{i}.png")
+    words = ["split", str(tmp_path / "photos"), "-o", str(tmp_path / "split.csv")]
+    assert main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + 20 + 2 and "part00" not in "".join(lines)
+    assert lines[-2] == "and 2 labels with as many photos or more"
+
+
 def test_near_duplicates_are_not_split(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -38,6 +38,9 @@ def both(*parts: str) -> list[str]:
         ("trainset", "train"),
         ("TrainData", "train"),
         ("train_images_224x224", "train"),
+        ("train1", "train"),
+        ("val2017", "val"),
+        ("dev", "val"),
         ("val", "val"),
         ("valid", "val"),
         ("validation_set", "val"),
@@ -62,6 +65,7 @@ def test_names_of_parts(name: str, part: str | None) -> None:
         ("train/images", "test/images"),
         ("asl_alphabet_train/asl_alphabet_train", "asl_alphabet_test"),
         ("pets/train", "pets/test"),
+        ("train1", "test1"),
     ],
 )
 def test_parts_are_never_labels(tmp_path: Path, train: str, test: str) -> None:

@@ -10,13 +10,14 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edge.errors import EdgegraftError
 from edge.files import new_folder, sha256, sha256_of_file, write_atomic, write_csv
 from edge.quiet import native_stderr_hidden, silenced, without_chatter
 from edge.records import RUN, parse_record, read_record
-from edge.text import columns, csv_cell, json_text, plural, printable
+from edge.text import columns, csv_cell, json_text, plural, printable, tenths
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -175,3 +176,35 @@ def test_a_record_is_a_file_inside_the_folder(tmp_path: Path) -> None:
     path = tmp_path / "run" / "run.json"
     path.write_bytes(b'{"photos": "caf\xe9"}')  # a folder's name that is no UTF-8
     assert os.fsencode(str(read_record(path, RUN)["photos"])) == b"caf\xe9"
+
+
+@pytest.mark.parametrize(
+    ("fractions", "shown"),
+    [
+        # of an int8 file: rounded one by one they add up to 100.1 and 99.9 %
+        (
+            [0.788, 0.1216, 0.0392, 0.02355, 0.02355, 0.0041],
+            [78.8, 12.2, 3.9, 2.4, 2.3, 0.4],
+        ),
+        ([0.5, 0.3333, 0.1667], [50.0, 33.3, 16.7]),
+        ([0.3334, 0.3334, 0.3332], [33.4, 33.3, 33.3]),
+        ([1.0, 0.0], [100.0, 0.0]),
+        ([0.6123, 0.2], [61.2, 20.0]),  # a part of all labels
+        ([], []),
+    ],
+)
+def test_probabilities_add_up_as_printed(
+    fractions: list[float], shown: list[float]
+) -> None:
+    assert [float(f"{100 * value:.1f}") for value in tenths(fractions)] == shown
+
+
+def test_probabilities_of_many_labels_add_up_as_printed() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        steps = np.sort(random.multinomial(256, random.dirichlet(np.ones(9))))[::-1]
+        exact = (steps / 256).tolist()
+        rounded = tenths(exact)
+        assert sum(round(1000 * value) for value in rounded) == 1000
+        assert rounded == sorted(rounded, reverse=True)
+        assert max(abs(a - b) for a, b in zip(exact, rounded, strict=True)) < 0.0011

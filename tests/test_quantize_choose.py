@@ -213,6 +213,25 @@ def test_a_file_that_loses_a_label_does_not_ship():
     assert "guessing (50% balanced accuracy)" in told[1]
 
 
+def test_float32_ships_where_its_int8_loses_a_label_that_it_finds():
+    """One photo of a label may be chance, two are not."""
+
+    def run(found):
+        return [
+            measured("a/float32", uneven(90, 3, 80, found), 3, 4, run="a", variant="f"),
+            measured("a/int8", uneven(90, 3, 85, 0), 1, 1, run="a"),
+        ]
+
+    float32, int8 = run(1)
+    assert choose([float32, int8]).file is int8
+    float32, int8 = run(2)
+    other = measured("b/int8", uneven(90, 3, 80, 1), 1, 1, run="b")
+    choice = choose([float32, int8, other])
+    assert choice.file is float32
+    assert choice.why.endswith("; 1 file left out: no test photo of dog found")
+    assert choose([float32, int8], ms=2).file is int8  # float32 does not fit
+
+
 def test_int8_that_passed_its_gate_stands_for_its_run():
     slow = measured("a/int8", evaluated(95, 5, turned=1), 9, 1, run="a")
     better = measured("a/float32", evaluated(95, 5), 3, 4, run="a", variant="float32")

@@ -227,6 +227,22 @@ def test_a_label_is_lost_when_chance_does_not_explain_it(changed, lost):
     assert Gate().reached(found) == (not lost)
 
 
+@pytest.mark.parametrize(("right", "lost"), [(2, ()), (3, ("rare",))])
+def test_a_rare_label_is_lost_with_its_last_photo_however_many_others_there_are(
+    right, lost
+):
+    """Three photos of a label of fifty: no test of them could be significant."""
+    truth = np.r_[np.repeat(np.arange(49), 20), [49] * 3]
+    labels = (*map(str, range(49)), "rare")
+    float32 = np.eye(50, dtype=np.float32)[truth]
+    float32[980 : 983 - right] = np.eye(50, dtype=np.float32)[0]
+    file = float32.copy()
+    file[-3:] = np.eye(50, dtype=np.float32)[0]
+    found = fidelity(float32, file, truth, len(truth), labels)
+    assert found.lost_labels == lost and found.agreement > 0.99
+    assert bool(Gate().why_rejected(found)) == bool(lost)
+
+
 def test_pixels_decoded_earlier_are_found_by_content(trained, photos, tmp_path):
     """`build` has them under the paths that the user typed, the run under others."""
     from data import batches

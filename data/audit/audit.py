@@ -146,22 +146,22 @@ class Audit:
             n, label = few[0]
             lines.append(
                 f"label {printable(label)!r} has {plural(n, 'usable photo')}; "
-                f"below {FEW} a network learns little, and the score is a guess"
+                f"below {FEW} too few are left to measure how well it is recognized"
             )
         elif few:
             fewest = ", ".join(f"{printable(label)} {n}" for n, label in few[:NAMED])
             more = ", ..." if len(few) > NAMED else ""
             lines.append(
                 f"{len(few):,} labels have fewer than {FEW} usable photos ({fewest}"
-                f"{more}); a network learns little from them, and the score is a guess"
+                f"{more}): too few are left to measure how well each is recognized"
             )
         rare = min(counts, key=counts.__getitem__)
         common = max(counts, key=counts.__getitem__)
         if counts[common] >= UNEVEN * max(counts[rare], 1):
             lines.append(
                 f"labels are uneven: {counts[common]:,} photos of "
-                f"{printable(common)!r}, {counts[rare]:,} of {printable(rare)!r}; add "
-                "some of the rare one"
+                f"{printable(common)!r}, {counts[rare]:,} of {printable(rare)!r}: look "
+                "at the recall of the rare one, not at the accuracy alone"
             )
         return lines
 

@@ -21,6 +21,7 @@ from edge.command import ModelOptions
 from edge.errors import EdgegraftError, PhotoError
 from edge.quiet import without_chatter
 from edge.runtime import thread_warning
+from edge.text import tenths
 
 if TYPE_CHECKING:
     from edge.classify.formats import CsvWriter, JsonWriter
@@ -171,11 +172,12 @@ class TextWriter:
     ) -> None:
         known, ranking = prediction.known, prediction.ranking
         percent = f"{prediction.probability:7.1%}" if known else "      -"
+        rounded = tenths([probability for _, probability in ranking])
         notes = [
-            f"{label} {probability:.1%}"
-            for label, probability in (ranking[1:] if known else ranking)
+            f"{label} {shown:.1%}"
+            for (label, probability), shown in zip(ranking, rounded, strict=True)
             if probability >= _WORTH_PRINTING
-        ]
+        ][1 if known else 0 :]
         if not known and prediction.familiarity is not None:
             notes.insert(0, f"familiarity {prediction.familiarity:.3g}")
         details = f"  ({'; '.join(notes)})" if notes else ""

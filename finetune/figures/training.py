@@ -84,6 +84,8 @@ def draw(
             markerfacecolor="none",
             color=MARK,
             linestyle="none",
+            clip_on=False,  # a whole ring at 100 %
+            zorder=5,
             label=legend,
         )
         axes.margins(x=0.04, y=0.15)

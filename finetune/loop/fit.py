@@ -144,7 +144,7 @@ def notes(
         lines.append(
             f"unbalanced: {plural(int(counts[common]), 'training photo')} of "
             f"{labels[common]}, {counts[rare]:,} of {labels[rare]}; rare labels are "
-            "recognized less often: add photos, or try --balance weights"
+            "recognized less often; try --balance weights"
         )
     if not plan.pretrained:
         return lines

@@ -21,6 +21,7 @@ from quantize.comparison.records import Budget, Choice, MeasuredFile, Setting
 SAME_TIME = 0.05  # latencies closer than that are noise; then the smaller file
 INT8 = ("int8", "int8-float-io")
 NAMED = 2  # files named in a sentence
+FOUND = 2  # photos of a label that float32 finds and int8 does not: one may be chance
 
 
 def choose(
@@ -35,10 +36,12 @@ def choose(
 
     Rejected files, and files without a time in `setting`, are left out. Where an int8
     file of a run passed the accuracy gate and fits, it represents its run unless
-    `any_variant`. A file with a recall of 0 is left out when another one within the
-    budget finds photos of that label. Of files without a significant difference, the
-    leader has the highest `balanced_probability`. A faster file replaces it when the
-    95 % interval of their difference lies within `margin` (equivalence).
+    `any_variant`, or unless float32 finds `FOUND` photos or more of a label of which
+    the int8 file finds none: then all its files compete. A file with a recall of 0 is
+    left out when another one of these finds photos of that label. Of files without a
+    significant difference, the leader has the highest `balanced_probability`. A faster
+    file replaces it when the 95 % interval of their difference lies within `margin`
+    (equivalence).
     """
     usable = [file for file in files if not file.rejected and file.timing_in(setting)]
     within_budget = [file for file in usable if _fits(file, budget, setting)]
@@ -99,7 +102,7 @@ def choose(
         int8 = [f for f in files if f.run == chosen.run and f.variant in INT8]
         if int8 and all(f.rejected for f in int8):
             why += "; its int8 failed the accuracy gate"
-        elif int8:
+        elif int8 and not any(f in within_budget for f in int8):
             why += "; its int8 is over the budget"
     return Choice(chosen, why, tuple(gaps.items()))
 
@@ -165,12 +168,13 @@ def points(difference: float) -> str:
 
 def _int8_first(files: Sequence[MeasuredFile]) -> list[MeasuredFile]:
     """Of each run with a usable int8 only that file: `int8`, else `int8-float-io`, the
-    same network with float input and output."""
+    same network with float input and output. All of a run whose int8 loses a label."""
     best = {
         file.run: file.variant
         for variant in reversed(INT8)
         for file in files
         if file.run and file.variant == variant
+        if not _lost_labels(file, [f for f in files if f.run == file.run], FOUND)
     }
     return [f for f in files if best.get(f.run, f.variant) == f.variant]
 
@@ -181,13 +185,15 @@ def _fits(file: MeasuredFile, budget: Budget, setting: Setting) -> bool:
     )
 
 
-def _lost_labels(file: MeasuredFile, others: Sequence[MeasuredFile]) -> list[str]:
-    """Labels with a recall of 0, of which another file finds some photos."""
+def _lost_labels(
+    file: MeasuredFile, others: Sequence[MeasuredFile], least: int = 1
+) -> list[str]:
+    """Labels with a recall of 0, of which another file finds `least` photos or more."""
     by_label = zip(*(other.evaluation.per_class for other in others), strict=True)
     return [
         str(row["label"])
         for row, rows in zip(file.evaluation.per_class, by_label, strict=True)
-        if row["photos"] and not row["right"] and any(r["right"] for r in rows)
+        if row["photos"] and not row["right"] and any(r["right"] >= least for r in rows)
     ]
 
 

@@ -281,7 +281,10 @@ def _leader(axes: Axes, point: _Point, to: tuple[float, float]) -> None:
 
 
 def _numbers(axes: Axes, entries: Sequence[tuple[str, _Point]]) -> None:
-    """A number in each bubble; one text for overlapping bubbles."""
+    """A number in each bubble; one text for overlapping bubbles. Several are wider than
+    a bubble, so they have an outline."""
+    from matplotlib.patheffects import withStroke
+
     drawn: list[Any] = []
     for number, p in entries:
         text = axes.annotate(
@@ -293,6 +296,11 @@ def _numbers(axes: Axes, entries: Sequence[tuple[str, _Point]]) -> None:
             weight="bold",
             color=p.colour if p.file.rejected else "white",
             zorder=6,
+            path_effects=[
+                withStroke(
+                    linewidth=1.8, foreground="white" if p.file.rejected else INK
+                )
+            ],
         )
         box = text.get_window_extent().padded(1)
         other = next((o for o in drawn if o.get_window_extent().overlaps(box)), None)

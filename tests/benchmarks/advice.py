@@ -1,7 +1,7 @@
 """Whether the advice about photos is right, on real photos.
 
     python tests/benchmarks/advice.py [--photos DIR] [--copies 60] [--seed 5]
-        [--only copies|labels]
+        [--only copies|labels|files]
 
 Copies of real photos are planted among them (trashnet and cats_dogs of
 $EDGEGRAFT_ASSETS, or any folder with a folder per label), and the whole is audited.
@@ -16,7 +16,9 @@ cpu_ms        processor time a photo: of the whole audit, of the audit without n
               copies, and of the peer, OpenCV's SIFT alone (as many keypoints of the
               same photos, at the same size); near_per_sift: near copies over that.
 label_issues  of wrong labels planted in draws of 60 to 2,000 photos: photos listed, and
-              how many of these are wrong (features of MobileNetV2 0.35 at 224).
+              how many of these are wrong (features of EfficientNet-Lite0 at 192).
+files         with --only files alone (half an hour on two cores): which file to ship,
+              against the truth, and its calibration error (advice_files.py).
 
 Ends in one JSON line. Each figure is one function.
 """
@@ -52,6 +54,7 @@ from data.photos import Photo, PhotoFolder  # noqa: E402
 from data.source import scan  # noqa: E402
 from edge.preprocess import InputRecipe  # noqa: E402
 from tests.bench_room import assets, circumstances  # noqa: E402
+from tests.benchmarks import advice_files  # noqa: E402
 
 NEAR = ("near-duplicate", "near-two-labels", "near-leak", "burst", "same-thing")
 SETS = ("trashnet", "cats_dogs")
@@ -235,7 +238,7 @@ def sift(folder: PhotoFolder) -> float:
 
 
 def features_of(photos: Sequence[Photo]) -> Any:
-    """Features float32 [N, D] of MobileNetV2 0.35 at 224, weights of the assets."""
+    """Features float32 [N, D] of `BACKBONE` at `SIZE` with ImageNet weights."""
     from backbones import network, registry, weights
     from finetune.head.features import compute
 
@@ -301,8 +304,10 @@ def main() -> int:
     parser.add_argument("--photos", type=Path, metavar="DIR")
     parser.add_argument("--copies", type=int, default=60, metavar="N")
     parser.add_argument("--seed", type=int, default=5)
-    parser.add_argument("--only", choices=("copies", "labels"))
+    parser.add_argument("--only", choices=("copies", "labels", "files"))
     args = parser.parse_args()
+    if args.only == "files":
+        return advice_files.run(photos=args.photos)
     folder = assets("advice")
     if folder is None:
         return 0

@@ -12,8 +12,10 @@ within the budget finds a tenth or more. The first edition's rule (the fastest f
 McNemar's test does not show to be worse) gets the same draws.
 
     python tests/benchmarks/advice_files.py [--draws 200] [--work DIR]
+        [--photos DIR]
 
 $EDGEGRAFT_ASSETS holds photos/{trashnet,cats_dogs} and keras_home; --work keeps runs.
+--photos takes a folder with a folder per label instead, half of it to train on.
 Training takes half an hour on two cores. The calibration error of each int8 file, in
 points, is of all the other photos. Ends in one JSON line.
 """
@@ -75,6 +77,20 @@ RECYCLING = ("cardboard", "metal", "paper")
 
 
 # -- photos ---------------------------------------------------------------------------
+
+
+def one_set(photos: Path, work: Path) -> dict[str, tuple[Path, Path]]:
+    """Of a folder with a folder per label half of each label to train on."""
+    random = np.random.default_rng(0)
+    train, other = {}, {}
+    for label in sorted(path for path in photos.iterdir() if path.is_dir()):
+        files = sorted(label.iterdir())
+        order = [files[place].resolve() for place in random.permutation(len(files))]
+        half = len(order) // 2
+        train[label.name], other[label.name] = order[:half], order[half:]
+    name = photos.name
+    folders = link(train, work / name / "train"), link(other, work / name / "other")
+    return {name: folders}
 
 
 def photo_sets(photos: Path, work: Path) -> dict[str, tuple[Path, Path]]:
@@ -286,22 +302,32 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--work", type=Path)
+    parser.add_argument("--photos", type=Path, metavar="DIR")
     options = parser.parse_args()
+    return run(options.draws, options.work, options.photos)
+
+
+def run(draws: int = 200, work: Path | None = None, photos: Path | None = None) -> int:
+    """Print every figure; 1 where the goal is missed. `photos`: a folder with a folder
+    per label in place of the sets of the assets."""
     root = assets("advice_files")
     if root is None:
         return 0
-    work = options.work or Path(tempfile.mkdtemp(prefix="advice-"))
-    sets = photo_sets(root / "photos", work)
+    work = work or Path(tempfile.mkdtemp(prefix="advice-"))
+    if photos is None:
+        sets = photo_sets(root / "photos", work)
+    else:
+        sets = one_set(photos, work)
     record: dict[str, Any] = {
         "benchmark": "advice_files",
-        "draws": options.draws,
+        "draws": draws,
         "sets": {},
         "calibration_error": {},
     }
     regrets = []
-    for name, (photos, others) in sets.items():
+    for name, (folder, others) in sets.items():
         runs = work / name / "runs"
-        train(photos, runs, root / "keras_home" / "models")
+        train(folder, runs, root / "keras_home" / "models")
         files = answers(runs, others)
         for file in files:
             print(f"{name} {file.title}: {file.accuracy:.1%}, {file.ms:.2f} ms")
@@ -310,13 +336,13 @@ def main() -> int:
             for file in files
             if file.variant == "int8"
         }
-        counts = [len(list(label.iterdir())) for label in sorted(photos.iterdir())]
+        counts = [len(list(label.iterdir())) for label in sorted(folder.iterdir())]
         shares = [count / sum(counts) for count in counts]
         record["sets"][name] = {}
         for share in SIZES:
-            found = simulate(files, shares, round(share * sum(counts)), options.draws)
+            found = simulate(files, shares, round(share * sum(counts)), draws)
             record["sets"][name][f"{share:g}"] = found
-            if name in GOAL_SETS:
+            if photos is not None or name in GOAL_SETS:
                 regrets.append(found["new"]["mean_regret"])
             for rule, row in found.items():
                 print(f"{name}, {row['photos']} photos, {rule}: {row}")
