@@ -79,6 +79,12 @@ class ExportResult:
         return self.gate.reached(self.fidelity)
 
     @property
+    def qat_untried(self) -> bool:
+        """Whether it misses its target after repairs, without having been trained."""
+        trained = any(rung.name == ladder.QAT for rung in self.rungs)
+        return bool(self.rungs) and not self.reached and not trained
+
+    @property
     def fidelity_line(self) -> str:
         """Agreement and target, the repair, and its cost."""
         fidelity, target = self.fidelity, self.gate.agreement
@@ -359,6 +365,13 @@ def _report(console: Console, result: ExportResult, why: str, target: str) -> No
     console.stage(f"{result.variant}: {size}, {accuracy}", detail=True)
     if result.variant != recipes.REFERENCE:
         console.say(f"  {result.fidelity_line}", detail=True)
+    if result.qat_untried:
+        run = result.path.parent.parent
+        console.say(
+            "  training under rounding may bring it nearer, in minutes: edgegraft "
+            f"quantize {run} --variants {result.variant} --qat --overwrite",
+            detail=True,
+        )
     if len(result.facts.ran_on) > 1:
         oldest = result.facts.oldest_runtime or "the newest release"
         console.say(
