@@ -214,6 +214,18 @@ _EVALUATION: Schema = {
         {"label": TEXT, "precision": SHARE, "recall": SHARE, "photos": COUNT}
     ],
 }
+EXPORTS: Schema = {  # exports.json, by variant
+    "*": {
+        "model_sha256": TEXT,
+        "target_agreement": SHARE,
+        "target_reached": _FLAG,
+        "rejected": _FLAG,
+        "rung": TEXT,
+        "kept_float": [TEXT],
+        "fidelity": {"agreement": SHARE, "shift": SHARE},
+        "ladder": [{"seconds": SIZE}],
+    }
+}
 METRICS: Schema = {
     "test": _EVALUATION,
     "calibration": {

@@ -20,10 +20,11 @@ from data.split import Row
 from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation
 from edge.files import write_atomic
+from edge.model_file import ModelFile
 from finetune.console import Console
 from finetune.model import load as load_network
 from finetune.run import Run
-from quantize import recipes
+from quantize import export_record, recipes
 from quantize.conversion import calibration, scoring
 from quantize.conversion.builder import (
     PLAIN,
@@ -39,22 +40,23 @@ from quantize.tflite import flatbuffer, metadata, old_runtime, targets
 from quantize.tflite.verify import Facts
 
 EXIT_REJECTED = 3
-RECORD = "exports.json"
 CALIBRATION = "calibration.csv"
 LAYERED = "int8"  # the variant whose layers are reported
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """One file: its path and size in bytes, facts, and validation figures.
+    """One file: its path, size in bytes, digest, facts, and validation figures.
 
     `fidelity` compares it with the float32 file, as `gate` asks. `rung` is its repair,
-    `rungs` all that the ladder tried (empty if none).
+    `kept_float` the layers that it left float, `rungs` all that the ladder tried (empty
+    if none).
     """
 
     variant: str
     path: Path
     size: int
+    digest: str
     facts: Facts
     validation: Evaluation
     fidelity: Fidelity
@@ -62,6 +64,7 @@ class ExportResult:
     rejected: bool
     judged_on: str = "validation"  # or another name for that part (`Run.judged_on`)
     rung: str = PLAIN
+    kept_float: tuple[str, ...] = ()
     rungs: tuple[ladder.Rung, ...] = ()
 
     @property
@@ -74,6 +77,12 @@ class ExportResult:
     def reached(self) -> bool:
         """Whether the file meets its target."""
         return self.gate.reached(self.fidelity)
+
+    @property
+    def qat_untried(self) -> bool:
+        """Whether it misses its target after repairs, without having been trained."""
+        trained = any(rung.name == ladder.QAT for rung in self.rungs)
+        return bool(self.rungs) and not self.reached and not trained
 
     @property
     def fidelity_line(self) -> str:
@@ -96,12 +105,14 @@ class ExportResult:
             "variant": self.variant,
             "path": str(self.path),
             "size_bytes": self.size,
+            "model_sha256": self.digest,
             "rejected": self.rejected,
             "drop": self.drop,
             "target_agreement": self.gate.agreement,
             "target_reached": self.reached,
             "fidelity": self.fidelity.to_dict(),
             "rung": self.rung,
+            "kept_float": list(self.kept_float),
             "ladder": [rung.to_dict() for rung in self.rungs],
             "judged_on": self.judged_on,
             "validation": self.validation.to_dict(),
@@ -214,8 +225,8 @@ def export(
     _report_older(run, names, target, console)
     run.update(target=target)
     run.write_json(
-        f"exports/{RECORD}",
-        {name: result.to_dict() for name, result in results.items()},
+        f"exports/{export_record.RECORD}",
+        _older_records(run) | {name: r.to_dict() for name, r in results.items()},
     )
     return results
 
@@ -282,6 +293,7 @@ def _build_all(
             variant.name,
             path,
             len(file.model),
+            ModelFile(file.model).digest,
             file.facts,
             file.validation,
             fidelity,
@@ -289,6 +301,7 @@ def _build_all(
             rejected,
             builder.run.judged_on,
             climb.candidate.rung if climb else PLAIN,
+            climb.candidate.kept_float if climb else (),
             climb.rungs if climb else (),
         )
         results[variant.name] = result
@@ -352,6 +365,13 @@ def _report(console: Console, result: ExportResult, why: str, target: str) -> No
     console.stage(f"{result.variant}: {size}, {accuracy}", detail=True)
     if result.variant != recipes.REFERENCE:
         console.say(f"  {result.fidelity_line}", detail=True)
+    if result.qat_untried:
+        run = result.path.parent.parent
+        console.say(
+            "  training under rounding may bring it nearer, in minutes: edgegraft "
+            f"quantize {run} --variants {result.variant} --qat --overwrite",
+            detail=True,
+        )
     if len(result.facts.ran_on) > 1:
         oldest = result.facts.oldest_runtime or "the newest release"
         console.say(
@@ -385,6 +405,20 @@ def _report_older(
             f"  older exports kept: {', '.join(older)}; compare measures them, too: "
             "delete those you no longer need"
         )
+
+
+def _older_records(run: Run) -> dict[str, Any]:
+    """What exports.json says of files that are still there; {} where it is damaged."""
+    try:
+        records = export_record.read(run)
+    except EdgegraftError:
+        return {}
+    return {
+        variant: record
+        for variant, record in records.items()
+        if variant in recipes.VARIANTS
+        and any(_path(run, variant, rejected).exists() for rejected in (False, True))
+    }
 
 
 def _path(run: Run, variant: str, rejected: bool) -> Path:

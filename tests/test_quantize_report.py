@@ -108,8 +108,8 @@ def test_it_shows_all_that_was_measured(opened, compared):
     page, _, _ = opened
     links = page.locator("nav a").all_inner_texts()
     assert links == [
-        *("Plot", "Accuracy", "Times", "Targets", "Labels", "Confusion", "Mistakes"),
-        *("Layers", "Cards"),
+        *("Plot", "Accuracy", "Export", "Times", "Targets", "Labels", "Confusion"),
+        *("Mistakes", "Layers", "Cards"),
     ]
     assert page.inner_text(".verdict strong") == compared.choice.file.path.name
     assert page.inner_text(".verdict .why") == f"{compared.choice.why}."

@@ -23,6 +23,7 @@ from quantize.comparison.candidates import exported
 from quantize.comparison.compare import compare
 from quantize.export import EXIT_REJECTED, export
 from quantize.gate import Gate, fidelity, views
+from quantize.recovery.ladder import Rung
 from quantize.reporting import text
 from tests.quantize_room import (
     LABELS,
@@ -361,10 +362,13 @@ def test_the_tables_have_a_line_for_each_file(done):
     assert lines[0].startswith("file     balanced accuracy")
     assert lines[2].startswith("float32 ") and lines[3].startswith("int8 ")
     assert "10 test photos on litert" in lines[4]
-    assert lines[6].split()[:2] == ["file", "MB"]
-    assert lines[11].split()[:4] == ["file", "load", "ms", "first"]
-    assert lines[13].startswith("float32 ") and lines[14].startswith("int8 ")
-    assert lines[15].startswith("on ") and lines[15].endswith("1 thread")
+    assert lines[6].split()[:3] == ["file", "target", "reached"]
+    assert lines[8].split()[:4] == ["int8", "99%", "100.0%", "reached"]
+    assert "on validation photos" in lines[9]
+    assert lines[11].split()[:2] == ["file", "MB"]
+    assert lines[16].split()[:4] == ["file", "load", "ms", "first"]
+    assert lines[18].startswith("float32 ") and lines[19].startswith("int8 ")
+    assert lines[20].startswith("on ") and lines[20].endswith("1 thread")
 
 
 @white_diagrams()
@@ -390,9 +394,50 @@ def test_files_that_stay_from_before_are_named(trained, tmp_path, capsys):
         in output
     )
     assert (run.exports / "dynamic.tflite").exists()
+    record = json.loads((run.exports / "exports.json").read_text())
+    assert set(record) == {"float32", "dynamic", "int8"}  # of every file still there
     found = compare(Run.open(run.folder), QUICK)
     assert {f.title for f in found.files if f.rejected} == {"dynamic", "float32"}
+    assert {f.title for f in found.files if f.export} == {"dynamic", "int8"}
     assert found.choice.file.title == "int8"
+
+
+@white_diagrams()
+def test_the_report_says_what_each_file_reached_and_by_which_repair(trained, tmp_path):
+    run = copied(trained, tmp_path)
+    result = export(run, calibration_count=8)["int8"]
+    seconds = sum(rung.seconds for rung in result.rungs)
+    assert not result.qat_untried
+    missed = replace(result, fidelity=replace(result.fidelity, agreement=0.9))
+    assert missed.qat_untried  # then the command names --qat
+    assert not replace(missed, rungs=(*result.rungs, Rung("qat"))).qat_untried
+    assert not replace(missed, rungs=()).qat_untried  # --no-ladder
+    comparison = compare(Run.open(run.folder), QUICK)
+    float32, int8 = comparison.files
+    assert float32.export == {}  # the others are compared with it
+    assert int8.export["target_agreement"] == 0.99
+    assert int8.export["new_agreement"] == result.fidelity.agreement
+    assert (int8.export["verdict"], int8.export["repair"]) == ("reached", result.rung)
+    assert int8.export["repair_seconds"] == pytest.approx(seconds, abs=0.2)
+    agreement = f"{result.fidelity.agreement:.1%}"
+    page = (run.folder / "comparison.html").read_text()
+    card = (run.folder / "README.md").read_text()
+    lines = "\n".join(text.details(comparison))
+    for shown in (page, card, lines):
+        assert "99%" in shown and agreement in shown and result.rung in shown
+    written = json.loads((run.folder / "comparison.json").read_text())
+    assert written["files"][1]["repair"] == result.rung
+    # of another file, or damaged
+    records = json.loads((run.exports / "exports.json").read_text())
+    records["int8"]["model_sha256"] = "0" * 64
+    run.write_json("exports/exports.json", records)
+    assert not any(f.export for f in compare(Run.open(run.folder), QUICK).files)
+    run.write_json("exports/exports.json", {"int8": {"fidelity": {"shift": "much"}}})
+    damaged = compare(Run.open(run.folder), QUICK)
+    assert not any(f.export for f in damaged.files)
+    assert "exports.json: int8: fidelity: shift: expected a share" in "\n".join(
+        damaged.warnings
+    )
 
 
 def test_comparing_needs_no_tensorflow():

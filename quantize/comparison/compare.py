@@ -24,6 +24,7 @@ from edge.evaluate import Evaluation
 from edge.files import write_atomic
 from edge.model_file import ModelFile
 from edge.preprocess import InputRecipe, load_pixels
+from edge.records import Record
 from edge.text import plural
 from edge.unknown import Refusal
 from finetune import negatives
@@ -31,7 +32,7 @@ from finetune.console import Console
 from finetune.head import cross_fit
 from finetune.head.cross_fit import CrossValidated
 from finetune.run import Run
-from quantize import recipes
+from quantize import export_record, recipes
 from quantize.comparison import choose, timing, unknown
 from quantize.comparison.candidates import (
     Candidate,
@@ -149,11 +150,13 @@ def compare(
     sizes = {entry.path: _input_size(entry, options) for entry in entries}
     local = timing.time_all(paths, options.runtime, options.effort, console, sizes)
     times = {path: (*local[path], *device_times[path]) for path in paths}
-    files = _measured(held_out, first, entries, scored, refusals, times)
+    exports, unread = _export_figures(entries)
+    files = _measured(held_out, first, entries, scored, refusals, times, exports)
     here = local[paths[0]][0].setting
     warnings += [
         *timing.unsteady_warnings(here, files),
         *_trained_on(held_out, entries),
+        *unread,
     ]
     for warning in warnings:
         console.say(f"edgegraft: warning: {warning}")
@@ -241,6 +244,29 @@ def _trained_on(held_out: HeldOut, entries: Sequence[Candidate]) -> list[str]:
         for run in _owners(entries)
         if (count := held_out.trained_on_by(run))
     ]
+
+
+def _export_figures(
+    entries: Sequence[Candidate],
+) -> tuple[dict[Path, dict[str, Any]], list[str]]:
+    """(figures of each file's export, why some are missing)."""
+    by_digest: dict[tuple[Run | None, str], Record] = {}
+    unread = []
+    for run in _owners(entries):
+        try:
+            records = export_record.read(run)
+        except EdgegraftError as error:
+            unread.append(f"{error}; edgegraft quantize {run.folder} --overwrite mends")
+            continue
+        for variant, record in records.items():
+            if variant != recipes.REFERENCE:  # which the others are compared with
+                by_digest[run, record.get("model_sha256") or ""] = record
+    found = {
+        entry.path: export_record.figures(by_digest[entry.run, entry.model.digest])
+        for entry in entries
+        if (entry.run, entry.model.digest) in by_digest
+    }
+    return found, unread
 
 
 def _input_size(entry: Candidate, options: CompareOptions) -> tuple[int, int] | None:
@@ -395,6 +421,7 @@ def _measured(
     scored: Mapping[Path, Scored],
     refusals: Mapping[Path, Refusal],
     times: Mapping[Path, tuple[Timing, ...]],
+    exports: Mapping[Path, Mapping[str, Any]],
 ) -> tuple[MeasuredFile, ...]:
     """The records; each file against the float32 file of its own run."""
     references = {
@@ -435,6 +462,7 @@ def _measured(
                 oldest_runtime=targets.oldest_runtime(tree),
                 refused_by=tuple(name for name, why in refused.items() if why),
                 card=card,
+                export=exports.get(entry.path, {}),
             )
         )
     return tuple(files)

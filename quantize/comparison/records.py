@@ -82,8 +82,9 @@ class MeasuredFile:
     `run` is the name of its run, "" without one. `agreement`, `drop` and `paired`
     compare it with the float32 file of its run (of the first run if it has none), None
     without one. `rejected`: it failed the accuracy gate or its target refuses it.
-    `accuracy_runtime` ran the test photos. `timings`: this host first, by threads, then
-    other devices.
+    `accuracy_runtime` ran the test photos. `export`: figures of its export
+    (`quantize.export_record`), {} where it is not known. `timings`: this host first, by
+    threads, then other devices.
     """
 
     title: str
@@ -106,6 +107,7 @@ class MeasuredFile:
     oldest_runtime: str | None
     refused_by: tuple[str, ...]
     card: ModelCard | None = field(default=None, repr=False)
+    export: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def timing_in(self, setting: Setting) -> Timing | None:
         """Its timing in a setting; None where it was not measured."""
@@ -143,6 +145,7 @@ class MeasuredFile:
             "gained": pair.gained if pair else None,
             "mcnemar_p": pair.p if pair else None,
             **(refusal_figures(self.refusal) if self.refusal else {}),
+            **self.export,
             "size_bytes": self.size_bytes,
             "multiply_adds": self.multiply_adds,
             "oldest_runtime": self.oldest_runtime,

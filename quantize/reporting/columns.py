@@ -113,6 +113,36 @@ QUALITY = (
         "{:.1%}",
     ),
 )
+EXPORT = (
+    FILE,
+    Column(
+        "target",
+        "photos with the same label as float32 that were to be reached",
+        ("target_agreement",),
+        "{:.0%}",
+    ),
+    Column(
+        "reached",
+        "on validation photos and crops of them, when it was exported",
+        ("new_agreement",),
+        "{:.1%}",
+    ),
+    Column("verdict", "reached, missed, or the file rejected", ("verdict",)),
+    Column(
+        "shift",
+        "of its probabilities from those of float32, in points",
+        ("new_shift",),
+        "{:.1f}",
+        100,
+    ),
+    Column(
+        "repair",
+        "that the file was made with; plain: none came nearer to float32",
+        ("repair",),
+    ),
+    Column("repairs s", "time of all repairs tried", ("repair_seconds",), "{:.0f}"),
+    Column("float layers", "that the repair left float", ("float_layers",)),
+)
 FILES = (
     FILE,
     SIZE,

@@ -55,6 +55,12 @@ def _page(comparison: Comparison, run: Run | None) -> str:
     every = [
         ("plot", "Plot", "Accuracy against latency", _plots(comparison)),
         ("files", "Accuracy", "How good each file is", sections.quality(comparison)),
+        (
+            "export",
+            "Export",
+            "How close each file is to float32, and by what",
+            sections.exports(comparison),
+        ),
         ("cost", "Times", "How fast each file is", sections.times(comparison)),
         ("runs", "Targets", "Where each file runs", sections.files(comparison)),
         ("labels", "Labels", "Label by label", sections.labels(comparison)),

@@ -271,6 +271,7 @@ def _evaluation(comparison: Comparison) -> list[str]:
         "",
         *_table(columns.QUALITY, figures),
         "",
+        *_exports(figures),
         *_table(columns.FILES, figures),
         "",
         f"Each label, {chosen.title}:",
@@ -285,6 +286,14 @@ def _evaluation(comparison: Comparison) -> list[str]:
         f"{comparison.method}.",
         *(f"\nWarning: {warning}." for warning in comparison.warnings),
     ]
+
+
+def _exports(figures: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What each file reached on validation photos, by which repair."""
+    rows = words.exported(figures)
+    if not rows:
+        return []
+    return ["On validation photos:", "", *_table(columns.EXPORT, rows), ""]
 
 
 def _not_measured(file: MeasuredFile) -> list[str]:

@@ -34,7 +34,9 @@ def write(comparison: Comparison, run: Run | None) -> None:
 
 def document(comparison: Comparison) -> str:
     """The comparison as JSON, with the columns of its tables."""
-    shown = dict.fromkeys((*columns.QUALITY, *columns.FILES, *columns.TIMES))
+    shown = dict.fromkeys(
+        (*columns.QUALITY, *columns.EXPORT, *columns.FILES, *columns.TIMES)
+    )
     record = comparison.to_dict([column.to_dict() for column in shown])
     return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
 

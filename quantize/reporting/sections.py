@@ -96,6 +96,19 @@ def quality(comparison: Comparison) -> str:
     )
 
 
+def exports(comparison: Comparison) -> str:
+    """What each file reached when it was exported, by which repair; "" if unknown."""
+    files = [file for file in comparison.files if words.exported([file.figures()])]
+    if not files:
+        return ""
+    rows = [_row(comparison, file, file.figures()) for file in files]
+    return (
+        f"{table(columns.EXPORT, rows, _decorator(comparison))}<p class=note>On "
+        "validation photos and crops of them, before the test photos were used. "
+        "exports.json has every repair that was tried.</p>"
+    )
+
+
 def times(comparison: Comparison) -> str:
     """Times and memory, one row for each file and setting."""
     rows = [

@@ -188,6 +188,7 @@ def details(comparison: Comparison) -> list[str]:
         *_table(columns.QUALITY, figures),
         f"{files[0].evaluation.photos:,} test photos on {runtimes}",
         "",
+        *_exports(figures),
         *_table(columns.FILES, figures),
     ]
     for setting in comparison.settings:
@@ -197,6 +198,18 @@ def details(comparison: Comparison) -> list[str]:
             f"on {where(comparison, setting)}",
         ]
     return lines
+
+
+def exported(figures: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows whose files were compared with float32 when they were exported."""
+    return [row for row in figures if row.get("verdict")]
+
+
+def _exports(figures: Sequence[Mapping[str, Any]]) -> list[str]:
+    rows = exported(figures)
+    if not rows:
+        return []
+    return [*_table(columns.EXPORT, rows), "when exported, on validation photos", ""]
 
 
 def times(

@@ -2,16 +2,20 @@
 
     EDGEGRAFT_ASSETS=DIR python tests/benchmarks/finetune_gain.py
     ... finetune_gain.py --backbone mobilenet_v2_1.0 --seeds 3 --test
+    ... finetune_gain.py --photos trashnet --count 20 --set 'unfreeze="all"'
 
 Without --test every seed holds out another fifth of the training photos, which is how
-the default recipe was chosen; with --test the 600 test photos are scored, once, at
-the end. 15 % of the photos that are left are the validation part. Both networks are
-exported and scored through the runner on the same photos: the peer of the fine-tuned
-file is the file of its own probe. The interval is that of the paired difference over
-all seeds and photos (a photo's differences averaged over the seeds with --test). A
-network from scratch (custom_cnn) has no probe; its peer is the untrained network.
+the default recipe was chosen; with --test the test photos are scored, once, at the
+end. --count takes so many training photos of each label, another draw for each seed,
+and scores those that were not drawn. 15 % of the photos that are trained on are the
+validation part. Both networks are exported and scored through the runner on the same
+photos: the peer of the fine-tuned file is the file of its own probe. The interval is
+that of the paired difference over all seeds and photos (a photo's differences averaged
+over the seeds with --test). A network from scratch (custom_cnn) has no probe; its peer
+is the untrained network.
 
-DIR holds photos/cats_dogs/{train,test} and keras_home. Ends in one JSON line.
+DIR holds photos/SET/{train,test} and keras_home; SET is cats_dogs unless --photos names
+another. Ends in one JSON line.
 """
 
 from __future__ import annotations
@@ -46,6 +50,7 @@ from finetune.run import Run  # noqa: E402
 from finetune.settings import Settings  # noqa: E402
 from quantize.conversion.convert import Conversion  # noqa: E402
 from tests.bench_room import assets  # noqa: E402
+from tests.benchmarks.few_photos import drawn  # noqa: E402
 
 FOLDS = 5
 VAL = 0.15
@@ -146,6 +151,19 @@ def trained(run: Run, parts: dict[str, Examples], origin: Any) -> tuple[Any, Tra
     return network, trainer
 
 
+def chosen(truth: Any, count: int | None, seed: int) -> Any:
+    """Which photos a seed trains on, bool [N]: `count` of each label, else all but its
+    fifth."""
+    if count is None:
+        fold = np.random.default_rng(0).permutation(len(truth)) % FOLDS
+        return fold != seed % FOLDS
+    inside = np.zeros(len(truth), bool)
+    for label in np.unique(truth):
+        own = np.flatnonzero(truth == label)
+        inside[own[drawn(len(own), count, seed)]] = True
+    return inside
+
+
 def interval(differences: Any) -> tuple[float, float]:
     """95 % interval of a mean of paired differences (normal), in points."""
     error = 1.96 * differences.std(ddof=1) / np.sqrt(len(differences))
@@ -158,12 +176,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--backbone", default=default.backbone)
     add_options(parser)
-    parser.add_argument("--photos", type=int, help="only so many of each label")
+    parser.add_argument("--photos", default="cats_dogs", help="set in DIR/photos")
+    parser.add_argument("--count", type=int, help="train on so many of each label")
     args = parser.parse_args()
     if (real := assets("finetune_gain")) is None:
         return 0
     settings = Settings.for_network(**fields(args), backbone=args.backbone)
-    root = real / "photos" / "cats_dogs"
+    root = real / "photos" / args.photos
     sources = [scan(root / part) for part in ("train", "test")[: 1 + args.test]]
     found = []
     with batches.load(
@@ -172,12 +191,6 @@ def main() -> int:
         parts = []
         for source in sources:
             photos = [p for p in source.photos if p.path in pixels.rows]
-            if args.photos:
-                photos = [
-                    p
-                    for label in source.labels
-                    for p in [q for q in photos if q.label == label][: args.photos]
-                ]
             rows = np.array([pixels.rows[p.path] for p in photos])
             truth = np.array([source.labels.index(p.label) for p in photos])
             parts.append(Examples(pixels.array, rows, truth))
@@ -185,10 +198,12 @@ def main() -> int:
         for seed in range(args.first_seed, args.first_seed + args.seeds):
             own = Settings.from_dict({**settings.to_dict(), "seed": seed})
             train, out = parts[0], parts[-1]
-            if not args.test:
-                fold = np.random.default_rng(0).permutation(len(train)) % FOLDS
-                inside, outside = fold != seed % FOLDS, fold == seed % FOLDS
-                out = Examples(train.array, train.rows[outside], train.truth[outside])
+            if args.count or not args.test:
+                inside = chosen(train.truth, args.count, seed)
+                if not args.test:
+                    out = Examples(
+                        train.array, train.rows[~inside], train.truth[~inside]
+                    )
                 train = Examples(train.array, train.rows[inside], train.truth[inside])
             found.append(one_seed(own, train, out, labels))
     differences = np.stack if args.test else np.concatenate
@@ -203,7 +218,9 @@ def main() -> int:
                 "peer": "the linear probe of the same run, as a float32 file",
                 "backbone": args.backbone,
                 "size": settings.size,
+                "set": args.photos,
                 "scored_on": "test" if args.test else "held-out training photos",
+                "trained_on": len(train),
                 "photos": len(gains),
                 "seeds": args.seeds,
                 "probe_accuracy": round(float(np.mean(each, axis=0)[0]), 4),

@@ -139,7 +139,8 @@ def main() -> int:
         results = []
         with closing(scoring.decode(run, rows, console)) as pixels:
             if args.healthy:
-                results.append(climb(run, load(run), pixels, console, "as trained"))
+                healthy = load(run), pixels, console, "as trained", args.rungs
+                results.append(climb(run, *healthy))
             model = load(run)
             damage(model, run.settings.backbone, args.most)
             results.append(

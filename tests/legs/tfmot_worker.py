@@ -38,6 +38,9 @@ def main(work: str, epochs: str) -> None:
     logits = keras.layers.Dense(weights[-1].size)(backbone.output)
     model = keras.Model(backbone.input, keras.layers.Softmax()(logits))
     model.set_weights(weights)
+    for layer in model.layers:  # as the network was fine-tuned
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
     random = np.random.default_rng(0)
     begin = time.monotonic()
     trained = tfmot.quantization.keras.quantize_model(model)
