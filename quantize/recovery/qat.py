@@ -9,7 +9,8 @@ random crops and mirror images of training photos only.
 
 TensorFlow's own toolkit for this (tensorflow-model-optimization 0.8.1) works on Keras
 layers: it refuses nested models, swish and squeeze-and-excite without a hand-written
-configuration each, does not fold a frozen batch norm, and needs absl-py 1.4.
+configuration each, needs absl-py 1.4, and its ranges follow the photos so slowly that
+minutes are too few (`tests/benchmarks/int8_loss.py --tfmot`: 6 to 21 points lost).
 
 Training is the last rung: where the ranges of channels differ a thousandfold, it gains
 less in minutes than equalization in seconds (`tests/benchmarks/ladder.py`).

@@ -3,8 +3,9 @@
 Called by tests/benchmarks/int8_loss.py --tfmot with a folder and a number of epochs.
 The folder holds the fine-tuned network (backbone.json, weights.npz) and photos with
 their scaling (photos.npz). As the toolkit's guide has it: every layer is annotated,
-trained with the labels at a small rate, converted; random crops and mirror images, as
-`quantize --qat` sees. Leaves the probabilities of the test photos in answers.npy and
+trained with the labels at a small rate, converted; batch norm stays frozen, as it was
+fine-tuned (trained, it lost three times as much). It sees random crops and mirror
+images, as `quantize --qat` does. Leaves the probabilities of the test photos in answers.npy and
 prints a line of JSON.
 """
 
