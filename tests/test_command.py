@@ -25,7 +25,7 @@ from tests.quantize_room import white_diagrams
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ("--backbone", "custom_cnn", "--size", "32", "--epochs", "2")
 QUICK += ("--set", "filters=[8,16]")
-MOST_LINES = 25  # that build prints without --verbose
+MAX_LINES = 25  # that build prints without --verbose
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def built(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_build_prints_what_a_person_wants(built: Path) -> None:
     lines = (built.parent / "printed.txt").read_text().splitlines()
-    assert len(lines) <= MOST_LINES
+    assert len(lines) <= MAX_LINES
     heads = [line.split()[0] for line in lines if line]
     wanted = ("ship", "accuracy", "weakest", "speed", "next", "report")
     assert [head for head in heads if head in wanted] == list(wanted)

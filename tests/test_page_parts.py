@@ -200,7 +200,7 @@ def bomb() -> bytes:
     """An entry that claims more than a photo may have."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("big.png", bytes(uploads.MOST_PHOTO_BYTES + 1))
+        archive.writestr("big.png", bytes(uploads.MAX_PHOTO_BYTES + 1))
         archive.writestr("ok.png", b"x")
     return file.getvalue()
 

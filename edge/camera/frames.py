@@ -17,7 +17,7 @@ from edge.camera.latest_frame import BAD_FRAMES, LatestFrameReader
 from edge.camera.motion import LOOKS
 from edge.camera.service import Service, notify
 from edge.camera.sources import (
-    MOST_PAUSE,
+    MAX_PAUSE,
     Picture,
     Source,
     SourceError,
@@ -71,7 +71,7 @@ class Frames:
     def find(self) -> Source:
         source = find(self.source, self.size, self.live)
         if self.fps and isinstance(source, WebCamera):
-            source.pause = min(1 / self.fps, MOST_PAUSE)
+            source.pause = min(1 / self.fps, MAX_PAUSE)
         return source
 
 

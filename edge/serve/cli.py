@@ -16,8 +16,8 @@ from edge.errors import EdgegraftError
 from edge.files import first_line
 from edge.serve.server import (
     HOST,
+    MAX_MEGABYTES,
     MEGABYTE,
-    MOST_MEGABYTES,
     PORT,
     QUEUE,
     ServeOptions,
@@ -54,9 +54,9 @@ def add_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--max-megabytes",
         type=count,
-        default=MOST_MEGABYTES,
+        default=MAX_MEGABYTES,
         metavar="MB",
-        help=f"of one request ({MOST_MEGABYTES})",
+        help=f"of one request ({MAX_MEGABYTES})",
     )
     verb.add_argument(
         "--queue",
