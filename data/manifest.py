@@ -364,7 +364,7 @@ class _Table:
             got = printable(", ".join(header))[:80] or "nothing"
             raise EdgegraftError(
                 f"{printable(self.path)}: expected the columns path and label (split "
-                f"and group if you like), got {got!r}; say which they are: --columns "
+                f"and group if you like), got {got!r}; name them: --columns "
                 "path=...,label=..."
             )
         required = {column: indices[column] for column in ("path", "label")}
@@ -378,7 +378,7 @@ class _Table:
         if "label" not in self.columns and "label" not in names and len(usual) > 1:
             raise EdgegraftError(
                 f"{printable(self.path)}: unclear which column is the label: "
-                f"{', '.join(usual)}; say it: --columns label={usual[0]}"
+                f"{', '.join(usual)}; name it: --columns label={usual[0]}"
             )
         renamed = [
             f"{column} is {printable(header[index])!r}"

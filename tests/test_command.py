@@ -215,6 +215,18 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert not artifacts.exists() or not list(artifacts.rglob("*"))
 
 
+@pytest.mark.parametrize(
+    "options", [("--variants", "int4"), ("--max-drop", "500"), ("--budget-ms", "0")]
+)
+def test_a_bad_option_is_refused_before_the_sample_set_is_drawn(
+    options: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert edgegraft.main(["build", "--artifacts", str(tmp_path), *options]) == 2
+    out = capsys.readouterr()
+    assert out.out == "" and out.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_only_unreadable_photos_of_a_class(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

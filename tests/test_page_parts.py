@@ -84,7 +84,7 @@ def test_a_model_that_crashes_costs_one_answer_and_starts_anew(
         answer.answer(pool, content)
     assert re.fullmatch(
         "model: .* failed on it: the interpreter crashes on it, or runs out of "
-        "memory; it starts anew for the next photo",
+        "memory; it starts again for the next photo",
         str(crashed.value),
     )
     assert answer.answer(pool, content).prediction == first

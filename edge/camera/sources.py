@@ -103,7 +103,7 @@ def find(target: str | None, size: tuple[int, int] | None, live: bool) -> Source
         if target.lower() in name.lower():
             return Capture(path, size=size)
     names = ", ".join(f"{path} {name!r}" for path, name in devices) or "no cameras"
-    raise SourceError(f"no camera whose name has {target!r}; there are {names}")
+    raise SourceError(f"no camera whose name contains {target!r}; there are {names}")
 
 
 def cameras() -> list[tuple[str, str]]:

@@ -48,7 +48,7 @@ def refusal(url: str) -> str | None:
         return None
     if parts.username is None:
         example = f"{parts.scheme}://USER:PASSWORD@{parts.hostname}/..."
-        return f"it wants a user and a password: {example}"
+        return f"it needs a user and a password: {example}"
     return "user or password is wrong, or may not see this stream"
 
 
