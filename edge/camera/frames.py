@@ -168,7 +168,7 @@ def _of_camera(
             if (latest := reader.next(_POLL)) is None:
                 continue
             now = time.monotonic()
-            if frames.fps:  # a steady rate, which starts anew after a pause
+            if frames.fps:  # a constant rate, counted again after a pause
                 due = max(due + 1 / frames.fps, now)
             number, pixels = latest
             yield TimedFrame(number, now - start, pixels)
