@@ -241,7 +241,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     )
     reading.add_argument("--json", action="store_true", help="print one JSON document")
     parser = Parser(prog=prog, description="Look at photos, and split them.")
-    commands = parser.add_subparsers(required=True, metavar="VERB")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_audit(commands.add_parser, reading)
     _add_split(commands.add_parser, reading)
     _add_sample(commands.add_parser, shared)
@@ -337,7 +337,7 @@ def _add_sample(add_parser: AddParser, shared: Parser) -> None:
         "sample",
         parents=[shared],
         help="draw a sample set of cats and dogs",
-        description="Draws pictures of cats and dogs to try everything with, offline. "
+        description="Draw pictures of cats and dogs to try everything with, offline. "
         "What is measured on them says nothing about real photos.",
     )
     verb.add_argument(
@@ -366,7 +366,7 @@ def _add_capture(add_parser: AddParser, shared: Parser) -> None:
         "capture",
         parents=[shared],
         help="take photos from a camera or a video file",
-        description="Takes photos of one label from a camera or a video, without "
+        description="Take photos of one label from a camera or a video, without "
         "blurred ones.",
     )
     verb.add_argument(

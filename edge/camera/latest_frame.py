@@ -2,7 +2,7 @@
 
 A thread takes frames as fast as they come and keeps only the last one: a slow model
 skips frames and never lags behind. A lost source is waited for and opened again; a
-stuck one (no frame, no error) is given up and opened anew.
+stuck one (no frame, no error) is closed and opened again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from edge.errors import EdgegraftError
 
 RETRY = (0.5, 5.0)  # seconds between attempts to open: the first, the longest
 STUCK = 20.0  # seconds without a frame, more than a network stream's own limit
-MAX_STUCK = 3  # in a row: then the process should be started anew
+MAX_STUCK = 3  # in a row: then the process should be restarted
 BAD_FRAMES = 3  # in a row: a damaged frame or two is no lost source
 
 
