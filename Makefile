@@ -8,6 +8,7 @@ VENV ?= .venv
 RUNS ?= artifacts
 PHOTOS ?=
 SHARE ?= 0/1
+PORT ?= 8501
 
 BIN := $(VENV)/bin
 UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
@@ -89,9 +90,9 @@ device-test: $(VENV)/.dev
 backbones: $(VENV)/.dev
 	$(BIN)/python tests/legs/every_backbone.py --uv "$(UV)" --share $(SHARE)
 
-# Streamlit and what training needs, without the developers' tools.
+# Streamlit and what training needs, without the developers' tools. PORT=8600: another.
 app: $(VENV)/.app
-	$(BIN)/edgegraft app
+	$(BIN)/edgegraft app --port $(PORT)
 
 # Every page of the app, from a run on the drawn sample set; look at them.
 screenshots: $(VENV)/.dev

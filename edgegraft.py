@@ -154,11 +154,13 @@ def build(
     from quantize.build import build as run_build
     from quantize.comparison.compare import CompareOptions
     from quantize.comparison.records import Budget
+    from quantize.export import refuse_bad
     from quantize.reporting import text
 
     console = Console(quiet=quiet, verbose=False)
     budget = Budget(budget_ms, budget_mb)
     export = _export_options(variants, options)
+    refuse_bad(**export)  # before the sample set is drawn
     if photos is None and not options.get("resume"):
         run = run or SAMPLE_RUN
         photos = _draw_sample(Path(artifacts), run, console)[0]
@@ -561,7 +563,7 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verbose",
         action="store_true",
-        help="print each step and all tables, which the run folder has in any case",
+        help="print each step and all tables (the run folder always has them)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
@@ -572,20 +574,22 @@ def _run_build(args: argparse.Namespace) -> int:
     from finetune.console import Console
     from quantize.build import build as run_build
     from quantize.cli import compare_options
-    from quantize.export import EXIT_REJECTED
+    from quantize.export import EXIT_REJECTED, refuse_bad
     from quantize.reporting import text
 
     console = Console(json=args.json, verbose=args.verbose)
+    export = _export_options(
+        args.variants, {name: getattr(args, name) for name in _EXPORT_OPTIONS}
+    )
+    refuse_bad(**export)  # before the sample set is drawn and a network is named
+    comparing = compare_options(args)
     pictures: list[Path] = []
     if args.photos is None and not args.resume:
         args.run = args.run or SAMPLE_RUN
         args.photos, pictures = _draw_sample(args.artifacts, args.run, console)
         if not args.small:
             args.backbone = args.backbone or _sample_backbone(console)
-    export = _export_options(
-        args.variants, {name: getattr(args, name) for name in _EXPORT_OPTIONS}
-    )
-    built = run_build(job_from(args, console), export, compare_options(args), console)
+    built = run_build(job_from(args, console), export, comparing, console)
     if built.comparison is None:
         return 0
     if args.json:

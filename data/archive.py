@@ -75,7 +75,7 @@ def unpack(archive: str | os.PathLike[str]) -> tuple[Path, tuple[str, ...]]:
         reason = str(error).partition(":")[0]  # tarfile adds each method it tried
         raise EdgegraftError(
             f"{printable(archive)}: expected a whole ZIP or tar file, got a damaged "
-            f"one: {printable(' '.join(reason.split())):.100}; copy it anew"
+            f"one: {printable(' '.join(reason.split())):.100}; copy it again"
         ) from None
     except OSError as error:
         raise EdgegraftError(

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from data.audit.checks import BLURRED
-from data.audit.facts import LEAST_SIDE, measure
+from data.audit.facts import MIN_SIDE, measure
 from data.photos import CAPTURED, PARTS, REGION_COLUMN, clean_label
 from edge.camera.sources import Source
 from edge.errors import EdgegraftError
@@ -63,7 +63,7 @@ class Session:
         part = None
         if self.region is not None:
             self.region = as_fractions(self.region, image.size)
-            least = (LEAST_SIDE, LEAST_SIDE)
+            least = (MIN_SIDE, MIN_SIDE)
             part = open_photo(data, min_size=least, region=self.region)
         if not self.kept:
             self._refuse_other_region()

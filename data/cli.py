@@ -250,14 +250,14 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     reading.add_argument(
         "--no-memory",
         action="store_true",
-        help="decode photos that an earlier audit knows as well",
+        help="decode all photos, those of an earlier audit too",
     )
     reading.add_argument(
         "--workers", type=int, metavar="N", help="threads (default: one per core)"
     )
     reading.add_argument("--json", action="store_true", help="print one JSON document")
     parser = Parser(prog=prog, description="Look at photos, and split them.")
-    commands = parser.add_subparsers(required=True, metavar="VERB")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_audit(commands.add_parser, reading)
     _add_split(commands.add_parser, reading)
     _add_sample(commands.add_parser, shared)
@@ -270,7 +270,7 @@ def _add_audit(add_parser: AddParser, reading: Parser) -> None:
         "audit",
         parents=[reading],
         help="say what is wrong with a folder of photos",
-        description="Says what is wrong with photos before a network learns from "
+        description="Check photos before a network learns from "
         "them: unreadable files, copies and near copies, two labels for one photo, "
         "blur, bad light. Nothing is changed. Of copies the one without another "
         "finding is kept, else the larger or the less compressed one. Exit code 1: "
@@ -284,7 +284,9 @@ def _add_audit(add_parser: AddParser, reading: Parser) -> None:
         help="also write audit.html (thumbnails), audit.csv and audit.json there",
     )
     verb.add_argument(
-        "--overwrite", action="store_true", help="replace an audit that lies there"
+        "--overwrite",
+        action="store_true",
+        help="replace an audit that is already there",
     )
     verb.set_defaults(run=audit_photos)
 
@@ -293,9 +295,9 @@ def _add_split(add_parser: AddParser, reading: Parser) -> None:
     verb = add_parser(
         "split",
         parents=[reading],
-        help="write train, val and test down as a CSV",
-        description="Deals photos out to train, val and test, label by label, and "
-        "writes down which went where. Copies, near copies and photos of one group "
+        help="split photos into train, val and test; write a CSV",
+        description="Split photos into train, val and test, label by label, and "
+        "record the part of each. Copies, near copies and photos of one group "
         "stay on one side; a seed always gives the same split.",
     )
     verb.add_argument(
@@ -312,7 +314,7 @@ def _add_split(add_parser: AddParser, reading: Parser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="another seed, another split (default: 0)",
+        help="makes the split repeatable (default: 0)",
     )
     verb.add_argument(
         "--val",
@@ -350,8 +352,8 @@ def _add_sample(add_parser: AddParser, shared: Parser) -> None:
     verb = add_parser(
         "sample",
         parents=[shared],
-        help="draw a set of cats and dogs to try things on",
-        description="Draws pictures of cats and dogs to try everything with, offline. "
+        help="draw a sample set of cats and dogs",
+        description="Draw pictures of cats and dogs to try everything with, offline. "
         "What is measured on them says nothing about real photos.",
     )
     verb.add_argument(
@@ -365,7 +367,7 @@ def _add_sample(add_parser: AddParser, shared: Parser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="another seed, other pictures (default: 0)",
+        help="makes the pictures repeatable (default: 0)",
     )
     verb.add_argument(
         "--faults",
@@ -380,16 +382,16 @@ def _add_capture(add_parser: AddParser, shared: Parser) -> None:
         "capture",
         parents=[shared],
         help="take photos from a camera or a video file",
-        description="Takes photos of one label from a camera or a video, without "
+        description="Take photos of one label from a camera or a video, without "
         "blurred ones.",
     )
     verb.add_argument(
         "folder",
         type=Path,
         metavar="DIR",
-        help="where the label folders lie; photos there are kept",
+        help="the folder of the label folders; photos in it are kept",
     )
-    verb.add_argument("--label", required=True, help="what is to be seen")
+    verb.add_argument("--label", required=True, help="the label of the photos")
     verb.add_argument(
         "--source",
         help="a camera's number or name, picamera, a video file or a stream's address "

@@ -4,7 +4,7 @@ A path and a label are required; split (train, val or test) and group are option
 Columns are recognised by their usual names (filename and class, image and label, id and
 breed), or one column for each label holds 0 and 1. Separator and encoding are detected.
 A photo is looked for where the list says, then by its name below the list's folder. A
-wrong row is left out, named and counted; above `MOST_BAD` of them the list is refused.
+wrong row is left out, named and counted; above `MAX_BAD` of them the list is refused.
 """
 
 import csv
@@ -25,7 +25,7 @@ from edge.photo_kinds import PHOTO_SUFFIXES
 from edge.text import plural, printable
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
-MOST_BAD = 0.05  # of the rows; beyond it something else is wrong with the list
+MAX_BAD = 0.05  # of the rows; beyond it something else is wrong with the list
 NAMED_ROWS = 3  # that are wrong, in a message
 SEPARATORS = ",;\t|"
 # Excel's own first line, which names the separator
@@ -84,7 +84,7 @@ def read_manifest(
         elif first_line != line:
             repeated += 1
     examples = "; ".join(errors[:NAMED_ROWS])
-    if len(errors) > MOST_BAD * len(rows):
+    if len(errors) > MAX_BAD * len(rows):
         raise EdgegraftError(
             f"{printable(path)}: expected rows of photos, got {len(errors):,} of "
             f"{len(rows):,} that are wrong: {examples}{table.hint(rows)}"
@@ -364,7 +364,7 @@ class _Table:
             got = printable(", ".join(header))[:80] or "nothing"
             raise EdgegraftError(
                 f"{printable(self.path)}: expected the columns path and label (split "
-                f"and group if you like), got {got!r}; say which they are: --columns "
+                f"and group if you like), got {got!r}; name them: --columns "
                 "path=...,label=..."
             )
         required = {column: indices[column] for column in ("path", "label")}
@@ -378,7 +378,7 @@ class _Table:
         if "label" not in self.columns and "label" not in names and len(usual) > 1:
             raise EdgegraftError(
                 f"{printable(self.path)}: unclear which column is the label: "
-                f"{', '.join(usual)}; say it: --columns label={usual[0]}"
+                f"{', '.join(usual)}; name it: --columns label={usual[0]}"
             )
         renamed = [
             f"{column} is {printable(header[index])!r}"

@@ -75,7 +75,7 @@ class PhotoFolder:
             (self.unlabelled, "outside the label folders"),
             (self.linked, "in linked folders (--follow-links enters them)"),
             (self.special, "that cannot be opened as files or folders"),
-            (self.ignored, f"that are no photos: {self._kinds()}"),
+            (self.ignored, f"that are not photos: {self._kinds()}"),
             (self.hidden, "hidden or of the system"),
         ):
             if paths:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from data.audit.facts import LEAST_SIDE, PhotoFacts, header, measure
+from data.audit.facts import MIN_SIDE, PhotoFacts, header, measure
 from edge.errors import EdgegraftError, PhotoError
 from edge.preprocess import (
     FULL,
@@ -206,13 +206,13 @@ def _decoded(
     data: bytes, recipe: InputRecipe | None, with_facts: bool, white: int
 ) -> tuple[npt.NDArray[np.uint8] | None, PhotoFacts | None]:
     """Decoded once where one decoding serves both: `load_pixels` is `fit` of it."""
-    side = (LEAST_SIDE, LEAST_SIDE)
+    side = (MIN_SIDE, MIN_SIDE)
     if recipe is None:
         return None, measure(data, open_photo(data, min_size=side, white=white))
     if not with_facts:
         return load_pixels(data, recipe), None
     image = open_for(data, recipe)
-    enough = recipe.region is None and min(recipe.min_size) >= LEAST_SIDE
+    enough = recipe.region is None and min(recipe.min_size) >= MIN_SIDE
     measured = image if enough else open_photo(data, min_size=side, white=recipe.white)
     return fit(image, recipe), measure(data, measured)
 

@@ -345,7 +345,7 @@ class Source:
         if changed:
             lines.append(
                 f"warning: {plural(len(changed), 'photo')} changed since that audit "
-                f"(first: {printable(changed[0])}); audit them anew"
+                f"(first: {printable(changed[0])}); audit them again"
             )
         return lines
 

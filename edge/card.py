@@ -21,7 +21,7 @@ SCHEMA = 2  # the newest that is read
 _PLAIN, _WITH_REGION = 1, 2  # what is written: readers of 1 know no region
 CARD_NAME = "card.json"
 LABELS_NAME = "labels.txt"
-_MOST_BYTES = 4 << 20  # 100,000 labels; a card has some thousands
+_MAX_BYTES = 4 << 20  # 100,000 labels; a card has some thousands
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 _PROBABILITIES: Mapping[str, str] = MappingProxyType({"probabilities": "probabilities"})
@@ -83,7 +83,7 @@ class ModelCard:
 
         content = text if isinstance(text, bytes) else text.encode()
         try:
-            record = records.parse_record(content, {}, "model card", _MOST_BYTES)
+            record = records.parse_record(content, {}, "model card", _MAX_BYTES)
         except EdgegraftError as error:
             raise ModelError(str(error)) from None
         schema = record.get("schema")

@@ -109,11 +109,11 @@ def _add_classify(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--raw",
         action="store_true",
-        help="CSV: names as they are; else control characters are escaped and what a "
-        "spreadsheet takes for a formula gets a leading quote",
+        help="CSV: write names unchanged; by default control characters are escaped "
+        "and what a spreadsheet takes for a formula gets a leading quote",
     )
     verb.add_argument(
-        "--resume", action="store_true", help="go on with a CSV that is half done"
+        "--resume", action="store_true", help="continue an unfinished CSV"
     )
     verb.add_argument(
         "--workers",
@@ -134,7 +134,9 @@ def _add_classify(verb: argparse.ArgumentParser) -> None:
 
 
 def _add_info(verb: argparse.ArgumentParser) -> None:
-    verb.description = "What a model file says about itself, and how photos are fed."
+    verb.description = (
+        "Show a model file: labels, inputs, outputs, how photos are resized."
+    )
     _add_model(verb)
     verb.add_argument("--json", action="store_true", help="one JSON document")
     add_runtime_options(verb, threads=False)
@@ -154,10 +156,10 @@ def _add_bench(verb: argparse.ArgumentParser) -> None:
         "--photos", metavar="DIR", help="time decoding, resizing and inference apart"
     )
     verb.add_argument(
-        "--fps", type=rate, help="also at this pace, as a camera would (5 s)"
+        "--fps", type=rate, help="also at this rate, as from a camera (for 5 s)"
     )
     verb.add_argument(
-        "--minutes", type=rate, help="also without a pause: heat, clock, throttling"
+        "--minutes", type=rate, help="also under constant load: heat, clock, throttling"
     )
     verb.add_argument("--json", action="store_true", help="one JSON document")
     add_runtime_options(verb, threads=False)
@@ -186,7 +188,7 @@ def _add_evaluate(verb: argparse.ArgumentParser) -> None:
 
 
 def _add_photos(verb: argparse.ArgumentParser, reader: PhotoReader | None) -> None:
-    text = "a folder with one folder of photos for each label, named as the label"
+    text = "a folder with one folder of photos for each label, named after it"
     if reader is not None:
         text = reader.help
         reader.add_to(verb)
@@ -262,7 +264,7 @@ _VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = 
         _add_camera,
         "label what a camera or a video shows",
     ),
-    "info": ("edge.info", _add_info, "what a model file says about itself"),
+    "info": ("edge.info", _add_info, "labels, inputs and outputs of a model file"),
     "doctor": ("edge.doctor", _add_doctor, "what is installed here, and what works"),
     "bench": ("edge.bench.cli", _add_bench, "how fast models are on this machine"),
     "evaluate": ("edge.evaluate_cli", _add_evaluate, "accuracy on labelled photos"),

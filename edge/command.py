@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 BAD_INPUT, UNEXPECTED, INTERRUPTED = 2, 70, 130  # 70: sysexits.h's EX_SOFTWARE
 RUNTIMES = ("auto", "litert", "tflite-runtime", "tf.lite")
-MOST_MEGAPIXELS = 2000  # of --max-megapixels
+MAX_MEGAPIXELS = 2000  # of --max-megapixels
 SMALLEST = sys.float_info.min  # above 0
 _MOMENT = 0.01  # seconds
 
@@ -111,7 +111,7 @@ def add_megapixels(verb: argparse.ArgumentParser) -> None:
 
 def _megapixels(text: str) -> float:
     return number(
-        text, SMALLEST, MOST_MEGAPIXELS, f"a number above 0, at most {MOST_MEGAPIXELS}"
+        text, SMALLEST, MAX_MEGAPIXELS, f"a number above 0, at most {MAX_MEGAPIXELS}"
     )
 
 

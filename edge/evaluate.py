@@ -136,17 +136,17 @@ class Evaluation:
         }
 
 
-def wilson(correct: float, total: int, z: float = CONFIDENCE_95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Wilson 1927); (0, 1) of nothing.
+def wilson(correct: float, total: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a proportion (Wilson 1927); (0, 1) of nothing.
 
     `correct` may be a mean over several draws, which need not be whole.
     """
     if total == 0:
         return (0.0, 1.0)
-    p, square = correct / total, z * z
+    p, square = correct / total, CONFIDENCE_95 * CONFIDENCE_95
     center = (p + square / (2 * total)) / (1 + square / total)
     spread = (p * (1 - p) / total + square / (4 * total * total)) ** 0.5
-    half = z * spread / (1 + square / total)
+    half = CONFIDENCE_95 * spread / (1 + square / total)
     low = 0.0 if correct == 0 else center - half  # exact at the ends
     return (low, 1.0 if correct == total else center + half)
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from edge.errors import ModelError
 from edge.model_file import ModelFile
-from edge.preprocess import MOST_MARGIN, InputRecipe
+from edge.preprocess import MAX_MARGIN, InputRecipe
 from edge.tflite import activation, open_size, read_label_file
 
 Floats = npt.NDArray[np.float32]
@@ -111,7 +111,7 @@ class ForeignInput:
             height,
             options.resize or RESIZE,
             options.filter or FILTER,
-            MOST_MARGIN,
+            MAX_MARGIN,
             CENTRAL_FRACTION if options.crop is None else options.crop,
         )
         self.sources = {

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from edge.tflite import Metadata, Table
 
-_MOST_ATTACHED = 16 << 20  # bytes of one file in the zip; a card has some thousands
+_MAX_ATTACHED = 16 << 20  # bytes of one file in the zip; a card has some thousands
 _RECORD = "proven"
 
 # Keys of files that ran, for this process, where no record can be written
@@ -152,9 +152,9 @@ class ModelFile:
 
         try:
             size = self._zip.NameToInfo[name].file_size
-            if size > _MOST_ATTACHED:
+            if size > _MAX_ATTACHED:
                 raise ModelError(
-                    f"{self.where}: expected at most {_MOST_ATTACHED >> 20} MiB of "
+                    f"{self.where}: expected at most {_MAX_ATTACHED >> 20} MiB of "
                     f"{name} in the model file, got {size:,} bytes"
                 )
             return self._zip.read(name)

@@ -3,7 +3,7 @@
 Loaded only for such a file: 16-bit greys keep their range, transparent parts become
 white, wide colour spaces (Display P3, Adobe RGB, ProPhoto) become sRGB by their profile
 (any other profile is taken as sRGB), and a JPEG that is cut off at its end is used
-while at most `MOST_MISSING` of it is missing, as browsers do.
+while at most `MAX_MISSING` of it is missing, as browsers do.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ _GREY_ALPHA = "LA;16B"
 _OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 FULL = 65535  # the white of 16 bits
 _BAND = 1 << 21  # pixels that are converted at a time
-MOST_SCANS = 100  # of a JPEG; cameras write 1, progressive files about 10
-MOST_MISSING = 0.1  # of a photo's rows, cut off at its end
+MAX_SCANS = 100  # of a JPEG; cameras write 1, progressive files about 10
+MAX_MISSING = 0.1  # of a photo's rows, cut off at its end
 REFINED = 4.0  # levels; by less a late scan of a progressive JPEG changes its rows
 # Bytes a pixel that Pillow and the codec take at their peak (measured, rounded up).
 _COST = {"WEBP": 15.8, "HEIF": 7.35, "AVIF": 9.2, "GIF": 5.0, "TIFF": 6.0}
@@ -209,8 +209,8 @@ def why_unreadable(source: Any) -> str:
 def refuse_scans(image: Image.Image, name: str) -> None:
     """PhotoError for a progressive JPEG of so many scans that it takes minutes."""
     scans = sum(part.count(b"\xff\xda") for part in _parts(image))
-    if scans > MOST_SCANS:
-        raise PhotoError(name, f"expected at most {MOST_SCANS} scans, got {scans:,}")
+    if scans > MAX_SCANS:
+        raise PhotoError(name, f"expected at most {MAX_SCANS} scans, got {scans:,}")
 
 
 def cut_off(
@@ -236,7 +236,7 @@ def cut_off(
     tolerance = REFINED if image.info.get("progressive") else 0.0
     rows = np.flatnonzero(row_difference > tolerance)
     missing = 1 - rows[0] / decoded.height if len(rows) else 0.0
-    if missing > MOST_MISSING:
+    if missing > MAX_MISSING:
         raise PhotoError(name, f"damaged photo: the last {missing:.0%} is missing")
     decoded.info["missing"] = float(missing)
     return decoded

@@ -59,7 +59,7 @@ WHITES = (1023, 4095, 16383, FULL)  # of 10, 12, 14 and 16 bits
 MAX_SIDE = 4096  # of a model's input
 MARGIN = 1  # of new recipes; measured, see above
 OLD_MARGIN = 2  # of cards that name none: they were written when it was fixed
-MOST_MARGIN = 8
+MAX_MARGIN = 8
 RESIZES = ("stretch", "crop", "pad")
 PLAIN = "bilinear-plain"  # without antialiasing: TensorFlow's resize_bilinear
 FILTERS = ("bilinear", "bicubic", "lanczos", "box", "nearest", PLAIN)
@@ -114,8 +114,8 @@ class InputRecipe:
                 f"{self.width!r} x {self.height!r}",
             )
         _expect(
-            type(self.margin) is int and 1 <= self.margin <= MOST_MARGIN,
-            f"margin to be 1 to {MOST_MARGIN}",
+            type(self.margin) is int and 1 <= self.margin <= MAX_MARGIN,
+            f"margin to be 1 to {MAX_MARGIN}",
             repr(self.margin),
         )
         fraction = self.central_fraction

@@ -18,9 +18,9 @@ from edge.files import read_regular
 Schema = str | list[Any] | dict[str, Any]
 Record = dict[str, Any]
 
-MOST_BYTES = 64 << 20  # 1,000 labels by 1,000 in each of several files' evaluations
-MOST_VALUES = 6_000_000  # of lists and objects, about 50 bytes of memory each
-MOST_DEPTH = 32  # ours have 8
+MAX_BYTES = 64 << 20  # 1,000 labels by 1,000 in each of several files' evaluations
+MAX_VALUES = 6_000_000  # of lists and objects, about 50 bytes of memory each
+MAX_DEPTH = 32  # ours have 8
 LARGEST = 1e15  # a magnitude that no figure of a run has
 _SHOWN = 40  # characters of a wrong value
 
@@ -38,8 +38,8 @@ def read_record(
     """
     where = os.fspath(path)
     try:
-        if os.lstat(path).st_size > MOST_BYTES:
-            raise _error(where, f"expected {MOST_BYTES >> 20} MiB at most")
+        if os.lstat(path).st_size > MAX_BYTES:
+            raise _error(where, f"expected {MAX_BYTES >> 20} MiB at most")
         content = read_regular(path, inside=inside)
     except FileNotFoundError:
         raise
@@ -49,7 +49,7 @@ def read_record(
 
 
 def parse_record(
-    content: bytes, schema: Schema, where: str, max_bytes: int = MOST_BYTES
+    content: bytes, schema: Schema, where: str, max_bytes: int = MAX_BYTES
 ) -> Record:
     """The JSON object in `content`, UTF-8 (file names may have other bytes).
 
@@ -61,19 +61,19 @@ def parse_record(
             where,
             f"expected {max_bytes >> 10:,} KiB at most, got {len(content):,} bytes",
         )
-    if sum(map(content.count, (b",", b"[", b"{"))) > MOST_VALUES:
-        raise _error(where, f"expected {MOST_VALUES:,} values at most")
+    if sum(map(content.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise _error(where, f"expected {MAX_VALUES:,} values at most")
     try:
         record = json.loads(content.decode("utf-8", "surrogateescape"))
         depth = _depth(record)
     except RecursionError:
-        depth = MOST_DEPTH + 1
+        depth = MAX_DEPTH + 1
     except ValueError as error:  # also whole numbers of thousands of digits
         raise _error(
             where, f"expected JSON, got a damaged or half-written file ({error!s:.120})"
         ) from None
-    if depth > MOST_DEPTH:
-        raise _error(where, f"expected a depth of {MOST_DEPTH} at most")
+    if depth > MAX_DEPTH:
+        raise _error(where, f"expected a depth of {MAX_DEPTH} at most")
     check(record, schema, where)
     return dict(record)
 
@@ -99,7 +99,7 @@ def _depth(value: Any) -> int:
     level, depth = [value], 0
     while level := [node for node in level if isinstance(node, (dict, list)) and node]:
         depth += 1
-        if depth > MOST_DEPTH:
+        if depth > MAX_DEPTH:
             break
         level = [
             child

@@ -21,7 +21,7 @@ from edge.errors import ModelError, RuntimeMissing, one_line
 NAMES = ("litert", "tflite-runtime", "tf.lite")
 # MobileNetV2 1.0 at 224, int8, on two idle cores: 3.3 ms with one thread, 1.8 ms
 # with two. Beyond four, networks of this size gain little.
-MOST_THREADS = 4
+MAX_THREADS = 4
 # More are refused: an interpreter asked for tens of thousands ends the process
 THREADS_LIMIT = 256
 
@@ -59,8 +59,8 @@ def cores() -> int:
 
 
 def default_threads() -> int:
-    """All cores this process may use, at most `MOST_THREADS`."""
-    return min(cores(), MOST_THREADS)
+    """All cores this process may use, at most `MAX_THREADS`."""
+    return min(cores(), MAX_THREADS)
 
 
 def thread_warning(threads: int) -> str | None:

@@ -56,8 +56,8 @@ def run_in_subprocess(
         result = None
     if result is None or result.returncode == -getattr(signal, "SIGALRM", 0):
         raise ModelError(
-            f"{where}: it did not finish two pictures in {SECONDS:g} s or more, the "
-            "time that a file is given; export a smaller network, or copy it again"
+            f"{where}: two pictures took longer than the limit of {SECONDS:g} s "
+            "(longer on a slow machine); export a smaller network, or copy it again"
         )
     if result.returncode not in (0, _REFUSED):
         raise ModelError(

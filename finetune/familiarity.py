@@ -34,8 +34,8 @@ OUTPUT = "familiarity"
 PASS = 0.95  # of the known photos get a label, the others are answered unknown
 LIMIT = 0.5  # the threshold after stretching
 PROTOTYPES = 128  # over all labels: AUROC grew up to there, and 1280 x 128 is cheap
-LEAST_PROTOTYPES = 2  # of a label, where there are many labels
-MOST_PHOTOS = 4096  # of the training part that k-means looks at
+MIN_PROTOTYPES = 2  # of a label, where there are many labels
+MAX_PHOTOS = 4096  # of the training part that k-means looks at
 ENOUGH = 100  # known photos that estimate a 5 % quantile within about 2 points
 FOLDS = 5
 _COSINE_SCALE = 10.0  # of the cosine in the regression, so that it is hardly penalised
@@ -87,7 +87,7 @@ def prototypes(features: Floats, truth: Ints, seed: int) -> Floats:
     from threadpoolctl import threadpool_limits
 
     directions, labels = unit(features), np.unique(truth)
-    per_label = max(LEAST_PROTOTYPES, PROTOTYPES // len(labels))
+    per_label = max(MIN_PROTOTYPES, PROTOTYPES // len(labels))
     centres = []
     for label in labels:
         members = directions[truth == label]
@@ -111,8 +111,8 @@ def fit(
 
     negatives: features [M, D] of photos that show none of the labels.
     """
-    if len(features) > MOST_PHOTOS:
-        chosen = np.random.default_rng(seed).permutation(len(features))[:MOST_PHOTOS]
+    if len(features) > MAX_PHOTOS:
+        chosen = np.random.default_rng(seed).permutation(len(features))[:MAX_PHOTOS]
         features, truth = features[chosen], truth[chosen]
     centres = prototypes(features, truth, seed)
     kernel, bias = centres.T, np.zeros(len(centres), np.float32)

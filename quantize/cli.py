@@ -42,7 +42,7 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
         "--target",
         choices=tuple(TARGETS),
         default=GENERIC,
-        help="what has to take the files: operators, tensor types, size "
+        help="where the files must run; decides operators, tensor types, size "
         f"(default: {GENERIC})",
     )
     add(
@@ -73,8 +73,8 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
         "--qat",
         action="store_true",
         help="try quantization-aware training, too, where repairs leave the agreement "
-        "of an int8 file with float32 below 99%%: minutes, kept only if it comes "
-        "nearer",
+        "of an int8 file with float32 below 99%%: minutes, kept only if that "
+        "rises",
     )
 
 
@@ -296,7 +296,12 @@ def add_compare_parser(parser: argparse.ArgumentParser) -> None:
         help="where the comparison is written (default: the run; of several things "
         "the folder comparison beside the first)",
     )
-    add("--rounds", type=int, default=ROUNDS, help=f"of timing (default: {ROUNDS})")
+    add(
+        "--rounds",
+        type=int,
+        default=ROUNDS,
+        help=f"rounds of timing (default: {ROUNDS})",
+    )
     add(
         "--runs",
         type=int,
@@ -307,7 +312,8 @@ def add_compare_parser(parser: argparse.ArgumentParser) -> None:
         "--seconds",
         type=float,
         default=SECONDS,
-        help=f"without a pause, for photos a second, in a round (default: {SECONDS:g})",
+        help="of continuous inference in a round, for photos per second (default: "
+        f"{SECONDS:g})",
     )
     add("--verbose", action="store_true", help="print all tables")
     add("--json", action="store_true", help="print one JSON document")

@@ -36,7 +36,7 @@ from edge.text import listed
 
 AGREEMENT = 0.99  # the default target
 MAX_DROP = 0.01  # of accuracy on validation photos and views
-VIEWS, MOST = 4, 1000  # views of a validation photo; photos and views together
+VIEWS, MAX_PICTURES = 4, 1000  # views of a validation photo; photos and views together
 TRAINING = 200  # training photos of the recall test
 SMALLEST_CROP = 0.75  # side of a view
 CHANCE = 0.05  # significance level of the recall test

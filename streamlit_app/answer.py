@@ -18,7 +18,7 @@ from edge.classifier import Prediction
 from edge.preprocess import Pixels, fit, open_for, open_photo
 from streamlit_app.model_pool import ClassifierPool
 
-MOST_LABELS = 10  # in a ranking
+MAX_LABELS = 10  # in a ranking
 VIEW_SIDE, THUMBNAIL_SIDE = 720, 96  # pixels, the longer side
 # First bytes of the formats that can be animated
 _ANIMATED = {b"GIF8", b"RIFF", b"\x89PNG"}
@@ -57,7 +57,7 @@ class Row:
     inference_ms: float
 
 
-def answer(pool: ClassifierPool, content: bytes, top_k: int = MOST_LABELS) -> Answer:
+def answer(pool: ClassifierPool, content: bytes, top_k: int = MAX_LABELS) -> Answer:
     """Classify one photo; PhotoError when it cannot be read."""
     photo, prediction, decode_ms, inference_ms = _classify(pool, content, top_k)
     return Answer(prediction, photo, decode_ms, inference_ms, _is_animated(content))

@@ -21,7 +21,7 @@ from edge.records import Record
 from edge.run_folder import recommended
 from edge.text import plural, printable
 from streamlit_app import server, session, style
-from streamlit_app.answer import MOST_LABELS
+from streamlit_app.answer import MAX_LABELS
 from streamlit_app.feedback import private_folder, write_private
 from streamlit_app.model_pool import ClassifierPool
 from streamlit_app.models import ListedModel, choose
@@ -42,7 +42,7 @@ PAGES = (
 # Parts of a card whose accuracy is shown; that on training photos says nothing.
 MEASURED_ON = ("cross-validated before export", "test", "validation")
 DEVICE_FOLDER = "device"  # in the ZIP, which is named after it
-MOST_MODEL_MB = 256  # of a model file that is dropped
+MAX_MODEL_MB = 256  # of a model file that is dropped
 LABELS_LISTED = 6  # in the sidebar
 
 
@@ -137,7 +137,7 @@ def settings(entry: ListedModel) -> None:
         format="%d %%",
         help="Answers below this probability are marked as uncertain.",
     )
-    maximum = min(len(pool.facts.labels), MOST_LABELS)
+    maximum = min(len(pool.facts.labels), MAX_LABELS)
     if maximum > 2:
         st.session_state["top_k"] = min(max(session.top_k(), 1), maximum)
         st.slider("Labels to show", 1, maximum, key="top_k")
@@ -234,7 +234,7 @@ def welcome(artifacts: Path) -> None:
         "Or open a model file (.tflite)",
         type="tflite",
         key="model file",
-        max_upload_size=MOST_MODEL_MB,
+        max_upload_size=MAX_MODEL_MB,
         on_change=open_model,
     )
     if problem := st.session_state.pop("model problem", None):

@@ -22,7 +22,7 @@ from streamlit_app.runs import Run
 from streamlit_app.style import ACCENT, AMBER, GREY, SERIES
 
 MARGIN = 1.15  # the latency axis extends to this multiple, to leave room for names
-MOST_CONFUSED = 30  # labels; a larger confusion matrix is not drawn
+MAX_CONFUSED = 30  # labels; a larger confusion matrix is not drawn
 PROBE, FINAL = "cross-validated probe", "int8 file on test photos"
 _DASHED = alt.MarkDef(type="line", color=GREY, strokeDash=[4, 4])
 
@@ -206,7 +206,7 @@ def training(history: Sequence[Mapping[str, float]]) -> None:
 def confusion(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> None:
     """A confusion matrix: rows are the true labels, columns the answers, cells the
     numbers of photos, shaded by their share of the row. Nothing for many labels."""
-    if not 0 < len(labels) <= MOST_CONFUSED:
+    if not 0 < len(labels) <= MAX_CONFUSED:
         return
     names = [printable(label) for label in labels]
     values = [

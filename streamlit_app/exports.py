@@ -19,7 +19,7 @@ from streamlit_app.answer import Row
 from streamlit_app.uploads import MEGABYTE, Photo
 
 Results = Sequence[tuple[Photo, Row]]
-MOST_SORTED_BYTES = 1024 * MEGABYTE  # of a ZIP, which is built in memory
+MAX_SORTED_BYTES = 1024 * MEGABYTE  # of a ZIP, which is built in memory
 
 
 def as_csv(classifier: Classifier, results: Results, top_k: int) -> str:
@@ -55,7 +55,7 @@ def as_json(
 def as_zip(results: Results) -> bytes:
     """The photos, unchanged, in a folder for each answer; unknown ones in `unknown`.
 
-    Photos beyond `MOST_SORTED_BYTES` are left out and listed in LEFT_OUT.txt.
+    Photos beyond `MAX_SORTED_BYTES` are left out and listed in LEFT_OUT.txt.
     """
     file = io.BytesIO()
     paths: set[str] = set()
@@ -63,7 +63,7 @@ def as_zip(results: Results) -> bytes:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for photo, row in results:
             content = photo.read()
-            if file.tell() + len(content) > MOST_SORTED_BYTES:
+            if file.tell() + len(content) > MAX_SORTED_BYTES:
                 left_out.append(photo.name)
                 continue
             folder = re.sub(r"[^\w .,()-]+", "_", row.prediction.label).strip(". ")

@@ -29,9 +29,9 @@ from edge.errors import EdgegraftError, reason_of
 from edge.files import sha256, write_atomic
 from edge.preprocess import open_photo
 
-MOST_WAITING = 2000
-MOST_BYTES = 2 << 30
-MOST_NAME = 200  # bytes of a label or run name; file systems allow 255
+MAX_WAITING = 2000
+MAX_BYTES = 2 << 30
+MAX_NAME = 200  # bytes of a label or run name; file systems allow 255
 # Why a photo is in the queue
 UNCERTAIN, UNKNOWN, WRONG = "uncertain", "unknown", "marked wrong"
 DEVICE, SENT = "from a device", "sent from Batch"
@@ -97,9 +97,9 @@ class Feedback:
         if self._is_saved(digest, why):
             return None
         open_photo(content, min_size=(128, 128))  # save only what training can read
-        if len(list(self._queue.glob("*.json"))) >= MOST_WAITING:
+        if len(list(self._queue.glob("*.json"))) >= MAX_WAITING:
             raise EdgegraftError(
-                f"{self.folder}: the queue is full ({MOST_WAITING:,} photos); label "
+                f"{self.folder}: the queue is full ({MAX_WAITING:,} photos); label "
                 "some first"
             )
         label, probability = prediction.ranking[0]
@@ -117,7 +117,7 @@ class Feedback:
         new = not (self._queue / f"{digest}.json").exists()
         try:
             private_folder(self._queue)
-            full = _size(self._queue) + len(content) > MOST_BYTES
+            full = _size(self._queue) + len(content) > MAX_BYTES
             if not full:
                 write_private(self.path(record), content)
                 text = json.dumps(asdict(record), ensure_ascii=False)
@@ -128,7 +128,7 @@ class Feedback:
             raise EdgegraftError(f"{self.folder}: {reason_of(error)}") from None
         if full:
             raise EdgegraftError(
-                f"{self.folder}: the queue is full ({MOST_BYTES >> 30} GB); label "
+                f"{self.folder}: the queue is full ({MAX_BYTES >> 30} GB); label "
                 "some first"
             )
         return digest
@@ -202,9 +202,9 @@ def folder_name(label: str) -> str:
         raise EdgegraftError(
             f"expected a label that can name a folder, got {label!r:.60}"
         )
-    if (size := len(label.encode())) > MOST_NAME:
+    if (size := len(label.encode())) > MAX_NAME:
         raise EdgegraftError(
-            f"expected a label of at most {MOST_NAME} bytes, got {size}: {label!r:.60}"
+            f"expected a label of at most {MAX_NAME} bytes, got {size}: {label!r:.60}"
         )
     return label
 

@@ -26,7 +26,7 @@ from edge.quiet import without_chatter
 from edge.runtime import default_threads
 from streamlit_app.model_process import ProcessModelFile
 
-MOST_MODELS = 8  # open at once; the least recently used is closed
+MAX_MODELS = 8  # open at once; the least recently used is closed
 Stamp = tuple[int, int]  # modification time in ns and size in bytes
 
 
@@ -121,7 +121,7 @@ class ModelPool:
     """
 
     def __init__(
-        self, labels: Path | None = None, max_models: int = MOST_MODELS
+        self, labels: Path | None = None, max_models: int = MAX_MODELS
     ) -> None:
         self._labels, self._max_models = labels, max_models
         self._lock = threading.Lock()

@@ -82,7 +82,7 @@ class ProcessInterpreter:
         if answer is None:
             reason = self._child.reason
             self._child = None
-            raise RuntimeError(f"{reason}; it starts anew for the next photo")
+            raise RuntimeError(f"{reason}; it starts again for the next photo")
         if answer[:1] == _FAILED:
             raise RuntimeError(answer[1:].decode("utf-8", "replace"))
         file = io.BytesIO(answer[1:])

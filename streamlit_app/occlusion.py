@@ -31,7 +31,7 @@ GRIDS = (14, 11, 9, 7, 5, 4, 3)  # patches along a side, finest first
 
 @dataclass(frozen=True)
 class OcclusionMap:
-    """`heat` is float32 [H, W] of mean drops in probability, 0 elsewhere.
+    """`heat` is float32 [H, W] of mean drops in probability, else 0.
 
     `max_drop` is the largest drop of a single patch; `patches` the number of patches.
     """

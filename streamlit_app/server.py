@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any
 
 KEPT_SESSIONS = 8  # disconnected ones, which a reload within seconds resumes
-MOST_DESCRIPTORS = 65_536  # the soft limit to set, where the hard limit allows it
+MAX_DESCRIPTORS = 65_536  # the soft limit to set, where the hard limit allows it
 # A websocket, three of the event loop, and two for open files
 DESCRIPTORS_PER_VISITOR = 6
 RESERVED_DESCRIPTORS = 64  # Python, Streamlit, model files
@@ -32,9 +32,9 @@ def raise_descriptor_limit() -> int:
     try:
         import resource
     except ImportError:  # Windows has no such limit
-        return MOST_DESCRIPTORS
+        return MAX_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    target = MOST_DESCRIPTORS
+    target = MAX_DESCRIPTORS
     if hard != resource.RLIM_INFINITY:
         target = min(target, hard)
     if soft < target:

@@ -25,7 +25,7 @@ from streamlit_app.feedback import Feedback
 from streamlit_app.model_pool import ClassifierPool, ModelPool
 from streamlit_app.models import SEARCH_FILE, ListedModel, find_models
 from streamlit_app.style import literal
-from streamlit_app.uploads import MOST_ZIP_BYTES
+from streamlit_app.uploads import MAX_ZIP_BYTES
 from streamlit_app.widgets import foreign_fields
 from streamlit_app.widgets.dropzone import DRAWN
 
@@ -115,7 +115,7 @@ def begin() -> None:
     arrives; with this limit it stays in memory, where Streamlit keeps it anyway.
     """
     st.session_state["began"] = time.perf_counter()
-    MultiPartParser.spool_max_size = MOST_ZIP_BYTES
+    MultiPartParser.spool_max_size = MAX_ZIP_BYTES
 
 
 def visitor() -> str:

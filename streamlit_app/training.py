@@ -42,8 +42,8 @@ from streamlit_app.feedback import (
     write_private,
 )
 
-MOST_BYTES = 8 << 30  # of one visitor's uploads
-LEAST_LABELS, LEAST_PHOTOS = 2, 8  # below, `build` has nothing to measure with
+MAX_BYTES = 8 << 30  # of one visitor's uploads
+MIN_LABELS, MIN_PHOTOS = 2, 8  # below, `build` has nothing to measure with
 PROGRESS = "EDGEGRAFT_PROGRESS"  # names the file that `build` appends its progress to
 TICKET = "EDGEGRAFT_TICKET"  # the open file that holds a job's place in the queue
 COMPARED = "compared.json"  # of a job: the command that compared its file
@@ -85,13 +85,13 @@ class Photos:
     def obstacle(self) -> str | None:
         """Why these photos cannot be trained with yet; None when they can."""
         labels = self.labels()
-        if len(labels) < LEAST_LABELS:
+        if len(labels) < MIN_LABELS:
             got = f"all are of {next(iter(labels))}" if labels else "there are none"
-            return f"photos of at least {LEAST_LABELS} labels are needed, {got}"
-        too_few = [label for label in labels if len(labels[label]) < LEAST_PHOTOS]
+            return f"photos of at least {MIN_LABELS} labels are needed, {got}"
+        too_few = [label for label in labels if len(labels[label]) < MIN_PHOTOS]
         if too_few:
             counts = ", ".join(f"{label} has {len(labels[label])}" for label in too_few)
-            return f"each label needs at least {LEAST_PHOTOS} photos, {counts}"
+            return f"each label needs at least {MIN_PHOTOS} photos, {counts}"
         return None
 
     def audit(self) -> list[dict[str, str]]:
@@ -142,9 +142,9 @@ class Uploads(Photos):
         path = self.photos / name / f"{sha256(content)[:24]}{photo_ending(content)}"
         if path.exists():
             return False
-        if self.size() + len(content) > MOST_BYTES:
+        if self.size() + len(content) > MAX_BYTES:
             raise EdgegraftError(
-                f"expected at most {MOST_BYTES >> 30} GB of photos; delete some first"
+                f"expected at most {MAX_BYTES >> 30} GB of photos; delete some first"
             )
         try:
             private_folder(path.parent)

@@ -22,12 +22,12 @@ from edge.errors import EdgegraftError
 from edge.photo_kinds import HEAD_BYTES, PHOTO_SUFFIXES, begins_like_a_photo
 
 MEGABYTE = 1 << 20
-MOST_PHOTO_BYTES = 64 * MEGABYTE  # a 100-megapixel photo has about 50
-MOST_ZIP_BYTES = 1024 * MEGABYTE
-MOST_UNPACKED = 4096 * MEGABYTE
-MOST_ENTRIES = 5000  # of a ZIP
-MOST_NAMED = 20  # refused entries of one ZIP that are listed by name
-MOST_LIST_BYTES = 16 * MEGABYTE
+MAX_PHOTO_BYTES = 64 * MEGABYTE  # a 100-megapixel photo has about 50
+MAX_ZIP_BYTES = 1024 * MEGABYTE
+MAX_UNPACKED = 4096 * MEGABYTE
+MAX_ENTRIES = 5000  # of a ZIP
+MAX_NAMED = 20  # refused entries of one ZIP that are listed by name
+MAX_LIST_BYTES = 16 * MEGABYTE
 # The usual columns of a list; `edgegraft build` knows these too
 PATH_COLUMNS = ("path", "filename", "file", "image_path", "image")
 LABEL_COLUMNS = ("label", "class", "category", "breed", "target")
@@ -83,8 +83,8 @@ def unpacked(files: Iterable[Dropped]) -> Drop:
             if not _read_list(content, drop):
                 reason = "expected a list in UTF-8 with the columns path and label"
                 drop.refused.append((file.name, reason))
-        elif len(content) > MOST_PHOTO_BYTES:
-            reason = _too_large(len(content), MOST_PHOTO_BYTES)
+        elif len(content) > MAX_PHOTO_BYTES:
+            reason = _too_large(len(content), MAX_PHOTO_BYTES)
             drop.refused.append((file.name, reason))
         else:
             drop.photos.append(Photo(file.name, file.file_id, file.getvalue))
@@ -93,22 +93,22 @@ def unpacked(files: Iterable[Dropped]) -> Drop:
 
 def _open_zip(content: bytes) -> tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]:
     """A ZIP and its files, unread; EdgegraftError when it is damaged or too large."""
-    if len(content) > MOST_ZIP_BYTES:
-        raise EdgegraftError(_too_large(len(content), MOST_ZIP_BYTES))
+    if len(content) > MAX_ZIP_BYTES:
+        raise EdgegraftError(_too_large(len(content), MAX_ZIP_BYTES))
     try:
         archive = zipfile.ZipFile(io.BytesIO(content))
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
         reason = " ".join(str(error).split())
         raise EdgegraftError(f"damaged ZIP file: {reason}") from None
     entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-    if len(entries) > MOST_ENTRIES:
+    if len(entries) > MAX_ENTRIES:
         raise EdgegraftError(
-            f"expected at most {MOST_ENTRIES:,} files in a ZIP, got "
+            f"expected at most {MAX_ENTRIES:,} files in a ZIP, got "
             f"{len(entries):,}; split it, or run: edgegraft edge classify"
         )
-    if sum(entry.file_size for entry in entries) > MOST_UNPACKED:
+    if sum(entry.file_size for entry in entries) > MAX_UNPACKED:
         raise EdgegraftError(
-            f"expected at most {MOST_UNPACKED // MEGABYTE:,} MB unpacked, got more"
+            f"expected at most {MAX_UNPACKED // MEGABYTE:,} MB unpacked, got more"
         )
     return archive, entries
 
@@ -128,15 +128,15 @@ def _from_zip(file: Dropped, content: bytes, drop: Drop) -> None:
         refusal = _refusal(entry, is_photo)
         if refusal:
             refused.append((f"{file.name}: {name}", refusal))
-        elif _is_list(name) and not hidden and entry.file_size < MOST_LIST_BYTES:
+        elif _is_list(name) and not hidden and entry.file_size < MAX_LIST_BYTES:
             drop.others += not _read_list(read(), drop)
         elif is_photo:
             drop.photos.append(Photo(name, f"{file.file_id}/{index}", read))
         else:
             drop.others += not hidden
-    drop.refused += refused[:MOST_NAMED]
-    if len(refused) > MOST_NAMED:
-        reason = f"{len(refused) - MOST_NAMED:,} more files were refused"
+    drop.refused += refused[:MAX_NAMED]
+    if len(refused) > MAX_NAMED:
+        reason = f"{len(refused) - MAX_NAMED:,} more files were refused"
         drop.refused.append((file.name, reason))
     if len(drop.photos) == photos_before and not refused:
         drop.refused.append((file.name, "expected photos in the ZIP, got none"))
@@ -182,15 +182,15 @@ def _refusal(entry: zipfile.ZipInfo, is_photo: bool) -> str | None:
         return "a ZIP inside a ZIP; unpack it first"
     if is_photo and entry.flag_bits & 0x1:
         return "protected by a password; unpack the ZIP first"
-    if is_photo and entry.file_size > MOST_PHOTO_BYTES:
-        return _too_large(entry.file_size, MOST_PHOTO_BYTES)
+    if is_photo and entry.file_size > MAX_PHOTO_BYTES:
+        return _too_large(entry.file_size, MAX_PHOTO_BYTES)
     return None
 
 
 def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
     try:
         with archive.open(entry) as file:
-            return file.read(MOST_PHOTO_BYTES)
+            return file.read(MAX_PHOTO_BYTES)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise OSError(f"damaged in the ZIP: {error}") from error
 

@@ -99,7 +99,7 @@ def test_a_refused_password_is_named(
 ) -> None:
     assert main(["camera", model, f"http://{address}/secret.jpg"]) == 2
     err = capsys.readouterr().err
-    assert "it wants a user and a password: http://USER:PASSWORD@127.0.0.1/" in err
+    assert "it needs a user and a password: http://USER:PASSWORD@127.0.0.1/" in err
     assert main(["camera", model, f"http://me:wr0ng@{address}/secret.jpg"]) == 2
     err = capsys.readouterr().err
     assert "user or password is wrong" in err and "wr0ng" not in err
@@ -124,7 +124,7 @@ def test_an_rtsp_camera_that_wants_a_password(
         url = f"rtsp://127.0.0.1:{server.getsockname()[1]}/stream"
         assert main(["camera", model, url]) == 2
         server.shutdown(socket.SHUT_RDWR)
-    assert "it wants a user and a password: rtsp://USER:" in capsys.readouterr().err
+    assert "it needs a user and a password: rtsp://USER:" in capsys.readouterr().err
 
 
 def test_av1_without_a_decoder_is_named(

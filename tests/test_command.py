@@ -25,7 +25,7 @@ from tests.quantize_room import white_diagrams
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ("--backbone", "custom_cnn", "--size", "32", "--epochs", "2")
 QUICK += ("--set", "filters=[8,16]")
-MOST_LINES = 25  # that build prints without --verbose
+MAX_LINES = 25  # that build prints without --verbose
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def built(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_build_prints_what_a_person_wants(built: Path) -> None:
     lines = (built.parent / "printed.txt").read_text().splitlines()
-    assert len(lines) <= MOST_LINES
+    assert len(lines) <= MAX_LINES
     heads = [line.split()[0] for line in lines if line]
     wanted = ("ship", "accuracy", "weakest", "speed", "next", "report")
     assert [head for head in heads if head in wanted] == list(wanted)
@@ -213,6 +213,18 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert out.err.startswith("edgegraft: error: ") and out.err.count("\n") == 1
     assert says in out.err
     assert not artifacts.exists() or not list(artifacts.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    "options", [("--variants", "int4"), ("--max-drop", "500"), ("--budget-ms", "0")]
+)
+def test_a_bad_option_is_refused_before_the_sample_set_is_drawn(
+    options: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert edgegraft.main(["build", "--artifacts", str(tmp_path), *options]) == 2
+    out = capsys.readouterr()
+    assert out.out == "" and out.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_only_unreadable_photos_of_a_class(

@@ -101,7 +101,7 @@ def test_litter_is_counted_and_left_out(root: Path) -> None:
     assert found.unlabelled == (root / "stray.jpg",)
     assert [line.split(":")[0] for line in found.notes()] == [
         "left out, 1 outside the label folders (first",
-        "left out, 1 that are no photos",
+        "left out, 1 that are not photos",
         "left out, 6 hidden or of the system (first",
     ]
 
@@ -289,7 +289,7 @@ def test_content_decides_what_a_photo_is(root: Path) -> None:
     assert names >= {"png", "photo.jpeg~", "phone.heics", "web.download"}
     assert [path.name for path in found.ignored] == ["film.mp4", "notes.txt"]
     (note,) = found.notes()
-    assert note.startswith("left out, 2 that are no photos: 1 .mp4, 1 .txt (first: ")
+    assert note.startswith("left out, 2 that are not photos: 1 .mp4, 1 .txt (first: ")
 
 
 @pytest.mark.parametrize("levels", [1500, 2100])

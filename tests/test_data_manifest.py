@@ -117,7 +117,7 @@ def test_a_given_test_part_is_kept(place: Path) -> None:
     ("text", "message"),
     [
         ("", "expected the columns path and label .*, got 'nothing'"),
-        ("where,what\n", "got 'where, what'; say which"),
+        ("where,what\n", "got 'where, what'; name them"),
         ("path,class,breed\n", "unclear which column is the label: class, breed"),
         ("path,label,label\n", "expected one column 'label', got two"),
         (

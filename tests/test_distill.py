@@ -18,7 +18,7 @@ from data.split import make_split
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe
 from finetune.distill import lesson as distill
-from finetune.distill.hints import MOST, HintComponents
+from finetune.distill.hints import MAX_COMPONENTS, HintComponents
 from finetune.distill.teacher import Teacher, open_teacher, refuse_leaks
 from finetune.head.features import compute
 from finetune.loop.examples import Examples
@@ -188,7 +188,7 @@ def test_hints_are_the_widest_directions_at_length_one() -> None:
     assert hints.shape == (50, 7) and hints.dtype == np.float32
     np.testing.assert_allclose((hints**2).sum(axis=1), 1, atol=1e-5)
     many = random.normal(0, 1, (200, 90)).astype(np.float32)
-    assert HintComponents(many, seed=0).hints(many[:3]).shape == (3, MOST)
+    assert HintComponents(many, seed=0).hints(many[:3]).shape == (3, MAX_COMPONENTS)
     few = HintComponents(many[:5], seed=0)
     assert few.hints(many[:2]).shape == (2, 4), "5 photos span 4 directions"
 

@@ -136,7 +136,7 @@ def test_open_from_path_and_bytes(tmp_path: Path) -> None:
         assert list(interpreter.get_input_details()[0]["shape"]) == [1, 8, 8, 3]
     with pytest.raises(ModelError, match="threads from 1 to 256, got 0"):
         ModelFile.read(path).open(threads=0)
-    assert 1 <= runtime.default_threads() <= runtime.MOST_THREADS
+    assert 1 <= runtime.default_threads() <= runtime.MAX_THREADS
 
 
 @pytest.mark.parametrize(

@@ -273,7 +273,7 @@ def test_options_that_do_nothing_without_fine_tuning_are_named(
 
 
 def test_patience_is_for_networks_from_scratch() -> None:
-    rows = np.arange(fit.AUTO_LEAST)
+    rows = np.arange(fit.AUTO_MIN)
     many = Examples(np.zeros((len(rows), 8, 8, 3), np.uint8), rows, rows % 2)
     plan = fit.Plan.from_settings(Settings(), len(rows), pretrained=True)
     for patience, count in ((Settings.patience, 0), (3, 1)):
@@ -284,7 +284,7 @@ def test_patience_is_for_networks_from_scratch() -> None:
 
 
 def test_what_is_trained_and_nothing_else_is_told(run: Run) -> None:
-    auto, least = Settings(), fit.AUTO_LEAST
+    auto, least = Settings(), fit.AUTO_MIN
     assert fit.Plan.from_settings(auto, least, pretrained=True).unfreeze == "auto"
     assert fit.Plan.from_settings(auto, least - 1, pretrained=True).unfreeze == "none"
     assert fit.Plan.from_settings(auto, 9, pretrained=False).unfreeze == "all"

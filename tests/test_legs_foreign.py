@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.legs.foreign import AGREEMENT, MOST_APART, Disagreement, judge
+from tests.legs.foreign import AGREEMENT, MAX_DIFFERENCE, Disagreement, judge
 
 OURS = {
     f"{n}.jpg": [("cat", 0.9), ("dog", 0.1), ("familiarity", 0.5)] for n in range(9)
@@ -29,7 +29,7 @@ def test_the_same_answers_pass_and_are_told():
         (theirs("dog"), f"expected {AGREEMENT:.1%}"),
         (theirs(labels=["a", "b"]), "expected the labels"),
         (theirs(seen=None), "expected a head named familiarity"),
-        (theirs(seen=0.5 + 1.5 * MOST_APART), "apart in the middle"),
+        (theirs(seen=0.5 + 1.5 * MAX_DIFFERENCE), "apart in the middle"),
         (theirs(photos=list(OURS)[:5]), "55.56%"),
     ],
 )

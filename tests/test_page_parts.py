@@ -84,7 +84,7 @@ def test_a_model_that_crashes_costs_one_answer_and_starts_anew(
         answer.answer(pool, content)
     assert re.fullmatch(
         "model: .* failed on it: the interpreter crashes on it, or runs out of "
-        "memory; it starts anew for the next photo",
+        "memory; it starts again for the next photo",
         str(crashed.value),
     )
     assert answer.answer(pool, content).prediction == first
@@ -200,7 +200,7 @@ def bomb() -> bytes:
     """An entry that claims more than a photo may have."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("big.png", bytes(uploads.MOST_PHOTO_BYTES + 1))
+        archive.writestr("big.png", bytes(uploads.MAX_PHOTO_BYTES + 1))
         archive.writestr("ok.png", b"x")
     return file.getvalue()
 

@@ -17,7 +17,7 @@ from starlette.formparsers import MultiPartParser
 
 from edge.card import digest
 from streamlit_app.feedback import Feedback
-from streamlit_app.uploads import MOST_ZIP_BYTES
+from streamlit_app.uploads import MAX_ZIP_BYTES
 from tests.page_helpers import (
     drop,
     page,
@@ -260,7 +260,7 @@ def test_nothing_is_saved_without_consent_and_uncertain_photos_with_it(
     app = page(monkeypatch, "--shared", "--artifacts", artifacts)
     drop(app, ("dim.png", DIM))
     assert "nothing is saved" in shown(app)
-    assert MultiPartParser.spool_max_size >= MOST_ZIP_BYTES  # nor while it arrives
+    assert MultiPartParser.spool_max_size >= MAX_ZIP_BYTES  # nor while it arrives
     assert not (artifacts / "feedback").exists()
     consent(app)
     app.switch_page("views/classify.py").run()

@@ -134,7 +134,7 @@ class Audit:
             lines.append(
                 f"{quantity} look alike ({alike:,} of {photos:,}), as from a camera "
                 "that does not move: the split takes them in runs by name, and its "
-                "test part is easier than life; better test on photos of other days"
+                "test part is easier than reality; test on photos of other days"
             )
         if not self.fact_store.comparable:
             lines.append(

@@ -3,7 +3,7 @@
 One SQLite file; the key is the sha256 of the photo's bytes, so moving or renaming a
 photo does not matter. Several processes may use the file at once: they wait for each
 other, and each version of the facts has its own table (an older one is dropped). A
-damaged file is deleted and created anew, one that another process has deleted is opened
+damaged file is replaced by a new one, one that another process has deleted is opened
 again; where it cannot be written, `problem` says why and the audit goes on without.
 """
 

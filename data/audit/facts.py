@@ -14,7 +14,7 @@ from data.audit import local_features
 from edge.preprocess import open_photo
 
 THUMB = 96  # pixels of a thumbnail, in both directions
-LEAST_SIDE = 224  # pixels a side that the decoder must give; an input of 224 shares it
+MIN_SIDE = 224  # pixels a side that the decoder must give; an input of 224 shares it
 MEASURED = 256  # pixels of the longer side
 RADIUS = 4  # pixels of the second blur
 ORIENTATION = 0x0112  # the EXIF tag
@@ -79,9 +79,9 @@ def measure(
     data: bytes, image: Image.Image | None = None, *, features: bool = True
 ) -> PhotoFacts:
     """The facts of a photo's bytes. `image`: the same photo, opened by
-    `edge.preprocess`, at least LEAST_SIDE a side. PhotoError as `open_photo`."""
+    `edge.preprocess`, at least MIN_SIDE a side. PhotoError as `open_photo`."""
     if image is None:
-        image = open_photo(data, min_size=(LEAST_SIDE, LEAST_SIDE))
+        image = open_photo(data, min_size=(MIN_SIDE, MIN_SIDE))
     head = header(data)
     width, height = head.width or image.width, head.height or image.height
     if head.turn >= 5:

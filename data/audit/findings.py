@@ -80,8 +80,8 @@ KINDS = (
     ),
     Kind(
         "odd-shape",
-        "is much longer one way than the other",
-        "are much longer one way than the other",
+        "is very long and narrow",
+        "are very long and narrow",
     ),
     Kind(
         "cut-off",

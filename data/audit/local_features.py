@@ -17,7 +17,7 @@ from PIL import Image
 
 SIDE = 224  # pixels of the longer side that keypoints are detected at: at 320 it takes
 # twice as long and finds no more copies
-LEAST = 160  # pixels of the longer side that smaller photos are enlarged to
+MIN_SIDE = 160  # pixels of the longer side that smaller photos are enlarged to
 KEPT = 160  # keypoints of a photo: 21 KB; 250 find no more copies
 PLACE = 4  # bytes of x and y, each 0..65535 of the width and height
 WIDE = 128  # bytes of a descriptor
@@ -42,8 +42,8 @@ def detect(grey: Image.Image) -> Bytes:
     import cv2
 
     cv: Any = cv2  # its types do not name every detector
-    scale = min(1.0, SIDE / max(grey.size)) if max(grey.size) >= LEAST else 0.0
-    scale = scale or LEAST / max(grey.size)
+    scale = min(1.0, SIDE / max(grey.size)) if max(grey.size) >= MIN_SIDE else 0.0
+    scale = scale or MIN_SIDE / max(grey.size)
     size = (max(8, round(grey.width * scale)), max(8, round(grey.height * scale)))
     if size != grey.size:
         resampling = Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC

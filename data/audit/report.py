@@ -126,7 +126,7 @@ def read_exclusion(path: str | os.PathLike[str], folder: PhotoFolder) -> Exclusi
     if paths and not in_folder:
         raise EdgegraftError(
             f"{printable(path)}: expected photos of {printable(folder.root)}, got none "
-            f"of them (first: {printable(min(paths))}); audit this folder anew"
+            f"of them (first: {printable(min(paths))}); audit this folder again"
         )
     return Exclusion(path.name, sha256(data), in_folder, digests, data)
 

@@ -13,6 +13,7 @@ import numpy as np
 Outline = np.ndarray  # float64 [N, 2]
 Point = Sequence[float] | np.ndarray
 Points = Sequence[tuple[float, float]] | np.ndarray
+STEPS = 6  # samples of a spline for each of its pieces
 
 
 def oval(
@@ -38,15 +39,15 @@ def almond(cx: float, cy: float, rx: float, ry: float, turn: float = 0.0) -> Out
     return placed
 
 
-def curve(points: Points, steps: int = 6, closed: bool = False) -> Outline:
-    """A Catmull-Rom spline through the points, `steps` samples for each piece."""
+def curve(points: Points, closed: bool = False) -> Outline:
+    """A Catmull-Rom spline through the points, STEPS samples for each piece."""
     p = np.asarray(points, float)
     if closed:
         p0, p1, p2, p3 = np.roll(p, 1, 0), p, np.roll(p, -1, 0), np.roll(p, -2, 0)
     else:
         q = np.concatenate([p[:1] * 2 - p[1:2], p, p[-1:] * 2 - p[-2:-1]])
         p0, p1, p2, p3 = q[:-3], q[1:-2], q[2:-1], q[3:]
-    t = np.linspace(0.0, 1.0, steps, endpoint=False)[None, :, None]
+    t = np.linspace(0.0, 1.0, STEPS, endpoint=False)[None, :, None]
     a, b, c, d = (v[:, None, :] for v in (p0, p1, p2, p3))
     line = 0.5 * (
         2 * b
@@ -58,9 +59,9 @@ def curve(points: Points, steps: int = 6, closed: bool = False) -> Outline:
     return line if closed else np.concatenate([line, p[-1:]])
 
 
-def blob(points: Points, steps: int = 6) -> Outline:
+def blob(points: Points) -> Outline:
     """A smooth closed outline through the points."""
-    return curve(points, steps, closed=True)
+    return curve(points, closed=True)
 
 
 def both(points: Points) -> Outline:
@@ -70,9 +71,9 @@ def both(points: Points) -> Outline:
     return blob(np.concatenate([p, inner[::-1] * (-1, 1)]))
 
 
-def limb(spine: Points, widths: Sequence[float], steps: int = 6) -> Outline:
+def limb(spine: Points, widths: Sequence[float]) -> Outline:
     """A tube around a smooth spine, round at both ends; `widths` are half widths."""
-    line = curve(spine, steps)
+    line = curve(spine)
     at = np.linspace(0, len(widths) - 1, len(line))
     half = np.interp(at, np.arange(len(widths)), widths)[:, None]
     along = np.gradient(line, axis=0)

@@ -49,12 +49,12 @@ def add_options(verb: argparse.ArgumentParser) -> None:
     verb.description, verb.epilog = _ABOUT, _MORE
     verb.add_argument("model", nargs="?", metavar="MODEL", help="a .tflite file")
     verb.add_argument("source", nargs="?", metavar="SOURCE", help="see below")
-    verb.add_argument("--list", action="store_true", help="the cameras there are")
+    verb.add_argument("--list", action="store_true", help="list the cameras")
     group = verb.add_argument_group("which frames")
     rate = group.add_mutually_exclusive_group()
-    rate.add_argument("--fps", type=_positive, help="at most this many a second")
+    rate.add_argument("--fps", type=_positive, help="frames per second at most")
     rate.add_argument(
-        "--every", type=_positive, metavar="S", help="one every S seconds"
+        "--every", type=_positive, metavar="S", help="one frame every S seconds"
     )
     group.add_argument(
         "--motion",
@@ -70,24 +70,33 @@ def add_options(verb: argparse.ArgumentParser) -> None:
         help="without motion, classify one frame every S seconds all the same, and "
         f"publish what has not changed ({HEARTBEAT:g})",
     )
-    group.add_argument("--max-frames", type=count, metavar="N", help="stop after N")
+    group.add_argument(
+        "--max-frames", type=count, metavar="N", help="stop after N frames"
+    )
     group.add_argument("--seconds", type=_positive, help="stop after this time")
     add_region(group)
     group.add_argument(
-        "--size", type=width_and_height, metavar="WxH", help="ask the camera for"
+        "--size",
+        type=width_and_height,
+        metavar="WxH",
+        help="frame size to ask the camera for",
     )
     group.add_argument(
-        "--live", action="store_true", help="play a video file as an endless camera"
+        "--live",
+        action="store_true",
+        help="repeat a video file without end, in real time",
     )
     group.add_argument(
-        "--wait", action="store_true", help="wait for a source that is not there yet"
+        "--wait",
+        action="store_true",
+        help="wait for a source that is not available yet",
     )
     group.add_argument(
         "--stuck",
         type=_positive,
         default=STUCK,
         metavar="S",
-        help=f"open a source again that sent nothing for S seconds ({STUCK:g})",
+        help=f"reopen a source that has sent nothing for S seconds ({STUCK:g})",
     )
     group = verb.add_argument_group("results")
     group.add_argument(
@@ -107,7 +116,9 @@ def add_options(verb: argparse.ArgumentParser) -> None:
     group.add_argument("--top-k", type=count, default=3, metavar="K", help="labels (3)")
     shape = group.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="JSON lines")
-    shape.add_argument("--csv", action="store_true", help="a header, a row a frame")
+    shape.add_argument(
+        "--csv", action="store_true", help="a header, then a row for each frame"
+    )
     group.add_argument(
         "--events", action="store_true", help="print only changes of the label"
     )
@@ -127,7 +138,9 @@ def add_options(verb: argparse.ArgumentParser) -> None:
         help="its first line is the password (or $EDGEGRAFT_MQTT_PASSWORD)",
     )
     group.add_argument(
-        "--mqtt-ca", metavar="FILE", help="certificates to trust, for a broker's own"
+        "--mqtt-ca",
+        metavar="FILE",
+        help="CA certificates, for a broker that has its own",
     )
     group = verb.add_argument_group("frames worth labelling")
     group.add_argument(
@@ -145,7 +158,7 @@ def add_options(verb: argparse.ArgumentParser) -> None:
         type=_positive,
         default=100.0,
         metavar="MB",
-        help="delete the oldest of them above this (100)",
+        help="delete the oldest ones above this size (100)",
     )
 
 

@@ -17,7 +17,7 @@ from edge.camera.latest_frame import BAD_FRAMES, LatestFrameReader
 from edge.camera.motion import LOOKS
 from edge.camera.service import Service, notify
 from edge.camera.sources import (
-    MOST_PAUSE,
+    MAX_PAUSE,
     Picture,
     Source,
     SourceError,
@@ -71,7 +71,7 @@ class Frames:
     def find(self) -> Source:
         source = find(self.source, self.size, self.live)
         if self.fps and isinstance(source, WebCamera):
-            source.pause = min(1 / self.fps, MOST_PAUSE)
+            source.pause = min(1 / self.fps, MAX_PAUSE)
         return source
 
 
@@ -168,7 +168,7 @@ def _of_camera(
             if (latest := reader.next(_POLL)) is None:
                 continue
             now = time.monotonic()
-            if frames.fps:  # a steady rate, which starts anew after a pause
+            if frames.fps:  # a constant rate, counted again after a pause
                 due = max(due + 1 / frames.fps, now)
             number, pixels = latest
             yield TimedFrame(number, now - start, pixels)

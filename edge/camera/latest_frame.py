@@ -2,7 +2,7 @@
 
 A thread takes frames as fast as they come and keeps only the last one: a slow model
 skips frames and never lags behind. A lost source is waited for and opened again; a
-stuck one (no frame, no error) is given up and opened anew.
+stuck one (no frame, no error) is closed and opened again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from edge.errors import EdgegraftError
 
 RETRY = (0.5, 5.0)  # seconds between attempts to open: the first, the longest
 STUCK = 20.0  # seconds without a frame, more than a network stream's own limit
-MOST_STUCK = 3  # in a row: then the process should be started anew
+MAX_STUCK = 3  # in a row: then the process should be restarted
 BAD_FRAMES = 3  # in a row: a damaged frame or two is no lost source
 
 
@@ -63,7 +63,7 @@ class LatestFrameReader:
     def next(self, timeout: float) -> tuple[int, Picture] | None:
         """(number, frame) newer than the last one taken; None when none came.
 
-        EdgegraftError when the source was stuck `MOST_STUCK` times in a row.
+        EdgegraftError when the source was stuck `MAX_STUCK` times in a row.
         """
         with self._change:
             self._convert = True
@@ -75,7 +75,7 @@ class LatestFrameReader:
             idle = time.monotonic() - self._last_activity
         if idle > self._stuck_after:
             self._stuck_count += 1
-            if self._stuck_count >= MOST_STUCK:
+            if self._stuck_count >= MAX_STUCK:
                 raise EdgegraftError(
                     f"{self.name}: stuck {self._stuck_count} times in a row; start "
                     "again"

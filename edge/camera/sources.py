@@ -27,7 +27,7 @@ INSTALL_OPENCV = (
 )
 _TIMEOUT_MS = 8_000  # for a network stream, before it counts as lost
 SNAPSHOT_PAUSE = 0.5  # seconds between two pictures, where no --fps is given
-MOST_PAUSE = 10.0  # seconds; longer, and the source would count as stuck
+MAX_PAUSE = 10.0  # seconds; longer, and the source would count as stuck
 _NO_AV1 = (
     "AV1 video, and this OpenCV has no decoder for it; set the camera to H.264, or "
     "convert the file: ffmpeg -i IN -c:v libx264 OUT.mp4"
@@ -103,7 +103,7 @@ def find(target: str | None, size: tuple[int, int] | None, live: bool) -> Source
         if target.lower() in name.lower():
             return Capture(path, size=size)
     names = ", ".join(f"{path} {name!r}" for path, name in devices) or "no cameras"
-    raise SourceError(f"no camera whose name has {target!r}; there are {names}")
+    raise SourceError(f"no camera whose name contains {target!r}; there are {names}")
 
 
 def cameras() -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from edge.photo_kinds import HEAD_BYTES, begins_like_a_photo
 
 TIMEOUT = 8.0  # seconds
-MOST_BYTES = 32_000_000  # of a still picture
+MAX_BYTES = 32_000_000  # of a still picture
 _RTSP_PORT = 554
 
 
@@ -34,9 +34,9 @@ def is_picture(url: str) -> bool:
 def fetch(url: str) -> bytes:
     """The picture behind an http address. OSError; ValueError for one too large."""
     with _opened(url) as response:
-        content = bytes(response.read(MOST_BYTES + 1))
-    if len(content) > MOST_BYTES:
-        raise ValueError(f"expected a picture of at most {MOST_BYTES:,} bytes")
+        content = bytes(response.read(MAX_BYTES + 1))
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"expected a picture of at most {MAX_BYTES:,} bytes")
     return content
 
 
@@ -48,7 +48,7 @@ def refusal(url: str) -> str | None:
         return None
     if parts.username is None:
         example = f"{parts.scheme}://USER:PASSWORD@{parts.hostname}/..."
-        return f"it wants a user and a password: {example}"
+        return f"it needs a user and a password: {example}"
     return "user or password is wrong, or may not see this stream"
 
 

@@ -16,8 +16,8 @@ from edge.errors import EdgegraftError
 from edge.files import first_line
 from edge.serve.server import (
     HOST,
+    MAX_MEGABYTES,
     MEGABYTE,
-    MOST_MEGABYTES,
     PORT,
     QUEUE,
     ServeOptions,
@@ -45,28 +45,30 @@ def add_options(verb: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help=f"where to listen: 0.0.0.0 for the whole network ({HOST}, this machine)",
     )
-    verb.add_argument("--port", type=_port, default=PORT, help=f"0: any free ({PORT})")
+    verb.add_argument(
+        "--port", type=_port, default=PORT, help=f"0: any free port ({PORT})"
+    )
     verb.add_argument(
         "--token-file",
         metavar="FILE",
-        help="its first line is wanted of each request: Authorization: Bearer TOKEN",
+        help="each request must send its first line: Authorization: Bearer TOKEN",
     )
     verb.add_argument(
         "--max-megabytes",
         type=count,
-        default=MOST_MEGABYTES,
+        default=MAX_MEGABYTES,
         metavar="MB",
-        help=f"of one request ({MOST_MEGABYTES})",
+        help=f"largest request ({MAX_MEGABYTES})",
     )
     verb.add_argument(
         "--queue",
         type=count,
         default=QUEUE,
         metavar="N",
-        help=f"requests that wait; more get 503 ({QUEUE})",
+        help=f"requests that may wait; further ones get 503 ({QUEUE})",
     )
     verb.add_argument(
-        "--top-k", type=count, default=3, metavar="K", help="labels of an answer (3)"
+        "--top-k", type=count, default=3, metavar="K", help="labels in an answer (3)"
     )
 
 
@@ -96,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"http://{url_host}:{port}/classify", flush=True)
     is_local = host == "::1" or host.startswith("127.")
     if options.token is None and not is_local:
-        note = "without --token-file everyone who reaches this address may use it"
+        note = "without --token-file anyone who can reach this address may use it"
         print(f"edgegraft: note: {note}", file=sys.stderr)
 
     def stop(number: int, frame: FrameType | None) -> None:

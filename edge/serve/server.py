@@ -38,8 +38,8 @@ from edge.serve.metrics import Metrics
 
 HOST, PORT = "127.0.0.1", 8080
 MEGABYTE = 1_000_000
-MOST_MEGABYTES = 32  # of one request
-MOST_PHOTOS = 100  # of one request
+MAX_MEGABYTES = 32  # of one request
+MAX_PHOTOS = 100  # of one request
 QUEUE = 16  # requests that wait
 CONNECTIONS = 256  # that are open at a time
 IDLE = 10.0  # seconds until a connection that sends nothing is closed
@@ -57,7 +57,7 @@ class ServeOptions:
     model: ModelOptions
     host: str = HOST
     port: int = PORT
-    max_bytes: int = MOST_MEGABYTES * MEGABYTE
+    max_bytes: int = MAX_MEGABYTES * MEGABYTE
     queue_size: int = QUEUE
     top_k: int = 3
     token: str | None = None
@@ -354,7 +354,7 @@ class Handler(BaseHTTPRequestHandler):
 def _photos(body: bytes, content_type: str) -> list[tuple[str, bytes]]:
     """(name, content) of a request's photos: one, or the files of a form.
 
-    Refused for a form without files, or with more than MOST_PHOTOS.
+    Refused for a form without files, or with more than MAX_PHOTOS.
     """
     from email.message import Message
 
@@ -371,10 +371,10 @@ def _photos(body: bytes, content_type: str) -> list[tuple[str, bytes]]:
             name = _file_name(headers)
             if name is not None:
                 photos.append((name, content))
-    if not 1 <= len(photos) <= MOST_PHOTOS:
+    if not 1 <= len(photos) <= MAX_PHOTOS:
         raise Refused(
             HTTPStatus.BAD_REQUEST,
-            f"expected a form with 1 to {MOST_PHOTOS} files, got {len(photos)}",
+            f"expected a form with 1 to {MAX_PHOTOS} files, got {len(photos)}",
         )
     return photos
 

@@ -8,10 +8,10 @@ arXiv:1412.6550, here for the last features, along with the predictions):
 
     loss + weight * mean(1 - cosine(map(student's features), hint))
 
-A hint is the first `MOST` whitened principal components of the teacher's features over
-the training photos, normalised to length 1. The gain of a network from scratch is
-measured by tests/benchmarks/distillation.py; a pretrained one gained nothing (the same
-with --set teacher_hints=2), so for these it is off by default.
+A hint is the first `MAX_COMPONENTS` whitened principal components of the teacher's
+features over the training photos, normalised to length 1. The gain of a network from
+scratch is measured by tests/benchmarks/distillation.py; a pretrained one gained nothing
+(the same with --set teacher_hints=2), so for these it is off by default.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from backbones import network
 from backbones.keras import keras, tensorflow
 from finetune.loop.examples import Floats
 
-MOST = 64  # principal components; a small network can't match further ones
+MAX_COMPONENTS = 64  # principal components; a small network can't match further ones
 
 
 class HintComponents:
@@ -33,11 +33,11 @@ class HintComponents:
     def __init__(self, features: Floats, seed: int) -> None:
         from sklearn.decomposition import PCA
 
-        count = min(MOST, features.shape[1], len(features) - 1)
+        count = min(MAX_COMPONENTS, features.shape[1], len(features) - 1)
         self._pca = PCA(count, whiten=True, random_state=seed).fit(features)
 
     def hints(self, features: Floats) -> Floats:
-        """float32 [n, D] -> float32 [n, at most MOST], each row of length 1."""
+        """float32 [n, D] -> float32 [n, <= MAX_COMPONENTS], each row of length 1."""
         components = self._pca.transform(features)
         length = np.linalg.norm(components, axis=1, keepdims=True)
         return np.asarray(components / np.maximum(length, 1e-12), np.float32)

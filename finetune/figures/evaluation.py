@@ -16,7 +16,7 @@ from edge.text import plural
 from finetune.figures import mistakes, reliability
 from finetune.figures.style import INK, MUTED, new_figure, save, shortened
 
-MOST_LABELS = 30  # a confusion matrix with more is drawn without numbers
+MAX_LABELS = 30  # a confusion matrix with more is drawn without numbers
 
 
 def draw(
@@ -80,7 +80,7 @@ def draw_confusion(path: Path, evaluation: Evaluation, where: str) -> None:
         axes.set_xticks(ticks, short, fontsize=size, **turned)
     axes.tick_params(length=0, colors=INK)
     axes.spines[:].set_visible(False)
-    if len(labels) <= MOST_LABELS:
+    if len(labels) <= MAX_LABELS:
         for row, column in np.argwhere(counts):
             axes.text(
                 column,

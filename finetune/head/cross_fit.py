@@ -34,13 +34,13 @@ from finetune.loop.examples import Floats, Ints
 from finetune.paired import within_one_standard_error
 
 FEW = 100  # validation photos that are enough for a temperature
-MOST = 1000  # photos in all; with more it costs more time than it gains
+MAX_PHOTOS = 1000  # photos in all; with more it costs more time than it gains
 FOLDS = 4
 
 
 def applies(train: int, val: int) -> bool:
     """Whether so many training and validation photos are few enough."""
-    return val < FEW and train + val <= MOST
+    return val < FEW and train + val <= MAX_PHOTOS
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from finetune.model import build, policy, policy_for
 from finetune.settings import Settings, without_effect
 
 # With fewer photos fine-tuning does not improve a pretrained network measurably
-AUTO_LEAST = 200
+AUTO_MIN = 200
 UNBALANCED = 5.0  # ratio of the largest to the smallest label that is reported
 
 
@@ -41,7 +41,7 @@ class Plan:
     def from_settings(cls, settings: Settings, count: int, *, pretrained: bool) -> Plan:
         """The plan for `count` training photos."""
         unfreeze = settings.unfreeze if pretrained else "all"
-        if unfreeze == "auto" and count < AUTO_LEAST:
+        if unfreeze == "auto" and count < AUTO_MIN:
             unfreeze = "none"
         return cls(unfreeze, pretrained, policy_for(settings.precision))
 
@@ -157,7 +157,7 @@ def notes(
     too_few_photos = settings.unfreeze == "auto"
     if too_few_photos:
         lines.append(
-            f"{len(train)} training photos: no fine-tuning below {AUTO_LEAST} "
+            f"{len(train)} training photos: no fine-tuning below {AUTO_MIN} "
             "(--unfreeze all forces it)"
         )
     unused = without_effect(settings)

@@ -67,9 +67,9 @@ METHOD = (
     "float32; p: McNemar's exact test against float32. Calibration error: expected, "
     "15 bins, less what chance adds. Times here: the median over {rounds} rounds of "
     "fresh processes, the files interleaved, of each round's load, first, p50, p95 and "
-    "p99 of {runs} inferences; photos a second: without a pause for {seconds:g} s a "
-    "round; memory: the largest peak of a process that runs the file alone. "
-    "Multiply-adds: of convolutions and matrix products"
+    "p99 of {runs} inferences; photos per second: inference without a pause for "
+    "{seconds:g} s a round; memory: the largest peak of a process that runs the file "
+    "alone. Multiply-adds: of convolutions and matrix products"
 )
 
 

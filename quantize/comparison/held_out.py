@@ -62,7 +62,7 @@ class HeldOut:
             if photo.label not in labels:
                 raise EdgegraftError(
                     f"{printable(photo.path)}: label {photo.label!r} is not one of the "
-                    f"files': {listed(labels)}; if it is called otherwise "
+                    f"files': {listed(labels)}; if it has another name "
                     f"there: --rename {photo.label}=LABEL"
                 )
         with console.bar("decoding photos") as bar:

@@ -20,7 +20,7 @@ from data.split import Row
 from edge.card import ModelCard
 from edge.evaluate import Evaluation
 from edge.model_file import ModelFile
-from edge.preprocess import MOST_MARGIN
+from edge.preprocess import MAX_MARGIN
 from edge.preprocess import PLAIN as UNSMOOTHED
 from edge.quiet import without_chatter
 from finetune import familiarity
@@ -31,7 +31,7 @@ from finetune.run import Run
 from quantize import recipes
 from quantize.conversion import calibration, scoring
 from quantize.conversion.convert import Conversion, quantize
-from quantize.gate import MOST, VIEWS, views
+from quantize.gate import MAX_PICTURES, VIEWS, views
 from quantize.tflite import metadata
 from quantize.tflite.io_tensors import PROBABILITIES
 from quantize.tflite.old_runtime import OldRuntime
@@ -112,7 +112,7 @@ class Builder:
             self._outputs[familiarity.OUTPUT] = familiarity.OUTPUT
         self._val, self._train = tuple(val), tuple(train)
         val_photos = scoring.take(pixels, val)
-        count = min(VIEWS * len(val_photos), max(0, MOST - len(val_photos)))
+        count = min(VIEWS * len(val_photos), max(0, MAX_PICTURES - len(val_photos)))
         self._views = views(val_photos, count, seed=run.settings.seed)
         self._fingerprint = run.split().fingerprint
         self._unsmoothed: npt.NDArray[np.uint8] | None = None
@@ -187,7 +187,7 @@ class Builder:
         if self._familiarity is None or self.run.recipe.resize != "stretch":
             return None
         if self._unsmoothed is None:
-            recipe = replace(self.run.recipe, filter=UNSMOOTHED, margin=MOST_MARGIN)
+            recipe = replace(self.run.recipe, filter=UNSMOOTHED, margin=MAX_MARGIN)
             quiet = Console(quiet=True)
             with scoring.decode(self.run, self._val, quiet, recipe) as pixels:
                 self._unsmoothed = scoring.take(pixels, self._val)

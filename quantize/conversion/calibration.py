@@ -27,7 +27,7 @@ from edge import files
 from edge.errors import EdgegraftError
 
 COUNT = 200
-LEAST = 2  # different photos
+MIN_PHOTOS = 2  # different photos
 POOL = 2  # size of the pool, as a multiple; each photo costs a forward pass
 COLUMNS = ("path", "label", "sha256", "refused")
 
@@ -96,7 +96,7 @@ def sift(
     """(usable rows, refused ones): copies, and photos of a single colour.
 
     `pixels`: uint8 [H, W, 3] of each row, as the network sees it. EdgegraftError when
-    fewer than `LEAST` are usable, which would clip the activations of other photos.
+    fewer than `MIN_PHOTOS` are usable: these would clip the activations of others.
     """
     usable: list[Row] = []
     refused: list[Refused] = []
@@ -110,7 +110,7 @@ def sift(
             usable.append(row)
         else:
             refused.append(Refused(row, first, "pixel for pixel"))
-    if len(usable) < LEAST:
+    if len(usable) < MIN_PHOTOS:
         raise EdgegraftError(
             f"expected calibration photos that show different things, got {len(rows)} "
             f"({summary(refused)}); calibrate with photos like those the device "

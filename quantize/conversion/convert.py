@@ -33,7 +33,7 @@ Layers = Callable[[str], Sequence[str]]
 Pixels = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 
-_MOST_LAYERS = 3  # named in an error message
+_MAX_LAYERS = 3  # named in an error message
 
 
 class Conversion:
@@ -290,6 +290,6 @@ def _named(op: str, layers: Sequence[str]) -> str:
     """An operator and the first layers that need it."""
     if not layers:
         return op
-    names = ", ".join(map(repr, layers[:_MOST_LAYERS]))
-    more = len(layers) - _MOST_LAYERS
+    names = ", ".join(map(repr, layers[:_MAX_LAYERS]))
+    more = len(layers) - _MAX_LAYERS
     return f"{op} (layer {names}{f' and {more} more' if more > 0 else ''})"

@@ -170,7 +170,7 @@ TIMES = (
     MEDIAN,
     Column("p95 ms", "95 % of the photos are faster", ("p95_ms",), "{:.2f}"),
     Column("p99 ms", "99 % of the photos are faster", ("p99_ms",), "{:.2f}"),
-    Column("photos/s", "without a pause", ("photos_per_second",), "{:,.0f}"),
+    Column("photos/s", "in continuous inference", ("photos_per_second",), "{:,.0f}"),
     Column(
         "memory MiB",
         "largest peak of the whole process",

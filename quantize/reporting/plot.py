@@ -33,7 +33,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 WIDE, NARROW = (7.6, 4.6), (4.4, 4.6)  # inches
 LOG_FROM = 8.0  # a latency scale that spans more than this factor is logarithmic
 ALL_NAMED = 4  # up to this many files are all labelled by name
-MOST_IN_KEY = 24
+MAX_IN_KEY = 24
 TITLE_LENGTH = 9.5  # characters to an inch of the figure
 BESIDE_KEY = 0.75  # of the figure's width, for a title beside a key
 FEW_DECADES = 3  # a shorter logarithmic scale has ticks at 2 and 5, too
@@ -353,9 +353,9 @@ def _key(axes: Axes, entries: Sequence[tuple[str, _Point]], *, wide: bool) -> No
             markersize=6,
             label=f"{number}  {_short(p.file.title)}",
         )
-        for number, p in entries[:MOST_IN_KEY]
+        for number, p in entries[:MAX_IN_KEY]
     ]
-    more = len(entries) - MOST_IN_KEY
+    more = len(entries) - MAX_IN_KEY
     if more > 0:
         blank = Line2D([], [], linestyle="none", label=f"and {more} more")
         handles.append(blank)

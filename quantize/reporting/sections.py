@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 TALL = 40  # rows; longer tables scroll in their own box
 NUMBERED = 12  # labels; a larger matrix has its numbers in tooltips
-MOST_LABELS = 60  # with more, only the most frequent confusions are listed
+MAX_LABELS = 60  # with more, only the most frequent confusions are listed
 CONFUSIONS = 20
 DARK = 0.55  # of full colour: from here numbers are light
 FAINTEST = 0.1
@@ -183,7 +183,7 @@ def confusions(files: Sequence[MeasuredFile]) -> str:
 
 def _matrix(file: MeasuredFile) -> str:
     names, counts = file.evaluation.labels, file.evaluation.confusion
-    if len(names) > MOST_LABELS:
+    if len(names) > MAX_LABELS:
         return _most_frequent(file)
     numbered = len(names) <= NUMBERED
     rows = []

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 WIDTH = 88
 SMALLER = "edgegraft build PHOTOS --small, or edgegraft search PHOTOS"
-MOST_LOST = 3  # labels named in a warning
-MOST_ROWS = 8  # files in the summary; the others are in the report
+MAX_LOST = 3  # labels named in a warning
+MAX_ROWS = 8  # files in the summary; the others are in the report
 _INDENT = 10  # of the text after a heading
 
 
@@ -163,9 +163,9 @@ def cautions(file: MeasuredFile) -> list[str]:
     lost = [row for row in file.evaluation.tested if not row["right"]]
     if lost:
         names = ", ".join(
-            f"{row['label']} (0 of {row['photos']:,})" for row in lost[:MOST_LOST]
+            f"{row['label']} (0 of {row['photos']:,})" for row in lost[:MAX_LOST]
         )
-        more = len(lost) - MOST_LOST
+        more = len(lost) - MAX_LOST
         names += f" and {plural(more, 'other label')}" if more > 0 else ""
         lines.append(f"it finds no test photo of {names}")
     guess = no_better_than_guessing(file.evaluation)
@@ -240,11 +240,11 @@ def _files(comparison: Comparison) -> list[str]:
     """The table of the summary: the chosen file first if some are left out."""
     chosen = comparison.choice.file
     files = sorted(comparison.files, key=lambda file: file is not chosen)
-    if len(files) <= MOST_ROWS:
+    if len(files) <= MAX_ROWS:
         files = list(comparison.files)
-    rows = times(files[:MOST_ROWS], comparison.deciding_setting)
+    rows = times(files[:MAX_ROWS], comparison.deciding_setting)
     lines = _table(columns.SUMMARY, rows)
-    more = len(files) - MOST_ROWS
+    more = len(files) - MAX_ROWS
     return lines + ([f"and {plural(more, 'file')} more"] if more > 0 else [])
 
 

@@ -30,7 +30,7 @@ from finetune.paired import within_one_standard_error
 from quantize.search.candidates import Candidate
 
 PART = 400  # photos of the first round
-LEAST_KEPT = 4  # candidates of the second round, at least
+MIN_KEPT = 4  # candidates of the second round, at least
 FINALISTS = 2  # to train; a third if it is within one standard error
 # Of `probe.STRENGTHS`, those chosen for EfficientNet-Lite0 and two MobileNetV2 on 600
 # photos of trashnet and for Lite0 on 2,000 of cats and dogs (run.json: probe,
@@ -159,9 +159,9 @@ def ranked(scores: Mapping[Candidate, Score]) -> list[Candidate]:
 
 
 def better_half(scores: Mapping[Candidate, Score]) -> list[Candidate]:
-    """The candidates of the second round: the better half, at least `LEAST_KEPT`."""
+    """The candidates of the second round: the better half, at least `MIN_KEPT`."""
     order = ranked(scores)
-    return order[: max(LEAST_KEPT, math.ceil(len(order) / 2))]
+    return order[: max(MIN_KEPT, math.ceil(len(order) / 2))]
 
 
 def finalists(scores: Mapping[Candidate, Score]) -> list[Candidate]:

@@ -16,7 +16,7 @@ from quantize.reporting.plot import COLOURS, budget_line, latency_axis
 from quantize.search.records import Entry, SearchResult
 
 PLOT = "search.png"
-MOST_ROWS = 8  # of the table that is printed
+MAX_ROWS = 8  # of the table that is printed
 _HEAD = ("network", "ms", "MB", "probe", "95 % interval", "int8 on test photos")
 
 
@@ -49,9 +49,9 @@ def answer(result: SearchResult) -> list[str]:
 def table(result: SearchResult) -> list[str]:
     """The candidates within the budget, the best first."""
     entries = sorted(result.within_budget, key=_rank)
-    rows = [_row(entry, result) for entry in entries[:MOST_ROWS]]
+    rows = [_row(entry, result) for entry in entries[:MAX_ROWS]]
     lines = list(columns(rows, _HEAD))
-    more = len(entries) - MOST_ROWS
+    more = len(entries) - MAX_ROWS
     if more > 0:
         lines.append(f"and {more} more (search.json)")
     photos = max((entry.score.photos for entry in entries if entry.score), default=0)

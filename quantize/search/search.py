@@ -388,7 +388,7 @@ class _State:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise EdgegraftError(
                 f"expected a search to resume in {self.folder}, got {STATE}: "
-                f"{printable(str(error))[:120]}; start anew with --overwrite"
+                f"{printable(str(error))[:120]}; start again with --overwrite"
             ) from None
 
     def entries(self, candidates: Sequence[Candidate]) -> list[Entry]:

@@ -20,7 +20,7 @@ from edge.errors import EdgegraftError, reason_of
 from edge.evaluate import wilson
 from edge.text import plural, printable
 from streamlit_app import answer, exports, session, style
-from streamlit_app.answer import MOST_LABELS, Row
+from streamlit_app.answer import MAX_LABELS, Row
 from streamlit_app.feedback import SENT, WRONG
 from streamlit_app.model_pool import ClassifierPool
 from streamlit_app.style import literal, percent
@@ -91,7 +91,7 @@ def classify(pool: ClassifierPool, photos: list[Photo], job: Job) -> None:
     remaining = [photo for photo in photos if photo.key not in finished]
     if not remaining:
         return
-    top_k = min(MOST_LABELS, len(pool.facts.labels))
+    top_k = min(MAX_LABELS, len(pool.facts.labels))
 
     def work(_: int, photo: Photo) -> tuple[Photo, Row | str]:
         try:
@@ -132,7 +132,7 @@ def show(pool: ClassifierPool, photos: list[Photo], job: Job) -> None:
     ]
     total = len(results)
     counts = Counter(row.prediction.label for _, row in results)
-    fractions = [(label, n / total) for label, n in counts.most_common(MOST_LABELS)]
+    fractions = [(label, n / total) for label, n in counts.most_common(MAX_LABELS)]
     style.html(
         f"<h2>{plural(total, 'photo')} <b>in {job.seconds:.1f} s, "
         f"{total / max(job.seconds, 1e-3):.0f} per second</b></h2>"
@@ -295,7 +295,7 @@ def downloads(
     failures: list[tuple[str, str]],
 ) -> None:
     """Download buttons; a file is written when its button is clicked."""
-    top_k = min(MOST_LABELS, len(pool.facts.labels))
+    top_k = min(MAX_LABELS, len(pool.facts.labels))
     model = str(session.entry().path)
     with st.container(horizontal=True):
         st.download_button(

@@ -30,7 +30,7 @@ from streamlit_app.style import literal
 from streamlit_app.uploads import Photo
 from streamlit_app.widgets import dropzone
 
-MOST_MODELS = 4  # side by side
+MAX_MODELS = 4  # side by side
 ON_A_PAGE = 4  # photos
 TIMED_RUNS = 15  # inferences whose median is shown
 MISTAKES_SHOWN = 12
@@ -60,7 +60,7 @@ def side_by_side() -> None:
         "Models",
         list(entries),
         default=_default_models(models),
-        max_selections=MOST_MODELS,
+        max_selections=MAX_MODELS,
         key="side by side",
         format_func=printable,
     )

@@ -28,7 +28,7 @@ PICTURES = (
     ("robustness.png", "Robustness", "Accuracy on degraded photos"),
     ("learning.png", "Learning curve", "Accuracy against training photos"),
 )
-MOST_PICTURE_BYTES = 8 << 20
+MAX_PICTURE_BYTES = 8 << 20
 DEVICE_COMMANDS = f"""python3 -m zipfile -e {DEVICE_FOLDER}.zip . && cd {DEVICE_FOLDER}
 python3 -m venv venv
 venv/bin/pip install -r {REQUIREMENTS}
@@ -176,7 +176,7 @@ def figures(run: Run, entry: ListedModel) -> None:
         with left:
             st.markdown("**Confusion matrix**, test photos")
             labels = evaluation.get("labels") or []
-            if 0 < len(labels) <= charts.MOST_CONFUSED:
+            if 0 < len(labels) <= charts.MAX_CONFUSED:
                 charts.confusion(labels, evaluation.get("confusion") or [])
             else:
                 st.caption(f"{len(labels)} labels are too many to draw.")
@@ -261,7 +261,7 @@ def _content(file: ListedModel) -> bytes:
 def _picture(path: Path) -> bytes | None:
     """A PNG of the run; None where there is none that can be decoded."""
     with suppress(OSError):
-        if 0 < path.lstat().st_size <= MOST_PICTURE_BYTES:
+        if 0 < path.lstat().st_size <= MAX_PICTURE_BYTES:
             content = read_regular(path, inside=path.parent)
             return content if is_png(content) else None
     return None

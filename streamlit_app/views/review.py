@@ -24,7 +24,7 @@ from streamlit_app.widgets.grid import selecting
 KEYS = "123456789"  # labels by number
 ONE, GRID = "One by one", "Grid"
 GRID_SIZES, GRID_COLUMNS = (12, 24, 60), 6
-MOST_BUTTONS = 12  # more labels than that are chosen from a list
+MAX_BUTTONS = 12  # more labels than that are chosen from a list
 # Settings of a run that a training with more photos repeats, with their defaults
 REPEATED = {
     "backbone": None,
@@ -172,7 +172,7 @@ def label_buttons(
     **options: Any,
 ) -> None:
     """A button for each label, also by number key; the suggested one is highlighted."""
-    for index, label in enumerate(labels[:MOST_BUTTONS]):
+    for index, label in enumerate(labels[:MAX_BUTTONS]):
         st.button(
             literal(label),
             key=f"{key} {index}",
@@ -200,7 +200,7 @@ def none_of_these(feedback: Feedback, photos: list[Waiting]) -> None:
 def choose(feedback: Feedback, pool: ClassifierPool, photo: Waiting) -> None:
     """Buttons for the labels, or a list of many labels; and what else to do."""
     photos, labels, suggested = [photo], pool.facts.labels, photo.suggested
-    if len(labels) <= MOST_BUTTONS:
+    if len(labels) <= MAX_BUTTONS:
         label_buttons(feedback, photos, labels, "label", suggested, width="stretch")
     else:
         index = labels.index(suggested) if suggested in labels else None
@@ -268,7 +268,7 @@ def frames(feedback: Feedback, pool: ClassifierPool) -> None:
         queued.add(photo.key)
         try:
             content = photo.read()
-            prediction = answer.row(pool, content, answer.MOST_LABELS).prediction
+            prediction = answer.row(pool, content, answer.MAX_LABELS).prediction
             added += bool(feedback.add(content, photo.name, DEVICE, model, prediction))
         except (OSError, EdgegraftError) as error:
             failed += 1

@@ -15,8 +15,8 @@ from edge.text import plural
 from streamlit_app.style import literal
 from streamlit_app.uploads import (
     ENDINGS,
+    MAX_ZIP_BYTES,
     MEGABYTE,
-    MOST_ZIP_BYTES,
     Drop,
     Dropped,
     Photo,
@@ -84,7 +84,7 @@ def uploader(label: str, key: str, *types: str, **options: Any) -> list[Dropped]
         label,
         type=[*ENDINGS, "zip", *types],
         accept_multiple_files=True,
-        max_upload_size=MOST_ZIP_BYTES // MEGABYTE,
+        max_upload_size=MAX_ZIP_BYTES // MEGABYTE,
         key=key,
         **options,
     )

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
-MOST_GROWTH = 1.05
+MAX_GROWTH = 1.05
 BROKER_AWAY = 20.0  # seconds, at most, of each loss of the broker
 SETTLE = 20.0  # seconds for what waited for it: longer than the longest pause
 SIDE, SECONDS, VIDEO_FPS = (640, 480), 4, 30
@@ -126,7 +126,7 @@ def soak(args: argparse.Namespace, video: Path, folder: Path) -> dict[str, Any]:
     part = max(len(settled) // 5, 1)
     before, after = (float(np.median(m)) for m in (settled[:part], settled[-part:]))
     back = sum("back after" in note for note in notes)
-    held = after <= before * MOST_GROWTH and back == taken == args.away and code == 0
+    held = after <= before * MAX_GROWTH and back == taken == args.away and code == 0
     delivered: dict[str, Any] = {}
     if broker is not None:
         got = broker.close()

@@ -35,7 +35,7 @@ from edge import preprocess  # noqa: E402
 from edge.classify.sources import walk  # noqa: E402
 from edge.preprocess import InputRecipe, load_pixels  # noqa: E402
 
-FULL = preprocess.MOST_MARGIN
+FULL = preprocess.MAX_MARGIN
 WAYS = [
     ("bilinear", preprocess.MARGIN),
     ("bilinear", 2),

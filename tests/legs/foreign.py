@@ -12,7 +12,7 @@ from typing import Any
 AGREEMENT = 0.985  # of the photos have the same best label
 # Of familiarity, which goes from 0 to 1 in steps of 1/256. At the input's size both see
 # the same pixels, and XNNPACK's releases round a little differently.
-MOST_APART = 4 / 256
+MAX_DIFFERENCE = 4 / 256
 FAMILIARITY = "familiarity"
 
 Ours = Mapping[str, Sequence[tuple[str, float]]]
@@ -69,6 +69,6 @@ def _familiarity(ours: Ours, theirs: Mapping[str, Any], *, sure: bool) -> str:
         f"familiarity, its second head, is {median(apart):.4f} apart in the middle, "
         f"{apart[-1]:.4f} at most"
     )
-    if median(apart) > MOST_APART and sure:
-        raise Disagreement(f"{told}; expected {MOST_APART:.4f} in the middle")
+    if median(apart) > MAX_DIFFERENCE and sure:
+        raise Disagreement(f"{told}; expected {MAX_DIFFERENCE:.4f} in the middle")
     return told

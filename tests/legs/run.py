@@ -55,9 +55,9 @@ TASKS_VISION_SHA512 = (
     "ZJqh0wMKOINorfSffvDAxzyO1//c+FiG3IkzOdNDnLqvBB3DbMfj0bB/tys2SNf9S914sgoIbIpF4HTOi33"
     "6cg=="
 )
-MOST_MOVED = 0.01  # mean difference of probabilities between two sets of kernels
+MAX_MOVED = 0.01  # mean difference of probabilities between two sets of kernels
 CLOSE = 0.1  # lead of the best label, below which either kernel may be right
-MOST_OTHER = 0.005  # of photos may get another best label with XNNPACK's kernels
+MAX_OTHER = 0.005  # of photos may get another best label with XNNPACK's kernels
 BROWSER_PHOTOS = "100"  # of the test photos, spread
 HALVES = 2  # processes that share the tests of the first leg
 SLOW_PHOTOS = 200  # of the test photos at most, spread: without XNNPACK int8 is slow
@@ -191,8 +191,8 @@ def leg_tflite_runtime(bench: Bench) -> str:
         # its QUANTIZE rounds dark pixels one level down on some processors
         moved = sum(_apart(theirs[p], plain[p]) for p in plain) / len(plain)
         alike = f"{moved:.4f} from LiteRT without XNNPACK ({apart:.4f} at most) on"
-        if moved > MOST_MOVED and bench.judged:
-            raise Failed(f"expected {MOST_MOVED} at most, got probabilities {alike}")
+        if moved > MAX_MOVED and bench.judged:
+            raise Failed(f"expected {MAX_MOVED} at most, got probabilities {alike}")
     ours = {photo: row for photo, row in bench.litert().items() if photo in plain}
     turned = [photo for photo in ours if theirs[photo][0][0] != ours[photo][0][0]]
     same = f"the same best label as LiteRT on {len(ours) - len(turned)} of {len(ours)}"
@@ -201,7 +201,7 @@ def leg_tflite_runtime(bench: Bench) -> str:
     other = [photo for photo in turned if _lead(theirs[photo]) >= CLOSE]
     if len(turned) > len(other):
         same += f" ({len(turned) - len(other)} close calls)"
-    if len(other) > MOST_OTHER * len(ours) and bench.judged:
+    if len(other) > MAX_OTHER * len(ours) and bench.judged:
         raise Failed(f"expected {same.split(' on ')[0]}, {_named(other)} differ")
     return f"{alike} {len(plain)} photos, {same}"
 
