@@ -59,10 +59,12 @@ def table(result: SearchResult) -> list[str]:
     if more > 0:
         lines.append(f"and {more} more (search.json)")
     photos = max((entry.score.photos for entry in entries if entry.score), default=0)
-    note = (
-        f"ms of untrained int8 graphs on {result.measured_on}; probe: balanced "
-        f"accuracy, cross-validated on up to {photos:,} photos; *: to ship"
-    )
+    note = f"ms of untrained int8 graphs on {result.measured_on}; *: to ship"
+    if photos:
+        note += (
+            "; probe: balanced accuracy, cross-validated on up to "
+            f"{plural(photos, 'photo')}"
+        )
     lines += textwrap.wrap(note, text.WIDTH)
     return lines
 
@@ -160,8 +162,8 @@ def draw(result: SearchResult, path: Path) -> None:
     title = f"{result.folder.name}: {plural(len(result.entries), 'network')} searched"
     figure.suptitle(title, x=0.01, ha="left", **style)
     axes.set_title(
-        "hollow: cross-validated probe; filled: int8 file on test photos; numbers: "
-        "input size; dashed: Pareto front; ticks at the foot: not probed",
+        "hollow: cross-validated; filled: int8 on test photos; numbers: input size; "
+        "dashed: Pareto front; ticks: no probe",
         loc="left",
         fontsize=7.5,
         color=MUTED,
