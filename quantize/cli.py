@@ -366,7 +366,7 @@ def add_search_parser(parser: argparse.ArgumentParser) -> None:
         "--time-limit",
         type=float,
         metavar="MINUTES",
-        help="about how long the search may take; less is cross-validated and trained",
+        help="about how long the search may take; what that leaves out is printed",
     )
     add(
         "--device",

@@ -9,7 +9,7 @@ and training photos. An int8 file that misses the target of the gate is repaired
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -158,6 +158,7 @@ def export(
     model: Any = None,
     pixels: batches.Pixels | None = None,
     console: Console | None = None,
+    is_late: Callable[[], bool] = lambda: False,
 ) -> dict[str, ExportResult]:
     """Write ``exports/<variant>.tflite`` for each variant; results by name.
 
@@ -169,7 +170,8 @@ def export(
     writes the layer report of the int8 file into the run. `old_python`: a Python with
     tflite-runtime, where the files are run as well. `model` and `pixels`: the network
     and the decoded photos, if the caller has them. Without `console` nothing is
-    printed. At least one calibration photo of each label is used. EdgegraftError, with
+    printed. Once `is_late`, no repair is begun but the first. At least one calibration
+    photo of each label is used. EdgegraftError, with
     nothing written, for a run without a model, options that `refuse_bad` refuses,
     exports that exist (without `overwrite`), photos that have changed, or a network
     that cannot be converted.
@@ -216,6 +218,7 @@ def export(
             repair=repair,
             allow_qat=qat,
             with_layers=with_layers,
+            is_late=is_late,
         )
     if layers is not None:
         layers.write(run.folder)
@@ -258,6 +261,7 @@ def _build_all(
     repair: bool,
     allow_qat: bool,
     with_layers: bool,
+    is_late: Callable[[], bool],
 ) -> tuple[dict[str, ExportResult], LayerReport | None]:
     """Files are written once all of them are built, so that an error leaves none."""
     built = {variant.name: builder.build(variant) for variant in variants}
@@ -277,7 +281,14 @@ def _build_all(
     climbs = {}
     if repair:
         climbs = _climb(
-            builder, variants, built, reference, gate, target, allow_qat=allow_qat
+            builder,
+            variants,
+            built,
+            reference,
+            gate,
+            target,
+            allow_qat=allow_qat,
+            is_late=is_late,
         )
         built |= {name: climb.built for name, climb in climbs.items()}
     results = {}
@@ -318,6 +329,7 @@ def _climb(
     target: str,
     *,
     allow_qat: bool,
+    is_late: Callable[[], bool],
 ) -> dict[str, ladder.Climb]:
     """Repair each int8 file; the second takes the candidate of the first."""
     climbs: dict[str, ladder.Climb] = {}
@@ -337,6 +349,7 @@ def _climb(
                 gate,
                 target=target,
                 allow_qat=allow_qat,
+                is_late=is_late,
             )
     return climbs
 

@@ -84,10 +84,10 @@ def quick_timing() -> Iterator[Any]:
         return
     time_all, apart = timing.time_all, timing.bench_in_subprocess
 
-    def quick(paths: Any, runtime: str, effort: Any, *more: Any) -> Any:
+    def quick(paths: Any, runtime: str, effort: Any, *more: Any, **named: Any) -> Any:
         seconds = min(effort.seconds, 0.02)
         effort = replace(effort, rounds=1, runs=min(effort.runs, 3), seconds=seconds)
-        return time_all(paths, runtime, effort, *more)
+        return time_all(paths, runtime, effort, *more, **named)
 
     @contextmanager
     def timed_apart() -> Iterator[None]:

@@ -4,6 +4,7 @@ pretrained networks (their random features tell red from blue)."""
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -148,7 +149,7 @@ def test_a_finished_search_is_resumed_without_work(
     times = {file.path: file.timings for file in found.comparison.files}
     # the files are timed anew, and of equals the fastest is the best: the same times
     monkeypatch.setattr(
-        timing, "time_all", lambda paths, *_: {p: times[p] for p in paths}
+        timing, "time_all", lambda paths, *_, **__: {p: times[p] for p in paths}
     )
     again = search(options(place, resume=True), Console(quiet=True))
     assert again.best == found.best
@@ -197,6 +198,14 @@ def test_times_of_a_device(place: Path, tmp_path: Path) -> None:
     document.write_text(json.dumps({"models": [record(b"other", 7.0, 1)]}))
     with pytest.raises(EdgegraftError, match="--device: expected times of this search"):
         networks.time_there(files, document)
+    document.write_text(json.dumps({"models": [record(files[every[0]], 7.0, 1)]}))
+    with pytest.raises(EdgegraftError, match=r"of tf\.lite, got .*with litert 2"):
+        networks.time_there(files, document, "tf.lite")
+    document.write_text(document.read_text().replace('"litert"', '"onnxruntime"'))
+    with pytest.raises(EdgegraftError, match="measured with onnxruntime 2"):
+        networks.time_there(files, document)
+    with pytest.raises(EdgegraftError, match=r"^--device: expected a file that edge"):
+        networks.time_there(files, tmp_path)
 
 
 def test_photos_for_the_first_round() -> None:
@@ -286,8 +295,9 @@ def test_the_command_that_resumes_keeps_every_option(
 
     monkeypatch.setattr(module, "search", refused)
     assert cli.search_main(words.split()) == 2
-    assert cli.search_main(shlex.split(given[0].command)[2:]) == 2
-    assert given[1] == replace(given[0], resume=True)
+    again = replace(given[0], resume=True)
+    assert cli.search_main(shlex.split(again.command)[2:]) == 2
+    assert given[1] == again
     with pytest.raises(EdgegraftError, match="seen"):
         edgegraft.search(
             "p",
@@ -364,6 +374,7 @@ def test_a_search_that_is_late_ranks_two_networks(
     late: bool,
     looked_at: int,
 ) -> None:
+    left_out: list[str] = []
     right = score(np.eye(2, dtype=np.float32), np.arange(2), ("a", "b"))
     probed = ranking.Score(right, np.zeros(2, np.float32))
     monkeypatch.setattr(ranking, "probe_score", lambda *_: probed)
@@ -376,9 +387,12 @@ def test_a_search_that_is_late_ranks_two_networks(
         {},
         Console(),
         lambda: late,
+        left_out,
     )
     assert len(scores) == looked_at
-    assert ("1 network not looked at" in capsys.readouterr().out) == late
+    missing = "1 network not in: cross-validating on 2 photos"
+    assert left_out == [missing] * late
+    assert (f"time limit: {missing}" in capsys.readouterr().out) == late
 
 
 def test_the_second_round_begins_with_the_best(
@@ -412,8 +426,103 @@ def test_the_second_round_begins_with_the_best(
         SimpleNamespace(score=nothing, add_score=nothing, refuse_changed=nothing),  # type: ignore[arg-type]
         Console(quiet=True),
         lambda: False,
+        [],
     )
     part, whole = ranking.PART, len(rows)
     assert order[:3] == [(part, 32), (part, 24), (part, 16)]
     assert order[3:] == [(whole, 16), (whole, 32), (whole, 24)]
     assert [entry.candidate.size for entry in finalists] == [16, 32]
+
+
+def test_the_time_limit_ends_the_timing(
+    monkeypatch: pytest.MonkeyPatch, place: Path, tmp_path: Path
+) -> None:
+    """The ends of each network come first; what is not timed is named, and timed by a
+    search that is resumed without a limit."""
+    limited = replace(options(place, time_limit=1), folder=tmp_path / "limited")
+    state, left_out = steps._State(limited, ("a", "b")), list[str]()
+    every = networks.ready(CNN)
+    monkeypatch.setattr(timing, "bench_in_subprocess", _bench)
+    limited.folder.mkdir()
+    one = steps._time_all(
+        every, limited, state, Console(quiet=True), lambda: 0.0, left_out
+    )
+    assert [entry.candidate.size for entry in one] == [SIZES[0]]
+    large, middle = (f"custom_cnn at {size}" for size in (SIZES[2], SIZES[1]))
+    assert left_out == [f"{large}, {middle} not timed"]
+    resumed = replace(limited, time_limit=None, resume=True)
+    state = steps._State(resumed, ("a", "b"))
+    more = steps._time_all(
+        every, resumed, state, Console(quiet=True), lambda: math.inf, left_out
+    )
+    assert sorted(entry.candidate.size for entry in more) == list(SIZES)
+    assert len(left_out) == 1
+
+
+def _bench(path: Path, **_: object) -> dict[str, object]:
+    names = ("load_ms", "first_ms", "p50_ms", "p95_ms", "p99_ms", "peak_memory_mb")
+    setting = {"runtime": "litert", "runtime_version": "2", "host": "h", "threads": 1}
+    return {**dict.fromkeys(names, 1.0), **setting}
+
+
+def test_an_interrupt_keeps_the_rounds_that_are_timed(
+    monkeypatch: pytest.MonkeyPatch, place: Path, tmp_path: Path
+) -> None:
+    stopped = replace(options(place), folder=tmp_path / "stopped")
+    rounds: list[int] = []
+
+    def time_all(paths: Any, *_: object, after_round: Any, **__: object) -> None:
+        if rounds:
+            after_round({path: (timing._timing([_bench(path)]),) for path in paths})
+        rounds.append(1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(timing, "time_all", time_all)
+    for hint in ("nothing is timed yet; start again with", "resume with.*--resume"):
+        with pytest.raises(KeyboardInterrupt, match=hint):
+            search(stopped, Console(quiet=True))
+    record = json.loads((stopped.folder / "search.json").read_text())
+    assert [c["timing"]["rounds"] for c in record["candidates"]] == [1, 1, 1]
+    resumed = replace(stopped, resume=True)
+    entries = steps._State(resumed, ("blue", "red")).entries(networks.ready(CNN))
+    assert len(entries) == len(SIZES)
+
+
+def test_a_search_with_a_devices_times_is_resumed_with_them(
+    place: Path, tmp_path: Path
+) -> None:
+    there = replace(
+        options(place), folder=tmp_path / "there", device=tmp_path / "pi.json"
+    )
+    there.folder.mkdir()
+    steps._State(there, ("a", "b")).save([])
+    with pytest.raises(EdgegraftError, match="expected --device, with which the"):
+        steps._State(replace(there, device=None, resume=True), ("a", "b"))
+
+
+def test_a_finalist_without_time_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, place: Path
+) -> None:
+    """The best is always trained; the files are then timed in one round."""
+    given: list[CompareOptions] = []
+
+    def train_one(entry: Any, *_: object) -> Any:
+        return SimpleNamespace(folder=Path(entry.candidate.name))
+
+    def compare(_: object, options: CompareOptions, **__: object) -> Any:
+        given.append(options)
+        return SimpleNamespace(files=())
+
+    monkeypatch.setattr(steps, "_train_one", train_one)
+    monkeypatch.setattr(steps, "_training", lambda _: 0.0)
+    monkeypatch.setattr(steps, "compare", compare)
+    every, left_out = networks.ready(CNN), list[str]()
+    entries = [SimpleNamespace(candidate=c, ms=1.0, run=None) for c in every[:2]]
+    limited = replace(options(place, time_limit=1), folder=place / "none")
+    steps._train(entries, limited, Console(quiet=True), lambda: 1.0, left_out)  # type: ignore[arg-type]
+    assert [entry.run is not None for entry in entries] == [True, False]
+    title = every[1].title
+    assert left_out == [f"{title} not trained", "the files timed in one round"]
+    assert given[0].effort == steps.BRIEF
+    steps._train(entries, options(place), Console(quiet=True), lambda: math.inf, [])  # type: ignore[arg-type]
+    assert all(entry.run is not None for entry in entries)

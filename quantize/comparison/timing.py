@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ ROUNDS = 3
 RUNS = 30  # timed inferences of a file in a round
 SECONDS = 0.5  # of a round without pauses, for photos a second
 UNSTEADY = 2.0  # times the median; on an idle machine p95 is 1.0 to 1.3 times that
+Timings = dict[Path, tuple[Timing, ...]]  # of files, by number of threads
 _TIMES = ("load_ms", "first_ms", "p50_ms", "p95_ms", "p99_ms")
 _REQUIRED = {
     **dict.fromkeys(("model", "runtime", "runtime_version", "host"), str),
@@ -63,11 +64,15 @@ def time_all(
     effort: Effort,
     console: Console,
     sizes: Mapping[Path, tuple[int, int] | None] | None = None,
-) -> dict[Path, tuple[Timing, ...]]:
+    *,
+    is_late: Callable[[Timings], bool] = lambda _: False,
+    after_round: Callable[[Timings], None] = lambda _: None,
+) -> Timings:
     """Each file's timings on this machine, one for each number of threads.
 
     Each round starts with another file. `sizes`: width and height of networks of
-    variable input size.
+    variable input size. Once `is_late` no further process is started, and files not
+    timed by then are left out; it and `after_round` get the timings so far.
     """
     pairs = [(path, threads) for threads in effort.threads for path in paths]
     records: dict[tuple[Path, int], list[Mapping[str, Any]]] = {p: [] for p in pairs}
@@ -76,10 +81,20 @@ def time_all(
         if size:
             options[path] += ["--input-size", f"{size[0]}x{size[1]}"]
     done = 0
+
+    def so_far() -> Timings:
+        return {
+            path: tuple(_timing(records[path, threads]) for threads in effort.threads)
+            for path in paths
+            if all(records[path, threads] for threads in effort.threads)
+        }
+
     with console.bar("timing", unit="run") as bar:
         for index in range(effort.rounds):
             start = index % len(pairs)
             for path, threads in [*pairs[start:], *pairs[:start]]:
+                if is_late(so_far()):
+                    return so_far()
                 record = bench_in_subprocess(
                     path,
                     runtime=runtime,
@@ -89,10 +104,8 @@ def time_all(
                 )
                 records[path, threads].append(record)
                 bar(done := done + 1, effort.rounds * len(pairs))
-    return {
-        path: tuple(_timing(records[path, threads]) for threads in effort.threads)
-        for path in paths
-    }
+            after_round(so_far())
+    return so_far()
 
 
 def unsteady_warnings(here: Setting, files: Sequence[MeasuredFile]) -> list[str]:
@@ -108,10 +121,11 @@ def unsteady_warnings(here: Setting, files: Sequence[MeasuredFile]) -> list[str]
     ]
 
 
-def read_devices(path: Path) -> dict[str, tuple[Timing, ...]]:
+def read_devices(path: Path, option: str = "--with") -> dict[str, tuple[Timing, ...]]:
     """The timings in a document of `edge bench --json`, by the digest of the file.
 
-    EdgegraftError, naming the file and the reason, for any other document.
+    `option` gave the path. EdgegraftError, naming the file and the reason, for any
+    other document.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -125,13 +139,13 @@ def read_devices(path: Path) -> dict[str, tuple[Timing, ...]]:
             timings[key] = (*timings.get(key, ()), _timing([record]))
     except OSError as error:
         raise EdgegraftError(
-            f"--with: expected a file that edge bench --json wrote, got {path}: "
+            f"{option}: expected a file that edge bench --json wrote, got {path}: "
             f"{error.strerror or error}"
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise EdgegraftError(
-            f"--with: expected what edge bench --json prints, got {path}: "
+            f"{option}: expected what edge bench --json prints, got {path}: "
             f"{' '.join(reason.split()):.120}; on the device run: python -m edge bench "
             "MODEL... --json > pi.json"
         ) from None

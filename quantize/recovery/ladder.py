@@ -139,13 +139,15 @@ def climb(
     target: str = targets.GENERIC,
     allow_qat: bool = False,
     rungs: Sequence[str] | None = None,
+    is_late: Callable[[], bool] = lambda: False,
 ) -> Climb:
     """The first rung whose file reaches the target of `gate`, else the closest to
     float32.
 
     Where the `plain` file reaches it, only the cheapest repair is tried, and taken if
     it is closer. `allow_qat`: train while the target is missed, not only where every
-    file is rejected. `rungs`: try only these (for tests and measurements).
+    file is rejected. `rungs`: try only these (for tests and measurements). `is_late`:
+    once it is true, no repair is begun but the first.
     """
     ladder = _Ladder(builder, plain, reference, gate)
     console = builder.console
@@ -162,6 +164,8 @@ def climb(
             continue
         started = time.perf_counter()
         try:
+            if len(tried) > 1 and is_late():
+                raise EdgegraftError("no time is left (--time-limit)")
             if name == KEPT and target in INTEGERS_ONLY:
                 raise EdgegraftError(f"{target} takes integer files only")
             for candidate in _RUNGS[name](ladder):

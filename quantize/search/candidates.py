@@ -8,7 +8,7 @@ on another device.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from backbones.keras import seed_everything, tensorflow
 from backbones.record import Backbone
 from data.cache import cache_folder
 from edge.card import ModelCard
+from edge.command import RUNTIMES
 from edge.errors import EdgegraftError
 from edge.files import new_folder, sha256, write_atomic
 from edge.model_file import ModelFile
@@ -136,38 +137,81 @@ def _build(candidate: Candidate, labels: int) -> bytes:
     return metadata.embed(flat, card)
 
 
+def ends_first(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The smallest and the largest size of every network first, then those between:
+    what a time limit leaves out lies between others."""
+    sizes: dict[str, list[int]] = {}
+    for candidate in candidates:
+        sizes.setdefault(candidate.backbone.name, []).append(candidate.size)
+
+    def rank(candidate: Candidate) -> tuple[int, int]:
+        ordered = sorted(sizes[candidate.backbone.name])
+        index = ordered.index(candidate.size)
+        from_end = len(ordered) - 1 - index
+        return min(2 * index, 2 * from_end + 1), candidate.size
+
+    return sorted(candidates, key=rank)
+
+
 def graphs(
-    candidates: Sequence[Candidate], labels: int, console: Console
+    candidates: Sequence[Candidate],
+    labels: int,
+    console: Console,
+    is_late: Callable[[], bool] = lambda: False,
 ) -> dict[Candidate, bytes]:
-    """The graph of each candidate, with a progress bar."""
-    files = {}
+    """The graph of each candidate, with a progress bar; at least one, no more once
+    `is_late`."""
+    files: dict[Candidate, bytes] = {}
     with console.bar("building int8 graphs", unit="network") as bar:
         for done, candidate in enumerate(candidates, 1):
+            if files and is_late():
+                break
             files[candidate] = graph(candidate, labels)
             bar(done, len(candidates))
     return files
 
 
 def time_here(
-    files: Mapping[Candidate, bytes], folder: Path, runtime: str, console: Console
+    files: Mapping[Candidate, bytes],
+    folder: Path,
+    runtime: str,
+    console: Console,
+    is_late: Callable[[dict[Candidate, Timing]], bool] = lambda _: False,
+    keep: Callable[[dict[Candidate, Timing]], None] = lambda _: None,
 ) -> dict[Candidate, Timing]:
-    """Each graph's timing on this machine, with one thread; `folder` is temporary."""
+    """Each graph's timing on this machine, with one thread; `folder` is temporary.
+
+    Once `is_late`, graphs not timed by then are left out. It gets the timings so far,
+    and so does `keep` after each round.
+    """
     paths = {folder / f"{candidate.name}.tflite": candidate for candidate in files}
     for path, candidate in paths.items():
         path.write_bytes(files[candidate])
-    timings = timing.time_all(list(paths), runtime, EFFORT, console)
-    return {paths[path]: times[0] for path, times in timings.items()}
+
+    def by_candidate(timings: timing.Timings) -> dict[Candidate, Timing]:
+        return {paths[path]: times[0] for path, times in timings.items()}
+
+    timings = timing.time_all(
+        list(paths),
+        runtime,
+        EFFORT,
+        console,
+        is_late=lambda timings: is_late(by_candidate(timings)),
+        after_round=lambda timings: keep(by_candidate(timings)),
+    )
+    return by_candidate(timings)
 
 
 def time_there(
-    files: Mapping[Candidate, bytes], device: Path
+    files: Mapping[Candidate, bytes], device: Path, runtime: str = "auto"
 ) -> dict[Candidate, Timing]:
     """Each graph's timing in a document of `edge bench --json`, with the fewest threads
-    there. EdgegraftError for a document of other files, or of several devices."""
+    there. EdgegraftError for a document of other files, of several devices, or of
+    another runtime than `runtime` (auto: any that edgegraft uses)."""
     digests = {ModelFile(content).digest: c for c, content in files.items()}
     times = {
         digests[digest]: min(timings, key=lambda t: t.setting.threads)
-        for digest, timings in timing.read_devices(device).items()
+        for digest, timings in timing.read_devices(device, "--device").items()
         if digest in digests
     }
     settings = {t.setting for t in times.values()}
@@ -181,6 +225,13 @@ def time_there(
         raise EdgegraftError(
             f"--device: expected times of one device and runtime, got {device} with "
             f"{'; '.join(sorted(map(str, settings)))}"
+        )
+    measured = next(iter(settings)).runtime
+    expected = RUNTIMES[1:] if runtime == "auto" else (runtime,)
+    if measured.split()[0] not in expected:
+        raise EdgegraftError(
+            f"--device: expected times of {' or '.join(expected)}, got {device}, "
+            f"measured with {measured}"
         )
     return times
 

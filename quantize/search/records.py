@@ -55,7 +55,7 @@ class SearchOptions:
 
     @property
     def command(self) -> str:
-        """The command that resumes it, with the same options."""
+        """The command with these options."""
         options: dict[str, object] = {
             "run": self.folder.name,
             "artifacts": self.folder.parent,
@@ -64,13 +64,14 @@ class SearchOptions:
             "device": self.device,
             "backbones": ",".join(self.backbones) or None,
             "time-limit": self.time_limit,
-            "runtime": self.runtime,
+            "runtime": None if self.runtime == "auto" else self.runtime,
             "seed": self.seed,
             "layout": self.photo_options.layout,
             "columns": ",".join(map("=".join, self.photo_options.columns.items()))
             or None,
         }
-        words = ["edgegraft", "search", str(self.photos), "--resume"]
+        words = ["edgegraft", "search", str(self.photos)]
+        words += ["--resume"] * self.resume + ["--overwrite"] * self.overwrite
         words += [f"--{name}={value}" for name, value in options.items() if value]
         words += [
             f"--rename={old}={new}" for old, new in self.photo_options.rename.items()
@@ -125,7 +126,8 @@ class Entry:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """A finished search: every candidate, and the comparison of the finalists."""
+    """A finished search: every candidate, the comparison of the finalists, and what
+    the time limit left out (`left_out`)."""
 
     folder: Path
     labels: tuple[str, ...]
@@ -134,6 +136,7 @@ class SearchResult:
     entries: tuple[Entry, ...]
     comparison: Comparison
     seconds: float
+    left_out: tuple[str, ...] = ()
 
     @property
     def best(self) -> Path | None:
@@ -168,6 +171,7 @@ class SearchResult:
             "budget_mb": self.budget.mb,
             "measured_on": str(self.measured_on),
             "seconds": self.seconds,
+            "left_out": list(self.left_out),
             "ship": self.comparison.choice.to_dict(),
             "candidates": [entry.to_dict() for entry in self.entries],
         }

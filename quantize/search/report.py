@@ -33,11 +33,15 @@ def answer(result: SearchResult) -> list[str]:
     runs = [entry.run for entry in finalists if entry.run]
     limits = vars(result.comparison.budget).items()
     again = ["edgegraft", "compare", *map(str, runs)]
+    left_out = "; ".join(result.left_out)
+    if left_out:
+        left_out += " (time limit)"
     again += [f"--budget-{name}={limit:g}" for name, limit in limits if limit]
     advice = f"close other programs, then: {shlex.join(again)}; or a larger budget"
     return [
         *text.to_ship(result.comparison, advice),
         *text.line("searched", searched),
+        *(text.line("left out", left_out) if left_out else ()),
         "",
         *table(result),
         "",
@@ -55,10 +59,12 @@ def table(result: SearchResult) -> list[str]:
     if more > 0:
         lines.append(f"and {more} more (search.json)")
     photos = max((entry.score.photos for entry in entries if entry.score), default=0)
-    note = (
-        f"ms of untrained int8 graphs on {result.measured_on}; probe: balanced "
-        f"accuracy, cross-validated on up to {photos:,} photos; *: to ship"
-    )
+    note = f"ms of untrained int8 graphs on {result.measured_on}; *: to ship"
+    if photos:
+        note += (
+            "; probe: balanced accuracy, cross-validated on up to "
+            f"{plural(photos, 'photo')}"
+        )
     lines += textwrap.wrap(note, text.WIDTH)
     return lines
 
@@ -90,11 +96,13 @@ def _row(entry: Entry, result: SearchResult) -> tuple[str, ...]:
 def draw(result: SearchResult, path: Path) -> None:
     """Balanced accuracy against latency: hollow circles are probes of candidates,
     filled ones the int8 files of the finalists on test photos; bars are 95 % intervals,
-    the dashed line is the Pareto front of the probes."""
+    the dashed line is the Pareto front of the probes. Ticks at the foot are candidates
+    without a probe: over the budget, or left out."""
     figure = new_figure(8.4, 4.8)
     axes = figure.add_subplot()
     scored = [entry for entry in result.entries if entry.score]
     drawn = [entry for entry in result.entries if entry.score or entry.final]
+    others = [entry for entry in result.entries if entry not in drawn]
     backbones = list(
         dict.fromkeys(entry.candidate.backbone.name for entry in result.entries)
     )
@@ -130,7 +138,10 @@ def draw(result: SearchResult, path: Path) -> None:
                 entry.ms, height, s=150, facecolors="none", edgecolors=INK, lw=2
             )
             _name(axes, f"ship: {entry.candidate.title}", entry.ms, height, 10)
-    times = [entry.ms for entry in drawn]
+    for entry in others:
+        colour = hues[entry.candidate.backbone.name]
+        axes.axvline(entry.ms, 0, 0.035, color=colour, linewidth=1.6)
+    times = [entry.ms for entry in result.entries]
     latency_axis(axes, min(times), max(times))
     budget_line(axes, result.budget.ms)
     axes.set_ylabel("balanced accuracy, %", fontsize=9, color=INK)
@@ -139,7 +150,6 @@ def draw(result: SearchResult, path: Path) -> None:
             [], [], s=50, facecolors=hues[name], edgecolors="white", label=name
         )
         for name in backbones
-        if any(entry.candidate.backbone.name == name for entry in drawn)
     ]
     figure.legend(
         handles=handles,
@@ -152,8 +162,8 @@ def draw(result: SearchResult, path: Path) -> None:
     title = f"{result.folder.name}: {plural(len(result.entries), 'network')} searched"
     figure.suptitle(title, x=0.01, ha="left", **style)
     axes.set_title(
-        "hollow: cross-validated probe; filled: int8 file on test photos; numbers: "
-        "input size; dashed: Pareto front",
+        "hollow: cross-validated; filled: int8 on test photos; numbers: input size; "
+        "dashed: Pareto front; ticks: no probe",
         loc="left",
         fontsize=7.5,
         color=MUTED,

@@ -9,6 +9,7 @@ each step, for `resume`.
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import shutil
@@ -27,7 +28,7 @@ from data.source import Source, choose
 from edge.errors import EdgegraftError
 from edge.evaluate import score as evaluate
 from edge.files import write_atomic
-from edge.text import plural, printable
+from edge.text import listed, plural, printable
 from finetune.console import Console
 from finetune.head.cross_fit import copy_groups
 from finetune.job import Job, countdown, run_job
@@ -35,6 +36,7 @@ from finetune.prepared import Prepared, prepare
 from finetune.run import Run, locked
 from quantize.comparison.compare import CompareOptions, compare
 from quantize.comparison.records import Budget, Comparison, Setting, Timing
+from quantize.comparison.timing import Effort
 from quantize.export import export
 from quantize.search import candidates as networks
 from quantize.search import ranking, report
@@ -43,8 +45,13 @@ from quantize.search.ranking import PART, Photos, Score
 from quantize.search.records import SCHEMA, Entry, SearchOptions, SearchResult
 
 STATE, SCORES = "search.json", "scores.npz"
+# Of a time limit:
+BUILDING_SHARE = 0.15  # at most, for untrained graphs that are not in the cache
+TIMING_SHARE = 0.3  # at most, for building and timing them
 RANKING_SHARE = 0.4  # of the time after the timing; the rest trains the finalists
-TRAINING_SHARE = 0.8  # of a finalist's time; the rest converts and measures it
+TRAINING_SHARE = 0.7  # of a finalist's time; the rest calibrates and converts it
+COMPARING = 15.0  # seconds of a finalist in the comparison at the end
+BRIEF = Effort(rounds=1)  # of that comparison, once it is late
 ONE_ROUND = 1.5  # times `PART`: with fewer photos there is one round with all of them
 VARIANTS = ("float32", "int8")
 
@@ -57,6 +64,7 @@ def search(options: SearchOptions, console: Console) -> SearchResult:
     """
     started = time.monotonic()
     time_left = countdown(60 * (options.time_limit or math.inf))
+    left_out: list[str] = []
     _refuse_taken(options)
     candidates = networks.ready(options.backbones)
     if not options.backbones and not any(c.pretrained for c in candidates):
@@ -70,10 +78,10 @@ def search(options: SearchOptions, console: Console) -> SearchResult:
     options.folder.mkdir(parents=True, exist_ok=True)
     with locked(options.folder), _resumable(options):
         state = _State(options, source.folder.labels)
-        entries = _time_all(candidates, options, state, console)
+        entries = _time_all(candidates, options, state, console, time_left, left_out)
         within = [entry for entry in entries if entry.fits(options.budget)]
         if not within:
-            raise _nothing_fits(entries, options.budget)
+            raise _nothing_fits(entries, options.budget, left_out)
         console.stage(
             f"{len(within)} of {plural(len(entries), 'network')} within "
             f"{options.budget}"
@@ -82,9 +90,15 @@ def search(options: SearchOptions, console: Console) -> SearchResult:
         )
         reserved = (1 - RANKING_SHARE) * time_left()  # for training
         finalists = _rank(
-            within, source, options, state, console, lambda: time_left() < reserved
+            within,
+            source,
+            options,
+            state,
+            console,
+            lambda: time_left() < reserved,
+            left_out,
         )
-        comparison = _train(finalists, options, console, time_left)
+        comparison = _train(finalists, options, console, time_left, left_out)
     result = SearchResult(
         options.folder,
         source.folder.labels,
@@ -93,6 +107,7 @@ def search(options: SearchOptions, console: Console) -> SearchResult:
         tuple(entries),
         comparison,
         time.monotonic() - started,
+        tuple(left_out),
     )
     state.write(result.to_dict())
     report.draw(result, options.folder / report.PLOT)
@@ -105,10 +120,10 @@ def pack_probe(options: SearchOptions, folder: Path, console: Console) -> None:
     candidates = networks.ready(options.backbones)
     labels = len(choose(options.photos, None, options.photo_options).folder.labels)
     networks.write_pack(networks.graphs(candidates, labels, console), folder)
+    there = replace(options, device=Path("device.json"), resume=False)
     console.say(
         f"{plural(len(candidates), 'network')} in {folder}; on the device: "
-        f"{networks.COMMAND}; then: edgegraft search {options.photos} --device "
-        "device.json"
+        f"{networks.COMMAND}; then: {there.command}"
     )
 
 
@@ -118,30 +133,65 @@ def _time_all(
     options: SearchOptions,
     state: _State,
     console: Console,
+    time_left: Callable[[], float],
+    left_out: list[str],
 ) -> list[Entry]:
-    """An entry for each candidate, fastest first."""
-    entries = state.entries(candidates)
-    if len(entries) == len(candidates):
-        console.stage(f"{plural(len(entries), 'network')} timed before")
-        return entries
-    count = plural(len(candidates), "untrained network")
-    console.stage(f"building and timing {count}")
-    files = networks.graphs(candidates, len(state.labels), console)
+    """An entry for each candidate, fastest first; with a time limit, for those that it
+    allows (the others go to `left_out`). Times of a device are read anew."""
+    known = [] if options.device else state.entries(candidates)
+    if len(known) == len(candidates):
+        console.stage(f"{plural(len(known), 'network')} timed before")
+        return known
+    before = {entry.candidate for entry in known}
+    new = networks.ends_first([c for c in candidates if c not in before])
+    limit = 60 * (options.time_limit or math.inf)
+
+    def spent(share: float) -> bool:
+        return limit - time_left() > share * limit
+
+    count = plural(len(new), "untrained network")
+    labels = len(state.labels)
     if options.device is not None:
-        times = networks.time_there(files, options.device)
-        if missing := [c.title for c in candidates if c not in times]:
+        console.stage(f"building {count}, timed in {options.device}")
+        files = networks.graphs(new, labels, console)
+        times = networks.time_there(files, options.device, options.runtime)
+        if missing := [c.title for c in new if c not in times]:
             console.say(f"  {options.device} has no times of {', '.join(missing)}")
-    else:
-        folder = options.folder / "untrained"
-        folder.mkdir(exist_ok=True)
-        try:
-            times = networks.time_here(files, folder, options.runtime, console)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    entries = [Entry(c, timing, len(files[c])) for c, timing in times.items()]
-    entries.sort(key=lambda entry: entry.ms)
-    state.save(entries)
-    return entries
+        return state.save(_entries(files, times))
+    console.stage(f"building and timing {count}")
+    files = networks.graphs(new, labels, console, lambda: spent(BUILDING_SHARE))
+
+    def keep(times: Mapping[Candidate, Timing]) -> None:
+        state.save([*known, *_entries(files, times)])
+
+    def is_late(times: Mapping[Candidate, Timing]) -> bool:
+        entries = [*known, *_entries(files, times)]
+        usable = any(entry.fits(options.budget) for entry in entries)
+        return usable and spent(TIMING_SHARE)
+
+    folder = options.folder / "untrained"
+    folder.mkdir(exist_ok=True)
+    try:
+        times = networks.time_here(
+            files, folder, options.runtime, console, is_late, keep
+        )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if untimed := [c.title for c in new if c not in times]:
+        _leave_out(f"{listed(untimed)} not timed", left_out, console)
+    return state.save([*known, *_entries(files, times)])
+
+
+def _entries(
+    files: Mapping[Candidate, bytes], times: Mapping[Candidate, Timing]
+) -> list[Entry]:
+    return [Entry(c, timing, len(files[c])) for c, timing in times.items()]
+
+
+def _leave_out(what: str, left_out: list[str], console: Console) -> None:
+    """Print what the time limit leaves out, and remember it for the answer."""
+    console.say(f"  time limit: {what}")
+    left_out.append(what)
 
 
 def _rank(
@@ -151,6 +201,7 @@ def _rank(
     state: _State,
     console: Console,
     is_late: Callable[[], bool],
+    left_out: list[str],
 ) -> list[Entry]:
     """The finalists, best first."""
     pretrained = [entry for entry in within if entry.candidate.pretrained]
@@ -179,7 +230,15 @@ def _rank(
         features: dict[Candidate, dict[int, Any]] = {}  # of the first round
         for index, photos in enumerate(rounds):
             scores = _round(
-                index, pool, photos, options, state, features, console, is_late
+                index,
+                pool,
+                photos,
+                options,
+                state,
+                features,
+                console,
+                is_late,
+                left_out,
             )
             if index + 1 < len(rounds):
                 pool = [
@@ -197,6 +256,7 @@ def _round(
     features: dict[Candidate, dict[int, Any]],
     console: Console,
     is_late: Callable[[], bool],
+    left_out: list[str],
 ) -> dict[Candidate, Score]:
     """Score the entries of the pool, as many as the time limit allows."""
     scores: dict[Candidate, Score] = {}
@@ -204,10 +264,8 @@ def _round(
     with console.bar(title, unit="network") as bar:
         for done, entry in enumerate(pool, 1):
             if is_late() and len(scores) >= ranking.FINALISTS:
-                console.say(
-                    f"  time limit: {plural(len(pool) - len(scores), 'network')} "
-                    "not looked at"
-                )
+                missing = plural(len(pool) - len(scores), "network")
+                _leave_out(f"{missing} not in: {title}", left_out, console)
                 break
             score = state.score(index, entry.candidate, photos)
             if score is None:
@@ -233,58 +291,105 @@ def _train(
     options: SearchOptions,
     console: Console,
     time_left: Callable[[], float],
+    left_out: list[str],
 ) -> Comparison:
-    """Train and export the finalists, then compare them on the test photos."""
+    """Train and export the finalists, then compare them on the test photos.
+
+    With a time limit, a finalist for which no time is left is left out, but the best.
+    """
     titles = ", ".join(entry.candidate.title for entry in finalists)
     console.stage(f"training {titles}")
-    runs = []
+    runs: list[Run] = []
+    costs: list[float] = []  # seconds per ms of latency of those before, less training
     for index, entry in enumerate(finalists):
         folder = options.folder / entry.candidate.name
-        limit = None
-        if options.time_limit is not None:
-            minutes = time_left() / 60 / (len(finalists) - index)
-            limit = max(TRAINING_SHARE * minutes, 0.1)
         run = _finished(folder)
         if run is None:
-            started = (folder / "run.json").is_file()
-            job = Job(
-                None if started else options.photos,
-                entry.candidate.settings(options.seed),
-                folder,
-                time_limit=limit,
-                photo_options=options.photo_options,
-                resume=started,
+            others = len(finalists) - index
+            seconds = (time_left() - COMPARING * len(finalists)) / others
+            least = max(costs, default=0.0) * entry.ms
+            if runs and time_left() - COMPARING * (index + 1) <= least:
+                _leave_out(f"{entry.candidate.title} not trained", left_out, console)
+                continue
+            started = time.monotonic()
+            limit = None
+            if options.time_limit is not None:
+                limit = max(TRAINING_SHARE * seconds, 1.0) / 60
+            run = _train_one(
+                entry, folder, options, console, limit, countdown(seconds), left_out
             )
-            trained = run_job(job, console)
-            run = trained.run
-            with locked(run.folder), trained.prepared.pixels as pixels:
-                export(
-                    run,
-                    VARIANTS,
-                    overwrite=True,
-                    model=trained.network,
-                    pixels=pixels,
-                    console=console,
-                )
+            seconds = time.monotonic() - started - _training(run)
+            costs.append(max(seconds, 0.0) / entry.ms)
         entry.run = run.folder
         runs.append(run)
+    is_late = time_left() < COMPARING * len(runs) / 2
+    if is_late:
+        _leave_out("the files timed in one round", left_out, console)
     # a device's times are of untrained graphs: all finalists are within its budget
     ms = options.budget.ms if options.device is None else None
-    comparison = compare(
-        runs,
-        CompareOptions(
-            runtime=options.runtime,
-            budget=Budget(ms, options.budget.mb),
-            out=options.folder,
-        ),
-        console=console,
+    measured = CompareOptions(
+        runtime=options.runtime,
+        budget=Budget(ms, options.budget.mb),
+        out=options.folder,
     )
+    if is_late:
+        measured = replace(measured, effort=BRIEF)
+    comparison = compare(runs, measured, console=console)
     by_run = {entry.candidate.name: entry for entry in finalists}
     for file in comparison.files:
         if file.variant == "int8":
             figures = {**file.figures(), "p50_ms": file.timings[0].p50_ms}
             by_run[file.run].final = figures
     return comparison
+
+
+def _train_one(
+    entry: Entry,
+    folder: Path,
+    options: SearchOptions,
+    console: Console,
+    limit: float | None,
+    time_left: Callable[[], float],
+    left_out: list[str],
+) -> Run:
+    """Train, or resume, and export one finalist; `limit` of the training in minutes.
+    Without `time_left` its int8 file gets no repair but the first."""
+    what = f"{entry.candidate.title}: int8 not repaired further"
+
+    def is_late() -> bool:
+        if time_left() > 0:
+            return False
+        if what not in left_out:
+            _leave_out(what, left_out, console)
+        return True
+
+    started = (folder / "run.json").is_file()
+    job = Job(
+        None if started else options.photos,
+        entry.candidate.settings(options.seed),
+        folder,
+        time_limit=limit,
+        photo_options=options.photo_options,
+        resume=started,
+    )
+    trained = run_job(job, console)
+    with locked(trained.run.folder), trained.prepared.pixels as pixels:
+        export(
+            trained.run,
+            VARIANTS,
+            overwrite=True,
+            model=trained.network,
+            pixels=pixels,
+            console=console,
+            is_late=is_late,
+        )
+    return trained.run
+
+
+def _training(run: Run) -> float:
+    """The seconds of a run's epochs."""
+    with (run.folder / "history.csv").open(encoding="utf-8", newline="") as file:
+        return sum(float(row["seconds"] or 0) for row in csv.DictReader(file))
 
 
 def _finished(folder: Path) -> Run | None:
@@ -311,7 +416,9 @@ def _photos(prepared: Prepared) -> Photos:
     )
 
 
-def _nothing_fits(entries: Sequence[Entry], budget: Budget) -> EdgegraftError:
+def _nothing_fits(
+    entries: Sequence[Entry], budget: Budget, left_out: Sequence[str]
+) -> EdgegraftError:
     fastest = min(entries, key=lambda entry: entry.ms)
     smallest = min(entries, key=lambda entry: entry.mb)
     best = {"fastest": fastest, "smallest": smallest}
@@ -324,6 +431,7 @@ def _nothing_fits(entries: Sequence[Entry], budget: Budget) -> EdgegraftError:
     return EdgegraftError(
         f"expected a budget that some network meets, got {budget}; of "
         f"{plural(len(entries), 'network')} {named} on {fastest.timing.setting}"
+        + (f"; time limit: {'; '.join(left_out)}" if left_out else "")
     )
 
 
@@ -332,7 +440,13 @@ def _resumable(options: SearchOptions) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"resume with: {options.command}") from None
+        if (options.folder / STATE).is_file():
+            resumed = replace(options, resume=True, overwrite=False)
+            hint = f"resume with: {resumed.command}"
+        else:  # of the first steps only the built graphs are kept, in the cache
+            again = replace(options, resume=False)
+            hint = f"nothing is timed yet; start again with: {again.command}"
+        raise KeyboardInterrupt(hint) from None
 
 
 def _refuse_taken(options: SearchOptions) -> None:
@@ -390,6 +504,12 @@ class _State:
                 f"expected a search to resume in {self.folder}, got {STATE}: "
                 f"{printable(str(error))[:120]}; start again with --overwrite"
             ) from None
+        device = self._record.get("device")
+        if device and self._options.device is None:
+            raise EdgegraftError(
+                f"expected --device, with which the search in {self.folder} was "
+                f"started ({printable(str(device))}), got none"
+            )
 
     def entries(self, candidates: Sequence[Candidate]) -> list[Entry]:
         """The entries of these candidates that an earlier process timed."""
@@ -431,8 +551,10 @@ class _State:
         write_atomic(self.folder / SCORES, lambda to: np.savez(to, **arrays))
         self.write({**self._record, "fingerprint": self._fingerprint})
 
-    def save(self, entries: Sequence[Entry]) -> None:
-        """Write the state after the timing."""
+    def save(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Write the state while and after networks are timed; the entries, fastest
+        first."""
+        entries = sorted(entries, key=lambda entry: entry.ms)
         self.write(
             {
                 "edgegraft_search": SCHEMA,
@@ -443,7 +565,13 @@ class _State:
                 "candidates": [entry.to_dict() for entry in entries],
             }
         )
+        return entries
 
     def write(self, record: Mapping[str, Any]) -> None:
-        self._record = {**record, "fingerprint": self._fingerprint}
+        device = self._options.device
+        self._record = {
+            **record,
+            "fingerprint": self._fingerprint,
+            "device": None if device is None else str(device),
+        }
         write_atomic(self.folder / STATE, json.dumps(self._record, indent=1) + "\n")
