@@ -53,6 +53,25 @@ class Prediction:
     known: bool
 
 
+def tenths(fractions: Sequence[float]) -> list[float]:
+    """Fractions, the largest first, rounded to a tenth of a percent.
+
+    Where they add up to 1 the rounded ones do, too: the first is rounded as it would be
+    alone, the others up or down by their remainders.
+    """
+    exact = [1000 * fraction for fraction in fractions]
+    rounded = [round(value) for value in exact]
+    if round(sum(exact)) == 1000:
+        first, whole = rounded[:1], [int(value) for value in exact]
+        rest = range(1, len(exact))
+        missing = 1000 - sum(first) - sum(whole[1:])
+        by_remainder = sorted(rest, key=lambda k: whole[k] - exact[k])
+        for k in by_remainder[: max(missing, 0)]:
+            whole[k] += 1
+        rounded = sorted(first + whole[1:], reverse=True)  # of three thirds the first
+    return [value / 1000 for value in rounded]
+
+
 class Classifier:
     """A `.tflite` image classifier, ready to run.
 

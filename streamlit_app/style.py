@@ -14,8 +14,8 @@ from html import escape
 
 import streamlit as st
 
-from edge.classifier import Prediction
-from edge.text import printable, tenths
+from edge.classifier import Prediction, tenths
+from edge.text import printable
 
 ACCENT, AMBER, GREY = "#0d9488", "#d97706", "#8a9693"
 SERIES = ("#0d9488", "#d97706", "#6366f1", "#db2777", "#65a30d", "#0284c7", "#8a9693")

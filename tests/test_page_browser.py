@@ -109,10 +109,11 @@ class Visit:
     def open(self, title: str) -> None:
         """What folds out moves its buttons: a click meanwhile can miss them."""
         self.page.get_by_text(title).click()
-        self.page.evaluate(
-            """() => Promise.allSettled(document.getAnimations()
-              .filter((one) => one.effect.getComputedTiming().iterations < Infinity)
-              .map((one) => one.finished))"""
+        # not by their promises, which wait forever where nothing more is drawn
+        self.page.wait_for_function(
+            """() => document.getAnimations().every(
+              (one) => one.playState !== "running"
+                || one.effect.getComputedTiming().iterations === Infinity)"""
         )
 
     def see(self, text: str | re.Pattern[str]) -> Any:

@@ -153,6 +153,7 @@ def test_a_finished_search_is_resumed_without_work(
     )
     again = search(options(place, resume=True), Console(quiet=True))
     assert again.best == found.best
+    assert again.seconds > found.seconds  # those of both processes
     with pytest.raises(EdgegraftError, match="expected a new search, got"):
         search(options(place), Console(quiet=True))
 

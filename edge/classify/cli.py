@@ -16,12 +16,11 @@ from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, TextIO
 
-from edge.classifier import UNKNOWN, Classifier, Prediction
+from edge.classifier import UNKNOWN, Classifier, Prediction, tenths
 from edge.command import ModelOptions
 from edge.errors import EdgegraftError, PhotoError
 from edge.quiet import without_chatter
 from edge.runtime import thread_warning
-from edge.text import tenths
 
 if TYPE_CHECKING:
     from edge.classify.formats import CsvWriter, JsonWriter

@@ -62,7 +62,6 @@ def search(options: SearchOptions, console: Console) -> SearchResult:
     EdgegraftError for bad input, and where no candidate is within the budget. After an
     interrupt it can be resumed.
     """
-    started = time.monotonic()
     time_left = countdown(60 * (options.time_limit or math.inf))
     left_out: list[str] = []
     _refuse_taken(options)
@@ -106,7 +105,7 @@ def search(options: SearchOptions, console: Console) -> SearchResult:
         entries[0].timing.setting,
         tuple(entries),
         comparison,
-        time.monotonic() - started,
+        state.seconds,
         tuple(left_out),
     )
     state.write(result.to_dict())
@@ -479,12 +478,18 @@ class _State:
 
     def __init__(self, options: SearchOptions, labels: tuple[str, ...]) -> None:
         self.folder, self.labels = options.folder, labels
-        self._options = options
+        self._options, self._started = options, time.monotonic()
+        self._before = 0.0  # seconds of the processes that are resumed
         self._fingerprint: str | None = None
         self._probabilities: dict[str, Any] = {}
         self._record: Mapping[str, Any] = {}
         if options.resume:
             self._read()
+
+    @property
+    def seconds(self) -> float:
+        """So far, with those of the processes that are resumed, to their last step."""
+        return self._before + time.monotonic() - self._started
 
     def _read(self) -> None:
         path = self.folder / STATE
@@ -493,6 +498,7 @@ class _State:
             if self._record["edgegraft_search"] != SCHEMA:
                 raise ValueError("of another version")
             self._fingerprint = self._record.get("fingerprint")
+            self._before = float(self._record.get("seconds", 0))
             if list(self.labels) != self._record["labels"]:
                 raise ValueError("of other labels")
             scores = self.folder / SCORES
@@ -571,6 +577,7 @@ class _State:
         device = self._options.device
         self._record = {
             **record,
+            "seconds": self.seconds,
             "fingerprint": self._fingerprint,
             "device": None if device is None else str(device),
         }
