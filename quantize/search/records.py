@@ -56,6 +56,7 @@ class SearchOptions:
     @property
     def command(self) -> str:
         """The command with these options."""
+        layout = self.photo_options.layout
         options: dict[str, object] = {
             "run": self.folder.name,
             "artifacts": self.folder.parent,
@@ -66,7 +67,7 @@ class SearchOptions:
             "time-limit": self.time_limit,
             "runtime": None if self.runtime == "auto" else self.runtime,
             "seed": self.seed,
-            "layout": self.photo_options.layout,
+            "layout": None if layout == "auto" else layout,
             "columns": ",".join(map("=".join, self.photo_options.columns.items()))
             or None,
         }
