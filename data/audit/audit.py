@@ -146,7 +146,8 @@ class Audit:
             n, label = few[0]
             lines.append(
                 f"label {printable(label)!r} has {plural(n, 'usable photo')}; "
-                f"below {FEW} too few are left to measure how well it is recognized"
+                f"with fewer than {FEW} too few are left to measure how well it is "
+                "recognized"
             )
         elif few:
             fewest = ", ".join(f"{printable(label)} {n}" for n, label in few[:NAMED])
