@@ -188,6 +188,9 @@ def _measured(measured: Any) -> str:
         text += f" ({interval(low, high)})"
     if "photos" in measured:
         text += f" on {measured['photos']} photos"
+    if "weakest_label" in measured and "weakest_recall" in measured:
+        label, recall = measured["weakest_label"], measured["weakest_recall"]
+        text += f"; weakest: {label} ({recall:.1%} found)"
     return text
 
 

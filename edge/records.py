@@ -165,6 +165,8 @@ CARD: Schema = {
             "accuracy": SHARE,
             "interval": _PAIR,
             "photos": COUNT,
+            "weakest_label": TEXT,
+            "weakest_recall": SHARE,
             "unknown_refused": SHARE,
             "unknown_photos": COUNT,
             "known_refused": SHARE,

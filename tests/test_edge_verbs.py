@@ -40,7 +40,13 @@ def test_info_for_people_and_programs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     measured = {
-        "test": {"accuracy": 0.961, "interval": [0.94, 0.97], "photos": 600},
+        "test": {
+            "accuracy": 0.961,
+            "interval": [0.94, 0.97],
+            "photos": 600,
+            "weakest_label": "green",
+            "weakest_recall": 0.9,
+        },
         "unknown": {
             "unknown_photos": 60,
             "unknown_refused": 0.98333,
@@ -62,7 +68,8 @@ def test_info_for_people_and_programs(
         "red, green, blue",
         "8 x 8, stretch, bilinear",
         "uint8 [1, 8, 8, 3] scale 1 zero 0",
-        "accuracy 96.1% (95 % interval 94.0% to 97.0%) on 600 photos",
+        "accuracy 96.1% (95 % interval 94.0% to 97.0%) on 600 photos; weakest: green "
+        "(90.0% found)",
         "98.3% of 60 photos of other things refused, and 4.5% of the test photos; AU",
         "edgegraft 0.1.0, numpy 2.4.6",
         "litert 2.3.0, tf.lite 2.21",
