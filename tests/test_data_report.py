@@ -92,7 +92,7 @@ def test_uneven_and_small_labels_are_warned_of(root: Path) -> None:
         (root / "dog" / f"{i}.png").unlink()
     draw(root / "dog" / "last.png", 99)
     small, uneven = audit(scan(root)).warnings
-    assert small.startswith("label 'dog' has 2 usable photos; below 30")
+    assert small.startswith("label 'dog' has 2 usable photos; with fewer than 30")
     assert uneven.startswith("labels are uneven: 46 photos of 'cat', 2 of 'dog'")
 
 
