@@ -238,6 +238,7 @@ def test_saving_in_the_command(
     assert "expected a folder, got a file" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_change_of_the_picture_is_no_uncertain_frame(
     tmp_path: Path,
     model: str,

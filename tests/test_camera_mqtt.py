@@ -26,6 +26,8 @@ from edge.errors import EdgegraftError
 from tests.camera_room import MOSQUITTO, Mosquitto, until
 from tests.edge_models import network, save, with_card
 
+pytestmark = pytest.mark.slow  # a broker is started, stopped and waited for
+
 pytest.importorskip("paho.mqtt.client", reason="needs the extra mqtt")
 needs_broker = pytest.mark.skipif(
     MOSQUITTO is None, reason="needs mosquitto (apt-get install mosquitto)"

@@ -114,6 +114,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 def test_memory_stays_bounded_when_the_rows_go_to_disk(tmp_path: Path) -> None:
     photo = draw(tmp_path / "cat" / "photo.jpg", 1)
     size = 256 * 224 * 224 * 3 // 1024  # KiB

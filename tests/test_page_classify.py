@@ -41,6 +41,8 @@ from tests.page_helpers import (
     zipped,
 )
 
+pytestmark = pytest.mark.slow  # the page runs, a second or more each time
+
 
 @pytest.fixture
 def artifacts(tmp_path: Path) -> Path:

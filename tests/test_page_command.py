@@ -134,6 +134,7 @@ def test_the_server_shuts_down_the_sessions_that_it_forgets() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts open files in /proc")
+@pytest.mark.slow
 def test_visits_leave_no_open_files_and_one_signal_ends_the_server(
     tmp_path: Path,
 ) -> None:

@@ -163,6 +163,7 @@ def test_a_training_waits_for_its_turn_and_can_end_before(
     assert training.jobs(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_killed_training_is_resumed_where_it_was(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -286,6 +287,7 @@ def test_photos_come_in_a_zip_and_are_checked(
         assert [row["exclude"] for row in csv.DictReader(file)] == ["yes"]
 
 
+@pytest.mark.slow
 def test_a_model_trained_again_is_compared_with_the_one_before(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, here: list[list[str]]
 ) -> None:
