@@ -73,8 +73,8 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
         "--qat",
         action="store_true",
         help="try quantization-aware training, too, where repairs leave the agreement "
-        "of an int8 file with float32 below 99%%: minutes, kept only if that "
-        "rises",
+        "of an int8 file with float32 below 99%%; takes minutes, and is kept only if "
+        "the agreement rises",
     )
 
 

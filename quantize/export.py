@@ -381,7 +381,7 @@ def _report(console: Console, result: ExportResult, why: str, target: str) -> No
     if result.qat_untried:
         run = result.path.parent.parent
         console.say(
-            "  training under rounding may bring it nearer, in minutes: edgegraft "
+            "  quantization-aware training (minutes) may raise it: edgegraft "
             f"quantize {run} --variants {result.variant} --qat --overwrite",
             detail=True,
         )

@@ -515,7 +515,7 @@ def test_a_finalist_without_time_is_left_out(
         return SimpleNamespace(files=())
 
     monkeypatch.setattr(steps, "_train_one", train_one)
-    monkeypatch.setattr(steps, "_training", lambda _: 0.0)
+    monkeypatch.setattr(steps, "_epoch_seconds", lambda _: 0.0)
     monkeypatch.setattr(steps, "compare", compare)
     every, left_out = networks.ready(CNN), list[str]()
     entries = [SimpleNamespace(candidate=c, ms=1.0, run=None) for c in every[:2]]

@@ -117,13 +117,13 @@ EXPORT = (
     FILE,
     Column(
         "target",
-        "photos with the same label as float32 that were to be reached",
+        "share of photos with the label of float32 that the file should reach",
         ("target_agreement",),
         "{:.0%}",
     ),
     Column(
         "reached",
-        "on validation photos and crops of them, when it was exported",
+        "that share on validation photos and crops of them, at export",
         ("new_agreement",),
         "{:.1%}",
     ),
@@ -137,11 +137,11 @@ EXPORT = (
     ),
     Column(
         "repair",
-        "that the file was made with; plain: none came nearer to float32",
+        "the repair that was kept; plain: none came closer to float32",
         ("repair",),
     ),
     Column("repairs s", "time of all repairs tried", ("repair_seconds",), "{:.0f}"),
-    Column("float layers", "that the repair left float", ("float_layers",)),
+    Column("float layers", "layers that the repair left float", ("float_layers",)),
 )
 FILES = (
     FILE,

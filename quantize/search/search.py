@@ -317,7 +317,7 @@ def _train(
             run = _train_one(
                 entry, folder, options, console, limit, countdown(seconds), left_out
             )
-            seconds = time.monotonic() - started - _training(run)
+            seconds = time.monotonic() - started - _epoch_seconds(run)
             costs.append(max(seconds, 0.0) / entry.ms)
         entry.run = run.folder
         runs.append(run)
@@ -385,8 +385,8 @@ def _train_one(
     return trained.run
 
 
-def _training(run: Run) -> float:
-    """The seconds of a run's epochs."""
+def _epoch_seconds(run: Run) -> float:
+    """The seconds that a run's epochs took."""
     with (run.folder / "history.csv").open(encoding="utf-8", newline="") as file:
         return sum(float(row["seconds"] or 0) for row in csv.DictReader(file))
 
