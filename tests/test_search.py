@@ -79,6 +79,14 @@ def options(place: Path, **more: object) -> SearchOptions:
     return SearchOptions(place / "photos", folder, **given)  # type: ignore[arg-type]
 
 
+def limit_with(left: float, console: Console | None = None) -> steps._Limit:
+    """A time limit of one minute of which so many seconds are left."""
+    minutes = None if left == math.inf else 1.0
+    limit = steps._Limit(minutes, console or Console(quiet=True))
+    limit.left = lambda: left
+    return limit
+
+
 @pytest.fixture(scope="module")
 def found(place: Path) -> SearchResult:
     with white_diagrams():
@@ -237,6 +245,30 @@ def test_a_label_too_small_for_the_folds() -> None:
         ranking.probe_score(candidate, photos, 0)
 
 
+def test_a_label_too_small_for_the_folds_is_refused_before_anything_is_timed(
+    tmp_path: Path,
+) -> None:
+    write_photos(tmp_path / "photos", 12)
+    for path in sorted((tmp_path / "photos" / "blue").iterdir())[3:]:
+        path.unlink()
+    with pytest.raises(EdgegraftError, match="of each label or more, got 3 of blue"):
+        search(options(tmp_path), Console(quiet=True))
+    assert not (tmp_path / "artifacts").exists()
+
+
+def test_copies_count_once_for_the_folds() -> None:
+    candidate = networks.ready(CNN)[0]
+    photos = ranking.Photos(
+        np.zeros((12, 16, 16, 3), np.uint8),
+        np.arange(12),
+        np.array([0] * 6 + [1] * 6),
+        np.array([0, 1, 2, 3, 4, 5, 6, 6, 6, 6, 7, 8]),
+        ("many", "copied"),
+    )
+    with pytest.raises(EdgegraftError, match="got 3 of copied"):
+        ranking.probe_score(candidate, photos, 0)
+
+
 def test_features_of_the_first_round_serve_the_second(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -375,7 +407,7 @@ def test_a_search_that_is_late_ranks_two_networks(
     late: bool,
     looked_at: int,
 ) -> None:
-    left_out: list[str] = []
+    limit = limit_with(-1.0 if late else 1.0, Console())
     right = score(np.eye(2, dtype=np.float32), np.arange(2), ("a", "b"))
     probed = ranking.Score(right, np.zeros(2, np.float32))
     monkeypatch.setattr(ranking, "probe_score", lambda *_: probed)
@@ -386,13 +418,13 @@ def test_a_search_that_is_late_ranks_two_networks(
         options(place),
         SimpleNamespace(score=lambda *_: None, add_score=lambda *_: None),  # type: ignore[arg-type]
         {},
+        limit,
+        0.0,
         Console(),
-        lambda: late,
-        left_out,
     )
     assert len(scores) == looked_at
     missing = "1 network not in: cross-validating on 2 photos"
-    assert left_out == [missing] * late
+    assert limit.left_out == [missing] * late
     assert (f"time limit: {missing}" in capsys.readouterr().out) == late
 
 
@@ -425,9 +457,8 @@ def test_the_second_round_begins_with_the_best(
         SimpleNamespace(),  # type: ignore[arg-type]
         options(place),
         SimpleNamespace(score=nothing, add_score=nothing, refuse_changed=nothing),  # type: ignore[arg-type]
+        limit_with(math.inf),
         Console(quiet=True),
-        lambda: False,
-        [],
     )
     part, whole = ranking.PART, len(rows)
     assert order[:3] == [(part, 32), (part, 24), (part, 16)]
@@ -441,23 +472,20 @@ def test_the_time_limit_ends_the_timing(
     """The ends of each network come first; what is not timed is named, and timed by a
     search that is resumed without a limit."""
     limited = replace(options(place, time_limit=1), folder=tmp_path / "limited")
-    state, left_out = steps._State(limited, ("a", "b")), list[str]()
+    state, limit = steps._State(limited, ("a", "b")), limit_with(0.0)
     every = networks.ready(CNN)
     monkeypatch.setattr(timing, "bench_in_subprocess", _bench)
     limited.folder.mkdir()
-    one = steps._time_all(
-        every, limited, state, Console(quiet=True), lambda: 0.0, left_out
-    )
+    one = steps._time_all(every, limited, state, limit, Console(quiet=True))
     assert [entry.candidate.size for entry in one] == [SIZES[0]]
     large, middle = (f"custom_cnn at {size}" for size in (SIZES[2], SIZES[1]))
-    assert left_out == [f"{large}, {middle} not timed"]
+    assert limit.left_out == [f"{large}, {middle} not timed"]
     resumed = replace(limited, time_limit=None, resume=True)
     state = steps._State(resumed, ("a", "b"))
-    more = steps._time_all(
-        every, resumed, state, Console(quiet=True), lambda: math.inf, left_out
-    )
+    unlimited = limit_with(math.inf)
+    more = steps._time_all(every, resumed, state, unlimited, Console(quiet=True))
     assert sorted(entry.candidate.size for entry in more) == list(SIZES)
-    assert len(left_out) == 1
+    assert not unlimited.left_out
 
 
 def _bench(path: Path, **_: object) -> dict[str, object]:
@@ -517,13 +545,14 @@ def test_a_finalist_without_time_is_left_out(
     monkeypatch.setattr(steps, "_train_one", train_one)
     monkeypatch.setattr(steps, "_epoch_seconds", lambda _: 0.0)
     monkeypatch.setattr(steps, "compare", compare)
-    every, left_out = networks.ready(CNN), list[str]()
+    every, limit = networks.ready(CNN), limit_with(1.0)
     entries = [SimpleNamespace(candidate=c, ms=1.0, run=None) for c in every[:2]]
     limited = replace(options(place, time_limit=1), folder=place / "none")
-    steps._train(entries, limited, Console(quiet=True), lambda: 1.0, left_out)  # type: ignore[arg-type]
+    steps._train(entries, limited, limit, Console(quiet=True))  # type: ignore[arg-type]
     assert [entry.run is not None for entry in entries] == [True, False]
     title = every[1].title
-    assert left_out == [f"{title} not trained", "the files timed in one round"]
+    assert limit.left_out == [f"{title} not trained", "the files timed in one round"]
     assert given[0].effort == steps.BRIEF
-    steps._train(entries, options(place), Console(quiet=True), lambda: math.inf, [])  # type: ignore[arg-type]
+    unlimited = limit_with(math.inf)
+    steps._train(entries, options(place), unlimited, Console(quiet=True))  # type: ignore[arg-type]
     assert all(entry.run is not None for entry in entries)

@@ -11,7 +11,8 @@ trained.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,8 +22,10 @@ from PIL import Image
 
 from backbones import network, weights
 from backbones.keras import keras
+from data.photos import Photo
 from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation, score
+from edge.text import printable
 from finetune import model
 from finetune.head import cross_fit, features, probe
 from finetune.loop.examples import Floats, Ints
@@ -139,17 +142,31 @@ def probe_score(
         strengths=STRENGTHS,
     )
     if fitted is None:
-        counts = np.bincount(photos.truth, minlength=len(photos.labels))
-        rarest = int(counts.argmin())
-        raise EdgegraftError(
-            f"search: expected {cross_fit.FOLDS} different training photos of each "
-            f"label or more, got {int(counts[rarest])} of {photos.labels[rarest]}; add "
-            "photos, or train one network with: edgegraft build"
-        )
+        different = {
+            label: len(np.unique(photos.groups[photos.truth == index]))
+            for index, label in enumerate(photos.labels)
+        }
+        raise _too_few(different)
     calibrated = fitted.logits / np.float32(fitted.temperature)
     return Score(
         score(probe.softmax(calibrated), photos.truth, photos.labels),
         probe.log_losses(calibrated, photos.truth),
+    )
+
+
+def refuse_few(labels: Sequence[str], photos: Iterable[Photo]) -> None:
+    """EdgegraftError where a label has fewer photos than there are folds."""
+    counts = Counter(photo.label for photo in photos)
+    if min(counts[label] for label in labels) < cross_fit.FOLDS:
+        raise _too_few({label: counts[label] for label in labels})
+
+
+def _too_few(counts: Mapping[str, int]) -> EdgegraftError:
+    rarest = min(counts, key=counts.__getitem__)
+    return EdgegraftError(
+        f"search: expected {cross_fit.FOLDS} different training photos of each label "
+        f"or more, got {counts[rarest]} of {printable(rarest)}; add photos, or train "
+        "one network with: edgegraft build"
     )
 
 

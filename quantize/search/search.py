@@ -14,7 +14,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -62,8 +62,7 @@ def search(options: SearchOptions, console: Console) -> SearchResult:
     EdgegraftError for bad input, and where no candidate is within the budget. After an
     interrupt it can be resumed.
     """
-    time_left = countdown(60 * (options.time_limit or math.inf))
-    left_out: list[str] = []
+    limit = _Limit(options.time_limit, console)
     _refuse_taken(options)
     candidates = networks.ready(options.backbones)
     if not options.backbones and not any(c.pretrained for c in candidates):
@@ -74,30 +73,23 @@ def search(options: SearchOptions, console: Console) -> SearchResult:
             f"with: {packaged.install}"
         )
     source = choose(options.photos, None, options.photo_options)
+    if any(candidate.pretrained for candidate in candidates):
+        ranking.refuse_few(source.folder.labels, source.folder.photos)
     options.folder.mkdir(parents=True, exist_ok=True)
     with locked(options.folder), _resumable(options):
         state = _State(options, source.folder.labels)
-        entries = _time_all(candidates, options, state, console, time_left, left_out)
+        entries = _time_all(candidates, options, state, limit, console)
         within = [entry for entry in entries if entry.fits(options.budget)]
         if not within:
-            raise _nothing_fits(entries, options.budget, left_out)
+            raise _nothing_fits(entries, options.budget, limit.left_out)
         console.stage(
             f"{len(within)} of {plural(len(entries), 'network')} within "
             f"{options.budget}"
             if str(options.budget)
             else f"{plural(len(entries), 'network')}, no budget"
         )
-        reserved = (1 - RANKING_SHARE) * time_left()  # for training
-        finalists = _rank(
-            within,
-            source,
-            options,
-            state,
-            console,
-            lambda: time_left() < reserved,
-            left_out,
-        )
-        comparison = _train(finalists, options, console, time_left, left_out)
+        finalists = _rank(within, source, options, state, limit, console)
+        comparison = _train(finalists, options, limit, console)
     result = SearchResult(
         options.folder,
         source.folder.labels,
@@ -106,7 +98,7 @@ def search(options: SearchOptions, console: Console) -> SearchResult:
         tuple(entries),
         comparison,
         state.seconds,
-        tuple(left_out),
+        tuple(limit.left_out),
     )
     state.write(result.to_dict())
     report.draw(result, options.folder / report.PLOT)
@@ -126,28 +118,42 @@ def pack_probe(options: SearchOptions, folder: Path, console: Console) -> None:
     )
 
 
+class _Limit:
+    """The time limit of a search, and what it leaves out."""
+
+    def __init__(self, minutes: float | None, console: Console) -> None:
+        self.seconds = 60 * (minutes or math.inf)
+        self.left = countdown(self.seconds)
+        self.left_out: list[str] = []
+        self._console = console
+
+    def spent(self, share: float) -> bool:
+        """Whether more than this share of it is over."""
+        return self.seconds - self.left() > share * self.seconds
+
+    def leave_out(self, what: str) -> None:
+        """Print what is left out, and remember it for the answer; once."""
+        if what not in self.left_out:
+            self._console.say(f"  time limit: {what}")
+            self.left_out.append(what)
+
+
 # -- the steps -------------------------------------------------------------------------
 def _time_all(
     candidates: Sequence[Candidate],
     options: SearchOptions,
     state: _State,
+    limit: _Limit,
     console: Console,
-    time_left: Callable[[], float],
-    left_out: list[str],
 ) -> list[Entry]:
-    """An entry for each candidate, fastest first; with a time limit, for those that it
-    allows (the others go to `left_out`). Times of a device are read anew."""
+    """An entry for each candidate that the time limit allows, fastest first. Times of a
+    device are read anew."""
     known = [] if options.device else state.entries(candidates)
     if len(known) == len(candidates):
         console.stage(f"{plural(len(known), 'network')} timed before")
         return known
     before = {entry.candidate for entry in known}
     new = networks.ends_first([c for c in candidates if c not in before])
-    limit = 60 * (options.time_limit or math.inf)
-
-    def spent(share: float) -> bool:
-        return limit - time_left() > share * limit
-
     count = plural(len(new), "untrained network")
     labels = len(state.labels)
     if options.device is not None:
@@ -158,7 +164,7 @@ def _time_all(
             console.say(f"  {options.device} has no times of {', '.join(missing)}")
         return state.save(_entries(files, times))
     console.stage(f"building and timing {count}")
-    files = networks.graphs(new, labels, console, lambda: spent(BUILDING_SHARE))
+    files = networks.graphs(new, labels, console, lambda: limit.spent(BUILDING_SHARE))
 
     def keep(times: Mapping[Candidate, Timing]) -> None:
         state.save([*known, *_entries(files, times)])
@@ -166,7 +172,7 @@ def _time_all(
     def is_late(times: Mapping[Candidate, Timing]) -> bool:
         entries = [*known, *_entries(files, times)]
         usable = any(entry.fits(options.budget) for entry in entries)
-        return usable and spent(TIMING_SHARE)
+        return usable and limit.spent(TIMING_SHARE)
 
     folder = options.folder / "untrained"
     folder.mkdir(exist_ok=True)
@@ -177,7 +183,7 @@ def _time_all(
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if untimed := [c.title for c in new if c not in times]:
-        _leave_out(f"{listed(untimed)} not timed", left_out, console)
+        limit.leave_out(f"{listed(untimed)} not timed")
     return state.save([*known, *_entries(files, times)])
 
 
@@ -187,22 +193,16 @@ def _entries(
     return [Entry(c, timing, len(files[c])) for c, timing in times.items()]
 
 
-def _leave_out(what: str, left_out: list[str], console: Console) -> None:
-    """Print what the time limit leaves out, and remember it for the answer."""
-    console.say(f"  time limit: {what}")
-    left_out.append(what)
-
-
 def _rank(
     within: Sequence[Entry],
     source: Source,
     options: SearchOptions,
     state: _State,
+    limit: _Limit,
     console: Console,
-    is_late: Callable[[], bool],
-    left_out: list[str],
 ) -> list[Entry]:
     """The finalists, best first."""
+    reserved = (1 - RANKING_SHARE) * limit.left()  # for training
     pretrained = [entry for entry in within if entry.candidate.pretrained]
     if not pretrained:
         # from scratch there are no features to rank by: take the larger inputs
@@ -235,9 +235,9 @@ def _rank(
                 options,
                 state,
                 features,
+                limit,
+                reserved,
                 console,
-                is_late,
-                left_out,
             )
             if index + 1 < len(rounds):
                 pool = [
@@ -253,18 +253,19 @@ def _round(
     options: SearchOptions,
     state: _State,
     features: dict[Candidate, dict[int, Any]],
+    limit: _Limit,
+    reserved: float,
     console: Console,
-    is_late: Callable[[], bool],
-    left_out: list[str],
 ) -> dict[Candidate, Score]:
-    """Score the entries of the pool, as many as the time limit allows."""
+    """Score the entries of the pool, as many as the time limit allows, of which
+    `reserved` seconds are for training."""
     scores: dict[Candidate, Score] = {}
     title = f"cross-validating on {plural(len(photos.rows), 'photo')}"
     with console.bar(title, unit="network") as bar:
         for done, entry in enumerate(pool, 1):
-            if is_late() and len(scores) >= ranking.FINALISTS:
+            if limit.left() < reserved and len(scores) >= ranking.FINALISTS:
                 missing = plural(len(pool) - len(scores), "network")
-                _leave_out(f"{missing} not in: {title}", left_out, console)
+                limit.leave_out(f"{missing} not in: {title}")
                 break
             score = state.score(index, entry.candidate, photos)
             if score is None:
@@ -288,9 +289,8 @@ def _round(
 def _train(
     finalists: Sequence[Entry],
     options: SearchOptions,
+    limit: _Limit,
     console: Console,
-    time_left: Callable[[], float],
-    left_out: list[str],
 ) -> Comparison:
     """Train and export the finalists, then compare them on the test photos.
 
@@ -305,25 +305,20 @@ def _train(
         run = _finished(folder)
         if run is None:
             others = len(finalists) - index
-            seconds = (time_left() - COMPARING * len(finalists)) / others
+            seconds = (limit.left() - COMPARING * len(finalists)) / others
             least = max(costs, default=0.0) * entry.ms
-            if runs and time_left() - COMPARING * (index + 1) <= least:
-                _leave_out(f"{entry.candidate.title} not trained", left_out, console)
+            if runs and limit.left() - COMPARING * (index + 1) <= least:
+                limit.leave_out(f"{entry.candidate.title} not trained")
                 continue
             started = time.monotonic()
-            limit = None
-            if options.time_limit is not None:
-                limit = max(TRAINING_SHARE * seconds, 1.0) / 60
-            run = _train_one(
-                entry, folder, options, console, limit, countdown(seconds), left_out
-            )
+            run = _train_one(entry, folder, options, limit, seconds, console)
             seconds = time.monotonic() - started - _epoch_seconds(run)
             costs.append(max(seconds, 0.0) / entry.ms)
         entry.run = run.folder
         runs.append(run)
-    is_late = time_left() < COMPARING * len(runs) / 2
+    is_late = limit.left() < COMPARING * len(runs) / 2
     if is_late:
-        _leave_out("the files timed in one round", left_out, console)
+        limit.leave_out("the files timed in one round")
     # a device's times are of untrained graphs: all finalists are within its budget
     ms = options.budget.ms if options.device is None else None
     measured = CompareOptions(
@@ -346,28 +341,29 @@ def _train_one(
     entry: Entry,
     folder: Path,
     options: SearchOptions,
+    limit: _Limit,
+    seconds: float,
     console: Console,
-    limit: float | None,
-    time_left: Callable[[], float],
-    left_out: list[str],
 ) -> Run:
-    """Train, or resume, and export one finalist; `limit` of the training in minutes.
-    Without `time_left` its int8 file gets no repair but the first."""
-    what = f"{entry.candidate.title}: int8 not repaired further"
+    """Train, or resume, and export one finalist. After its `seconds` of a time limit
+    its int8 file gets no repair but the first."""
+    time_left = countdown(seconds)
+    minutes = None
+    if options.time_limit is not None:
+        minutes = max(TRAINING_SHARE * seconds, 1.0) / 60
 
     def is_late() -> bool:
-        if time_left() > 0:
-            return False
-        if what not in left_out:
-            _leave_out(what, left_out, console)
-        return True
+        late = time_left() <= 0
+        if late:
+            limit.leave_out(f"{entry.candidate.title}: int8 not repaired further")
+        return late
 
     started = (folder / "run.json").is_file()
     job = Job(
         None if started else options.photos,
         entry.candidate.settings(options.seed),
         folder,
-        time_limit=limit,
+        time_limit=minutes,
         photo_options=options.photo_options,
         resume=started,
     )
