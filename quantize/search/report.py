@@ -17,6 +17,7 @@ from quantize.search.records import Entry, SearchResult
 
 PLOT = "search.png"
 MAX_ROWS = 8  # of the table that is printed
+SHAPES = "os^Dv"  # of the points, with every colour, before any looks like another
 _HEAD = ("network", "ms", "MB", "probe", "95 % interval", "int8 on test photos")
 
 
@@ -94,7 +95,7 @@ def _row(entry: Entry, result: SearchResult) -> tuple[str, ...]:
 
 
 def draw(result: SearchResult, path: Path) -> None:
-    """Balanced accuracy against latency: hollow circles are probes of candidates,
+    """Balanced accuracy against latency: hollow points are probes of candidates,
     filled ones the int8 files of the finalists on test photos; bars are 95 % intervals,
     the dashed line is the Pareto front of the probes. Ticks at the foot are candidates
     without a probe: over the budget, or left out."""
@@ -106,13 +107,14 @@ def draw(result: SearchResult, path: Path) -> None:
     backbones = list(
         dict.fromkeys(entry.candidate.backbone.name for entry in result.entries)
     )
-    hues = dict(zip(backbones, itertools.cycle(COLOURS), strict=False))
+    looks = itertools.cycle(itertools.product(SHAPES, COLOURS))
+    look = dict(zip(backbones, looks, strict=False))
     for entry in scored:
         assert entry.score is not None
-        colour = hues[entry.candidate.backbone.name]
+        shape, colour = look[entry.candidate.backbone.name]
         low, high = entry.score.evaluation.balanced_interval
         axes.vlines(entry.ms, 100 * low, 100 * high, color=colour, lw=1.2, alpha=0.4)
-        _dot(axes, entry.ms, _probe_percent(entry), colour, filled=False)
+        _point(axes, entry.ms, _probe_percent(entry), shape, colour, filled=False)
         _name(axes, str(entry.candidate.size), entry.ms, _probe_percent(entry), -9)
     points = [(entry.ms, _probe_percent(entry)) for entry in scored]
     front = [scored[index] for index in pareto_front(points)]
@@ -127,19 +129,19 @@ def draw(result: SearchResult, path: Path) -> None:
     for entry in result.entries:
         if entry.final is None:
             continue
-        colour = hues[entry.candidate.backbone.name]
+        shape, colour = look[entry.candidate.backbone.name]
         final = entry.final
         low, high = 100 * final["balanced_low"], 100 * final["balanced_high"]
         axes.vlines(entry.ms, low, high, color=colour, lw=2.2, alpha=0.6)
         height = 100 * final["balanced_accuracy"]
-        _dot(axes, entry.ms, height, colour, filled=True)
+        _point(axes, entry.ms, height, shape, colour, filled=True)
         if entry is result.chosen:
             axes.scatter(
                 entry.ms, height, s=150, facecolors="none", edgecolors=INK, lw=2
             )
             _name(axes, f"ship: {entry.candidate.title}", entry.ms, height, 10)
     for entry in others:
-        colour = hues[entry.candidate.backbone.name]
+        _, colour = look[entry.candidate.backbone.name]
         axes.axvline(entry.ms, 0, 0.035, color=colour, linewidth=1.6)
     times = [entry.ms for entry in result.entries]
     latency_axis(axes, min(times), max(times))
@@ -147,9 +149,15 @@ def draw(result: SearchResult, path: Path) -> None:
     axes.set_ylabel("balanced accuracy, %", fontsize=9, color=INK)
     handles = [
         axes.scatter(
-            [], [], s=50, facecolors=hues[name], edgecolors="white", label=name
+            [],
+            [],
+            s=50,
+            marker=shape,
+            facecolors=colour,
+            edgecolors="white",
+            label=name,
         )
-        for name in backbones
+        for name, (shape, colour) in look.items()
     ]
     figure.legend(
         handles=handles,
@@ -174,10 +182,13 @@ def draw(result: SearchResult, path: Path) -> None:
     save(figure, path)
 
 
-def _dot(axes: Any, x: float, y: float, colour: str, *, filled: bool) -> None:
+def _point(
+    axes: Any, x: float, y: float, shape: str, colour: str, *, filled: bool
+) -> None:
     axes.scatter(
         x,
         y,
+        marker=shape,
         s=60 if filled else 36,
         facecolors=colour if filled else "white",
         edgecolors="white" if filled else colour,
