@@ -1,33 +1,37 @@
 """The page's frame: `edgegraft app`, or `streamlit run streamlit_app/app.py`.
 
-The sidebar chooses the model. Run and variant stand in the address
-(`?run=...&variant=...`), so a link leads others to the same file.
+The sidebar chooses the model and, for a file without a card, its preprocessing and its
+labels. Run and variant stand in the address (`?run=...&variant=...`), so a link leads
+others to the same file.
 """
 
 from __future__ import annotations
 
+import argparse
 import re
 import shlex
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import streamlit as st
 
 from edge.card import ModelCard
+from edge.command import numbers, width_and_height
 from edge.errors import EdgegraftError
+from edge.foreign import CENTRAL_FRACTION, FILTER, RESIZE, ForeignOptions
 from edge.model_file import ModelFile
 from edge.pack import zipped
+from edge.preprocess import FILTERS, RESIZES
 from edge.records import Record
 from edge.run_folder import recommended
 from edge.text import plural, printable
-from streamlit_app import server, session, style
+from streamlit_app import session, style
 from streamlit_app.answer import MAX_LABELS
+from streamlit_app.cli import server_is_full
 from streamlit_app.feedback import private_folder, write_private
-from streamlit_app.model_pool import ClassifierPool
-from streamlit_app.models import ListedModel, choose
-from streamlit_app.runs import Run
+from streamlit_app.model_pool import ClassifierPool, ForeignSettings
+from streamlit_app.runs import ListedModel, Run, pick_model
 from streamlit_app.style import literal, percent
-from streamlit_app.widgets import foreign_fields
 
 # Streamlit's default icon comes from an external server
 ICON = Path(__file__).with_name("drawn") / "icon.png"
@@ -63,7 +67,7 @@ def main() -> None:
         position="top",
     )
     style.style(page.title)
-    if server.is_full():
+    if server_is_full():
         st.warning("The server is busy. Please reload this page in a minute.")
         return
     session.remember_visitor()
@@ -91,7 +95,7 @@ def choose_model(models: list[ListedModel]) -> ListedModel:
     """The file of the link at first, then the one that the visitor selects."""
     if "run" not in st.session_state:
         link = st.query_params
-        first = choose(models, link.get("run"), link.get("variant"))
+        first = pick_model(models, link.get("run"), link.get("variant"))
         if link.get("run") not in (None, first.run):
             st.warning(f"No run **{literal(str(link['run']))}** here.")
         select(first)
@@ -105,7 +109,7 @@ def choose_model(models: list[ListedModel]) -> ListedModel:
         key = f"variant {run}"
         if st.session_state.get(key) not in variants:
             st.session_state[key] = variant
-        folder = choose(models, run, None).folder
+        folder = pick_model(models, run, None).folder
         best = recommended(str(folder)) if folder else None
 
         def title(name: str) -> str:
@@ -113,7 +117,7 @@ def choose_model(models: list[ListedModel]) -> ListedModel:
 
         pills = st.pills("Variant", variants, key=key, required=True, format_func=title)
         variant = pills or variant
-    entry = choose(models, run, variant)
+    entry = pick_model(models, run, variant)
     if st.query_params.to_dict() != {"run": entry.run, "variant": entry.variant}:
         st.query_params.from_dict({"run": entry.run, "variant": entry.variant})
     return entry
@@ -126,7 +130,7 @@ def settings(entry: ListedModel) -> None:
         pool = session.opened(entry)
     except EdgegraftError:  # the page shows the error
         if entry.folder is None:
-            foreign_fields.fields(entry.path, None)
+            foreign_fields(entry.path, None)
         return
     st.session_state.setdefault("threshold", session.THRESHOLD)
     st.slider(
@@ -143,7 +147,83 @@ def settings(entry: ListedModel) -> None:
         st.slider("Labels to show", 1, maximum, key="top_k")
     style.facts(facts(pool))
     if pool.facts.card is None:
-        foreign_fields.fields(entry.path, pool)
+        foreign_fields(entry.path, pool)
+
+
+def foreign_fields(path: Path, pool: ClassifierPool | None) -> None:
+    """The form of how photos are read, and of the labels; open where the file cannot
+    run without it (`pool` is None).
+
+    Empty fields take the value of the file's TFLite Metadata, else the default for
+    published classifiers.
+    """
+    current: dict[str, Any] = {}
+    if pool is not None and pool.facts.foreign_input is not None:
+        current = pool.facts.foreign_input.describe()
+    mean, std = (
+        ", ".join(f"{value:g}" for value in current.get(name) or ())
+        for name in ("mean", "std")
+    )
+
+    def key(name: str) -> str:
+        return f"{name} of {path}"
+
+    with (
+        st.expander("How photos are read", expanded=pool is None),
+        st.form(key("form"), border=False),
+    ):
+        resize = st.selectbox(
+            "Resize",
+            RESIZES,
+            index=None,
+            placeholder=current.get("resize", RESIZE),
+            key=key("resize"),
+        )
+        crop = st.number_input(
+            "Crop: the middle share of the photo",
+            0.05,
+            1.0,
+            value=None,
+            placeholder=f"{current.get('crop', CENTRAL_FRACTION):g}",
+            key=key("crop"),
+        )
+        resampling = st.selectbox(
+            "Filter",
+            FILTERS,
+            index=None,
+            placeholder=current.get("filter", FILTER),
+            key=key("filter"),
+        )
+        new_mean = st.text_input(
+            "Mean",
+            placeholder=mean,
+            help="Pixels become (pixel - mean) / std: one number, or R,G,B.",
+            key=key("mean"),
+        )
+        new_std = st.text_input("Standard deviation", placeholder=std, key=key("std"))
+        size = st.text_input(
+            "Input size, where it is open", placeholder="224x224", key=key("size")
+        )
+        output = st.text_input("Name of the output with the scores", key=key("output"))
+        labels = st.text_area("Labels, one on each line", key=key("labels"))
+        if not st.form_submit_button("Apply"):
+            return
+    try:
+        options = ForeignOptions(
+            size=width_and_height(size) if size else None,
+            resize=resize,
+            crop=crop,
+            filter=resampling,
+            mean=numbers(new_mean) if new_mean else None,
+            std=numbers(new_std) if new_std else None,
+            output=output or None,
+        )
+    except (argparse.ArgumentTypeError, EdgegraftError) as error:
+        st.error(literal(str(error).replace("--", "")), icon=":material/error:")
+        return
+    names = tuple(line.strip() for line in labels.splitlines() if line.strip())
+    session.keep_foreign_settings(path, ForeignSettings(names, options))
+    st.rerun()
 
 
 def facts(pool: ClassifierPool) -> list[tuple[str, str]]:
@@ -190,7 +270,7 @@ def _is_share(value: object) -> TypeGuard[float]:
 
 def download_for_device(entry: ListedModel) -> None:
     """A button: the folder for a device as a ZIP, as `edge pack` writes it."""
-    settings = foreign_fields.settings_of(entry.path)
+    settings = session.foreign_settings(entry.path)
     st.download_button(
         f"Device folder with {literal(entry.path.name)}",
         lambda: zipped(

@@ -1,16 +1,31 @@
-"""`edgegraft app [MODEL...]`: checks its arguments, then serves the page."""
+"""`edgegraft app [MODEL...]`: checks its arguments, then serves the page within this
+machine's limits.
+
+The command ends in a second process, `python -m streamlit_app.cli run APP`: Streamlit,
+bounded. Streamlit holds three file descriptors (an event loop) of each visitor who
+left, for minutes; with `ulimit -n 256` 82 visits in a row would exhaust them. So few
+such sessions are kept and the others shut down, connections beyond the limit get "503
+Service Unavailable", and the process ends within seconds of SIGTERM.
+"""
 
 from __future__ import annotations
 
 import argparse
 import errno
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from edge.command import Parser, guard
 from edge.errors import EdgegraftError, ModelError
@@ -26,7 +41,7 @@ SETTINGS = {
     "server.maxUploadSize": "1024",
     "server.fileWatcherType": "none",
     "server.showEmailPrompt": "false",
-    "logger.hideWelcomeMessage": "true",  # it advertises; `_serve` prints the address
+    "logger.hideWelcomeMessage": "true",  # it advertises; `_start` prints the address
     "client.toolbarMode": "minimal",
     "theme.baseRadius": "0.6rem",
     "theme.light.primaryColor": "#115e59",
@@ -41,6 +56,13 @@ SETTINGS = {
 PORT = 8501  # Streamlit's default
 PORTS_TRIED = 100  # above a taken port, to suggest a free one
 ANY_ADDRESS = ("0.0.0.0", "::")
+KEPT_SESSIONS = 8  # disconnected ones, which a reload within seconds resumes
+MAX_DESCRIPTORS = 65_536  # the soft limit to set, where the hard limit allows it
+# A websocket, three of the event loop, and two for open files
+DESCRIPTORS_PER_VISITOR = 6
+RESERVED_DESCRIPTORS = 64  # Python, Streamlit, model files
+GRACE_S = 2  # for open connections after SIGTERM
+END_S = 4.0  # after SIGTERM the process ends, even if threads still run
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "edgegraft app") -> int:
@@ -78,7 +100,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "edgegraft app") -> int:
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback")
     args = parser.parse_args(argv)
-    return guard(lambda: _serve(args), debug=args.debug)
+    return guard(lambda: _start(args), debug=args.debug)
 
 
 def _command(args: argparse.Namespace) -> list[str]:
@@ -92,7 +114,7 @@ def _command(args: argparse.Namespace) -> list[str]:
         "browser.serverAddress": _shown_host(args.host),
     }
     return [
-        *(sys.executable, "-m", "streamlit_app.server", "run", str(HERE / "app.py")),
+        *(sys.executable, "-m", "streamlit_app.cli", "run", str(HERE / "app.py")),
         *(f"--{name}={value}" for name, value in settings.items()),
         # Absolute, so that the commands on the page work in any folder
         *("--", "--artifacts", str(Path(args.artifacts or ARTIFACTS).absolute())),
@@ -135,7 +157,7 @@ def _check(args: argparse.Namespace) -> None:
     _refuse_taken_port(args.host, args.port)
 
 
-def _serve(args: argparse.Namespace) -> int:
+def _start(args: argparse.Namespace) -> int:
     _check(args)
     environment = child_environment()
     address = f"http://{_shown_host(args.host)}:{args.port}"
@@ -185,3 +207,112 @@ def _is_free(host: str, port: int) -> bool:
     if not usable and problem is not None:
         raise problem
     return True
+
+
+def raise_descriptor_limit() -> int:
+    """Raise the soft limit of open files as far as allowed; returns it."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return MAX_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    target = MAX_DESCRIPTORS
+    if hard != resource.RLIM_INFINITY:
+        target = min(target, hard)
+    if soft < target:
+        with suppress(OSError, ValueError):  # macOS allows less than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
+            return target
+    return soft
+
+
+def most_connections(descriptors: int) -> int:
+    """The number of connections that fit into a limit of open files."""
+    return max((descriptors - RESERVED_DESCRIPTORS) // DESCRIPTORS_PER_VISITOR, 4)
+
+
+def server_is_full() -> bool:
+    """Whether few open files are left, so that new visitors have to come back later."""
+    try:
+        import resource
+
+        open_files = len(os.listdir("/proc/self/fd"))
+    except (ImportError, OSError):  # no such limit, or no count of them
+        return False
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return open_files > limit - RESERVED_DESCRIPTORS // 2
+
+
+class BoundedSessions:
+    """A Streamlit SessionStorage: the last few disconnected sessions.
+
+    A removed session is shut down, which closes its event loop; Streamlit's own storage
+    only drops the reference.
+    """
+
+    def __init__(self, max_sessions: int = KEPT_SESSIONS, **_: Any) -> None:
+        self._max_sessions = max_sessions
+        self._sessions: OrderedDict[str, Any] = OrderedDict()
+
+    def get(self, session_id: str) -> Any | None:
+        return self._sessions.get(session_id)
+
+    def save(self, session_info: Any) -> None:
+        self._sessions[session_info.session.id] = session_info
+        self._sessions.move_to_end(session_info.session.id)
+        while len(self._sessions) > self._max_sessions:
+            _, oldest = self._sessions.popitem(last=False)
+            oldest.session.shutdown()
+
+    def delete(self, session_id: str) -> None:
+        del self._sessions[session_id]
+
+    def list(self) -> list[Any]:
+        return list(self._sessions.values())
+
+
+def _end_soon(signum: int, frame: FrameType | None, handler: Any) -> None:
+    """Call the signal's previous `handler`, which stops the server; after `END_S` end
+    the process even if threads still run."""
+    timer = threading.Timer(END_S, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
+    if callable(handler):
+        handler(signum, frame)
+
+
+def bound_streamlit() -> None:
+    """Replace Streamlit's session storage, connection limit and signal handlers."""
+    from streamlit.web import bootstrap
+    from streamlit.web.server import server
+    from streamlit.web.server.starlette import starlette_server
+
+    limit = most_connections(raise_descriptor_limit())
+    vars(server)["MemorySessionStorage"] = BoundedSessions
+    options = starlette_server._get_uvicorn_config_kwargs
+    starlette_server._get_uvicorn_config_kwargs = lambda: {
+        **options(),
+        "limit_concurrency": limit,
+        "timeout_graceful_shutdown": GRACE_S,
+    }
+    install = bootstrap._set_up_signal_handler
+
+    def with_deadline(server: server.Server) -> None:
+        install(server)
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, partial(_end_soon, handler=signal.getsignal(signum)))
+
+    bootstrap._set_up_signal_handler = with_deadline
+
+
+def serve() -> None:
+    """The server process: `streamlit` with the arguments of this one, bounded."""
+    from streamlit.web import cli
+
+    bound_streamlit()
+    sys.argv[0] = "streamlit"
+    cli.main(prog_name="streamlit")
+
+
+if __name__ == "__main__":
+    serve()

@@ -21,13 +21,11 @@ from edge.errors import EdgegraftError
 from edge.files import sha256
 from edge.preprocess import InputRecipe, load_pixels
 from edge.run_folder import ARTIFACTS
+from streamlit_app.dropzone import DRAWN, MAX_ZIP_BYTES
 from streamlit_app.feedback import Feedback
-from streamlit_app.model_pool import ClassifierPool, ModelPool
-from streamlit_app.models import SEARCH_FILE, ListedModel, find_models
+from streamlit_app.model_pool import ClassifierPool, ForeignSettings, ModelPool
+from streamlit_app.runs import SEARCH_FILE, ListedModel, find_models
 from streamlit_app.style import literal
-from streamlit_app.uploads import MAX_ZIP_BYTES
-from streamlit_app.widgets import foreign_fields
-from streamlit_app.widgets.dropzone import DRAWN
 
 Value = TypeVar("Value")
 THRESHOLD = 60  # percent; the default confidence threshold
@@ -179,8 +177,20 @@ def pool(model: ListedModel | None = None) -> ClassifierPool | None:
 
 def opened(model: ListedModel) -> ClassifierPool:
     """The classifiers of a model, with this visitor's settings; ModelError."""
-    settings = foreign_fields.settings_of(model.path)
+    settings = foreign_settings(model.path)
     return models().open(model.path, model.stamp, model.folder, settings)
+
+
+def foreign_settings(path: Path) -> ForeignSettings:
+    """This visitor's settings for a file without a card."""
+    settings: ForeignSettings = st.session_state.get(
+        f"feeding {path}", ForeignSettings()
+    )
+    return settings
+
+
+def keep_foreign_settings(path: Path, settings: ForeignSettings) -> None:
+    st.session_state[f"feeding {path}"] = settings
 
 
 def threshold() -> float:

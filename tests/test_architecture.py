@@ -43,8 +43,7 @@ HEAVY = {"tensorflow", "keras", "tf_keras", "sklearn", "scipy", "matplotlib"}
 HEAVY |= {"pandas", "streamlit", "cv2", "tensorflow_hub"}
 ROOMS = set(MAY_IMPORT)
 # The parts of the page that show nothing; `edgegraft app --help` starts at once.
-WITHOUT_STREAMLIT = {"cli", "models", "model_pool", "answer", "uploads", "occlusion"}
-WITHOUT_STREAMLIT |= {"feedback", "exports", "runs", "server"}
+WITHOUT_STREAMLIT = {"cli", "model_pool", "answer", "feedback", "runs"}
 SMALL_FILE = 40  # lines; a smaller file has a second importer, or joins another
 # The vocabulary of docs/design.md: words that say nothing to an engineer of this field
 FORBIDDEN = re.compile(

@@ -25,7 +25,7 @@ from edge.pack import zipped as zipped_for_device
 from edge.preprocess import InputRecipe, load_pixels
 from streamlit_app import session
 from streamlit_app.model_pool import ModelPool
-from streamlit_app.models import find_models
+from streamlit_app.runs import find_models
 from tests.edge_models import FLOAT32, network
 from tests.page_helpers import (
     APP,

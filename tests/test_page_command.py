@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("streamlit", reason="the page needs streamlit")
 
-from streamlit_app import cli, server
+from streamlit_app import cli
 from tests import page_server
 from tests.page_client import Client
 from tests.page_helpers import INT8, ROOT
@@ -108,7 +108,7 @@ def test_the_command_keeps_to_this_machine(
     called, port = started, str(_any_free())
     here = ["--artifacts", str(tmp_path), "--port", port]
     assert cli.main([*here, "--no-browser"]) == 130
-    assert called[0][:4] == [sys.executable, "-m", "streamlit_app.server", "run"]
+    assert called[0][:4] == [sys.executable, "-m", "streamlit_app.cli", "run"]
     assert "--server.address=localhost" in called[0]
     assert "--browser.gatherUsageStats=false" in called[0]
     assert called[0][-3:] == ["--", "--artifacts", str(tmp_path)]
@@ -125,12 +125,12 @@ def test_the_server_shuts_down_the_sessions_that_it_forgets() -> None:
             self.open = False
 
     sessions = [Session(number) for number in range(20)]
-    kept = server.BoundedSessions(max_sessions=3)
+    kept = cli.BoundedSessions(max_sessions=3)
     for session in sessions:
         kept.save(SimpleNamespace(session=session))
     assert [session.open for session in sessions] == [False] * 17 + [True] * 3
     assert kept.get("0") is None and kept.get("19") is not None
-    assert server.most_connections(256) * server.DESCRIPTORS_PER_VISITOR < 256
+    assert cli.most_connections(256) * cli.DESCRIPTORS_PER_VISITOR < 256
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts open files in /proc")
@@ -148,7 +148,7 @@ def test_visits_leave_no_open_files_and_one_signal_ends_the_server(
             Client(served.address).close()
         time.sleep(1)
         after = len(list(files.iterdir()))
-        assert after - before <= 3 * server.KEPT_SESSIONS + 6
+        assert after - before <= 3 * cli.KEPT_SESSIONS + 6
         visitor = Client(served.address)
         start = time.monotonic()
         served.process.terminate()

@@ -19,14 +19,14 @@ import pytest
 from PIL import Image
 
 from edge.errors import EdgegraftError, ModelError, PhotoError
-from streamlit_app import answer, exports, model_process, occlusion, style, uploads
+from streamlit_app import answer, dropzone, model_process, style
 from streamlit_app.app import measured
 from streamlit_app.charts import time_ticks
+from streamlit_app.dropzone import Photo, unpacked
 from streamlit_app.feedback import UNCERTAIN, WRONG, Feedback
 from streamlit_app.model_pool import ClassifierPool, ForeignSettings, ModelPool
 from streamlit_app.model_process import ProcessInterpreter
-from streamlit_app.uploads import Photo, unpacked
-from streamlit_app.views import classify
+from streamlit_app.views import batch, classify
 from tests.page_helpers import FLOAT, INT8, photo, unescaped, zipped
 
 
@@ -176,20 +176,20 @@ def test_the_heat_map_points_to_what_the_answer_hangs_on() -> None:
     pool = ClassifierPool(INT8, size=2)
     pixels = np.full((8, 8, 3), 90, np.uint8)
     pixels[4:, :4] = (255, 0, 0)
-    drops = occlusion.occlude(pool, pixels)
+    drops = answer.occlude(pool, pixels)
     assert drops.label == "red"
     assert drops.heat.shape == (8, 8)
     assert drops.heat[4:, :4].mean() > 3 * drops.heat[:4, 4:].mean()
     assert 0 < drops.max_drop <= drops.probability
-    picture = occlusion.overlay(pixels, drops)
+    picture = answer.overlay(pixels, drops)
     assert picture.shape == pixels.shape and picture.dtype == np.uint8
 
 
 def test_a_slow_network_gets_a_coarser_map_not_a_longer_wait() -> None:
-    assert occlusion._grid(0.003, 2, 1.2) == 14
-    assert occlusion._grid(0.050, 2, 1.2) == 5
-    assert occlusion._grid(9.0, 1, 1.2) == 3
-    boxes = occlusion._boxes(224, 160, 7)
+    assert answer._grid(0.003, 2, 1.2) == 14
+    assert answer._grid(0.050, 2, 1.2) == 5
+    assert answer._grid(9.0, 1, 1.2) == 3
+    boxes = answer._boxes(224, 160, 7)
     covered = np.zeros((224, 160), bool)
     for top, bottom, left, right in boxes:
         covered[top:bottom, left:right] = True
@@ -200,7 +200,7 @@ def bomb() -> bytes:
     """An entry that claims more than a photo may have."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("big.png", bytes(uploads.MAX_PHOTO_BYTES + 1))
+        archive.writestr("big.png", bytes(dropzone.MAX_PHOTO_BYTES + 1))
         archive.writestr("ok.png", b"x")
     return file.getvalue()
 
@@ -273,7 +273,7 @@ def test_sorted_photos_cannot_leave_their_folder_or_lose_one_another() -> None:
     names = ["../../a.png", "b/a.png", "..\\a.png", ""]
     row = answer.row(pool, content, 3)
     done = [(Photo(name, name, lambda: content), row) for name in names]
-    with zipfile.ZipFile(io.BytesIO(exports.as_zip(done))) as archive:
+    with zipfile.ZipFile(io.BytesIO(batch.sorted_zip(done))) as archive:
         assert archive.namelist() == [
             "red/a.png",
             "red/a-2.png",
@@ -296,9 +296,9 @@ def test_an_int8_files_zero_is_shown_as_less_than_a_step() -> None:
 
 def test_a_covered_part_that_takes_all_away(monkeypatch: pytest.MonkeyPatch) -> None:
     heat = np.zeros((64, 48), np.float32)
-    drops = occlusion.OcclusionMap("red", 255 / 256, heat, 255 / 256, 9, 1.0)
-    monkeypatch.setattr(occlusion, "occlude", lambda *_: drops)
-    monkeypatch.setattr(occlusion, "overlay", lambda pixels, _: pixels)
+    drops = answer.OcclusionMap("red", 255 / 256, heat, 255 / 256, 9, 1.0)
+    monkeypatch.setattr(answer, "occlude", lambda *_: drops)
+    monkeypatch.setattr(answer, "overlay", lambda pixels, _: pixels)
     pool, red = ClassifierPool(INT8, size=1), photo("red")
     _, text = classify.why(pool, Photo("a", "a", lambda: red))
     assert "drops from 99.6 % to <0.4 %" in unescaped(text)

@@ -16,8 +16,8 @@ pytest.importorskip("streamlit", reason="the page needs streamlit")
 from starlette.formparsers import MultiPartParser
 
 from edge.card import digest
+from streamlit_app.dropzone import MAX_ZIP_BYTES
 from streamlit_app.feedback import Feedback
-from streamlit_app.uploads import MAX_ZIP_BYTES
 from tests.page_helpers import (
     drop,
     page,
@@ -530,9 +530,10 @@ def test_the_page_answers_as_the_command_does_to_the_digit(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     from edge import cli
-    from streamlit_app import answer, exports
+    from streamlit_app import answer
+    from streamlit_app.dropzone import Photo
     from streamlit_app.model_pool import ModelPool
-    from streamlit_app.uploads import Photo
+    from streamlit_app.views import batch
 
     colours = [(200, 30, 60), (90, 91, 92), (10, 120, 119), (255, 254, 0)]
     paths = []
@@ -549,13 +550,13 @@ def test_the_page_answers_as_the_command_does_to_the_digit(
             (Photo(str(p), str(p), p.read_bytes), answer.row(pool, p.read_bytes(), 3))
             for p in paths
         ]
-        got = json.loads(exports.as_json(pool.facts, str(model), done, []))
+        got = json.loads(batch.answers_json(pool.facts, str(model), done, []))
         for record in (*want["photos"], *got["photos"]):
             assert record.pop("decode_ms") > 0
             assert record.pop("inference_ms") > 0
         want.pop("load_ms")
         assert got == want
-        csv = exports.as_csv(pool.facts, done, 3)
+        csv = batch.answers_csv(pool.facts, done, 3)
         assert cli.main(["classify", str(model), *map(str, paths), "--csv"]) == 0
         header = capsys.readouterr().out.splitlines()[0]
         assert csv.splitlines()[0] == header

@@ -1,12 +1,19 @@
 """Batch: hundreds of photos on all cores, then a table to sort, filter and download.
 
-Photos in label folders of a ZIP are scored: accuracy and confusion matrix.
+Photos in label folders of a ZIP are scored: accuracy and confusion matrix. Downloads
+are CSV and JSON, those of `edgegraft edge classify --csv` and `--json` (the same
+columns, keys and digits), and a ZIP of the photos sorted into label folders.
 """
 
 from __future__ import annotations
 
+import io
+import json
+import re
 import time
+import zipfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import PurePosixPath
@@ -14,22 +21,24 @@ from typing import Any
 
 import streamlit as st
 
-from edge.classifier import UNKNOWN
+from edge.classifier import UNKNOWN, Classifier
+from edge.classify.formats import CsvWriter, describe, record
 from edge.classify.workers import in_order
 from edge.errors import EdgegraftError, reason_of
 from edge.evaluate import wilson
 from edge.text import plural, printable
-from streamlit_app import answer, exports, session, style
+from streamlit_app import answer, consent, dropzone, session, style
 from streamlit_app.answer import MAX_LABELS, Row
+from streamlit_app.dropzone import MEGABYTE, Photo
 from streamlit_app.feedback import SENT, WRONG
 from streamlit_app.model_pool import ClassifierPool
 from streamlit_app.style import literal, percent
-from streamlit_app.uploads import Photo
-from streamlit_app.widgets import consent, dropzone
 
 REFRESH_S = 0.2  # between two steps of the progress bar
 FAILURES_SHOWN = 20
 ROW_HEIGHT, TABLE_HEIGHT = 52, 440  # pixels
+MAX_SORTED_BYTES = 1024 * MEGABYTE  # of a ZIP, which is built in memory
+Results = list[tuple[Photo, Row]]
 
 
 @dataclass
@@ -71,7 +80,7 @@ def page() -> None:
         dropzone.unreadable(name, reason)
     if len(failures) > FAILURES_SHOWN:
         st.caption(f"{len(failures) - FAILURES_SHOWN:,} more; the JSON lists them all.")
-    dropzone.refusals(drop)
+    dropzone.show_refused(drop)
     consent.notice()
 
 
@@ -151,7 +160,7 @@ def true_label(photo: Photo, pool: ClassifierPool) -> str | None:
     return folder if folder in pool.facts.labels else None
 
 
-def score(pool: ClassifierPool, results: list[tuple[Photo, Row]]) -> None:
+def score(pool: ClassifierPool, results: Results) -> None:
     """Accuracy and confusion matrix of the photos in label folders. As in `edgegraft
     edge evaluate`, the best label counts, whether rejected or not."""
     scored = [
@@ -183,9 +192,7 @@ def score(pool: ClassifierPool, results: list[tuple[Photo, Row]]) -> None:
     charts.confusion(labels, matrix)
 
 
-def choose(
-    results: list[tuple[Photo, Row]], counts: Counter[str]
-) -> list[tuple[Photo, Row]]:
+def choose(results: Results, counts: Counter[str]) -> Results:
     """The rows that pass the visitor's filter."""
     threshold = session.threshold()
     uncertain = sum(is_uncertain(row, threshold) for _, row in results)
@@ -207,9 +214,7 @@ def choose(
     ]
 
 
-def table(
-    shown: list[tuple[Photo, Row]], scored: bool, pool: ClassifierPool
-) -> list[tuple[Photo, Row]]:
+def table(shown: Results, scored: bool, pool: ClassifierPool) -> Results:
     """Sortable by a click on a column; its toolbar searches. The selected rows."""
     rows = []
     for photo, row in shown:
@@ -252,8 +257,8 @@ def table(
 
 
 def review(
-    shown: list[tuple[Photo, Row]],
-    selected: list[tuple[Photo, Row]],
+    shown: Results,
+    selected: Results,
     pool: ClassifierPool,
 ) -> None:
     """Mark the selected answers as wrong, or send all of the table to Review."""
@@ -291,7 +296,7 @@ def review(
 
 def downloads(
     pool: ClassifierPool,
-    results: list[tuple[Photo, Row]],
+    results: Results,
     failures: list[tuple[str, str]],
 ) -> None:
     """Download buttons; a file is written when its button is clicked."""
@@ -300,7 +305,7 @@ def downloads(
     with st.container(horizontal=True):
         st.download_button(
             "CSV",
-            lambda: exports.as_csv(pool.facts, results, top_k),
+            lambda: answers_csv(pool.facts, results, top_k),
             "answers.csv",
             "text/csv",
             icon=":material/download:",
@@ -308,7 +313,7 @@ def downloads(
         )
         st.download_button(
             "JSON",
-            lambda: exports.as_json(pool.facts, model, results, failures),
+            lambda: answers_json(pool.facts, model, results, failures),
             "answers.json",
             "application/json",
             icon=":material/download:",
@@ -316,13 +321,84 @@ def downloads(
         )
         st.download_button(
             "Sorted photos",
-            lambda: exports.as_zip(results),
+            lambda: sorted_zip(results),
             "sorted.zip",
             "application/zip",
             icon=":material/folder_zip:",
             on_click="ignore",
             help="The original photos, in a folder per label",
         )
+
+
+def answers_csv(classifier: Classifier, results: Results, top_k: int) -> str:
+    """A header and a row for each photo."""
+    file = io.StringIO()
+    writer = CsvWriter(file, classifier, top_k)
+    writer.begin()
+    for photo, row in results:
+        writer.photo(photo.name, row.prediction, row.decode_ms, row.inference_ms)
+    return file.getvalue()
+
+
+def answers_json(
+    classifier: Classifier,
+    model: str,
+    results: Results,
+    failures: Sequence[tuple[str, str]],
+) -> str:
+    """One JSON document: the model, its runtime, all photos and failures."""
+    return json.dumps(
+        {
+            **describe(model, classifier),
+            "photos": [
+                record(photo.name, row.prediction, row.decode_ms, row.inference_ms)
+                for photo, row in results
+            ],
+            "failures": [{"photo": name, "reason": why} for name, why in failures],
+        },
+        indent=1,
+    )
+
+
+def sorted_zip(results: Results) -> bytes:
+    """The photos, unchanged, in a folder for each answer; unknown ones in `unknown`.
+
+    Photos beyond `MAX_SORTED_BYTES` are left out and listed in LEFT_OUT.txt.
+    """
+    file = io.BytesIO()
+    paths: set[str] = set()
+    left_out: list[str] = []
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for photo, row in results:
+            content = photo.read()
+            if file.tell() + len(content) > MAX_SORTED_BYTES:
+                left_out.append(photo.name)
+                continue
+            folder = re.sub(r"[^\w .,()-]+", "_", row.prediction.label).strip(". ")
+            path = _unique_path(
+                f"{folder or 'label'}/{_safe_file_name(photo.name)}", paths
+            )
+            archive.writestr(path, content)
+        if left_out:
+            archive.writestr("LEFT_OUT.txt", "\n".join(left_out) + "\n")
+    return file.getvalue()
+
+
+def _safe_file_name(name: str) -> str:
+    """The last part of a name, safe as a file's name on any system."""
+    last = PurePosixPath(name.replace("\\", "/")).name
+    return re.sub(r"[\x00-\x1f:*?\"<>|]+", "_", last).lstrip(".") or "photo"
+
+
+def _unique_path(path: str, paths: set[str]) -> str:
+    """The path, with a number if it is in `paths` already; adds it there."""
+    stem, dot, suffix = path.rpartition(".")
+    number, unique = 2, path
+    while unique.casefold() in paths:
+        unique = f"{stem}-{number}{dot}{suffix}"
+        number += 1
+    paths.add(unique.casefold())
+    return unique
 
 
 def is_uncertain(row: Row, threshold: float) -> bool:

@@ -10,12 +10,11 @@ import streamlit as st
 from edge.errors import EdgegraftError, reason_of
 from edge.preprocess import load_pixels
 from streamlit_app import answer as answers
-from streamlit_app import occlusion, session, style
+from streamlit_app import consent, dropzone, session, style
 from streamlit_app.answer import Answer
+from streamlit_app.dropzone import Photo
 from streamlit_app.model_pool import ClassifierPool
 from streamlit_app.style import literal
-from streamlit_app.uploads import Photo
-from streamlit_app.widgets import consent, dropzone
 
 ON_A_PAGE = 12  # photos; only these are decoded
 PHOTO, INPUT, WHY = "Photo", "Model input", "Why?"
@@ -32,7 +31,7 @@ def page() -> None:
         show_photo(pool, drop.photos[0])
     elif drop.photos:
         show_photos(pool, drop.photos)
-    dropzone.refusals(drop)
+    dropzone.show_refused(drop)
     consent.notice()
 
 
@@ -122,8 +121,8 @@ def views(pool: ClassifierPool, photo: Photo, answer: Answer) -> None:
 def why(pool: ClassifierPool, photo: Photo) -> tuple[bytes, str]:
     """(PNG, sentence) of the heat map."""
     pixels = load_pixels(photo.read(), pool.facts.recipe)
-    drops = occlusion.occlude(pool, pixels)
-    picture = answers.png(occlusion.overlay(pixels, drops))
+    drops = answers.occlude(pool, pixels)
+    picture = answers.png(answers.overlay(pixels, drops))
     label = literal(drops.label)
     lowest = max(drops.probability - drops.max_drop, 0.0)
     if drops.max_drop < SMALLEST_DROP:

@@ -15,10 +15,11 @@ from edge.preprocess import load_pixels
 from edge.records import Record
 from edge.text import plural, printable
 from streamlit_app import answer as answers
-from streamlit_app import charts, session, style
+from streamlit_app import charts, dropzone, session, style
+from streamlit_app.dropzone import Photo
 from streamlit_app.model_pool import ClassifierPool
-from streamlit_app.models import ListedModel
 from streamlit_app.runs import (
+    ListedModel,
     Run,
     Search,
     disagreements,
@@ -27,8 +28,6 @@ from streamlit_app.runs import (
     read_comparison,
 )
 from streamlit_app.style import literal
-from streamlit_app.uploads import Photo
-from streamlit_app.widgets import dropzone
 
 MAX_MODELS = 4  # side by side
 ON_A_PAGE = 4  # photos
@@ -82,7 +81,7 @@ def side_by_side() -> None:
             st.caption(f"The first {ON_A_PAGE} of {len(drop.photos):,} photos.")
     elif not pools:
         st.caption("Choose two or more models.")
-    dropzone.refusals(drop)
+    dropzone.show_refused(drop)
 
 
 def row(

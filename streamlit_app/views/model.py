@@ -18,8 +18,7 @@ from streamlit_app import app, charts, session, style
 from streamlit_app.answer import is_png
 from streamlit_app.app import DEVICE_FOLDER
 from streamlit_app.model_pool import ClassifierPool
-from streamlit_app.models import ListedModel
-from streamlit_app.runs import Run, read_run
+from streamlit_app.runs import ListedModel, Run, read_run
 from streamlit_app.style import literal, percent
 
 PICTURES = (

@@ -12,14 +12,12 @@ import streamlit as st
 
 from edge.errors import EdgegraftError, PhotoError, reason_of
 from edge.text import plural
-from streamlit_app import answer, session, style, training
+from streamlit_app import answer, consent, dropzone, session, style, training
+from streamlit_app.dropzone import unpacked
 from streamlit_app.feedback import DEVICE, NONE, Feedback, Waiting
 from streamlit_app.model_pool import ClassifierPool
 from streamlit_app.runs import Run, read_run
 from streamlit_app.style import literal
-from streamlit_app.uploads import unpacked
-from streamlit_app.widgets import consent, dropzone
-from streamlit_app.widgets.grid import selecting
 
 KEYS = "123456789"  # labels by number
 ONE, GRID = "One by one", "Grid"
@@ -34,6 +32,59 @@ REPEATED = {
     "unfreeze": "auto",
     "balance": "none",
 }
+
+# A tile is a container with the key "tile ..." that holds one checkbox. The script only
+# clicks the checkboxes, so Streamlit sees changes of checkboxes alone.
+_TILE_SELECTION = """<script>
+(() => {
+  const old = window.edgegraftSelecting;
+  if (old) for (const name of ["click", "keydown"])
+    document.removeEventListener(name, old[name], true);
+  const TILE = '[class*="st-key-tile-"]';
+  const tileOf = (event) => event.target.closest?.(TILE);
+  const boxOf = (tile) => tile.querySelector("input[type=checkbox]");
+  const boxes = () => [...document.querySelectorAll(TILE)]
+    .map(boxOf).filter(Boolean);
+  const set = (box, on) => { if (box.checked !== on) box.click(); };
+  let last = null;
+  const click = (event) => {
+    const tile = tileOf(event);
+    if (!tile || !event.isTrusted || event.target.matches("input")) return;
+    const box = boxOf(tile);
+    if (!box || !event.target.closest("img, label")) return;
+    if (event.shiftKey && last?.isConnected && last !== box) {
+      event.preventDefault();
+      const all = boxes();
+      const [from, to] = [all.indexOf(last), all.indexOf(box)].sort((a, b) => a - b);
+      all.slice(from, to + 1).forEach((other) => set(other, last.checked));
+    } else if (event.target.closest("img")) {
+      box.click();
+    }
+    last = box;
+    box.focus();
+  };
+  const keydown = (event) => {
+    const tile = tileOf(event);
+    if (!tile || !event.target.matches("input[type=checkbox]")) return;
+    const all = boxes();
+    const top = (box) => box.closest(TILE).getBoundingClientRect().top;
+    const columns = all.filter((box) => top(box) - top(all[0]) < 20).length;
+    const step = {ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns};
+    const next = all[all.indexOf(event.target) + step[event.key]];
+    if (!next) return;
+    event.preventDefault();
+    if (event.shiftKey) {
+      set(event.target, true);
+      set(next, true);
+    }
+    last = next;
+    next.focus();
+  };
+  window.edgegraftSelecting = {click, keydown};
+  document.addEventListener("click", click, true);
+  document.addEventListener("keydown", keydown, true);
+})();
+</script>"""
 
 
 def page() -> None:
@@ -143,7 +194,7 @@ def grid(feedback: Feedback, pool: ClassifierPool, waiting: list[Waiting]) -> No
             help="Deletes the copies in the queue",
         )
     undo_button(feedback)
-    selecting()
+    tile_selection()
     for start in range(0, size, GRID_COLUMNS):  # row by row, so that Tab follows rows
         row = shown[start : start + GRID_COLUMNS]
         for column, photo in zip(st.columns(GRID_COLUMNS), row, strict=False):
@@ -156,6 +207,12 @@ def grid(feedback: Feedback, pool: ClassifierPool, waiting: list[Waiting]) -> No
                     dropzone.unreadable(photo.name, error.reason)
                 title = literal(photo.suggested or "?")
                 st.checkbox(title, key=f"select {photo.digest}")
+
+
+def tile_selection() -> None:
+    """Click a picture or its checkbox, Shift and click for a range, arrows to move,
+    Space to select, Shift and arrows to extend."""
+    st.html(_TILE_SELECTION, unsafe_allow_javascript=True)
 
 
 def _select(photos: list[Waiting], on: bool) -> None:
@@ -273,7 +330,7 @@ def frames(feedback: Feedback, pool: ClassifierPool) -> None:
         except (OSError, EdgegraftError) as error:
             failed += 1
             dropzone.unreadable(photo.name, reason_of(error))
-    dropzone.refusals(drop)
+    dropzone.show_refused(drop)
     if added:
         st.toast(f"Added {plural(added, 'photo')}", icon=":material/check:")
         if not failed:  # a rerun would remove the errors

@@ -15,15 +15,12 @@ from edge.files import sha256
 from edge.records import COMPARISON, Record, read_record
 from edge.run_folder import find_model
 from edge.text import plural, printable
-from streamlit_app import answer, app, session, style, training
+from streamlit_app import answer, app, dropzone, session, style, training
+from streamlit_app.dropzone import unpacked
 from streamlit_app.model_pool import ClassifierPool
-from streamlit_app.models import ListedModel
-from streamlit_app.runs import read_run
+from streamlit_app.runs import ListedModel, read_run
 from streamlit_app.style import literal
 from streamlit_app.training import Job, Photos, Uploads
-from streamlit_app.uploads import unpacked
-from streamlit_app.widgets import dropzone
-from streamlit_app.widgets.burst import burst
 
 THUMBNAILS = 8  # of each label, a row of `style.gallery`
 FINDINGS_SHOWN = 24
@@ -70,7 +67,7 @@ def collect(uploads: Uploads) -> Photos:
         "csv",
     )
     with st.expander("Take photos with the camera", icon=":material/photo_camera:"):
-        burst()
+        dropzone.camera_burst()
     photos = local_photos(uploads) if session.is_local() else uploads
     drop = unpacked(files)
     if not drop.photos and not drop.refused:

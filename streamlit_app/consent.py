@@ -11,10 +11,10 @@ from edge.errors import EdgegraftError
 from edge.text import plural
 from streamlit_app import session
 from streamlit_app.answer import Row
+from streamlit_app.dropzone import Photo
 from streamlit_app.feedback import WRONG, reason
 from streamlit_app.model_pool import ClassifierPool
 from streamlit_app.style import literal
-from streamlit_app.uploads import Photo
 
 AGREED = "agreed"  # in the session: photos may be saved
 
