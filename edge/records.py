@@ -299,6 +299,7 @@ SEARCH: Schema = {
     "budget_mb": SIZE,
     "measured_on": TEXT,
     "ship": {"file": TEXT, "path": TEXT, "why": TEXT},
+    "left_out": [TEXT],
     "candidates": [
         {
             "name": TEXT,

@@ -431,6 +431,7 @@ def test_a_search_shows_every_candidate_and_its_finalists_are_models(
     ship = {"file": "tiny-32/int8", "why": "the only file within 2 ms"}
     record = {"edgegraft_search": 1, "status": "done", "ship": ship}
     record |= {"budget_ms": 2.0, "budget_mb": None, "candidates": candidates}
+    record["left_out"] = ["tiny-64 not trained", "the files timed in one round"]
     (folder / "search.json").write_text(json.dumps(record))
     (artifacts / "damaged").mkdir()
     (artifacts / "damaged" / "search.json").write_text('{"candidates": [{"size": "x"}]')
@@ -443,6 +444,7 @@ def test_a_search_shows_every_candidate_and_its_finalists_are_models(
     table = next(t.value for t in app.dataframe if "network" in t.value)
     assert list(table["network"]) == ["tiny-32", "tiny-64"]  # the best one first
     assert table["test"][0] == 85
+    assert "limit: tiny-64 not trained; the files timed in one round." in shown(app)
     assert len(app.get("vega_lite_chart")) == 2
     searches.set_value("damaged").run()
     assert "**damaged** is unreadable" in shown(app)

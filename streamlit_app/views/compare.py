@@ -219,6 +219,8 @@ def show_search(searches: Sequence[Search]) -> None:
         + f". Times on {literal(str(record.get('measured_on') or 'this host'))}. Bars "
         "are 95 % intervals."
     )
+    if left_out := record.get("left_out"):
+        st.caption(f"Left out by the time limit: {literal('; '.join(left_out))}.")
     rows = []
     for entry in candidates:
         probe, final = (entry.get(key) or {} for key in ("probe", "final"))
