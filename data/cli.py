@@ -177,8 +177,7 @@ def _split_table(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
 
 def draw_sample(args: argparse.Namespace) -> int:
     """Draw the sample set; with --faults, plant faults in it."""
-    from data.sample.faults import TRUTH, write_faulty
-    from data.sample.sample_set import write_sample
+    from data.sample.sample_set import FAULTS_FILE, write_faulty, write_sample
 
     options = {"count": args.count, "seed": args.seed}
     with Progress(title="drawing", unit="picture") as bar:
@@ -192,7 +191,7 @@ def draw_sample(args: argparse.Namespace) -> int:
         return 0
     planted = ", ".join(f"{len(x):,} {kind}" for kind, x in faulty.faults.items())
     print(f"drawn, with faults on purpose: {printable(faulty.photos)}")
-    print(f"planted: {planted}; see {TRUTH}")
+    print(f"planted: {planted}; see {FAULTS_FILE}")
     print(f"next: edgegraft data audit {printable(faulty.photos)}")
     return 0
 

@@ -135,7 +135,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
     Skipped with the reason where there is none, except where CI says there must be.
     """
-    from data.sample.picture_files import picture
+    from data.sample.picture import picture_file
     from tests import browser as chromium
 
     reason = chromium.why_not()
@@ -144,7 +144,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     film = tmp_path_factory.mktemp("camera") / "cat.mjpeg"
-    cat = Image.open(io.BytesIO(picture("cat", seed=0, stream=100, index=0)[1]))
+    cat = Image.open(io.BytesIO(picture_file("cat", seed=0, stream=100, index=0)[1]))
     frame = io.BytesIO()
     cat.convert("RGB").resize((640, 480)).save(frame, "JPEG", subsampling=2)
     film.write_bytes(frame.getvalue() * 30)

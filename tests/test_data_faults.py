@@ -8,9 +8,15 @@ from pathlib import Path
 import pytest
 
 from data.audit.audit import Audit, audit
-from data.sample import picture_files
-from data.sample.faults import NEAR, SHARES, FaultySet, plant, write_faulty
-from data.sample.sample_set import write_sample
+from data.sample import picture
+from data.sample.sample_set import (
+    FAULT_SHARES,
+    NEAR_COPIES,
+    FaultySet,
+    plant_faults,
+    write_faulty,
+    write_sample,
+)
 from data.source import scan
 from edge.errors import EdgegraftError
 
@@ -21,9 +27,9 @@ COUNT = 30  # of each label: a near-duplicate of each kind is planted
 def drawn_once() -> Iterator[None]:
     """A picture depends on its number and the seed alone, and takes a while."""
     with pytest.MonkeyPatch.context() as patch:
-        once = functools.cache(picture_files.picture)
-        patch.setattr(picture_files, "picture", once)
-        patch.setattr(picture_files, "cores", lambda: 1)  # in this process
+        once = functools.cache(picture.picture_file)
+        patch.setattr(picture, "picture_file", once)
+        patch.setattr(picture, "cores", lambda: 1)  # in this process
         yield
 
 
@@ -49,8 +55,8 @@ def paths(report: Audit, *kinds: str) -> set[str]:
 def test_the_truth_lies_beside_the_photos(faulty: FaultySet) -> None:
     record = json.loads((faulty.photos.parent / "faults.json").read_text("utf-8"))
     assert record["faults"] == faulty.faults
-    assert set(faulty.faults) == set(SHARES)
-    assert {how for _, _, how in faulty.faults["near-duplicate"]} == set(NEAR)
+    assert set(faulty.faults) == set(FAULT_SHARES)
+    assert {how for _, _, how in faulty.faults["near-duplicate"]} == set(NEAR_COPIES)
     for planted in faulty.faults.values():
         assert all((faulty.photos / path).is_file() for path, *_ in planted)
     spoiled = [path for planted in faulty.faults.values() for path, *_ in planted]
@@ -104,7 +110,7 @@ def test_one_seed_plants_the_same(faulty: FaultySet, tmp_path: Path) -> None:
     names = sorted(path.name for path in faulty.photos.rglob("*"))
     assert sorted(path.name for path in again.photos.rglob("*")) == names
     whole = write_sample(tmp_path / "whole", count=COUNT, seed=3, unknown=0)
-    assert plant(whole.photos, seed=4) != faulty.faults
+    assert plant_faults(whole.photos, seed=4) != faulty.faults
 
 
 def test_a_folder_that_is_there_is_left_alone(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.sample import picture_files, sample_set
+from data.sample import picture, sample_set
 from data.sample.picture import draw_picture
 from data.sample.sample_set import SampleSet, write_sample
 from edge.errors import EdgegraftError
@@ -57,11 +57,11 @@ def test_one_seed_gives_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     np.random.seed(1)  # the global generator must not matter
-    monkeypatch.setattr(picture_files, "ENOUGH", 4)
+    monkeypatch.setattr(picture, "ENOUGH", 4)
     same = {"count": 4, "seed": 5, "unknown": 0}
-    monkeypatch.setattr(picture_files, "cores", lambda: 2)
+    monkeypatch.setattr(picture, "cores", lambda: 2)
     many = bytes_below(write_sample(tmp_path / "many", **same).root)
-    monkeypatch.setattr(picture_files, "cores", lambda: 1)
+    monkeypatch.setattr(picture, "cores", lambda: 1)
     one = bytes_below(write_sample(tmp_path / "one", **same).root)
     assert one == many
     few = bytes_below(write_sample(tmp_path / "few", count=2, seed=5, unknown=0).root)
@@ -78,7 +78,7 @@ def test_files_vary_like_photos(drawn: SampleSet) -> None:
     for path in pictures(drawn):
         with Image.open(path) as image:
             modes.add(image.mode)
-            turns.add(image.getexif().get(picture_files.ORIENTATION_TAG, 1))
+            turns.add(image.getexif().get(picture.ORIENTATION_TAG, 1))
         width, height = open_photo(str(path)).size
         shapes.add((width > height) - (width < height))
         suffixes.add(path.suffix)
@@ -88,14 +88,14 @@ def test_files_vary_like_photos(drawn: SampleSet) -> None:
     assert suffixes == {".jpg", ".png"}
 
 
-@pytest.mark.parametrize("orientation", sorted(picture_files.STORED_AS))
+@pytest.mark.parametrize("orientation", sorted(picture.STORED_AS))
 def test_turned_files_are_upright_when_opened(orientation: int) -> None:
     upright = draw_picture("cat", np.random.default_rng(11))
     for try_ in range(400):
         rng = np.random.default_rng([try_])
-        suffix, data = picture_files.encode(upright.copy(), rng, plain=False)
+        suffix, data = picture.encode_picture(upright.copy(), rng, plain=False)
         with Image.open(io.BytesIO(data)) as stored:
-            tag = stored.getexif().get(picture_files.ORIENTATION_TAG, 1)
+            tag = stored.getexif().get(picture.ORIENTATION_TAG, 1)
             if suffix == ".jpg" and stored.mode == "RGB" and tag == orientation:
                 turned = stored.convert("RGB")
                 break
@@ -172,7 +172,7 @@ def test_refuses_another_or_a_changed_set(tmp_path: Path) -> None:
 def test_an_interrupted_run_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int
 ) -> None:
-    monkeypatch.setattr(picture_files, "cores", lambda: cores)
+    monkeypatch.setattr(picture, "cores", lambda: cores)
     started: list[subprocess.Popen[bytes]] = []
 
     class Watched(subprocess.Popen):  # type: ignore[type-arg]
@@ -180,7 +180,7 @@ def test_an_interrupted_run_leaves_nothing(
             super().__init__(*args, **kwargs)  # type: ignore[call-overload]
             started.append(self)
 
-    monkeypatch.setattr(picture_files.subprocess, "Popen", Watched)
+    monkeypatch.setattr(picture.subprocess, "Popen", Watched)
 
     def stop(done: int, total: int) -> None:
         assert total == 2 * 40 + 13 + 2
@@ -201,8 +201,8 @@ def test_a_full_disk_is_one_line(tmp_path: Path, count: int) -> None:
     code = (
         "import resource, sys\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n"
-        "from data.sample import picture_files\n"
-        "picture_files.cores = lambda: 2\n"
+        "from data.sample import picture\n"
+        "picture.cores = lambda: 2\n"
         "from data.sample.sample_set import write_sample\n"
         "from edge.errors import EdgegraftError\n"
         "try:\n"

@@ -13,12 +13,27 @@ from functools import partial
 
 import numpy as np
 
-from data.sample.cats import cat_face, cat_look, cat_profile
-from data.sample.coats import Coat, draw_coat
-from data.sample.dogs import dog_face, dog_look, dog_profile
-from data.sample.heads import Look
-from data.sample.outlines import Outline, Points, blob, furry, limb, oval
-from data.sample.sketch import Colour, Sketch
+from data.sample.heads import (
+    Coat,
+    Look,
+    cat_face,
+    cat_look,
+    cat_profile,
+    dog_face,
+    dog_look,
+    dog_profile,
+    draw_coat,
+)
+from data.sample.sketch import (
+    Colour,
+    Outline,
+    Points,
+    Sketch,
+    blob,
+    furry,
+    limb,
+    oval,
+)
 
 COLLARS: tuple[Colour, ...] = (
     (196, 44, 52),

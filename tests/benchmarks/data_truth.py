@@ -38,7 +38,7 @@ sys.path.insert(0, str(ROOT))
 from data.audit.audit import Audit, audit  # noqa: E402
 from data.audit.label_issues import cross_validated, find  # noqa: E402
 from data.batches import load  # noqa: E402
-from data.sample.faults import write_faulty  # noqa: E402
+from data.sample.sample_set import write_faulty  # noqa: E402
 from data.source import scan  # noqa: E402
 from data.split import connected_groups, make_split  # noqa: E402
 from edge.preprocess import InputRecipe  # noqa: E402

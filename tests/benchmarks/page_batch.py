@@ -98,9 +98,9 @@ def choose(args: argparse.Namespace, scratch: Path) -> Path:
     for number, path in enumerate(found):
         (folder / f"{number:04}.jpg").write_bytes(path.read_bytes())
     for number in range(len(found), args.count):
-        from data.sample.picture_files import picture
+        from data.sample.picture import picture_file
 
-        drawn = picture("cat", seed=2, stream=0, index=number, plain=True)[1]
+        drawn = picture_file("cat", seed=2, stream=0, index=number, plain=True)[1]
         (folder / f"{number:04}.jpg").write_bytes(drawn)
     return folder
 

@@ -190,9 +190,9 @@ def photo() -> bytes:
     """A 12-megapixel JPEG of a few megabytes, such as phones take."""
     from PIL import Image
 
-    from data.sample.picture_files import picture
+    from data.sample.picture import picture_file
 
-    drawn = Image.open(io.BytesIO(picture("cat", seed=0, stream=100, index=0)[1]))
+    drawn = Image.open(io.BytesIO(picture_file("cat", seed=0, stream=100, index=0)[1]))
     large = drawn.convert("RGB").resize(MEGAPIXELS_12, Image.Resampling.BICUBIC)
     grain = Image.effect_noise(MEGAPIXELS_12, 24).convert("RGB")
     file = io.BytesIO()

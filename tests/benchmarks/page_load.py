@@ -70,7 +70,7 @@ def photos(model: Path) -> Asked:
     """Drawn photos and what the file answers, as the page writes it."""
     from PIL import Image
 
-    from data.sample.picture_files import picture
+    from data.sample.picture import picture_file
     from edge.classifier import Classifier
     from streamlit_app.style import percent
 
@@ -78,7 +78,7 @@ def photos(model: Path) -> Asked:
     asked = []
     for index in range(PHOTOS):
         subject = ("cat", "dog")[index % 2]
-        drawn = picture(subject, seed=1, stream=index, index=index)[1]
+        drawn = picture_file(subject, seed=1, stream=index, index=index)[1]
         image = Image.open(io.BytesIO(drawn)).convert("RGB").resize((1600, 1200))
         file = io.BytesIO()
         image.save(file, "JPEG", quality=85)
