@@ -194,7 +194,7 @@ def audit(
     """
     _refuse_hidden_rooms()
     from data.audit.audit import audit as audit_folder
-    from data.audit.fact_cache import FactCache
+    from data.audit.facts import FactCache
     from data.audit.report import refuse, write
     from data.cache import cache_folder
     from data.source import choose

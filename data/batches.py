@@ -19,8 +19,7 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from data.audit.fact_cache import FactCache
-from data.audit.fact_store import FactStore
+from data.audit.facts import FactCache, FactStore
 from data.cache import PixelCache, cache_folder
 from data.photos import Photo
 from data.reading import read

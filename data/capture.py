@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from data.audit.checks import BLURRED
 from data.audit.facts import MIN_SIDE, measure
+from data.audit.findings import BLURRED
 from data.photos import CAPTURED, PARTS, REGION_COLUMN, clean_label
 from edge.camera.sources import Source
 from edge.errors import EdgegraftError

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from data.audit.facts import MIN_SIDE, PhotoFacts, header, measure
+from data.audit.facts import MIN_SIDE, FactCache, PhotoFacts, header, measure
 from edge.errors import EdgegraftError, PhotoError
 from edge.preprocess import (
     FULL,
@@ -39,7 +39,6 @@ from edge.preprocess import (
 from edge.runtime import cores
 
 if TYPE_CHECKING:
-    from data.audit.fact_cache import FactCache
     from data.cache import PixelCache
 
 MAX_BYTES = 1 << 30  # beyond what edge's limit of pixels takes uncompressed, 16 bits
@@ -84,7 +83,7 @@ def read(
     *,
     with_facts: bool = False,
     white: int = FULL,
-    fact_cache: "FactCache | None" = None,
+    fact_cache: FactCache | None = None,
     cache: "PixelCache | None" = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -154,7 +153,7 @@ def _read_one(
     put: Callable[[npt.NDArray[np.uint8]], None] | None,
     with_facts: bool,
     white: int,
-    fact_cache: "FactCache | None",
+    fact_cache: FactCache | None,
     cache: "PixelCache | None",
 ) -> Reading:
     digest, cached = "", None

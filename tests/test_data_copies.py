@@ -12,9 +12,8 @@ from PIL import Image, ImageFilter
 from data.audit import near_duplicates
 from data.audit.audit import Audit, audit
 from data.audit.copies import same_files
-from data.audit.fact_store import FactStore
-from data.audit.facts import THUMB, PhotoFacts
-from data.audit.local_features import ROW
+from data.audit.facts import THUMB, FactStore, PhotoFacts
+from data.audit.keypoints import ROW
 from data.audit.report import write
 from data.photos import Photo, PhotoFolder
 from data.source import scan

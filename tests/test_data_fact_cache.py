@@ -1,4 +1,4 @@
-"""`data.audit.fact_cache`: a second audit decodes only what is new."""
+"""`data.audit.facts.FactCache`: a second audit decodes only what is new."""
 
 import shutil
 import sqlite3
@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import data.audit.fact_cache
+import data.audit.facts
 import data.reading
 from data.audit.audit import audit
-from data.audit.fact_cache import FactCache, _table
-from data.audit.facts import measure
+from data.audit.facts import FactCache, _cache_table, measure
 from data.cli import main
 from data.source import scan
 
@@ -86,9 +85,9 @@ def test_a_damaged_memory_mends_itself(root: Path, tmp_path: Path, damage: str) 
     else:
         with sqlite3.connect(path) as file:
             file.execute(
-                f"drop table {_table()}"
+                f"drop table {_cache_table()}"
                 if damage == "table"
-                else f"update {_table()} set facts = '[1]'"
+                else f"update {_cache_table()} set facts = '[1]'"
             )
     with FactCache(path) as fact_cache:
         assert audit(scan(root), fact_cache=fact_cache) == first
@@ -152,7 +151,7 @@ def test_a_memory_that_was_thrown_away_meanwhile_is_begun_anew(
 def test_one_that_is_locked_for_good_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data.audit.fact_cache, "PATIENCE", 0.1)
+    monkeypatch.setattr(data.audit.facts, "PATIENCE", 0.1)
     path = tmp_path / "memory"
     FactCache(path).close()
     other = sqlite3.connect(path)
@@ -165,9 +164,9 @@ def test_one_that_is_locked_for_good_is_said(
 
 _MANY = """
 import sys
-import data.audit.fact_cache
-from data.audit.fact_cache import FactCache
-path, me, data.audit.fact_cache.VERSION = sys.argv[1], sys.argv[2], int(sys.argv[3])
+import data.audit.facts
+from data.audit.facts import FactCache
+path, me, data.audit.facts.CACHE_VERSION = sys.argv[1], sys.argv[2], int(sys.argv[3])
 sys.stdin.readline()
 for turn in range(20):
     with FactCache(path) as cache:
@@ -201,6 +200,8 @@ def test_two_processes_write_at_once(versions: tuple[int, int], tmp_path: Path) 
         _, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
     with sqlite3.connect(path) as file:
-        (kept,) = file.execute(f"select count(*) from {_table(versions[1])}").fetchone()
+        (kept,) = file.execute(
+            f"select count(*) from {_cache_table(versions[1])}"
+        ).fetchone()
         assert kept == (400 if versions[0] == versions[1] else 200)
     file.close()

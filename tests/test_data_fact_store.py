@@ -1,14 +1,13 @@
-"""`data.audit.fact_store`: what was put in comes out, from memory and from a file."""
+"""`data.audit.facts.FactStore`: what is put in comes out, in memory or in a file."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import data.audit.fact_store
-from data.audit.fact_store import FactStore
-from data.audit.facts import THUMB, PhotoFacts
-from data.audit.local_features import ROW
+import data.audit.facts
+from data.audit.facts import THUMB, FactStore, PhotoFacts
+from data.audit.keypoints import ROW
 
 
 def facts(number: int) -> PhotoFacts:
@@ -32,7 +31,7 @@ def facts(number: int) -> PhotoFacts:
 
 @pytest.mark.parametrize("limit", [1 << 24, 0])
 def test_every_fact_is_the_same(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data.audit.fact_store, "IN_MEMORY", limit)
+    monkeypatch.setattr(data.audit.facts, "IN_MEMORY", limit)
     expected = {Path(f"{number}.jpg"): facts(number) for number in range(40)}
     fact_store = FactStore(50)  # some photos could not be read
     for path, one in expected.items():

@@ -14,7 +14,7 @@ from data.split import connected_components
 
 pytest.importorskip("cv2", reason="OpenCV is not installed")
 
-from data.audit import local_features
+from data.audit import keypoints
 
 Edit = Callable[[Image.Image], Image.Image]
 
@@ -37,7 +37,7 @@ def photos(*images: Image.Image) -> Photos:
     grey = [image.convert("L") for image in images]
     thumbs = [g.resize((THUMB, THUMB), Image.Resampling.BOX) for g in grey]
     return Photos(
-        np.stack([local_features.detect(g) for g in grey]),
+        np.stack([keypoints.detect(g) for g in grey]),
         np.stack([np.asarray(thumb) for thumb in thumbs]),
         np.array([image.size for image in images]),
     )
@@ -121,23 +121,21 @@ def test_a_photo_without_detail_has_no_copies() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (400, 2), (12, 9)])
 def test_tiny_photos_are_read(size: tuple[int, int]) -> None:
-    row = local_features.detect(picture(1).resize(size).convert("L"))
-    assert row.shape == local_features.ROW
+    row = keypoints.detect(picture(1).resize(size).convert("L"))
+    assert row.shape == keypoints.ROW
 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_too_few_for_a_pair(count: int) -> None:
-    none = np.zeros((count, *local_features.ROW), np.uint8)
+    none = np.zeros((count, *keypoints.ROW), np.uint8)
     thumbs = np.zeros((count, THUMB, THUMB), np.uint8)
     assert near_duplicates.pairs(Photos(none, thumbs, np.ones((count, 2)))) == []
 
 
 def test_many_photos_are_summed_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond `WHOLE` photos summaries are reduced; the copies are still candidates."""
-    from data.audit import candidates
-
-    monkeypatch.setattr(candidates, "WHOLE", 10)
-    monkeypatch.setattr(candidates, "QUERIES", 7)
+    monkeypatch.setattr(keypoints, "WHOLE", 10)
+    monkeypatch.setattr(keypoints, "QUERIES", 7)
     some = [picture(seed) for seed in range(30)]
     copies = [EDITS["cropped"](image) for image in some[:10]]
     found = pairs(*some, *copies)

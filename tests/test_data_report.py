@@ -13,8 +13,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from data.audit.audit import Audit, audit
-from data.audit.html import page
-from data.audit.report import COLUMNS, NAMES, read_exclusion, write
+from data.audit.report import COLUMNS, NAMES, html_page, read_exclusion, write
 from data.cli import main
 from data.source import scan
 from edge.errors import EdgegraftError
@@ -102,7 +101,7 @@ def test_of_many_labels_the_rarest_are_shown(tmp_path: Path) -> None:
         draw(tmp_path / f"label{number:02d}" / "b.png", 100 + number)
     report = audit(scan(tmp_path))
     assert "and 1 label with as many photos or more" in report.lines()
-    assert "and 1 label with as many photos or more" in page(report)
+    assert "and 1 label with as many photos or more" in html_page(report)
 
 
 def test_a_test_photo_is_never_the_one_that_is_flagged(tmp_path: Path) -> None:

@@ -2,10 +2,10 @@
 
 Every photo is decoded in full. A finding names one photo, what kind of trouble it has
 and which other photos share it; `data.audit.findings` lists the kinds, the gravest
-first, and a new check is one more entry there and one more function in
-`data.audit.checks` (of single photos) or `data.audit.copies` (of several). Nothing is
-changed or deleted. Only photos that cannot be decoded are left out of training, unless
-the user passes audit.csv to --exclude-from.
+first, and a new check is one more entry and one more function there (of single photos)
+or in `data.audit.copies` (of several). Nothing is changed or deleted. Only photos that
+cannot be decoded are left out of training, unless the user passes audit.csv to
+--exclude-from.
 """
 
 from collections import Counter
@@ -15,10 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from data.audit import checks, copies
-from data.audit.fact_cache import FactCache
-from data.audit.fact_store import FactStore
-from data.audit.findings import KINDS, Finding, Kind
+from data.audit import copies
+from data.audit.facts import FactCache, FactStore
+from data.audit.findings import KINDS, Finding, Kind, check_photos
 from data.parts import shortages
 from data.photos import Photo, PhotoFolder, count
 from data.reading import read
@@ -71,7 +70,7 @@ class Audit:
         """From the results of `data.reading`: a digest or a reason for each photo, and
         the fraction of rows that is `missing` from those that are cut off."""
         fact_store = FactStore() if fact_store is None else fact_store
-        faults = list(checks.check_photos(folder.photos, fact_store))
+        faults = list(check_photos(folder.photos, fact_store))
         groups = copies.same_files(folder.photos, digests, faults)
         pairs = copies.near_pairs(groups, fact_store, faults)
         near_duplicates, large_groups = copies.split_links(

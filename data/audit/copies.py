@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.audit import near_duplicates
-from data.audit.fact_store import FactStore
+from data.audit.facts import FactStore
 from data.audit.findings import Finding
 from data.audit.near_duplicates import BURST, COPY, Pair
 from data.photos import PARTS, Photo

@@ -1,6 +1,6 @@
 """Near copies: pairs of photos that show the same, and in which way.
 
-A candidate (`data.audit.candidates`) is confirmed by evidence that plain ground cannot
+A candidate (`data.audit.keypoints`) is confirmed by evidence that plain ground cannot
 give: SIFT keypoints that match by Lowe's ratio test and agree on one affine map
 (RANSAC). Then one small picture is laid onto the other by that map, and compared block
 by block. Three kinds, since a person acts differently on each:
@@ -23,8 +23,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from data.audit.candidates import Rows, candidates
-from data.audit.local_features import SIDE, Floats, descriptors, mirrored, places
+from data.audit.keypoints import (
+    SIDE,
+    Floats,
+    Rows,
+    candidates,
+    descriptors,
+    mirrored,
+    places,
+)
 
 RATIO = 0.75  # nearest over second nearest distance (Lowe 2004)
 MIN_INLIERS = 8  # inliers below which nothing is confirmed; other photos reach 4

@@ -46,7 +46,7 @@ from PIL import Image, ImageDraw, ImageEnhance
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from data.audit import local_features  # noqa: E402
+from data.audit import keypoints  # noqa: E402
 from data.audit.audit import Audit, audit  # noqa: E402
 from data.audit.label_issues import FOLDS, cross_validated, find  # noqa: E402
 from data.batches import load  # noqa: E402
@@ -204,7 +204,7 @@ def timed(folder: PhotoFolder) -> tuple[Audit, dict[str, float]]:
     started = time.process_time()
     report = audit(folder)
     whole = time.process_time() - started
-    with patch.object(local_features, "available", return_value=False):
+    with patch.object(keypoints, "available", return_value=False):
         started = time.process_time()
         audit(folder)
         without = time.process_time() - started
@@ -226,10 +226,10 @@ def sift(folder: PhotoFolder) -> float:
     for photo in folder.photos[::step]:
         with Image.open(photo.path) as image:
             grey = image.convert("L")
-            grey.thumbnail((local_features.SIDE, local_features.SIDE))
+            grey.thumbnail((keypoints.SIDE, keypoints.SIDE))
             pictures.append(np.asarray(grey))
     detector = cv2.SIFT_create(  # type: ignore[attr-defined]
-        nfeatures=local_features.KEPT, contrastThreshold=local_features.CONTRAST
+        nfeatures=keypoints.KEPT, contrastThreshold=keypoints.CONTRAST
     )
     started = time.process_time()
     for picture in pictures:
