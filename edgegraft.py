@@ -196,8 +196,8 @@ def audit(
     from data.audit.audit import audit as audit_folder
     from data.audit.facts import FactCache
     from data.audit.report import refuse, write
-    from data.cache import cache_folder
     from data.source import choose
+    from data.store import cache_folder
     from edge.progress import Progress
 
     source, report_folder = _photos_path(photos), _path("out", out)
@@ -625,7 +625,7 @@ def edge_main(argv: Sequence[str], prog: str) -> int:
 
     if argv[:1] != ["evaluate"]:
         return main(argv, prog)
-    from data.labelled import LabelledReader
+    from data.source import LabelledReader
 
     return main(argv, prog, LabelledReader())
 

@@ -14,8 +14,8 @@ from typing import Any
 from data.audit import copies
 from data.audit.near_duplicates import COPY
 from data.batches import Pixels
+from data.folders import Walk
 from data.photos import Photo, PhotoFolder, clean_label
-from data.scan import Walk
 from data.split import Row, Split
 from edge.errors import EdgegraftError
 from edge.text import listed, printable

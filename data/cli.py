@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m data") -> int
 def _audit(args: argparse.Namespace, folder: "PhotoFolder") -> "Audit":
     from data.audit.audit import audit
     from data.audit.facts import FactCache
-    from data.cache import cache_folder
+    from data.store import cache_folder
 
     with Progress(title="reading photos") as bar:
         if args.no_memory:

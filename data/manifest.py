@@ -17,9 +17,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from data.parts import PREDICT, part_of
+from data.folders import PREDICT, Walk, part_of
 from data.photos import PARTS, Photo, PhotoFolder, clean_label, refuse_twins
-from data.scan import Walk
 from edge.errors import EdgegraftError
 from edge.photo_kinds import PHOTO_SUFFIXES
 from edge.text import plural, printable

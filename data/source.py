@@ -1,5 +1,9 @@
 """The photos a command is pointed at: a folder, a list or an archive, less what an
 audit.csv leaves out. Every command that takes PHOTOS reads them here.
+
+To measure a model, `labelled` also takes a run's folder, for the test photos of that
+run: those that a model was trained on give too high an accuracy, and only the test
+photos of its run are certainly others.
 """
 
 import argparse
@@ -8,11 +12,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from data import archive, manifest
 from data.audit.facts import header
 from data.audit.report import Exclusion, read_exclusion
-from data.parts import LAYOUTS, read_layout
+from data.batches import white_level
+from data.folders import LAYOUTS, Walk, read_layout
 from data.photos import (
     CAPTURED,
     OWN_LISTS,
@@ -25,20 +31,26 @@ from data.photos import (
     refuse_twins,
     renamed,
 )
-from data.reading import white_level
-from data.scan import Walk
+from data.split import Split
 from edge.errors import EdgegraftError
+from edge.files import sha256
 from edge.preprocess import FULL
+from edge.records import RUN, read_record
 from edge.region import SIDEWAYS, as_fractions, parse_region, region_text
 from edge.text import listed, plural, printable
+
+if TYPE_CHECKING:
+    from edge.evaluate_cli import LabelledPhotos
+
+RUN_FILE = "run.json"  # of a run's folder
 
 
 @dataclass(frozen=True)
 class PhotoOptions:
     """How PHOTOS are read where they can be read in more than one way.
 
-    layout: what the folders are, see `data.parts.read_layout`. columns: of a list, our
-    name -> its name there. rename: old label -> new label.
+    layout: what the folders are, see `read_layout`. columns: of a list, our name -> its
+    name there. rename: old label -> new label.
     """
 
     layout: str = "auto"
@@ -367,6 +379,81 @@ def choose(
         return Source(folder, options=options)
     exclusion = read_exclusion(exclude_from, folder)
     return Source(exclusion.apply(folder), exclusion, options)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """`root`: what paths start from; `what`: which photos, for a sentence; `notes`: how
+    they were read and what was left out, a line each; `white`: as in `PhotoFolder`."""
+
+    photos: tuple[Photo, ...]
+    root: Path
+    what: str
+    notes: tuple[str, ...] = ()
+    white: int = FULL
+
+
+def labelled(photos: Path, options: PhotoOptions | None = None) -> Labelled:
+    """What `scan` reads, or the test photos of a run's folder; only the test part where
+    there is one.
+
+    EdgegraftError as `scan`, for a run without photos, and where they have changed.
+    """
+    if (photos / RUN_FILE).is_file():
+        root = _photos_root(photos)
+        split = Split.read(photos / "split.csv", root)
+        rows = [row for row in split.rows if row.part == "test"]
+        for photo, _, digest in rows:
+            if photo.path.is_file() and sha256(photo.path.read_bytes()) != digest:
+                raise EdgegraftError(
+                    f"{printable(photo.path)}: expected the photo that "
+                    f"{printable(photos)} was measured on, got another file"
+                )
+        tests = tuple(row.photo for row in rows)
+        count = plural(len(tests), "test photo")
+        return Labelled(tests, root, f"the {count} of {printable(photos)}")
+    folder = scan(photos, options, allow_few=True)
+    tests = tuple(photo for photo in folder.photos if photo.part == "test")
+    count = plural(len(tests or folder.photos), "photo")
+    what = f"the {count} of the test part" if tests else f"all {count}"
+    return Labelled(
+        tests or folder.photos,
+        folder.root,
+        f"{what} of {printable(photos)}",
+        tuple(folder.notes()),
+        folder.white,
+    )
+
+
+def _photos_root(run: Path) -> Path:
+    """What the paths of a run's split start from."""
+    photos = read_record(run / RUN_FILE, RUN).get("photos")
+    if photos is None:
+        raise EdgegraftError(
+            f"{printable(run)}: expected a run that names its photos in {RUN_FILE}, "
+            "got none"
+        )
+    return Path(photos)
+
+
+class LabelledReader:
+    """Reads PHOTOS for `edge evaluate`, an `edge.evaluate_cli.PhotoReader`."""
+
+    help = (
+        "labelled photos: a folder with one folder for each label, a list (.csv, "
+        ".jsonl) or an archive (.zip, .tar); of these the test part, if they have one; "
+        "or a run's folder: its own test photos"
+    )
+
+    def add_to(self, parser: argparse.ArgumentParser) -> None:
+        PhotoOptions.add_to(parser)
+
+    def read(self, args: argparse.Namespace) -> "LabelledPhotos":
+        from edge.evaluate_cli import LabelledPhotos
+
+        read = labelled(Path(args.photos), PhotoOptions.from_args(args))
+        pairs = [(str(photo.path), photo.label) for photo in read.photos]
+        return LabelledPhotos(pairs, read.what, read.notes, read.white)
 
 
 def _names(labels: list[str]) -> str:

@@ -15,14 +15,13 @@ import csv
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from data.parts import parts_to_make, shortages
 from data.photos import PARTS, Photo
 from edge.errors import EdgegraftError, reason_of
 from edge.files import write_csv
@@ -115,6 +114,45 @@ class Split:
                 )
             rows.append(Row(Photo(root / line[0], line[1]), line[2], line[3]))
         return cls(tuple(rows))
+
+
+def parts_to_make(existing: Collection[str | None]) -> tuple[str, ...]:
+    """The parts to take from train, where the user made the `existing` ones."""
+    return tuple(part for part in ("val", "test") if part not in existing)
+
+
+def shortages(
+    photos: Sequence[Photo], labels: Sequence[str], digests: Mapping[Path, str]
+) -> list[str]:
+    """Why these photos cannot be split, a line each; empty when they can.
+
+    `photos` are all of them, `digests` those of the readable ones. Copies of one file
+    (same digest) count once, because they have to stay on one side.
+    """
+    existing = {photo.part for photo in photos} - {None}
+    to_make = parts_to_make(existing)
+    distinct: dict[str, set[str]] = {}
+    for photo in photos:
+        if photo.path in digests and photo.part in (None, "train"):
+            distinct.setdefault(photo.label, set()).add(digests[photo.path])
+    required = 1 + len(to_make)
+    readable = {photo.part for photo in photos if photo.path in digests}
+    lines = [
+        f"{part}: expected photos that can be read, got none; remove the part and it "
+        "is made from train"
+        for part in PARTS[1:]
+        if part in existing - readable
+    ]
+    for label in labels:
+        got = len(distinct.get(label, ()))
+        if got < required:
+            where = f"the train photos of {label!r}" if existing else f"label {label!r}"
+            lines.append(
+                f"{where}: expected at least {required} that can be read and differ "
+                f"(for {', '.join(('train', *to_make))}), got {got}; add some, or "
+                "leave the label out"
+            )
+    return lines
 
 
 def make_split(

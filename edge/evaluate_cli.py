@@ -38,7 +38,7 @@ class LabelledPhotos:
 
 
 class PhotoReader(Protocol):
-    """Reads PHOTOS where the whole of edgegraft is installed, see `data.labelled`."""
+    """Reads PHOTOS where the whole of edgegraft is installed, see `data.source`."""
 
     help: str
 

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from data import archive
+from data.archive import decoded_names
 from data.cli import main
 from data.source import scan
 from edge.errors import EdgegraftError
-from edge.zip_names import decoded_names
 
 
 @pytest.fixture(autouse=True)

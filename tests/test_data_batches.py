@@ -1,4 +1,4 @@
-"""`data.reading` and `data.batches`: one pass, every photo named or decoded."""
+"""`data.batches`: one pass, every photo named or decoded."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import data.reading
+import data.batches
 from data.batches import load
 from data.photos import Photo
 from edge.errors import EdgegraftError
@@ -155,11 +155,11 @@ def test_large_photos_are_decoded_one_at_a_time(
         return load_pixels(source, recipe)
 
     pause = threading.Event()
-    monkeypatch.setattr(data.reading, "load_pixels", watched)
+    monkeypatch.setattr(data.batches, "load_pixels", watched)
     load(photos, RECIPE, workers=4, with_facts=False).close()
     assert most > 1
-    monkeypatch.setattr(data.reading, "LARGE_PIXELS", 80 * 60 - 1)
-    monkeypatch.setattr(data.reading, "SMALL_BYTES", 0)
+    monkeypatch.setattr(data.batches, "LARGE_PIXELS", 80 * 60 - 1)
+    monkeypatch.setattr(data.batches, "SMALL_BYTES", 0)
     most = 0
     load(photos, RECIPE, workers=4, with_facts=False).close()
     assert most == 1
@@ -185,7 +185,7 @@ def test_what_keep_raises_ends_the_pass(photos: list[Photo]) -> None:
 
     paths = [photo.path for photo in photos]
     with pytest.raises(EdgegraftError, match="no room"):
-        list(data.reading.read(paths, RECIPE, keep, workers=2))
+        list(data.batches.read_photos(paths, RECIPE, keep, workers=2))
     assert not [t for t in threading.enumerate() if t.name.startswith("photos")]
 
 
@@ -206,9 +206,9 @@ def test_a_slow_photo_holds_nobody_up_and_changes_no_order(
 
     first = photos[0].path.read_bytes()
     kept: list[int] = []
-    monkeypatch.setattr(data.reading, "load_pixels", watched)
+    monkeypatch.setattr(data.batches, "load_pixels", watched)
     paths = [photo.path for photo in photos]
-    readings = list(data.reading.read(paths, RECIPE, keep, workers=2))
+    readings = list(data.batches.read_photos(paths, RECIPE, keep, workers=2))
     assert [reading.path for reading in readings] == paths
     assert kept[-1] == 0
     assert sorted(kept) == list(range(20))

@@ -1,4 +1,4 @@
-"""`data.cache`: pixels kept by content, whole or not at all, within a limit."""
+"""`data.store.PixelCache`: pixels by content, whole or not at all, within a limit."""
 
 import errno
 import os
@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import batches, cache, reading
-from data.cache import PixelCache
+from data import batches, store
 from data.photos import Photo
 from data.source import scan
+from data.store import PixelCache
 from edge.preprocess import InputRecipe, load_pixels
 
 RECIPE = InputRecipe(24, 24)
@@ -35,13 +35,13 @@ def photos(tmp_path: Path) -> tuple[Photo, ...]:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by one for every photo that is really decoded."""
     found: list[int] = []
-    before = reading._decoded
+    before = batches._decoded
 
     def counted(data: bytes, *rest: Any) -> Any:
         found.append(len(data))
         return before(data, *rest)
 
-    monkeypatch.setattr(reading, "_decoded", counted)
+    monkeypatch.setattr(batches, "_decoded", counted)
     return found
 
 
@@ -72,14 +72,14 @@ def test_a_second_run_decodes_nothing_and_sees_the_same(
     assert fact_store == same and len(fact_store) == 12
     for row, photo in enumerate(photos):
         np.testing.assert_array_equal(again[row], load_pixels(photo.path, RECIPE))
-    assert not [path for path in kept.rglob(".*") if path.name != cache.STAMP]
+    assert not [path for path in kept.rglob(".*") if path.name != store.STAMP]
 
 
 def test_another_size_is_decoded_but_not_measured_again(
     photos: tuple[Photo, ...], kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, _, _, facts = loaded(photos)
-    monkeypatch.delattr(reading, "measure")  # keypoints take most of an audit's time
+    monkeypatch.delattr(batches, "measure")  # keypoints take most of an audit's time
     other = InputRecipe(24, 20)
     pixels, from_cache, said, same = loaded(photos, other)
     assert (from_cache, said) == (0, []) and same == facts
@@ -111,13 +111,13 @@ def test_the_key_is_the_recipe_the_library_and_the_code(
         pixels, from_cache, _, _ = loaded(photos, other)
         assert from_cache == 0 and pixels.shape[1:3] == (other.height, other.width)
     assert len(decoded) == 36
-    before = cache.key(RECIPE)
-    monkeypatch.setattr(cache.PIL, "__version__", "0.0")
-    assert cache.key(RECIPE) != before
+    before = store.cache_key(RECIPE)
+    monkeypatch.setattr(store.PIL, "__version__", "0.0")
+    assert store.cache_key(RECIPE) != before
     monkeypatch.undo()
-    assert cache.key(RECIPE) == before
-    monkeypatch.setattr(cache.preprocess, "__file__", __file__)
-    assert cache.key(RECIPE) != before
+    assert store.cache_key(RECIPE) == before
+    monkeypatch.setattr(store.preprocess, "__file__", __file__)
+    assert store.cache_key(RECIPE) != before
 
 
 @pytest.mark.parametrize("harm", ["cut", "flipped", "empty", "longer"])
@@ -147,7 +147,7 @@ def test_a_full_disk_costs_the_cache_not_the_run(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(cache.os, "replace", full)
+    monkeypatch.setattr(store.os, "replace", full)
     pixels, from_cache, said, _ = loaded(photos)
     assert len(pixels) == 12 and from_cache == 0
     assert len(said) == 1 and "not kept for the next run" in said[0]
@@ -168,22 +168,22 @@ def test_a_folder_that_cannot_be_made_is_reported(
 def test_it_stays_within_its_limit_and_leaves_space_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    each = 24 * 24 * 3 + cache.SUM
+    each = 24 * 24 * 3 + store.SUM
     pixels = np.zeros((24, 24, 3), np.uint8)
-    store = PixelCache(tmp_path, RECIPE, limit=each * 5)
+    cache = PixelCache(tmp_path, RECIPE, limit=each * 5)
     for number in range(9):
-        store.put(f"{number:064x}", pixels)
-    assert len(files(tmp_path)) == 5 and "kept already" in store.problem
+        cache.put(f"{number:064x}", pixels)
+    assert len(files(tmp_path)) == 5 and "kept already" in cache.problem
     old = InputRecipe(24, 20)
     other = PixelCache(tmp_path, old, limit=each * 100)
     other.put(f"{1:064x}", np.zeros((20, 24, 3), np.uint8))
-    os.utime(tmp_path / cache.key(RECIPE) / cache.STAMP, (1, 1))
+    os.utime(tmp_path / store.cache_key(RECIPE) / store.STAMP, (1, 1))
     PixelCache(tmp_path, InputRecipe(16, 16), limit=each * 4)
     left = {path.name for path in tmp_path.iterdir()}
-    assert cache.key(RECIPE) not in left and cache.key(old) in left
+    assert store.cache_key(RECIPE) not in left and store.cache_key(old) in left
 
-    usage = shutil.disk_usage(tmp_path)._replace(free=cache.SPARE + each)
-    monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: usage)
+    usage = shutil.disk_usage(tmp_path)._replace(free=store.SPARE + each)
+    monkeypatch.setattr(store.shutil, "disk_usage", lambda _: usage)
     tight = PixelCache(tmp_path, InputRecipe(24, 24, "pad"), limit=each * 100)
     for number in range(3):
         tight.put(f"{number:064x}", pixels)
@@ -192,15 +192,15 @@ def test_it_stays_within_its_limit_and_leaves_space_on_the_disk(
 
 
 def test_many_threads_may_keep_the_same_photo(tmp_path: Path) -> None:
-    store = PixelCache(tmp_path, RECIPE)
+    cache = PixelCache(tmp_path, RECIPE)
     pixels = np.arange(24 * 24 * 3, dtype=np.uint32).astype(np.uint8)
     pixels = pixels.reshape(24, 24, 3)
     names = [f"{number:064x}" for number in range(20)]
 
     def keep() -> None:
         for name in names:
-            store.put(name, pixels)
-            found = store.get(name)
+            cache.put(name, pixels)
+            found = cache.get(name)
             assert found is not None and (found == pixels).all()
 
     threads = [threading.Thread(target=keep) for _ in range(4)]
@@ -208,4 +208,4 @@ def test_many_threads_may_keep_the_same_photo(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert not store.problem and len(files(tmp_path)) == 20
+    assert not cache.problem and len(files(tmp_path)) == 20

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import data.audit.facts
-import data.reading
+import data.batches
 from data.audit.audit import audit
 from data.audit.facts import FactCache, _cache_table, measure
 from data.cli import main
@@ -41,7 +41,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         seen.append(content)
         return measure(content, image)
 
-    monkeypatch.setattr(data.reading, "measure", watched)
+    monkeypatch.setattr(data.batches, "measure", watched)
     return seen
 
 

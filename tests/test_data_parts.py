@@ -1,4 +1,4 @@
-"""`data.parts`: which folders are parts, which are labels, under whatever names."""
+"""`data.folders`: which folders are parts, which are labels, under whatever names."""
 
 import hashlib
 import json
@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from data.labelled import labelled
-from data.parts import part_of
-from data.source import PhotoOptions, scan
+from data.folders import part_of
+from data.source import PhotoOptions, labelled, scan
 from edge.errors import EdgegraftError
 
 LABELS, PARTS = PhotoOptions(layout="labels"), PhotoOptions(layout="parts")

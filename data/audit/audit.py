@@ -18,9 +18,9 @@ from typing import Any
 from data.audit import copies
 from data.audit.facts import FactCache, FactStore
 from data.audit.findings import KINDS, Finding, Kind, check_photos
-from data.parts import shortages
+from data.batches import read_photos
 from data.photos import Photo, PhotoFolder, count
-from data.reading import read
+from data.split import shortages
 from edge.text import plural, printable
 
 FEW = 30  # usable photos of a label
@@ -67,7 +67,7 @@ class Audit:
         fact_store: FactStore | None = None,
         missing: Mapping[Path, float] | None = None,
     ) -> "Audit":
-        """From the results of `data.reading`: a digest or a reason for each photo, and
+        """From the results of `read_photos`: a digest or a reason for each photo, and
         the fraction of rows that is `missing` from those that are cut off."""
         fact_store = FactStore() if fact_store is None else fact_store
         faults = list(check_photos(folder.photos, fact_store))
@@ -252,7 +252,7 @@ def audit(
     paths = list(dict.fromkeys(photo.path for photo in folder.photos))
     fact_store = FactStore(len(paths))
     missing: dict[Path, float] = {}
-    for reading in read(
+    for reading in read_photos(
         paths,
         with_facts=True,
         white=folder.white,

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data import batches
-from data.labelled import labelled
-from data.source import PhotoOptions
+from data.source import PhotoOptions, labelled
 from data.split import Row
 from edge.errors import EdgegraftError
 from edge.preprocess import FULL, InputRecipe
@@ -52,7 +51,7 @@ class HeldOut:
         runs: Sequence[Run],
         console: Console,
     ) -> tuple[HeldOut, batches.Pixels]:
-        """Whatever `data.labelled` reads, and its pixels by `recipe`.
+        """Whatever `data.source.labelled` reads, and its pixels by `recipe`.
 
         EdgegraftError for a label that is not one of `labels`, and where no photo is
         left to measure on.

@@ -17,7 +17,7 @@ import numpy as np
 from backbones import custom_cnn, network, registry, weights
 from backbones.keras import seed_everything, tensorflow
 from backbones.record import Backbone
-from data.cache import cache_folder
+from data.store import cache_folder
 from edge.card import ModelCard
 from edge.command import RUNTIMES
 from edge.errors import EdgegraftError

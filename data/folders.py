@@ -1,24 +1,36 @@
-"""Which folders are labels, which are parts (train, val, test), whatever the spelling.
+"""Folders of photos: what lies in them, and which are labels, which parts.
+
+`Walk` lists folders. A file with a photo's suffix counts as one until it is read; any
+other file if it begins like one, so that a photo without a suffix is found. Linked
+files are followed; linked folders only on request, and then none is entered twice,
+since they can loop. Hidden files and those of file managers are listed apart. Nothing
+recurses, however deep the folders.
 
 `read_layout` reads a tree of folders: ROOT/LABEL, ROOT/PART/LABEL and ROOT/LABEL/PART,
 each with one more folder around where an archive or Kaggle has left one. A part's name
-may be spelled train, training_set, seg_train, TrainData, asl_alphabet_train, val2017
-and the like. What can be read in two ways is refused, with both readings and the option
-that settles it. A part that the user made stays as it is; missing ones are taken from
-train.
+(train, val, test) may be spelled training_set, seg_train, TrainData,
+asl_alphabet_train, val2017 and the like. What can be read in two ways is refused, with
+both readings and the option that settles it.
 """
 
+import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from string import digits
 
-from data.photos import PARTS, Photo
-from data.scan import Folder
+from data.photos import PARTS
 from edge.errors import EdgegraftError
+from edge.photo_kinds import PHOTO_SUFFIXES, begins_well
 from edge.text import plural, printable
+
+# Files and folders of operating systems and file managers, in lower case
+LITTER = {
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir"),
+    *("$recycle.bin", "system volume information", "lost+found"),
+}
 
 LAYOUTS = ("auto", "labels", "parts")  # of --layout
 PREDICT = "predict"  # photos without labels, so in no part
@@ -39,6 +51,109 @@ _JOINED = re.compile(
     rf"({'|'.join(sorted(PART_NAMES, key=len, reverse=True))})"
     r"(set|data|dataset|images|imgs|photos|split)"
 )
+
+
+@dataclass
+class Folder:
+    """A folder with its photos; `total` counts those in the folders inside, too."""
+
+    path: Path
+    photos: list[Path] = field(default_factory=list)
+    folders: list["Folder"] = field(default_factory=list)
+    total: int = 0
+
+    @property
+    def filled(self) -> list["Folder"]:
+        """The folders directly inside that hold photos, at whatever depth."""
+        return [folder for folder in self.folders if folder.total]
+
+    def below(self) -> Iterator[Path]:
+        """Every photo in it and in the folders inside it."""
+        waiting = [self]
+        while waiting:
+            folder = waiting.pop()
+            yield from folder.photos
+            waiting += folder.folders
+
+
+class Walk:
+    """Lists folders and remembers what it left out.
+
+    follow_links: linked folders are entered as well, each real folder once.
+    """
+
+    def __init__(self, *, follow_links: bool = False) -> None:
+        self._follow = follow_links
+        self._entered: set[str] = set()
+        self.ignored: list[Path] = []
+        self.hidden: list[Path] = []
+        self.linked: list[Path] = []
+        self.special: list[Path] = []  # pipes, sockets, devices, unlistable folders
+
+    def tree(self, top: Path) -> Folder:
+        """`top` with all that is below it."""
+        root = Folder(top)
+        folders = [root]
+        for folder in folders:  # grows in the loop
+            paths, folder.photos = self._enter(folder.path)
+            folder.folders = [Folder(path) for path in paths]
+            folders += folder.folders
+        for folder in reversed(folders):
+            inside = sum(inner.total for inner in folder.folders)
+            folder.total = len(folder.photos) + inside
+        return root
+
+    def _enter(self, folder: Path) -> tuple[list[Path], list[Path]]:
+        """The folders and the photos directly in `folder`, each by name."""
+        folders: list[Path] = []
+        photos: list[Path] = []
+        if self._follow:
+            self._entered.add(os.path.realpath(folder))
+        for entry in self._listed(folder):
+            path = folder / entry.name
+            if entry.name.startswith(".") or entry.name.lower() in LITTER:
+                self.hidden.append(path)
+            elif _entry_is(entry.is_dir):
+                (folders if self._enters(entry) else self.linked).append(path)
+            elif _entry_is(entry.is_file):
+                is_photo = path.suffix.lower() in PHOTO_SUFFIXES or begins_well(path)
+                (photos if is_photo else self.ignored).append(path)
+            elif entry.is_symlink() and not os.path.exists(path):
+                # A link that leads nowhere stays in: reading it will say so.
+                if path.suffix.lower() in PHOTO_SUFFIXES:
+                    photos.append(path)
+            else:  # a pipe, socket or device: opening it could hang
+                self.special.append(path)
+        return folders, photos
+
+    def _enters(self, entry: os.DirEntry[str]) -> bool:
+        if not self._follow:
+            return not entry.is_symlink()
+        real = os.path.realpath(entry.path)
+        new = real not in self._entered
+        self._entered.add(real)
+        return new
+
+    def _listed(self, folder: Path) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(folder) as entries:
+                return sorted(entries, key=lambda entry: entry.name)
+        except PermissionError:
+            raise EdgegraftError(
+                f"{printable(folder)}: expected a folder that may be read, got no "
+                f"permission; mend it with: chmod u+rx {printable(folder)}"
+            ) from None
+        except OSError:  # its path is too long, or it is gone by now
+            self.special.append(folder)
+            return []
+
+
+def _entry_is(kind: Callable[[], bool]) -> bool:
+    """The type of an entry, through links; False for a link in a circle."""
+    try:
+        return kind()
+    except OSError:
+        return False
 
 
 def part_of(name: str, prefix: frozenset[str] = frozenset()) -> str | None:
@@ -63,45 +178,6 @@ def _words(name: str) -> list[str]:
         elif word and not re.fullmatch(r"\d+(x\d+)?", word):
             words.append(word)
     return words
-
-
-def parts_to_make(existing: Collection[str | None]) -> tuple[str, ...]:
-    """The parts to take from train, where the user made the `existing` ones."""
-    return tuple(part for part in ("val", "test") if part not in existing)
-
-
-def shortages(
-    photos: Sequence[Photo], labels: Sequence[str], digests: Mapping[Path, str]
-) -> list[str]:
-    """Why these photos cannot be split, a line each; empty when they can.
-
-    `photos` are all of them, `digests` those of the readable ones. Copies of one file
-    (same digest) count once, because they have to stay on one side.
-    """
-    existing = {photo.part for photo in photos} - {None}
-    to_make = parts_to_make(existing)
-    distinct: dict[str, set[str]] = {}
-    for photo in photos:
-        if photo.path in digests and photo.part in (None, "train"):
-            distinct.setdefault(photo.label, set()).add(digests[photo.path])
-    required = 1 + len(to_make)
-    readable = {photo.part for photo in photos if photo.path in digests}
-    lines = [
-        f"{part}: expected photos that can be read, got none; remove the part and it "
-        "is made from train"
-        for part in PARTS[1:]
-        if part in existing - readable
-    ]
-    for label in labels:
-        got = len(distinct.get(label, ()))
-        if got < required:
-            where = f"the train photos of {label!r}" if existing else f"label {label!r}"
-            lines.append(
-                f"{where}: expected at least {required} that can be read and differ "
-                f"(for {', '.join(('train', *to_make))}), got {got}; add some, or "
-                "leave the label out"
-            )
-    return lines
 
 
 @dataclass
