@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.camera.latest_frame import LatestFrameReader
+from edge.camera.frames import LatestFrameReader
 from edge.camera.sources import Picture, Source, SourceError
 
 COLOURS = {"red": (200, 0, 0), "green": (0, 200, 0), "blue": (0, 0, 200)}

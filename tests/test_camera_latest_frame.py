@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from edge.camera.latest_frame import LatestFrameReader
+from edge.camera.frames import LatestFrameReader
 from edge.camera.sources import SourceError
 from edge.errors import EdgegraftError
 from tests.camera_room import HANG, LOST, Fake, taken, until

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edge.camera import frames
-from edge.camera.motion import MotionGate
+from edge.camera.frames import MotionGate
 from edge.camera.sources import Picture
 from edge.cli import main
 from tests.camera_room import Fake, picture
@@ -121,7 +121,7 @@ def test_a_heartbeat_that_finds_another_label_looks_on(
             return super().look(frame, now)
 
     from edge.camera import cli
-    from edge.camera.motion import _cells as _own
+    from edge.camera.frames import _cells as _own
 
     monkeypatch.setattr(cli, "MotionGate", Slow)
     source = Fake(["red"] * 30 + ["blue"], pause=0.02)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.camera import uncertain
-from edge.camera.smoothing import TemporalSmoother
+from edge.camera import output
+from edge.camera.output import TemporalSmoother
 from edge.classifier import FAMILIARITY, PROBABILITIES, Prediction
 from tests.camera_room import picture
 
@@ -65,7 +65,7 @@ def test_uncertain_frames_fill_a_bounded_folder(tmp_path: Path) -> None:
     (folder / "mine.jpg").write_bytes(b"x" * 50_000)
     (folder / "uncertain-notes.txt").write_text("mine")
     noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
-    keep = uncertain.UncertainFrames(str(folder), 0.6, 30_000, print)
+    keep = output.UncertainFrames(str(folder), 0.6, 30_000, print)
     low = Prediction("cat/dog", 0.4, (("cat/dog", 0.4),), None, True)
     certain = Prediction("cat", 0.9, (("cat", 0.9),), None, True)
     unknown = Prediction("unknown", 0.99, (("cat", 0.99),), 0.1, False)
@@ -84,7 +84,7 @@ def test_uncertain_frames_fill_a_bounded_folder(tmp_path: Path) -> None:
     assert "-cat_dog-0.40" in ours[-1].name
     assert (folder / "mine.jpg").exists() and (folder / "uncertain-notes.txt").exists()
     # the next process counts what is there
-    smaller = uncertain.UncertainFrames(str(folder), 0.6, 10_000, print)
+    smaller = output.UncertainFrames(str(folder), 0.6, 10_000, print)
     left = list(folder.glob("uncertain-*.jpg"))
     assert sum(path.stat().st_size for path in left) <= 10_000
     assert smaller.saved == 0
@@ -94,14 +94,14 @@ def test_a_full_disk_does_not_end_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notes: list[str] = []
-    keep = uncertain.UncertainFrames(str(tmp_path), 0.6, 10_000, notes.append)
+    keep = output.UncertainFrames(str(tmp_path), 0.6, 10_000, notes.append)
     low = Prediction("cat", 0.4, (("cat", 0.4),), None, True)
 
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(uncertain.os, "replace", full)
+        patch.setattr(output.os, "replace", full)
         keep.save_if_uncertain(picture("red"), low, 0.0)
         keep.save_if_uncertain(picture("red"), low, 5.0)  # not tried again so soon
     assert notes == [f"{tmp_path}: No space left on device; frame not saved"]

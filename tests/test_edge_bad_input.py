@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from edge import classifier, runtime
-from edge.camera import preview, sources
+from edge.camera import output, sources
 from edge.classifier import Classifier
 from edge.cli import main
 from edge.command import guard
@@ -296,7 +296,7 @@ def test_a_preview_without_a_display(
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setitem(sys.modules, "tkinter", None)
     with pytest.raises(EdgegraftError, match="sudo apt install python3-tk"):
-        preview.Preview("camera")
+        output.Preview("camera")
 
 
 def test_a_preview_shows_frames_until_it_is_closed(
@@ -336,7 +336,7 @@ def test_a_preview_shows_frames_until_it_is_closed(
     monkeypatch.setitem(sys.modules, "PIL.ImageTk", image_tk)
     monkeypatch.setattr("PIL.ImageTk", image_tk, raising=False)
     monkeypatch.setenv("DISPLAY", ":0")
-    view = preview.Preview("door")
+    view = output.Preview("door")
     frame = np.zeros((1440, 1920, 3), np.uint8)
     assert view.show(frame, "cat  99.0%")
     assert window["title"] == "door" and shown == [((960, 720), "cat  99.0%")]

@@ -14,14 +14,26 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from edge.camera.frames import Frames, TimedFrame, read_frames
-from edge.camera.latest_frame import STUCK
-from edge.camera.motion import HEARTBEAT, LOOKS, MotionGate
-from edge.camera.output import CsvWriter, FrameResult, JsonLinesWriter, LineWriter
+from edge.camera.frames import (
+    HEARTBEAT,
+    LOOKS,
+    STUCK,
+    Frames,
+    MotionGate,
+    TimedFrame,
+    read_frames,
+)
+from edge.camera.output import (
+    CsvWriter,
+    FrameResult,
+    JsonLinesWriter,
+    LineWriter,
+    Preview,
+    TemporalSmoother,
+    UncertainFrames,
+)
 from edge.camera.service import Service
-from edge.camera.smoothing import TemporalSmoother
 from edge.camera.sources import INSTALL_OPENCV, Picture, cameras
-from edge.camera.uncertain import UncertainFrames
 from edge.classifier import Classifier
 from edge.classify.cli import open_classifier
 from edge.command import ModelOptions, add_region, count, number, width_and_height
@@ -32,7 +44,6 @@ from edge.text import plural
 
 if TYPE_CHECKING:
     from edge.camera.mqtt import Publisher
-    from edge.camera.preview import Preview
 
 _SETTLED = 3.0  # time constants after which the average is all but the new value
 _ABOUT = "Label what a camera, a network stream or a video file shows, until stopped."
@@ -238,8 +249,6 @@ class _FrameProcessor:
             args.hold,
         )
         if args.preview:
-            from edge.camera.preview import Preview
-
             self.preview = Preview(f"edgegraft: {args.source or 'camera'}")
         kind = JsonLinesWriter if args.json else CsvWriter if args.csv else LineWriter
         self.writer: LineWriter = kind(sys.stdout, args.events)

@@ -3,19 +3,26 @@
 Every source has the methods of `Source`; `find` decides which one a word means. OpenCV
 and picamera2 are imported only when such a source is opened. Nothing is mirrored: the
 model gets what the camera sees.
+
+OpenCV says of every stream that fails only that it could not open it, and takes a still
+picture for a stream of one frame. So still pictures, and refused passwords, are found
+out here, by asking the camera over HTTP or RTSP.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edge.errors import EdgegraftError
 from edge.files import read_or_empty
+
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
 
 Picture = npt.NDArray[np.uint8]  # RGB [height, width, 3]
 
@@ -33,6 +40,9 @@ _NO_AV1 = (
     "convert the file: ffmpeg -i IN -c:v libx264 OUT.mp4"
 )
 _PI_SIZE = (640, 480)  # of the Pi camera when no size is asked for
+_RTSP_PORT = 554
+_WEB_TIMEOUT = 8.0  # seconds
+_MAX_BYTES = 32_000_000  # of a still picture
 
 
 class SourceError(EdgegraftError):
@@ -162,9 +172,7 @@ class Capture(_OpenCVSource):
         if not self._capture.isOpened():
             self.close()
             if not self.name.startswith("/dev/"):
-                from edge.camera import web
-
-                reason = web.refusal(self.name) or reason
+                reason = _password_problem(self.name) or reason
             raise SourceError(f"{_without_password(self.name)}: {reason}")
         if _is_av1(self._capture) and not self._capture.grab():
             self.close()
@@ -208,12 +216,10 @@ class Snapshot(Source):
         self._due = 0.0  # that first one is not shown: the next is newer
 
     def grab(self) -> bool:
-        from edge.camera import web
-
         time.sleep(max(0.0, self._due - time.monotonic()))
         self._due = time.monotonic() + self._pause
         try:
-            self._content = web.fetch(self.name)
+            self._content = _fetch(self.name)
         except (OSError, ValueError):
             return False
         return True
@@ -247,13 +253,11 @@ class WebCamera(Source):
         self._source: Source = Capture(url, size=size)
 
     def open(self) -> None:
-        from edge.camera import web
-
         self._grabbed = 0
         try:
             self._source.open()
         except SourceError:
-            if isinstance(self._source, Snapshot) or not web.is_picture(self._url):
+            if isinstance(self._source, Snapshot) or not _is_picture(self._url):
                 raise
             self._become_snapshot()
 
@@ -263,9 +267,7 @@ class WebCamera(Source):
             return True
         if isinstance(self._source, Snapshot) or self._grabbed > 1:
             return False
-        from edge.camera import web
-
-        if not web.is_picture(self._url):
+        if not _is_picture(self._url):
             return False
         self._become_snapshot()
         return self._source.grab()
@@ -423,3 +425,93 @@ def _has_picamera() -> bool:
 def _without_password(url: str) -> str:
     scheme, separator, address = url.partition("://")
     return scheme + separator + address.rpartition("@")[2] if separator else url
+
+
+def _is_picture(url: str) -> bool:
+    """Whether an http address answers with one picture, not with a stream."""
+    from edge.photo_kinds import HEAD_BYTES, begins_like_a_photo
+
+    try:
+        with _opened(url) as response:
+            if str(response.headers.get_content_type()).startswith("image/"):
+                return True
+            # not every camera says so; a stream has no length
+            known = response.headers["Content-Length"] is not None
+            return known and begins_like_a_photo(response.read(HEAD_BYTES))
+    except (OSError, ValueError):
+        return False
+
+
+def _fetch(url: str) -> bytes:
+    """The picture behind an http address. OSError; ValueError for one too large."""
+    with _opened(url) as response:
+        content = bytes(response.read(_MAX_BYTES + 1))
+    if len(content) > _MAX_BYTES:
+        raise ValueError(f"expected a picture of at most {_MAX_BYTES:,} bytes")
+    return content
+
+
+def _password_problem(url: str) -> str | None:
+    """What is wrong with user and password, if that is why it cannot be opened."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    is_rtsp = parts.scheme.startswith("rtsp")
+    status = _rtsp_status(parts) if is_rtsp else _http_status(url)
+    if status not in (401, 403):
+        return None
+    if parts.username is None:
+        example = f"{parts.scheme}://USER:PASSWORD@{parts.hostname}/..."
+        return f"it needs a user and a password: {example}"
+    return "user or password is wrong, or may not see this stream"
+
+
+def _opened(url: str):  # type: ignore[no-untyped-def]  # a response with headers
+    """The response of an address; its user and password are sent as Basic or Digest."""
+    import urllib.request
+    from urllib.parse import unquote, urlsplit
+
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    netloc = f"{host}:{parts.port}" if parts.port else host
+    address = parts._replace(netloc=netloc).geturl()
+    handlers: list[urllib.request.BaseHandler] = []
+    if parts.username is not None:
+        passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+        user, password = unquote(parts.username), unquote(parts.password or "")
+        passwords.add_password(None, address, user, password)
+        handlers = [
+            urllib.request.HTTPDigestAuthHandler(passwords),
+            urllib.request.HTTPBasicAuthHandler(passwords),
+        ]
+    return urllib.request.build_opener(*handlers).open(address, timeout=_WEB_TIMEOUT)
+
+
+def _http_status(url: str) -> int | None:
+    import urllib.error
+
+    try:
+        with _opened(url) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except (OSError, ValueError):
+        return None
+
+
+def _rtsp_status(parts: SplitResult) -> int | None:
+    """The status that an RTSP server answers with where no password is given."""
+    import socket
+
+    address = (parts.hostname or "", parts.port or _RTSP_PORT)
+    where = f"{parts.scheme}://{address[0]}:{address[1]}{parts.path}"
+    if parts.query:
+        where += f"?{parts.query}"
+    try:
+        with socket.create_connection(address, _WEB_TIMEOUT) as connection:
+            connection.sendall(f"DESCRIBE {where} RTSP/1.0\r\nCSeq: 1\r\n\r\n".encode())
+            words = connection.recv(200).split(None, 2)
+        return int(words[1]) if words[0].startswith(b"RTSP/") else None
+    except (OSError, ValueError, IndexError):
+        return None
