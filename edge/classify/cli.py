@@ -23,7 +23,7 @@ from edge.quiet import without_chatter
 from edge.runtime import thread_warning
 
 if TYPE_CHECKING:
-    from edge.classify.formats import CsvWriter, JsonWriter
+    from edge.classify.output import CsvWriter, JsonWriter
     from edge.classify.sources import Item
 
 Answer = PhotoError | tuple[str, tuple[Prediction, float, float]]
@@ -199,7 +199,7 @@ def _writer(
 ) -> TextWriter | JsonWriter | CsvWriter:
     if options.format == "text":
         return TextWriter(out, classifier)
-    from edge.classify.formats import CsvWriter, JsonWriter
+    from edge.classify.output import CsvWriter, JsonWriter
 
     if options.format == "json":
         return JsonWriter(out, options.model.model, classifier, load_ms)
@@ -213,12 +213,13 @@ def _write_file(
     sequential: bool,
     load_ms: float,
 ) -> int:
-    from edge.classify.formats import header
-    from edge.classify.output import output, summary
+    from edge.classify.output import csv_columns, open_output, summary
 
     assert options.output is not None
-    columns = header(classifier, options.top_k) if options.format == "csv" else None
-    with output(options.output, columns, resume=options.resume) as (file, done):
+    columns = (
+        csv_columns(classifier, options.top_k) if options.format == "csv" else None
+    )
+    with open_output(options.output, columns, resume=options.resume) as (file, done):
         writer = _writer(options, file, classifier, load_ms)
         writer.headed = done.headed
         new = (item for item in items if _first_cell(item, options.raw) not in done)

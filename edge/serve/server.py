@@ -31,7 +31,7 @@ from typing import Any
 
 from edge.classifier import Classifier
 from edge.classify.cli import classify_item
-from edge.classify.formats import JsonWriter
+from edge.classify.output import JsonWriter
 from edge.command import ModelOptions
 from edge.errors import EdgegraftError, PhotoError
 from edge.serve.metrics import Metrics

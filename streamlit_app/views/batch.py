@@ -22,7 +22,7 @@ from typing import Any
 import streamlit as st
 
 from edge.classifier import UNKNOWN, Classifier
-from edge.classify.formats import CsvWriter, describe, record
+from edge.classify.output import CsvWriter, model_record, photo_record
 from edge.classify.workers import in_order
 from edge.errors import EdgegraftError, reason_of
 from edge.evaluate import wilson
@@ -349,9 +349,11 @@ def answers_json(
     """One JSON document: the model, its runtime, all photos and failures."""
     return json.dumps(
         {
-            **describe(model, classifier),
+            **model_record(model, classifier),
             "photos": [
-                record(photo.name, row.prediction, row.decode_ms, row.inference_ms)
+                photo_record(
+                    photo.name, row.prediction, row.decode_ms, row.inference_ms
+                )
                 for photo, row in results
             ],
             "failures": [{"photo": name, "reason": why} for name, why in failures],
