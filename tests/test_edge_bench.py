@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.bench import cli, conditions, workload
-from edge.bench.timing import Probe
+from edge import bench, machine
+from edge.bench import Probe
 from edge.cli import main
 from tests.edge_models import FLOAT32, network, photo, save, with_card
 
@@ -60,7 +60,7 @@ def test_all_is_every_number_of_threads(
     assert main(["bench", model, "--runs", "1", "--threads", "all", "--json"]) == 0
     records = json.loads(capsys.readouterr().out)["models"]
     assert [record["threads"] for record in records] == [1, 2]
-    documented = cli.__doc__ or ""
+    documented = bench.__doc__ or ""
     for record in records:
         unnamed = {key for key in record if f"`{key}`" not in documented}
         assert not unnamed  # `compare --with` reads them: each is documented
@@ -82,12 +82,12 @@ def test_a_pace_is_kept_and_lateness_counted(
     model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     probe, clock = Probe(model), Clock()
-    monkeypatch.setattr(workload, "time", clock)
-    told = workload.paced(probe, 20, seconds=0.5)
+    monkeypatch.setattr(bench, "time", clock)
+    told = bench.bench_paced(probe, 20, seconds=0.5)
     assert told["asked_fps"] == 20 and told["late"] == 0
     assert told["fps"] == pytest.approx(20)
     probe.once = lambda: clock.sleep(0.06) or 60.0  # type: ignore
-    slow = workload.paced(probe, 20, seconds=0.5)
+    slow = bench.bench_paced(probe, 20, seconds=0.5)
     assert slow["late"] == 8 and slow["p50_ms"] == 60.0
     assert slow["fps"] == pytest.approx(8 / 0.5)
 
@@ -96,11 +96,11 @@ def test_a_sustained_run_is_sampled(
     model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        conditions,
-        "now",
+        machine,
+        "state",
         lambda: {"temperature_c": 61.0, "clock_mhz": 1500.0, "throttled": []},
     )
-    told = workload.sustained(Probe(model), 0.01, every=0.2)
+    told = bench.bench_sustained(Probe(model), 0.01, every=0.2)
     assert 1 <= len(told["samples"]) <= 4 and told["slower"] > 0
     assert told["samples"][0]["temperature_c"] == 61.0
 
@@ -120,19 +120,19 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     command.write_text("#!/bin/sh\necho throttled=0x50005\n")
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(conditions, "_CPU", str(tmp_path / "cpu"))
-    monkeypatch.setattr(conditions, "_THERMAL", str(tmp_path / "thermal"))
-    monkeypatch.setattr(conditions, "_STAT", str(tmp_path / "stat"))
+    monkeypatch.setattr(machine, "_CPU", str(tmp_path / "cpu"))
+    monkeypatch.setattr(machine, "_THERMAL", str(tmp_path / "thermal"))
+    monkeypatch.setattr(machine, "_STAT", str(tmp_path / "stat"))
     return tmp_path
 
 
 def test_what_a_board_tells(board: Path) -> None:
-    assert conditions.now() == {
+    assert machine.state() == {
         "temperature_c": pytest.approx(82.1),
         "clock_mhz": 1500.0,
         "throttled": ["the supply voltage is low", "the processor is throttled"],
     }
-    notes = conditions.warnings()
+    notes = machine.timing_warnings()
     assert "the CPU governor is ondemand" in notes[0] and "sudo tee" in notes[0]
     assert notes[1] == "the supply voltage is low: times may be too long"
     assert len(notes) == 3
@@ -144,15 +144,15 @@ def test_a_quiet_machine_has_no_warnings(
     governor = board / "cpu" / "cpu0" / "cpufreq" / "scaling_governor"
     governor.write_text("performance\n")
     (board / "bin" / "vcgencmd").write_text("#!/bin/sh\necho nonsense\n")
-    assert conditions.warnings() == []
+    assert machine.timing_warnings() == []
     stat = board / "stat"
     for worked, told in ((20, []), (80, ["other programs are running (80% of"])):
         stat.write_text("cpu  100 0 100 900 50 0 0 0 7 0\ncpu0 1 2 3\n")
         line = f"cpu  {100 + worked} 0 100 {1000 - worked} 50 0 0 0 99 0\n"
         # Not time.sleep itself: subprocess, which asks vcgencmd before, sleeps too.
         clock = SimpleNamespace(sleep=lambda _, line=line: stat.write_text(line))
-        monkeypatch.setattr(conditions, "time", clock)
-        notes = conditions.warnings()
+        monkeypatch.setattr(machine, "time", clock)
+        notes = machine.timing_warnings()
         assert len(notes) == len(told)
         assert all(note.startswith(told[0]) for note in notes)
 
@@ -169,9 +169,9 @@ def test_a_quiet_machine_has_no_warnings(
 def test_why_int8_is_slower(
     changes: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conditions, "fast_int8", lambda: changes.get("fast", True))
+    monkeypatch.setattr(machine, "fast_int8", lambda: changes.get("fast", True))
     record = {"runtime": "litert", "runtime_version": "1", "xnnpack": True, **changes}
-    assert words in conditions.why_int8_is_slow(record)
+    assert words in bench._why_int8_is_slow(record)
 
 
 def test_a_slower_int8_is_explained(
@@ -180,17 +180,16 @@ def test_a_slower_int8_is_explained(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from edge.bench import cli
 
     flat = with_card(network(FLOAT32), variant="float32")
     other = save(tmp_path / "f.tflite", flat)
     found = iter((2.0, 1.0))
-    real = cli.bench_in_subprocess
+    real = bench.bench_in_subprocess
 
     def timed(name: str, **options: Any) -> dict[str, Any]:
         return {**real(name, **options), "p50_ms": next(found)}
 
-    monkeypatch.setattr(cli, "bench_in_subprocess", timed)
+    monkeypatch.setattr(bench, "bench_in_subprocess", timed)
     assert main(["bench", model, other, "--runs", "2"]) == 0
     assert f"warning: {model} is slower than {other}: " in capsys.readouterr().err
 
@@ -216,7 +215,7 @@ def test_bad_options(
 
 
 def test_percentiles_are_of_all_times(model: str) -> None:
-    from edge.bench.timing import percentiles
+    from edge.bench import percentiles
 
     told = percentiles(np.arange(101.0))
     assert told == {"p50_ms": 50.0, "p95_ms": 95.0, "p99_ms": 99.0}

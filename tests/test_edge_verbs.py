@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from edge import doctor
+from edge import machine
 from edge.cli import main
 from tests.edge_models import (
     BOTH,
@@ -116,9 +116,9 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
 def test_doctor_says_what_the_machine_is_ready_for(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = doctor.find_spec
+    found = machine.find_spec
     monkeypatch.setattr(
-        doctor, "find_spec", lambda name: None if name == "cv2" else found(name)
+        machine, "find_spec", lambda name: None if name == "cv2" else found(name)
     )
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out
@@ -172,7 +172,7 @@ def check_bench(record: dict[str, Any], model: str) -> None:
 
 def test_bench_apart_measures_its_own_memory(model: str) -> None:
     """Not that of a parent that holds much: Linux hands ru_maxrss down."""
-    from edge.bench.timing import bench_in_subprocess
+    from edge.bench import bench_in_subprocess
 
     ballast = bytearray(os.urandom(1024)) * (300 * 1024)
     record = bench_in_subprocess(model, runs=5)

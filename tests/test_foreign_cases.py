@@ -25,7 +25,7 @@ pytest.importorskip("cv2", reason="needs the extra 'camera'")
 import cv2
 
 import edgegraft
-from edge.bench import timing
+from edge import bench
 from edge.command import numbers, width_and_height
 from edge.foreign import ForeignOptions
 from streamlit_app import answer
@@ -75,7 +75,7 @@ def out(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Out]:
     """What a command prints that succeeds."""
-    monkeypatch.setattr(timing, "WARM_SECONDS", 0.0)
+    monkeypatch.setattr(bench, "WARM_SECONDS", 0.0)
 
     def printed(*words: str | Path) -> str:
         assert edgegraft.main([str(word) for word in words]) == 0

@@ -18,7 +18,7 @@ import numpy as np
 
 from data import batches
 from data.source import PhotoOptions
-from edge.bench import conditions, machine
+from edge import machine
 from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation
 from edge.files import write_atomic
@@ -145,7 +145,7 @@ def compare(
         else entry
         for entry in entries
     )
-    warnings = conditions.warnings()  # before our own work loads the machine
+    warnings = machine.timing_warnings()  # before our own work loads the machine
     paths = [entry.path for entry in entries]
     sizes = {entry.path: _input_size(entry, options) for entry in entries}
     local = timing.time_all(paths, options.runtime, options.effort, console, sizes)

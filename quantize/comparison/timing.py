@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.bench.timing import bench_in_subprocess
+from edge.bench import bench_in_subprocess
 from edge.errors import EdgegraftError
 from finetune.console import Console
 from quantize.comparison.records import MeasuredFile, Setting, Timing

@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 import edgegraft  # noqa: E402
-from edge.bench.timing import bench_in_subprocess  # noqa: E402
+from edge.bench import bench_in_subprocess  # noqa: E402
 from edge.classifier import Classifier  # noqa: E402
 from edge.evaluate import Evaluation, score  # noqa: E402
 from edge.preprocess import load_pixels  # noqa: E402

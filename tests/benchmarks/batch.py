@@ -44,7 +44,7 @@ WAYS = {
 COMMAND = """
 import sys
 from edge.cli import main
-from edge.bench.machine import peak_memory_mb
+from edge.machine import peak_memory_mb
 code = main(sys.argv[1:])
 print(peak_memory_mb(), file=sys.stderr)
 sys.exit(code)

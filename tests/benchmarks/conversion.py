@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 from backbones import network, registry, weights  # noqa: E402
 from data import batches  # noqa: E402
 from data.source import scan  # noqa: E402
-from edge.bench.machine import describe  # noqa: E402
+from edge.machine import describe  # noqa: E402
 from edge.preprocess import InputRecipe  # noqa: E402
 from quantize.conversion.convert import Conversion  # noqa: E402
 

@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from backbones.network import BACKBONE  # noqa: E402
-from edge.bench.machine import describe  # noqa: E402
+from edge.machine import describe  # noqa: E402
 from finetune.console import Console  # noqa: E402
 from finetune.job import finetune  # noqa: E402
 from finetune.model import load  # noqa: E402

@@ -58,7 +58,7 @@ def main() -> int:
     parser.add_argument("--uv", default=shutil.which("uv") or f"{_beside('uv')}")
     args = parser.parse_args()
     sys.path.insert(0, str(ROOT))
-    from edge.bench.machine import describe
+    from edge.machine import describe
     from tests.legs.run import LEGS, Bench
 
     bench = Bench(args.uv, None, None)
