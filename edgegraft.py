@@ -198,7 +198,7 @@ def audit(
     from data.audit.report import refuse, write
     from data.source import choose
     from data.store import cache_folder
-    from edge.progress import Progress
+    from edge.terminal import Progress
 
     source, report_folder = _photos_path(photos), _path("out", out)
     if report_folder is not None:
@@ -361,8 +361,8 @@ def load(model: Run | str | os.PathLike[str] | bytes, **options: Any) -> Classif
     _refuse_hidden_rooms()
     from edge.classifier import Classifier
     from edge.errors import EdgegraftError
-    from edge.quiet import without_chatter
     from edge.run_folder import find_model
+    from edge.terminal import without_chatter
 
     if not isinstance(model, bytes):
         if model is None:

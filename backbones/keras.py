@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from edge.errors import EdgegraftError
-from edge.quiet import native_stderr_hidden
+from edge.terminal import native_stderr_hidden
 
 _importing = threading.RLock()  # two threads must not move descriptor 2 at once
 # edgegraft is on no package index: its extras are those of a checkout

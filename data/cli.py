@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from data.source import PhotoOptions, choose
 from edge.command import Parser, add_megapixels, guard, region
 from edge.errors import EdgegraftError
-from edge.progress import Progress
+from edge.terminal import Progress
 from edge.text import columns, plural, printable
 
 if TYPE_CHECKING:

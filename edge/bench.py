@@ -40,8 +40,8 @@ from edge.command import ModelOptions
 from edge.errors import EdgegraftError, ModelError, PhotoError
 from edge.model_file import ModelFile
 from edge.preprocess import fit, open_for
-from edge.quiet import without_chatter
 from edge.runtime import cores, find, open_interpreter, thread_warning
+from edge.terminal import without_chatter
 
 RUNS = 50
 WARM_SECONDS = 0.2  # clocks and caches settle before the timed runs

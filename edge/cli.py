@@ -204,7 +204,7 @@ def _add_camera(verb: argparse.ArgumentParser) -> None:
 
 
 def _add_serve(verb: argparse.ArgumentParser) -> None:
-    from edge.serve.cli import add_options
+    from edge.serve import add_options
 
     add_options(verb)
     add_region(verb)
@@ -268,6 +268,6 @@ _VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = 
     "doctor": ("edge.machine", _add_doctor, "what is installed here, and what works"),
     "bench": ("edge.bench", _add_bench, "how fast models are on this machine"),
     "evaluate": ("edge.evaluate_cli", _add_evaluate, "accuracy on labelled photos"),
-    "serve": ("edge.serve.cli", _add_serve, "answer over HTTP"),
+    "serve": ("edge.serve", _add_serve, "answer over HTTP"),
     "pack": ("edge.pack", _add_pack, "a folder to copy to a device"),
 }

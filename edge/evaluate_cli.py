@@ -14,13 +14,12 @@ from edge.classify.cli import open_classifier
 from edge.classify.sources import labelled, photos
 from edge.command import ModelOptions
 from edge.errors import EdgegraftError
-from edge.evaluate import Evaluation, evaluate
+from edge.evaluate import Evaluation, Refusal, can_refuse, evaluate, refusal
 from edge.files import read_regular, sha256
 from edge.preprocess import FULL
-from edge.progress import Progress
 from edge.run_folder import trained_with
+from edge.terminal import Progress
 from edge.text import columns, interval, json_text, plural, printable
-from edge.unknown import Refusal, can_refuse, refusal
 
 _FIGURES = (("precision", ".1%"), ("recall", ".1%"), ("f1", ".3f"))
 _WIDEST_TABLE = 12  # labels; a confusion of more is wider than a terminal

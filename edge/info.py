@@ -11,7 +11,7 @@ from typing import Any
 from edge.command import ModelOptions
 from edge.errors import EdgegraftError
 from edge.model_file import ModelFile
-from edge.quiet import without_chatter
+from edge.terminal import without_chatter
 from edge.text import interval, json_text, listed, print_rows, printable
 
 # Entries of a card's provenance, where their names do not say enough
@@ -195,7 +195,7 @@ def _measured(measured: Any) -> str:
 
 
 def _refusals(measured: dict[str, Any]) -> str:
-    """The refusals of unknown photos (see `edge.unknown`)."""
+    """The refusals of unknown photos (see `edge.evaluate`)."""
     text = f"{measured['unknown_refused']:.1%}"
     if "unknown_photos" in measured:
         text += f" of {measured['unknown_photos']} photos of other things"

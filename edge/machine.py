@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from edge.files import read_or_empty
-from edge.quiet import without_chatter
+from edge.terminal import without_chatter
 from edge.text import print_rows
 
 _MEBI = 1024 * 1024

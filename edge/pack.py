@@ -1,9 +1,16 @@
-"""A folder to copy to a device: model, program, requirements, service, README.
+"""A folder to copy: to a device (model, program, requirements, service, README), or
+to Frigate (model, label map, configuration).
 
 The program is this very package as one file (a zipapp, PEP 441), so the device runs
 the code that measured the model. The same sources and model give the same bytes. A
 file without a card is packed with its labels and with the options that it needs in the
 command. The packed command is run once before anything is written.
+
+Frigate 0.17 reads ``model.tflite`` and ``labelmap.txt`` from
+``/config/model_cache/NAME/``. It cuts a part out of the frame, stretches it to 224 x
+224 with OpenCV, gives it to the first input as uint8 RGB, and divides the first output
+by its sum. So that output has to be the probabilities, and their zero point 0. It knows
+no `unknown`: familiarity, the second output, is not read there.
 """
 
 from __future__ import annotations
@@ -11,6 +18,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import shlex
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -26,13 +34,16 @@ from edge.run_folder import find_model
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
+    from edge.card import ModelCard
     from edge.foreign import ForeignOptions
     from edge.region import Region
 
 MODEL, PROGRAM, LABELS = "model.tflite", "edge.pyz", "labels.txt"
 REQUIREMENTS, README = "requirements.txt", "README.md"
 CAMERA, UNIT, INSTALL = "requirements-camera.txt", "edgegraft.service", "install.sh"
+LABEL_MAP, CONFIG = "labelmap.txt", "frigate.yml"
 TARGETS = ("device", "frigate")
+_SIDE = 224  # pixels of an input; Frigate has no other
 _NOT_PACKED = ("edge/classify/ray.py",)  # a cluster has the checkout
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # a zip's first day: equal sources, equal bytes
 _MAIN = """import sys
@@ -152,6 +163,24 @@ UMask=0077
 [Install]
 WantedBy=multi-user.target
 """
+_FRIGATE_CONFIG = """\
+# Copy model.tflite and labelmap.txt to /config/model_cache/{name}/,
+# add this to Frigate's config.yml, with your camera in place of CAMERA, restart.
+# The state then comes over MQTT: frigate/CAMERA/classification/{name}
+# Frigate stretches without antialiasing and has no "unknown": what edgegraft measured
+# holds nearly, not exactly.
+classification:
+  custom:
+    {name}:
+      enabled: true
+      threshold: 0.8
+      state_config:
+        motion: true
+        interval: 60
+        cameras:
+          CAMERA:
+            crop: [{crop}]  # left, top, right, bottom: shares of the frame
+"""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -171,7 +200,7 @@ def run(args: argparse.Namespace) -> int:
     for path in paths:
         print(f"{os.path.getsize(path):10,}  {path}")
     if args.target != TARGETS[0]:
-        print(f"next: read {os.path.join(args.output, 'frigate.yml')}")
+        print(f"next: read {os.path.join(args.output, CONFIG)}")
         return 0
     folder = os.path.basename(os.path.abspath(args.output))
     print(f"next: scp -r {shlex.quote(args.output)} USER@raspberrypi.local:")
@@ -198,9 +227,7 @@ def pack(
     if target == TARGETS[0]:
         files = contents(model, labels=labels, foreign=foreign, region=region)
     else:
-        from edge import frigate
-
-        files = frigate.contents(ModelFile.read(model).checked(), region)
+        files = _frigate_contents(ModelFile.read(model).checked(), region)
     folder = os.fspath(folder)
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise EdgegraftError(f"{folder}: expected a folder to write to, got a file")
@@ -255,7 +282,7 @@ def contents(
     foreign: ForeignOptions | None = None,
     region: Region | None = None,
 ) -> dict[str, bytes]:
-    """Name and bytes of every file in the folder. `labels`: names, or a file of them.
+    """Name and bytes of every file for a device. `labels`: names, or a file of them.
 
     ModelError for a model that is damaged, or without labels inside, beside or given.
     """
@@ -301,6 +328,61 @@ def contents(
         UNIT: _SERVICE.replace("$command", command).encode(),
         README: guide.encode(),
     }
+
+
+def _frigate_contents(file: ModelFile, region: Region | None) -> dict[str, bytes]:
+    """Name and bytes of every file for Frigate; ModelError for a model that it cannot
+    feed."""
+    card = file.card
+    if card is None:
+        raise ModelError(
+            f"{file.where}: expected a model of edgegraft for Frigate, got a foreign "
+            "file"
+        )
+    _refuse_unfit(file, card)
+    if any(label != label.strip() for label in card.labels):
+        raise ModelError(f"{file.where}: expected labels without spaces around them")
+    region = region or card.input.region or (0.0, 0.0, 1.0, 1.0)
+    if max(region) > 1:
+        raise ModelError(
+            "--region: expected shares from 0 to 1 for Frigate, got pixels"
+        )
+    x, y, width, height = region
+    crop = ", ".join(f"{edge:.4g}" for edge in (x, y, x + width, y + height))
+    name = re.sub(r"[^a-z0-9_]+", "_", card.name.lower()).strip("_") or "model"
+    return {
+        MODEL: file.content,
+        LABEL_MAP: ("\n".join(card.labels) + "\n").encode(),
+        CONFIG: _FRIGATE_CONFIG.format(name=name, crop=crop).encode(),
+    }
+
+
+def _refuse_unfit(file: ModelFile, card: ModelCard) -> None:
+    import numpy as np
+
+    recipe = card.input
+    if (recipe.width, recipe.height, recipe.resize) != (_SIDE, _SIDE, "stretch"):
+        raise ModelError(
+            f"{file.where}: expected an input of {_SIDE} x {_SIDE}, stretched, for "
+            f"Frigate, got {recipe.width} x {recipe.height}, {recipe.resize}; build "
+            f"with --size {_SIDE} --resize stretch"
+        )
+    _, interpreter = file.open()
+    (image,) = interpreter.get_input_details()
+    scores = interpreter.get_output_details()[0]
+    input_dtype, output_dtype = np.dtype(image["dtype"]), np.dtype(scores["dtype"])
+    shape = [int(side) for side in scores["shape"]]
+    if (
+        input_dtype != np.uint8
+        or output_dtype not in (np.uint8, np.float32)
+        or scores["quantization"][1] != 0  # the zero point
+        or shape != [1, len(card.labels)]
+    ):
+        raise ModelError(
+            f"{file.where}: expected uint8 pixels in and {len(card.labels)} "
+            f"probabilities as first output for Frigate, got {input_dtype} in and "
+            f"{output_dtype} {shape} out; pack the int8 file (--variant int8)"
+        )
 
 
 def zipped(

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from edge.progress import Progress
+from edge.terminal import Progress
 
 Advance = Callable[[int, int], None]
 PROGRESS = "EDGEGRAFT_PROGRESS"  # environment variable: where progress is appended

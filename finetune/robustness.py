@@ -23,7 +23,7 @@ from edge.classifier import Classifier
 from edge.errors import EdgegraftError
 from edge.evaluate import score
 from edge.preprocess import Source, load_pixels, open_photo
-from edge.quiet import without_chatter
+from edge.terminal import without_chatter
 from edge.text import listed
 from finetune.console import Console
 from finetune.figures.style import INK, MUTED, VAL, new_figure, percent, plain, save

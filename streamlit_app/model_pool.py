@@ -22,8 +22,8 @@ from edge.errors import ModelError
 from edge.files import read_regular, sha256
 from edge.foreign import ForeignOptions, labels_beside
 from edge.model_file import ModelFile
-from edge.quiet import without_chatter
 from edge.runtime import default_threads
+from edge.terminal import without_chatter
 from streamlit_app.model_process import ProcessModelFile
 
 MAX_MODELS = 8  # open at once; the least recently used is closed

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge import progress
+from edge import terminal
 from edge.classify import workers as batch
 from edge.cli import main
 from edge.errors import PhotoError
@@ -274,20 +274,20 @@ def test_a_document_is_written_whole(
 
 def test_a_bar_for_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[bytes] = []
-    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(terminal, "EVERY", 0.0)
     monkeypatch.setattr(os, "write", lambda fd, text: drawn.append(text))
-    silent = progress.Progress(4, live=False)
+    silent = terminal.Progress(4, live=False)
     silent.step()
     silent.clear()
     assert drawn == []
-    bar = progress.Progress(4, live=True, initial=1, title="decoding")
+    bar = terminal.Progress(4, live=True, initial=1, title="decoding")
     bar.step()
     bar.step()
     bar.clear()
     assert b"decoding [############............] 2/4, " in drawn[0]
     assert b" 3/4, " in drawn[1] and b" left" in drawn[1]
     assert drawn[2] == b"\r\033[K"
-    with progress.Progress(None, live=True) as unknown:
+    with terminal.Progress(None, live=True) as unknown:
         unknown.step()
     assert b"1 photos " in drawn[3]
     assert drawn[4] == b"\r\033[K"

@@ -10,8 +10,16 @@ import pytest
 
 from edge.classifier import Classifier
 from edge.errors import EdgegraftError
-from edge.evaluate import Evaluation, calibration_error, evaluate, score, wilson
-from edge.unknown import auroc, can_refuse, refusal
+from edge.evaluate import (
+    Evaluation,
+    auroc,
+    calibration_error,
+    can_refuse,
+    evaluate,
+    refusal,
+    score,
+    wilson,
+)
 from tests.edge_models import LABELS, network, photo, with_card
 
 BOTH = {"probabilities": "probabilities", "familiarity": "familiarity"}

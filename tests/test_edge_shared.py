@@ -16,8 +16,8 @@ import pytest
 from edge.classifier import tenths
 from edge.errors import EdgegraftError
 from edge.files import new_folder, sha256, sha256_of_file, write_atomic, write_csv
-from edge.quiet import native_stderr_hidden, silenced, without_chatter
 from edge.records import RUN, parse_record, read_record
+from edge.terminal import native_stderr_hidden, silenced, without_chatter
 from edge.text import columns, csv_cell, json_text, plural, printable
 
 FULL = OSError(errno.ENOSPC, "No space left on device")

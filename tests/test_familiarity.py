@@ -11,8 +11,8 @@ from PIL import Image
 
 from edge.classifier import UNKNOWN, Classifier
 from edge.errors import EdgegraftError
+from edge.evaluate import auroc
 from edge.model_file import ModelFile
-from edge.unknown import auroc
 from finetune import familiarity, negatives
 from finetune.console import Console
 from finetune.run import Run

@@ -13,9 +13,9 @@ from PIL import Image
 
 from edge import files
 from edge.errors import EdgegraftError
+from edge.evaluate import Refusal
 from edge.foreign import ForeignOptions
 from edge.model_file import ModelFile
-from edge.unknown import Refusal
 from finetune.run import Run
 from quantize.cli import compare_main
 from quantize.comparison import timing

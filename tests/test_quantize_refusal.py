@@ -10,10 +10,9 @@ import pytest
 from PIL import Image
 
 import edgegraft
-from edge.evaluate import score
+from edge.evaluate import Refusal, score
 from edge.model_file import ModelFile
 from edge.preprocess import InputRecipe
-from edge.unknown import Refusal
 from finetune import negatives
 from finetune.console import Console
 from finetune.run import Run

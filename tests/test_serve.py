@@ -23,11 +23,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from edge import serve as serving
 from edge.classifier import Classifier
 from edge.cli import main
 from edge.command import ModelOptions
-from edge.serve import server as serving
-from edge.serve.server import MEGABYTE, ServeOptions, Server, make_server
+from edge.serve import MEGABYTE, ServeOptions, Server, make_server
 from tests.edge_models import network, photo, save, with_card
 
 COLOURS = {"red": (200, 0, 0), "green": (0, 200, 0), "blue": (0, 0, 200)}

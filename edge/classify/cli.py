@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, TextIO
 from edge.classifier import UNKNOWN, Classifier, Prediction, tenths
 from edge.command import ModelOptions
 from edge.errors import EdgegraftError, PhotoError
-from edge.quiet import without_chatter
 from edge.runtime import thread_warning
+from edge.terminal import without_chatter
 
 if TYPE_CHECKING:
     from edge.classify.output import CsvWriter, JsonWriter
@@ -257,7 +257,7 @@ def _write_all(
     if sequential:
         answers = (work(classifier, item) for item in items)
     else:
-        from edge.progress import Progress
+        from edge.terminal import Progress
 
         answers = _in_order(options, classifier, items, work)
         live = sys.stderr.isatty() and not writer.out.isatty()

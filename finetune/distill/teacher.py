@@ -16,7 +16,7 @@ from data.split import Split
 from edge.classifier import Classifier
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe
-from edge.quiet import without_chatter
+from edge.terminal import without_chatter
 from edge.text import listed
 from finetune.head.probe import softmax
 from finetune.loop.examples import Floats

@@ -20,13 +20,12 @@ from data import batches
 from data.source import PhotoOptions
 from edge import machine
 from edge.errors import EdgegraftError
-from edge.evaluate import Evaluation
+from edge.evaluate import Evaluation, Refusal
 from edge.files import write_atomic
 from edge.model_file import ModelFile
 from edge.preprocess import InputRecipe, load_pixels
 from edge.records import Record
 from edge.text import plural
-from edge.unknown import Refusal
 from finetune import negatives
 from finetune.console import Console
 from finetune.head import cross_fit

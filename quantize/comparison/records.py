@@ -9,10 +9,9 @@ from typing import Any
 
 from edge.card import ModelCard
 from edge.errors import EdgegraftError
-from edge.evaluate import Evaluation
+from edge.evaluate import Evaluation, Refusal
 from edge.preprocess import InputRecipe
 from edge.text import plural
-from edge.unknown import Refusal
 from finetune.paired import McNemar
 from quantize.comparison.paired import Difference
 

@@ -16,9 +16,9 @@ from data.split import Row
 from edge.classifier import FAMILIARITY, UNKNOWN
 from edge.classify.sources import photos
 from edge.errors import EdgegraftError
+from edge.evaluate import Refusal, count_refusals
 from edge.model_file import ModelFile
 from edge.preprocess import InputRecipe
-from edge.unknown import Refusal, count
 from finetune import negatives
 from finetune.console import Console
 from quantize.conversion import scoring
@@ -107,7 +107,7 @@ class UnknownPhotos:
         classifier = scoring.open_file(model, runtime)
         with self._console.bar("unknown photos") as bar:
             outputs = scoring.run(classifier, pixels.array, progress=bar)
-        return count(scored.familiarity, outputs[FAMILIARITY], threshold)
+        return count_refusals(scored.familiarity, outputs[FAMILIARITY], threshold)
 
     def close(self) -> None:
         for pixels in self._decoded.values():

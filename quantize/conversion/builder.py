@@ -22,7 +22,7 @@ from edge.evaluate import Evaluation
 from edge.model_file import ModelFile
 from edge.preprocess import MAX_MARGIN
 from edge.preprocess import PLAIN as UNSMOOTHED
-from edge.quiet import without_chatter
+from edge.terminal import without_chatter
 from finetune import familiarity
 from finetune.console import Console
 from finetune.head import features

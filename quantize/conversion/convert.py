@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from backbones.keras import tensorflow
 from edge.errors import EdgegraftError
-from edge.quiet import silenced
+from edge.terminal import silenced
 from quantize.conversion import ranges
 from quantize.recipes import variant as find_variant
 from quantize.tflite import flatbuffer, io_tensors, operators

@@ -17,7 +17,7 @@ from edge.evaluate import Evaluation, score
 from edge.foreign import ForeignOptions
 from edge.model_file import ModelFile
 from edge.preprocess import InputRecipe
-from edge.quiet import without_chatter
+from edge.terminal import without_chatter
 from edge.text import listed
 from finetune.console import Console
 from finetune.run import Run

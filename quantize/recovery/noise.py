@@ -23,7 +23,7 @@ import numpy.typing as npt
 from backbones.keras import tensorflow
 from backbones.network import BACKBONE
 from edge.errors import EdgegraftError
-from edge.quiet import silenced
+from edge.terminal import silenced
 from quantize.conversion.convert import one_line
 from quantize.recovery import activations
 from quantize.recovery.graph import Graph

@@ -13,8 +13,7 @@ from quantize.reporting import columns
 from quantize.reporting.columns import Column
 
 if TYPE_CHECKING:
-    from edge.evaluate import Evaluation
-    from edge.unknown import Refusal
+    from edge.evaluate import Evaluation, Refusal
     from quantize.comparison.records import (
         Comparison,
         Headline,

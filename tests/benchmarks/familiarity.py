@@ -37,9 +37,9 @@ from backbones import network, registry, weights  # noqa: E402
 from data import batches  # noqa: E402
 from data.source import scan  # noqa: E402
 from edge.classify.sources import photos as photos_in  # noqa: E402
+from edge.evaluate import auroc  # noqa: E402
 from edge.preprocess import load_pixels  # noqa: E402
 from edge.runtime import open_interpreter  # noqa: E402
-from edge.unknown import auroc  # noqa: E402
 from finetune import familiarity  # noqa: E402
 from finetune.head import (  # noqa: E402
     features,

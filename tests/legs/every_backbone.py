@@ -155,7 +155,7 @@ def _check_variants(record: Any, report: dict[str, Any]) -> None:
     from edge.card import ModelCard
     from edge.classifier import Classifier
     from edge.preprocess import InputRecipe
-    from edge.quiet import without_chatter
+    from edge.terminal import without_chatter
     from quantize import recipes
     from quantize.conversion.convert import Conversion
     from quantize.tflite import metadata

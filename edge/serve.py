@@ -1,4 +1,4 @@
-"""The model over HTTP, for programs on this machine or in the network.
+"""The verb ``serve``: one model over HTTP, for programs here or in the network.
 
     POST /classify   a photo, or multipart/form-data with several: the JSON that
                      ``classify --json`` prints
@@ -15,26 +15,33 @@ put a proxy before it that has it.
 
 from __future__ import annotations
 
+import argparse
 import errno
 import hmac
 import io
 import json
+import signal
 import socket
 import sys
 import threading
 import time
+from bisect import bisect_left
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import accumulate
+from types import FrameType
 from typing import Any
 
-from edge.classifier import Classifier
-from edge.classify.cli import classify_item
+from edge.camera.service import notify
+from edge.classifier import UNKNOWN, Classifier
+from edge.classify.cli import classify_item, open_classifier
 from edge.classify.output import JsonWriter
-from edge.command import ModelOptions
+from edge.command import ModelOptions, count
 from edge.errors import EdgegraftError, PhotoError
-from edge.serve.metrics import Metrics
+from edge.files import first_line
 
 HOST, PORT = "127.0.0.1", 8080
 MEGABYTE = 1_000_000
@@ -48,6 +55,102 @@ RETRY = 1  # seconds after which a client that got 503 may try again
 _DRAIN = 2.0  # seconds in which what a refused client still sends is thrown away
 _CHUNK = 65536
 _METHODS = {"/classify": "POST", "/health": "GET", "/card": "GET", "/metrics": "GET"}
+# Upper ends of the latency histogram, seconds: 1-2.5-5, as Prometheus recommends
+BUCKETS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+def add_options(verb: argparse.ArgumentParser) -> None:
+    """The options of this verb."""
+    verb.description = "Answer over HTTP: POST a photo to /classify."
+    verb.epilog = "GET /health, /card and /metrics (Prometheus). docs/home.md has more."
+    verb.add_argument("model", metavar="MODEL", help="a .tflite file")
+    verb.add_argument(
+        "--host",
+        default=HOST,
+        metavar="ADDRESS",
+        help=f"where to listen: 0.0.0.0 for the whole network ({HOST}, this machine)",
+    )
+    verb.add_argument(
+        "--port", type=_port, default=PORT, help=f"0: any free port ({PORT})"
+    )
+    verb.add_argument(
+        "--token-file",
+        metavar="FILE",
+        help="each request must send its first line: Authorization: Bearer TOKEN",
+    )
+    verb.add_argument(
+        "--max-megabytes",
+        type=count,
+        default=MAX_MEGABYTES,
+        metavar="MB",
+        help=f"largest request ({MAX_MEGABYTES})",
+    )
+    verb.add_argument(
+        "--queue",
+        type=count,
+        default=QUEUE,
+        metavar="N",
+        help=f"requests that may wait; further ones get 503 ({QUEUE})",
+    )
+    verb.add_argument(
+        "--top-k", type=count, default=3, metavar="K", help="labels in an answer (3)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """The verb."""
+    options = ServeOptions(
+        ModelOptions.from_args(args),
+        args.host,
+        args.port,
+        args.max_megabytes * MEGABYTE,
+        args.queue,
+        args.top_k,
+        None if args.token_file is None else _token(args.token_file),
+    )
+    start = time.perf_counter()
+    classifier = open_classifier(options.model)
+    server = make_server(options, classifier, (time.perf_counter() - start) * 1e3)
+    host, port = str(server.server_address[0]), server.server_address[1]
+    url_host = f"[{host}]" if ":" in host else host
+    print(f"http://{url_host}:{port}/classify", flush=True)
+    is_local = host == "::1" or host.startswith("127.")
+    if options.token is None and not is_local:
+        note = "without --token-file anyone who can reach this address may use it"
+        print(f"edgegraft: note: {note}", file=sys.stderr)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        threading.Thread(target=server.shutdown, daemon=True).start()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    notify("READY=1")
+    try:
+        server.serve_forever(poll_interval=0.25)
+        notify("STOPPING=1")
+    finally:
+        server.server_close()  # answers accepted requests
+    print(
+        f"edgegraft: stopped after {server.metrics.requests:,} requests",
+        file=sys.stderr,
+    )
+    return 0
+
+
+def _port(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() else -1
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"expected 0 to 65535, got {text!r}")
+    return number
+
+
+def _token(path: str) -> str:
+    token = first_line(path, "--token-file").strip()
+    if not token:
+        raise EdgegraftError(
+            f"--token-file {path}: expected a token, got an empty line"
+        )
+    return token
 
 
 @dataclass(frozen=True)
@@ -385,3 +488,73 @@ def _file_name(headers: bytes) -> str | None:
 
     name = BytesHeaderParser().parsebytes(headers.lstrip()).get_filename()
     return None if name is None else str(name)[:255] or "photo"
+
+
+class Metrics:
+    """Counts since the start, as Prometheus reads them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.requests = 0
+        self._statuses: Counter[int] = Counter()
+        self._labels: Counter[str] = Counter()
+        self._buckets = [0] * (len(BUCKETS) + 1)
+        self._seconds = 0.0
+
+    def answered(self, label: str, seconds: float) -> None:
+        """A photo: what it was called, and the time of decoding and inference."""
+        with self._lock:
+            self._labels[label] += 1
+            self._seconds += seconds
+            self._buckets[bisect_left(BUCKETS, seconds)] += 1
+
+    def responded(self, status: int) -> None:
+        """A request."""
+        with self._lock:
+            self.requests += 1
+            self._statuses[status] += 1
+
+    def text(self, labels: tuple[str, ...], waiting: int) -> str:
+        """Prometheus' text format, version 0.0.4."""
+        with self._lock:
+            lines = _metric_header(
+                "requests_total", "counter", "HTTP requests by status"
+            )
+            lines += [
+                f'edgegraft_requests_total{{status="{status}"}} {number}'
+                for status, number in sorted(self._statuses.items())
+            ]
+            lines += _metric_header("answers_total", "counter", "photos by label")
+            lines += [
+                f'edgegraft_answers_total{{label="{_escaped_label(label)}"}} '
+                f"{self._labels[label]}"
+                for label in dict.fromkeys((*labels, UNKNOWN))
+            ]
+            photos = sum(self._buckets)
+            unknown = self._labels[UNKNOWN] / photos if photos else 0.0
+            lines += _metric_header(
+                "unknown_share", "gauge", "share of photos called unknown"
+            )
+            lines.append(f"edgegraft_unknown_share {unknown:.6g}")
+            lines += _metric_header(
+                "waiting", "gauge", "requests that wait for the model"
+            )
+            lines.append(f"edgegraft_waiting {waiting}")
+            name = "photo_seconds"
+            lines += _metric_header(
+                name, "histogram", "decoding and inference of a photo"
+            )
+            for end, total in zip(BUCKETS, accumulate(self._buckets), strict=False):
+                lines.append(f'edgegraft_{name}_bucket{{le="{end}"}} {total}')
+            lines.append(f'edgegraft_{name}_bucket{{le="+Inf"}} {photos}')
+            lines.append(f"edgegraft_{name}_sum {self._seconds:.6f}")
+            lines.append(f"edgegraft_{name}_count {photos}")
+        return "\n".join(lines) + "\n"
+
+
+def _metric_header(name: str, kind: str, text: str) -> list[str]:
+    return [f"# HELP edgegraft_{name} {text}", f"# TYPE edgegraft_{name} {kind}"]
+
+
+def _escaped_label(label: str) -> str:
+    return label.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
