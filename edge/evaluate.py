@@ -10,7 +10,8 @@ them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,9 @@ from edge.errors import EdgegraftError, PhotoError
 from edge.text import listed
 
 if TYPE_CHECKING:
-    import os
-
     from edge.classifier import Classifier
+
+_Path = str | os.PathLike[str]
 
 CONFIDENCE_95 = 1.959964  # the normal quantile of a two-sided 95 % interval
 BINS = 15  # of the calibration error, as Guo et al. 2017
@@ -277,7 +278,7 @@ def score(
 
 def evaluate(
     classifier: Classifier,
-    photos: Iterable[tuple[str | os.PathLike[str], str]],
+    photos: Iterable[tuple[_Path, str]],
     *,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
@@ -286,31 +287,28 @@ def evaluate(
     `progress` gets the number of photos done. EdgegraftError when a label is not
     one of the model's, or when no photo could be read.
     """
-    from edge.preprocess import load_pixels
-
     indices = {label: index for index, label in enumerate(classifier.labels)}
     rows: list[npt.NDArray[np.float32]] = []
     familiarities: list[float] = []
     truth: list[int] = []
     failures: list[tuple[str, str]] = []
-    for done, (path, label) in enumerate(photos, 1):
-        if label not in indices:
-            raise EdgegraftError(
-                f"{path!s}: label {label!r} is not one of the model's: "
-                f"{listed(classifier.labels)}; rename it: --rename "
-                f"{label}=NAME"
-            )
-        try:
-            pixels = load_pixels(path, classifier.recipe)
-        except PhotoError as error:
-            failures.append((str(path), error.reason))
-        else:
-            outputs = classifier.run(pixels[None])
-            rows.append(outputs["probabilities"][0])
-            familiarities += map(float, outputs.get("familiarity", ()))
-            truth.append(indices[label])
-        if progress is not None:
-            progress(done)
+
+    def with_known_labels() -> Iterator[tuple[_Path, str]]:
+        for path, label in photos:
+            if label not in indices:
+                raise EdgegraftError(
+                    f"{path!s}: label {label!r} is not one of the model's: "
+                    f"{listed(classifier.labels)}; rename it: --rename "
+                    f"{label}=NAME"
+                )
+            yield path, label
+
+    for label, outputs in _run_each(
+        classifier, with_known_labels(), failures, progress
+    ):
+        rows.append(outputs["probabilities"][0])
+        familiarities += map(float, outputs.get("familiarity", ()))
+        truth.append(indices[label])
     if not rows:
         raise EdgegraftError(
             f"expected photos to evaluate on, got none that can be read "
@@ -373,7 +371,7 @@ def can_refuse(classifier: Classifier) -> float:
 
 def refusal(
     classifier: Classifier,
-    photos: Iterable[str | os.PathLike[str]],
+    photos: Iterable[_Path],
     known: Evaluation,
     *,
     progress: Callable[[int], None] | None = None,
@@ -382,24 +380,16 @@ def refusal(
 
     EdgegraftError for a model that cannot say unknown, or when no photo can be read.
     """
-    from edge.preprocess import load_pixels
-
     threshold = can_refuse(classifier)
     if known.familiarity is None:
         raise EdgegraftError(NO_FAMILIARITY)
     familiarities: list[float] = []
     confidences: list[float] = []
     failures: list[tuple[str, str]] = []
-    for done, path in enumerate(photos, 1):
-        try:
-            outputs = classifier.run(load_pixels(path, classifier.recipe)[None])
-        except PhotoError as error:
-            failures.append((str(path), error.reason))
-        else:
-            familiarities.append(float(outputs["familiarity"][0]))
-            confidences.append(float(outputs["probabilities"].max()))
-        if progress is not None:
-            progress(done)
+    unlabelled = ((path, "") for path in photos)
+    for _, outputs in _run_each(classifier, unlabelled, failures, progress):
+        familiarities.append(float(outputs["familiarity"][0]))
+        confidences.append(float(outputs["probabilities"].max()))
     if not familiarities:
         raise EdgegraftError(
             f"expected unknown photos, got none that can be read "
@@ -412,6 +402,27 @@ def refusal(
         mean_confidence=float(np.mean(confidences)),
         failures=tuple(failures),
     )
+
+
+def _run_each(
+    classifier: Classifier,
+    photos: Iterable[tuple[_Path, str]],
+    failures: list[tuple[str, str]],
+    progress: Callable[[int], None] | None,
+) -> Iterator[tuple[str, dict[str, npt.NDArray[np.float32]]]]:
+    """The label and the outputs of each (path, label); of what cannot be read, path and
+    reason are added to `failures`. `progress` gets the number of photos done."""
+    from edge.preprocess import load_pixels
+
+    for done, (path, label) in enumerate(photos, 1):
+        try:
+            pixels = load_pixels(path, classifier.recipe)
+        except PhotoError as error:
+            failures.append((str(path), error.reason))
+        else:
+            yield label, classifier.run(pixels[None])
+        if progress is not None:
+            progress(done)
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:

@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
@@ -50,10 +51,8 @@ def board() -> str:
         text = read_or_empty(path).strip("\0 \n")
         if text:
             return text
-    for line in read_or_empty("/proc/cpuinfo").splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() in ("model name", "Model", "Hardware") and value.strip():
-            return value.strip()
+    for name in filter(None, _cpu_info("model name", "Model", "Hardware")):
+        return name
     import platform
 
     return platform.processor() or platform.machine() or "unknown"
@@ -173,11 +172,17 @@ def _ticks() -> list[int]:
 
 def fast_int8() -> bool | None:
     """Whether this processor has dot products of 8-bit integers; None: unknown."""
+    for flags in _cpu_info("flags", "Features"):
+        return bool((_INT8_X86 | _INT8_ARM) & set(flags.split()))
+    return None
+
+
+def _cpu_info(*names: str) -> Iterator[str]:
+    """The values that /proc/cpuinfo has under these names."""
     for line in read_or_empty("/proc/cpuinfo").splitlines():
         name, _, value = line.partition(":")
-        if name.strip() in ("flags", "Features"):
-            return bool((_INT8_X86 | _INT8_ARM) & set(value.split()))
-    return None
+        if name.strip() in names:
+            yield value.strip()
 
 
 def _line(path: str) -> str:

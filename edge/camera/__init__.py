@@ -1,1 +1,1 @@
-"""Frames to answers: sources, smoothing, output, the verb `camera`."""
+"""Frames to answers: sources, which frames, output, the verb `camera`."""

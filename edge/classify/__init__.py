@@ -1,1 +1,1 @@
-"""Photos to answers: sources, workers, output formats, the verb `classify`."""
+"""Photos to answers: sources, workers, output, the verb `classify`."""
