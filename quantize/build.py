@@ -12,8 +12,8 @@ from finetune import negatives
 from finetune.console import Console
 from finetune.job import Job, resumable, run_job
 from finetune.run import Run, locked
-from quantize.comparison import unknown
 from quantize.comparison.compare import CompareOptions, compare
+from quantize.comparison.inputs import unknown_photos
 from quantize.comparison.records import Comparison
 from quantize.export import ExportResult, export, refuse_bad
 
@@ -46,7 +46,7 @@ def build(
         folder = job.settings.negatives
         negatives.refuse_missing(folder)
         trained_with = negatives.digests(folder) if folder else ()
-        unknown.unknown_photos(compare_options.unknown, {}, trained_with)
+        unknown_photos(compare_options.unknown, {}, trained_with)
     with resumable(job, "build"):
         trained = run_job(job, console)
         run = trained.run

@@ -120,8 +120,7 @@ def compare_options(args: argparse.Namespace) -> CompareOptions:
     """The options of `compare` or `build`; EdgegraftError for those out of range."""
     from data.source import PhotoOptions
     from quantize.comparison.compare import CompareOptions
-    from quantize.comparison.paired import MARGIN
-    from quantize.comparison.records import Budget
+    from quantize.comparison.records import MARGIN, Budget
     from quantize.comparison.timing import Effort
     from quantize.conversion.scoring import Foreign
 
@@ -242,7 +241,7 @@ def run_check(args: argparse.Namespace) -> int:
 def add_compare_parser(parser: argparse.ArgumentParser) -> None:
     """`edgegraft compare`."""
     from data.source import PhotoOptions
-    from quantize.comparison.paired import MARGIN
+    from quantize.comparison.records import MARGIN
     from quantize.comparison.timing import ROUNDS, RUNS, SECONDS
 
     add = parser.add_argument

@@ -24,7 +24,7 @@ from edge.model_file import ModelFile
 from finetune.console import Console
 from finetune.model import load as load_network
 from finetune.run import Run
-from quantize import export_record, recipes
+from quantize import recipes
 from quantize.conversion import calibration, scoring
 from quantize.conversion.builder import (
     PLAIN,
@@ -33,11 +33,23 @@ from quantize.conversion.builder import (
     Candidate,
     diverse_photos,
 )
-from quantize.gate import AGREEMENT, MAX_DROP, TRAINING, Fidelity, Gate
-from quantize.recovery import ladder, layer_report
-from quantize.recovery.layer_report import LayerReport
-from quantize.tflite import flatbuffer, metadata, old_runtime, targets
-from quantize.tflite.verify import Facts
+from quantize.gate import (
+    AGREEMENT,
+    EXPORTS_FILE,
+    MAX_DROP,
+    TRAINING,
+    Fidelity,
+    Gate,
+    read_exports,
+)
+from quantize.recovery import ladder
+from quantize.recovery.layer_noise import (
+    LayerReport,
+    print_worst_layers,
+    report_layers,
+)
+from quantize.tflite import flatbuffer, metadata, targets
+from quantize.tflite.verify import Facts, find_old_runtime
 
 EXIT_REJECTED = 3
 CALIBRATION = "calibration.csv"
@@ -178,7 +190,7 @@ def export(
     """
     records = refuse_bad(variants, target, max_drop, calibration_count)
     names = [variant.name for variant in records]
-    old = old_runtime.find(old_python)
+    old = find_old_runtime(old_python)
     if with_layers and LAYERED not in names:
         raise EdgegraftError(
             f"expected {LAYERED} among --variants for a layer report, got "
@@ -228,7 +240,7 @@ def export(
     _report_older(run, names, target, console)
     run.update(target=target)
     run.write_json(
-        f"exports/{export_record.RECORD}",
+        f"exports/{EXPORTS_FILE}",
         _older_records(run) | {name: r.to_dict() for name, r in results.items()},
     )
     return results
@@ -271,13 +283,13 @@ def _build_all(
         reference = builder.build(recipes.variant(recipes.REFERENCE))
     layers = None
     if with_layers:
-        layers = layer_report.report(
+        layers = report_layers(
             builder,
             Candidate(PLAIN, builder.conversion.calibrated),
             reference.validation,
             built[LAYERED].validation,
         )
-        layer_report.print_worst(builder.console, layers)
+        print_worst_layers(builder.console, layers)
     climbs = {}
     if repair:
         climbs = _climb(
@@ -423,7 +435,7 @@ def _report_older(
 def _older_records(run: Run) -> dict[str, Any]:
     """What exports.json says of files that are still there; {} where it is damaged."""
     try:
-        records = export_record.read(run)
+        records = read_exports(run)
     except EdgegraftError:
         return {}
     return {

@@ -20,6 +20,10 @@ Three criteria:
   replaced repaired files by plain ones that agree less.
 
 Out-of-distribution photos are not tested.
+
+exports.json of a run keeps the verdicts: how close each exported file comes to float32,
+and by what. `quantize.export` writes it, a comparison shows it. A record holds for the
+file that it was written for, known by its digest.
 """
 
 from __future__ import annotations
@@ -32,8 +36,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from edge.records import EXPORTS, Record, read_record
 from edge.text import listed
+from finetune.run import Run
 
+EXPORTS_FILE = "exports.json"
 AGREEMENT = 0.99  # the default target
 MAX_DROP = 0.01  # of accuracy on validation photos and views
 VIEWS, MAX_PICTURES = 4, 1000  # views of a validation photo; photos and views together
@@ -171,3 +178,37 @@ def _falls(before: Right, after: Right, labels: int) -> bool:
     flips = lost + gained
     p_value = sum(comb(flips, n) for n in range(lost, flips + 1)) / 2**flips
     return lost > gained and p_value < CHANCE / labels
+
+
+# -- exports.json ---------------------------------------------------------------------
+
+
+def read_exports(run: Run) -> dict[str, Record]:
+    """The records by variant, none before the export; EdgegraftError for a damaged
+    file."""
+    try:
+        records = read_record(run.exports / EXPORTS_FILE, EXPORTS, inside=run.folder)
+    except FileNotFoundError:
+        return {}
+    return {variant: record for variant, record in records.items() if record}
+
+
+def export_figures(record: Record) -> dict[str, Any]:
+    """Target, what was reached, by which repair, and its cost, as plain values.
+
+    `repair` is None for files that are not repaired. Its seconds are those of all
+    repairs that were tried.
+    """
+    measured, tried = record.get("fidelity") or {}, record.get("ladder") or ()
+    verdict = "reached" if record.get("target_reached") else "missed"
+    return {
+        "target_agreement": record.get("target_agreement"),
+        "verdict": "rejected" if record.get("rejected") else verdict,
+        "new_agreement": measured.get("agreement"),
+        "new_shift": measured.get("shift"),
+        "repair": record.get("rung") if tried else None,
+        "repair_seconds": sum(rung.get("seconds") or 0 for rung in tried)
+        if tried
+        else None,
+        "float_layers": len(record.get("kept_float") or ()) or None,
+    }

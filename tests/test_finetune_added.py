@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import edgegraft
-from quantize.comparison.candidates import candidates
+from quantize.comparison.inputs import candidates
 from tests.edge_models import network
 from tests.finetune_helpers import draw, drawn, run_on
 

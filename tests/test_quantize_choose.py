@@ -10,8 +10,13 @@ import pytest
 from edge.errors import EdgegraftError
 from edge.evaluate import score
 from quantize.comparison import choose as rules
-from quantize.comparison.paired import difference, paired
-from quantize.comparison.records import Budget, Setting, Timing
+from quantize.comparison.records import (
+    Budget,
+    Setting,
+    Timing,
+    difference,
+    paired_test,
+)
 from quantize.comparison.timing import unsteady_warnings
 from quantize.reporting import text
 from tests.quantize_room import LABELS
@@ -51,7 +56,7 @@ def test_mcnemar_is_the_exact_tail(lost, gained, p):
     after[:lost] = 1
     before[lost : lost + gained] = 1
     table = np.eye(2, dtype=np.float32)
-    pair = paired(
+    pair = paired_test(
         score(table[before], np.zeros(30), LABELS),
         score(table[after], np.zeros(30), LABELS),
     )
@@ -60,12 +65,12 @@ def test_mcnemar_is_the_exact_tail(lost, gained, p):
 
 
 def test_many_flips_do_not_overflow():
-    pair = paired(evaluated(4000, 0), evaluated(4000, 0, turned=4000))
+    pair = paired_test(evaluated(4000, 0), evaluated(4000, 0, turned=4000))
     assert pair.p == 0.0
 
 
 def test_files_on_other_photos_are_not_paired():
-    for compare in (paired, difference):
+    for compare in (paired_test, difference):
         with pytest.raises(EdgegraftError, match="same photos"):
             compare(evaluated(3, 1), evaluated(3, 2))
 

@@ -19,12 +19,12 @@ from edge.model_file import ModelFile
 from finetune.run import Run
 from quantize.cli import compare_main
 from quantize.comparison import timing
-from quantize.comparison.candidates import candidates
 from quantize.comparison.compare import (
     CompareOptions,
     compare,
     not_cross_validated,
 )
+from quantize.comparison.inputs import candidates
 from quantize.comparison.records import Budget
 from quantize.conversion import scoring
 from quantize.export import export

@@ -13,8 +13,8 @@ from edge.errors import EdgegraftError, ModelError
 from edge.preprocess import InputRecipe
 from quantize import recipes
 from quantize.conversion.convert import Conversion
-from quantize.tflite import flatbuffer, metadata, operators, targets
-from quantize.tflite.verify import verify
+from quantize.tflite import flatbuffer, metadata, targets
+from quantize.tflite.verify import behind_input, verify
 from tests.quantize_room import LABELS, SIZE, colour_network, pixels
 
 pytest.importorskip("tensorflow", reason="needs the extra 'train'")
@@ -298,7 +298,7 @@ def test_16_bit_activations_are_nearer_to_keras_than_8(network):
 
 def test_the_pixels_of_int8_float_io_keep_their_steps(made):
     tree = flatbuffer.parse(made[0]["int8-float-io"])
-    quantized = operators.behind_input(tree)
+    quantized = behind_input(tree)
     assert quantized.quantization.scale[0] == 1.0
     assert quantized.quantization.zeroPoint[0] == -128
     quantized.quantization.scale = [0.5]

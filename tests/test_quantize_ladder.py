@@ -10,17 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge.classifier import Classifier
+from edge.classifier import PROBABILITIES, Classifier
 from edge.errors import EdgegraftError
 from edge.model_file import ModelFile
 from finetune.run import Run
 from quantize.cli import main
 from quantize.conversion.convert import Conversion, quantize
 from quantize.export import export
-from quantize.recovery import activations, equalize, ladder, noise, qat, rounding
+from quantize.recovery import ladder, layer_noise, repairs
 from quantize.recovery.graph import Graph
 from quantize.tflite import flatbuffer
-from quantize.tflite.io_tensors import PROBABILITIES
 from tests.quantize_room import colour_network, pixels, write_photos, write_run
 
 pytestmark = pytest.mark.slow  # networks are trained or converted
@@ -174,8 +173,8 @@ def test_a_second_output_goes_through_the_graph():
     want, got = model(images), graph.run(images)
     for name in (PROBABILITIES, familiarity.OUTPUT):
         assert np.abs(got[graph.outputs[name]] - want[name]).max() < 1e-4
-    assert rounding.correct(graph, pixels(8)) == 4
-    tied = activations.answer_shifts(graph, pixels(4), PROBABILITIES)
+    assert repairs.correct(graph, pixels(8)) == 4
+    tied = layer_noise.answer_shifts(graph, pixels(4), PROBABILITIES)
     assert max(tied.values()) < 0.1
 
 
@@ -183,9 +182,11 @@ def test_equalizing_leaves_the_float_network_as_it_was():
     model = damaged_network()
     graph = Graph(Conversion(model).base)
     images = tf.constant(pixels(8), tf.float32)
-    assert equalize.equalize(graph, pixels(8)) == 1
-    (pair,) = equalize.pairs(graph)
-    (spans,) = activations.largest(graph, pixels(8), [pair.writer.output]).values()
+    assert repairs.equalize(graph, pixels(8)) == 1
+    (pair,) = repairs.equalizable_pairs(graph)
+    (spans,) = repairs.largest_activations(
+        graph, pixels(8), [pair.writer.output]
+    ).values()
     alive = spans[spans > 0]
     assert alive.max() / alive.min() < 40  # it was 4096 and more
     place = graph.outputs[PROBABILITIES]
@@ -198,7 +199,7 @@ def test_a_range_twice_too_wide_is_narrowed(calibrated):
     place = next(n.output for n in graph.nodes if n.kind == "DEPTHWISE_CONV_2D")
     low, high = graph.ranges[place]
     graph.ranges[place] = (2 * low, 2 * high)
-    assert activations.clip(graph, pixels(16)) >= 1
+    assert repairs.clip_ranges(graph, pixels(16)) >= 1
     assert graph.ranges[place][1] == pytest.approx(high, rel=0.3)
     assert graph.ranges[graph.image] == (0.0, 255.0)
 
@@ -218,7 +219,7 @@ def test_weights_are_rounded_for_the_output_of_their_layer(calibrated):
     errors = {}
     for weights in (False, True):
         graph = Graph(calibrated)
-        rounding.correct(graph, images, weights=weights)
+        repairs.correct(graph, images, weights=weights)
         values = dict(exact) | {k: tf.constant(v) for k, v in graph.constants.items()}
         got = graph.before(node, values, fake_quant=True)
         off = got - wanted.before(node, {**wanted.constants, **exact})
@@ -250,7 +251,7 @@ def test_correction_takes_back_the_mean(calibrated):
 
     before = off()
     assert (
-        rounding.correct(graph, images) == 3
+        repairs.correct(graph, images) == 3
     )  # each layer has a bias, added if need be
     assert off() < before / 2
     quantize(graph.model())  # and the converter takes them
@@ -281,7 +282,7 @@ def test_training_under_rounding_brings_the_answers_nearer():
         return float(np.abs(made - wanted).mean())
 
     before = distance()
-    qat.train(
+    repairs.train(
         graph,
         Graph(calibrated),
         pixels(64, seed=5),
@@ -343,13 +344,13 @@ def test_the_layer_report_names_the_damaged_layer(run, capsys):
     ],
 )  # fmt: skip
 def test_a_layer_is_called_by_the_layer_with_the_weights(tensor, name):
-    layer = noise.LayerNoise(0, "CONV_2D", tensor, (1,), 0.0, 1.0, 30.0)
+    layer = layer_noise.LayerNoise(0, "CONV_2D", tensor, (1,), 0.0, 1.0, 30.0)
     assert layer.name == name
 
 
 def test_decibels():
-    assert noise.decibels(1.0, 0.001) == pytest.approx(30)
-    assert noise.decibels(1.0, 0.0) == noise.SILENT_DB
+    assert layer_noise.decibels(1.0, 0.001) == pytest.approx(30)
+    assert layer_noise.decibels(1.0, 0.0) == layer_noise.SILENT_DB
 
 
 def test_a_layer_report_needs_an_int8_file(damaged, tmp_path: Path, capsys):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from quantize.conversion.convert import Conversion
-from quantize.tflite import flatbuffer, operators
+from quantize.tflite import flatbuffer
 from tests.quantize_room import SIZE, colour_network, pixels
 
 pytest.importorskip("tensorflow", reason="needs the extra 'train'")
@@ -27,11 +27,11 @@ def test_each_operator_is_counted_as_by_hand(variant):
     )
     found = {
         name: count
-        for name, count in operators.multiply_adds_by_operator(tree)
+        for name, count in flatbuffer.multiply_adds_by_operator(tree)
         if count
     }
     assert found == BY_HAND
-    assert operators.multiply_adds(tree) == sum(BY_HAND.values())
+    assert flatbuffer.multiply_adds(tree) == sum(BY_HAND.values())
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_each_operator_is_counted_as_by_hand(variant):
 )
 def test_a_published_network_has_its_published_count(assets, name, published):
     model = (assets / "reference_tflite" / f"{name}.tflite").read_bytes()
-    found = operators.multiply_adds(flatbuffer.parse(model))
+    found = flatbuffer.multiply_adds(flatbuffer.parse(model))
     assert found == pytest.approx(published, abs=1e6)  # published in whole millions
 
 
@@ -73,4 +73,4 @@ def graph(name, inputs, output):
     ],
 )
 def test_other_operators(name, inputs, output, count):
-    assert operators.multiply_adds(graph(name, inputs, output)) == count
+    assert flatbuffer.multiply_adds(graph(name, inputs, output)) == count

@@ -17,8 +17,8 @@ from finetune import negatives
 from finetune.console import Console
 from finetune.run import Run
 from quantize.cli import compare_main
-from quantize.comparison import unknown
 from quantize.comparison.compare import compare
+from quantize.comparison.inputs import UnknownPhotos
 from quantize.comparison.records import refusal_figures
 from quantize.conversion import scoring
 from quantize.reporting import text
@@ -41,7 +41,7 @@ def test_refusals_are_counted_by_the_files_threshold(first, tmp_path):
     folder.mkdir()
     for name, shade in (("white.png", 255), ("black.png", 0), ("dark.png", 9)):
         Image.new("RGB", (24, 24), (shade, shade, shade)).save(folder / name)
-    unknown_photos = unknown.UnknownPhotos(folder, (), Console(quiet=True))
+    unknown_photos = UnknownPhotos(folder, (), Console(quiet=True))
     outputs = {"probabilities": "probabilities", "familiarity": "familiarity"}
     model = edge_models.with_card(
         edge_models.network(familiarity=True),  # the brightest channel's mean

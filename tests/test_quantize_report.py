@@ -15,7 +15,7 @@ from quantize.comparison import choose
 from quantize.comparison.compare import compare
 from quantize.comparison.records import Budget, Setting, Timing
 from quantize.export import export
-from quantize.reporting import plot, sections
+from quantize.reporting import html, plot
 from quantize.reporting.plot import NARROW, WIDE, svg
 from tests.quantize_room import LABELS, QUICK, colour_network, write_photos, write_run
 
@@ -311,5 +311,5 @@ def test_many_labels_are_listed_as_confusions():
     guess = truth.copy()
     guess[7] = 11
     evaluation = score(np.eye(80, dtype=np.float32)[guess], truth, labels)
-    matrix = sections._matrix(SimpleNamespace(evaluation=evaluation))
+    matrix = html._matrix(SimpleNamespace(evaluation=evaluation))
     assert matrix.count("<tr>") == 1 and "label 007 answered label 011" in matrix

@@ -19,8 +19,8 @@ from edge.model_file import ModelFile
 from finetune.console import Console
 from finetune.run import Run
 from quantize.cli import compare_main, main
-from quantize.comparison.candidates import exported
 from quantize.comparison.compare import compare
+from quantize.comparison.inputs import exported
 from quantize.export import EXIT_REJECTED, export
 from quantize.gate import Gate, fidelity, views
 from quantize.recovery.ladder import Rung

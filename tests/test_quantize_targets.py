@@ -14,7 +14,8 @@ from edge.model_file import ModelFile
 from finetune.run import Run
 from quantize.cli import main
 from quantize.conversion.convert import Conversion
-from quantize.tflite import flatbuffer, metadata, old_runtime, targets
+from quantize.tflite import flatbuffer, metadata, targets
+from quantize.tflite.verify import find_old_runtime
 from tests.quantize_room import colour_network, pixels, write_photos, write_run
 
 pytest.importorskip("tensorflow", reason="needs the extra 'train'")
@@ -146,7 +147,7 @@ def test_a_python_without_the_runtime_is_refused(trained, tmp_path, capsys):
 
 
 def test_one_that_is_installed_here_is_asked(monkeypatch):
-    assert old_runtime.find(None) is None  # LiteRT's environment
+    assert find_old_runtime(None) is None  # LiteRT's environment
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     with pytest.raises(EdgegraftError, match="expected a Python with tflite-runtime"):
-        old_runtime.find(None)  # said to be there, and is not
+        find_old_runtime(None)  # said to be there, and is not

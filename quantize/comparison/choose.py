@@ -15,8 +15,15 @@ from typing import Any
 
 from edge.evaluate import Evaluation, pareto_front
 from edge.text import plural
-from quantize.comparison.paired import MARGIN, Difference, difference
-from quantize.comparison.records import Budget, Choice, MeasuredFile, Setting
+from quantize.comparison.records import (
+    MARGIN,
+    Budget,
+    Choice,
+    Difference,
+    MeasuredFile,
+    Setting,
+    difference,
+)
 
 SAME_TIME = 0.05  # latencies closer than that are noise; then the smaller file
 INT8 = ("int8", "int8-float-io")

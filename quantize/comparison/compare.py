@@ -31,18 +31,20 @@ from finetune.console import Console
 from finetune.head import cross_fit
 from finetune.head.cross_fit import CrossValidated
 from finetune.run import Run
-from quantize import export_record, recipes
-from quantize.comparison import choose, timing, unknown
-from quantize.comparison.candidates import (
+from quantize import recipes
+from quantize.comparison import choose, timing
+from quantize.comparison.inputs import (
     Candidate,
+    HeldOut,
     RunOrFile,
+    UnknownPhotos,
     candidates,
     opened,
+    recorded_refusal,
     rejected,
 )
-from quantize.comparison.held_out import HeldOut
-from quantize.comparison.paired import MARGIN, paired
 from quantize.comparison.records import (
+    MARGIN,
     Budget,
     Comparison,
     Flip,
@@ -50,12 +52,14 @@ from quantize.comparison.records import (
     MeasuredFile,
     Setting,
     Timing,
+    paired_test,
     refusal_figures,
 )
 from quantize.comparison.timing import Effort
 from quantize.conversion import scoring
 from quantize.conversion.scoring import Scored
-from quantize.tflite import flatbuffer, metadata, operators, targets
+from quantize.gate import export_figures, read_exports
+from quantize.tflite import flatbuffer, metadata, targets
 
 FLIPS_SHOWN = 24  # pictures of photos that float32 got right and a file wrong
 FEW_TEST_PHOTOS = 100  # with fewer, the cross-validated figure is more precise
@@ -253,7 +257,7 @@ def _export_figures(
     unread = []
     for run in _owners(entries):
         try:
-            records = export_record.read(run)
+            records = read_exports(run)
         except EdgegraftError as error:
             unread.append(f"{error}; edgegraft quantize {run.folder} --overwrite mends")
             continue
@@ -261,7 +265,7 @@ def _export_figures(
             if variant != recipes.REFERENCE:  # which the others are compared with
                 by_digest[run, record.get("model_sha256") or ""] = record
     found = {
-        entry.path: export_record.figures(by_digest[entry.run, entry.model.digest])
+        entry.path: export_figures(by_digest[entry.run, entry.model.digest])
         for entry in entries
         if (entry.run, entry.model.digest) in by_digest
     }
@@ -374,7 +378,7 @@ def _score(
             if unknown_set:
                 refusal = unknown_set.refusal(entry.model, result, options.runtime)
             elif entry.run and held_out.run:
-                refusal = unknown.recorded_refusal(entry.model, result)
+                refusal = recorded_refusal(entry.model, result)
             if refusal:
                 refusals[entry.path] = refusal
     if refusals and not unknown_set:
@@ -387,12 +391,12 @@ def _unknown_photos(
     runs: Sequence[Run],
     options: CompareOptions,
     console: Console,
-) -> unknown.UnknownPhotos | None:
+) -> UnknownPhotos | None:
     if options.unknown is None:
         return None
     trained_with = frozenset().union(*(negatives.trained_with(run) for run in runs))
     rows = [*held_out.rows, *(row for run in runs for row in run.split().rows)]
-    return unknown.UnknownPhotos(options.unknown, rows, console, trained_with)
+    return UnknownPhotos(options.unknown, rows, console, trained_with)
 
 
 def _with_figures(
@@ -452,11 +456,11 @@ def _measured(
                 evaluation=evaluation,
                 agreement=_agreement(evaluation, reference) if reference else None,
                 drop=reference.accuracy - evaluation.accuracy if reference else None,
-                paired=paired(reference, evaluation) if reference else None,
+                paired=paired_test(reference, evaluation) if reference else None,
                 refusal=refusals.get(entry.path),
                 flips=_flips(held_out, result, reference) if reference else (),
                 size_bytes=len(entry.model.content),
-                multiply_adds=operators.multiply_adds(tree),
+                multiply_adds=flatbuffer.multiply_adds(tree),
                 timings=times[entry.path],
                 oldest_runtime=targets.oldest_runtime(tree),
                 refused_by=tuple(name for name, why in refused.items() if why),

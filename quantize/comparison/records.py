@@ -1,19 +1,27 @@
-"""The records of a comparison: files, timings, the budget, the choice."""
+"""The records of a comparison: files, timings, differences, the budget, the choice.
+
+The difference of two files is that on the same photos: only those that one gets right
+and the other wrong matter. It holds for photos of the same distribution.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edge.card import ModelCard
 from edge.errors import EdgegraftError
-from edge.evaluate import Evaluation, Refusal
+from edge.evaluate import CONFIDENCE_95, Evaluation, Refusal
 from edge.preprocess import InputRecipe
 from edge.text import plural
-from finetune.paired import McNemar
-from quantize.comparison.paired import Difference
+from finetune.paired import McNemar, mcnemar
+
+MARGIN = 0.01  # of balanced accuracy: a smaller difference does not matter
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ class MeasuredFile:
     compare it with the float32 file of its run (of the first run if it has none), None
     without one. `rejected`: it failed the accuracy gate or its target refuses it.
     `accuracy_runtime` ran the test photos. `export`: figures of its export
-    (`quantize.export_record`), {} where it is not known. `timings`: this host first, by
+    (`quantize.gate`), {} where it is not known. `timings`: this host first, by
     threads, then other devices.
     """
 
@@ -173,6 +181,86 @@ def refusal_figures(refusal: Refusal) -> dict[str, Any]:
         "known_refused": refusal.known_share,
         "auroc": refusal.auroc,
     }
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Balanced accuracy of one file less that of another, with its 95 % interval.
+
+    `photos` is the number that both were measured on; `paired` has the first file as
+    its reference.
+    """
+
+    value: float
+    low: float
+    high: float
+    photos: int
+    paired: McNemar
+
+    @property
+    def significant(self) -> bool:
+        """Whether the difference is significant."""
+        return self.low > 0 or self.high < 0
+
+    def equivalent(self, margin: float) -> bool:
+        """Whether the two are shown to be equal within `margin`."""
+        return -margin <= self.low and self.high <= margin
+
+    def photos_needed(self, margin: float) -> int:
+        """About how many photos would show a difference as large as this one, or that
+        it is within `margin`, to two digits: the interval shrinks with their root."""
+        half = (self.high - self.low) / 2
+        size = abs(self.value)
+        target = max(size, margin - size)
+        needed = self.photos * (half / target) ** 2 if target else float("inf")
+        if not math.isfinite(needed) or needed <= 0:
+            return self.photos
+        step = 10 ** max(0, math.floor(math.log10(needed)) - 1)
+        return math.ceil(needed / step) * step
+
+    def to_dict(self) -> dict[str, Any]:
+        interval = {"value": self.value, "low": self.low, "high": self.high}
+        return {**interval, **self.paired._asdict()}
+
+
+def paired_test(reference: Evaluation, other: Evaluation) -> McNemar:
+    """McNemar's exact test; EdgegraftError for evaluations of other photos."""
+    if not np.array_equal(reference.truth, other.truth):
+        raise EdgegraftError(
+            "expected two files measured on the same photos, got evaluations with "
+            f"other labels ({reference.photos:,} and {other.photos:,} photos)"
+        )
+    return mcnemar(reference.right, other.right)
+
+
+def difference(first: Evaluation, second: Evaluation) -> Difference:
+    """Balanced accuracy of `first` less that of `second`.
+
+    The interval of each label is that of Bonett and Price 2012 ("Adjusted Wald
+    confidence interval for a difference of binomial proportions based on paired
+    data", Journal of Educational and Behavioral Statistics 37:479); labels are
+    independent, so their variances add. EdgegraftError for other photos.
+    """
+    pair = paired_test(first, second)
+    differences, variances = [], []
+    for label in np.unique(first.truth):
+        of_label = first.truth == label
+        count = int(of_label.sum())
+        only_first = int((first.right & ~second.right & of_label).sum())
+        only_second = int((~first.right & second.right & of_label).sum())
+        p1, p2 = (only_first + 1) / (count + 2), (only_second + 1) / (count + 2)
+        differences.append(p1 - p2)
+        variances.append((p1 + p2 - (p1 - p2) ** 2) / (count + 2))
+    labels = max(len(differences), 1)
+    centre = sum(differences) / labels
+    half = CONFIDENCE_95 * sum(variances) ** 0.5 / labels
+    return Difference(
+        first.balanced_accuracy - second.balanced_accuracy,
+        centre - half,
+        centre + half,
+        first.photos,
+        pair,
+    )
 
 
 @dataclass(frozen=True)

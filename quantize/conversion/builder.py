@@ -18,6 +18,7 @@ from backbones import network
 from data import batches
 from data.split import Row
 from edge.card import ModelCard
+from edge.classifier import PROBABILITIES
 from edge.evaluate import Evaluation
 from edge.model_file import ModelFile
 from edge.preprocess import MAX_MARGIN
@@ -33,9 +34,7 @@ from quantize.conversion import calibration, scoring
 from quantize.conversion.convert import Conversion, quantize
 from quantize.gate import MAX_PICTURES, VIEWS, views
 from quantize.tflite import metadata
-from quantize.tflite.io_tensors import PROBABILITIES
-from quantize.tflite.old_runtime import OldRuntime
-from quantize.tflite.verify import Facts, verify
+from quantize.tflite.verify import Facts, OldRuntime, verify
 
 PLAIN = "plain"  # the rung of a file without any repair
 
@@ -158,7 +157,7 @@ class Builder:
         probabilities = [scored.evaluation.probabilities]
         if len(self._views):
             classifier = scoring.open_file(ModelFile.read(model), "auto")
-            probabilities.append(scoring.run(classifier, self._views)["probabilities"])
+            probabilities.append(scoring.run(classifier, self._views)[PROBABILITIES])
         folds = CrossValidated.from_record(self.run.config)
         figures = {"validation": validation.to_card()}
         if folds is not None:  # the head has learned from validation photos, too

@@ -1,10 +1,9 @@
 """Repairs for an int8 file that misses the gate, cheapest first.
 
     plain       observed min-max ranges
-    corrected   ranges of least error (activations), and biases without the mean error
-                of each channel (rounding)
-    rounded     weights rounded for their layer's output as well (rounding)
-    equalized   channels scaled to similar ranges where possible (equalize)
+    corrected   ranges of least error, and biases without the mean error of each channel
+    rounded     weights rounded for their layer's output as well
+    equalized   channels scaled to similar ranges where possible
     kept-float  the worst layers stay float, found by TensorFlow's QuantizationDebugger
     qat         quantization-aware training with the float network as teacher
 
@@ -28,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from edge.classifier import PROBABILITIES
 from edge.errors import EdgegraftError
 from edge.text import listed
 from quantize.conversion import calibration, scoring
@@ -35,10 +35,10 @@ from quantize.conversion.builder import PLAIN, Builder, BuiltModel, Candidate
 from quantize.conversion.convert import calibrate
 from quantize.gate import Fidelity, Gate, fidelity
 from quantize.recipes import Variant
-from quantize.recovery import activations, equalize, noise, qat, rounding
+from quantize.recovery import repairs
 from quantize.recovery.graph import Graph
+from quantize.recovery.layer_noise import measure_noise, worst_layers
 from quantize.tflite import targets
-from quantize.tflite.io_tensors import PROBABILITIES
 
 CORRECTED, ROUNDED = "corrected", "rounded"
 EQUALIZED, KEPT, QAT = "equalized", "kept-float", "qat"
@@ -209,7 +209,7 @@ def _report(builder: Builder, rung: Rung) -> None:
 
 def _equalized(ladder: _Ladder) -> Iterator[Candidate]:
     graph = Graph(ladder.builder.conversion.base)
-    if not equalize.equalize(graph, ladder.photos[:OBSERVED]):
+    if not repairs.equalize(graph, ladder.photos[:OBSERVED]):
         raise EdgegraftError("no two layers with a plain or ReLU tensor between them")
     with ladder.builder.console.bar("calibrating") as bar:
         calibrated = calibrate(graph.model(), ladder.photos, progress=bar)
@@ -222,7 +222,7 @@ def _equalized(ladder: _Ladder) -> Iterator[Candidate]:
 
 def _clipped(calibrated: bytes, ladder: _Ladder) -> bytes:
     graph = Graph(calibrated)
-    activations.clip(graph, ladder.photos[:OBSERVED])
+    repairs.clip_ranges(graph, ladder.photos[:OBSERVED])
     return graph.model()
 
 
@@ -236,10 +236,10 @@ def _rounded(ladder: _Ladder) -> Iterator[Candidate]:
 
 
 def _kept_float(ladder: _Ladder) -> Iterator[Candidate]:
-    layers = noise.measure(ladder.calibrated, ladder.photos)
+    layers = measure_noise(ladder.calibrated, ladder.photos)
     for count in KEPT_LAYERS:
         if count < len(layers):
-            kept = tuple(layer.tensor for layer in noise.worst(layers, count))
+            kept = tuple(layer.tensor for layer in worst_layers(layers, count))
             yield Candidate(KEPT, _repaired(ladder, kept), kept)
 
 
@@ -251,7 +251,7 @@ def _qat(ladder: _Ladder) -> Iterator[Candidate]:
         closing(scoring.decode(run, rows, builder.console)) as pixels,
         builder.console.bar("training", unit="step") as bar,
     ):
-        qat.train(
+        repairs.train(
             graph,
             Graph(builder.conversion.base),
             pixels.array,
@@ -267,7 +267,7 @@ def _repaired(
     ladder: _Ladder, kept_float: tuple[str, ...] = (), *, weights: bool = False
 ) -> bytes:
     graph, photos = Graph(ladder.calibrated), ladder.photos[:OBSERVED]
-    rounding.correct(graph, photos, weights=weights, kept_float=kept_float)
+    repairs.correct(graph, photos, weights=weights, kept_float=kept_float)
     return graph.model()
 
 

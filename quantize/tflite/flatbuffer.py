@@ -1,4 +1,4 @@
-"""Parses a `.tflite` file into the schema's object tree (`ModelT`), and packs it again.
+"""A `.tflite` file as the schema's object tree (`ModelT`): parsed, counted, packed.
 
 The generated schema comes with LiteRT (TensorFlow has the same one); only this file
 imports it. The tree keeps all operator options, also those of custom operators.
@@ -7,6 +7,8 @@ imports it. The tree keeps all operator options, also those of custom operators.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -155,3 +157,55 @@ def set_metadata(tree: Any, name: str, data: bytes | None) -> None:
         tree.buffers = [*tree.buffers, types.BufferT()]
         tree.metadata = [*entries, entry]
     tree.buffers[entry.buffer].data = np.frombuffer(data, np.uint8)
+
+
+def multiply_adds(tree: Any) -> int:
+    """Multiply-adds of one run of a file's (first) graph; `tree` is `parse`'s.
+
+    Convolutions and matrix products are counted, as papers do (Sandler et al. 2018,
+    table 4: MobileNetV2 1.0 at 224 has 300 million), without additions, activations,
+    pooling and quantization. Equal counts do not mean equal time: a depthwise
+    multiply-add takes longer than a pointwise one. An operator whose shapes are not
+    fixed counts nothing.
+    """
+    return sum(count for _, count in multiply_adds_by_operator(tree))
+
+
+def multiply_adds_by_operator(tree: Any) -> list[tuple[str, int]]:
+    """(name, multiply-adds) of every operator of the first graph, in its order."""
+    graph = tree.subgraphs[0]
+    counts = []
+    for operator in graph.operators:
+        name, _ = op(tree, operator)
+        inputs = [_shape(graph, index) for index in operator.inputs]
+        output = _shape(graph, operator.outputs[0])
+        counts.append((name, _multiply_adds(name, inputs, output)))
+    return counts
+
+
+def _multiply_adds(
+    name: str, inputs: Sequence[Sequence[int]], output: Sequence[int]
+) -> int:
+    """Layouts after TensorFlow Lite's kernels: weights [out, h, w, in] (convolutions,
+    `in` already divided by the groups), [1, h, w, channels] (depthwise), [out, in]."""
+    if name in ("CONV_2D", "FULLY_CONNECTED"):
+        return prod(output) * prod(inputs[1][1:])
+    if name == "DEPTHWISE_CONV_2D":
+        return prod(output) * prod(inputs[1][1:3])
+    if name == "CONV_3D":  # weights [depth, h, w, in, out]
+        return prod(output) * prod(inputs[1][:-1])
+    if name == "TRANSPOSE_CONV":  # inputs: output shape, weights, image
+        return prod(inputs[2]) * prod(inputs[1][:3])
+    if name == "BATCH_MATMUL":
+        # out [.., n, m] from [.., n, k] and [.., k, m]; either may be transposed, so
+        # k follows from the sizes: (n k) (k m) / (n m) = k squared.
+        rows, columns = output[-2:]
+        inner = prod(inputs[0][-2:]) * prod(inputs[1][-2:])
+        return prod(output) * round((inner / max(rows * columns, 1)) ** 0.5)
+    return 0
+
+
+def _shape(graph: Any, index: int) -> tuple[int, ...]:
+    """The shape of a tensor, without negative sizes; () for an omitted input."""
+    shape = graph.tensors[index].shape if index >= 0 else None
+    return () if shape is None else tuple(max(int(side), 0) for side in shape)

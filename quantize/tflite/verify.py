@@ -1,35 +1,51 @@
 """Reads a converted file back and checks that it keeps the model-file contract.
 
 Both its declarations (tensor types, scales, shapes, names, operator versions, from the
-flatbuffer), and that it runs (one grey photo through the runtime that ships must give
-probabilities).
+flatbuffer), and that it runs: one grey photo through the runtime that ships must give
+probabilities. Where the last tflite-runtime is installed, it runs the file, too.
+
+The converter silently keeps an operator float if it has no integer form, and a weight
+that it cannot quantize: both are found.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import subprocess
+import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from edge.errors import ModelError
+from edge.classifier import FAMILIARITY, PROBABILITIES
+from edge.errors import EdgegraftError, ModelError
 from edge.preprocess import InputRecipe
-from quantize.recipes import Variant
+from edge.runtime import Runtime
+from edge.subprocess_run import run_in_subprocess
+from quantize.recipes import FLOAT_TENSORS, Variant
 from quantize.recipes import variant as find_variant
-from quantize.tflite import flatbuffer, operators, targets
+from quantize.tflite import flatbuffer, targets
 from quantize.tflite.metadata import split
-from quantize.tflite.old_runtime import OldRuntime
 
-PROBABILITIES, FAMILIARITY = "probabilities", "familiarity"
+OLD_RUNTIME = "tflite-runtime"
 GREY = 128
 INT8_BLACK = 128  # pixel 0 is -128 in an int8 tensor
 # Probabilities of a uint8 output have steps of 1/256: each may be off by half a step,
 # so a sum over L labels by L/2 steps
 _UINT8_STEP = 1 / 256
 _FLOAT_TOLERANCE = 1e-3  # of the sum
+_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
+# The converter keeps smaller weights float in `dynamic` files
+_SMALLEST_SHRUNK = 1024  # elements
+_CONVERTERS = ("QUANTIZE", "DEQUANTIZE")  # around layers that stay float
+_PRINT_VERSION = f"import importlib.metadata as m; print(m.version('{OLD_RUNTIME}'))"
+_TIMEOUT = 60.0  # seconds, for a Python to print a version
 
 _DEFAULT_OUTPUTS: Mapping[str, str] = MappingProxyType({PROBABILITIES: PROBABILITIES})
 
@@ -105,7 +121,7 @@ def verify(
     image = _check_input(record, tree, graph, recipe)
     output_types = _check_outputs(record, tree, graph, outputs, len(labels))
     try:
-        operators.check(record, tree, kept_float)
+        check_types(record, tree, kept_float)
     except ModelError as error:
         raise _broken(record, str(error)) from None
     versions = Counter(flatbuffer.op(tree, operator) for operator in graph.operators)
@@ -168,7 +184,7 @@ def _check_input(record: Variant, tree: Any, graph: Any, recipe: InputRecipe) ->
         raise _broken(record, f"expected input {record.input_type}, got {kind}")
     scale, zero_point = _quantization(image)
     if kind == "FLOAT32" and record.input_scale is not None:
-        scale, zero_point = _quantization(operators.behind_input(tree))
+        scale, zero_point = _quantization(behind_input(tree))
         zero_point = None if zero_point is None else zero_point + INT8_BLACK
     required = record.input_scale
     if required is not None and (scale, zero_point) != (required, 0):
@@ -178,6 +194,15 @@ def _check_input(record: Variant, tree: Any, graph: Any, recipe: InputRecipe) ->
             f"{zero_point}",
         )
     return image
+
+
+def behind_input(tree: Any) -> Any:
+    """The output of the first operator on the input: the quantized pixels."""
+    graph = tree.subgraphs[0]
+    for operator in graph.operators:
+        if graph.inputs[0] in list(operator.inputs):
+            return graph.tensors[operator.outputs[0]]
+    raise ModelError("expected an operator on the input, got none")
 
 
 def _check_outputs(
@@ -240,3 +265,125 @@ def _run_once(record: Variant, flat: bytes, labels: int, output: str) -> str:
             f"got {np.round(values, 4).tolist()!s:.80}",
         )
     return str(runtime)
+
+
+# -- tensor types ---------------------------------------------------------------------
+
+
+def check_types(record: Variant, tree: Any, kept_float: Collection[str] = ()) -> None:
+    """ModelError, naming operator and tensor, where a type is not the variant's.
+
+    `kept_float`: names of the tensors whose operators were to stay float.
+    """
+    graph = tree.subgraphs[0]
+    producers = {index: op for op in graph.operators for index in op.outputs}
+    for operator in graph.operators:
+        name, _ = flatbuffer.op(tree, operator)
+        output = flatbuffer.text(graph.tensors[operator.outputs[0]].name)
+        if output in kept_float or (kept_float and name in _CONVERTERS):
+            continue
+        _check_floats(record, graph, operator, name)
+        if name in _WEIGHTED:
+            _check_weighted(record, tree, operator, name, producers)
+
+
+def _check_floats(record: Variant, graph: Any, operator: Any, name: str) -> None:
+    if record.float_ops is None or name in record.float_ops:
+        return
+    for index in [*operator.outputs, *operator.inputs]:
+        if index < 0:  # an omitted optional input
+            continue
+        tensor = graph.tensors[index]
+        kind = flatbuffer.type_name(tensor.type)
+        if kind in FLOAT_TENSORS:
+            raise ModelError(
+                f"operator {name} works on {kind} (tensor "
+                f"{flatbuffer.text(tensor.name)!r:.80}); no integer form of it was made"
+            )
+
+
+def _check_weighted(
+    record: Variant, tree: Any, operator: Any, name: str, producers: dict[int, Any]
+) -> None:
+    graph = tree.subgraphs[0]
+    weights = operator.inputs[1]
+    activation = operator.inputs[2 if name == "TRANSPOSE_CONV" else 0]
+    output = graph.tensors[operator.outputs[0]]
+    for tensor in (graph.tensors[activation], output):
+        kind = flatbuffer.type_name(tensor.type)
+        if kind != record.activations:
+            raise ModelError(
+                f"expected {name} on {record.activations}, got {kind} "
+                f"(tensor {flatbuffer.text(output.name)!r:.80})"
+            )
+    producer = producers.get(weights)
+    if producer is not None and flatbuffer.op(tree, producer)[0] == "DEQUANTIZE":
+        weights = producer.inputs[0]
+    tensor = graph.tensors[weights]
+    kind = flatbuffer.type_name(tensor.type)
+    size = prod(int(side) for side in tensor.shape)
+    small = record.weights == "INT8" and not record.calibrated
+    if kind != record.weights and not (small and size < _SMALLEST_SHRUNK):
+        raise ModelError(
+            f"expected the weights of {name} as {record.weights}, got {kind} "
+            f"(tensor {flatbuffer.text(tensor.name)!r:.80})"
+        )
+
+
+# -- the last tflite-runtime ----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OldRuntime:
+    """A Python and its tflite-runtime.
+
+    That wheel needs numpy 1 and Python 3.11 or older, so it is mostly installed in an
+    environment of its own, whose Python is the argument of `--tflite-runtime`; the
+    default is this Python, if it has the package.
+    """
+
+    python: str
+    runtime: Runtime
+
+    def __str__(self) -> str:
+        return str(self.runtime)
+
+    def refusal(self, model: bytes) -> str | None:
+        """Why a file does not run there; None if it does."""
+        try:
+            run_in_subprocess(
+                model, runtime=OLD_RUNTIME, python=self.python, where="the file"
+            )
+        except ModelError as error:
+            return str(error)
+        return None
+
+
+def find_old_runtime(python: Path | None) -> OldRuntime | None:
+    """The runtime of `python`, by default of this Python, None if it has none.
+
+    EdgegraftError when `python` does not have it.
+    """
+    if python is None:
+        if importlib.util.find_spec("tflite_runtime") is None:
+            return None
+        python = Path(sys.executable)
+    try:
+        done = subprocess.run(
+            [str(python), "-c", _PRINT_VERSION],
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT,
+            check=False,
+        )
+        output = (done.stdout if not done.returncode else done.stderr).strip()
+    except (OSError, subprocess.TimeoutExpired) as error:
+        done, output = None, str(error)
+    if done is None or done.returncode or not output:
+        reason = output.splitlines()[-1] if output else "no output"
+        raise EdgegraftError(
+            f"--tflite-runtime: expected a Python with {OLD_RUNTIME}, got {python} "
+            f"({reason:.120}); make one with: uv venv --python 3.11 old, then uv pip "
+            f"install --python old {OLD_RUNTIME} 'numpy<2'"
+        )
+    return OldRuntime(str(python), Runtime(OLD_RUNTIME, output))

@@ -44,8 +44,7 @@ from edge.classifier import Classifier  # noqa: E402
 from edge.evaluate import Evaluation, score  # noqa: E402
 from edge.preprocess import load_pixels  # noqa: E402
 from quantize.comparison import choose as rules  # noqa: E402
-from quantize.comparison.paired import paired  # noqa: E402
-from quantize.comparison.records import Budget, Setting  # noqa: E402
+from quantize.comparison.records import Budget, Setting, paired_test  # noqa: E402
 from tests.bench_room import assets, circumstances  # noqa: E402
 
 MOBILENET_V1 = "mobilenet_2_5_224_tf_no_top.h5"
@@ -232,7 +231,9 @@ def first_edition(files: Sequence[Any], budget: Budget) -> Any:
     fit = [f for f in files if not f.rejected and f.ms <= (budget.ms or f.ms)]
     best = max(fit, key=lambda f: f.evaluation.accuracy)
     equal = [
-        f for f in fit if f is best or paired(best.evaluation, f.evaluation).p >= 0.05
+        f
+        for f in fit
+        if f is best or paired_test(best.evaluation, f.evaluation).p >= 0.05
     ]
     fastest = min(f.ms for f in equal)
     alike = [f for f in equal if f.ms <= 1.05 * fastest]

@@ -1,0 +1,523 @@
+"""The repairs of an int8 file: they change its calibrated float graph in place.
+
+`clip_ranges` narrows the ranges of activations, `correct` changes biases and rounds
+weights, `equalize` scales channels, and `train` trains the weights. `ladder` says which
+of them a file gets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from backbones.keras import keras, tensorflow
+from edge.errors import EdgegraftError
+from quantize.recovery.graph import WEIGHTED, Graph, Node, Photos, batches, rounded
+
+Advance = Callable[[int, int], None]
+Channels = npt.NDArray[np.float32]  # a value for each channel, [C]
+
+
+# -- ranges of activations ------------------------------------------------------------
+
+# Fractions of the observed range to try. Below a third, clipping loses more than it
+# gains, even for activations with a long tail.
+FRACTIONS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.33)
+
+
+def clip_ranges(graph: Graph, photos: Photos) -> int:
+    """Narrow each range of `graph` to that of least squared error on photos; returns
+    how many were narrowed. The input keeps its 0..255.
+
+    That of Banner et al. 2019 (arXiv:1810.05723), searched rather than derived, as
+    ACIQ's assumption of a bell curve does not hold after a ReLU.
+    """
+    tf = tensorflow()
+    tensors = [
+        node.output
+        for node in graph.nodes
+        if node.output in graph.ranges and node.kind not in ("SOFTMAX", "LOGISTIC")
+    ]
+
+    @tf.function(reduce_retracing=True)
+    def step(images: Any) -> Any:
+        values = graph.run(images)
+        return [
+            tf.stack(
+                [
+                    tf.reduce_sum(
+                        tf.math.squared_difference(
+                            values[t], rounded(tf, values[t], low * f, high * f)
+                        )
+                    )
+                    for f in FRACTIONS
+                ]
+            )
+            for t in tensors
+            for low, high in [graph.ranges[t]]
+        ]
+
+    errors = np.zeros((len(tensors), len(FRACTIONS)))
+    for batch in batches(photos):
+        errors += np.array([error.numpy() for error in step(batch)], np.float64)
+    narrowed = 0
+    for tensor, row in zip(tensors, errors, strict=True):
+        fraction = FRACTIONS[int(row.argmin())]
+        low, high = graph.ranges[tensor]
+        graph.ranges[tensor] = (low * fraction, high * fraction)
+        narrowed += fraction < 1
+    return narrowed
+
+
+# -- biases, and weights rounded for the output of their layer ------------------------
+
+WEIGHT_STEPS = 127  # of a weight on each side of zero
+ROWS = 100_000  # inputs of a layer for its output error, at most
+_DAMPING = 0.01  # of the mean diagonal, for inputs that hardly vary
+_CHUNK = 4  # photos whose patches are in memory at once
+_SMALLEST_STEP = 1e-12  # of weights, and of the damping
+
+Array = npt.NDArray[np.float64]
+
+
+def correct(
+    graph: Graph,
+    photos: Photos,
+    *,
+    weights: bool = False,
+    kept_float: Collection[str] = (),
+) -> int:
+    """Correct the layers of a calibrated graph; how many biases changed.
+
+    The mean error of each channel is subtracted from its layer's bias. Rounded weights
+    and clipped activations also shift the mean of a channel, most of all in depthwise
+    layers, with few weights a channel (Nagel et al. 2019, arXiv:1906.04721, section
+    4.2, measured on photos rather than derived).
+
+    With `weights`, the weights are rounded for the layer's output first. Rounding to
+    the nearest of 255 steps is best for a single weight, not for the sum of a channel.
+    So the weights are rounded one input at a time, and each error is spread over the
+    weights not rounded yet, such that the layer's output on calibration photos changes
+    least (Frantar and Alistarh 2022, arXiv:2208.11580, solved column by column with a
+    Cholesky factor as in GPTQ, arXiv:2210.17323). They become multiples of the step
+    that TensorFlow Lite derives from the largest of them, which does not change: the
+    converter's own rounding then changes nothing.
+
+    One pass from input to output: each layer is corrected after its predecessors. The
+    noise of rounded activations remains. Do this last: the float outputs of the
+    corrected graph are biased.
+
+    `photos`: uint8 [N, H, W, 3], all in memory at once, with two activations of each.
+    `kept_float`: names of tensors whose operators stay float.
+    """
+    tf = tensorflow()
+    constants: dict[int, Any] = {k: tf.constant(v) for k, v in graph.constants.items()}
+    images = tf.constant(photos, tf.float32)
+    exact: dict[int, Any] = {graph.image: images}
+    quantized: dict[int, Any] = {graph.image: images}
+    last_use = {index: node.position for node in graph.nodes for index in node.inputs}
+    corrected = 0
+    for node in graph.nodes:
+        fake_quant = graph.names[node.output] not in kept_float
+        current = dict(constants)
+        kernel, bias = (*node.inputs[1:3], -1, -1)[:2]
+        if node.weighted and _is_unshared(graph, bias):
+            dilated = getattr(node.options, "dilationHFactor", 1) != 1
+            if weights and fake_quant and _is_unshared(graph, kernel) and not dilated:
+                kernels = _weights_for_output(
+                    tf, graph, node, quantized[node.inputs[0]]
+                )
+                graph.constants[kernel] = kernels
+                current[kernel] = tf.constant(kernels)
+            inputs = current | quantized
+            error = _channel_mean(tf, graph.before(node, constants | exact))
+            error -= _channel_mean(
+                tf, graph.before(node, inputs, fake_quant=fake_quant)
+            )
+            graph.constants[bias] = graph.constants[bias] + error.numpy()
+            current[bias] = tf.constant(graph.constants[bias])
+            corrected += 1
+        exact[node.output] = graph.apply(node, constants | exact)
+        quantized[node.output] = graph.apply(
+            node, current | quantized, fake_quant=fake_quant
+        )
+        for index in node.inputs:  # free the memory of tensors that are not read again
+            if last_use[index] == node.position:
+                exact.pop(index, None)
+                quantized.pop(index, None)
+    return corrected
+
+
+def _is_unshared(graph: Graph, tensor: int) -> bool:
+    """Whether a tensor is a constant that only one layer reads."""
+    return tensor in graph.constants and len(graph.users(tensor)) == 1
+
+
+def _channel_mean(tf: Any, value: Any) -> Any:
+    """The mean of each channel."""
+    return tf.reduce_mean(value, tuple(range(len(value.shape) - 1)))
+
+
+def _weights_for_output(
+    tf: Any, graph: Graph, node: Node, inputs: Any
+) -> npt.NDArray[np.float32]:
+    """The rounded weights, in their shape in the graph."""
+    weights = graph.constants[node.inputs[1]].astype(np.float64)
+    if node.kind == "DEPTHWISE_CONV_2D":  # [1, h, w, C]: a group for each channel
+        columns = weights.reshape(-1, weights.shape[-1]).T[:, None, :]
+    else:  # [O, ...]: one group, all outputs read the same inputs
+        columns = weights.reshape(1, len(weights), -1)
+    shared = node.kind == "FULLY_CONNECTED"  # one step for all outputs
+    step = (
+        np.abs(columns).max(axis=(1, 2) if shared else 2, keepdims=True) / WEIGHT_STEPS
+    )
+    step = np.broadcast_to(np.maximum(step, _SMALLEST_STEP), (*columns.shape[:2], 1))
+    products = _input_products(tf, node, weights.shape, inputs)
+    result = _round_columns(columns, step, products)
+    if node.kind == "DEPTHWISE_CONV_2D":
+        result = result[:, 0, :].T
+    return np.ascontiguousarray(result.reshape(weights.shape), np.float32)
+
+
+def _round_columns(weights: Array, step: Array, products: Array) -> Array:
+    """Round weights [G, O, K] to multiples of step [G, O, 1], one input at a time.
+
+    `products`: [G, K, K], mean products of the inputs of each group.
+    """
+    weights, size = weights.copy(), weights.shape[2]
+    largest = np.abs(weights).argmax(axis=2)  # defines the step, so it is fixed
+    fixed = np.abs(weights).max(axis=2) >= step[:, :, 0] * (WEIGHT_STEPS - 0.5)
+    signs = np.sign(np.take_along_axis(weights, largest[:, :, None], 2))[:, :, 0]
+    damping = _DAMPING * np.trace(products, axis1=1, axis2=2) / size + _SMALLEST_STEP
+    inverse = np.linalg.inv(products + damping[:, None, None] * np.eye(size))
+    upper = np.linalg.cholesky(inverse).transpose(0, 2, 1)
+    result = np.empty_like(weights)
+    for k in range(size):
+        steps = np.clip(
+            np.round(weights[:, :, k] / step[:, :, 0]), -WEIGHT_STEPS, WEIGHT_STEPS
+        )
+        steps = np.where((largest == k) & fixed, WEIGHT_STEPS * signs, steps)
+        result[:, :, k] = steps * step[:, :, 0]
+        error = (weights[:, :, k] - result[:, :, k]) / upper[:, k, k][:, None]
+        weights[:, :, k:] -= error[:, :, None] * upper[:, None, k, k:]
+    return result
+
+
+def _input_products(tf: Any, node: Node, shape: tuple[int, ...], inputs: Any) -> Array:
+    """Mean products of the inputs of the weights, [G, K, K]."""
+    area = int(np.prod(inputs.shape[1:-1])) or 1
+    photos = int(min(len(inputs), max(_CHUNK, ROWS // area)))
+    total: Any = 0.0
+    for start in range(0, photos, _CHUNK):
+        patches = _patches(tf, node, shape, inputs[start : start + _CHUNK])
+        total = total + tf.einsum("pkg,plg->gkl", patches, patches)
+    return np.asarray(total, np.float64) / (photos * area)
+
+
+def _patches(tf: Any, node: Node, shape: tuple[int, ...], inputs: Any) -> Any:
+    """The inputs of the weights, [positions, K, G]."""
+    if node.kind == "FULLY_CONNECTED":
+        return tf.reshape(inputs, (-1, shape[-1], 1))
+    height, width = shape[1:3]
+    strides = (1, node.options.strideH, node.options.strideW, 1)
+    if (height, width) != (1, 1) or strides != (1, 1, 1, 1):
+        padding = "VALID" if node.options.padding else "SAME"
+        inputs = tf.image.extract_patches(
+            inputs, (1, height, width, 1), strides, (1, 1, 1, 1), padding
+        )
+    groups = shape[-1] if node.kind == "DEPTHWISE_CONV_2D" else 1
+    return tf.reshape(inputs, (-1, height * width * shape[-1] // groups, groups))
+
+
+# -- equalized channels ----------------------------------------------------------------
+
+# Operators that work channel by channel and commute with a positive factor
+_PASSING = ("AVERAGE_POOL_2D", "MAX_POOL_2D", "MEAN", "PAD", "RELU", "RESHAPE")
+_WRITERS = ("CONV_2D", "DEPTHWISE_CONV_2D")
+_ROUNDS = 3  # a layer is the reader of one pair and the writer of the next
+_DEAD = 1e-6  # a channel with a smaller range, relative to the largest, is unused
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two layers with a tensor of C channels between them."""
+
+    writer: Node
+    reader: Node
+    channels: int
+
+
+def equalizable_pairs(graph: Graph) -> tuple[Pair, ...]:
+    """The pairs of layers that can be equalized."""
+    return tuple(
+        Pair(writer, reader, graph.shapes[writer.output][-1])
+        for writer in graph.nodes
+        if writer.kind in _WRITERS and (reader := _reader(graph, writer)) is not None
+    )
+
+
+def equalize(graph: Graph, photos: Photos) -> int:
+    """Scale the channels of the tensors between layers to similar ranges, by the
+    activations on photos; how many pairs of layers. Calibrate again afterwards.
+
+    An int8 tensor has one scale for all channels, so channels with much smaller ranges
+    than others are rounded to nothing. Between two layers with only ReLU and pooling
+    between them, channel c may be divided by s and the weights that read it multiplied
+    by s without changing the float network (Nagel et al. 2019, "Data-Free
+    Quantization", arXiv:1906.04721). As TensorFlow Lite gives weights a scale for each
+    output channel, the first layer's weights do not matter here; the activation, as
+    observed on the calibration photos, is balanced against the weights that read it (as
+    in Xiao et al. 2023, "SmoothQuant", arXiv:2211.10438):
+    ``s = sqrt(activation / weight)``. A depthwise layer has a scale for each input
+    channel, so there the activation is equalized fully. ReLU6 and swish are not
+    scale-invariant.
+    """
+    layers = equalizable_pairs(graph)
+    if not layers:
+        return 0
+    maxima = largest_activations(graph, photos, [p.writer.output for p in layers])
+    for _ in range(_ROUNDS):
+        for pair in layers:
+            maximum = maxima[pair.writer.output]
+            factors = _factors(graph, pair, maximum)
+            _scale_channels(graph, pair, factors)
+            maxima[pair.writer.output] = maximum / factors
+    return len(layers)
+
+
+def largest_activations(
+    graph: Graph, photos: Photos, tensors: Sequence[int]
+) -> dict[int, Channels]:
+    """Tensor index -> the largest absolute value of each channel, float32 [C]."""
+    tf = tensorflow()
+
+    @tf.function(reduce_retracing=True)
+    def step(images: Any) -> Any:
+        values = graph.run(images)
+        return [
+            tf.reduce_max(tf.abs(values[t]), tuple(range(len(values[t].shape) - 1)))
+            for t in tensors
+        ]
+
+    maxima: list[Any] = []
+    for batch in batches(photos):
+        new = [maximum.numpy() for maximum in step(batch)]
+        maxima = [np.maximum(*pair) for pair in zip(maxima or new, new, strict=True)]
+    return dict(zip(tensors, maxima, strict=True))
+
+
+def _reader(graph: Graph, writer: Node) -> Node | None:
+    """The only layer that reads `writer`'s output, if it can be scaled."""
+    if writer.fused not in ("NONE", "RELU"):
+        return None
+    channels = graph.shapes[writer.output][-1]
+    tensor = writer.output
+    while True:
+        users = graph.users(tensor)
+        if len(users) != 1 or tensor in graph.outputs.values():
+            return None
+        node = users[0]
+        if node.inputs[0] != tensor:
+            return None
+        if node.kind in WEIGHTED:
+            return node if _reads_channels(graph, node, channels) else None
+        if node.kind not in _PASSING or graph.shapes[node.output][-1] != channels:
+            return None
+        tensor = node.output
+
+
+def _reads_channels(graph: Graph, reader: Node, channels: int) -> bool:
+    weights = graph.constants.get(reader.inputs[1])
+    return (
+        weights is not None
+        and weights.shape[-1] == channels
+        and len(graph.users(reader.inputs[1])) == 1
+    )
+
+
+def _factors(graph: Graph, pair: Pair, maximum: Channels) -> Channels:
+    """The divisor of each channel, float32 [C], about 1 on average."""
+    used = maximum > _DEAD * maximum.max()
+    if pair.reader.kind == "DEPTHWISE_CONV_2D":
+        scales = maximum
+    else:
+        weights = np.abs(graph.constants[pair.reader.inputs[1]])
+        largest_weight = weights.reshape(-1, pair.channels).max(axis=0)
+        used &= largest_weight > 0
+        scales = np.sqrt(maximum / np.where(used, largest_weight, 1.0))
+    factors = np.ones(pair.channels, np.float32)
+    if used.any():
+        factors[used] = scales[used] / np.exp(np.log(scales[used]).mean())
+        unused = (maximum > 0) & ~used  # must not widen the range of the others
+        factors[unused] = maximum[unused] / (maximum[used] / factors[used]).min()
+    return factors
+
+
+def _scale_channels(graph: Graph, pair: Pair, factors: Channels) -> None:
+    """Divide the writer's output channels, multiply the reader's input channels."""
+    constants = graph.constants
+    kernel, *bias = (index for index in pair.writer.inputs[1:3] if index >= 0)
+    if pair.writer.kind == "DEPTHWISE_CONV_2D":
+        constants[kernel] = constants[kernel] / factors
+    else:  # [O, H, W, I]
+        constants[kernel] = constants[kernel] / factors[:, None, None, None]
+    for index in bias:
+        constants[index] = constants[index] / factors
+    reader_kernel = pair.reader.inputs[1]
+    constants[reader_kernel] = constants[reader_kernel] * factors
+
+
+# -- quantization-aware training -------------------------------------------------------
+
+TRAIN_STEPS = 150
+TRAIN_BATCH = 16
+# A step, relative to the root mean square of an output channel's weights, so that it is
+# the same for every layer. At 2e-4 training made well rounded weights worse; at this
+# rate it helps the smaller of two networks (tests/benchmarks/int8_loss.py --qat).
+TRAIN_RATE = 3e-5
+_WARM_UP = 10  # steps
+_SMALLEST_VARIANCE = 1e-6  # of features
+_SMALLEST_CROP = 0.75  # side of a view
+_FEATURES = 1.0  # weight of the features' squared error, relative to their variance
+
+
+def train(
+    graph: Graph,
+    teacher: Graph,
+    pixels: Photos,
+    rows: npt.NDArray[np.int64],
+    output: str,
+    *,
+    seed: int = 0,
+    steps: int = TRAIN_STEPS,
+    rate: float = TRAIN_RATE,
+    progress: Advance | None = None,
+) -> None:
+    """Train the weights of a calibrated graph, with the float network as the teacher.
+
+    The graph is rounded as in TensorFlow Lite, and trained without labels, so that the
+    network cannot drift from the validated one. The loss is the squared error of the
+    logits, and of the features before the last layer relative to their variance.
+    Probabilities say little, since a fine-tuned network is confident on its training
+    photos (distillation by logits: Ba and Caruana 2014, arXiv:1312.6184). It sees
+    random crops and mirror images of training photos only.
+
+    TensorFlow's own toolkit for this (tensorflow-model-optimization 0.8.1) works on
+    Keras layers: it refuses nested models, swish and squeeze-and-excite without a
+    hand-written configuration each, needs absl-py 1.4, and its ranges follow the photos
+    so slowly that minutes are too few (`tests/benchmarks/int8_loss.py --tfmot`: 6 to 21
+    points lost).
+
+    Training is the last rung: where the ranges of channels differ a thousandfold, it
+    gains less in minutes than equalization in seconds (`tests/benchmarks/ladder.py`).
+
+    `teacher`: the float network; the graph may be repaired already. `pixels`: uint8
+    [N, H, W, 3], of which `rows` are the training photos. `output`: the signature's
+    name of the probabilities.
+    """
+    tf = tensorflow()
+    logits, features = _logits_and_features(graph, graph.outputs[output])
+    teacher_logits, teacher_features = _logits_and_features(
+        teacher, teacher.outputs[output]
+    )
+    trained = [  # weights and biases of convolutions and dense layers
+        tensor
+        for node in graph.nodes
+        if node.weighted
+        for tensor in node.inputs[1:3]
+        if tensor in graph.constants
+    ]
+    scales = {tensor: _step_sizes(graph, tensor) for tensor in trained}
+    offsets = {t: tf.Variable(np.zeros_like(graph.constants[t])) for t in trained}
+    rate = keras().optimizers.schedules.CosineDecay(
+        rate / 10,
+        max(1, steps - _WARM_UP),
+        alpha=0.02,
+        warmup_target=rate,
+        warmup_steps=_WARM_UP,
+    )
+    optimizer = keras().optimizers.Adam(rate)
+    variables = list(offsets.values())
+    optimizer.build(variables)
+
+    def changed() -> dict[int, Any]:
+        return {t: graph.constants[t] + scales[t] * offsets[t] for t in trained}
+
+    @tf.function
+    def step(images: Any) -> None:
+        exact = teacher.run(images)
+        variance = tf.math.reduce_mean(
+            tf.math.reduce_variance(exact[teacher_features], axis=0)
+        )
+        with tf.GradientTape() as tape:
+            student = graph.run(images, changed=changed(), fake_quant=True)
+            error = student[logits] - exact[teacher_logits]
+            error -= tf.reduce_mean(error, axis=-1, keepdims=True)
+            loss = tf.reduce_mean(tf.square(error))
+            feature_errors = tf.math.squared_difference(
+                student[features], exact[teacher_features]
+            )
+            loss += (
+                _FEATURES
+                * tf.reduce_mean(feature_errors)
+                / (variance + _SMALLEST_VARIANCE)
+            )
+        gradients = tape.gradient(loss, variables, unconnected_gradients="zero")
+        optimizer.apply_gradients(zip(gradients, variables, strict=True))
+
+    random = np.random.default_rng(seed)
+    for done in range(1, steps + 1):
+        batch = random.choice(rows, min(TRAIN_BATCH, len(rows)), replace=False)
+        step(_views(tf, pixels[np.sort(batch)], random))
+        if progress is not None:
+            progress(done, steps)
+    graph.constants.update({t: value.numpy() for t, value in changed().items()})
+
+
+def _views(tf: Any, photos: Photos, random: np.random.Generator) -> Any:
+    """A random crop of each photo, resized back, some mirrored: float32."""
+    side = random.uniform(_SMALLEST_CROP, 1.0, len(photos))
+    top, left = random.uniform(size=(2, len(photos))) * (1 - side)
+    boxes = np.stack([top, left, top + side, left + side], 1)
+    mirrored = random.random(len(photos)) < 0.5
+    boxes[mirrored] = boxes[mirrored][:, [0, 3, 2, 1]]
+    return tf.image.crop_and_resize(
+        tf.constant(photos, tf.float32),
+        boxes.astype(np.float32),
+        np.arange(len(photos), dtype=np.int32),
+        photos.shape[1:3],
+    )
+
+
+def _step_sizes(graph: Graph, tensor: int) -> npt.NDArray[np.float32]:
+    """The size of a step: the root mean square weight of each output channel."""
+    array = graph.constants[tensor]
+    node = graph.users(tensor)[0]
+    if array.ndim < 2:  # a bias
+        rms = float(np.sqrt(np.mean(np.square(array)))) or 1.0
+        return np.full(array.shape, rms, np.float32)
+    axes: tuple[int, ...] = (0, 1, 2) if node.kind == "DEPTHWISE_CONV_2D" else (1, 2, 3)
+    if array.ndim == 2:
+        axes = (1,)
+    rms = np.sqrt(np.mean(np.square(array), axis=axes, keepdims=True))
+    return np.broadcast_to(np.maximum(rms, 1e-8), array.shape).astype(np.float32)
+
+
+def _logits_and_features(graph: Graph, probabilities: int) -> tuple[int, int]:
+    """Indices of the logits and of the features that the last layer reads."""
+    softmax = graph.producer(probabilities)
+    if softmax is None or softmax.kind != "SOFTMAX":
+        raise EdgegraftError(
+            "expected a network that ends in a softmax, got "
+            f"{softmax.kind if softmax else 'nothing'}"
+        )
+    node = graph.producer(softmax.inputs[0])
+    while node is not None and not node.weighted:
+        node = graph.producer(node.inputs[0])
+    if node is None:
+        raise EdgegraftError("expected a network with a layer of weights, got none")
+    return softmax.inputs[0], node.inputs[0]
