@@ -395,7 +395,7 @@ def _job(
     console: Console,
 ) -> Job:
     """The job that `options` describe; EdgegraftError for an unknown option."""
-    from backbones import auto, custom_cnn
+    from backbones import custom_cnn, registry
     from data.source import PhotoOptions, refuse_missing
     from edge.errors import EdgegraftError
     from finetune.cli import run_folder
@@ -416,7 +416,7 @@ def _job(
     for name in ("exclude_from", "add"):
         job_options[name] = _path(name, options.get(name))
     if options.get("small"):
-        setting_options.setdefault("backbone", auto.SMALL)
+        setting_options.setdefault("backbone", registry.SMALL)
     if isinstance(options.get("cnn"), str | os.PathLike):
         setting_options["cnn"] = custom_cnn.read_config(options["cnn"]).to_dict()
     resume, folder = options.get("resume"), _path("artifacts", artifacts)
@@ -526,15 +526,15 @@ def _draw_sample(
 
 def _sample_backbone(console: Console) -> str:
     """Pretrained where weights are on this machine, else the CNN from scratch."""
-    from backbones import auto
+    from backbones import registry
     from edge.errors import EdgegraftError
 
     try:
-        auto.choose()
+        registry.choose_pretrained()
     except EdgegraftError as error:
         console.say(f"  training a CNN from scratch: {error}")
         return "custom_cnn"
-    return auto.AUTO
+    return registry.AUTO
 
 
 def _from_here(path: Path) -> Path:

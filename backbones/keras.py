@@ -83,17 +83,6 @@ def keras() -> ModuleType:
     return _load("tf_keras")
 
 
-def application(name: str, size: int, **options: Any) -> Any:
-    """A network of Keras Applications: random weights, no top, pooled to [N, D]."""
-    return getattr(keras().applications, name)(
-        input_shape=(size, size, 3),
-        include_top=False,
-        weights=None,
-        pooling="avg",
-        **options,
-    )
-
-
 def tensorflow_hub() -> ModuleType:
     """TensorFlow Hub, on the same Keras; EdgegraftError if it is missing."""
     keras()  # it takes the Keras that is there

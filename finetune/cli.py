@@ -109,7 +109,7 @@ def job_from(args: argparse.Namespace, console: Console) -> Job:
 
 
 def _settings(args: argparse.Namespace, console: Console) -> Settings:
-    from backbones import auto, custom_cnn, registry
+    from backbones import custom_cnn, registry
     from finetune.settings import Settings
 
     values = {
@@ -118,12 +118,12 @@ def _settings(args: argparse.Namespace, console: Console) -> Settings:
         if name != "cnn" and getattr(args, name, None) is not None
     }
     if args.small:
-        if values.get("backbone", auto.AUTO) != auto.AUTO:
+        if values.get("backbone", registry.AUTO) != registry.AUTO:
             raise EdgegraftError(
                 f"expected --small or --backbone {values['backbone']}, got both"
             )
-        values["backbone"] = auto.SMALL
-    backbone = registry.full_name(values.get("backbone", auto.AUTO))
+        values["backbone"] = registry.SMALL
+    backbone = registry.full_name(values.get("backbone", registry.AUTO))
     if backbone == "custom_cnn":
         config = custom_cnn.read_config(args.cnn, args.set or ())
         values["cnn"] = config.to_dict()

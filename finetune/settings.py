@@ -383,10 +383,10 @@ class Settings:
         from any directory. `say` prints which network `--backbone auto` chose.
         EdgegraftError for an unknown backbone or a bad value.
         """
-        from backbones import auto, registry
+        from backbones import registry
 
-        backbone = values.get("backbone", auto.AUTO)
-        if backbone in (auto.AUTO, auto.SMALL):
+        backbone = values.get("backbone", registry.AUTO)
+        if backbone in (registry.AUTO, registry.SMALL):
             if values.get("weights", cls.weights) != "imagenet":
                 raise EdgegraftError(
                     "expected --backbone NAME with --weights "
@@ -394,7 +394,9 @@ class Settings:
                 )
             # a bad value is refused before weights are looked for
             cls(**{name: values[name] for name in values if name != "backbone"})
-            choice = auto.choose(values.get("size"), small=backbone == auto.SMALL)
+            choice = registry.choose_pretrained(
+                values.get("size"), small=backbone == registry.SMALL
+            )
             values |= {"backbone": choice.backbone.name, "size": choice.size}
             if say is not None:
                 say(choice.line)

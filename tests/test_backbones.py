@@ -16,9 +16,8 @@ import pytest
 
 from backbones import (
     custom_cnn,
-    efficientnet,
     efficientnet_lite,
-    mobilenet,
+    keras_applications,
     network,
     registry,
     weights,
@@ -94,7 +93,8 @@ def twins(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tw
     def load_weights(model: Any, path: str) -> Any:
         layers = [x for x in model.layers if type(x).__name__ == "Normalization"]
         if layers and layers[0].weights:  # as the published files have it
-            mean, second = efficientnet.MEAN, efficientnet.DEVIATION
+            mean = keras_applications.MEAN
+            second = keras_applications.DEVIATION
             layers[0].set_weights([np.array(mean), np.array(second), np.array(0)])
         model.save_weights(path)
         return load(model, path)
@@ -274,7 +274,7 @@ def test_of_a_family_all_are_named() -> None:
 
 
 def test_no_name_is_taken_twice() -> None:
-    families = (custom_cnn, efficientnet_lite, mobilenet, efficientnet)
+    families = (custom_cnn, efficientnet_lite, keras_applications)
     assert len(registry.names()) == sum(len(family.RECORDS) for family in families)
 
 

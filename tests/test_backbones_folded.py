@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backbones import custom_cnn, folded, network, registry
+from backbones import custom_cnn, network, registry
 from backbones.keras import keras, seed_everything, tensorflow
 from backbones.record import Backbone
 
@@ -47,7 +47,7 @@ def assert_alike(model: Any) -> None:
     expected, theirs = logits_and_gradients(
         model, network.feature_and_logit_model(model)
     )
-    logits, mine = logits_and_gradients(model, folded.outputs(model))
+    logits, mine = logits_and_gradients(model, network.training_outputs(model))
     assert np.abs(expected).max() > 0.01
     np.testing.assert_allclose(logits, expected, atol=ROUNDING * np.abs(expected).max())
     for got, wanted in zip(mine, theirs, strict=True):
@@ -59,7 +59,7 @@ def test_a_folded_backbone_answers_and_learns_alike() -> None:
     seed_everything(0)
     model = network.assemble(registry.get("mobilenet_v1_0.25"), SIZE, CLASSES)
     before = [weight.name for weight in model.weights]
-    assert len(folded.pairs(model.get_layer(network.BACKBONE))) == 27
+    assert len(network.foldable_pairs(model.get_layer(network.BACKBONE))) == 27
     assert_alike(model)
     assert [weight.name for weight in model.weights] == before
 
@@ -98,7 +98,7 @@ def test_only_a_convolution_that_nobody_else_wants_is_folded(
     seed_everything(0)
     record = Backbone(**{**vars(registry.get("custom_cnn")), "build": small(**options)})
     model = network.assemble(record, SIZE, CLASSES)
-    assert len(folded.pairs(model.get_layer(network.BACKBONE))) == 2
+    assert len(network.foldable_pairs(model.get_layer(network.BACKBONE))) == 2
     assert_alike(model)
 
 
@@ -106,9 +106,9 @@ def test_learnt_statistics_are_not_folded() -> None:
     record = registry.get("custom_cnn")
     options = custom_cnn.from_mapping({}, "test")
     model = network.assemble(record, SIZE, CLASSES, options, frozen=False)
-    assert not folded.is_frozen(model)
+    assert not network.is_frozen(model)
     means = next(w for w in model.weights if "moving_mean" in w.name)
     before = means.numpy()
     photo = np.full((1, SIZE, SIZE, 3), 99.0, np.float32)
-    folded.outputs(model)(photo, training=True)
+    network.training_outputs(model)(photo, training=True)
     assert not np.array_equal(means.numpy(), before)

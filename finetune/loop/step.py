@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from backbones import folded
+from backbones import network
 from backbones.keras import keras, tensorflow
 from data.augment import Augmentation, augment, mix
 from finetune.distill.hints import HintRegressor
@@ -52,7 +52,7 @@ class Step:
     ) -> None:
         tf = tensorflow()
         self._strategy = strategy or tf.distribute.get_strategy()
-        self._outputs = folded.outputs(model)
+        self._outputs = network.training_outputs(model)
         self._groups, self._average = tuple(groups), average
         self._augmentation, self._hint_regressor = augmentation, hint_regressor
         with self._strategy.scope():
