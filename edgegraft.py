@@ -82,7 +82,7 @@ VERBS = {
     "quantize": ("quantize.cli", "main"),
     "compare": ("quantize.cli", "compare_main"),
     "search": ("quantize.cli", "search_main"),
-    "robustness": ("finetune.robustness_cli", "main"),
+    "robustness": ("finetune.robustness", "main"),
     "edge": (__name__, "edge_main"),
     "app": ("streamlit_app.cli", "main"),
 }

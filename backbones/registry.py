@@ -90,7 +90,7 @@ def short_name(name: str) -> str:
     return f"hub-{plain[-_SHORT:].strip('_.')}"
 
 
-# -- `--backbone auto` ----------------------------------------------------------------
+# -- `--backbone auto` -----------------------------------------------------------------
 @dataclass(frozen=True)
 class Choice:
     """A network and its input size in pixels, for the option that was given.

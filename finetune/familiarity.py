@@ -1,4 +1,4 @@
-"""Familiarity: the similarity of a photo to the training photos.
+"""Familiarity: how like the training photos, and unlike negatives, a photo is.
 
 A second output of the graph, so that every runner has it, int8 too: the features,
 scaled to length 1, go through one dense layer whose columns are prototypes (k-means
@@ -12,21 +12,37 @@ distance to the nearest training features separates them (Sun et al. 2022,
 tests/benchmarks/familiarity.py compares the candidates.
 
 The threshold accepts 95 % of known photos: the validation photos and, where these are
-few, training photos scored against prototypes of the other folds. Negatives tilt the
-prototypes by a logistic regression; the rule for the threshold stays the same.
+few, training photos scored against prototypes of the other folds.
+
+Negatives are the user's examples of what should be answered unknown: photos that show
+none of the labels, in a folder of their own (`--negatives`) and any subfolders. They
+tilt the prototypes by a logistic regression; the rule for the threshold stays the same.
+The run records the sha256 of each, so that the refusal rate is never measured on photos
+it was trained with.
 """
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import io
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from backbones import network
 from backbones.keras import keras, tensorflow
-from edge.errors import EdgegraftError
-from edge.files import write_atomic
+from edge.classify.sources import photos
+from edge.errors import EdgegraftError, PhotoError
+from edge.files import read_regular, sha256, write_atomic, write_csv
+from edge.preprocess import InputRecipe, load_pixels
+from edge.text import plural
+from finetune.console import Console
 from finetune.loop.examples import Floats, Ints
 from finetune.run import Run
 
@@ -39,6 +55,7 @@ MAX_PHOTOS = 4096  # of the training part that k-means looks at
 ENOUGH = 100  # known photos that estimate a 5 % quantile within about 2 points
 FOLDS = 5
 _COSINE_SCALE = 10.0  # of the cosine in the regression, so that it is hardly penalised
+NEGATIVES = "negatives.csv"  # in the run
 _FILE = "model/familiarity.npz"
 
 
@@ -215,3 +232,84 @@ def load(run: Run) -> Familiarity | None:
             f"expected what finetune left at {path}, got a damaged file ({error}); "
             "train again, or delete it to export without the output familiarity"
         ) from error
+
+
+# -- negatives -------------------------------------------------------------------------
+def refuse_missing_negatives(folder: str | None) -> None:
+    """EdgegraftError when the folder is missing, before any training."""
+    if folder is not None and not os.path.isdir(folder):
+        raise EdgegraftError(
+            f"expected --negatives to be a folder of photos, got {folder}"
+        )
+
+
+def load_negatives(
+    folder: str, recipe: InputRecipe, console: Console
+) -> npt.NDArray[np.uint8]:
+    """The pixels of a folder's photos, uint8 [N, H, W, 3].
+
+    Unreadable photos are named and left out. EdgegraftError when there is no such
+    folder, or no photo in it can be read.
+    """
+    pixels, unreadable = [], 0
+    paths = list(photos([folder]))
+    with console.bar("decoding negatives") as bar:
+        for done, path in enumerate(paths, 1):
+            try:
+                pixels.append(load_pixels(path, recipe))
+            except PhotoError as error:
+                unreadable += 1
+                console.say(f"  left out: {path}: {error.reason}")
+            bar(done, len(paths))
+    if not pixels:
+        raise EdgegraftError(
+            f"expected photos in {folder}, got none that can be read "
+            f"({unreadable} unreadable)"
+        )
+    console.stage(f"negatives: {plural(len(pixels), 'photo')} of {folder}")
+    return np.stack(pixels)
+
+
+def photo_digests(folder: str | os.PathLike[str]) -> dict[str, str]:
+    """The path of each photo of a folder by the sha256 of its file."""
+    paths = {}
+    for path in photos([os.fspath(folder)]):
+        with contextlib.suppress(OSError):  # `load_negatives` reports it
+            paths[sha256(Path(path).read_bytes())] = str(path)
+    return paths
+
+
+def write_negatives(run: Run, folder: str) -> None:
+    """Write the run's record of the negatives it was trained with."""
+    rows = ((path, sha) for sha, path in photo_digests(folder).items())
+    write_csv(run.folder / NEGATIVES, ("path", "sha256"), rows)
+
+
+def negatives_of(run: Run) -> frozenset[str]:
+    """sha256 of the negatives a run was trained with: those of its record; without one
+    (an older run) those in their folder now. EdgegraftError for a damaged record."""
+    path, folder = run.folder / NEGATIVES, run.settings.negatives
+    if path.is_file():
+        try:
+            text = read_regular(path, inside=run.folder).decode()
+            rows = csv.DictReader(io.StringIO(text, newline=""))
+            return frozenset(row["sha256"] for row in rows)
+        except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
+            raise EdgegraftError(
+                f"{path}: expected a CSV with the column sha256, got "
+                f"{type(error).__name__}; train again, or remove it"
+            ) from None
+    if folder is None or not os.path.isdir(folder):
+        return frozenset()
+    return frozenset(photo_digests(folder))
+
+
+def refuse_trained(unknown: dict[str, str], seen: Iterable[str], where: str) -> None:
+    """EdgegraftError when photos to be measured (path by sha256) were trained with."""
+    trained = sorted(unknown[sha256] for sha256 in unknown.keys() & set(seen))
+    if trained:
+        raise EdgegraftError(
+            f"--unknown: expected photos that {where} was not trained with, got "
+            f"{trained[0]}, which is among its --negatives ({len(trained):,} of "
+            f"{len(unknown):,} are); measure with other photos"
+        )

@@ -22,19 +22,17 @@ from data.source import PhotoOptions, choose, region_of
 from edge import run_folder
 from edge.errors import EdgegraftError
 from edge.files import write_atomic, write_csv
-from finetune import distributed, label_issues, model, negatives
+from finetune import distributed, label_issues, model
 from finetune import evaluate as evaluation
 from finetune.console import Console
-from finetune.distill.lesson import Lesson
+from finetune.distill import Lesson
 from finetune.distributed import ALONE, Workers
-from finetune.figures import augmentation
-from finetune.figures import evaluation as pictures
-from finetune.figures import training as training_figure
+from finetune.familiarity import refuse_missing_negatives
 from finetune.head import learning_curve
 from finetune.head.calibration import calibrate
 from finetune.loop import fit
-from finetune.loop.examples import Examples, Floats
-from finetune.loop.history import write_history
+from finetune.loop.examples import Examples, Floats, draw_augmented
+from finetune.loop.history import draw_history, write_history
 from finetune.loop.trainer import Trainer
 from finetune.prepared import PARTS, Prepared, describe, prepare
 from finetune.run import RUN_FILE, Run, locked
@@ -146,7 +144,7 @@ def _prepare_and_train(
 ) -> Trained:
     time_left = None if job.time_limit is None else countdown(60 * job.time_limit)
     settings, photos, exclude_from, add = _inputs(job, folder, workers)
-    negatives.refuse_missing(settings.negatives)
+    refuse_missing_negatives(settings.negatives)
     record = registry.get(settings.backbone)
     reading = Run.open(folder).photo_options if job.resume else job.photo_options
     source = choose(photos, exclude_from, reading)
@@ -256,7 +254,7 @@ def train(
     )
     if settings.teacher_views > 1 or not plan.probe_only:  # else nothing is augmented
         path = run.folder / "augmentation.png"
-        augmentation.draw(path, parts["train"], labels, settings.augment, settings.seed)
+        draw_augmented(path, parts["train"], labels, settings.augment, settings.seed)
 
     workers = distributed.on_all_gpus(workers)
     built, mirrored = fit.build_networks(settings, len(labels), origin, plan, workers)
@@ -366,7 +364,7 @@ def _evaluate(
     run.write_json("metrics.json", metrics)
     write_history(run.folder / "history.csv", trainer.history)
     assert trainer.best is not None
-    training_figure.draw(
+    draw_history(
         run.folder / "training.png",
         trainer.history,
         trainer.best,
@@ -376,7 +374,7 @@ def _evaluate(
         cross_fit=calibration.get("cross_fit"),
     )
     test = trained.parts["test"]
-    pictures.draw(
+    evaluation.draw_evaluation(
         run.folder,
         evaluated.test,
         [photo.path for photo in run.part("test")],

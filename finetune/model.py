@@ -1,4 +1,4 @@
-"""The network of a run: built from its settings, stored and read as weights alone.
+"""The network of a run: built from its settings, run over photos, stored as weights.
 
 The network is rebuilt from run.json through `backbones`; only arrays are read from the
 run, after their shapes have been compared. So a run from another person can hold wrong
@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import contextlib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from backbones import custom_cnn, network, registry, weights
 from backbones.keras import keras, tensorflow
+from data.store import release
 from edge.errors import EdgegraftError
 from edge.files import write_atomic
 from finetune.run import OLD_NETWORK, Run
 from finetune.settings import Settings
 
+BATCH = 64  # photos in memory as floats
 BFLOAT16_FROM = 8, 0  # compute capability of GPUs with bfloat16 units
 _SLACK = 4096  # bytes of an array's header in a .npz
 _OLD_PARTS = {"metadata.json", "config.json", "model.weights.h5"}
@@ -78,6 +81,54 @@ def policy(name: str) -> Iterator[None]:
         yield
     finally:
         mixed.set_global_policy(before)
+
+
+# -- outputs over many photos ----------------------------------------------------------
+class Forward:
+    """A network in inference mode, traced once however often its weights change."""
+
+    def __init__(self, model: Any) -> None:
+        tf = tensorflow()
+        spec = tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8)
+
+        @tf.function(input_signature=[spec])
+        def run(images: Any) -> Any:
+            output = model(tf.cast(images, tf.float32), training=False)
+            return tf.cast(output, tf.float32)
+
+        self._run = run
+
+    def compute(
+        self,
+        array: npt.NDArray[np.uint8],
+        rows: Sequence[int] | npt.NDArray[np.int64],
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """The output for these rows of uint8 [N, H, W, 3]: float32 [len(rows), D].
+
+        Only one batch of floats is in memory at a time.
+        """
+        rows = np.asarray(rows)
+        outputs = []
+        for start in range(0, len(rows), BATCH):
+            batch = array[rows[start : start + BATCH]]
+            release(array)
+            outputs.append(self._run(batch).numpy())
+            if progress:
+                progress(min(start + BATCH, len(rows)), len(rows))
+        return np.concatenate(outputs)
+
+
+def compute_outputs(
+    model: Any,
+    array: npt.NDArray[np.uint8],
+    rows: Sequence[int] | npt.NDArray[np.int64],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> npt.NDArray[np.float32]:
+    """`Forward(model).compute`, for a network that is used once."""
+    return Forward(model).compute(array, rows, progress=progress)
 
 
 # -- the run's weights -----------------------------------------------------------------

@@ -1,4 +1,7 @@
-"""Accuracy of an exported file on corrupted test photos.
+"""`edgegraft robustness RUN`: accuracy of an exported file on corrupted test photos.
+
+Writes robustness.json and robustness.png into the run, and `robustness` into its
+metrics.json.
 
 Each test photo is corrupted at full size, before it is resized, and goes through the
 runner that ships. Kinds and severities: Hendrycks and Dietterich 2019, "Benchmarking
@@ -9,8 +12,11 @@ measured.
 
 from __future__ import annotations
 
+import argparse
 import io
-from collections.abc import Callable
+import json
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,17 +24,24 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
+from backbones.keras import require_packages
 from data.split import Row, interleaved
 from edge.classifier import Classifier
+from edge.command import run_command
 from edge.errors import EdgegraftError
 from edge.evaluate import score
 from edge.preprocess import Source, load_pixels, open_photo
 from edge.terminal import without_chatter
 from edge.text import listed
 from finetune.console import Console
-from finetune.figures.style import INK, MUTED, VAL, new_figure, percent, plain, save
+from finetune.figures import INK, MUTED, VAL, new_figure, percent, plain, save
 from finetune.run import Run
 
+ROBUSTNESS = (
+    "Measure a run's file on corrupted test photos: blur, noise, darkness, JPEG, "
+    "rotation and small size, each at three strengths, through the runner that "
+    "ships. Writes robustness.json and robustness.png into the run."
+)
 PHOTOS = 200  # of the test part, balanced over the labels where possible
 Corrupt = Callable[[Image.Image, float, int], Image.Image]
 
@@ -216,3 +229,56 @@ def draw(path: Path, record: dict[str, Any], example: Path) -> None:
         weight="bold",
     )
     save(figure, path)
+
+
+# -- the command -----------------------------------------------------------------------
+def add_parser(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("run", type=Path, metavar="RUN", help="a run folder with exported files")
+    add("--variant", default="int8", metavar="NAME", help="which file (default: int8)")
+    add(
+        "--photos",
+        type=int,
+        default=PHOTOS,
+        metavar="N",
+        help=f"test photos to corrupt (default: {PHOTOS})",
+    )
+    add("--json", action="store_true", help="print one JSON document")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.photos < 1:
+        raise EdgegraftError(f"expected --photos to be 1 or more, got {args.photos}")
+    require_packages("robustness")
+    opened = Run.open(args.run)
+    if not opened.trained:
+        raise opened.unfinished()
+    model = opened.exports / f"{args.variant}.tflite"
+    if not model.is_file():
+        files = ", ".join(sorted(path.stem for path in opened.exports.glob("*.tflite")))
+        raise EdgegraftError(
+            f"expected --variant to be one of the files in {opened.exports} "
+            f"({files or 'none yet'}), got {args.variant!r}; make others with: "
+            f"edgegraft quantize {opened.folder} --variants NAME,... (its -h lists "
+            "the names)"
+        )
+    console = Console(json=args.json)
+    record = measure(opened, model, console, count=args.photos)
+    opened.write_json("robustness.json", record)
+    if metrics := opened.metrics:
+        opened.write_json("metrics.json", {**metrics, "robustness": record})
+    picture = opened.folder / "robustness.png"
+    draw(picture, record, opened.part("test")[0].path)
+    if args.json:
+        json.dump({"run": str(opened.folder), **record}, sys.stdout)
+        print()
+        return 0
+    for line in lines(record):
+        console.say(line)
+    console.say(f"picture: {picture}")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "edgegraft robustness") -> int:
+    """`edgegraft robustness`; returns the exit code."""
+    return run_command(add_parser, run, argv, prog, ROBUSTNESS)

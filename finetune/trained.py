@@ -13,9 +13,10 @@ import numpy as np
 from backbones import network
 from edge.evaluate import Evaluation, score
 from finetune.console import Console
-from finetune.head import features, probe
+from finetune.head import probe
 from finetune.head.cross_fit import CrossFit
 from finetune.loop.examples import Examples, Floats, Ints
+from finetune.model import compute_outputs
 
 
 class TrainedNetwork:
@@ -42,7 +43,7 @@ class TrainedNetwork:
         if part not in self._features:
             examples = self.parts[part]
             with self.console.bar(f"features of {part}") as bar:
-                self._features[part] = features.compute(
+                self._features[part] = compute_outputs(
                     network.feature_model(self.model),
                     examples.array,
                     examples.rows,

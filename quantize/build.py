@@ -8,8 +8,8 @@ from typing import Any
 
 from backbones.keras import require_packages
 from edge import runtime
-from finetune import negatives
 from finetune.console import Console
+from finetune.familiarity import photo_digests, refuse_missing_negatives
 from finetune.job import Job, resumable, run_job
 from finetune.run import Run, locked
 from quantize.comparison.compare import CompareOptions, compare
@@ -44,8 +44,8 @@ def build(
         runtime.find(compare_options.runtime)
     if compare_options.unknown is not None:  # refused before training, not after
         folder = job.settings.negatives
-        negatives.refuse_missing(folder)
-        trained_with = negatives.digests(folder) if folder else ()
+        refuse_missing_negatives(folder)
+        trained_with = photo_digests(folder) if folder else ()
         unknown_photos(compare_options.unknown, {}, trained_with)
     with resumable(job, "build"):
         trained = run_job(job, console)

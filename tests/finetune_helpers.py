@@ -24,7 +24,7 @@ from backbones.keras import seed_everything
 from finetune import job
 from finetune.console import Console
 from finetune.loop.examples import Examples
-from finetune.loop.schedule import set_trainable
+from finetune.loop.step import set_trainable
 from finetune.loop.trainer import Trainer
 from finetune.prepared import Prepared
 from finetune.run import Run

@@ -17,7 +17,7 @@ import pytest
 from backbones import hub, network, registry, weights
 from backbones.keras import keras, tensorflow
 from edge.errors import EdgegraftError
-from finetune.loop.schedule import set_trainable
+from finetune.loop.step import set_trainable
 
 pytestmark = pytest.mark.slow  # networks are trained or converted
 

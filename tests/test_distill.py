@@ -17,12 +17,16 @@ from data.source import scan
 from data.split import make_split
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe
-from finetune.distill import lesson as distill
-from finetune.distill.hints import MAX_COMPONENTS, HintComponents
-from finetune.distill.teacher import Teacher, open_teacher, refuse_leaks
-from finetune.head.features import compute
+from finetune import distill
+from finetune.distill import (
+    MAX_COMPONENTS,
+    HintComponents,
+    Teacher,
+    open_teacher,
+    refuse_leaks,
+)
 from finetune.loop.examples import Examples
-from finetune.model import load
+from finetune.model import compute_outputs, load
 from finetune.settings import Settings
 from tests import finetune_helpers as tiny
 from tests import quantize_room as room
@@ -232,7 +236,9 @@ def test_a_student_comes_to_see_what_its_teacher_sees(tmp_path: Path) -> None:
     it = tiny.trainer(tmp_path / "c", settings, train=train)
 
     def far() -> float:
-        features = compute(network.feature_model(it.model), train.array, train.rows)
+        features = compute_outputs(
+            network.feature_model(it.model), train.array, train.rows
+        )
         assert it.hint_regressor is not None
         return float(np.mean(it.hint_regressor.losses(features, train.hints))) / 2.0
 
@@ -272,7 +278,7 @@ def test_teachers_that_do_not_fit(tmp_path: Path) -> None:
     np.testing.assert_allclose(answers, teacher.predict(pixels), atol=1e-5)
     np.testing.assert_allclose(
         features,
-        compute(network.feature_model(load(run)), pixels, np.arange(4)),
+        compute_outputs(network.feature_model(load(run)), pixels, np.arange(4)),
         atol=1e-5,
     )
     for labels, path, says in [

@@ -13,7 +13,7 @@ from edge.classifier import UNKNOWN, Classifier
 from edge.errors import EdgegraftError
 from edge.evaluate import auroc
 from edge.model_file import ModelFile
-from finetune import familiarity, negatives
+from finetune import familiarity
 from finetune.console import Console
 from finetune.run import Run
 from finetune.settings import Settings
@@ -112,7 +112,7 @@ def exported(tmp_path_factory) -> Run:
     network = room.colour_network()
     run = room.write_run(folder / "run", photos, network)
     from backbones.network import feature_model
-    from finetune.head.features import compute
+    from finetune.model import compute_outputs
 
     seen = {}
     for part in ("train", "val"):
@@ -120,7 +120,7 @@ def exported(tmp_path_factory) -> Run:
             run, scoring.rows_of(run, part), Console(quiet=True)
         ) as pixels:
             array = pixels.of(run.part(part))
-        seen[part] = compute(feature_model(network), array, range(len(array)))
+        seen[part] = compute_outputs(feature_model(network), array, range(len(array)))
     truth = [run.labels.index(photo.label) for photo in run.part("train")]
     familiarity.save(run, familiarity.fit(seen["train"], np.array(truth), seen["val"]))
     export(run, tuple(VARIANTS))
@@ -193,7 +193,9 @@ def test_finetune_leaves_it_by_default_and_not_with_none(tmp_path):
     assert json.loads((run.folder / "run.json").read_text())["settings"][
         "negatives"
     ] == str(aside)
-    assert negatives.trained_with(run) == set(negatives.digests(aside)) != set()
+    assert (
+        familiarity.negatives_of(run) == set(familiarity.photo_digests(aside)) != set()
+    )
     none = replace(TINY, familiarity="none")
     run, prepared, model = finetune(photos, none, tmp_path / "without", console)
     with prepared.pixels as pixels:
@@ -205,10 +207,12 @@ def test_finetune_leaves_it_by_default_and_not_with_none(tmp_path):
 
 def test_bad_input(tmp_path, exported):
     with pytest.raises(EdgegraftError, match="a folder of photos, got"):
-        negatives.refuse_missing(str(tmp_path / "nowhere"))
+        familiarity.refuse_missing_negatives(str(tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(EdgegraftError, match="photo"):
-        negatives.load(str(tmp_path / "empty"), TINY.recipe, Console(json=True))
+        familiarity.load_negatives(
+            str(tmp_path / "empty"), TINY.recipe, Console(json=True)
+        )
     with pytest.raises(EdgegraftError, match="no --negatives with --familiarity none"):
         Settings(familiarity="none", negatives="x")
     run = Run(tmp_path, {})

@@ -17,11 +17,11 @@ from edge.errors import EdgegraftError
 from edge.model_file import ModelFile
 from finetune import cli
 from finetune.console import Console
-from finetune.distill.teacher import open_teacher, refuse_leaks
-from finetune.head import calibration, cross_fit, features, probe
+from finetune.distill import open_teacher, refuse_leaks
+from finetune.head import calibration, cross_fit, probe
 from finetune.loop import fit
 from finetune.loop.examples import Examples
-from finetune.model import load
+from finetune.model import compute_outputs, load
 from finetune.run import Run
 from finetune.settings import Settings, without_effect
 from quantize.export import export
@@ -168,7 +168,7 @@ def test_the_head_of_a_run_is_the_one_that_learnt_from_all(run: Run) -> None:
     truth = np.array([run.labels.index(photo.label) for photo in photos])
     pixels = np.stack([np.asarray(Image.open(photo.path)) for photo in photos])
     model = load(run)
-    x = features.compute(network.feature_model(model), pixels, range(len(pixels)))
+    x = compute_outputs(network.feature_model(model), pixels, range(len(pixels)))
     found = cross_fit.fit(x, truth, 2, groups=range(len(truth)))
     assert found is not None
     kernel, _ = network.get_head(model)

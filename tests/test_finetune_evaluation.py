@@ -11,10 +11,9 @@ import pytest
 from PIL import Image
 
 from edge.evaluate import calibration_error, score
-from finetune import paired
-from finetune.figures import contact_sheet, evaluation, mistakes, reliability, training
+from finetune import evaluate, figures, paired
 from finetune.head import learning_curve, probe
-from finetune.loop.history import Epoch
+from finetune.loop.history import Epoch, draw_history
 
 
 def test_bins_hold_every_photo_and_add_up_to_the_error_with_its_chance():
@@ -22,14 +21,14 @@ def test_bins_hold_every_photo_and_add_up_to_the_error_with_its_chance():
     logits = random.normal(0, 2, (400, 3)).astype(np.float32)
     found = probe.softmax(logits)
     truth = np.array([random.choice(3, p=row / row.sum()) for row in found])
-    rows = reliability.bins(found, truth)
+    rows = evaluate.bins(found, truth)
     assert sum(one.photos for one in rows) == 400
     assert all(one.low <= one.confidence <= one.high for one in rows)
     assert all(one.interval[0] <= one.accuracy <= one.interval[1] for one in rows)
     error = sum(one.photos * abs(one.accuracy - one.confidence) for one in rows) / 400
-    want = calibration_error(found, truth, bins=reliability.BINS)
+    want = calibration_error(found, truth, bins=evaluate.BINS)
     assert want < error < want + 0.05
-    told = reliability.measured(probe.softmax(logits * 3), found, truth)
+    told = evaluate.calibration_record(probe.softmax(logits * 3), found, truth)
     assert told["error_before"] > told["error_after"] + 0.05
 
 
@@ -97,15 +96,15 @@ def test_no_text_is_cut_or_lies_on_another(
     labels: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     drawn: list[Any] = []
-    for module in (evaluation, contact_sheet):
+    for module in (evaluate, figures):
         monkeypatch.setattr(module, "save", lambda figure, path: drawn.append(figure))
     truth = np.arange(len(labels)).repeat(2)
     found = score(np.eye(len(labels))[(truth + 1) % len(labels)], truth, labels)
-    evaluation.draw_confusion(tmp_path / "x.png", found, "test part, int8.tflite")
-    rows = mistakes.mistakes(found)
+    evaluate.draw_confusion(tmp_path / "x.png", found, "test part, int8.tflite")
+    rows = evaluate.mistakes(found)
     paths = [Path(f"IMG_20240817_{number}_augmented_0_99.jpg") for number in truth]
     pixels = [np.zeros((8, 8, 3), np.uint8)] * len(rows)
-    mistakes.draw(tmp_path / "x.png", rows, found, paths, pixels, "Mistakes")
+    evaluate.draw_photos(tmp_path / "x.png", rows, found, paths, pixels, "Mistakes")
     extents(drawn[0])
     boxes = extents(drawn[1])
     assert len(boxes) == len(rows) + 2
@@ -142,7 +141,9 @@ def test_what_was_kept_between_probe_and_end_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     drawn: list[Any] = []
-    monkeypatch.setattr(training, "save", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(
+        "finetune.loop.history.save", lambda figure, path: drawn.append(figure)
+    )
     history = [
         Epoch(0, None, None, 0.4, 0.9, 0, 1),
         Epoch(1, 0.3, 0.9, 0.3, 0.92, 1, 1),
@@ -150,12 +151,12 @@ def test_what_was_kept_between_probe_and_end_says_so(
     probe_record = {"strength": 1.0, "tried": []}
     for alpha in (0.25, 1.0, None):
         kept = replace(history[1], val_accuracy=0.95)
-        training.draw(tmp_path / "x.png", history, kept, probe_record, alpha=alpha)
+        draw_history(tmp_path / "x.png", history, kept, probe_record, alpha=alpha)
     legends = [
         [text.get_text() for text in figure.legends[0].get_texts()] for figure in drawn
     ]
     again = {"strength": 1e-3}
-    training.draw(tmp_path / "x.png", history, kept, probe_record, cross_fit=again)
+    draw_history(tmp_path / "x.png", history, kept, probe_record, cross_fit=again)
     texts = [text.get_text() for text in drawn[-1].legends[0].get_texts()]
     assert texts[-2:] == [
         "lowest validation loss",
@@ -202,11 +203,11 @@ def test_a_head_at_one_penalty_is_the_one_fit_finds():
 def test_hardest_photos_are_ordered_listed_and_drawn(tmp_path: Path):
     table = np.array([[0.6, 0.4], [0.1, 0.9], [0.52, 0.48], [0.2, 0.8], [1.0, 0.0]])
     found = score(table, [0, 0, 0, 1, 1], ("cat", "dog"))
-    assert mistakes.mistakes(found).tolist() == [4, 1]
-    assert mistakes.least_certain(found).tolist()[:2] == [2, 0]
+    assert evaluate.mistakes(found).tolist() == [4, 1]
+    assert evaluate.least_certain(found).tolist()[:2] == [2, 0]
     paths = [tmp_path / "cat" / f"{number}.jpg" for number in range(5)]
-    rows = mistakes.mistakes(found)
-    assert mistakes.listed(rows, found, paths, tmp_path)[0] == {
+    rows = evaluate.mistakes(found)
+    assert evaluate.photo_records(rows, found, paths, tmp_path)[0] == {
         "photo": "cat/4.jpg",
         "truth": "dog",
         "answer": "cat",
@@ -214,9 +215,9 @@ def test_hardest_photos_are_ordered_listed_and_drawn(tmp_path: Path):
     }
     sheet = tmp_path / "mistakes.png"
     photos = [np.zeros((8, 8, 3), np.uint8)] * len(rows)
-    mistakes.draw(sheet, rows, found, paths, photos, "Surest mistakes")
+    evaluate.draw_photos(sheet, rows, found, paths, photos, "Surest mistakes")
     with Image.open(sheet) as picture:
         assert picture.width > 500
-    mistakes.draw(sheet, rows[:0], found, paths, [], "Surest mistakes")
+    evaluate.draw_photos(sheet, rows[:0], found, paths, [], "Surest mistakes")
     with Image.open(sheet) as picture:
         assert 60 < picture.height < 150  # nothing to show takes no room

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from edge.errors import EdgegraftError
+from finetune import familiarity
 from finetune import model as networks
-from finetune import negatives
-from finetune.distill.teacher import open_teacher
+from finetune.distill import open_teacher
 from finetune.run import Run, locked
 from tests import quantize_room as room
 
@@ -38,15 +38,15 @@ def run(tmp_path: Path) -> Run:
 
 
 def test_a_record_of_negatives_that_is_none_is_one_line(run: Run) -> None:
-    record = run.folder / negatives.RECORD
+    record = run.folder / familiarity.NEGATIVES
     for content in (b"path\na\n", b"\xff\xfe\n"):
         record.write_bytes(content)
         with pytest.raises(
             EdgegraftError, match=r"negatives\.csv: expected a CSV with"
         ):
-            negatives.trained_with(run)
+            familiarity.negatives_of(run)
     record.write_text("path,sha256\na.jpg,00\n")
-    assert negatives.trained_with(run) == {"00"}
+    assert familiarity.negatives_of(run) == {"00"}
 
 
 def test_weights_come_back_to_the_bit(run: Run) -> None:

@@ -18,8 +18,7 @@ from data import batches
 from edge.errors import EdgegraftError
 from finetune import job
 from finetune.console import Console
-from finetune.head.features import compute
-from finetune.model import load
+from finetune.model import compute_outputs, load
 from finetune.run import Run
 from tests.finetune_helpers import BASE, SIZE, TINY, examples, finetune
 
@@ -77,7 +76,7 @@ def test_metrics_and_history_agree_with_the_saved_network(trained: Run) -> None:
     metrics = json.loads((trained.folder / "metrics.json").read_text())
     model = load(trained)
     with batches.load(trained.part("test"), trained.recipe) as pixels:
-        answers = compute(model, pixels.array, range(len(pixels.array)))
+        answers = compute_outputs(model, pixels.array, range(len(pixels.array)))
     truth = [trained.labels.index(p.label) for p in trained.part("test")]
     accuracy = float((answers.argmax(1) == truth).mean())
     assert metrics["test"]["accuracy"] == pytest.approx(accuracy)

@@ -16,7 +16,7 @@ import edgegraft
 from backbones import custom_cnn, network, registry
 from backbones.keras import seed_everything, tensorflow
 from finetune.distributed import Workers
-from finetune.loop.schedule import set_trainable
+from finetune.loop.step import set_trainable
 from finetune.loop.trainer import Trainer
 from finetune.model import load
 from finetune.run import Run

@@ -11,7 +11,7 @@ from backbones.keras import keras, tensorflow
 from data.augment import PRESETS, Augmentation, augment, preset
 from edge.errors import EdgegraftError
 from edge.evaluate import calibration_error
-from finetune.head import probe, temperature
+from finetune.head import probe
 from finetune.model import load
 from finetune.run import Run
 from finetune.settings import Settings
@@ -83,7 +83,7 @@ def test_temperature_mends_overconfidence_and_keeps_answers() -> None:
     sure = random.normal(0, 2, (4000, 3)).astype("float32")
     chances = np.exp(sure) / np.exp(sure).sum(1, keepdims=True)
     truth = np.array([random.choice(3, p=p / p.sum()) for p in chances.astype(float)])
-    found = temperature.temperature(sure * 4, truth)  # four times too sure
+    found = probe.fit_temperature(sure * 4, truth)  # four times too sure
     assert found == pytest.approx(4, rel=0.1)
     before = calibration_error(_softmax(sure * 4), truth)
     after = calibration_error(_softmax(sure * 4 / found), truth)
@@ -93,7 +93,7 @@ def test_temperature_mends_overconfidence_and_keeps_answers() -> None:
 def test_no_mistake_on_few_photos_does_not_make_endlessly_sure() -> None:
     truth = np.arange(20) % 2
     logits = np.where(truth[:, None] == np.arange(2), 3.0, -3.0).astype("float32")
-    assert 0.8 < temperature.temperature(logits, truth) < 1
+    assert 0.8 < probe.fit_temperature(logits, truth) < 1
 
 
 @pytest.mark.parametrize("count", [4, 20, 200])
@@ -102,7 +102,9 @@ def test_a_temperature_never_raises_the_loss(count: int) -> None:
     truth = random.integers(0, 3, count)
     logits = random.normal(0, 3, (count, 3)).astype("float32")
     logits[np.arange(count), truth] += 2
-    found = temperature.effect(logits, truth, temperature.temperature(logits, truth))
+    found = probe.temperature_effect(
+        logits, truth, probe.fit_temperature(logits, truth)
+    )
     assert found["val_loss_after"] < found["val_loss_before"]
 
 
@@ -119,7 +121,7 @@ def test_folding_divides_the_logits() -> None:
     network.set_head(model, kernel, np.array([1.0, -1.0], np.float32))
     photo = np.random.default_rng(1).uniform(0, 255, (3, 32, 32, 3)).astype("float32")
     before = network.logit_model(model).predict(photo, verbose=0)
-    temperature.fold(model, 2.5)
+    probe.fold_temperature(model, 2.5)
     after = network.logit_model(model).predict(photo, verbose=0)
     np.testing.assert_allclose(after, before / 2.5, rtol=1e-4, atol=1e-5)
 

@@ -12,11 +12,10 @@ from backbones import network, registry
 from backbones.keras import tensorflow
 from data.augment import GREY, Augmentation, augment, mix, preset
 from edge.errors import EdgegraftError
-from finetune.figures import augmentation
-from finetune.loop import examples, schedule
-from finetune.loop.ema import Average, decay_for
+from finetune.loop import examples, step
 from finetune.loop.examples import Examples
 from finetune.loop.history import Epoch, Logs
+from finetune.loop.step import MovingAverage, average_decay
 
 pytestmark = pytest.mark.slow  # networks are trained or converted
 
@@ -59,7 +58,7 @@ def test_targets_are_smoothed_and_a_teachers_are_taken_as_they_are() -> None:
 
 
 def test_the_rate_rises_then_falls_to_a_hundredth() -> None:
-    rates = [schedule.rate_at(step, 100, 0.5) for step in range(101)]
+    rates = [step.rate_at(at, 100, 0.5) for at in range(101)]
     assert rates[9] == max(rates) == 0.5 and rates[0] == 0.05
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[100] == pytest.approx(0.005)
@@ -68,27 +67,27 @@ def test_the_rate_rises_then_falls_to_a_hundredth() -> None:
 def test_lower_layers_may_learn_more_slowly() -> None:
     record = registry.get("mobilenet_v2_0.35")
     model = network.assemble(record, 32, 2)
-    count = schedule.set_trainable(model, record, "auto")
+    count = step.set_trainable(model, record, "auto")
     assert 0 < count < model.count_params()
-    whole = schedule.groups(model, 1.0)
+    whole = step.rate_groups(model, 1.0)
     assert len(whole) == 1 and len(whole[0].variables) == len(model.trainable_variables)
-    groups = schedule.groups(model, 0.1)
+    groups = step.rate_groups(model, 0.1)
     multipliers = [group.multiplier for group in groups]
     assert multipliers[0] == 1 and min(multipliers) == pytest.approx(0.1)
     assert [v.name for v in groups[0].variables] == ["logits/kernel:0", "logits/bias:0"]
     together = [v.name for group in groups for v in group.variables]
     assert sorted(together) == sorted(v.name for v in model.trainable_variables)
     with pytest.raises(EdgegraftError, match=r"--unfreeze to be at most \d+.*got 9999"):
-        schedule.set_trainable(model, record, "9999")
-    head = schedule.set_trainable(model, record, "none")
+        step.set_trainable(model, record, "9999")
+    head = step.set_trainable(model, record, "none")
     assert head == 1280 * 2 + 2
-    assert schedule.set_trainable(model, record, "3") > head
+    assert step.set_trainable(model, record, "3") > head
 
 
 def test_the_average_follows_and_swaps() -> None:
     weight = tensorflow().Variable([0.0, 8.0])
     still = tensorflow().Variable([1 / 3])
-    average = Average([weight, still], 0.5)
+    average = MovingAverage([weight, still], 0.5)
     weight.assign([4.0, 8.0])
     for _ in range(60):  # its start forgets fast, its end has a memory of two steps
         average.update()
@@ -101,7 +100,7 @@ def test_the_average_follows_and_swaps() -> None:
     average.swap()
     np.testing.assert_array_equal(weight, [8.0, 8.0])
     assert still.numpy()[0] == np.float32(1 / 3)
-    assert decay_for(2, 50) == pytest.approx(np.exp(-0.01))
+    assert average_decay(2, 50) == pytest.approx(np.exp(-0.01))
 
 
 # -- augmentation that goes beyond one photo -------------------------------------------
@@ -180,12 +179,12 @@ def test_the_sheet_shows_photos_of_all_labels(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     array = random.integers(0, 255, (10, 24, 24, 3)).astype(np.uint8)
     part = Examples(array, np.arange(10), np.arange(10) // 5)
-    chosen = augmentation._chosen(part, 2)
+    chosen = examples._of_all_classes(part, 2)
     assert list(part.truth[chosen]) == [0, 1, 0, 1]
-    augmentation.draw(tmp_path / "a.png", part, ["cat", "dog"], "strong", 0)
+    examples.draw_augmented(tmp_path / "a.png", part, ["cat", "dog"], "strong", 0)
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.width > 800 and picture.height > 400
-    (same, targets), *_ = augmentation.vary(part, chosen, 2, "none", 0)
+    (same, targets), *_ = examples.augmented_variants(part, chosen, 2, "none", 0)
     np.testing.assert_array_equal(same, part.pixels(chosen))
     np.testing.assert_array_equal(targets.argmax(1), part.truth[chosen])
 

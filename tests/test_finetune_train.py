@@ -13,7 +13,7 @@ from edge.errors import EdgegraftError
 from finetune.loop import fit, wise_ft
 from finetune.loop.examples import Examples
 from finetune.loop.history import Epoch
-from finetune.loop.schedule import set_trainable
+from finetune.loop.step import set_trainable
 from finetune.loop.trainer import Trainer
 from tests.finetune_helpers import BASE, SIZE, examples, quiet, trainer, weights_of
 

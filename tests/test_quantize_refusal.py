@@ -13,8 +13,8 @@ import edgegraft
 from edge.evaluate import Refusal, score
 from edge.model_file import ModelFile
 from edge.preprocess import InputRecipe
-from finetune import negatives
 from finetune.console import Console
+from finetune.familiarity import write_negatives
 from finetune.run import Run
 from quantize.cli import compare_main
 from quantize.comparison.compare import compare
@@ -88,7 +88,7 @@ def test_photos_it_was_taught_with_measure_nothing(first, tmp_path, capsys):
         (tmp_path / name[0]).mkdir()
         Image.new("RGB", (24, 24), (shade, 0, 9)).save(tmp_path / name[0] / name)
     taught = Run.open(shutil.copytree(first.folder, tmp_path / "taught"))
-    negatives.write_record(taught, str(tmp_path / "a"))
+    write_negatives(taught, str(tmp_path / "a"))
     shutil.copy(tmp_path / "a" / "a.png", tmp_path / "b" / "same.png")
     words = ["--unknown", str(tmp_path / "b"), "--rounds", "1"]
     assert compare_main([str(taught.folder), *words]) == 2

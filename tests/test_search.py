@@ -20,8 +20,8 @@ from PIL import Image
 import edgegraft
 from edge.errors import EdgegraftError
 from edge.evaluate import score
+from finetune import model
 from finetune.console import Console
-from finetune.head import features
 from finetune.settings import Settings
 from quantize.comparison import timing
 from quantize.comparison.compare import CompareOptions
@@ -287,7 +287,7 @@ def test_features_of_the_first_round_serve_the_second(
         asked.append(len(rows))
         return pixels[rows].reshape(len(rows), -1)[:, :9].astype(np.float32)
 
-    monkeypatch.setattr(features, "compute", some_pixels)
+    monkeypatch.setattr(model, "compute_outputs", some_pixels)
     known: dict[int, Any] = {}
     ranking.probe_score(candidate, photos.sample(40, 0), 0, known)
     once = ranking.probe_score(candidate, photos, 0, known)

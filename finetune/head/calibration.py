@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from data.split import Split
-from finetune.head import cross_fit, temperature
+from finetune.head import cross_fit, probe
 from finetune.head.cross_fit import CrossFit, CrossValidated
 from finetune.loop.examples import class_weights
 from finetune.run import Run
@@ -35,9 +35,9 @@ def calibrate(
     head = _cross_fit(run, trained, split, near_duplicates)
     if head is None:
         logits, truth = trained.logits("val"), trained.parts["val"].truth
-        fitted = temperature.temperature(logits, truth)
-        temperature.fold(trained.model, fitted)
-        return temperature.effect(logits, truth, fitted)
+        fitted = probe.fit_temperature(logits, truth)
+        probe.fold_temperature(trained.model, fitted)
+        return probe.temperature_effect(logits, truth, fitted)
     trained.take_head(head)
     truth = trained.learned_truth
     folds = CrossValidated.from_logits(head.logits, truth, run.labels)
@@ -45,7 +45,7 @@ def calibrate(
         f"head fitted to all {len(truth)} training and validation photos: {folds}"
     )
     return {
-        **temperature.effect(head.logits, truth, head.temperature),
+        **probe.temperature_effect(head.logits, truth, head.temperature),
         "cross_fit": {
             "strength": head.strength,
             "right": folds.right,

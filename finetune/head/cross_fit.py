@@ -29,7 +29,6 @@ from data.photos import Photo
 from data.split import connected_groups
 from edge.evaluate import wilson
 from finetune.head import probe
-from finetune.head.temperature import temperature
 from finetune.loop.examples import Floats, Ints
 from finetune.paired import within_one_standard_error
 
@@ -191,7 +190,7 @@ def fit(
                 weights=None if weights is None else weights[train],
             )
             logits[held_out] = features[held_out] @ kernel + bias
-        fitted = temperature(logits, truth)
+        fitted = probe.fit_temperature(logits, truth)
         losses = probe.log_losses(logits / np.float32(fitted), truth)
         tried.append((strength, logits, fitted, losses))
     lowest = min((losses for *_, losses in tried), key=lambda x: float(x.mean()))

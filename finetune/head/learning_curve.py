@@ -18,7 +18,7 @@ import numpy.typing as npt
 from edge.evaluate import CONFIDENCE_95, wilson
 from finetune import paired
 from finetune.console import Console
-from finetune.figures.style import MUTED, VAL, new_figure, percent, plain, save
+from finetune.figures import MUTED, VAL, new_figure, percent, plain, save
 from finetune.head import probe
 from finetune.loop.examples import Examples, Floats, Ints
 from finetune.run import Run

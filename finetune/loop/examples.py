@@ -1,4 +1,4 @@
-"""Training examples: rows of decoded photos, their targets, their weights.
+"""Training examples: rows of decoded photos, targets, weights; augmentation.png.
 
 A target is a class, or, from a teacher, a probability for every class. Class imbalance
 is compensated by weights (inverse class frequency; King and Zeng 2001, "Logistic
@@ -8,13 +8,19 @@ Regression in Rare Events Data") or by sampling every class equally often.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from backbones.keras import tensorflow
+from data.augment import augment, mix, preset
+from data.split import interleaved
 from data.store import release
+from finetune.figures import draw_sheet
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -39,7 +45,7 @@ class Examples:
     array: uint8 [N, S, S, 3], maybe memory-mapped. rows, truth: int64 [n].
     soft: float32 [n, L], a teacher's probabilities, which replace the one-hot truth
     and its smoothing; None without a teacher. hints: float32 [n, width], the
-    teacher's features (`finetune.distill.hints`), or None. weights: float32 [n], sample
+    teacher's features (`finetune.distill`), or None. weights: float32 [n], sample
     weights of the loss; None for equal weights.
     """
 
@@ -108,3 +114,58 @@ def order(truth: Ints, classes: int, balance: str, random: np.random.Generator) 
         shuffled = [random.permutation(members) for _ in range(repeats)]
         drawn.append(np.concatenate(shuffled)[:per_class])
     return random.permutation(np.concatenate(drawn))[: len(truth)]
+
+
+# -- augmentation.png ------------------------------------------------------------------
+SHEET_ROWS, SHEET_VARIANTS = 4, 7
+SHEET_TILE = 1.25  # inches
+
+
+def _of_all_classes(examples: Examples, classes: int) -> Any:
+    """Indices of `SHEET_ROWS` examples, of different classes where possible."""
+    queues = [np.flatnonzero(examples.truth == label) for label in range(classes)]
+    return np.array(interleaved(queues, SHEET_ROWS), np.int64)
+
+
+def augmented_variants(
+    examples: Examples, indices: Any, classes: int, preset_name: str, seed: int
+) -> list[tuple[Any, Any]]:
+    """Variants of these photos: pairs of uint8 [n, S, S, 3] and targets [n, L]."""
+    tf = tensorflow()
+    photos = tf.constant(examples.pixels(indices), tf.float32)
+    targets = tf.constant(examples.targets(indices, classes, 0.0))
+    augmentation = preset(preset_name)
+
+    @tf.function
+    def variant(index: Any) -> Any:
+        key = tf.stack([seed, index])
+        return mix(augment(photos, augmentation, key), targets, augmentation, key)
+
+    variants = [variant(tf.constant(index)) for index in range(SHEET_VARIANTS)]
+    return [(np.uint8(np.round(p)), np.asarray(t)) for p, t in variants]
+
+
+def _caption(target: Any, labels: Sequence[str]) -> str:
+    """The target of a mixed photo; empty where it has one label."""
+    likeliest = np.argsort(-target)
+    parts = [f"{target[k]:.0%} {labels[k]}" for k in likeliest if target[k] >= 0.005]
+    return " + ".join(parts) if len(parts) > 1 else ""
+
+
+def draw_augmented(
+    path: Path, examples: Examples, labels: Sequence[str], preset_name: str, seed: int
+) -> None:
+    """augmentation.png: a row for each of some photos, itself and augmented variants,
+    with their targets where the preset mixes photos."""
+    indices = _of_all_classes(examples, len(labels))
+    photos = examples.pixels(indices)
+    variants = augmented_variants(examples, indices, len(labels), preset_name, seed)
+    pictures, captions = [], []
+    for row, index in enumerate(indices):
+        pictures += [photos[row], *(p[row] for p, _ in variants)]
+        captions.append(labels[examples.truth[index]])
+        captions += [_caption(targets[row], labels) for _, targets in variants]
+    heading = f"Augmentation '{preset_name}': a photo as it is, and as training sees it"
+    draw_sheet(
+        path, pictures, captions, heading, across=1 + SHEET_VARIANTS, tile=SHEET_TILE
+    )

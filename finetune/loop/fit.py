@@ -16,12 +16,12 @@ from backbones.keras import seed_everything
 from edge.text import plural
 from finetune.console import Console
 from finetune.distributed import ALONE, Workers
-from finetune.head import features, probe
+from finetune.head import probe
 from finetune.loop.examples import Examples, Floats, unbalance
 from finetune.loop.history import LOGS, Epoch, Logs
-from finetune.loop.schedule import set_trainable
+from finetune.loop.step import set_trainable
 from finetune.loop.trainer import Trainer
-from finetune.model import build, policy, policy_for
+from finetune.model import build, compute_outputs, policy, policy_for
 from finetune.settings import Settings, without_effect
 
 # With 100 and 120 photos fine-tuning gains 0.1 to 0.8 points over the probe
@@ -88,7 +88,7 @@ def fit_probe(
     extractor = network.feature_model(model)
     with console.bar("features") as bar:
         rows = np.concatenate([train.rows, val.rows])
-        computed = features.compute(extractor, train.array, rows, progress=bar)
+        computed = compute_outputs(extractor, train.array, rows, progress=bar)
     fitted = probe.fit(
         computed[: len(train)],
         train.truth,

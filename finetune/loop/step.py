@@ -1,6 +1,14 @@
-"""One training step on a batch.
+"""One training step on a batch: trained layers, their learning rates, moving averages.
 
-    pixels -> augmentation -> network -> weighted cross-entropy -> Adam
+    pixels -> augmentation -> network -> weighted cross-entropy -> Adam -> averages
+
+The rate rises linearly over the first tenth of the steps and falls as a cosine
+(Loshchilov and Hutter 2017, arXiv:1608.03983). Lower layers have general features, so
+they may have smaller rates (discriminative rates: Howard and Ruder 2018,
+arXiv:1801.06146). An exponential moving average of the weights is better than the last
+ones (Polyak and Juditsky 1992). Its decay starts small, so that the untrained weights
+are forgotten quickly, as in TensorFlow's `ExponentialMovingAverage`; batch norm's
+statistics are averaged with the weights.
 
 All random numbers are drawn from the seed argument, so a step can be repeated. It runs
 on every replica of a `tf.distribute` strategy; each takes a slice of the batch, and
@@ -9,7 +17,10 @@ losses are divided by the weight of the whole batch, so that the slices add up.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,16 +28,140 @@ import numpy.typing as npt
 
 from backbones import network
 from backbones.keras import keras, tensorflow
+from backbones.record import Backbone
 from data.augment import Augmentation, augment, mix
-from finetune.distill.hints import HintRegressor
-from finetune.loop.ema import Average
+from edge.errors import EdgegraftError
+from finetune.distill import HintRegressor
 from finetune.loop.examples import Batch
-from finetune.loop.schedule import Group
 
+WARM_UP = 0.1  # fraction of all steps
+LAST = 0.01  # the cosine ends at this fraction of the peak
+AUTO_FROZEN = 3  # 1/3 of the layers, the lowest, stay frozen: edges, colours
+GROUPS = 4  # of layers with a learning rate of their own
 CLIP = 1.0  # of the norm of all gradients of a group
 
 
-def _optimizer(group: Group) -> Any:
+# -- what is trained, at which rate ----------------------------------------------------
+@dataclass(frozen=True)
+class RateGroup:
+    """Variables that are trained at `multiplier` times the learning rate."""
+
+    multiplier: float
+    variables: tuple[Any, ...]
+
+
+def rate_at(step: int, steps: int, peak: float) -> float:
+    """The learning rate of step 0..steps-1."""
+    warm_up = max(1, round(steps * WARM_UP))
+    if step < warm_up:
+        return peak * (step + 1) / warm_up
+    progress = (step - warm_up) / max(1, steps - warm_up)
+    return peak * (LAST + (1 - LAST) * (1 + math.cos(math.pi * progress)) / 2)
+
+
+def _first_trained(names: list[str], backbone: Backbone, unfreeze: str) -> int:
+    if unfreeze == "all":
+        return 0
+    if unfreeze == "auto":
+        return len(names) // AUTO_FROZEN
+    if unfreeze == "none":
+        return len(names)
+    if unfreeze == "top":
+        return names.index(backbone.top) if backbone.top is not None else 0
+    return max(0, len(names) - int(unfreeze))
+
+
+def set_trainable(model: Any, backbone: Backbone, unfreeze: str) -> int:
+    """Set which layers are trained; returns the number of trained weights.
+
+    unfreeze: none, auto (all but the lowest third), top (from the layer that the
+    backbone's record names), all, or the number of the backbone's last layers, counted
+    as Keras lists them. EdgegraftError when it has fewer. Batch norm of a pretrained
+    backbone keeps its statistics either way: the backbone is called in inference mode
+    (`backbones.network`).
+    """
+    if not backbone.can_train and unfreeze != "none":
+        raise EdgegraftError(
+            f"expected --unfreeze none with {backbone.name}, a module that can't be "
+            f"fine-tuned (in TF1's format, called through a signature, or without "
+            f"weights to train), got {unfreeze}"
+        )
+    layers = model.get_layer(network.BACKBONE).layers
+    if unfreeze.isdecimal() and int(unfreeze) > len(layers):
+        raise EdgegraftError(
+            f"expected --unfreeze to be at most {len(layers)}, the layers of "
+            f"{backbone.name}, got {unfreeze}"
+        )
+    first = _first_trained([layer.name for layer in layers], backbone, unfreeze)
+    for index, layer in enumerate(layers):
+        layer.trainable = index >= first
+    return int(sum(math.prod(weight.shape) for weight in model.trainable_weights))
+
+
+def rate_groups(model: Any, decay: float) -> tuple[RateGroup, ...]:
+    """Trained variables by learning-rate multiplier: the head 1, the lowest `decay`.
+
+    The backbone's trained layers are cut into `GROUPS` equal groups, whose multiplier
+    falls geometrically; at a decay of 1 there is one group.
+    """
+    if decay == 1:
+        return (RateGroup(1.0, tuple(model.trainable_variables)),)
+    layers = model.get_layer(network.BACKBONE).layers
+    trained = [layer for layer in layers if layer.trainable_variables]
+    result = [
+        RateGroup(1.0, tuple(model.get_layer(network.LOGITS).trainable_variables))
+    ]
+    cuts = [len(trained) * index // GROUPS for index in range(GROUPS + 1)]
+    for index, (start, end) in enumerate(itertools.pairwise(cuts)):
+        layers = trained[start:end]
+        variables = tuple(v for layer in layers for v in layer.trainable_variables)
+        if variables:
+            result.append(RateGroup(decay ** (1 - index / GROUPS), variables))
+    return tuple(result)
+
+
+# -- moving averages of the weights ----------------------------------------------------
+def average_decay(epochs: float, steps: int) -> float:
+    """The decay a step, for a time constant of `epochs` epochs of `steps` steps."""
+    return math.exp(-1 / max(1.0, epochs * steps))
+
+
+class MovingAverage:
+    """Exponential averages of `weights`, variables; `saved` is their checkpoint."""
+
+    def __init__(self, weights: list[Any], decay: float) -> None:
+        tf = tensorflow()
+        self._weights, self._decay = weights, decay
+        self.values = [tf.Variable(weight, trainable=False) for weight in weights]
+        self.count = tf.Variable(0, trainable=False, dtype=tf.int64)
+        self.saved = tf.train.Checkpoint(values=self.values, count=self.count)
+
+    def restart(self) -> None:
+        """Start again from the current weights."""
+        self.count.assign(0)
+        for value, weight in zip(self.values, self._weights, strict=True):
+            value.assign(weight)
+
+    def update(self) -> None:
+        """Add the weights of this step; call inside `tf.function`."""
+        tf = tensorflow()
+        self.count.assign_add(1)
+        count = tf.cast(self.count, tf.float32)
+        decay = tf.minimum(self._decay, (1 + count) / (10 + count))
+        for value, weight in zip(self.values, self._weights, strict=True):
+            # in this form a frozen weight stays bit-identical
+            value.assign_add((tf.cast(weight, value.dtype) - value) * (1 - decay))
+
+    def swap(self) -> None:
+        """Exchange the weights and their averages; a second call undoes it."""
+        for value, weight in zip(self.values, self._weights, strict=True):
+            current = weight.numpy()
+            weight.assign(value)
+            value.assign(current)
+
+
+# -- the step --------------------------------------------------------------------------
+def _optimizer(group: RateGroup) -> Any:
     """Adam (Kingma and Ba 2015, arXiv:1412.6980), with its slots built."""
     optimizer = keras().optimizers.Adam(0.0, global_clipnorm=CLIP)
     optimizer.build(list(group.variables))
@@ -43,8 +178,8 @@ class Step:
     def __init__(
         self,
         model: Any,
-        groups: Sequence[Group],
-        average: Average,
+        groups: Sequence[RateGroup],
+        average: MovingAverage,
         augmentation: Augmentation,
         *,
         hint_regressor: HintRegressor | None = None,

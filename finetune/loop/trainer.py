@@ -9,7 +9,7 @@ The state is written after every epoch (`finetune.loop.checkpoint`). Shuffling,
 augmentation and dropout are drawn from (seed, epoch, step), so a resumed run gives the
 same result as an uninterrupted one.
 
-The moving averages of the weights (`finetune.loop.ema`) are evaluated and kept.
+The moving averages of the weights (`finetune.loop.step`) are evaluated and kept.
 """
 
 from __future__ import annotations
@@ -28,18 +28,23 @@ from backbones import network
 from backbones.keras import reset_dropout, tensorflow
 from data.augment import preset
 from edge.errors import EdgegraftError
-from finetune.distill.hints import HintRegressor
+from finetune.distill import HintRegressor
 from finetune.distributed import ALONE, Workers
-from finetune.head import features
 from finetune.head.probe import log_loss
 from finetune.loop import examples, wise_ft
 from finetune.loop.checkpoint import Checkpoint
-from finetune.loop.ema import Average, decay_for
 from finetune.loop.examples import Examples, Ints
 from finetune.loop.history import Epoch
-from finetune.loop.schedule import Group, groups, rate_at
-from finetune.loop.step import Step
+from finetune.loop.step import (
+    MovingAverage,
+    RateGroup,
+    Step,
+    average_decay,
+    rate_at,
+    rate_groups,
+)
 from finetune.loop.wise_ft import Point
+from finetune.model import Forward
 from finetune.settings import Settings
 
 Advance = Callable[[int, int, Epoch | None], None]  # epoch, step, finished epoch
@@ -88,14 +93,16 @@ class Trainer:
             )
         self.steps = max(1, len(train) // self.batch)  # the remainder is dropped
         logits = network.logit_model(model)
-        self._logits = features.Forward(logits)
+        self._logits = Forward(logits)
         self._classes = int(logits.output_shape[-1])
-        decay = decay_for(settings.average, self.steps) if settings.average else 0.0
-        self.average = Average(self._trained.weights, decay)
-        rates, hint_map = groups(self._trained, settings.rate_decay), {}
+        decay = 0.0
+        if settings.average:
+            decay = average_decay(settings.average, self.steps)
+        self.average = MovingAverage(self._trained.weights, decay)
+        rates, hint_map = rate_groups(self._trained, settings.rate_decay), {}
         self.hint_regressor = self._build_hint_regressor()
         if self.hint_regressor is not None:
-            rates = (*rates, Group(1.0, tuple(self.hint_regressor.variables)))
+            rates = (*rates, RateGroup(1.0, tuple(self.hint_regressor.variables)))
             hint_map["hints"] = self.hint_regressor.map
         self._step = Step(
             self._trained,

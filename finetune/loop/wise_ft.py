@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from finetune.head.probe import log_losses
-from finetune.head.temperature import temperature
+from finetune.head.probe import fit_temperature, log_losses
 from finetune.paired import within_one_standard_error
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -58,7 +57,7 @@ def choose(
     tried, losses = [], []
     for alpha in ALPHAS:
         logits = logits_at(alpha)
-        calibrated = logits / np.float32(temperature(logits, truth))
+        calibrated = logits / np.float32(fit_temperature(logits, truth))
         losses.append(log_losses(calibrated, truth))
         right = logits.argmax(axis=1) == truth
         tried.append(Point(alpha, float(losses[-1].mean()), float(right.mean())))

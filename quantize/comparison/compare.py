@@ -26,8 +26,8 @@ from edge.model_file import ModelFile
 from edge.preprocess import InputRecipe, load_pixels
 from edge.records import Record
 from edge.text import plural
-from finetune import negatives
 from finetune.console import Console
+from finetune.familiarity import negatives_of
 from finetune.head import cross_fit
 from finetune.head.cross_fit import CrossValidated
 from finetune.run import Run
@@ -394,7 +394,7 @@ def _unknown_photos(
 ) -> UnknownPhotos | None:
     if options.unknown is None:
         return None
-    trained_with = frozenset().union(*(negatives.trained_with(run) for run in runs))
+    trained_with = frozenset().union(*(negatives_of(run) for run in runs))
     rows = [*held_out.rows, *(row for run in runs for row in run.split().rows)]
     return UnknownPhotos(options.unknown, rows, console, trained_with)
 

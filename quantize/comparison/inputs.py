@@ -25,8 +25,8 @@ from edge.evaluate import Refusal, count_refusals
 from edge.model_file import ModelFile
 from edge.preprocess import FULL, InputRecipe
 from edge.text import listed, plural, printable
-from finetune import negatives
 from finetune.console import Console
+from finetune.familiarity import photo_digests, refuse_trained
 from finetune.run import RUN_FILE, Run
 from quantize import recipes
 from quantize.conversion import scoring
@@ -285,14 +285,14 @@ def unknown_photos(
             f"got {folder}"
         )
     found = [Photo(Path(path), UNKNOWN) for path in photos_in([str(folder)])]
-    digests = negatives.digests(folder)
+    digests = photo_digests(folder)
     for sha256, path in digests.items():
         if sha256 in own:
             raise EdgegraftError(
                 f"--unknown: expected photos that are not the run's, got "
                 f"{path}, which is its {own[sha256]}; take it out"
             )
-    negatives.refuse_seen(digests, trained_negatives, "the run")
+    refuse_trained(digests, trained_negatives, "the run")
     return found
 
 

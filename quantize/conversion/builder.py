@@ -26,8 +26,8 @@ from edge.preprocess import PLAIN as UNSMOOTHED
 from edge.terminal import without_chatter
 from finetune import familiarity
 from finetune.console import Console
-from finetune.head import features
 from finetune.head.cross_fit import CrossValidated
+from finetune.model import compute_outputs
 from finetune.run import Run
 from quantize import recipes
 from quantize.conversion import calibration, scoring
@@ -80,7 +80,7 @@ def diverse_photos(
         return tuple(pool)
     rows = scoring.row_indices(pixels, pool)
     with console.bar("choosing calibration photos") as bar:
-        vectors = features.compute(
+        vectors = compute_outputs(
             network.feature_model(model), pixels.array, rows, progress=bar
         )
     return calibration.select_diverse(pool, vectors, count)

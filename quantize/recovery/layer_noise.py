@@ -36,7 +36,7 @@ from edge.files import write_atomic
 from edge.terminal import silenced
 from edge.text import percent
 from finetune.console import Console
-from finetune.figures.style import INK, MARK, MUTED, new_figure, plain, save
+from finetune.figures import INK, MARK, MUTED, new_figure, plain, save
 from quantize.conversion.builder import Builder, Candidate
 from quantize.conversion.convert import one_line
 from quantize.recovery.graph import Graph, Photos, batches

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge.files import write_atomic
 from edge.text import plural
-from finetune import negatives
+from finetune.familiarity import negatives_of
 from finetune.run import Run
 from quantize import recipes
 from quantize.reporting import columns
@@ -185,7 +185,7 @@ def _training(run: Run) -> list[str]:
     origin = (run.config.get("weights") or {}).get("weights", settings.get("weights"))
     trained, fine_tuned = _trained(run)
     augmented = fine_tuned or settings.get("teacher_views", 1) > 1
-    negative_count = len(negatives.trained_with(run))
+    negative_count = len(negatives_of(run))
     facts = {
         "backbone": settings.get("backbone"),
         "started from": origin,

@@ -15,7 +15,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from finetune.figures.style import INK, MUTED, quiet, save
+from finetune.figures import INK, MUTED, quiet, save
 from quantize import recipes
 from quantize.comparison import choose
 from quantize.reporting import text

@@ -16,8 +16,7 @@ from edge.errors import EdgegraftError
 from edge.files import write_atomic, write_csv
 from edge.preprocess import load_pixels
 from edge.text import csv_cell
-from finetune.figures import evaluation as pictures
-from finetune.figures import mistakes, reliability
+from finetune import evaluate
 from finetune.run import Run
 from quantize import recipes
 from quantize.reporting import columns, html, model_card, plot
@@ -79,7 +78,7 @@ def _replace_figures(comparison: Comparison, run: Run, file: MeasuredFile) -> No
     """Replace the figures of the test part and their pictures by those of `file`."""
     evaluation = file.evaluation
     photos = [photo.path for photo in run.part("test")]
-    worst, uncertain = mistakes.mistakes(evaluation), mistakes.least_certain(evaluation)
+    worst, uncertain = evaluate.mistakes(evaluation), evaluate.least_certain(evaluation)
     metrics = _trained_metrics(run)
     calibration = dict(metrics.get("calibration") or {})
     before = dict(calibration.get("test") or {})
@@ -92,7 +91,9 @@ def _replace_figures(comparison: Comparison, run: Run, file: MeasuredFile) -> No
         "error_after": evaluation.calibration_error,
         "bins_after": [
             asdict(row)
-            for row in reliability.bins(evaluation.probabilities, evaluation.truth)
+            for row in evaluate.confidence_bins(
+                evaluation.probabilities, evaluation.truth
+            )
         ],
     }
     metrics |= {
@@ -101,8 +102,10 @@ def _replace_figures(comparison: Comparison, run: Run, file: MeasuredFile) -> No
         "test": evaluation.to_dict(),
         "headline": comparison.headline.to_dict() if comparison.headline else None,
         "calibration": calibration,
-        "mistakes": mistakes.listed(worst, evaluation, photos, run.photos_root),
-        "uncertain": mistakes.listed(uncertain, evaluation, photos, run.photos_root),
+        "mistakes": evaluate.photo_records(worst, evaluation, photos, run.photos_root),
+        "uncertain": evaluate.photo_records(
+            uncertain, evaluation, photos, run.photos_root
+        ),
     }
     metrics.pop("least_sure", None)  # its name in runs of schema 1
     run.write_json(METRICS, metrics)
@@ -121,7 +124,7 @@ def _draw_pictures(
     if reference is not None and reference is not file:
         panels.insert(0, (reference.path.name, reference.evaluation.probabilities))
     temperature = (run.config.get("calibration") or {}).get("temperature")
-    pictures.draw(
+    evaluate.draw_evaluation(
         run.folder,
         evaluation,
         photos,

@@ -27,7 +27,7 @@ from edge.errors import EdgegraftError
 from edge.evaluate import Evaluation, score
 from edge.text import printable
 from finetune import model
-from finetune.head import cross_fit, features, probe
+from finetune.head import cross_fit, probe
 from finetune.loop.examples import Floats, Ints
 from finetune.paired import within_one_standard_error
 from quantize.search.candidates import Candidate
@@ -129,7 +129,7 @@ def probe_score(
         keras().backend.clear_session()
         built = model.build(settings, len(photos.labels), origin)
         pixels = photos.pixels(candidate.size, new)
-        computed = features.compute(
+        computed = model.compute_outputs(
             network.feature_model(built), pixels, np.arange(len(pixels))
         )
         known.update(zip(map(int, photos.rows[new]), computed, strict=True))

@@ -10,7 +10,7 @@ from typing import Any
 
 from edge.evaluate import pareto_front
 from edge.text import columns, percent, plural
-from finetune.figures.style import INK, MUTED, new_figure, save
+from finetune.figures import INK, MUTED, new_figure, save
 from quantize.reporting import text
 from quantize.reporting.plot import COLOURS, budget_line, latency_axis
 from quantize.search.records import Entry, SearchResult

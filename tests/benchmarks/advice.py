@@ -48,11 +48,11 @@ sys.path.insert(0, str(ROOT))
 
 from data.audit import keypoints  # noqa: E402
 from data.audit.audit import Audit, audit  # noqa: E402
-from data.audit.label_issues import FOLDS, cross_validated, find  # noqa: E402
 from data.batches import load  # noqa: E402
 from data.photos import Photo, PhotoFolder  # noqa: E402
 from data.source import scan  # noqa: E402
 from edge.preprocess import InputRecipe  # noqa: E402
+from finetune.label_issues import FOLDS, cross_validated, find_issues  # noqa: E402
 from tests.bench_room import assets, circumstances  # noqa: E402
 from tests.benchmarks import advice_files  # noqa: E402
 
@@ -240,7 +240,7 @@ def sift(folder: PhotoFolder) -> float:
 def features_of(photos: Sequence[Photo]) -> Any:
     """Features float32 [N, D] of `BACKBONE` at `SIZE` with ImageNet weights."""
     from backbones import network, registry, weights
-    from finetune.head.features import compute
+    from finetune.model import compute_outputs
 
     record = registry.get(BACKBONE)
     model = network.assemble(record, SIZE, 2, None, frozen=True)
@@ -248,7 +248,7 @@ def features_of(photos: Sequence[Photo]) -> Any:
     weights.load(model.get_layer(network.BACKBONE), record, origin)
     with load(photos, InputRecipe(SIZE, SIZE), with_facts=False) as pixels:
         rows = [pixels.rows[photo.path] for photo in photos]
-        return compute(network.feature_model(model), pixels.array, rows)
+        return compute_outputs(network.feature_model(model), pixels.array, rows)
 
 
 def label_issues(folder: PhotoFolder) -> dict[str, dict[str, int]]:
@@ -270,7 +270,7 @@ def label_issues(folder: PhotoFolder) -> dict[str, dict[str, int]]:
                 given[wrong] = (given[wrong] + steps) % len(folder.labels)
                 if np.bincount(given, minlength=len(folder.labels)).min() < FOLDS:
                     continue  # no such folds: the command does not check either
-                issues = find(cross_validated(features[rows], given), given)
+                issues = find_issues(cross_validated(features[rows], given), given)
                 listed = issues.flagged
                 tally += (
                     listed.sum(),

@@ -36,12 +36,12 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from data.audit.audit import Audit, audit  # noqa: E402
-from data.audit.label_issues import cross_validated, find  # noqa: E402
 from data.batches import load  # noqa: E402
 from data.sample.sample_set import write_faulty  # noqa: E402
 from data.source import scan  # noqa: E402
 from data.split import connected_groups, make_split  # noqa: E402
 from edge.preprocess import InputRecipe  # noqa: E402
+from finetune.label_issues import cross_validated, find_issues  # noqa: E402
 from tests.benchmarks import advice  # noqa: E402
 from tests.legs.peers import in_peers  # noqa: E402
 
@@ -151,7 +151,7 @@ def leaks(report: Audit, planted: Planted) -> dict[str, int]:
 def labels(report: Audit, planted: Planted, args: argparse.Namespace) -> dict[str, Any]:
     """How many wrong labels the label-issue score ranks among the first."""
     from backbones import network, registry, weights
-    from finetune.head.features import compute
+    from finetune.model import compute_outputs
 
     photos = report.usable(report.folder.photos)
     names = report.folder.labels
@@ -162,12 +162,12 @@ def labels(report: Audit, planted: Planted, args: argparse.Namespace) -> dict[st
     weights.load(model.get_layer(network.BACKBONE), record, origin)
     with load(photos, InputRecipe(SIZE, SIZE), with_facts=False) as pixels:
         rows = [pixels.rows[photo.path] for photo in photos]
-        features = compute(network.feature_model(model), pixels.array, rows)
+        features = compute_outputs(network.feature_model(model), pixels.array, rows)
         chains = connected_groups(photos, pixels.digests, report.near_duplicates)
     chain = {photo.path: k for k, unit in enumerate(chains) for photo in unit}
     groups = [chain[photo.path] for photo in photos]
     probabilities = cross_validated(features, given, groups=groups)
-    issues = find(probabilities, given)
+    issues = find_issues(probabilities, given)
     wrong = {report.folder.root / row[0] for row in planted["wrong-label"]}
     is_wrong = np.array([photo.path in wrong for photo in photos])
     first = round(LOOKED_AT * len(photos))

@@ -41,10 +41,8 @@ from edge.evaluate import auroc  # noqa: E402
 from edge.preprocess import load_pixels  # noqa: E402
 from edge.runtime import open_interpreter  # noqa: E402
 from finetune import familiarity  # noqa: E402
-from finetune.head import (  # noqa: E402
-    features,
-    probe,
-)
+from finetune.head import probe  # noqa: E402
+from finetune.model import compute_outputs  # noqa: E402
 from finetune.settings import Settings  # noqa: E402
 from quantize.conversion.convert import Conversion  # noqa: E402
 from tests.bench_room import assets  # noqa: E402
@@ -75,7 +73,7 @@ class Photos:
         unknown = sorted(photos_in([str(assets / "photos" / "unknown")]))
         self.unknown = np.stack([load_pixels(p, settings.recipe) for p in unknown])
         self.seen = {
-            part: features.compute(extractor, array, range(len(array)))
+            part: compute_outputs(extractor, array, range(len(array)))
             for part, array in (
                 ("train", self.train),
                 ("val", self.val),
@@ -126,7 +124,7 @@ def near(folder: Path, settings: Settings, extractor: Any) -> dict[str, Any]:
 
     def seen(paths: list[Path]) -> Any:
         array = np.stack([load_pixels(path, settings.recipe) for path in paths])
-        return features.compute(extractor, array, range(len(array)))
+        return compute_outputs(extractor, array, range(len(array)))
 
     parts = {}
     for part in ("train", "test"):

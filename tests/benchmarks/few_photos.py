@@ -41,7 +41,7 @@ from edge.classifier import Classifier  # noqa: E402
 from edge.evaluate import Evaluation, score  # noqa: E402
 from finetune import model  # noqa: E402
 from finetune.console import Console  # noqa: E402
-from finetune.head import cross_fit, features, probe  # noqa: E402
+from finetune.head import cross_fit, probe  # noqa: E402
 from finetune.job import Job, run_job  # noqa: E402
 from finetune.settings import Settings  # noqa: E402
 from quantize.export import export  # noqa: E402
@@ -129,7 +129,7 @@ def heads_of(
     for part, folder in parts.items():
         with batches.load(folder.photos, settings.recipe) as pixels:
             rows = [pixels.rows[photo.path] for photo in folder.photos]
-            values[part] = features.compute(extractor, pixels.array, rows)
+            values[part] = model.compute_outputs(extractor, pixels.array, rows)
         truths[part] = np.array([labels.index(photo.label) for photo in folder.photos])
     train = parts["train"].photos
     places: dict[str, list[int]] = {label: [] for label in labels}

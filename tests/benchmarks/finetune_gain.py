@@ -39,10 +39,7 @@ from data import batches  # noqa: E402
 from data.source import scan  # noqa: E402
 from edge.classifier import Classifier  # noqa: E402
 from finetune.console import Console  # noqa: E402
-from finetune.head import (  # noqa: E402
-    probe,
-    temperature,
-)
+from finetune.head import probe  # noqa: E402
 from finetune.loop import fit  # noqa: E402
 from finetune.loop.examples import Examples  # noqa: E402
 from finetune.loop.trainer import Trainer  # noqa: E402
@@ -71,7 +68,7 @@ def answered(model: Any, array: Any) -> Any:
 def loss_of(answers: Any, truth: Any) -> float:
     """Log loss of the answers in nats, at their best temperature."""
     logits = np.log(np.maximum(answers, 1e-7))
-    degrees = np.float32(temperature.temperature(logits, truth))
+    degrees = np.float32(probe.fit_temperature(logits, truth))
     return probe.log_loss(logits / degrees, truth)
 
 

@@ -100,7 +100,7 @@ def judged(photos: list[str], backbone: str, size: int) -> dict[tuple[str, int],
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
     from backbones import network, registry, weights
-    from finetune.head import features
+    from finetune.model import compute_outputs
 
     record = registry.get(backbone)
     model = network.assemble(record, size, 2, frozen=True)
@@ -112,7 +112,7 @@ def judged(photos: list[str], backbone: str, size: int) -> dict[tuple[str, int],
     right = {}
     for way in WAYS:
         array = np.stack([pixels(photo, size, way) for photo in photos])
-        found = features.compute(extractor, array, range(len(array)))
+        found = compute_outputs(extractor, array, range(len(array)))
         found = (found - found.mean(0)) / found.std()
         probe = LogisticRegression(C=STRENGTH, max_iter=1000)
         right[way] = cross_val_predict(probe, found, truth, cv=folds) == truth

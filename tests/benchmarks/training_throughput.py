@@ -37,7 +37,7 @@ from data import batches  # noqa: E402
 from data.augment import augment, preset  # noqa: E402
 from data.photos import Photo  # noqa: E402
 from finetune.loop.examples import Examples  # noqa: E402
-from finetune.loop.schedule import set_trainable  # noqa: E402
+from finetune.loop.step import set_trainable  # noqa: E402
 from finetune.loop.trainer import Trainer  # noqa: E402
 from finetune.settings import Settings  # noqa: E402
 from tests.bench_room import assets  # noqa: E402

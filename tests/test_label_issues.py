@@ -1,10 +1,10 @@
-"""`data.audit.label_issues`: wrong labels are found by a network."""
+"""`finetune.label_issues`: wrong labels are found by a network."""
 
 import numpy as np
 import pytest
 
-from data.audit.label_issues import cross_validated, find
 from edge.errors import EdgegraftError
+from finetune.label_issues import cross_validated, find_issues
 
 
 def features(
@@ -29,7 +29,7 @@ def flipped(truth: np.ndarray, share: float, labels: int) -> np.ndarray:
 def test_wrong_labels_come_first(labels: int) -> None:
     points, truth = features(600, labels, apart=5)
     given = flipped(truth, 0.05, labels)
-    issues = find(cross_validated(points, given), given)
+    issues = find_issues(cross_validated(points, given), given)
     worst = issues.order[: round(0.08 * 600)]
     wrong = np.flatnonzero(given != truth)
     assert len(set(worst) & set(wrong)) >= 0.8 * len(wrong)
@@ -40,7 +40,7 @@ def test_wrong_labels_come_first(labels: int) -> None:
 
 def test_clean_labels_are_hardly_flagged() -> None:
     points, truth = features(600, 3, apart=8)
-    assert find(cross_validated(points, truth), truth).flagged.sum() <= 6
+    assert find_issues(cross_validated(points, truth), truth).flagged.sum() <= 6
 
 
 def test_a_twin_does_not_vouch_for_a_wrong_label() -> None:
@@ -49,8 +49,10 @@ def test_a_twin_does_not_vouch_for_a_wrong_label() -> None:
     points, given = np.repeat(points, 2, 0), np.repeat(truth, 2)
     given[:20] = 1 - given[:20]
     twins = np.repeat(np.arange(200), 2)
-    alone = find(cross_validated(points, given, strength=100), given)
-    kept = find(cross_validated(points, given, groups=twins, strength=100), given)
+    alone = find_issues(cross_validated(points, given, strength=100), given)
+    kept = find_issues(
+        cross_validated(points, given, groups=twins, strength=100), given
+    )
     assert kept.flagged[:20].sum() >= alone.flagged[:20].sum()
     assert kept.score[:20].mean() < alone.score[:20].mean()
 
@@ -64,7 +66,7 @@ def test_the_seed_decides() -> None:
 
 
 def test_scores_by_hand() -> None:
-    issues = find(
+    issues = find_issues(
         np.array([[0.9, 0.1], [0.2, 0.8], [0.1, 0.9], [0.7, 0.3]]),
         np.array([0, 0, 1, 0]),
     )
@@ -78,7 +80,7 @@ def test_scores_by_hand() -> None:
 def test_few_photos_flag_nothing_and_say_so() -> None:
     points, truth = features(24, 2, apart=2)
     given = flipped(truth, 0.1, 2)
-    issues = find(cross_validated(points, given), given)
+    issues = find_issues(cross_validated(points, given), given)
     assert not issues.flagged.any() and not issues.enough
 
 
@@ -87,7 +89,7 @@ def test_a_poor_classifier_lists_no_right_labels() -> None:
     points, truth = features(400, 4, apart=1.5)
     probabilities = cross_validated(points, truth)
     assert (probabilities.argmax(1) != truth).mean() > 0.3
-    assert find(probabilities, truth).flagged.sum() <= 2
+    assert find_issues(probabilities, truth).flagged.sum() <= 2
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,7 @@ def test_what_cannot_be_scored(
     probabilities: np.ndarray, truth: list[int], message: str
 ) -> None:
     with pytest.raises(EdgegraftError, match=message):
-        find(probabilities, np.array(truth, np.int64))
+        find_issues(probabilities, np.array(truth, np.int64))
 
 
 def test_too_few_of_a_label_for_the_folds() -> None:

@@ -8,15 +8,28 @@ target is
 
 so its cross-entropy is weight * KL(q, student) + (1 - weight) * CE(label, student), up
 to a constant (Hinton et al. 2015, arXiv:1503.02531, with the student at temperature 1:
-its own is fitted afterwards, `finetune.head.temperature`). A photo without a label has
+its own is fitted afterwards, `finetune.head.probe`). A photo without a label has
 weight 1. z need not be known: q is p ** (1 / T), normalised.
 
 With `teacher_views` the teacher predicts several fixed augmented views of each photo,
 which the student learns as well: on photos that the teacher has memorised, its
-predictions say no more than the label. The features of a teacher that is a run are
-learned, too (`finetune.distill.hints`). Copies of validation or test photos among the
+predictions say no more than the label. Copies of validation or test photos among the
 unlabelled ones are left out; whether an unlabelled photo shows any of the labels is not
 checked.
+
+Hints: the features of a teacher that is a run are learned, too. Soft predictions of a
+few labels carry little more than the labels; the features differ between photos of one
+label, and a pretrained teacher has learned them from a million other pictures. So the
+student's features, through a linear map that is trained with it and dropped afterwards,
+are matched to the teacher's (FitNets: Romero et al. 2015, arXiv:1412.6550, here for the
+last features, along with the predictions):
+
+    loss + weight * mean(1 - cosine(map(student's features), hint))
+
+A hint is the first `MAX_COMPONENTS` whitened principal components of the teacher's
+features over the training photos, normalised to length 1. The gain of a network from
+scratch is measured by tests/benchmarks/distillation.py; a pretrained one gained nothing
+(the same with --set teacher_hints=2), so for these it is off by default.
 """
 
 from __future__ import annotations
@@ -29,29 +42,191 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from backbones.keras import tensorflow
+from backbones import network
+from backbones.keras import keras, tensorflow
 from data import batches
 from data.augment import Augmentation, augment, preset
 from data.photos import Photo
 from data.split import Split
+from edge.classifier import Classifier
 from edge.classify import sources
 from edge.errors import EdgegraftError
-from edge.text import plural
+from edge.preprocess import InputRecipe
+from edge.terminal import without_chatter
+from edge.text import listed, plural
 from finetune.console import Console
-from finetune.distill.hints import HintComponents
-from finetune.distill.teacher import Teacher, open_teacher, refuse_leaks
 from finetune.head.probe import softmax
 from finetune.loop.examples import Examples, Floats, Ints, class_weights
+from finetune.model import load
+from finetune.run import Run
 from finetune.settings import Settings
 
+MAX_COMPONENTS = 64  # principal components; a small network can't match further ones
+_FILE = "exports/float32.tflite"  # of a teacher that is a run
 _MIN_PROBABILITY = 1e-7  # int8 files give 0 for probabilities below 1/512
 _MAX_BYTES = 3 << 30  # of pixels with all their views in memory
 _BATCH = 64  # of views; random numbers depend on it, so it is fixed
 _VIEW_SEED_STEP = 1_000_003  # between the seeds of two views
 
 Pixels = npt.NDArray[np.uint8]
+WithFeatures = Callable[[Pixels], tuple[Floats, Floats]]
 
 
+# -- the teacher -----------------------------------------------------------------------
+@dataclass(frozen=True)
+class Teacher:
+    """`predict(pixels)` gives probabilities [n, L] in the order of `labels`, for uint8
+    pixels [n, H, W, 3] of `recipe`. `with_features(pixels)` gives these and the
+    features [n, D]; None for a file, which has probabilities only.
+
+    `trained_on`: sha256 of its training photos, None where they are not recorded.
+    `fitted_to`: of its validation photos, where its head was fitted to them as well
+    (`finetune.head.cross_fit`).
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    recipe: InputRecipe
+    predict: Callable[[Pixels], Floats]
+    trained_on: frozenset[str] | None = None
+    fitted_to: frozenset[str] = frozenset()
+    with_features: WithFeatures | None = None
+
+
+def open_teacher(
+    path: Path, labels: Sequence[str], *, features: bool = False
+) -> Teacher:
+    """A run folder or a `.tflite` file with exactly these labels.
+
+    A run predicts through its float32 file, or through its network where it has no file
+    or, with `features`, where the network is still there. EdgegraftError for anything
+    else, or other labels.
+    """
+    if not path.exists():
+        raise EdgegraftError(
+            f"expected --teacher to be a run's folder or a .tflite file, got {path}, "
+            "which is not there"
+        )
+    if path.is_dir():
+        run, file = Run.open(path), path / _FILE
+        use_file = file.is_file() and not (features and run.has_network)
+        teacher = replace(
+            _of_file(file) if use_file else _of_network(run, load(run)),
+            name=str(path),
+            trained_on=_digests(run.split(), "train"),
+            fitted_to=_digests(run.split(), "val") if run.cross_fitted else frozenset(),
+        )
+    else:
+        teacher = _of_file(path)
+    if set(teacher.labels) != set(labels):
+        raise EdgegraftError(
+            f"expected a teacher with the labels {listed(sorted(labels))}, got "
+            f"{path} with {listed(sorted(teacher.labels))}; rename the folders of "
+            "photos or train a teacher on these"
+        )
+    return teacher
+
+
+def _of_file(path: Path) -> Teacher:
+    with without_chatter():
+        classifier = Classifier(path)
+    return Teacher(
+        str(path), classifier.labels, classifier.recipe, classifier.probabilities
+    )
+
+
+def _of_network(run: Run, model: Any) -> Teacher:
+    tf = tensorflow()
+    both = network.feature_and_logit_model(model)
+    forward = tf.function(
+        lambda images: both(tf.cast(images, tf.float32), training=False),
+        reduce_retracing=True,
+    )
+
+    def with_features(pixels: Pixels) -> tuple[Floats, Floats]:
+        features, logits = forward(tf.constant(pixels))
+        return softmax(logits.numpy()), tf.cast(features, tf.float32).numpy()
+
+    return Teacher(
+        run.name,
+        run.labels,
+        run.recipe,
+        lambda pixels: with_features(pixels)[0],
+        with_features=with_features,
+    )
+
+
+def _digests(split: Split, part: str) -> frozenset[str]:
+    return frozenset(row.sha256 for row in split.rows if row.part == part)
+
+
+def refuse_leaks(teacher: Teacher, split: Split) -> None:
+    """EdgegraftError when the teacher was trained on the student's held-out photos.
+
+    They would leak into the student and inflate its accuracy. A head that was fitted to
+    validation photos spoils a test part, but not the choice of an epoch: the student
+    never learns its predictions for these. Photos that the student trains on as well,
+    as copies, are no leak of the teacher.
+    """
+    if teacher.trained_on is None:
+        return
+    learned = {
+        "test": teacher.trained_on | teacher.fitted_to,
+        "val": teacher.trained_on,
+    }
+    train = _digests(split, "train")
+    for part, photos in learned.items():
+        leaked = (_digests(split, part) & photos) - train
+        if leaked:
+            raise EdgegraftError(
+                f"expected a teacher that never saw the {part} part, got "
+                f"{teacher.name}, trained on {len(leaked):,} of its photos; train both "
+                "with the same photos and --seed, so that they share a split"
+            )
+
+
+# -- hints -----------------------------------------------------------------------------
+class HintComponents:
+    """Principal components of a teacher's features, float32 [N, D] of N photos."""
+
+    def __init__(self, features: Floats, seed: int) -> None:
+        from sklearn.decomposition import PCA
+
+        count = min(MAX_COMPONENTS, features.shape[1], len(features) - 1)
+        self._pca = PCA(count, whiten=True, random_state=seed).fit(features)
+
+    def hints(self, features: Floats) -> Floats:
+        """float32 [n, D] -> float32 [n, <= MAX_COMPONENTS], each row of length 1."""
+        components = self._pca.transform(features)
+        length = np.linalg.norm(components, axis=1, keepdims=True)
+        return np.asarray(components / np.maximum(length, 1e-12), np.float32)
+
+
+class HintRegressor:
+    """The linear map from the features of `model` [D] to hints [width].
+
+    weight: of the hints' loss beside that of the predictions. `variables` are trained
+    with the model's.
+    """
+
+    def __init__(self, model: Any, width: int, weight: float) -> None:
+        self._weight = weight
+        self.map = keras().layers.Dense(width, name="hints", dtype="float32")
+        self.map.build((None, model.get_layer(network.LOGITS).input.shape[-1]))
+        self.variables = self.map.trainable_variables
+
+    def losses(self, features: Any, hints: Any) -> Any:
+        """The loss of each photo: features [n, D], hints [n, width] -> float32 [n].
+
+        Hints need not be of length 1 (mixup and CutMix mix them).
+        """
+        tf = tensorflow()
+        mapped = tf.math.l2_normalize(self.map(tf.cast(features, tf.float32)), axis=1)
+        targets = tf.math.l2_normalize(hints, axis=1)
+        return self._weight * (1.0 - tf.reduce_sum(mapped * targets, axis=1))
+
+
+# -- the lesson ------------------------------------------------------------------------
 def unlabelled_photos(folder: Path) -> tuple[Photo, ...]:
     """Every photo below a folder; EdgegraftError when there is none."""
     if not folder.is_dir():

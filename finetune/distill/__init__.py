@@ -1,1 +1,0 @@
-"""Distillation: a small network learns from a bigger one."""

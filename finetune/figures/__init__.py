@@ -1,1 +1,0 @@
-"""The pictures of a run: training curves, confusion, calibration, mistakes."""
