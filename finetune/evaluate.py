@@ -182,7 +182,7 @@ class Bin:
     interval: tuple[float, float]
 
 
-def bins(probabilities: Floats, truth: Ints) -> tuple[Bin, ...]:
+def confidence_bins(probabilities: Floats, truth: Ints) -> tuple[Bin, ...]:
     """The bins that hold photos, of probabilities [N, L] and truth [N]."""
     count = BINS if len(truth) >= FEW else BINS // 2
     confidence = probabilities.max(axis=1)
@@ -208,8 +208,8 @@ def calibration_record(before: Floats, after: Floats, truth: Ints) -> dict[str, 
         "photos": len(truth),
         "error_before": calibration_error(before, truth),
         "error_after": calibration_error(after, truth),
-        "bins_before": list(map(asdict, bins(before, truth))),
-        "bins_after": list(map(asdict, bins(after, truth))),
+        "bins_before": list(map(asdict, confidence_bins(before, truth))),
+        "bins_after": list(map(asdict, confidence_bins(after, truth))),
     }
 
 
@@ -347,7 +347,7 @@ def draw_calibration(
             f"error {100 * error:.1f} points" if error else "no error beyond chance"
         )
         plain(upper, f"{title}: {points}")
-        rows = bins(probabilities, truth)
+        rows = confidence_bins(probabilities, truth)
         lowest = min(lowest, *(row.low for row in rows))
         _draw_bins(upper, rows, colour)
         _draw_counts(lower, rows)

@@ -21,7 +21,7 @@ def test_bins_hold_every_photo_and_add_up_to_the_error_with_its_chance():
     logits = random.normal(0, 2, (400, 3)).astype(np.float32)
     found = probe.softmax(logits)
     truth = np.array([random.choice(3, p=row / row.sum()) for row in found])
-    rows = evaluate.bins(found, truth)
+    rows = evaluate.confidence_bins(found, truth)
     assert sum(one.photos for one in rows) == 400
     assert all(one.low <= one.confidence <= one.high for one in rows)
     assert all(one.interval[0] <= one.accuracy <= one.interval[1] for one in rows)

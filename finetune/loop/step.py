@@ -1,4 +1,4 @@
-"""One training step on a batch: trained layers, their learning rates, moving averages.
+"""One training step: which weights it changes, at which rates, and their averages.
 
     pixels -> augmentation -> network -> weighted cross-entropy -> Adam -> averages
 
