@@ -118,7 +118,7 @@ def metrics(
         "measured_on": "the trained network in Keras, before export; the figures "
         "of the exported files are in comparison.json",
         "validation": val.to_dict(),
-        "validation_answered_by": "heads that did not see the photo, out of fold"
+        "validation_answered_by": "networks that did not see the photo, out of fold"
         if run.cross_fitted
         else "the network, which did not learn from these photos",
         "cross_validated": None

@@ -28,9 +28,9 @@ from finetune.console import Console
 from finetune.distill import Lesson
 from finetune.distributed import ALONE, Workers
 from finetune.familiarity import refuse_missing_negatives
-from finetune.head import learning_curve
+from finetune.head import cross_fit, learning_curve
 from finetune.head.calibration import calibrate
-from finetune.loop import fit
+from finetune.loop import fit, folds
 from finetune.loop.examples import Examples, Floats, draw_augmented
 from finetune.loop.history import draw_history, write_history
 from finetune.loop.trainer import Trainer
@@ -265,11 +265,16 @@ def train(
     )
     for line in fit.notes(settings, labels, train_set, plan):
         console.say("  " + line)
+    groups = None  # of a few photos: of those that share a fold
+    if lesson is None and time_left is None and workers.strategy is None:
+        groups = _fold_groups(prepared, parts, plan, settings)
+    if groups is not None:
+        train_set = folds.joined(parts["train"], parts["val"], len(labels))
     trainer = Trainer(
         built,
         settings,
         train_set,
-        parts["val"],
+        parts["val"] if groups is None else None,
         from_probe=plan.pretrained,
         checkpoint=run.folder / "checkpoint",
         workers=workers,
@@ -280,18 +285,40 @@ def train(
 
     # features and head
     features: dict[str, Floats] = {}
-    if resumed:
+    out_of_fold = None
+    if resumed and groups is not None:
+        console.stage("resumed after the cross-validation")
+        out_of_fold = folds.read(trainer.checkpoint.folder, train_set)
+    elif resumed:
         console.stage(f"resumed after epoch {len(trainer.history) - 1}")
     else:
         if plan.pretrained and workers.is_chief:  # the others copy its weights
-            features = _fit_head(run, prepared, built, parts, train_set, console)
+            learned = train_set if groups is None else parts["train"]
+            features = _fit_head(run, prepared, built, parts, learned, console)
+        if groups is not None:
+            out_of_fold = folds.cross_validate(
+                built,
+                settings,
+                train_set,
+                np.concatenate([features["train"], features["val"]]),
+                groups,
+                folder=trainer.checkpoint.folder,
+                console=console,
+            )
         trainer.start()
-        if plan.pretrained:
+        if plan.pretrained and groups is None:
             accuracy = trainer.history[0].val_accuracy
             console.stage(f"linear probe: validation {accuracy:.1%}", detail=True)
 
     # loop
-    fit.train_epochs(trainer, run.folder, plan, console, resumed=resumed)
+    fit.train_epochs(
+        trainer,
+        run.folder,
+        plan,
+        console,
+        resumed=resumed,
+        out_of_fold=out_of_fold,
+    )
     precision = "; trained in bfloat16, kept in float32" if plan.mixed else ""
     console.stage(fit.verdict(trainer, pretrained=plan.pretrained) + precision)
     run.update(**fit.record(trainer, plan))
@@ -308,12 +335,34 @@ def train(
         features = {}  # the backbone has changed
     trained = TrainedNetwork(network, labels, parts, console, features)
     split, pairs = prepared.split, prepared.near_duplicates
-    run.update(calibration=calibrate(run, trained, split, pairs))
+    answered = None
+    if out_of_fold is not None and trainer.alpha:
+        answered = out_of_fold.at(trainer.alpha)
+    run.update(calibration=calibrate(run, trained, split, pairs, answered))
     _evaluate(run, prepared, trained, trainer, origin)
     model.save(run, network)
     run.update(status="trained", weights=origin.to_dict())
     trainer.checkpoint.clear()  # the result is written
     return network
+
+
+def _fold_groups(
+    prepared: Prepared,
+    parts: Mapping[str, Examples],
+    plan: fit.Plan,
+    settings: Settings,
+) -> list[int] | None:
+    """The photos that share a fold, of training, then validation, where the fine-tuning
+    of `plan` is cross-validated; None where the validation part judges it."""
+    train, val = parts["train"], parts["val"]
+    few = folds.applies(len(train), len(val))
+    if not few or not plan.pretrained or plan.probe_only:
+        return None
+    groups = cross_fit.learned_groups(prepared.split, prepared.near_duplicates)
+    truth = np.concatenate([train.truth, val.truth])
+    classes = len(prepared.folder.labels)
+    possible = cross_fit.make_folds(truth, groups, classes, settings.seed)
+    return None if possible is None else groups
 
 
 def _fit_head(

@@ -69,8 +69,13 @@ class TrainedNetwork:
         """Class indices of train, then validation, int64 [N]."""
         return np.concatenate([self.parts[part].truth for part in ("train", "val")])
 
+    def take_out_of_fold(self, logits: Floats) -> None:
+        """Use calibrated out-of-fold logits [N, L] of train, then validation, for the
+        validation photos, which the network was trained on."""
+        self._out_of_fold = logits[len(self.parts["train"]) :]
+
     def take_head(self, head: CrossFit) -> None:
         """Use a head that was fitted to train and validation, with its temperature."""
         temperature = np.float32(head.temperature)
         network.set_head(self.model, head.kernel / temperature, head.bias / temperature)
-        self._out_of_fold = head.logits[len(self.parts["train"]) :] / temperature
+        self.take_out_of_fold(head.logits / temperature)

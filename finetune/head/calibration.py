@@ -2,7 +2,8 @@
 
 Where the probe of few photos was kept, its head is first fitted to the validation
 photos as well, and the temperature comes from out-of-fold predictions
-(`finetune.head.cross_fit`).
+(`finetune.head.cross_fit`), as it does where all photos were fine-tuned on
+(`finetune.loop.folds`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from data.split import Split
 from finetune.head import cross_fit, probe
 from finetune.head.cross_fit import CrossFit, CrossValidated
-from finetune.loop.examples import class_weights
+from finetune.loop.examples import Floats, class_weights
 from finetune.run import Run
 from finetune.trained import TrainedNetwork
 
@@ -26,12 +27,21 @@ def calibrate(
     trained: TrainedNetwork,
     split: Split,
     near_duplicates: Sequence[tuple[Path, Path]] = (),
+    out_of_fold: Floats | None = None,
 ) -> dict[str, Any]:
     """Fold the temperature into the network; returns the record for run.json.
 
-    Pairs of `near_duplicates` share a fold of the cross-validation; their paths are
-    spelled as those of `split`, which `run.split()` does not promise.
+    out_of_fold: logits [N, L] of train, then validation, where a fine-tuned network was
+    trained on both. Pairs of `near_duplicates` share a fold of the cross-validation;
+    their paths are spelled as those of `split`, which `run.split()` does not promise.
     """
+    if out_of_fold is not None:
+        truth = trained.learned_truth
+        fitted = probe.fit_temperature(out_of_fold, truth)
+        probe.fold_temperature(trained.model, fitted)
+        trained.take_out_of_fold(out_of_fold / np.float32(fitted))
+        what = "fine-tuned on"
+        return _record(run, trained, out_of_fold, fitted, what, {})
     head = _cross_fit(run, trained, split, near_duplicates)
     if head is None:
         logits, truth = trained.logits("val"), trained.parts["val"].truth
@@ -39,18 +49,28 @@ def calibrate(
         probe.fold_temperature(trained.model, fitted)
         return probe.temperature_effect(logits, truth, fitted)
     trained.take_head(head)
+    what, strength = "head fitted to", {"strength": head.strength}
+    return _record(run, trained, head.logits, head.temperature, what, strength)
+
+
+def _record(
+    run: Run,
+    trained: TrainedNetwork,
+    logits: Floats,
+    temperature: float,
+    what: str,
+    more: dict[str, Any],
+) -> dict[str, Any]:
+    """Print and record out-of-fold logits [N, L] of train, then validation."""
     truth = trained.learned_truth
-    folds = CrossValidated.from_logits(head.logits, truth, run.labels)
+    folds = CrossValidated.from_logits(logits, truth, run.labels)
     trained.console.stage(
-        f"head fitted to all {len(truth)} training and validation photos: {folds}"
+        f"{what} all {len(truth)} training and validation photos: {folds}"
     )
+    by_label = list(folds.by_label)
     return {
-        **probe.temperature_effect(head.logits, truth, head.temperature),
-        "cross_fit": {
-            "strength": head.strength,
-            "right": folds.right,
-            "by_label": list(folds.by_label),
-        },
+        **probe.temperature_effect(logits, truth, temperature),
+        "cross_fit": {**more, "right": folds.right, "by_label": by_label},
     }
 
 
@@ -73,13 +93,11 @@ def _cross_fit(
     truth, weights = trained.learned_truth, None
     if run.settings.balance == "weights":
         weights = class_weights(truth, len(run.labels))[truth]
-    photos = [*split.part("train"), *split.part("val")]
-    digests = {row.photo.path: row.sha256 for row in split.rows}
     return cross_fit.fit(
         np.concatenate([trained.features("train"), trained.features("val")]),
         truth,
         len(run.labels),
-        groups=cross_fit.copy_groups(photos, digests, near_duplicates),
+        groups=cross_fit.learned_groups(split, near_duplicates),
         weights=weights,
         seed=run.settings.seed,
     )

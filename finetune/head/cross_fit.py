@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from data.photos import Photo
-from data.split import connected_groups
+from data.split import Split, connected_groups
 from edge.evaluate import wilson
 from finetune.head import probe
 from finetune.loop.examples import Floats, Ints
@@ -35,6 +35,8 @@ from finetune.paired import within_one_standard_error
 FEW = 100  # validation photos that are enough for a temperature
 MAX_PHOTOS = 1000  # photos in all; with more it costs more time than it gains
 FOLDS = 4
+
+Fold = tuple[Ints, Ints]  # the rows that are trained on, those that are held out
 
 
 def applies(train: int, val: int) -> bool:
@@ -143,13 +145,25 @@ def copy_groups(
     return [group[photo.path] for photo in photos]
 
 
-def _folds(
-    truth: Ints, groups: Sequence[int], seed: int
-) -> list[tuple[Ints, Ints]] | None:
-    """(training, held-out) rows; None where a label is too rare for every fold."""
+def learned_groups(
+    split: Split, near_duplicates: Sequence[tuple[Path, Path]]
+) -> list[int]:
+    """`copy_groups` of the training, then the validation photos of a split."""
+    photos = [*split.part("train"), *split.part("val")]
+    digests = {row.photo.path: row.sha256 for row in split.rows}
+    return copy_groups(photos, digests, near_duplicates)
+
+
+def make_folds(
+    truth: Ints, groups: Sequence[int], classes: int, seed: int
+) -> list[Fold] | None:
+    """The folds of photos with class indices `truth` [N]; photos with the same number
+    in `groups` [N] share one. None where a label is too rare for every fold."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     group_of, labels = np.asarray(groups), np.unique(truth)
+    if len(labels) < classes:
+        return None
     if any(len(np.unique(group_of[truth == label])) < FOLDS for label in labels):
         return None
     split = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
@@ -175,8 +189,8 @@ def fit(
     weights of the head's loss; None for equal weights. strengths: the penalties to try,
     strong to weak.
     """
-    folds = _folds(truth, groups, seed)
-    if folds is None or len(np.unique(truth)) < classes:
+    folds = make_folds(truth, groups, classes, seed)
+    if folds is None:
         return None
     tried = []
     for strength in strengths:

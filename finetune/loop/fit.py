@@ -5,7 +5,7 @@ features -> probe -> epochs -> the average of probe and fine-tuned weights
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from finetune.console import Console
 from finetune.distributed import ALONE, Workers
 from finetune.head import probe
 from finetune.loop.examples import Examples, Floats, unbalance
+from finetune.loop.folds import OutOfFold, steps_of
 from finetune.loop.history import LOGS, Epoch, Logs
 from finetune.loop.step import set_trainable
 from finetune.loop.trainer import Trainer
@@ -108,10 +109,25 @@ def fit_probe(
 
 
 def train_epochs(
-    trainer: Trainer, folder: Path, plan: Plan, console: Console, *, resumed: bool
+    trainer: Trainer,
+    folder: Path,
+    plan: Plan,
+    console: Console,
+    *,
+    resumed: bool,
+    out_of_fold: OutOfFold | None = None,
 ) -> None:
-    """Run the epochs of the plan and load the best weights; logs go to `folder`."""
+    """Run the epochs of the plan and load the best weights; logs go to `folder`.
+
+    out_of_fold: chooses the average with the probe where there is no validation part;
+    the history is then that of the folds.
+    """
     logs = Logs(folder / LOGS)
+    if out_of_fold is not None:
+        _train_on_all(trainer, out_of_fold, console)
+        for epoch in trainer.history:
+            logs.add(epoch)
+        return
     if not resumed:
         logs.add(trainer.history[0])
     if plan.pretrained and plan.probe_only:
@@ -129,6 +145,22 @@ def train_epochs(
     if trainer.ended:
         done = len(trainer.history) - 1
         console.stage(f"stopped after epoch {done}: {trainer.ended}")
+
+
+def _train_on_all(trainer: Trainer, out_of_fold: OutOfFold, console: Console) -> None:
+    chosen, trainer.tried = out_of_fold.choose()
+    trainer.average_at = trainer.alpha = chosen.alpha
+    if chosen.alpha:
+        with console.bar("fine-tuning with all photos", unit="step") as bar:
+            trainer.run(steps_of(trainer, bar))
+    trainer.history = list(out_of_fold.history)
+    kept = trainer.history[-1 if chosen.alpha else 0]
+    logits = out_of_fold.at(chosen.alpha)
+    trainer.best = replace(
+        kept,
+        val_loss=probe.log_loss(logits, out_of_fold.truth),
+        val_accuracy=chosen.val_accuracy,
+    )
 
 
 # -- messages --------------------------------------------------------------------------
@@ -184,7 +216,8 @@ def verdict(trainer: Trainer, *, pretrained: bool) -> str:
             f"{trainer.alpha:.0%} epoch {best.epoch}, {1 - trainer.alpha:.0%} linear "
             "probe (WiSE-FT)"
         )
-    line = f"kept {kept}: validation {best.val_accuracy:.1%}"
+    part = "validation" if trainer.val is not None else "cross-validated"
+    line = f"kept {kept}: {part} {best.val_accuracy:.1%}"
     if trainer.tried:
         line += ", chosen by log loss"
     if best.epoch == 0 and not pretrained:

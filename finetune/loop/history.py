@@ -105,8 +105,12 @@ def draw_history(
     legend = "kept"
     if alpha is not None and 0 < alpha < 1:  # weights that no epoch had
         legend = f"kept: {alpha:.0%} epoch {kept.epoch},\n{1 - alpha:.0%} linear probe"
+    judged, strength = "validation", None
     if cross_fit is not None:
-        legend = "lowest validation loss"
+        if trained:
+            legend, judged = f"{legend}, from all photos", "photos of the other folds"
+        else:
+            legend, strength = "lowest validation loss", cross_fit["strength"]
     for axes, title, key in (
         (left, "Accuracy", "accuracy"),
         (right, "Loss (cross-entropy)", "loss"),
@@ -116,7 +120,7 @@ def draw_history(
         val_y = [row["val_" + key] for row in rows]
         line: dict[str, Any] = {"marker": "o", "markersize": 3}
         axes.plot(train_x, train_y, color=TRAIN, label=train_label, **line)
-        axes.plot(x, val_y, color=VAL, label="validation", **line)
+        axes.plot(x, val_y, color=VAL, label=judged, **line)
         axes.plot(
             [kept_x],
             [getattr(kept, "val_" + key)],
@@ -130,8 +134,7 @@ def draw_history(
             label=legend,
         )
         axes.margins(x=0.04, y=0.15)
-        if cross_fit is not None:
-            strength = cross_fit["strength"]
+        if strength is not None:
             label = f"kept: C = {strength:g}, fitted again\nto both parts"
             axes.axvline(strength, color=MARK, linewidth=1, linestyle="--", label=label)
         axes.set_xlabel(x_label, fontsize=8, color=MUTED)

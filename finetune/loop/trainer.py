@@ -53,8 +53,10 @@ Advance = Callable[[int, int, Epoch | None], None]  # epoch, step, finished epoc
 class Trainer:
     """Trains `model` in place; `checkpoint` is a folder of its own.
 
-    from_probe: `model` has a fitted head at `start`. After `run`, `best` describes the
-    kept weights. time_left: the seconds left for training; None without a limit.
+    from_probe: `model` has a fitted head at `start`. val: None where nothing is left to
+    judge with; then nothing is evaluated, and `average_at` is the average with the
+    probe that `run` takes. After `run`, `best` describes the kept weights. time_left:
+    the seconds left for training; None without a limit.
     workers: the workers that train; `mirrored` is then the same network, built in the
     scope of their strategy and trained in place of `model`, which is evaluated and
     kept.
@@ -65,7 +67,7 @@ class Trainer:
         model: Any,
         settings: Settings,
         train: Examples,
-        val: Examples,
+        val: Examples | None,
         *,
         from_probe: bool,
         checkpoint: Path,
@@ -81,7 +83,9 @@ class Trainer:
         self.best: Epoch | None = None
         self.planned = settings.epochs
         self.tried: tuple[Point, ...] = ()  # averages of probe and last weights
+        self.tried_logits: Any = None  # float32 [A, N, L] of validation at each of them
         self.alpha = 1.0  # weight of the last weights in the chosen average
+        self.average_at: float | None = None  # that weight, if it is chosen elsewhere
         self.ended = ""  # why training stopped before the last epoch
         self._from_probe, self._time_left = from_probe, time_left
         self.batch = min(settings.batch, len(train))
@@ -175,10 +179,13 @@ class Trainer:
 
     # -- training --------------------------------------------------------------
     def _val_logits(self) -> npt.NDArray[np.float32]:
+        assert self.val is not None
         return self._logits.compute(self.val.array, self.val.rows)
 
     def evaluate(self) -> tuple[float, float]:
-        """Log loss (nats) and accuracy on the validation part."""
+        """Log loss (nats) and accuracy on the validation part; NaN without one."""
+        if self.val is None:
+            return math.nan, math.nan
         logits = self._val_logits()
         right = logits.argmax(axis=1) == self.val.truth
         return log_loss(logits, self.val.truth), float(right.mean())
@@ -288,28 +295,31 @@ class Trainer:
             self._plan(epoch, result.seconds)
             self._save()
             advance(epoch, self.steps, result)
-        if self._from_probe:
-            self._average_with_probe()
         assert self.best is not None
-        if not self.tried:
+        if self._from_probe and len(self.history) > 1:  # there was time to train
+            self._average_with_probe()
+        else:
             self.model.set_weights(self.checkpoint.kept(self.best.epoch))
 
     def _average_with_probe(self) -> None:
         """Load the best average of the probe and the last weights."""
-        if len(self.history) == 1:
-            return  # no time to train
         start = self.checkpoint.kept(0)
         self.average.swap()
         self._copy_trained()
         end = self.model.get_weights()
 
-        def logits_at(alpha: float) -> npt.NDArray[np.float32]:
-            self.model.set_weights(wise_ft.between(start, end, alpha))
-            return self._val_logits()
-
-        chosen, self.tried = wise_ft.choose(logits_at, self.val.truth)
-        self.model.set_weights(wise_ft.between(start, end, chosen.alpha))
-        last = self.history[-1] if chosen.alpha else self.history[0]
+        if self.average_at is None:
+            assert self.val is not None
+            logits = []
+            for alpha in wise_ft.ALPHAS:
+                self.model.set_weights(wise_ft.between(start, end, alpha))
+                logits.append(self._val_logits())
+            self.tried_logits = np.stack(logits)
+            chosen, self.tried = wise_ft.choose(self.tried_logits, self.val.truth)
+            self.alpha = chosen.alpha
+        else:
+            self.alpha = self.average_at
+        self.model.set_weights(wise_ft.between(start, end, self.alpha))
+        last = self.history[-1] if self.alpha else self.history[0]
         loss, accuracy = self.evaluate()
         self.best = replace(last, val_loss=loss, val_accuracy=accuracy)
-        self.alpha = chosen.alpha

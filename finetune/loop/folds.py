@@ -1,0 +1,217 @@
+"""A few hundred photos: fine-tuned on all of them, and cross-validated.
+
+A fifth of a few hundred photos is too few to judge a network, and is missed in its
+training. So four networks are fine-tuned first, each from a probe of its own, on three
+quarters of the training and validation photos, and answer the other quarter (copies
+share a fold). These out-of-fold predictions choose the average with the probe
+(`finetune.loop.wise_ft`; the probe itself is one) and the temperature, and estimate the
+accuracy; then the network is fine-tuned on all photos, in the same way. As in
+`finetune.head.cross_fit`, which does so for a probe alone.
+
+Five trainings take five times as long, so up to `MAX_PHOTOS`: then as long as one with
+2,000.
+tests/benchmarks/finetune_gain.py measures what it brings.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backbones import network
+from edge.errors import EdgegraftError
+from edge.files import write_atomic
+from finetune.console import Console
+from finetune.head import cross_fit, probe
+from finetune.loop import wise_ft
+from finetune.loop.examples import Examples, Floats, class_weights
+from finetune.loop.history import Epoch
+from finetune.loop.trainer import Trainer
+from finetune.loop.wise_ft import Point
+from finetune.settings import Settings
+
+MAX_PHOTOS = 400  # training and validation photos
+
+
+def applies(train: int, val: int) -> bool:
+    """Whether so many training and validation photos are few enough."""
+    return cross_fit.applies(train, val) and train + val <= MAX_PHOTOS
+
+
+def joined(train: Examples, val: Examples, classes: int) -> Examples:
+    """The photos of both parts; weighted where those of `train` are."""
+    truth = np.concatenate([train.truth, val.truth])
+    weights = None
+    if train.weights is not None:
+        weights = class_weights(truth, classes)[truth]
+    rows = np.concatenate([train.rows, val.rows])
+    return Examples(train.array, rows, truth, weights=weights)
+
+
+def _only(photos: Examples, which: Any) -> Examples:
+    weights = None if photos.weights is None else photos.weights[which]
+    return Examples(
+        photos.array, photos.rows[which], photos.truth[which], weights=weights
+    )
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Predictions for the N photos by networks that were not trained on them.
+
+    logits: float32 [A, N, L], at each of `wise_ft.ALPHAS`. history: the mean of the
+    folds, epoch by epoch.
+    """
+
+    logits: Floats
+    truth: Any
+    history: tuple[Epoch, ...]
+
+    def choose(self) -> tuple[Point, tuple[Point, ...]]:
+        """The chosen average with the probe, and all that were tried."""
+        return wise_ft.choose(self.logits, self.truth)
+
+    def at(self, alpha: float) -> Floats:
+        """The logits [N, L] of one average."""
+        return self.logits[wise_ft.ALPHAS.index(alpha)]
+
+
+def cross_validate(
+    model: Any,
+    settings: Settings,
+    photos: Examples,
+    features: Floats,
+    groups: Sequence[int],
+    *,
+    folder: Path,
+    console: Console,
+) -> OutOfFold:
+    """Fine-tune `model` once for each fold; it ends with the weights that it has now,
+    and a head that is fitted to all photos.
+
+    features: float32 [N, D] of the photos, of the backbone as it is. groups: as for
+    `cross_fit.make_folds`, which finds folds. What each fold answers is kept in
+    `folder`, for a run that is resumed.
+    """
+    classes = network.get_head(model)[1].shape[0]
+    folds = cross_fit.make_folds(photos.truth, groups, classes, settings.seed)
+    head = cross_fit.fit(
+        features,
+        photos.truth,
+        classes,
+        groups=groups,
+        weights=photos.weights,
+        seed=settings.seed,
+    )
+    assert folds is not None and head is not None
+    start = model.get_weights()
+    for index, (train, held_out) in enumerate(folds):
+        path = folder / f"fold-{index}.npz"
+        if path.is_file():
+            continue
+        model.set_weights(start)
+        taught = _only(photos, train)
+        fitted = probe.head(
+            features[train],
+            taught.truth,
+            classes,
+            head.strength,
+            weights=taught.weights,
+        )
+        network.set_head(model, *fitted)
+        trainer = Trainer(
+            model,
+            settings,
+            taught,
+            _only(photos, held_out),
+            from_probe=True,
+            checkpoint=folder / f"fold-{index}",
+        )
+        if not trainer.resume():
+            trainer.start()
+        with console.bar(
+            f"fine-tuning, fold {index + 1} of {len(folds)}", "step"
+        ) as bar:
+            trainer.run(steps_of(trainer, bar))
+        kept = {
+            "held_out": held_out,
+            "logits": trainer.tried_logits,
+            "history": json.dumps([asdict(epoch) for epoch in trainer.history]),
+        }
+        write_atomic(path, partial(_save, kept))
+        trainer.checkpoint.clear()
+    model.set_weights(start)
+    network.set_head(model, head.kernel, head.bias)
+    return read(folder, photos)
+
+
+def _save(arrays: dict[str, Any], path: Path) -> None:
+    np.savez(path, **arrays)
+
+
+def steps_of(
+    trainer: Trainer, bar: Callable[[int, int], None]
+) -> Callable[[int, int, Epoch | None], None]:
+    """What shows the steps of a training in a bar."""
+    total = trainer.settings.epochs * trainer.steps
+
+    def advance(epoch: int, step: int, result: Epoch | None) -> None:
+        if result is None:
+            bar((epoch - 1) * trainer.steps + step, total)
+
+    return advance
+
+
+def read(folder: Path, photos: Examples) -> OutOfFold:
+    """What the folds in `folder` answered; EdgegraftError where it cannot be read."""
+    logits: Any = np.zeros((0, 0, 0), np.float32)
+    histories: list[list[Epoch]] = []
+    sizes: list[int] = []
+    for index in range(cross_fit.FOLDS):
+        path = folder / f"fold-{index}.npz"
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                held_out, answered = stored["held_out"], stored["logits"]
+                history = [Epoch(**row) for row in json.loads(str(stored["history"]))]
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            raise EdgegraftError(
+                f"expected what a fold of this run answered in {path}, got a file that "
+                f"can't be read ({error}); start again with --overwrite"
+            ) from error
+        if not histories:
+            shape = len(answered), len(photos), answered.shape[2]
+            logits = np.zeros(shape, np.float32)
+        logits[:, held_out] = answered
+        histories.append(history)
+        sizes.append(len(held_out))
+    return OutOfFold(logits, photos.truth, _mean(histories, sizes))
+
+
+def _mean(
+    histories: Sequence[Sequence[Epoch]], sizes: Sequence[int]
+) -> tuple[Epoch, ...]:
+    """The mean of the folds, weighted by their photos; seconds add up."""
+
+    def mean(values: Sequence[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return float(np.average(known, weights=sizes)) if known else None
+
+    return tuple(
+        Epoch(
+            epochs[0].epoch,
+            mean([epoch.train_loss for epoch in epochs]),
+            mean([epoch.train_accuracy for epoch in epochs]),
+            float(np.average([epoch.val_loss for epoch in epochs], weights=sizes)),
+            float(np.average([epoch.val_accuracy for epoch in epochs], weights=sizes)),
+            epochs[0].rate,
+            sum(epoch.seconds for epoch in epochs),
+        )
+        for epochs in zip(*histories, strict=True)
+    )
