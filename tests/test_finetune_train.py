@@ -126,17 +126,16 @@ def test_between_two_networks() -> None:
     signs = np.where(truth[:, None] == np.arange(2), 1.0, -1.0).astype(np.float32)
     noise = np.random.default_rng(0).normal(0, 1, (40, 2)).astype(np.float32)
     for wanted in (0.75, 0.25, 0.0):  # the others are plainly worse
-        kept, tried = wise_ft.choose(
-            lambda alpha, best=wanted: signs - 3 * noise * abs(alpha - best), truth
-        )
+        off = [3 * noise * abs(alpha - wanted) for alpha in wise_ft.ALPHAS]
+        kept, tried = wise_ft.choose(signs - np.stack(off), truth)
         assert kept.alpha == wanted and kept.val_accuracy == 1.0
         assert [point.alpha for point in tried] == list(wise_ft.ALPHAS)
-    alike = wise_ft.choose(lambda alpha: signs, truth)
+    alike = wise_ft.choose(np.stack([signs] * 5), truth)
     assert alike[0].alpha == wise_ft.USUAL
     slip, end = signs.copy(), signs.copy()
     slip[3] *= -1
     end[5] *= -0.9  # another mistake, a little less sure: better by chance
-    kept, tried = wise_ft.choose(lambda alpha: end if alpha == 1 else slip, truth)
+    kept, tried = wise_ft.choose(np.stack([slip] * 4 + [end]), truth)
     assert kept.alpha == wise_ft.USUAL and kept.val_loss > tried[-1].val_loss
 
 

@@ -38,6 +38,8 @@ from finetune.loop.wise_ft import Point
 from finetune.settings import Settings
 
 MAX_PHOTOS = 400  # training and validation photos
+# What numpy and json raise for a file that is damaged
+_UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
 
 
 def applies(train: int, val: int) -> bool:
@@ -111,6 +113,9 @@ def cross_validate(
         seed=settings.seed,
     )
     assert folds is not None and head is not None
+    console.stage(
+        f"few photos: fine-tuning in {len(folds)} folds, then on all {len(photos)}"
+    )
     start = model.get_weights()
     for index, (train, held_out) in enumerate(folds):
         path = folder / f"fold-{index}.npz"
@@ -180,7 +185,7 @@ def read(folder: Path, photos: Examples) -> OutOfFold:
             with np.load(path, allow_pickle=False) as stored:
                 held_out, answered = stored["held_out"], stored["logits"]
                 history = [Epoch(**row) for row in json.loads(str(stored["history"]))]
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except _UNREADABLE as error:
             raise EdgegraftError(
                 f"expected what a fold of this run answered in {path}, got a file that "
                 f"can't be read ({error}); start again with --overwrite"

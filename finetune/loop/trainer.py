@@ -85,7 +85,7 @@ class Trainer:
         self.tried: tuple[Point, ...] = ()  # averages of probe and last weights
         self.tried_logits: Any = None  # float32 [A, N, L] of validation at each of them
         self.alpha = 1.0  # weight of the last weights in the chosen average
-        self.average_at: float | None = None  # that weight, if it is chosen elsewhere
+        self.average_at: float | None = None  # that weight, where folds choose it
         self.ended = ""  # why training stopped before the last epoch
         self._from_probe, self._time_left = from_probe, time_left
         self.batch = min(settings.batch, len(train))

@@ -30,6 +30,7 @@ from finetune.console import Console
 from finetune.familiarity import negatives_of
 from finetune.head import cross_fit
 from finetune.head.cross_fit import CrossValidated
+from finetune.loop import folds
 from finetune.run import Run
 from quantize import recipes
 from quantize.comparison import choose, timing
@@ -198,15 +199,15 @@ def _headline(
         return None
     evaluation = chosen.evaluation
     owner = next((entry.run for entry in entries if entry.path == chosen.path), None)
-    folds = CrossValidated.from_record(owner.config) if owner else None
+    judged = CrossValidated.from_record(owner.config) if owner else None
     few = evaluation.photos < FEW_TEST_PHOTOS
-    if folds is not None and few:
+    if judged is not None and few:
         return Headline(
-            folds.accuracy,
-            folds.interval,
-            folds.photos,
+            judged.accuracy,
+            judged.interval,
+            judged.photos,
             "cross-validated",
-            weakest=folds.weakest,
+            weakest=judged.weakest,
         )
     return Headline(
         evaluation.accuracy,
@@ -223,12 +224,16 @@ def not_cross_validated(run: Run) -> str:
     few = "few test photos"
     if run.config.get("probe") is None:
         return f"{few}, and a network trained from scratch cannot be cross-validated"
-    if (run.config.get("best") or {}).get("epoch"):
-        return f"{few}, and a fine-tuned network cannot be cross-validated"
     if run.settings.unlabelled is not None:
         return f"{few}, and a teacher's labels cannot be cross-validated"
     split = run.split()
-    if cross_fit.applies(len(split.part("train")), len(split.part("val"))):
+    count = len(split.part("train")), len(split.part("val"))
+    if (run.config.get("best") or {}).get("epoch"):
+        if sum(count) > folds.MAX_PHOTOS:
+            most = f"more than {folds.MAX_PHOTOS} photos"
+            return f"{few}, and fine-tuning on {most} is not cross-validated"
+        return f"{few}, and the fine-tuning was not cross-validated"
+    if cross_fit.applies(*count):
         return f"{few}, and a label has too few photos to be cross-validated"
     return few
 

@@ -1,0 +1,206 @@
+"""A few photos, fine-tuned: cross-validated, then trained on all of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from backbones import custom_cnn, registry
+from edge.errors import EdgegraftError
+from finetune.console import Console
+from finetune.head import cross_fit
+from finetune.loop import folds, wise_ft
+from finetune.loop.examples import Examples
+from finetune.loop.trainer import Trainer
+from finetune.model import load
+from finetune.run import Run
+from finetune.settings import Settings
+from tests.finetune_helpers import finetune
+
+pytestmark = pytest.mark.slow  # networks are trained
+
+SIZE, PHOTOS = 24, 60
+SHAPE = {"filters": [8], "head": "average", "dropout": 0.0}
+
+
+class Heard(Console):
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.lines: list[str] = []
+
+    def say(self, line: str = "", *, detail: bool = False) -> None:
+        self.lines.append(line)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photos of noise, whose labels nothing in them tells, and a backbone at random."""
+    folder = tmp_path_factory.mktemp("folds")
+    random = np.random.default_rng(0)
+    for number in range(PHOTOS):
+        path = folder / "photos" / ("heads", "tails")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        photo = random.integers(0, 256, (SIZE, SIZE, 3)).astype(np.uint8)
+        Image.fromarray(photo).save(path)
+    options = custom_cnn.from_mapping(SHAPE, "test")
+    backbone = registry.get("custom_cnn").build(SIZE, options)
+    backbone.save_weights(str(folder / "weights.h5"))
+    return folder
+
+
+def settings(place: Path, **more: Any) -> Settings:
+    given = {"unfreeze": "all", "epochs": 2, "augment": "none", "rate": 1e-3, **more}
+    weights = str(place / "weights.h5")
+    return Settings.for_network(
+        backbone="custom_cnn", size=SIZE, weights=weights, cnn=SHAPE, **given
+    )
+
+
+@pytest.fixture(scope="module")
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture(scope="module")
+def run(place: Path, heard: Heard) -> Iterator[Run]:
+    with pytest.MonkeyPatch.context() as patch:
+        # so that the fine-tuned weights are kept, though noise teaches nothing
+        patch.setattr(wise_ft, "within_one_standard_error", lambda *_: True)
+        found, prepared, _ = finetune(
+            place / "photos", settings(place), place / "run", heard
+        )
+        prepared.pixels.close()
+    yield found
+
+
+def test_all_photos_are_trained_on_and_all_judge(run: Run, heard: Heard) -> None:
+    train, val = len(run.part("train")), len(run.part("val"))
+    assert run.cross_fitted and run.judged_on == "photos it learned from"
+    best = run.config["best"]
+    assert (best["epoch"], best["alpha"]) == (2, wise_ft.USUAL)
+    assert [point["alpha"] for point in best["wise_ft"]] == list(wise_ft.ALPHAS)
+    judged = run.metrics["cross_validated"]
+    assert judged["photos"] == train + val
+    assert judged["accuracy"] < 0.75  # noise: networks that saw the photos know them
+    assert best["val_accuracy"] == judged["accuracy"]
+    line = next(line for line in heard.lines if "fine-tuned on all" in line)
+    assert f"all {train + val} training and validation photos: cross-validated" in line
+    assert any("probe (WiSE-FT): cross-validated" in line for line in heard.lines)
+    history = (run.folder / "history.csv").read_text().splitlines()
+    assert len(history) == 1 + 3  # the probes, and two epochs
+    assert (run.folder / "training.png").is_file()
+    assert not (run.folder / "checkpoint").exists()
+
+
+def test_an_interrupted_one_ends_as_an_undisturbed_one(
+    run: Run, place: Path, tmp_path: Path
+) -> None:
+    """Stopped in the second fold, and again while all photos are trained on."""
+    begun: list[int] = []
+    train = Trainer.run
+
+    def stopped(it: Trainer, advance: Any) -> None:
+        def stop(epoch: int, step: int, result: Any) -> None:
+            advance(epoch, step, result)
+            if result is not None and len(begun) in (2, 6):
+                raise KeyboardInterrupt
+
+        begun.append(len(it.train))
+        train(it, stop)
+
+    again: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wise_ft, "within_one_standard_error", lambda *_: True)
+        patch.setattr(Trainer, "run", stopped)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                finetune(
+                    None if again else place / "photos",
+                    settings(place),
+                    tmp_path / "run",
+                    Heard(),
+                    **again,
+                )
+            again = {"resume": True}
+        found, prepared, model = finetune(
+            None, settings(place), tmp_path / "run", Heard(), resume=True
+        )
+        prepared.pixels.close()
+    whole = len(run.part("train")) + len(run.part("val"))
+    # the second fold and the training with all photos go on where they were stopped
+    assert len(begun) == 7 and begun[1] == begun[2] < whole
+    assert begun[5] == begun[6] == whole
+    wanted = load(run).get_weights()
+    for mine, theirs in zip(model.get_weights(), wanted, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-6)
+    assert found.metrics["cross_validated"] == run.metrics["cross_validated"]
+
+
+def test_the_probe_is_one_of_the_candidates(place: Path, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wise_ft, "USUAL", 0.0)
+        patch.setattr(wise_ft, "within_one_standard_error", lambda *_: True)
+        found, prepared, _ = finetune(
+            place / "photos", settings(place), tmp_path / "run", Heard()
+        )
+        prepared.pixels.close()
+    assert found.config["best"]["epoch"] == 0
+    assert "strength" in found.config["calibration"]["cross_fit"]
+    assert found.metrics["cross_validated"]["photos"] == len(found.part("train")) + len(
+        found.part("val")
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "job"),
+    [({"unfreeze": "none"}, {}), ({}, {"time_limit": 60.0})],
+)
+def test_where_it_takes_no_folds(
+    place: Path, tmp_path: Path, more: dict[str, Any], job: dict[str, Any]
+) -> None:
+    heard = Heard()
+    *_, prepared, _ = finetune(
+        place / "photos", settings(place, **more), tmp_path / "run", heard, **job
+    )
+    prepared.pixels.close()
+    assert not any("fine-tuned on all" in line for line in heard.lines)
+
+
+def test_how_many_photos_are_few() -> None:
+    assert folds.applies(340, 60)
+    assert not folds.applies(341, 60)
+    assert not folds.applies(200, cross_fit.FEW)
+
+
+def test_weights_and_parts_are_joined() -> None:
+    pixels = np.zeros((6, 4, 4, 3), np.uint8)
+    weights = np.ones(4, np.float32)
+    train = Examples(pixels, np.arange(4), np.array([0, 0, 0, 1]), weights=weights)
+    val = Examples(pixels, np.array([4, 5]), np.array([0, 1]))
+    both = folds.joined(train, val, 2)
+    assert both.rows.tolist() == [0, 1, 2, 3, 4, 5]
+    assert both.weights is not None
+    assert both.weights.tolist() == [0.75, 0.75, 0.75, 1.5, 0.75, 1.5]
+
+
+def test_a_damaged_fold_is_one_line(tmp_path: Path) -> None:
+    photos = Examples(np.zeros((2, 4, 4, 3), np.uint8), np.arange(2), np.arange(2))
+    for content in (b"no archive", b""):
+        (tmp_path / "fold-0.npz").write_bytes(content)
+        with pytest.raises(EdgegraftError, match=r"fold-0.npz.*--overwrite"):
+            folds.read(tmp_path, photos)
+    row = {"epoch": 0, "train_loss": None, "train_accuracy": None, "val_loss": 1.0}
+    np.savez(
+        tmp_path / "fold-0.npz",
+        held_out=np.arange(1),
+        logits=np.zeros((5, 1, 2)),
+        history=json.dumps([row]),
+    )
+    with pytest.raises(EdgegraftError, match=r"fold-0\.npz"):
+        folds.read(tmp_path, photos)
