@@ -130,6 +130,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "python -m backbones") -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "edgegraft backbones") -> int:
     """`edgegraft backbones`; returns the exit code."""
     return run_command(add_parser, run, argv, prog, BACKBONES)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 AddParser = Callable[..., argparse.ArgumentParser]
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "python -m data") -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "edgegraft data") -> int:
     """Run a verb; the exit code."""
     args = _parser(prog).parse_args(argv)
     return guard(lambda: int(args.run(args)), debug=args.debug)

@@ -283,7 +283,7 @@ def _summary(
     ]
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "python -m finetune") -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "edgegraft finetune") -> int:
     """`edgegraft finetune`; returns the exit code."""
     from edge.command import run_command
 

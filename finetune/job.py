@@ -29,7 +29,6 @@ from finetune.distill import Lesson
 from finetune.distributed import ALONE, Workers
 from finetune.familiarity import refuse_missing_negatives
 from finetune.head import cross_fit, learning_curve
-from finetune.head.calibration import calibrate
 from finetune.loop import fit, folds
 from finetune.loop.examples import Examples, Floats, draw_augmented
 from finetune.loop.history import draw_history, write_history
@@ -37,7 +36,7 @@ from finetune.loop.trainer import Trainer
 from finetune.prepared import PARTS, Prepared, describe, prepare
 from finetune.run import RUN_FILE, Run, locked
 from finetune.settings import Settings, option, refuse_out_of_bounds
-from finetune.trained import TrainedNetwork
+from finetune.trained import TrainedNetwork, calibrate
 
 
 @dataclass(frozen=True)
@@ -421,6 +420,7 @@ def _evaluate(
         augmented=run.settings.augment != "none",
         alpha=run.config["best"]["alpha"],
         cross_fit=calibration.get("cross_fit"),
+        in_folds=trainer.val is None,
     )
     test = trained.parts["test"]
     evaluation.draw_evaluation(

@@ -204,7 +204,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def add_check_parser(parser: argparse.ArgumentParser) -> None:
-    """`python -m quantize check`."""
+    """`edgegraft quantize check`."""
     from quantize.tflite.targets import TARGETS
 
     parser.add_argument(
@@ -437,7 +437,7 @@ def search_main(
     return run_command(add_search_parser, run_search, argv, prog, SEARCH)
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "python -m quantize") -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "edgegraft quantize") -> int:
     """`edgegraft quantize`, ``compare`` or ``check`` by the first word; exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     command, rest = arguments[:1], arguments[1:]

@@ -109,7 +109,7 @@ def test_split(
 @pytest.mark.parametrize("verb", ["audit", "split"])
 def test_bad_input_is_one_line_and_exit_2(verb: str, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "data", verb, str(tmp_path / "nowhere")],
+        [sys.executable, "-m", "edgegraft", "data", verb, str(tmp_path / "nowhere")],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -67,7 +67,15 @@ def test_each_damaged_file_is_decoded_or_named(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(damaged(photo, other, number // len(suffixes) % 4, rng))
     done = subprocess.run(
-        [sys.executable, "-m", "data", "audit", str(tmp_path / "photos"), "--json"],
+        [
+            sys.executable,
+            "-m",
+            "edgegraft",
+            "data",
+            "audit",
+            str(tmp_path / "photos"),
+            "--json",
+        ],
         cwd=ROOT,
         env={**os.environ, "EDGEGRAFT_CACHE": str(tmp_path / "cache")},
         capture_output=True,

@@ -260,6 +260,6 @@ def test_a_module_that_is_not_there(
 @pytest.mark.parametrize("pretrained", [False, True])
 def test_a_training_that_led_nowhere_is_said(pretrained: bool) -> None:
     start = Epoch(0, None, None, 0.7, 0.5, 0.0, 1.0)
-    trainer = SimpleNamespace(best=start, alpha=1.0, tried=())
+    trainer = SimpleNamespace(best=start, alpha=1.0, tried=(), val=object())
     told = fit.verdict(trainer, pretrained=pretrained)
     assert ("training did not improve it" in told) != pretrained  # a probe is fitted

@@ -16,9 +16,10 @@ from backbones import custom_cnn, network, registry
 from edge.errors import EdgegraftError
 from edge.model_file import ModelFile
 from finetune import cli
+from finetune import trained as trained_network
 from finetune.console import Console
 from finetune.distill import open_teacher, refuse_leaks
-from finetune.head import calibration, cross_fit, probe
+from finetune.head import cross_fit, probe
 from finetune.loop import fit
 from finetune.loop.examples import Examples
 from finetune.model import compute_outputs, load
@@ -250,7 +251,7 @@ def test_a_probe_is_cross_fit_unless_a_teacher_labelled_photos(
     trained = SimpleNamespace(
         parts=parts, features=halves.__getitem__, learned_truth=truth
     )
-    head = calibration._cross_fit(other, trained, other.split(), [])  # type: ignore[arg-type]
+    head = trained_network._cross_fit(other, trained, other.split(), [])  # type: ignore[arg-type]
     assert (head is None) == (unlabelled is not None)
 
 

@@ -155,13 +155,35 @@ def test_what_was_kept_between_probe_and_end_says_so(
     legends = [
         [text.get_text() for text in figure.legends[0].get_texts()] for figure in drawn
     ]
-    again = {"strength": 1e-3}
-    draw_history(tmp_path / "x.png", history, kept, probe_record, cross_fit=again)
-    texts = [text.get_text() for text in drawn[-1].legends[0].get_texts()]
-    assert texts[-2:] == [
-        "lowest validation loss",
-        "kept: C = 0.001, fitted again\nto both parts",
-    ]
+    row = {"strength": 1e-3, "train_loss": 1, "train_accuracy": 1}
+    row |= {"val_loss": 1, "val_accuracy": 1}
+    only_probe = {"strength": 1e-3, "tried": [row]}
+    for epochs, best, in_folds, last in (
+        (
+            history[:1],
+            history[0],
+            False,
+            "kept: C = 0.001, fitted again\nto both parts",
+        ),
+        (
+            history,
+            history[0],
+            False,
+            "kept: the linear probe,\nfitted again to both parts",
+        ),
+        (history, kept, True, "kept,\ntrained again on both parts"),
+    ):
+        draw_history(
+            tmp_path / "x.png",
+            epochs,
+            best,
+            only_probe,
+            cross_fit=row,
+            in_folds=in_folds,
+        )
+        texts = [text.get_text() for text in drawn[-1].legends[0].get_texts()]
+        assert texts[-1] == last
+        assert texts[1] == ("out of fold" if in_folds else "validation")
     between = "kept: 25% epoch 1,\n75% linear probe"
     assert [texts[-1] for texts in legends] == [between] + ["kept"] * 2
 

@@ -15,7 +15,8 @@ from backbones import custom_cnn, registry
 from edge.errors import EdgegraftError
 from finetune.console import Console
 from finetune.head import cross_fit
-from finetune.loop import folds, wise_ft
+from finetune.loop import folds
+from finetune.loop import trainer as loop
 from finetune.loop.examples import Examples
 from finetune.loop.trainer import Trainer
 from finetune.model import load
@@ -71,7 +72,7 @@ def heard() -> Heard:
 def run(place: Path, heard: Heard) -> Iterator[Run]:
     with pytest.MonkeyPatch.context() as patch:
         # so that the fine-tuned weights are kept, though noise teaches nothing
-        patch.setattr(wise_ft, "within_one_standard_error", lambda *_: True)
+        patch.setattr(loop, "within_one_standard_error", lambda *_: True)
         found, prepared, _ = finetune(
             place / "photos", settings(place), place / "run", heard
         )
@@ -83,8 +84,8 @@ def test_all_photos_are_trained_on_and_all_judge(run: Run, heard: Heard) -> None
     train, val = len(run.part("train")), len(run.part("val"))
     assert run.cross_fitted and run.judged_on == "photos it learned from"
     best = run.config["best"]
-    assert (best["epoch"], best["alpha"]) == (2, wise_ft.USUAL)
-    assert [point["alpha"] for point in best["wise_ft"]] == list(wise_ft.ALPHAS)
+    assert (best["epoch"], best["alpha"]) == (2, loop.USUAL)
+    assert [point["alpha"] for point in best["wise_ft"]] == list(loop.ALPHAS)
     judged = run.metrics["cross_validated"]
     assert judged["photos"] == train + val
     assert judged["accuracy"] < 0.75  # noise: networks that saw the photos know them
@@ -116,7 +117,7 @@ def test_an_interrupted_one_ends_as_an_undisturbed_one(
 
     again: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(wise_ft, "within_one_standard_error", lambda *_: True)
+        patch.setattr(loop, "within_one_standard_error", lambda *_: True)
         patch.setattr(Trainer, "run", stopped)
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):
@@ -144,8 +145,8 @@ def test_an_interrupted_one_ends_as_an_undisturbed_one(
 
 def test_the_probe_is_one_of_the_candidates(place: Path, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(wise_ft, "USUAL", 0.0)
-        patch.setattr(wise_ft, "within_one_standard_error", lambda *_: True)
+        patch.setattr(loop, "USUAL", 0.0)
+        patch.setattr(loop, "within_one_standard_error", lambda *_: True)
         found, prepared, _ = finetune(
             place / "photos", settings(place), tmp_path / "run", Heard()
         )

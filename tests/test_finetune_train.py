@@ -10,7 +10,8 @@ import pytest
 
 from backbones import custom_cnn, network, registry
 from edge.errors import EdgegraftError
-from finetune.loop import fit, wise_ft
+from finetune.loop import fit
+from finetune.loop import trainer as loop
 from finetune.loop.examples import Examples
 from finetune.loop.history import Epoch
 from finetune.loop.step import set_trainable
@@ -96,7 +97,7 @@ def test_what_is_kept_lies_between_probe_and_end(tmp_path: Path) -> None:
     it._from_probe = True
     it.start()
     it.run(quiet)
-    assert [point.alpha for point in it.tried] == list(wise_ft.ALPHAS)
+    assert [point.alpha for point in it.tried] == list(loop.ALPHAS)
     lowest = min(it.tried, key=lambda point: point.val_loss)
     assert it.alpha == lowest.alpha > 0  # an untrained start is far behind
     assert it.best is not None and it.best.epoch == 4
@@ -119,24 +120,24 @@ def test_what_is_kept_lies_between_probe_and_end(tmp_path: Path) -> None:
 
 def test_between_two_networks() -> None:
     start, end = [np.float32([0, 2])], [np.float32([1, 4])]
-    assert wise_ft.between(start, end, 0.0)[0] is start[0]
-    assert wise_ft.between(start, end, 1.0)[0] is end[0]
-    np.testing.assert_allclose(wise_ft.between(start, end, 0.25)[0], [0.25, 2.5])
+    assert loop.weights_between(start, end, 0.0)[0] is start[0]
+    assert loop.weights_between(start, end, 1.0)[0] is end[0]
+    np.testing.assert_allclose(loop.weights_between(start, end, 0.25)[0], [0.25, 2.5])
     truth = np.arange(40) % 2
     signs = np.where(truth[:, None] == np.arange(2), 1.0, -1.0).astype(np.float32)
     noise = np.random.default_rng(0).normal(0, 1, (40, 2)).astype(np.float32)
     for wanted in (0.75, 0.25, 0.0):  # the others are plainly worse
-        off = [3 * noise * abs(alpha - wanted) for alpha in wise_ft.ALPHAS]
-        kept, tried = wise_ft.choose(signs - np.stack(off), truth)
+        off = [3 * noise * abs(alpha - wanted) for alpha in loop.ALPHAS]
+        kept, tried = loop.choose_average(signs - np.stack(off), truth)
         assert kept.alpha == wanted and kept.val_accuracy == 1.0
-        assert [point.alpha for point in tried] == list(wise_ft.ALPHAS)
-    alike = wise_ft.choose(np.stack([signs] * 5), truth)
-    assert alike[0].alpha == wise_ft.USUAL
+        assert [point.alpha for point in tried] == list(loop.ALPHAS)
+    alike = loop.choose_average(np.stack([signs] * 5), truth)
+    assert alike[0].alpha == loop.USUAL
     slip, end = signs.copy(), signs.copy()
     slip[3] *= -1
     end[5] *= -0.9  # another mistake, a little less sure: better by chance
-    kept, tried = wise_ft.choose(np.stack([slip] * 4 + [end]), truth)
-    assert kept.alpha == wise_ft.USUAL and kept.val_loss > tried[-1].val_loss
+    kept, tried = loop.choose_average(np.stack([slip] * 4 + [end]), truth)
+    assert kept.alpha == loop.USUAL and kept.val_loss > tried[-1].val_loss
 
 
 def test_time_that_runs_out_ends_training_with_what_it_has(tmp_path: Path) -> None:

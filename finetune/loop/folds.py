@@ -4,7 +4,7 @@ A fifth of a few hundred photos is too few to judge a network, and is missed in 
 training. So four networks are fine-tuned first, each from a probe of its own, on three
 quarters of the training and validation photos, and answer the other quarter (copies
 share a fold). These out-of-fold predictions choose the average with the probe
-(`finetune.loop.wise_ft`; the probe itself is one) and the temperature, and estimate the
+(`finetune.loop.trainer`; the probe itself is one) and the temperature, and estimate the
 accuracy; then the network is fine-tuned on all photos, in the same way. As in
 `finetune.head.cross_fit`, which does so for a probe alone.
 
@@ -30,11 +30,9 @@ from edge.errors import EdgegraftError
 from edge.files import write_atomic
 from finetune.console import Console
 from finetune.head import cross_fit, probe
-from finetune.loop import wise_ft
 from finetune.loop.examples import Examples, Floats, class_weights
 from finetune.loop.history import Epoch
-from finetune.loop.trainer import Trainer
-from finetune.loop.wise_ft import Point
+from finetune.loop.trainer import ALPHAS, Point, Trainer, choose_average
 from finetune.settings import Settings
 
 MAX_PHOTOS = 400  # training and validation photos
@@ -68,7 +66,7 @@ def _only(photos: Examples, which: Any) -> Examples:
 class OutOfFold:
     """Predictions for the N photos by networks that were not trained on them.
 
-    logits: float32 [A, N, L], at each of `wise_ft.ALPHAS`. history: the mean of the
+    logits: float32 [A, N, L], at each of `ALPHAS`. history: the mean of the
     folds, epoch by epoch.
     """
 
@@ -78,11 +76,11 @@ class OutOfFold:
 
     def choose(self) -> tuple[Point, tuple[Point, ...]]:
         """The chosen average with the probe, and all that were tried."""
-        return wise_ft.choose(self.logits, self.truth)
+        return choose_average(self.logits, self.truth)
 
     def at(self, alpha: float) -> Floats:
         """The logits [N, L] of one average."""
-        return self.logits[wise_ft.ALPHAS.index(alpha)]
+        return self.logits[ALPHAS.index(alpha)]
 
 
 def cross_validate(

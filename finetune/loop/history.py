@@ -71,14 +71,16 @@ def draw_history(
     augmented: bool = True,
     alpha: float | None = None,
     cross_fit: Mapping[str, Any] | None = None,
+    in_folds: bool = False,
 ) -> None:
     """training.png: accuracy and loss of train and validation over the epochs, or,
     where only the probe was fitted, over its penalties; and the weights that were kept.
 
     kept: the epoch that the run kept. probe: the run's record of it, None for a network
     from scratch. alpha: the weight of the last epoch in the average with the probe
-    (`finetune.loop.wise_ft`). cross_fit: the record of the head that replaced the
-    probe's (`finetune.head.cross_fit`).
+    (`finetune.loop.trainer`). cross_fit: the run's record of what was fitted again to
+    train and validation (`finetune.head.cross_fit`). in_folds: the history is that of
+    the folds (`finetune.loop.folds`).
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -105,12 +107,13 @@ def draw_history(
     legend = "kept"
     if alpha is not None and 0 < alpha < 1:  # weights that no epoch had
         legend = f"kept: {alpha:.0%} epoch {kept.epoch},\n{1 - alpha:.0%} linear probe"
-    judged, strength = "validation", None
-    if cross_fit is not None:
-        if trained:
-            legend, judged = f"{legend}, from all photos", "photos of the other folds"
-        else:
-            legend, strength = "lowest validation loss", cross_fit["strength"]
+    strength = None
+    if cross_fit is not None and not trained:
+        legend, strength = "lowest validation loss", cross_fit["strength"]
+    elif cross_fit is not None and not kept.epoch:
+        legend = "kept: the linear probe,\nfitted again to both parts"
+    elif cross_fit is not None:
+        legend = f"{legend},\ntrained again on both parts"
     for axes, title, key in (
         (left, "Accuracy", "accuracy"),
         (right, "Loss (cross-entropy)", "loss"),
@@ -120,7 +123,13 @@ def draw_history(
         val_y = [row["val_" + key] for row in rows]
         line: dict[str, Any] = {"marker": "o", "markersize": 3}
         axes.plot(train_x, train_y, color=TRAIN, label=train_label, **line)
-        axes.plot(x, val_y, color=VAL, label=judged, **line)
+        axes.plot(
+            x,
+            val_y,
+            color=VAL,
+            label="out of fold" if in_folds else "validation",
+            **line,
+        )
         axes.plot(
             [kept_x],
             [getattr(kept, "val_" + key)],

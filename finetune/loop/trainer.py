@@ -2,22 +2,29 @@
 
 From scratch the best epoch on validation is kept, with early stopping. A pretrained
 network starts from its probe and is trained to the end of its schedule; the result is
-an average of the two (`finetune.loop.wise_ft`), since the best of several epochs on a
-few hundred photos nearly always looks better than the start, whether it is or not.
+an average of the two, since the best of several epochs on a few hundred photos nearly
+always looks better than the start, whether it is or not. Weights on the straight line
+between them, (1 - alpha) * probe + alpha * fine-tuned, do better than either end, and
+lose less on photos that differ from the training ones (WiSE-FT: Wortsman et al. 2022,
+arXiv:2109.01903). tests/benchmarks/finetune_gain.py measures the gain over the probe.
 
-The state is written after every epoch (`finetune.loop.checkpoint`). Shuffling,
-augmentation and dropout are drawn from (seed, epoch, step), so a resumed run gives the
-same result as an uninterrupted one.
+The state is written after every epoch (`Checkpoint`). Shuffling, augmentation and
+dropout are drawn from (seed, epoch, step), so a resumed run gives the same result as an
+uninterrupted one, and there is no generator state to store.
 
 The moving averages of the weights (`finetune.loop.step`) are evaluated and kept.
 """
 
 from __future__ import annotations
 
+import io
+import json
 import math
+import shutil
 import time
-from collections.abc import Callable
-from dataclasses import asdict, replace
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +35,11 @@ from backbones import network
 from backbones.keras import reset_dropout, tensorflow
 from data.augment import preset
 from edge.errors import EdgegraftError
+from edge.files import write_atomic
 from finetune.distill import HintRegressor
 from finetune.distributed import ALONE, Workers
-from finetune.head.probe import log_loss
-from finetune.loop import examples, wise_ft
-from finetune.loop.checkpoint import Checkpoint
+from finetune.head.probe import fit_temperature, log_loss, log_losses
+from finetune.loop import examples
 from finetune.loop.examples import Examples, Ints
 from finetune.loop.history import Epoch
 from finetune.loop.step import (
@@ -43,11 +50,151 @@ from finetune.loop.step import (
     rate_at,
     rate_groups,
 )
-from finetune.loop.wise_ft import Point
 from finetune.model import Forward
+from finetune.paired import within_one_standard_error
 from finetune.settings import Settings
 
+ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+USUAL = 0.75
+STATE = "state.json"  # of a checkpoint
+
 Advance = Callable[[int, int, Epoch | None], None]  # epoch, step, finished epoch
+
+
+@dataclass(frozen=True)
+class Point:
+    """One alpha, 0..1, and its scores on the validation part."""
+
+    alpha: float
+    val_loss: float  # nats, at its best temperature
+    val_accuracy: float
+
+
+def weights_between(
+    start: Sequence[npt.NDArray[Any]], end: Sequence[npt.NDArray[Any]], alpha: float
+) -> list[npt.NDArray[Any]]:
+    """(1 - alpha) * start + alpha * end; the ends are returned to the bit."""
+    if alpha in (0.0, 1.0):
+        return list(end if alpha else start)
+    return [
+        np.asarray(a + (b - a) * alpha, a.dtype)
+        for a, b in zip(start, end, strict=True)
+    ]
+
+
+def choose_average(
+    logits: npt.NDArray[np.float32], truth: npt.NDArray[np.int64]
+) -> tuple[Point, tuple[Point, ...]]:
+    """The chosen average and all that were tried, in the order of `ALPHAS`.
+
+    Each alpha is scored by its log loss, at its own best temperature: accuracies of a
+    few hundred photos differ by chance alone. Losses do, too, so of the alphas whose
+    loss is within one standard error of the lowest (`finetune.paired`) the nearest to
+    `USUAL` is chosen. 0 keeps the probe.
+
+    logits: [A, N, L] of N photos that were not trained on, at each alpha. Of two points
+    equally near to `USUAL` the one nearer the probe is chosen.
+    """
+    tried, losses = [], []
+    for alpha, own in zip(ALPHAS, logits, strict=True):
+        calibrated = own / np.float32(fit_temperature(own, truth))
+        losses.append(log_losses(calibrated, truth))
+        right = own.argmax(axis=1) == truth
+        tried.append(Point(alpha, float(losses[-1].mean()), float(right.mean())))
+    lowest = min(losses, key=lambda loss: float(loss.mean()))
+    good = [
+        point
+        for point, loss in zip(tried, losses, strict=True)
+        if within_one_standard_error(loss, lowest)
+    ]
+    return min(good, key=lambda point: abs(point.alpha - USUAL)), tuple(tried)
+
+
+class Checkpoint:
+    """A training's state on disk, whole after every epoch, for an exact resume.
+
+        folder/
+            state.json          history, plan, which of the files below belong to it
+            epoch-<n>.*         weights, optimisers' slots, averages after epoch n
+            kept-<n>.npz        the best weights so far
+
+    state.json is renamed into place last and names the other files, so a kill at any
+    moment leaves the state of the last complete epoch. `tracked` is a
+    tf.train.Checkpoint of the variables.
+    """
+
+    def __init__(self, folder: Path, tracked: Any) -> None:
+        self.folder = folder
+        self._tracked = tracked
+
+    @property
+    def exists(self) -> bool:
+        return (self.folder / STATE).is_file()
+
+    def kept_file(self, epoch: int) -> Path:
+        return self.folder / f"kept-{epoch}.npz"
+
+    def keep(self, epoch: int, weights: list[Any]) -> None:
+        """Write the best weights, those of `epoch`."""
+        write_atomic(self.kept_file(epoch), lambda to: np.savez(to, *weights))
+
+    def kept(self, epoch: int) -> list[Any]:
+        """The weights that `keep` wrote; EdgegraftError when they can't be read."""
+        path = self.kept_file(epoch)
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return [stored[name] for name in stored.files]
+        except Exception as error:  # numpy and zipfile raise many kinds
+            raise self._damaged(error) from error
+
+    def save(self, epoch: int, state: Mapping[str, Any], needed: set[int]) -> None:
+        """Write the state after `epoch`; delete kept weights of epochs not `needed`."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        prefix = f"epoch-{epoch}"
+        self._tracked.write(str(self.folder / prefix))
+        text = json.dumps({"variables": prefix, **state}, indent=1)
+        write_atomic(self.folder / STATE, text + "\n")
+        kept = {self.kept_file(kept_epoch).name for kept_epoch in needed}
+        for path in [*self.folder.glob("epoch-*"), *self.folder.glob("kept-*.npz")]:
+            if not (path.name.startswith(prefix + ".") or path.name in kept):
+                path.unlink()
+
+    def load(self) -> dict[str, Any]:
+        """Restore the variables, return the state; EdgegraftError if it is damaged."""
+        try:
+            state = json.loads((self.folder / STATE).read_text())
+            status = self._tracked.read(str(self.folder / state["variables"]))
+            status.assert_existing_objects_matched()
+            status.assert_consumed()
+        except Exception as error:  # TensorFlow raises many kinds for a damaged file
+            raise self._damaged(error) from error
+        return dict(state)
+
+    def pack(self) -> bytes:
+        """All files of the folder as a ZIP, for `unpack` on another machine."""
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as file:
+            for path in sorted(self.folder.iterdir()):
+                file.write(path, path.name)
+        return packed.getvalue()
+
+    def unpack(self, packed: bytes) -> None:
+        """Replace the folder's files by those of another machine."""
+        self.clear()
+        self.folder.mkdir(parents=True)
+        with zipfile.ZipFile(io.BytesIO(packed)) as file:
+            file.extractall(self.folder)
+
+    def _damaged(self, error: Exception) -> EdgegraftError:
+        reason = " ".join(str(error).split())[:120]
+        return EdgegraftError(
+            f"expected a checkpoint of this run in {self.folder}, got one that can't "
+            f"be read ({reason}); start again with --overwrite"
+        )
+
+    def clear(self) -> None:
+        """Remove the folder, once the result is written."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Trainer:
@@ -311,15 +458,15 @@ class Trainer:
         if self.average_at is None:
             assert self.val is not None
             logits = []
-            for alpha in wise_ft.ALPHAS:
-                self.model.set_weights(wise_ft.between(start, end, alpha))
+            for alpha in ALPHAS:
+                self.model.set_weights(weights_between(start, end, alpha))
                 logits.append(self._val_logits())
             self.tried_logits = np.stack(logits)
-            chosen, self.tried = wise_ft.choose(self.tried_logits, self.val.truth)
+            chosen, self.tried = choose_average(self.tried_logits, self.val.truth)
             self.alpha = chosen.alpha
         else:
             self.alpha = self.average_at
-        self.model.set_weights(wise_ft.between(start, end, self.alpha))
+        self.model.set_weights(weights_between(start, end, self.alpha))
         last = self.history[-1] if self.alpha else self.history[0]
         loss, accuracy = self.evaluate()
         self.best = replace(last, val_loss=loss, val_accuracy=accuracy)

@@ -1,3 +1,0 @@
-from backbones.cli import main
-
-raise SystemExit(main())

@@ -1,3 +1,0 @@
-from finetune.cli import main
-
-raise SystemExit(main())
