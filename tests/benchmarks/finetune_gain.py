@@ -3,6 +3,7 @@
     EDGEGRAFT_ASSETS=DIR python tests/benchmarks/finetune_gain.py
     ... finetune_gain.py --backbone mobilenet_v2_1.0 --seeds 3 --test
     ... finetune_gain.py --photos trashnet --count 20 --set 'unfreeze="all"'
+    ... finetune_gain.py --photos trashnet --count 50 --folds
 
 Without --test every seed holds out another fifth of the training photos, which is how
 the default recipe was chosen; with --test the test photos are scored, once, at the
@@ -12,7 +13,9 @@ validation part. Both networks are exported and scored through the runner on the
 photos: the peer of the fine-tuned file is the file of its own probe. The interval is
 that of the paired difference over all seeds and photos (a photo's differences averaged
 over the seeds with --test). A network from scratch (custom_cnn) has no probe; its peer
-is the untrained network.
+is the untrained network. --folds: the same photos, not split, but fine-tuned in folds
+and then on all of them (`finetune.loop.folds`), against the network of the split; log
+losses at the temperature that each has set for itself.
 
 DIR holds photos/SET/{train,test} and keras_home; SET is cats_dogs unless --photos names
 another. Ends in one JSON line.
@@ -34,15 +37,16 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from backbones import registry, weights  # noqa: E402
+from backbones import network, registry, weights  # noqa: E402
 from data import batches  # noqa: E402
 from data.source import scan  # noqa: E402
 from edge.classifier import Classifier  # noqa: E402
 from finetune.console import Console  # noqa: E402
 from finetune.head import probe  # noqa: E402
-from finetune.loop import fit  # noqa: E402
+from finetune.loop import fit, folds  # noqa: E402
 from finetune.loop.examples import Examples  # noqa: E402
 from finetune.loop.trainer import Trainer  # noqa: E402
+from finetune.model import Forward, compute_outputs  # noqa: E402
 from finetune.run import Run  # noqa: E402
 from finetune.settings import Settings  # noqa: E402
 from quantize.conversion.convert import Conversion  # noqa: E402
@@ -63,6 +67,12 @@ def answered(model: Any, array: Any) -> Any:
         for start in range(0, len(array), CHUNK)
     ]
     return np.concatenate(found)
+
+
+def loss_at(answers: Any, truth: Any, degrees: float) -> float:
+    """Log loss of the answers in nats, at a temperature."""
+    logits = np.log(np.maximum(answers, 1e-7))
+    return probe.log_loss(logits / np.float32(degrees), truth)
 
 
 def loss_of(answers: Any, truth: Any) -> float:
@@ -88,7 +98,12 @@ def fields(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def one_seed(
-    settings: Settings, train: Examples, out: Examples, labels: list[str]
+    settings: Settings,
+    train: Examples,
+    out: Examples,
+    labels: list[str],
+    *,
+    with_folds: bool = False,
 ) -> dict[str, Any]:
     """Train on `train`, score probe and result on `out`."""
     from sklearn.model_selection import train_test_split
@@ -113,6 +128,12 @@ def one_seed(
         seconds = time.perf_counter() - started
         photos = out.pixels(np.arange(len(out)))
         tuned = answered(model, photos)
+        own_loss = 0.0
+        if with_folds:
+            logits = Forward(network.logit_model(model))
+            val_logits = logits.compute(train.array, parts["val"].rows)
+            degrees = probe.fit_temperature(val_logits, parts["val"].truth)
+            own_loss = loss_at(tuned, out.truth, degrees)
         model.set_weights(trainer.checkpoint.kept(0))
         start = answered(model, photos)
     found = {
@@ -122,9 +143,53 @@ def one_seed(
         "alpha": trainer.alpha,
         "seconds": round(seconds, 1),
     }
+    if with_folds:
+        found |= in_folds(settings, train, out, labels)
+        found["own_losses"] = [round(own_loss, 4), found.pop("own_loss")]
+        print(f"folds: {found['folds'].mean():.4f}", file=sys.stderr)
     line = f"{found['probe'].mean():.4f} -> {found['tuned'].mean():.4f}"
     print(f"seed {settings.seed}: {line}, {trainer.alpha}", file=sys.stderr)
     return found
+
+
+def in_folds(
+    settings: Settings, train: Examples, out: Examples, labels: list[str]
+) -> dict[str, Any]:
+    """Fine-tune in folds, then on all of `train`; score the result on `out`."""
+    record, console = registry.get(settings.backbone), Console(json=True)
+    origin = weights.find(record, settings.size, settings.weights)
+    plan = fit.Plan.from_settings(settings, len(train), pretrained=True)
+    started = time.perf_counter()
+    model, _ = fit.build_networks(settings, len(labels), origin, plan)
+    extractor = network.feature_model(model)
+    features = compute_outputs(extractor, train.array, train.rows)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        trainer = Trainer(
+            model, settings, train, None, from_probe=True, checkpoint=folder / "c"
+        )
+        answers = folds.cross_validate(
+            model,
+            settings,
+            train,
+            features,
+            list(range(len(train))),
+            folder=folder / "c",
+            console=console,
+        )
+        trainer.start()
+        fit.train_epochs(
+            trainer, folder, plan, console, resumed=False, out_of_fold=answers
+        )
+    seconds = time.perf_counter() - started
+    degrees = probe.fit_temperature(answers.at(trainer.alpha), train.truth)
+    scored = answered(model, out.pixels(np.arange(len(out))))
+    return {
+        "folds": scored.argmax(axis=1) == out.truth,
+        "folds_alpha": trainer.alpha,
+        "folds_seconds": round(seconds, 1),
+        "own_loss": round(loss_at(scored, out.truth, degrees), 4),
+    }
 
 
 def trained(run: Run, parts: dict[str, Examples], origin: Any) -> tuple[Any, Trainer]:
@@ -132,9 +197,9 @@ def trained(run: Run, parts: dict[str, Examples], origin: Any) -> tuple[Any, Tra
     settings, console, classes = run.settings, Console(json=True), len(run.labels)
     pretrained = origin.path is not None
     plan = fit.Plan.from_settings(settings, len(parts["train"]), pretrained=pretrained)
-    network, _ = fit.build_networks(settings, classes, origin, plan)
+    built, _ = fit.build_networks(settings, classes, origin, plan)
     trainer = Trainer(
-        network,
+        built,
         settings,
         parts["train"],
         parts["val"],
@@ -142,10 +207,10 @@ def trained(run: Run, parts: dict[str, Examples], origin: Any) -> tuple[Any, Tra
         checkpoint=run.folder / "checkpoint",
     )
     if pretrained:
-        fit.fit_probe(network, parts["train"], parts["val"], classes, console)
+        fit.fit_probe(built, parts["train"], parts["val"], classes, console)
     trainer.start()
     fit.train_epochs(trainer, run.folder, plan, console, resumed=False)
-    return network, trainer
+    return built, trainer
 
 
 def chosen(truth: Any, count: int | None, seed: int) -> Any:
@@ -175,6 +240,7 @@ def main() -> int:
     add_options(parser)
     parser.add_argument("--photos", default="cats_dogs", help="set in DIR/photos")
     parser.add_argument("--count", type=int, help="train on so many of each label")
+    parser.add_argument("--folds", action="store_true", help="against one split")
     args = parser.parse_args()
     if (real := assets("finetune_gain")) is None:
         return 0
@@ -202,11 +268,27 @@ def main() -> int:
                         train.array, train.rows[~inside], train.truth[~inside]
                     )
                 train = Examples(train.array, train.rows[inside], train.truth[inside])
-            found.append(one_seed(own, train, out, labels))
+            found.append(one_seed(own, train, out, labels, with_folds=args.folds))
     differences = np.stack if args.test else np.concatenate
     gains = differences([f["tuned"].astype(float) - f["probe"] for f in found])
     if args.test:
         gains = gains.mean(axis=0)
+    in_all: dict[str, Any] = {}
+    if args.folds:
+        more = differences([f["folds"].astype(float) - f["tuned"] for f in found])
+        more = more.mean(axis=0) if args.test else more
+        in_all = {
+            "folds_accuracy": round(
+                float(np.mean([f["folds"].mean() for f in found])), 4
+            ),
+            "folds_gain_points": round(100 * float(more.mean()), 2),
+            "folds_gain_interval": interval(more),
+            "own_log_losses": np.mean([f["own_losses"] for f in found], axis=0)
+            .round(4)
+            .tolist(),
+            "folds_alphas": [f["folds_alpha"] for f in found],
+            "folds_seconds": [f["folds_seconds"] for f in found],
+        }
     each = [[round(float(f[k].mean()), 4) for k in ("probe", "tuned")] for f in found]
     print(
         json.dumps(
@@ -230,6 +312,7 @@ def main() -> int:
                 "gain_interval": interval(gains),
                 "alphas": [f["alpha"] for f in found],
                 "seconds": [f["seconds"] for f in found],
+                **in_all,
                 "cores": os.cpu_count(),
             }
         )
