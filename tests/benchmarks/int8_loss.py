@@ -8,6 +8,8 @@ scored once on the test photos. `rungs` are the repairs that were tried, as vali
 and training photos judge them; `estimate_off_points` is how far the gate's estimate of
 the agreement is from that on test photos, on average. `mirror_gain_points`: what the
 mean of a photo's answer and its mirror image's, in twice the time, adds to accuracy.
+`--repairs` measures each repair alone, from plain int8 (`repairs`; of `kept-float` the
+file with most layers in float).
 `close_calls`: share of test photos whose two best labels are nearly even in float32.
 Peer, with `--tfmot`: quantization-aware training of the same network by TensorFlow's
 tensorflow-model-optimization (in .legs/tfmot, about 2 GB).
@@ -27,6 +29,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -38,14 +42,19 @@ sys.path.insert(0, str(ROOT))
 
 from backbones import network  # noqa: E402
 from edge.classifier import Classifier  # noqa: E402
+from edge.errors import EdgegraftError  # noqa: E402
 from edge.evaluate import Evaluation, score  # noqa: E402
 from finetune import model  # noqa: E402
 from finetune.console import Console  # noqa: E402
 from finetune.job import finetune  # noqa: E402
 from finetune.run import Run  # noqa: E402
 from finetune.settings import Settings  # noqa: E402
-from quantize.conversion import scoring  # noqa: E402
+from quantize import recipes  # noqa: E402
+from quantize.conversion import calibration, scoring  # noqa: E402
+from quantize.conversion.builder import Builder  # noqa: E402
 from quantize.export import export  # noqa: E402
+from quantize.gate import Gate  # noqa: E402
+from quantize.recovery import ladder  # noqa: E402
 
 BACKBONES = ("mobilenet_v2_0.35", "mobilenet_v2_1.0", "efficientnet_lite0")
 SETS = ("trashnet", "cats_dogs")
@@ -95,8 +104,33 @@ def with_tfmot(run: Run, python: Path) -> tuple[Evaluation, dict[str, Any]]:
     return score(answers, test, run.labels), said
 
 
+def each_repair(run: Run, names: Sequence[str]) -> dict[str, tuple[bytes, float]]:
+    """The file of each repair alone, and the seconds to make and score it."""
+    chosen = calibration.choose(run.split(), seed=run.settings.seed)
+    val, silent = scoring.rows_of(run, "val"), Console(quiet=True)
+    int8 = recipes.variant("int8")
+    found = {}
+    with closing(scoring.decode(run, [*chosen, *val], silent)) as pixels:
+        builder = Builder(run, model.load(run), pixels, chosen, val, silent)
+        reference = builder.build(recipes.variant("float32"))
+        plain = builder.build(int8)
+        for name in names:
+            state = ladder._Ladder(builder, plain, reference, Gate())
+            started = time.perf_counter()
+            try:
+                built = [
+                    builder.build(int8, candidate)
+                    for candidate in ladder._RUNGS[name](state)
+                ]
+            except EdgegraftError as reason:
+                print(f"{run.name}: {name}: {reason}", file=sys.stderr)
+                continue
+            found[name] = built[-1].model, time.perf_counter() - started
+    return found
+
+
 def measure(
-    run: Run, *, qat: bool = False, tfmot: Path | None = None
+    run: Run, *, qat: bool = False, tfmot: Path | None = None, repairs: bool = False
 ) -> dict[str, Any]:
     """Losses on the test photos of a run; its exports are replaced. tfmot: the python
     of the peer's environment."""
@@ -108,6 +142,9 @@ def measure(
         results[name] = export(run, "int8", overwrite=True, qat=name == "qat")["int8"]
         files[name] = results[name].path.read_bytes()
     peers = {} if tfmot is None else {"tfmot": with_tfmot(run, tfmot)}
+    names = [name for name in ladder._RUNGS if qat or name != ladder.QAT]
+    alone = each_repair(run, names) if repairs else {}
+    files |= {f"{name} alone": content for name, (content, _) in alone.items()}
     test = scoring.rows_of(run, "test")
     silent = Console(quiet=True)
     with closing(scoring.decode(run, test, silent)) as pixels:
@@ -156,6 +193,13 @@ def measure(
         "mirror_gain_points": mirrored,
         **{name: against(name) for name in results},
         **{name: {**distance(one), **said} for name, (one, said) in peers.items()},
+        "repairs": {
+            name: {
+                **distance(found[f"{name} alone"]),
+                "seconds": round(seconds, 1),
+            }
+            for name, (_, seconds) in alone.items()
+        },
     }
 
 
@@ -165,6 +209,7 @@ def main() -> int:
     parser.add_argument("--photos", nargs="+", default=SETS, help="sets in DIR/photos")
     parser.add_argument("--seeds", type=int, default=3, help="how many (default: 3)")
     parser.add_argument("--qat", action="store_true", help="quantize --qat, too")
+    parser.add_argument("--repairs", action="store_true", help="each repair alone, too")
     parser.add_argument("--tfmot", action="store_true", help="the peer, too")
     parser.add_argument("--uv", default=shutil.which("uv"), help="for --tfmot")
     parser.add_argument("--run", nargs="+", type=Path, help="finished runs instead")
@@ -178,12 +223,13 @@ def main() -> int:
         uv = args.uv or f"{Path(sys.executable).with_name('uv')}"
         bench = Bench(uv, None, None)
         tfmot = bench.environment("tfmot", "tfmot.txt", sys.executable)
+    options = {"qat": args.qat, "tfmot": tfmot, "repairs": args.repairs}
     with tempfile.TemporaryDirectory() as work:
         if args.run:
             for folder in args.run:
                 copy = Path(work) / folder.name
                 shutil.copytree(folder, copy)
-                rows.append(measure(Run.open(copy), qat=args.qat, tfmot=tfmot))
+                rows.append(measure(Run.open(copy), **options))
                 print(rows[-1], file=sys.stderr)
         else:
             assets = Path(os.environ["EDGEGRAFT_ASSETS"])
@@ -192,10 +238,14 @@ def main() -> int:
                     for seed in range(args.seeds):
                         name = f"{photos}-{backbone}-{seed}"
                         settings = Settings(backbone=backbone, seed=seed)
+                        if backbone == "custom_cnn":
+                            settings = Settings.for_network(
+                                backbone=backbone, seed=seed
+                            )
                         folder = Path(work) / name
                         source = assets / "photos" / photos
                         run = finetune(source, settings, folder, console=silent)
-                        rows.append(measure(run, qat=args.qat, tfmot=tfmot))
+                        rows.append(measure(run, **options))
                         print(rows[-1], file=sys.stderr)
     summary: dict[str, Any] = {
         kind: {
