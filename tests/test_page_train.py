@@ -32,6 +32,7 @@ from edgegraft import main
 from streamlit_app import training
 from streamlit_app.feedback import Feedback
 from streamlit_app.training import Job, Uploads
+from streamlit_app.views.train import seconds_left
 from tests.page_helpers import page, photo, shown, unescaped, write_run, zipped
 
 TRAIN = "views/train.py"
@@ -379,3 +380,14 @@ def test_from_photos_to_a_model_that_answers(
 
 def button(app: Any, label: str) -> Any:
     return next(button for button in app.button if button.label == label)
+
+
+def test_the_time_left_is_that_of_the_bar_that_is_shown() -> None:
+    def step(bar: str, done: int, at: float) -> dict[str, Any]:
+        return {"bar": bar, "done": done, "total": 10, "time": at}
+
+    features = step("features", 10, 4.0)
+    epochs = [step("epoch 1/2", 0, 5.0), step("epoch 2/2", 5, 8.0)]
+    assert seconds_left([features, *epochs]) == pytest.approx(3)
+    folds = [step(f"fine-tuning, fold {n} of 4", 0, 10.0 * n) for n in (1, 2)]
+    assert seconds_left([*folds, {**folds[1], "done": 5, "time": 21}]) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -281,6 +282,15 @@ def backbones() -> dict[str, str]:
     }
 
 
+def seconds_left(steps: Sequence[Mapping[str, Any]]) -> float:
+    """Of the bar in the last of these events; epochs share one bar."""
+    last = steps[-1]
+    bar = str(last["bar"]).split("/")[0].rstrip("0123456789")
+    first = next(step for step in steps if str(step["bar"]).startswith(bar))
+    done = last["done"] / last["total"]
+    return float((last["time"] - first["time"]) * (1 - done) / done)
+
+
 @st.fragment(run_every=1.0)
 def progress(name: str) -> None:
     """The progress of a training; the page reruns when it ends."""
@@ -304,9 +314,7 @@ def progress(name: str) -> None:
         title = str(step["bar"])
         text = literal(title)
         if len(steps) > 1 and 0 < fraction < 1:
-            first = next(s for s in steps if str(s["bar"])[:5] == title[:5])
-            seconds = (step["time"] - first["time"]) * (1 - fraction) / fraction
-            text += f", about {seconds:.0f} s left of this step"
+            text += f", about {seconds_left(steps):.0f} s left of this step"
         if fraction == 1 and "stage" in events[-1]:
             text, fraction = "next step", 0.0  # the bar belongs to an earlier step
         st.progress(fraction, text=text)
