@@ -16,6 +16,7 @@ from edge.errors import EdgegraftError
 from edge.evaluate import Refusal
 from edge.foreign import ForeignOptions
 from edge.model_file import ModelFile
+from finetune.loop import folds
 from finetune.run import Run
 from quantize.cli import compare_main
 from quantize.comparison import timing
@@ -497,13 +498,18 @@ def test_few_photos_without_cross_validation_say_why(shipped):
 @pytest.mark.parametrize(
     ("config", "why"),
     [
-        ({"probe": {}, "best": {"epoch": 2}}, "a fine-tuned network cannot be"),
+        ({"best": {"epoch": 2}}, "and the fine-tuning was not cross-validated"),
+        ({"best": {"epoch": 2}, "most": 9}, "on more than 9 photos is not cross-"),
         ({"probe": {}, "best": {"epoch": 0}}, "a label has too few photos to be"),
         ({"unlabelled": "more"}, "a teacher's labels cannot be"),
     ],
 )
-def test_the_reason_is_that_of_the_network_that_was_kept(shipped, config, why):
+def test_the_reason_is_that_of_the_network_that_was_kept(
+    shipped, config, why, monkeypatch
+):
     run, _ = shipped
+    if "most" in config:
+        monkeypatch.setattr(folds, "MAX_PHOTOS", config["most"])
     taught = {"teacher": "run", "unlabelled": config.get("unlabelled")}
     config = {"probe": {}, "best": {"epoch": 0}, **config}
     config["settings"] = {**run.config["settings"], **taught}
