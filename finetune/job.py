@@ -264,9 +264,12 @@ def train(
     )
     for line in fit.notes(settings, labels, train_set, plan):
         console.say("  " + line)
+    checkpoint = run.folder / "checkpoint"
     groups = None  # of a few photos: of those that share a fold
-    if lesson is None and time_left is None and workers.strategy is None:
-        groups = _fold_groups(prepared, parts, plan, settings)
+    if lesson is None and workers.strategy is None:
+        begun = folds.begun(checkpoint) if resume else None
+        if begun or (begun is None and time_left is None):
+            groups = _fold_groups(prepared, parts, plan, settings)
     if groups is not None:
         train_set = folds.joined(parts["train"], parts["val"], len(labels))
     trainer = Trainer(
@@ -275,7 +278,7 @@ def train(
         train_set,
         parts["val"] if groups is None else None,
         from_probe=plan.pretrained,
-        checkpoint=run.folder / "checkpoint",
+        checkpoint=checkpoint,
         workers=workers,
         mirrored=mirrored,
         time_left=time_left,
@@ -287,7 +290,7 @@ def train(
     out_of_fold = None
     if resumed and groups is not None:
         console.stage("resumed after the cross-validation")
-        out_of_fold = folds.read(trainer.checkpoint.folder, train_set)
+        out_of_fold = folds.read(checkpoint, train_set)
     elif resumed:
         console.stage(f"resumed after epoch {len(trainer.history) - 1}")
     else:
@@ -301,7 +304,7 @@ def train(
                 train_set,
                 np.concatenate([features["train"], features["val"]]),
                 groups,
-                folder=trainer.checkpoint.folder,
+                folder=checkpoint,
                 console=console,
             )
         trainer.start()

@@ -106,8 +106,7 @@ def calibrate(
         fitted = probe.fit_temperature(out_of_fold, truth)
         probe.fold_temperature(trained.model, fitted)
         trained.take_out_of_fold(out_of_fold / np.float32(fitted))
-        what = "fine-tuned on"
-        return _record(run, trained, out_of_fold, fitted, what, {})
+        return _record(run, trained, out_of_fold, fitted, "fine-tuned on")
     head = _cross_fit(run, trained, split, near_duplicates)
     if head is None:
         logits, truth = trained.logits("val"), trained.parts["val"].truth
@@ -115,8 +114,9 @@ def calibrate(
         probe.fold_temperature(trained.model, fitted)
         return probe.temperature_effect(logits, truth, fitted)
     trained.take_head(head)
-    what, strength = "head fitted to", {"strength": head.strength}
-    return _record(run, trained, head.logits, head.temperature, what, strength)
+    record = _record(run, trained, head.logits, head.temperature, "head fitted to")
+    record["cross_fit"]["strength"] = head.strength
+    return record
 
 
 def _record(
@@ -125,7 +125,6 @@ def _record(
     logits: Floats,
     temperature: float,
     what: str,
-    more: dict[str, Any],
 ) -> dict[str, Any]:
     """Print and record out-of-fold logits [N, L] of train, then validation."""
     truth = trained.learned_truth
@@ -136,7 +135,7 @@ def _record(
     by_label = list(folds.by_label)
     return {
         **probe.temperature_effect(logits, truth, temperature),
-        "cross_fit": {**more, "right": folds.right, "by_label": by_label},
+        "cross_fit": {"right": folds.right, "by_label": by_label},
     }
 
 

@@ -173,6 +173,39 @@ def test_where_it_takes_no_folds(
     assert not any("fine-tuned on all" in line for line in heard.lines)
 
 
+@pytest.mark.parametrize("in_folds", [True, False])
+def test_a_resumed_run_goes_on_as_it_was_begun(
+    place: Path, tmp_path: Path, in_folds: bool
+) -> None:
+    """With a time limit or without: else photos that it learned from would judge."""
+    limits: list[dict[str, Any]] = [{}, {"time_limit": 60.0}]
+    first, second = limits if in_folds else reversed(limits)
+    trained, train = [0], Trainer.run
+
+    def stopped(it: Trainer, advance: Any) -> None:
+        def stop(epoch: int, step: int, result: Any) -> None:
+            advance(epoch, step, result)
+            if result is not None and trained[0] == (5 if in_folds else 1):
+                raise KeyboardInterrupt
+
+        trained[0] += 1
+        train(it, stop)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "run", stopped)
+        patch.setattr(loop, "within_one_standard_error", lambda *_: True)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(
+                place / "photos", settings(place), tmp_path / "run", Heard(), **first
+            )
+        found, prepared, _ = finetune(
+            None, settings(place), tmp_path / "run", Heard(), resume=True, **second
+        )
+        prepared.pixels.close()
+    assert trained[0] == (6 if in_folds else 2)
+    assert found.cross_fitted == in_folds
+
+
 def test_how_many_photos_are_few() -> None:
     assert folds.applies(340, 60)
     assert not folds.applies(341, 60)

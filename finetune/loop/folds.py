@@ -32,7 +32,7 @@ from finetune.console import Console
 from finetune.head import cross_fit, probe
 from finetune.loop.examples import Examples, Floats, class_weights
 from finetune.loop.history import Epoch
-from finetune.loop.trainer import ALPHAS, Point, Trainer, choose_average
+from finetune.loop.trainer import ALPHAS, STATE, Point, Trainer, choose_average
 from finetune.settings import Settings
 
 MAX_PHOTOS = 400  # training and validation photos
@@ -43,6 +43,13 @@ _UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZi
 def applies(train: int, val: int) -> bool:
     """Whether so many training and validation photos are few enough."""
     return cross_fit.applies(train, val) and train + val <= MAX_PHOTOS
+
+
+def begun(folder: Path) -> bool | None:
+    """Whether the training in this folder was begun in folds; None where none was."""
+    if (folder / "fold-0.npz").is_file():
+        return True
+    return False if (folder / STATE).is_file() else None
 
 
 def joined(train: Examples, val: Examples, classes: int) -> Examples:
