@@ -14,8 +14,9 @@ photos: the peer of the fine-tuned file is the file of its own probe. The interv
 that of the paired difference over all seeds and photos (a photo's differences averaged
 over the seeds with --test). A network from scratch (custom_cnn) has no probe; its peer
 is the untrained network. --folds: the same photos, not split, but fine-tuned in folds
-and then on all of them (`finetune.loop.folds`), against the network of the split; log
-losses at the temperature that each has set for itself.
+and then on all of them (`finetune.loop.folds`), against the network of the split (log
+losses at the temperature that each has set for itself), and against the probe that is
+cross-fitted to all of them.
 
 DIR holds photos/SET/{train,test} and keras_home; SET is cats_dogs unless --photos names
 another. Ends in one JSON line.
@@ -177,14 +178,17 @@ def in_folds(
             folder=folder / "c",
             console=console,
         )
+        photos = out.pixels(np.arange(len(out)))
+        cross_fit = answered(model, photos)  # the probe of all photos
         trainer.start()
         fit.train_epochs(
             trainer, folder, plan, console, resumed=False, out_of_fold=answers
         )
     seconds = time.perf_counter() - started
     degrees = probe.fit_temperature(answers.at(trainer.alpha), train.truth)
-    scored = answered(model, out.pixels(np.arange(len(out))))
+    scored = answered(model, photos)
     return {
+        "cross_fit": cross_fit.argmax(axis=1) == out.truth,
         "folds": scored.argmax(axis=1) == out.truth,
         "folds_alpha": trainer.alpha,
         "folds_seconds": round(seconds, 1),
@@ -277,7 +281,11 @@ def main() -> int:
     if args.folds:
         more = differences([f["folds"].astype(float) - f["tuned"] for f in found])
         more = more.mean(axis=0) if args.test else more
+        over = differences([f["folds"].astype(float) - f["cross_fit"] for f in found])
+        over = over.mean(axis=0) if args.test else over
         in_all = {
+            "folds_over_probe_points": round(100 * float(over.mean()), 2),
+            "folds_over_probe_interval": interval(over),
             "folds_accuracy": round(
                 float(np.mean([f["folds"].mean() for f in found])), 4
             ),
