@@ -221,6 +221,7 @@ EXPORTS: Schema = {  # exports.json, by variant
         "model_sha256": TEXT,
         "target_agreement": SHARE,
         "target_reached": _FLAG,
+        "in_sample": _FLAG,
         "rejected": _FLAG,
         "rung": TEXT,
         "kept_float": [TEXT],

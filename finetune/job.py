@@ -266,10 +266,18 @@ def train(
         console.say("  " + line)
     checkpoint = run.folder / "checkpoint"
     groups = None  # of a few photos: of those that share a fold
-    if lesson is None and workers.strategy is None:
-        begun = folds.begun(checkpoint) if resume else None
-        if begun or (begun is None and time_left is None):
-            groups = _fold_groups(prepared, parts, plan, settings)
+    begun = folds.begun(checkpoint) if resume else None
+    if begun and workers.strategy is not None:
+        raise EdgegraftError(
+            "expected one device for a run that was begun in folds, got several; "
+            "resume it on one, or start again with --overwrite"
+        )
+    alone = lesson is None and workers.strategy is None
+    if begun or (begun is None and alone and time_left is None):
+        groups = _fold_groups(prepared, parts, plan, settings)
+    if groups is not None and time_left is not None:
+        console.say("  --time-limit has no effect: the run was begun in folds")
+        time_left = None
     if groups is not None:
         train_set = folds.joined(parts["train"], parts["val"], len(labels))
     trainer = Trainer(
@@ -359,6 +367,9 @@ def _fold_groups(
     train, val = parts["train"], parts["val"]
     few = folds.applies(len(train), len(val))
     if not few or not plan.pretrained or plan.probe_only:
+        return None
+    given = any(photo.part == "val" for photo in prepared.folder.photos)
+    if given or prepared.added is not None:  # whose copies no group names
         return None
     groups = cross_fit.learned_groups(prepared.split, prepared.near_duplicates)
     truth = np.concatenate([train.truth, val.truth])

@@ -260,8 +260,15 @@ class Run:
 
     @property
     def cross_fitted(self) -> bool:
-        """Whether the head was also fitted to validation photos (`head.cross_fit`)."""
+        """Whether it also learned from validation photos (`head.cross_fit`)."""
         return bool((self.config.get("calibration") or {}).get("cross_fit"))
+
+    @property
+    def in_sample(self) -> bool:
+        """Whether the network itself was trained on validation photos (`loop.folds`):
+        they do not show then how it answers new ones."""
+        best = self.config.get("best") or {}
+        return self.cross_fitted and bool(best.get("epoch"))
 
     @property
     def judged_on(self) -> str:

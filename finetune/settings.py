@@ -332,8 +332,7 @@ class Settings:
             parse_region(self.region, "--region: ")
         if self.filter not in FILTERS:
             raise EdgegraftError(
-                f"expected --filter to be one of {', '.join(FILTERS)}, got "
-                f"{self.filter!r}"
+                f"filter: expected one of {', '.join(FILTERS)}, got {self.filter!r}"
             )
         layer_count = self.unfreeze.isdecimal() and int(self.unfreeze) > 0
         if self.unfreeze not in UNFREEZE and not layer_count:

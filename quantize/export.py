@@ -94,17 +94,22 @@ class ExportResult:
     def qat_untried(self) -> bool:
         """Whether it misses its target after repairs, without having been trained."""
         trained = any(rung.name == ladder.QAT for rung in self.rungs)
-        return bool(self.rungs) and not self.reached and not trained
+        missed = not self.reached and not self.gate.in_sample
+        return bool(self.rungs) and missed and not trained
 
     @property
     def fidelity_line(self) -> str:
         """Agreement and target, the repair, and its cost."""
         fidelity, target = self.fidelity, self.gate.agreement
         verdict = "reached" if self.reached else "missed"
+        of = f"photos (target {target:.0%} {verdict})"
+        if self.gate.in_sample:
+            of = (
+                f"photos it was trained on (the target of {target:.0%} is for new ones)"
+            )
         line = (
-            f"agrees with float32 on {fidelity.agreement:.1%} of photos (target "
-            f"{target:.0%} {verdict}), probabilities shift by "
-            f"{100 * fidelity.shift:.1f} points"
+            f"agrees with float32 on {fidelity.agreement:.1%} of {of}, probabilities "
+            f"shift by {100 * fidelity.shift:.1f} points"
         )
         if not self.rungs:
             return line
@@ -122,6 +127,7 @@ class ExportResult:
             "drop": self.drop,
             "target_agreement": self.gate.agreement,
             "target_reached": self.reached,
+            "in_sample": self.gate.in_sample,
             "fidelity": self.fidelity.to_dict(),
             "rung": self.rung,
             "kept_float": list(self.kept_float),
@@ -213,7 +219,7 @@ def export(
     train: tuple[Row, ...] = ()
     if len(run.labels) <= TRAINING:
         train = calibration.choose(run.split(), TRAINING, seed=run.settings.seed)
-    gate = Gate(agreement, max_drop)
+    gate = Gate(agreement, max_drop, run.in_sample)
     with ExitStack() as stack:
         if pixels is None:
             rows = {row.sha256: row for row in (*pool, *val, *train)}

@@ -80,10 +80,16 @@ class Fidelity:
 
 @dataclass(frozen=True)
 class Gate:
-    """The limits of a file. `agreement` and `max_drop` are fractions, 0..1."""
+    """The limits of a file. `agreement` and `max_drop` are fractions, 0..1.
+
+    in_sample: the network was trained on the photos that judge. On these, files agree
+    more than on new photos, so no repaired or plain file is said to reach the target:
+    the repairs are tried, and the closest is taken.
+    """
 
     agreement: float = AGREEMENT
     max_drop: float = MAX_DROP
+    in_sample: bool = False
 
     def why_rejected(self, result: Fidelity) -> str:
         """Why a file must not be used, "" if it may."""
@@ -102,6 +108,8 @@ class Gate:
 
     def reached(self, result: Fidelity) -> bool:
         """Whether a file needs no repair."""
+        if self.in_sample and result.shift > 0:
+            return False
         allowed = max(1 - self.agreement, 1 / result.photos)  # one photo at least
         agrees = result.agreement >= 1 - allowed - _ROUNDING
         return agrees and not self.why_rejected(result)
@@ -201,6 +209,8 @@ def export_figures(record: Record) -> dict[str, Any]:
     """
     measured, tried = record.get("fidelity") or {}, record.get("ladder") or ()
     verdict = "reached" if record.get("target_reached") else "missed"
+    if record.get("in_sample") and verdict == "missed":
+        verdict = "in-sample"
     return {
         "target_agreement": record.get("target_agreement"),
         "verdict": "rejected" if record.get("rejected") else verdict,

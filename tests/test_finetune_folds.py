@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from finetune.loop.trainer import Trainer
 from finetune.model import load
 from finetune.run import Run
 from finetune.settings import Settings
+from quantize.export import export
+from quantize.gate import export_figures, read_exports
 from tests.finetune_helpers import finetune
 
 pytestmark = pytest.mark.slow  # networks are trained
@@ -99,6 +102,19 @@ def test_all_photos_are_trained_on_and_all_judge(run: Run, heard: Heard) -> None
     assert not (run.folder / "checkpoint").exists()
 
 
+def test_photos_that_were_trained_on_do_not_show_that_int8_is_good(run: Run) -> None:
+    """The repairs are tried, and no target is said to be reached."""
+    results = export(run, "float32,int8", overwrite=True)
+    int8 = results["int8"]
+    assert results["float32"].reached and not int8.reached
+    assert [rung.name for rung in int8.rungs] == ["plain", "corrected", "rounded"]
+    assert not int8.qat_untried
+    assert "of photos it was trained on (the target of 99%" in int8.fidelity_line
+    records = read_exports(run)
+    verdicts = {name: export_figures(row)["verdict"] for name, row in records.items()}
+    assert verdicts == {"float32": "reached", "int8": "in-sample"}
+
+
 def test_an_interrupted_one_ends_as_an_undisturbed_one(
     run: Run, place: Path, tmp_path: Path
 ) -> None:
@@ -159,15 +175,32 @@ def test_the_probe_is_one_of_the_candidates(place: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("more", "job"),
-    [({"unfreeze": "none"}, {}), ({}, {"time_limit": 60.0})],
+    ("photos", "more", "job"),
+    [
+        ("photos", {"unfreeze": "none"}, {}),
+        ("photos", {}, {"time_limit": 60.0}),
+        ("photos", {}, {"add": "more"}),
+        ("parts", {}, {}),  # a validation part that somebody chose
+    ],
 )
 def test_where_it_takes_no_folds(
-    place: Path, tmp_path: Path, more: dict[str, Any], job: dict[str, Any]
+    place: Path, tmp_path: Path, photos: str, more: dict[str, Any], job: dict[str, Any]
 ) -> None:
+    paths = sorted((place / "photos").rglob("*.png"))
+    for number, path in enumerate(paths):
+        part = ("train", "val", "test")[number % 3]
+        target = tmp_path / "parts" / part / path.parent.name / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    if "add" in job:
+        added = tmp_path / "more" / "heads" / "new.png"
+        added.parent.mkdir(parents=True)
+        Image.open(paths[0]).transpose(Image.Transpose.TRANSVERSE).save(added)
+        job = {"add": tmp_path / "more"}
     heard = Heard()
+    source = place / "photos" if photos == "photos" else tmp_path / "parts"
     *_, prepared, _ = finetune(
-        place / "photos", settings(place, **more), tmp_path / "run", heard, **job
+        source, settings(place, **more), tmp_path / "run", heard, **job
     )
     prepared.pixels.close()
     assert not any("fine-tuned on all" in line for line in heard.lines)

@@ -1,1 +1,1 @@
-"""The classifier head on frozen features: probe, cross-fitting, calibration."""
+"""The classifier head on frozen features: probe, cross-fitting, learning curve."""

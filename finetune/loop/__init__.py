@@ -1,1 +1,1 @@
-"""The training loop: examples, one step, schedule, checkpoints, what is kept."""
+"""The training loop: examples, one step, checkpoints, what is kept, folds."""

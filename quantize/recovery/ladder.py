@@ -199,8 +199,9 @@ def _figures(rung: Rung) -> str:
 
 def _report(builder: Builder, rung: Rung) -> None:
     layers = f" with {len(rung.kept_float)} layers float" if rung.kept_float else ""
-    verdict = "target reached" if rung.reached else "target missed"
-    line = f"  {rung.name}{layers}: {_figures(rung)}: {verdict}"
+    line = f"  {rung.name}{layers}: {_figures(rung)}"
+    if not builder.run.in_sample:
+        line += ": target reached" if rung.reached else ": target missed"
     builder.console.say(line, detail=True)
 
 

@@ -127,7 +127,11 @@ EXPORT = (
         ("new_agreement",),
         "{:.1%}",
     ),
-    Column("verdict", "reached, missed, or the file rejected", ("verdict",)),
+    Column(
+        "verdict",
+        "reached, missed, in-sample (the photos were trained on), or the file rejected",
+        ("verdict",),
+    ),
     Column(
         "shift",
         "of its probabilities from those of float32, in points",
