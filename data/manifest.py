@@ -20,6 +20,7 @@ from pathlib import Path
 from data.folders import PREDICT, Walk, part_of
 from data.photos import PARTS, Photo, PhotoFolder, clean_label, refuse_twins
 from edge.errors import EdgegraftError
+from edge.files import LABEL_COLUMNS, PATH_COLUMNS
 from edge.photo_kinds import PHOTO_SUFFIXES
 from edge.text import plural, printable
 
@@ -30,19 +31,9 @@ SEPARATORS = ",;\t|"
 # Excel's own first line, which names the separator
 _SEP_LINE = re.compile(r'"?sep=(?P<separator>[,;\t|])[^\r\n]*(\r\n|\r|\n)', re.I)
 # our name of a column -> its usual names, the surest first
-_PATH = (
-    *("path", "filepath", "file_path", "filename", "file_name", "file"),
-    *("image_path", "imagepath", "image_file", "image_name", "imagename", "image"),
-    *("img_path", "img_name", "img", "photo", "picture"),
-    *("image_id", "imageid", "img_id", "id", "name", "fname"),
-)
-_LABEL = (
-    *("label", "class", "category", "target", "label_name", "class_name", "classname"),
-    *("labels", "category_name", "breed", "species", "tag", "y"),
-)
 COLUMNS: Mapping[str, Sequence[str]] = {
-    "path": _PATH,
-    "label": _LABEL,
+    "path": PATH_COLUMNS,
+    "label": LABEL_COLUMNS,
     "split": ["split", "subset", "part", "partition", "set"],
     "group": ["group", "group_id", "session"],
 }

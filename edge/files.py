@@ -26,6 +26,17 @@ _BEGINNINGS = (
     (b"<", "a web page or XML"),
     (b"version https://git-lfs", "a Git LFS pointer; run: git lfs pull"),
 )
+# Of a list of photos: the usual names of the columns, the surest first
+PATH_COLUMNS = (
+    *("path", "filepath", "file_path", "filename", "file_name", "file"),
+    *("image_path", "imagepath", "image_file", "image_name", "imagename", "image"),
+    *("img_path", "img_name", "img", "photo", "picture"),
+    *("image_id", "imageid", "img_id", "id", "name", "fname"),
+)
+LABEL_COLUMNS = (
+    *("label", "class", "category", "target", "label_name", "class_name", "classname"),
+    *("labels", "category_name", "breed", "species", "tag", "y"),
+)
 _NAME_KEPT = 48  # characters: a name has at most 255 bytes, a character up to 4
 
 

@@ -23,20 +23,18 @@ from typing import Any, Protocol
 import streamlit as st
 
 from edge.errors import EdgegraftError
+from edge.files import LABEL_COLUMNS, PATH_COLUMNS
 from edge.photo_kinds import HEAD_BYTES, PHOTO_SUFFIXES, begins_like_a_photo
 from edge.text import plural
 from streamlit_app.style import literal
 
-MEGABYTE = 1 << 20
-MAX_PHOTO_BYTES = 64 * MEGABYTE  # a 100-megapixel photo has about 50
-MAX_ZIP_BYTES = 1024 * MEGABYTE
-MAX_UNPACKED = 4096 * MEGABYTE
+MEBIBYTE = 1 << 20
+MAX_PHOTO_BYTES = 64 * MEBIBYTE  # a 100-megapixel photo has about 50
+MAX_ZIP_BYTES = 1024 * MEBIBYTE
+MAX_UNPACKED = 4096 * MEBIBYTE
 MAX_ENTRIES = 5000  # of a ZIP
 MAX_NAMED = 20  # refused entries of one ZIP that are listed by name
-MAX_LIST_BYTES = 16 * MEGABYTE
-# The usual columns of a list; `edgegraft build` knows these too
-PATH_COLUMNS = ("path", "filename", "file", "image_path", "image")
-LABEL_COLUMNS = ("label", "class", "category", "breed", "target")
+MAX_LIST_BYTES = 16 * MEBIBYTE
 ENDINGS = sorted(suffix.removeprefix(".") for suffix in PHOTO_SUFFIXES)
 DRAWN = Path(__file__).with_name("drawn")  # two pictures of the sample set
 BURST_COUNTDOWN_S, BURST_EVERY_MS = 3, 300
@@ -206,7 +204,7 @@ def uploader(label: str, key: str, *types: str, **options: Any) -> list[Dropped]
         label,
         type=[*ENDINGS, "zip", *types],
         accept_multiple_files=True,
-        max_upload_size=MAX_ZIP_BYTES // MEGABYTE,
+        max_upload_size=MAX_ZIP_BYTES // MEBIBYTE,
         key=key,
         **options,
     )
@@ -303,7 +301,7 @@ def _open_zip(content: bytes) -> tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]:
         )
     if sum(entry.file_size for entry in entries) > MAX_UNPACKED:
         raise EdgegraftError(
-            f"expected at most {MAX_UNPACKED // MEGABYTE:,} MB unpacked, got more"
+            f"expected at most {MAX_UNPACKED // MEBIBYTE:,} MB unpacked, got more"
         )
     return archive, entries
 
@@ -391,7 +389,7 @@ def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
 
 
 def _too_large(size: int, limit: int) -> str:
-    return f"expected at most {limit // MEGABYTE:,} MB, got {size // MEGABYTE:,} MB"
+    return f"expected at most {limit // MEBIBYTE:,} MB, got {size // MEBIBYTE:,} MB"
 
 
 def _is_zip(name: str) -> bool:

@@ -237,8 +237,9 @@ def test_zip_tricks(content: bytes, names: list[str], reasons: list[str]) -> Non
         assert reason in message
 
 
-def test_a_list_beside_the_photos_labels_them() -> None:
-    content = b"\xef\xbb\xbfFilename;Class\r\nin/a.png;Caf\xc3\xa9\r\n"
+@pytest.mark.parametrize("head", [b"Filename;Class", b"img_path;species"])
+def test_a_list_beside_the_photos_labels_them(head: bytes) -> None:
+    content = b"\xef\xbb\xbf" + head + b"\r\nin/a.png;Caf\xc3\xa9\r\n"
     drop = unpacked([File("in/a.png", photo("red")), File("list.csv", content)])
     assert drop.label(drop.photos[0]) == "Café" and drop.refused == []
 

@@ -29,7 +29,7 @@ from edge.evaluate import wilson
 from edge.text import plural, printable
 from streamlit_app import answer, consent, dropzone, session, style
 from streamlit_app.answer import MAX_LABELS, Row
-from streamlit_app.dropzone import MEGABYTE, Photo
+from streamlit_app.dropzone import MEBIBYTE, Photo
 from streamlit_app.feedback import SENT, WRONG
 from streamlit_app.model_pool import ClassifierPool
 from streamlit_app.style import literal, percent
@@ -37,7 +37,7 @@ from streamlit_app.style import literal, percent
 REFRESH_S = 0.2  # between two steps of the progress bar
 FAILURES_SHOWN = 20
 ROW_HEIGHT, TABLE_HEIGHT = 52, 440  # pixels
-MAX_SORTED_BYTES = 1024 * MEGABYTE  # of a ZIP, which is built in memory
+MAX_SORTED_BYTES = 1024 * MEBIBYTE  # of a ZIP, which is built in memory
 Results = list[tuple[Photo, Row]]
 
 
