@@ -37,12 +37,11 @@ from edge.files import sha256
 from edge.preprocess import FULL
 from edge.records import RUN, read_record
 from edge.region import SIDEWAYS, as_fractions, parse_region, region_text
+from edge.run_folder import RUN_FILE
 from edge.text import listed, plural, printable
 
 if TYPE_CHECKING:
     from edge.evaluate_cli import LabelledPhotos
-
-RUN_FILE = "run.json"  # of a run's folder
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from edge.errors import EdgegraftError
 from edge.files import read_regular
 from edge.records import COMPARISON, RUN, Record, Schema, read_record
 
+RUN_FILE = "run.json"
 ARTIFACTS = "artifacts"  # where runs lie unless --artifacts says otherwise
 USUAL = ("int8", "float32")  # taken where no comparison says which, in this order
 
@@ -24,7 +25,7 @@ def file_inside(folder: str) -> str:
         file = _export(folder, name or "")
         if os.path.isfile(file):
             return f"; this run's file is {file}"
-    if os.path.isfile(os.path.join(folder, "run.json")):
+    if os.path.isfile(os.path.join(folder, RUN_FILE)):
         return f", a run without files yet; make them: {_export_command(folder)}"
     return ""
 
@@ -57,7 +58,7 @@ def find_model(run: str, variant: str | None = None) -> tuple[str, str]:
     if not os.path.isfile(model):
         exports = os.path.join(run, "exports")
         names = sorted(os.listdir(exports)) if os.path.isdir(exports) else []
-        if not names and not os.path.isfile(os.path.join(run, "run.json")):
+        if not names and not os.path.isfile(os.path.join(run, RUN_FILE)):
             raise EdgegraftError(
                 f"expected a run's folder (with run.json) or a .tflite file, got the "
                 f"folder {run}{_runs_beside(os.path.join(run, 'x'))}"
@@ -86,7 +87,7 @@ def _runs_beside(path: str) -> str:
     except OSError:
         return ""
     runs = [
-        name for name in names if os.path.isfile(os.path.join(parent, name, "run.json"))
+        name for name in names if os.path.isfile(os.path.join(parent, name, RUN_FILE))
     ]
     text = ", ".join(runs[:5]) + (", ..." if len(runs) > 5 else "")
     return f"; the runs in {parent}: {text}" if runs else ""
@@ -148,7 +149,7 @@ def resume_command(run: str, verb: str = "finetune") -> str:
 def _export_command(run: str) -> str:
     """The command that exports the files that a run lacks."""
     quantize = f"edgegraft quantize {shlex.quote(run)}"
-    if _record(run, "run.json", RUN).get("status") in (None, "trained"):
+    if _record(run, RUN_FILE, RUN).get("status") in (None, "trained"):
         return quantize
     return f"{resume_command(run)} (its training was interrupted), then {quantize}"
 

@@ -260,7 +260,7 @@ def _summary(
     run: Run, metrics: dict[str, Any], seeds: dict[str, Any] | None
 ) -> list[str]:
     """The final lines of output."""
-    # the accuracy on photos that the head was fitted to would mislead
+    # the accuracy on photos that it learned from would mislead
     validation = "cross_validated" if metrics["cross_validated"] else "validation"
     lines = []
     for part in (validation, "test"):

@@ -32,7 +32,7 @@ import numpy as np
 
 from backbones.keras import tensorflow
 from edge.errors import EdgegraftError
-from finetune.run import RUN_FILE
+from edge.run_folder import RUN_FILE
 from finetune.settings import Settings
 
 VARIABLE = "TF_CONFIG"

@@ -18,10 +18,12 @@ import numpy as np
 
 from backbones import registry, weights
 from backbones.keras import preload
+from data.photos import PARTS
 from data.source import PhotoOptions, choose, region_of
 from edge import run_folder
 from edge.errors import EdgegraftError
 from edge.files import write_atomic, write_csv
+from edge.run_folder import RUN_FILE
 from finetune import distributed, label_issues, model
 from finetune import evaluate as evaluation
 from finetune.console import Console
@@ -33,8 +35,8 @@ from finetune.loop import fit, folds
 from finetune.loop.examples import Examples, Floats, draw_augmented
 from finetune.loop.history import draw_history, write_history
 from finetune.loop.trainer import Trainer
-from finetune.prepared import PARTS, Prepared, describe, prepare
-from finetune.run import RUN_FILE, Run, locked
+from finetune.prepared import Prepared, describe, prepare
+from finetune.run import Run, locked
 from finetune.settings import Settings, option, refuse_out_of_bounds
 from finetune.trained import TrainedNetwork, calibrate
 

@@ -23,7 +23,7 @@ from data.audit import copies
 from data.audit.audit import Audit
 from data.audit.near_duplicates import COPY
 from data.folders import Walk
-from data.photos import Photo, PhotoFolder, clean_label
+from data.photos import PARTS, Photo, PhotoFolder, clean_label
 from data.source import Source
 from data.split import Row, Split, make_split
 from edge.errors import EdgegraftError
@@ -32,8 +32,6 @@ from finetune.console import Console
 from finetune.loop.examples import Examples, class_weights
 from finetune.run import SCHEMA
 from finetune.settings import Settings
-
-PARTS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)

@@ -40,9 +40,9 @@ from edge.errors import EdgegraftError
 from edge.files import sha256, write_atomic
 from edge.preprocess import InputRecipe
 from edge.records import METRICS, RUN, check, read_record
+from edge.run_folder import RUN_FILE
 from finetune.settings import Settings
 
-RUN_FILE = "run.json"
 SCHEMA = 2
 OLD_NETWORK = "model/model.keras"  # of runs of schema 1
 LOCK = "run.lock"

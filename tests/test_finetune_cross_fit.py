@@ -295,7 +295,10 @@ def test_what_is_trained_and_nothing_else_is_told(run: Run) -> None:
     assert "- augmentation: none" in lines
     assert not (run.folder / "augmentation.png").exists()
     for best, told in (
-        ({"epoch": 0, "alpha": 1.0}, "auto, but validation kept the linear probe"),
+        (
+            {"epoch": 0, "alpha": 1.0},
+            "auto, but the linear probe was better and is kept",
+        ),
         (
             {"epoch": 3, "alpha": 0.75},
             "auto, 75% of it and 25% probe kept",

@@ -14,13 +14,14 @@ from PIL import Image
 
 import edgegraft
 from data import batches
+from data.photos import PARTS
 from data.source import Source, choose, scan
 from data.split import make_split
 from edge.errors import EdgegraftError
 from edge.preprocess import InputRecipe
 from finetune import label_issues
 from finetune.console import Console
-from finetune.prepared import PARTS, _audited, prepare
+from finetune.prepared import _audited, prepare
 from finetune.run import Run
 from tests.finetune_helpers import LABELS, TINY_RUN, drawn, run_on
 

@@ -63,7 +63,7 @@ Advance = Callable[[int, int, Epoch | None], None]  # epoch, step, finished epoc
 
 @dataclass(frozen=True)
 class Point:
-    """One alpha, 0..1, and its scores on the validation part."""
+    """One alpha, 0..1, and its scores on validation photos, or out of fold."""
 
     alpha: float
     val_loss: float  # nats, at its best temperature

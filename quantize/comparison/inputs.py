@@ -24,10 +24,11 @@ from edge.errors import EdgegraftError
 from edge.evaluate import Refusal, count_refusals
 from edge.model_file import ModelFile
 from edge.preprocess import FULL, InputRecipe
+from edge.run_folder import RUN_FILE
 from edge.text import listed, plural, printable
 from finetune.console import Console
 from finetune.familiarity import photo_digests, refuse_trained
-from finetune.run import RUN_FILE, Run
+from finetune.run import Run
 from quantize import recipes
 from quantize.conversion import scoring
 from quantize.conversion.scoring import Scored

@@ -160,7 +160,7 @@ class Builder:
             probabilities.append(scoring.run(classifier, self._views)[PROBABILITIES])
         folds = CrossValidated.from_record(self.run.config)
         figures = {"validation": validation.to_card()}
-        if folds is not None:  # the head has learned from validation photos, too
+        if folds is not None:  # it has learned from validation photos, too
             figures = {"cross-validated before export": folds.to_card()}
         card = replace(card, measured=figures)
         if self._familiarity is not None:

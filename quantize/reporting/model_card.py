@@ -173,7 +173,7 @@ def _trained(run: Run) -> tuple[str, bool]:
     if unfrozen == "none":
         return "a linear probe, no fine-tuning", False
     if run.config.get("probe") and best.get("epoch") == 0:
-        return f"{unfrozen}, but validation kept the linear probe", False
+        return f"{unfrozen}, but the linear probe was better and is kept", False
     alpha = best.get("alpha", 1)
     if alpha < 1:  # an average with the probe
         return f"{unfrozen}, {alpha:.0%} of it and {1 - alpha:.0%} probe kept", True

@@ -28,6 +28,7 @@ from data.source import Source, choose
 from edge.errors import EdgegraftError
 from edge.evaluate import score as evaluate
 from edge.files import write_atomic
+from edge.run_folder import RUN_FILE
 from edge.text import listed, plural, printable
 from finetune.console import Console
 from finetune.head.cross_fit import copy_groups
@@ -358,7 +359,7 @@ def _train_one(
             limit.leave_out(f"{entry.candidate.title}: int8 not repaired further")
         return late
 
-    started = (folder / "run.json").is_file()
+    started = (folder / RUN_FILE).is_file()
     job = Job(
         None if started else options.photos,
         entry.candidate.settings(options.seed),
@@ -389,7 +390,7 @@ def _epoch_seconds(run: Run) -> float:
 
 def _finished(folder: Path) -> Run | None:
     """The run of a finalist that an earlier process finished."""
-    if not (folder / "run.json").is_file():
+    if not (folder / RUN_FILE).is_file():
         return None
     run = Run.open(folder)
     complete = run.trained and any(run.exports.glob("int8*.tflite"))
