@@ -129,6 +129,7 @@ def measured(
         timing_in=lambda setting: timing if setting == on else None,
         size_bytes=int(mb * 1e6),
         rejected=rejected,
+        agreement=None,
     )
 
 
@@ -249,6 +250,9 @@ def test_int8_that_passed_its_gate_stands_for_its_run():
     assert choose([better, slow], mb=2).why == "the only file within 2 MB"
     quick = measured("a/int8", evaluated(95, 5, turned=1), 2.9, 1, run="a")
     assert choose([better, quick]).why == passed
+    quick.agreement = 0.979
+    agrees = "; same label on 97.9% of test photos"
+    assert choose([better, quick]).why == passed + agrees
     better.timing_in(HERE).p95_ms = 9.5  # on a busy machine
     assert choose([better, slow]).why == passed
     better.timing_in(HERE).p95_ms = 3.2

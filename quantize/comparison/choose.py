@@ -86,6 +86,8 @@ def choose(
             why += f"; {_unclear(unclear, gaps, margin)}"
     elif len(within_budget) > len(eligible) and chosen.variant in INT8:
         why = f"its int8 passed the accuracy gate against float32{within}"
+        if chosen.agreement is not None:
+            why += f"; same label on {chosen.agreement:.1%} of test photos"
     else:
         why = f"the only file{within}"
     faster = [
