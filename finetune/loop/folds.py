@@ -9,8 +9,7 @@ accuracy; then the network is fine-tuned on all photos, in the same way. As in
 `finetune.head.cross_fit`, which does so for a probe alone.
 
 Five trainings take five times as long, so up to `MAX_PHOTOS`: then as long as one with
-2,000.
-tests/benchmarks/finetune_gain.py measures what it brings.
+2,000. tests/benchmarks/finetune_gain.py measures what it brings.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from edge.errors import EdgegraftError
 from edge.files import write_atomic
 from finetune.console import Console
 from finetune.head import cross_fit, probe
-from finetune.loop.examples import Examples, Floats, class_weights
+from finetune.loop.examples import Examples, Floats, Ints, class_weights
 from finetune.loop.history import Epoch
 from finetune.loop.trainer import ALPHAS, STATE, Point, Trainer, choose_average
 from finetune.settings import Settings
@@ -70,12 +69,12 @@ def _only(photos: Examples, which: Any) -> Examples:
 class OutOfFold:
     """Predictions for the N photos by networks that were not trained on them.
 
-    logits: float32 [A, N, L], at each of `ALPHAS`. history: the mean of the
-    folds, epoch by epoch.
+    logits: float32 [A, N, L], at each of `ALPHAS`. truth: int64 [N]. history: the mean
+    of the folds, epoch by epoch.
     """
 
     logits: Floats
-    truth: Any
+    truth: Ints
     history: tuple[Epoch, ...]
 
     def choose(self) -> tuple[Point, tuple[Point, ...]]:
@@ -192,9 +191,10 @@ def read(folder: Path, photos: Examples) -> OutOfFold:
                 logits = np.zeros(shape, np.float32)
             logits[:, held_out] = answered
         except Exception as error:  # numpy, zipfile and zlib raise many kinds
+            reason = " ".join(str(error).split())[:120]
             raise EdgegraftError(
                 f"expected what a fold of this run answered in {path}, got a file that "
-                f"can't be read ({error}); start again with --overwrite"
+                f"can't be read ({reason}); start again with --overwrite"
             ) from error
         histories.append(history)
         sizes.append(len(held_out))
