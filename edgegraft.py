@@ -163,9 +163,11 @@ def build(
     refuse_bad(**export)  # before the sample set is drawn
     if photos is None and not options.get("resume"):
         run = run or SAMPLE_RUN
-        photos = _draw_sample(Path(artifacts), run, console)[0]
         if "backbone" not in options and not options.get("small"):
             options["backbone"] = _sample_backbone(console)
+        # refuses bad options before the set is drawn; a folder stands in for it
+        _job(Path(), run, artifacts, overwrite, options, Console(quiet=True))
+        photos = _draw_sample(Path(artifacts), run, console)[0]
     built = run_build(
         _job(photos, run, artifacts, overwrite, options, console),
         export,
@@ -586,9 +588,11 @@ def _run_build(args: argparse.Namespace) -> int:
     pictures: list[Path] = []
     if args.photos is None and not args.resume:
         args.run = args.run or SAMPLE_RUN
-        args.photos, pictures = _draw_sample(args.artifacts, args.run, console)
         if not args.small:
             args.backbone = args.backbone or _sample_backbone(console)
+        args.photos = Path()  # stands in, so that bad options are refused first
+        job_from(args, Console(quiet=True))
+        args.photos, pictures = _draw_sample(args.artifacts, args.run, console)
     built = run_build(job_from(args, console), export, comparing, console)
     if built.comparison is None:
         return 0
