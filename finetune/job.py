@@ -267,26 +267,29 @@ def train(
     for line in fit.notes(settings, labels, train_set, plan):
         console.say("  " + line)
     checkpoint = run.folder / "checkpoint"
-    groups = None  # of a few photos: of those that share a fold
     begun = folds.begun(checkpoint) if resume else None
-    if begun and workers.strategy is not None:
+    one_device = workers.strategy is None
+    if begun and not one_device:
         raise EdgegraftError(
             "expected one device for a run that was begun in folds, got several; "
             "resume it on one, or start again with --overwrite"
         )
-    alone = lesson is None and workers.strategy is None
-    if begun or (begun is None and alone and time_left is None):
+    groups = None  # of a few photos: of those that share a fold
+    if begun or (begun is None and lesson is None and one_device and time_left is None):
         groups = _fold_groups(prepared, parts, plan, settings)
-    if groups is not None and time_left is not None:
-        console.say("  --time-limit has no effect: the run was begun in folds")
-        time_left = None
+    taught = train_set
+    judges: Examples | None = parts["val"]
     if groups is not None:
-        train_set = folds.joined(parts["train"], parts["val"], len(labels))
+        taught = folds.joined(train_set, parts["val"], len(labels))
+        judges = None
+        if time_left is not None:
+            console.say("  --time-limit has no effect: the run was begun in folds")
+            time_left = None
     trainer = Trainer(
         built,
         settings,
-        train_set,
-        parts["val"] if groups is None else None,
+        taught,
+        judges,
         from_probe=plan.pretrained,
         checkpoint=checkpoint,
         workers=workers,
@@ -300,18 +303,17 @@ def train(
     out_of_fold = None
     if resumed and groups is not None:
         console.stage("resumed after the cross-validation")
-        out_of_fold = folds.read(checkpoint, train_set)
+        out_of_fold = folds.read(checkpoint, taught)
     elif resumed:
         console.stage(f"resumed after epoch {len(trainer.history) - 1}")
     else:
         if plan.pretrained and workers.is_chief:  # the others copy its weights
-            learned = train_set if groups is None else parts["train"]
-            features = _fit_head(run, prepared, built, parts, learned, console)
+            features = _fit_head(run, prepared, built, parts, train_set, console)
         if groups is not None:
             out_of_fold = folds.cross_validate(
                 built,
                 settings,
-                train_set,
+                taught,
                 np.concatenate([features["train"], features["val"]]),
                 groups,
                 folder=checkpoint,

@@ -48,6 +48,17 @@ BASE = Settings(
 )
 
 
+class Heard(Console):
+    """Keeps its lines, and prints nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.lines: list[str] = []
+
+    def say(self, line: str = "", *, detail: bool = False) -> None:
+        self.lines.append(line)
+
+
 def examples(count: int = 40, seed: int = 0, hints: int = 0) -> Examples:
     """hints: how many numbers of a teacher's sight come with each."""
     random = np.random.default_rng(seed)

@@ -17,7 +17,6 @@ from edge.errors import EdgegraftError
 from edge.model_file import ModelFile
 from finetune import cli
 from finetune import trained as trained_network
-from finetune.console import Console
 from finetune.distill import open_teacher, refuse_leaks
 from finetune.head import cross_fit, probe
 from finetune.loop import fit
@@ -27,7 +26,7 @@ from finetune.run import Run
 from finetune.settings import Settings, without_effect
 from quantize.export import export
 from quantize.reporting import model_card
-from tests.finetune_helpers import finetune
+from tests.finetune_helpers import Heard, finetune
 
 pytestmark = pytest.mark.slow  # networks are trained or converted
 
@@ -104,17 +103,6 @@ def test_a_weight_of_two_is_a_photo_twice() -> None:
     plain, _ = probe.head(x[twice], truth[twice], 2, 0.01)
     assert bias.shape == (2,)
     assert np.corrcoef(kernel[:, 1], plain[:, 1])[0, 1] > 0.99
-
-
-class Heard(Console):
-    """Keeps its lines, and prints nothing."""
-
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-        self.lines: list[str] = []
-
-    def say(self, line: str = "", *, detail: bool = False) -> None:
-        self.lines.append(line)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ from PIL import Image
 
 from backbones import custom_cnn, registry
 from edge.errors import EdgegraftError
-from finetune.console import Console
 from finetune.head import cross_fit
 from finetune.loop import folds
 from finetune.loop import trainer as loop
@@ -25,21 +24,12 @@ from finetune.run import Run
 from finetune.settings import Settings
 from quantize.export import export
 from quantize.gate import export_figures, read_exports
-from tests.finetune_helpers import finetune
+from tests.finetune_helpers import Heard, finetune
 
 pytestmark = pytest.mark.slow  # networks are trained
 
 SIZE, PHOTOS = 24, 60
 SHAPE = {"filters": [8], "head": "average", "dropout": 0.0}
-
-
-class Heard(Console):
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-        self.lines: list[str] = []
-
-    def say(self, line: str = "", *, detail: bool = False) -> None:
-        self.lines.append(line)
 
 
 @pytest.fixture(scope="module")
