@@ -65,9 +65,8 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
         "--ladder",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="repair int8 files: ranges and biases are corrected; where agreement with "
-        "float32 stays below 99%%, weights are rounded better; where the file would be "
-        "rejected, slower repairs follow (default: yes)",
+        help="repair int8 files: ranges, weights and biases are corrected; where the "
+        "file would be rejected, slower repairs follow (default: yes)",
     )
     add(
         "--qat",

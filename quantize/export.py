@@ -180,9 +180,10 @@ def export(
 ) -> dict[str, ExportResult]:
     """Write ``exports/<variant>.tflite`` for each variant; results by name.
 
-    The ranges and biases of an int8 file are corrected; if it then agrees with float32
-    on less than `agreement` of new photos, or is rejected, it is repaired further
-    (ladder; `repair` off: no repairs; `qat`: trained, too). One that loses a label, or
+    The ranges, weights and biases of an int8 file are corrected; if it is rejected
+    then, it is repaired further (ladder; `repair` off: no repairs; `qat`: trained where
+    it agrees with float32 on less than `agreement` of new photos). One that loses a
+    label, or
     more than `max_drop` of accuracy (0.01 is one point), is rejected, and so is one
     that `target` refuses; EdgegraftError when it refuses all of them. `with_layers`
     writes the layer report of the int8 file into the run. `old_python`: a Python with

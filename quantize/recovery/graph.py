@@ -133,6 +133,15 @@ class Graph:
         """The operator that writes a tensor."""
         return next((node for node in self.nodes if node.output == tensor), None)
 
+    def upstream(self, tensor: int) -> tuple[Node, ...]:
+        """The operators that a tensor depends on, in order; its own comes last."""
+        needed, found = {tensor}, []
+        for node in reversed(self.nodes):
+            if node.output in needed:
+                needed.update(node.inputs)
+                found.append(node)
+        return tuple(reversed(found))
+
     def run(
         self,
         images: Any,

@@ -1,20 +1,19 @@
 """Repairs for an int8 file that misses the gate, cheapest first.
 
     plain       observed min-max ranges
-    corrected   ranges of least error, and biases without the mean error of each channel
-    rounded     weights rounded for their layer's output as well
-    equalized   channels scaled to similar ranges where possible
+    corrected   ranges, weights and biases that make up for rounding
+    equalized   channels scaled to similar ranges where possible, then corrected
     kept-float  the worst layers stay float, found by TensorFlow's QuantizationDebugger
     qat         quantization-aware training with the float network as teacher
 
 A rung is a file, converted, verified and scored like any other. `corrected` is always
-tried, as it takes seconds and always helps; `rounded` follows while the target is
-missed, and so does `qat` (minutes) where it is allowed. The first that reaches the
-target is taken, else the one closest to float32 that is not rejected. `equalized`
-(which calibrates again) and `kept-float` (slower on the device) are tried only while
-every file so far is rejected, and so is `qat` then; targets for integers only get no
-float layers. As several files are scored on the same photos, the figure of one that
-just passes is slightly biased; the comparison on test photos is not.
+tried, as it takes seconds and helps nearly always; `qat` (minutes) follows while the
+target is missed, where it is allowed. The first that reaches the target is taken, else
+the one closest to float32 that is not rejected. `equalized` (which calibrates again)
+and `kept-float` (slower on the device) are tried only while every file so far is
+rejected, and so is `qat` then; targets for integers only get no float layers. As
+several files are scored on the same photos, the figure of one that just passes is
+slightly biased; the comparison on test photos is not.
 """
 
 from __future__ import annotations
@@ -40,11 +39,10 @@ from quantize.recovery.graph import Graph
 from quantize.recovery.layer_noise import measure_noise, worst_layers
 from quantize.tflite import targets
 
-CORRECTED, ROUNDED = "corrected", "rounded"
-EQUALIZED, KEPT, QAT = "equalized", "kept-float", "qat"
+CORRECTED, EQUALIZED, KEPT, QAT = "corrected", "equalized", "kept-float", "qat"
 _COSTLY = (EQUALIZED, KEPT, QAT)  # only while every file is rejected
 KEPT_LAYERS = (1, 2, 4, 8)  # numbers of layers to keep float, tried in turn
-OBSERVED = 32  # photos for the statistics of channels and clipping
+OBSERVED = 64  # photos for the statistics of ranges and layers
 QAT_PHOTOS = 1000  # training photos that quantization-aware training draws from
 INTEGERS_ONLY = (targets.EDGE_TPU, targets.MICROCONTROLLER)
 
@@ -216,24 +214,20 @@ def _equalized(ladder: _Ladder) -> Iterator[Candidate]:
         calibrated = calibrate(graph.model(), ladder.photos, progress=bar)
     before = ladder.calibrated
     ladder.calibrated = _clipped(calibrated, ladder)
-    yield Candidate(EQUALIZED, _repaired(ladder, weights=True))
+    yield Candidate(EQUALIZED, _repaired(ladder))
     if ladder.best[0].rung != EQUALIZED:  # later rungs build on the better ranges
         ladder.calibrated = before
 
 
 def _clipped(calibrated: bytes, ladder: _Ladder) -> bytes:
     graph = Graph(calibrated)
-    repairs.clip_ranges(graph, ladder.photos[:OBSERVED])
+    repairs.clip_ranges(graph, ladder.photos[:OBSERVED], PROBABILITIES)
     return graph.model()
 
 
 def _corrected(ladder: _Ladder) -> Iterator[Candidate]:
     ladder.calibrated = _clipped(ladder.calibrated, ladder)
     yield Candidate(CORRECTED, _repaired(ladder))
-
-
-def _rounded(ladder: _Ladder) -> Iterator[Candidate]:
-    yield Candidate(ROUNDED, _repaired(ladder, weights=True))
 
 
 def _kept_float(ladder: _Ladder) -> Iterator[Candidate]:
@@ -246,7 +240,7 @@ def _kept_float(ladder: _Ladder) -> Iterator[Candidate]:
 
 def _qat(ladder: _Ladder) -> Iterator[Candidate]:
     builder = ladder.builder
-    graph, run = Graph(_repaired(ladder, weights=True)), builder.run
+    graph, run = Graph(_repaired(ladder)), builder.run
     rows = calibration.choose(run.split(), QAT_PHOTOS, seed=run.settings.seed)
     with (
         closing(scoring.decode(run, rows, builder.console)) as pixels,
@@ -264,17 +258,14 @@ def _qat(ladder: _Ladder) -> Iterator[Candidate]:
     yield Candidate(QAT, graph.model())
 
 
-def _repaired(
-    ladder: _Ladder, kept_float: tuple[str, ...] = (), *, weights: bool = False
-) -> bytes:
-    graph, photos = Graph(ladder.calibrated), ladder.photos[:OBSERVED]
-    repairs.correct(graph, photos, weights=weights, kept_float=kept_float)
+def _repaired(ladder: _Ladder, kept_float: tuple[str, ...] = ()) -> bytes:
+    graph = Graph(ladder.calibrated)
+    repairs.correct(graph, ladder.photos[:OBSERVED], kept_float=kept_float)
     return graph.model()
 
 
 _RUNGS: dict[str, Callable[[_Ladder], Iterator[Candidate]]] = {
     CORRECTED: _corrected,
-    ROUNDED: _rounded,
     EQUALIZED: _equalized,
     KEPT: _kept_float,
     QAT: _qat,

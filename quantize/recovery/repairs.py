@@ -1,12 +1,13 @@
 """The repairs of an int8 file: they change its calibrated float graph in place.
 
-`clip_ranges` narrows the ranges of activations, `correct` changes biases and rounds
-weights, `equalize` scales channels, and `train` trains the weights. `ladder` says which
-of them a file gets.
+`clip_ranges` narrows the ranges of activations, `correct` changes weights and biases,
+`equalize` scales channels, and `train` trains the weights. `ladder` says which of them
+a file gets.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,46 +25,52 @@ Channels = npt.NDArray[np.float32]  # a value for each channel, [C]
 
 # -- ranges of activations ------------------------------------------------------------
 
-# Fractions of the observed range to try. Below a third, clipping loses more than it
+# Fractions of the observed range to try. Below these, clipping loses more than it
 # gains, even for activations with a long tail.
-FRACTIONS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.33)
+FRACTIONS = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 
 
-def clip_ranges(graph: Graph, photos: Photos) -> int:
-    """Narrow each range of `graph` to that of least squared error on photos; returns
-    how many were narrowed. The input keeps its 0..255.
+def clip_ranges(graph: Graph, photos: Photos, output: str, *, seed: int = 0) -> int:
+    """Narrow each range of `graph` to that which changes the logits least, on photos;
+    how many were narrowed. The ranges of the input, of the logits and of what they do
+    not depend on stay.
 
-    That of Banner et al. 2019 (arXiv:1810.05723), searched rather than derived, as
-    ACIQ's assumption of a bell curve does not hold after a ReLU.
+    A narrower range has finer steps, and clips what lies outside (Banner et al. 2019,
+    arXiv:1810.05723). The change of the logits is taken to first order: the error of
+    each value times the gradient of a random sum of the logits. The squared error of
+    the values themselves would clip the lightest pixels, which are rare, and the logits
+    of the clearest photos.
+
+    `output`: the signature's name of the probabilities.
     """
     tf = tensorflow()
-    tensors = [
-        node.output
-        for node in graph.nodes
-        if node.output in graph.ranges and node.kind not in ("SOFTMAX", "LOGISTIC")
-    ]
-
-    @tf.function(reduce_retracing=True)
-    def step(images: Any) -> Any:
-        values = graph.run(images)
-        return [
-            tf.stack(
-                [
-                    tf.reduce_sum(
-                        tf.math.squared_difference(
-                            values[t], rounded(tf, values[t], low * f, high * f)
-                        )
-                    )
-                    for f in FRACTIONS
-                ]
-            )
-            for t in tensors
-            for low, high in [graph.ranges[t]]
-        ]
-
+    logits, _ = logits_and_features(graph, graph.outputs[output])
+    nodes = graph.upstream(logits)
+    tensors = [n.output for n in nodes if n.output in graph.ranges]
+    tensors.remove(logits)
+    random = np.random.default_rng(seed)
     errors = np.zeros((len(tensors), len(FRACTIONS)))
-    for batch in batches(photos):
-        errors += np.array([error.numpy() for error in step(batch)], np.float64)
+    for images in batches(photos):
+        values = {t: tf.constant(array) for t, array in graph.constants.items()}
+        values[graph.image] = images
+        with tf.GradientTape() as tape:
+            for node in nodes:
+                values[node.output] = graph.apply(node, values)
+                tape.watch(values[node.output])
+            signs = random.normal(size=values[logits].shape)
+            signs -= signs.mean(axis=1, keepdims=True)  # the softmax ignores the mean
+            total = tf.reduce_sum(values[logits] * tf.constant(signs, tf.float32))
+        gradients = tape.gradient(total, [values[t] for t in tensors])
+        for row, tensor, gradient in zip(errors, tensors, gradients, strict=True):
+            if gradient is None:
+                continue
+            low, high = graph.ranges[tensor]
+            exact = tf.reshape(values[tensor], (len(images), -1))
+            gradient = tf.reshape(gradient, exact.shape)
+            for column, f in enumerate(FRACTIONS):
+                off = rounded(tf, exact, low * f, high * f) - exact
+                moved = tf.einsum("np,np->n", off, gradient)
+                row[column] += float(tf.reduce_sum(tf.square(moved)))
     narrowed = 0
     for tensor, row in zip(tensors, errors, strict=True):
         fraction = FRACTIONS[int(row.argmin())]
@@ -73,12 +80,16 @@ def clip_ranges(graph: Graph, photos: Photos) -> int:
     return narrowed
 
 
-# -- biases, and weights rounded for the output of their layer ------------------------
+# -- weights and biases for the output of their layer ---------------------------------
 
 WEIGHT_STEPS = 127  # of a weight on each side of zero
-ROWS = 100_000  # inputs of a layer for its output error, at most
+# Positions of all photos for the statistics of a layer, about
+ROWS, DEPTHWISE_ROWS = 20_000, 4_000
 _DAMPING = 0.01  # of the mean diagonal, for inputs that hardly vary
-_CHUNK = 4  # photos whose patches are in memory at once
+# The same for the regression: at 0.3 it follows the noise of the photos
+# (tests/benchmarks/int8_loss.py)
+RIDGE = 3.0
+_CHUNK = 8  # photos whose patches are in memory at once
 _SMALLEST_STEP = 1e-12  # of weights, and of the damping
 
 Array = npt.NDArray[np.float64]
@@ -88,28 +99,30 @@ def correct(
     graph: Graph,
     photos: Photos,
     *,
-    weights: bool = False,
     kept_float: Collection[str] = (),
 ) -> int:
     """Correct the layers of a calibrated graph; how many biases changed.
 
-    The mean error of each channel is subtracted from its layer's bias. Rounded weights
-    and clipped activations also shift the mean of a channel, most of all in depthwise
-    layers, with few weights a channel (Nagel et al. 2019, arXiv:1906.04721, section
-    4.2, measured on photos rather than derived).
+    Each layer's output for rounded inputs is brought near to its float output for exact
+    ones, in three steps:
 
-    With `weights`, the weights are rounded for the layer's output first. Rounding to
-    the nearest of 255 steps is best for a single weight, not for the sum of a channel.
-    So the weights are rounded one input at a time, and each error is spread over the
-    weights not rounded yet, such that the layer's output on calibration photos changes
-    least (Frantar and Alistarh 2022, arXiv:2208.11580, solved column by column with a
-    Cholesky factor as in GPTQ, arXiv:2210.17323). They become multiples of the step
-    that TensorFlow Lite derives from the largest of them, which does not change: the
-    converter's own rounding then changes nothing.
+    1. A ridge regression finds the weights that do this best, so that a layer takes
+       back what the layers before it lost (asymmetric calibration: Li et al. 2025,
+       arXiv:2504.02692).
+    2. These are rounded. Rounding to the nearest of 255 steps is best for a single
+       weight, not for the sum of a channel, so they are rounded one input at a time,
+       and each error is spread over the weights not rounded yet, such that the output
+       changes least (Frantar and Alistarh 2022, arXiv:2208.11580, solved column by
+       column with a Cholesky factor as in GPTQ, arXiv:2210.17323). They become
+       multiples of the step that TensorFlow Lite derives from the largest of them,
+       which does not change: the converter's own rounding then changes nothing.
+    3. The mean error of each channel is subtracted from the bias. Rounded weights and
+       clipped activations shift it, most of all in depthwise layers, with few weights a
+       channel (Nagel et al. 2019, arXiv:1906.04721, section 4.2, measured on photos
+       rather than derived).
 
-    One pass from input to output: each layer is corrected after its predecessors. The
-    noise of rounded activations remains. Do this last: the float outputs of the
-    corrected graph are biased.
+    One pass from input to output: each layer is corrected after its predecessors. Do
+    this last: the float outputs of the corrected graph are biased.
 
     `photos`: uint8 [N, H, W, 3], all in memory at once, with two activations of each.
     `kept_float`: names of tensors whose operators stay float.
@@ -127,9 +140,10 @@ def correct(
         kernel, bias = (*node.inputs[1:3], -1, -1)[:2]
         if node.weighted and _is_unshared(graph, bias):
             dilated = getattr(node.options, "dilationHFactor", 1) != 1
-            if weights and fake_quant and _is_unshared(graph, kernel) and not dilated:
+            if fake_quant and _is_unshared(graph, kernel) and not dilated:
+                read = node.inputs[0]
                 kernels = _weights_for_output(
-                    tf, graph, node, quantized[node.inputs[0]]
+                    tf, graph, node, exact[read], quantized[read]
                 )
                 graph.constants[kernel] = kernels
                 current[kernel] = tf.constant(kernels)
@@ -163,37 +177,58 @@ def _channel_mean(tf: Any, value: Any) -> Any:
 
 
 def _weights_for_output(
-    tf: Any, graph: Graph, node: Node, inputs: Any
+    tf: Any, graph: Graph, node: Node, exact: Any, inputs: Any
 ) -> npt.NDArray[np.float32]:
-    """The rounded weights, in their shape in the graph."""
+    """The rounded weights, in their shape in the graph, for rounded `inputs` of the
+    layer and those of the float network."""
     weights = graph.constants[node.inputs[1]].astype(np.float64)
     if node.kind == "DEPTHWISE_CONV_2D":  # [1, h, w, C]: a group for each channel
         columns = weights.reshape(-1, weights.shape[-1]).T[:, None, :]
     else:  # [O, ...]: one group, all outputs read the same inputs
         columns = weights.reshape(1, len(weights), -1)
+    products, cross = _input_products(tf, node, weights.shape, exact, inputs)
+    columns = _regress(columns, products, cross)
     shared = node.kind == "FULLY_CONNECTED"  # one step for all outputs
     step = (
         np.abs(columns).max(axis=(1, 2) if shared else 2, keepdims=True) / WEIGHT_STEPS
     )
     step = np.broadcast_to(np.maximum(step, _SMALLEST_STEP), (*columns.shape[:2], 1))
-    products = _input_products(tf, node, weights.shape, inputs)
     result = _round_columns(columns, step, products)
     if node.kind == "DEPTHWISE_CONV_2D":
         result = result[:, 0, :].T
     return np.ascontiguousarray(result.reshape(weights.shape), np.float32)
 
 
+def _regress(weights: Array, products: Array, cross: Array) -> Array:
+    """Weights [G, O, K] whose sums over rounded inputs are nearest to those of
+    `weights` over exact ones, and that are near to `weights`: a ridge regression.
+
+    `products`: [G, K, K], covariances of rounded inputs; `cross`: of exact inputs
+    (rows) with rounded ones.
+    """
+    ridge = _diagonal(products, RIDGE)
+    sums = (weights @ (cross + ridge)).transpose(0, 2, 1)
+    found = np.linalg.solve(products + ridge, sums)
+    return np.asarray(found.transpose(0, 2, 1), np.float64)
+
+
+def _diagonal(products: Array, share: float) -> Array:
+    """A diagonal matrix [G, K, K] of `share` times the mean diagonal of `products`."""
+    size = products.shape[1]
+    means = share * np.trace(products, axis1=1, axis2=2) / size + _SMALLEST_STEP
+    return np.asarray(means[:, None, None] * np.eye(size))
+
+
 def _round_columns(weights: Array, step: Array, products: Array) -> Array:
     """Round weights [G, O, K] to multiples of step [G, O, 1], one input at a time.
 
-    `products`: [G, K, K], mean products of the inputs of each group.
+    `products`: [G, K, K], covariances of the inputs of each group.
     """
     weights, size = weights.copy(), weights.shape[2]
     largest = np.abs(weights).argmax(axis=2)  # defines the step, so it is fixed
     fixed = np.abs(weights).max(axis=2) >= step[:, :, 0] * (WEIGHT_STEPS - 0.5)
     signs = np.sign(np.take_along_axis(weights, largest[:, :, None], 2))[:, :, 0]
-    damping = _DAMPING * np.trace(products, axis1=1, axis2=2) / size + _SMALLEST_STEP
-    inverse = np.linalg.inv(products + damping[:, None, None] * np.eye(size))
+    inverse = np.linalg.inv(products + _diagonal(products, _DAMPING))
     upper = np.linalg.cholesky(inverse).transpose(0, 2, 1)
     result = np.empty_like(weights)
     for k in range(size):
@@ -207,30 +242,66 @@ def _round_columns(weights: Array, step: Array, products: Array) -> Array:
     return result
 
 
-def _input_products(tf: Any, node: Node, shape: tuple[int, ...], inputs: Any) -> Array:
-    """Mean products of the inputs of the weights, [G, K, K]."""
-    area = int(np.prod(inputs.shape[1:-1])) or 1
-    photos = int(min(len(inputs), max(_CHUNK, ROWS // area)))
-    total: Any = 0.0
-    for start in range(0, photos, _CHUNK):
-        patches = _patches(tf, node, shape, inputs[start : start + _CHUNK])
-        total = total + tf.einsum("pkg,plg->gkl", patches, patches)
-    return np.asarray(total, np.float64) / (photos * area)
+def _input_products(
+    tf: Any, node: Node, shape: tuple[int, ...], exact: Any, inputs: Any
+) -> tuple[Array, Array]:
+    """Covariances of the inputs of the weights, [G, K, K], and of exact inputs (rows)
+    with them. The means are left out, as the bias takes care of them."""
+    sums: list[Any] = [0.0] * 4
+    near_mean: Any = None  # subtracted first, so that no digits are lost
+    count = 0
+    for start in range(0, len(inputs), _CHUNK):
+        x, y = (
+            _patches(tf, node, shape, values[start : start + _CHUNK], len(inputs))
+            for values in (exact, inputs)
+        )
+        count += y.shape[2]
+        if near_mean is None:
+            near_mean = tf.reduce_mean(y, axis=2, keepdims=True)
+        x, y = x - near_mean, y - near_mean
+        found = (
+            tf.matmul(y, y, transpose_b=True),
+            tf.matmul(x, y, transpose_b=True),
+            tf.reduce_sum(y, axis=2),
+            tf.reduce_sum(x, axis=2),
+        )
+        sums = [total + new for total, new in zip(sums, found, strict=True)]
+    products, cross, mean, exact_mean = (
+        np.asarray(total, np.float64) / count for total in sums
+    )
+    products -= mean[:, :, None] * mean[:, None, :]
+    cross -= exact_mean[:, :, None] * mean[:, None, :]
+    return products, cross
 
 
-def _patches(tf: Any, node: Node, shape: tuple[int, ...], inputs: Any) -> Any:
-    """The inputs of the weights, [positions, K, G]."""
+def _patches(
+    tf: Any, node: Node, shape: tuple[int, ...], inputs: Any, photos: int
+) -> Any:
+    """The inputs of the weights, [G, K, positions]: about `ROWS`, evenly spaced, of all
+    `photos`."""
     if node.kind == "FULLY_CONNECTED":
-        return tf.reshape(inputs, (-1, shape[-1], 1))
+        return tf.transpose(tf.reshape(inputs, (-1, shape[-1], 1)))
     height, width = shape[1:3]
-    strides = (1, node.options.strideH, node.options.strideW, 1)
-    if (height, width) != (1, 1) or strides != (1, 1, 1, 1):
+    down, across = node.options.strideH, node.options.strideW
+    area = inputs.shape[1] * inputs.shape[2] / (down * across)
+    depthwise = node.kind == "DEPTHWISE_CONV_2D"
+    most = DEPTHWISE_ROWS if depthwise else ROWS
+    apart = math.ceil(math.sqrt(photos * area / most))
+    down, across = down * apart, across * apart
+    if (height, width) == (1, 1):
+        inputs = inputs[:, ::down, ::across]
+    else:
         padding = "VALID" if node.options.padding else "SAME"
         inputs = tf.image.extract_patches(
-            inputs, (1, height, width, 1), strides, (1, 1, 1, 1), padding
+            inputs,
+            (1, height, width, 1),
+            (1, down, across, 1),
+            (1, 1, 1, 1),
+            padding,
         )
-    groups = shape[-1] if node.kind == "DEPTHWISE_CONV_2D" else 1
-    return tf.reshape(inputs, (-1, height * width * shape[-1] // groups, groups))
+    groups = shape[-1] if depthwise else 1
+    rows = tf.reshape(inputs, (-1, height * width * shape[-1] // groups, groups))
+    return tf.transpose(rows)
 
 
 # -- equalized channels ----------------------------------------------------------------
@@ -420,8 +491,8 @@ def train(
     name of the probabilities.
     """
     tf = tensorflow()
-    logits, features = _logits_and_features(graph, graph.outputs[output])
-    teacher_logits, teacher_features = _logits_and_features(
+    logits, features = logits_and_features(graph, graph.outputs[output])
+    teacher_logits, teacher_features = logits_and_features(
         teacher, teacher.outputs[output]
     )
     trained = [  # weights and biases of convolutions and dense layers
@@ -507,7 +578,7 @@ def _step_sizes(graph: Graph, tensor: int) -> npt.NDArray[np.float32]:
     return np.broadcast_to(np.maximum(rms, 1e-8), array.shape).astype(np.float32)
 
 
-def _logits_and_features(graph: Graph, probabilities: int) -> tuple[int, int]:
+def logits_and_features(graph: Graph, probabilities: int) -> tuple[int, int]:
     """Indices of the logits and of the features that the last layer reads."""
     softmax = graph.producer(probabilities)
     if softmax is None or softmax.kind != "SOFTMAX":
