@@ -384,7 +384,6 @@ _EXPORT_OPTIONS = {  # name in the command: argument of `quantize.export.export`
     "max_drop": "max_drop",
     "target": "target",
     "ladder": "repair",
-    "qat": "qat",
 }
 
 

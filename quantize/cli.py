@@ -68,13 +68,6 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
         help="repair int8 files: ranges, weights and biases are corrected; where the "
         "file would be rejected, slower repairs follow (default: yes)",
     )
-    add(
-        "--qat",
-        action="store_true",
-        help="try quantization-aware training, too, where repairs leave the agreement "
-        "of an int8 file with float32 below 99%%; takes minutes, and is kept only if "
-        "the agreement rises",
-    )
 
 
 def add_compare_options(parser: argparse.ArgumentParser) -> None:
@@ -187,7 +180,6 @@ def run(args: argparse.Namespace) -> int:
         target=args.target,
         overwrite=args.overwrite,
         repair=args.ladder,
-        qat=args.qat,
         with_layers=args.layer_report,
         old_python=args.tflite_runtime,
         console=console,

@@ -91,13 +91,6 @@ class ExportResult:
         return self.gate.reached(self.fidelity)
 
     @property
-    def qat_untried(self) -> bool:
-        """Whether it misses its target after repairs, without having been trained."""
-        trained = any(rung.name == ladder.QAT for rung in self.rungs)
-        missed = not self.reached and not self.gate.in_sample
-        return bool(self.rungs) and missed and not trained
-
-    @property
     def fidelity_line(self) -> str:
         """Agreement and target, the repair, and its cost."""
         fidelity, target = self.fidelity, self.gate.agreement
@@ -170,7 +163,6 @@ def export(
     target: str = targets.GENERIC,
     overwrite: bool = False,
     repair: bool = True,
-    qat: bool = False,
     with_layers: bool = False,
     old_python: Path | None = None,
     model: Any = None,
@@ -181,9 +173,8 @@ def export(
     """Write ``exports/<variant>.tflite`` for each variant; results by name.
 
     The ranges, weights and biases of an int8 file are corrected; if it is rejected
-    then, it is repaired further (ladder; `repair` off: no repairs; `qat`: trained where
-    it agrees with float32 on less than `agreement` of new photos). One that loses a
-    label, or
+    then, it is repaired further (ladder; `repair` off: no repairs). `agreement` is the
+    target, of new photos with the label of float32. One that loses a label, or
     more than `max_drop` of accuracy (0.01 is one point), is rejected, and so is one
     that `target` refuses; EdgegraftError when it refuses all of them. `with_layers`
     writes the layer report of the int8 file into the run. `old_python`: a Python with
@@ -235,7 +226,6 @@ def export(
             gate,
             target,
             repair=repair,
-            allow_qat=qat,
             with_layers=with_layers,
             is_late=is_late,
         )
@@ -278,7 +268,6 @@ def _build_all(
     target: str,
     *,
     repair: bool,
-    allow_qat: bool,
     with_layers: bool,
     is_late: Callable[[], bool],
 ) -> tuple[dict[str, ExportResult], LayerReport | None]:
@@ -306,7 +295,6 @@ def _build_all(
             reference,
             gate,
             target,
-            allow_qat=allow_qat,
             is_late=is_late,
         )
         built |= {name: climb.built for name, climb in climbs.items()}
@@ -347,7 +335,6 @@ def _climb(
     gate: Gate,
     target: str,
     *,
-    allow_qat: bool,
     is_late: Callable[[], bool],
 ) -> dict[str, ladder.Climb]:
     """Repair each int8 file; the second takes the candidate of the first."""
@@ -367,7 +354,6 @@ def _climb(
                 reference,
                 gate,
                 target=target,
-                allow_qat=allow_qat,
                 is_late=is_late,
             )
     return climbs
@@ -397,13 +383,6 @@ def _report(console: Console, result: ExportResult, why: str, target: str) -> No
     console.stage(f"{result.variant}: {size}, {accuracy}", detail=True)
     if result.variant != recipes.REFERENCE:
         console.say(f"  {result.fidelity_line}", detail=True)
-    if result.qat_untried:
-        run = result.path.parent.parent
-        console.say(
-            "  quantization-aware training (minutes) may raise it: edgegraft "
-            f"quantize {run} --variants {result.variant} --qat --overwrite",
-            detail=True,
-        )
     if len(result.facts.ran_on) > 1:
         oldest = result.facts.oldest_runtime or "the newest release"
         console.say(

@@ -197,7 +197,7 @@ def test_equalizing_leaves_the_float_network_as_it_was():
 def test_a_range_twice_too_wide_is_narrowed(calibrated):
     graph = Graph(calibrated)
     place = next(n.output for n in graph.nodes if n.kind == "DEPTHWISE_CONV_2D")
-    logits, _ = repairs.logits_and_features(graph, graph.outputs[PROBABILITIES])
+    logits = repairs.logits_of(graph, PROBABILITIES)
     low, high = graph.ranges[place]
     graph.ranges[place] = (2 * low, 2 * high)
     before = graph.ranges[logits]
@@ -303,47 +303,7 @@ def test_correction_takes_back_the_mean(calibrated):
     quantize(graph.model())  # and the converter takes them
 
 
-def random_network():
-    """Weights that rounding moves: none of them falls on a step."""
-    model, random = colour_network(), np.random.default_rng(2)
-    for name, size in (("conv", 0.4), ("depthwise", 0.5), ("logits", 1.0)):
-        layer = model.get_layer(name)
-        kernel, bias = layer.get_weights()
-        shaken = [
-            random.normal(0, s, w.shape) for s, w in ((size, kernel), (0.1, bias))
-        ]
-        layer.set_weights(shaken)
-    return model
-
-
-def test_training_under_rounding_brings_the_answers_nearer():
-    calibrated = Conversion(random_network(), calibration=pixels(16)).calibrated
-    graph, steps = Graph(calibrated), []
-    images = tf.constant(pixels(32, seed=9), tf.float32)
-    place = graph.outputs[PROBABILITIES]
-    wanted = graph.run(images)[place].numpy()
-
-    def distance() -> float:
-        made = graph.run(images, fake_quant=True)[place].numpy()
-        return float(np.abs(made - wanted).mean())
-
-    before = distance()
-    repairs.train(
-        graph,
-        Graph(calibrated),
-        pixels(64, seed=5),
-        np.arange(64),
-        PROBABILITIES,
-        steps=60,
-        rate=2e-4,
-        progress=lambda done, total: steps.append((done, total)),
-    )
-    assert steps[-1] == (60, 60)
-    # On photos it was not trained with; measured over three networks: 0.3 to 0.8.
-    assert distance() < 0.7 * before
-
-
-def test_an_operator_that_cannot_be_trained_is_named(calibrated):
+def test_an_operator_that_cannot_be_repaired_is_named(calibrated):
     tree = flatbuffer.parse(calibrated)
     code = next(c for c in tree.operatorCodes if flatbuffer.op_name(c) == "SOFTMAX")
     code.builtinCode = code.deprecatedBuiltinCode = (

@@ -23,7 +23,6 @@ from quantize.comparison.compare import compare
 from quantize.comparison.inputs import exported
 from quantize.export import EXIT_REJECTED, export
 from quantize.gate import Gate, fidelity, views
-from quantize.recovery.ladder import Rung
 from quantize.reporting import text
 from tests.quantize_room import (
     LABELS,
@@ -407,11 +406,6 @@ def test_the_report_says_what_each_file_reached_and_by_which_repair(trained, tmp
     run = copied(trained, tmp_path)
     result = export(run, calibration_count=8)["int8"]
     seconds = sum(rung.seconds for rung in result.rungs)
-    assert not result.qat_untried
-    missed = replace(result, fidelity=replace(result.fidelity, agreement=0.9))
-    assert missed.qat_untried  # then the command names --qat
-    assert not replace(missed, rungs=(*result.rungs, Rung("qat"))).qat_untried
-    assert not replace(missed, rungs=()).qat_untried  # --no-ladder
     comparison = compare(Run.open(run.folder), QUICK)
     float32, int8 = comparison.files
     assert float32.export == {}  # the others are compared with it

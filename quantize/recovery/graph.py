@@ -13,7 +13,7 @@ passes through the rounding within the range (Jacob et al. 2018, arXiv:1712.0587
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,21 +142,14 @@ class Graph:
                 found.append(node)
         return tuple(reversed(found))
 
-    def run(
-        self,
-        images: Any,
-        *,
-        changed: Mapping[int, Any] | None = None,
-        fake_quant: Any = False,
-    ) -> Values:
+    def run(self, images: Any, *, fake_quant: Any = False) -> Values:
         """Every activation for images float32 [N, H, W, 3], 0..255.
 
-        `changed`: values in place of constants. `fake_quant`: whether to round, for all
-        operators or, as a bool tensor, for each; needs ranges.
+        `fake_quant`: whether to round, for all operators or, as a bool tensor, for
+        each; needs ranges.
         """
         tf = tensorflow()
         values: Values = {t: tf.constant(array) for t, array in self.constants.items()}
-        values |= dict(changed or {})
         values[self.image] = images
         activations: Values = {self.image: images}
         for node in self.nodes:

@@ -4,32 +4,29 @@
     corrected   ranges, weights and biases that make up for rounding
     equalized   channels scaled to similar ranges where possible, then corrected
     kept-float  the worst layers stay float, found by TensorFlow's QuantizationDebugger
-    qat         quantization-aware training with the float network as teacher
 
 A rung is a file, converted, verified and scored like any other. `corrected` is always
-tried, as it takes seconds and helps nearly always; `qat` (minutes) follows while the
-target is missed, where it is allowed. The first that reaches the target is taken, else
-the one closest to float32 that is not rejected. `equalized` (which calibrates again)
-and `kept-float` (slower on the device) are tried only while every file so far is
-rejected, and so is `qat` then; targets for integers only get no float layers. As
-several files are scored on the same photos, the figure of one that just passes is
-slightly biased; the comparison on test photos is not.
+tried, as it takes seconds and helps nearly always. `equalized` (which calibrates again)
+and `kept-float` (slower on the device) follow only while every file so far is rejected;
+targets for integers only get no float layers. The first that reaches the target is
+taken, else the one closest to float32 that is not rejected. As several files are scored
+on the same photos, the figure of one that just passes is slightly biased; the
+comparison on test photos is not.
+
+Quantization-aware training is no rung: after `corrected` it brought no network nearer,
+in minutes (docs/benchmarks.md).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from edge.classifier import PROBABILITIES
 from edge.errors import EdgegraftError
 from edge.text import listed
-from quantize.conversion import calibration, scoring
 from quantize.conversion.builder import PLAIN, Builder, BuiltModel, Candidate
 from quantize.conversion.convert import calibrate
 from quantize.gate import Fidelity, Gate, fidelity
@@ -39,11 +36,10 @@ from quantize.recovery.graph import Graph
 from quantize.recovery.layer_noise import measure_noise, worst_layers
 from quantize.tflite import targets
 
-CORRECTED, EQUALIZED, KEPT, QAT = "corrected", "equalized", "kept-float", "qat"
-_COSTLY = (EQUALIZED, KEPT, QAT)  # only while every file is rejected
+CORRECTED, EQUALIZED, KEPT = "corrected", "equalized", "kept-float"
+_COSTLY = (EQUALIZED, KEPT)  # only while every file is rejected
 KEPT_LAYERS = (1, 2, 4, 8)  # numbers of layers to keep float, tried in turn
 OBSERVED = 64  # photos for the statistics of ranges and layers
-QAT_PHOTOS = 1000  # training photos that quantization-aware training draws from
 INTEGERS_ONLY = (targets.EDGE_TPU, targets.MICROCONTROLLER)
 
 
@@ -135,7 +131,6 @@ def climb(
     gate: Gate,
     *,
     target: str = targets.GENERIC,
-    allow_qat: bool = False,
     rungs: Sequence[str] | None = None,
     is_late: Callable[[], bool] = lambda: False,
 ) -> Climb:
@@ -143,9 +138,8 @@ def climb(
     float32.
 
     Where the `plain` file reaches it, only the cheapest repair is tried, and taken if
-    it is closer. `allow_qat`: train while the target is missed, not only where every
-    file is rejected. `rungs`: try only these (for tests and measurements). `is_late`:
-    once it is true, no repair is begun but the first.
+    it is closer. `rungs`: try only these (for tests and measurements). `is_late`: once
+    it is true, no repair is begun but the first.
     """
     ladder = _Ladder(builder, plain, reference, gate)
     console = builder.console
@@ -157,8 +151,7 @@ def climb(
         figures = _figures(tried[0])
         console.say(f"  {variant.name} {figures}: trying repairs", detail=True)
     for name in names:
-        costly = name in _COSTLY and not (name == QAT and allow_qat)
-        if costly and rungs is None and not ladder.rejected:
+        if name in _COSTLY and rungs is None and not ladder.rejected:
             continue
         started = time.perf_counter()
         try:
@@ -238,26 +231,6 @@ def _kept_float(ladder: _Ladder) -> Iterator[Candidate]:
             yield Candidate(KEPT, _repaired(ladder, kept), kept)
 
 
-def _qat(ladder: _Ladder) -> Iterator[Candidate]:
-    builder = ladder.builder
-    graph, run = Graph(_repaired(ladder)), builder.run
-    rows = calibration.choose(run.split(), QAT_PHOTOS, seed=run.settings.seed)
-    with (
-        closing(scoring.decode(run, rows, builder.console)) as pixels,
-        builder.console.bar("training", unit="step") as bar,
-    ):
-        repairs.train(
-            graph,
-            Graph(builder.conversion.base),
-            pixels.array,
-            np.arange(len(rows)),
-            PROBABILITIES,
-            seed=run.settings.seed,
-            progress=bar,
-        )
-    yield Candidate(QAT, graph.model())
-
-
 def _repaired(ladder: _Ladder, kept_float: tuple[str, ...] = ()) -> bytes:
     graph = Graph(ladder.calibrated)
     repairs.correct(graph, ladder.photos[:OBSERVED], kept_float=kept_float)
@@ -268,5 +241,4 @@ _RUNGS: dict[str, Callable[[_Ladder], Iterator[Candidate]]] = {
     CORRECTED: _corrected,
     EQUALIZED: _equalized,
     KEPT: _kept_float,
-    QAT: _qat,
 }

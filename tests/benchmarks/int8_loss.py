@@ -3,10 +3,10 @@
 Each network is fine-tuned on each set of photos with each seed, by the defaults, and
 exported; a run that is given with `--run` is taken as it is. All choices of the export
 (ranges, repairs) see training and validation photos only. Then float32, plain int8
-(`--no-ladder`), the default int8 file and with `--qat` that of `quantize --qat` are
-scored once on the test photos. `rungs` are the repairs that were tried, as validation
-and training photos judge them; `estimate_off_points` is how far the gate's estimate of
-the agreement is from that on test photos, on average. `mirror_gain_points`: what the
+(`--no-ladder`) and the default int8 file are scored once on the test photos. `rungs`
+are the repairs that were tried, as validation and training photos judge them;
+`estimate_off_points` is how far the gate's estimate of the agreement is from that on
+test photos, on average. `mirror_gain_points`: what the
 mean of a photo's answer and its mirror image's, in twice the time, adds to accuracy.
 `--repairs` measures each repair alone, from plain int8 (`repairs`; of `kept-float` the
 file with most layers in float).
@@ -59,7 +59,7 @@ from quantize.recovery import ladder  # noqa: E402
 BACKBONES = ("mobilenet_v2_0.35", "mobilenet_v2_1.0", "efficientnet_lite0")
 SETS = ("trashnet", "cats_dogs")
 CLOSE = 0.2  # log odds of the two best labels
-TFMOT_EPOCHS = 8  # 248 steps with 510 photos; `quantize --qat` takes 150
+TFMOT_EPOCHS = 8  # 248 steps with 510 photos
 
 
 def with_tfmot(run: Run, python: Path) -> tuple[Evaluation, dict[str, Any]]:
@@ -130,20 +130,18 @@ def each_repair(run: Run, names: Sequence[str]) -> dict[str, tuple[bytes, float]
 
 
 def measure(
-    run: Run, *, qat: bool = False, tfmot: Path | None = None, repairs: bool = False
+    run: Run, *, tfmot: Path | None = None, repairs: bool = False
 ) -> dict[str, Any]:
     """Losses on the test photos of a run; its exports are replaced. tfmot: the python
     of the peer's environment."""
     plain = export(run, "float32,int8", repair=False, overwrite=True)
     files = {name: result.path.read_bytes() for name, result in plain.items()}
     files["plain"] = files.pop("int8")
-    results = {"plain": plain["int8"]}
-    for name in ("default", "qat") if qat else ("default",):
-        results[name] = export(run, "int8", overwrite=True, qat=name == "qat")["int8"]
-        files[name] = results[name].path.read_bytes()
+    default = export(run, "int8", overwrite=True)["int8"]
+    files["default"] = default.path.read_bytes()
+    results = {"plain": plain["int8"], "default": default}
     peers = {} if tfmot is None else {"tfmot": with_tfmot(run, tfmot)}
-    names = [name for name in ladder._RUNGS if qat or name != ladder.QAT]
-    alone = each_repair(run, names) if repairs else {}
+    alone = each_repair(run, list(ladder._RUNGS)) if repairs else {}
     files |= {f"{name} alone": content for name, (content, _) in alone.items()}
     test = scoring.rows_of(run, "test")
     silent = Console(quiet=True)
@@ -208,7 +206,6 @@ def main() -> int:
     parser.add_argument("--backbone", nargs="+", default=BACKBONES)
     parser.add_argument("--photos", nargs="+", default=SETS, help="sets in DIR/photos")
     parser.add_argument("--seeds", type=int, default=3, help="how many (default: 3)")
-    parser.add_argument("--qat", action="store_true", help="quantize --qat, too")
     parser.add_argument("--repairs", action="store_true", help="each repair alone, too")
     parser.add_argument("--tfmot", action="store_true", help="the peer, too")
     parser.add_argument("--uv", default=shutil.which("uv"), help="for --tfmot")
@@ -223,7 +220,7 @@ def main() -> int:
         uv = args.uv or f"{Path(sys.executable).with_name('uv')}"
         bench = Bench(uv, None, None)
         tfmot = bench.environment("tfmot", "tfmot.txt", sys.executable)
-    options = {"qat": args.qat, "tfmot": tfmot, "repairs": args.repairs}
+    options = {"tfmot": tfmot, "repairs": args.repairs}
     with tempfile.TemporaryDirectory() as work:
         if args.run:
             for folder in args.run:
@@ -264,7 +261,7 @@ def main() -> int:
                 )
             ),
         }
-        for kind in ("plain", "default", *(["qat"] if args.qat else []))
+        for kind in ("plain", "default")
     }
     summary["mean_mirror_gain_points"] = {
         name: float(np.mean([row["mirror_gain_points"][name] for row in rows]))

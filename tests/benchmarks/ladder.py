@@ -128,7 +128,7 @@ def main() -> int:
         help="a finished run of a MobileNetV2, MobileNetV3 small or EfficientNet B",
     )
     parser.add_argument("--most", type=float, default=1000.0)
-    parser.add_argument("--rungs", nargs="+", help="only these, such as qat")
+    parser.add_argument("--rungs", nargs="+", help="only these, such as equalized")
     parser.add_argument("--healthy", type=int, choices=(0, 1), default=0)
     args = parser.parse_args()
     console = Console(json=True)

@@ -5,8 +5,8 @@ The folder holds the fine-tuned network (backbone.json, weights.npz) and photos 
 their scaling (photos.npz). As the toolkit's guide has it: every layer is annotated,
 trained with the labels at a small rate, converted; batch norm stays frozen, as it was
 fine-tuned (trained, it lost three times as much). It sees random crops and mirror
-images, as `quantize --qat` does. Leaves the probabilities of the test photos in
-answers.npy and prints a line of JSON.
+images. Leaves the probabilities of the test photos in answers.npy and prints a line of
+JSON.
 """
 
 from __future__ import annotations
