@@ -7,8 +7,8 @@ Three criteria:
   fine-tuned on trashnet: plain int8 agrees on 99.8 % of training, 94 % of validation
   and 91 % of test photos). As validation photos are few, random crops and mirror images
   of them (`views`) count as much as they do. On nine networks fine-tuned on trashnet
-  (90 validation and 327 test photos) the estimate is 0.9 points off the test photos'
-  agreement on average for repaired files, 1.3 for plain ones
+  (90 validation and 327 test photos) the estimate is 0.6 points off the test photos'
+  agreement on average for repaired files, 1.1 for plain ones
   (tests/benchmarks/int8_loss.py).
 - Recall: a file that loses significantly many validation and training photos of a label
   (one-sided sign test, Bonferroni over labels) is rejected, and so is one that finds no
