@@ -26,7 +26,7 @@ def test_the_same_answers_pass_and_are_told():
 @pytest.mark.parametrize(
     ("answers", "words"),
     [
-        (theirs("dog"), f"expected {AGREEMENT:.1%}"),
+        (theirs("dog"), f"expected {AGREEMENT['input']:.1%} at input size"),
         (theirs(labels=["a", "b"]), "expected the labels"),
         (theirs(seen=None), "expected a head named familiarity"),
         (theirs(seen=0.5 + 1.5 * MAX_DIFFERENCE), "apart in the middle"),

@@ -9,7 +9,10 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-AGREEMENT = 0.985  # of the photos have the same best label
+# Of the photos have the same best label. At full size the client resizes by itself,
+# without smoothing, which turns nearly even answers: 4 of 200 for the int8 file of
+# November 2026, at most 3 for those before.
+AGREEMENT = {"input": 0.985, "full": 0.975}
 # Of familiarity, which goes from 0 to 1 in steps of 1/256. At the input's size both see
 # the same pixels, and XNNPACK's releases round a little differently.
 MAX_DIFFERENCE = 4 / 256
@@ -43,9 +46,10 @@ def judge(ours: Ours, theirs: Mapping[str, Any], *, sure: bool) -> str:
         f"{len(best)} photos handed over at full size, {shares['input']:.2%} at the "
         f"input's size; labels {theirs['labels']}"
     )
-    judged = shares.values() if sure else [shares["input"]]
-    if min(judged) < AGREEMENT:
-        raise Disagreement(f"{told}; expected {AGREEMENT:.1%}")
+    for size in ("input", "full") if sure else ("input",):
+        if shares[size] < AGREEMENT[size]:
+            expected = f"expected {AGREEMENT[size]:.1%} at {size} size"
+            raise Disagreement(f"{told}; {expected}")
     return f"{told}; {_familiarity(ours, theirs['input'], sure=sure)}"
 
 

@@ -5,9 +5,9 @@
    XNNPACK, on most processors to the last bit; the same best label as LiteRT as it
    comes, but for 0.5 % of the photos.
 3. MediaPipe's ImageClassifier takes the same file by its path alone, knows our
-   labels, and agrees with `edge classify` on 98.5 % of the photos: handed over at the
-   input's size, and at full size (MediaPipe then resizes by itself, without
-   smoothing).
+   labels, and agrees with `edge classify` on 98.5 % of the photos handed over at the
+   input's size, and on 97.5 % of those at full size (MediaPipe then resizes by itself,
+   without smoothing).
 4. The same in a browser: MediaPipe's tasks-vision (npm) in a headless Chromium, with
    no request to another machine. Both clients find the second output, familiarity, too.
 5. A Ray cluster of two workers gives the answers and the errors of one machine.
