@@ -37,7 +37,6 @@ from quantize.recovery.layer_noise import measure_noise, worst_layers
 from quantize.tflite import targets
 
 CORRECTED, EQUALIZED, KEPT = "corrected", "equalized", "kept-float"
-_COSTLY = (EQUALIZED, KEPT)  # only while every file is rejected
 KEPT_LAYERS = (1, 2, 4, 8)  # numbers of layers to keep float, tried in turn
 OBSERVED = 64  # photos for the statistics of ranges and layers
 INTEGERS_ONLY = (targets.EDGE_TPU, targets.MICROCONTROLLER)
@@ -151,7 +150,7 @@ def climb(
         figures = _figures(tried[0])
         console.say(f"  {variant.name} {figures}: trying repairs", detail=True)
     for name in names:
-        if name in _COSTLY and rungs is None and not ladder.rejected:
+        if name != CORRECTED and rungs is None and not ladder.rejected:
             continue
         started = time.perf_counter()
         try:

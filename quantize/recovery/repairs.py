@@ -7,7 +7,7 @@ and `equalize` scales channels. `ladder` says which of them a file gets.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,6 @@ from backbones.keras import tensorflow
 from edge.errors import EdgegraftError
 from quantize.recovery.graph import WEIGHTED, Graph, Node, Photos, batches, rounded
 
-Advance = Callable[[int, int], None]
 Channels = npt.NDArray[np.float32]  # a value for each channel, [C]
 
 
@@ -29,7 +28,7 @@ Channels = npt.NDArray[np.float32]  # a value for each channel, [C]
 FRACTIONS = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 
 
-def clip_ranges(graph: Graph, photos: Photos, output: str, *, seed: int = 0) -> int:
+def clip_ranges(graph: Graph, photos: Photos, output: str) -> int:
     """Narrow each range of `graph` to that which changes the logits least, on photos;
     how many were narrowed. The ranges of the input, of the logits and of what they do
     not depend on stay.
@@ -47,7 +46,7 @@ def clip_ranges(graph: Graph, photos: Photos, output: str, *, seed: int = 0) -> 
     nodes = graph.upstream(logits)
     tensors = [n.output for n in nodes if n.output in graph.ranges]
     tensors.remove(logits)
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     errors = np.zeros((len(tensors), len(FRACTIONS)))
     for images in batches(photos):
         values = {t: tf.constant(array) for t, array in graph.constants.items()}
@@ -56,9 +55,9 @@ def clip_ranges(graph: Graph, photos: Photos, output: str, *, seed: int = 0) -> 
             for node in nodes:
                 values[node.output] = graph.apply(node, values)
                 tape.watch(values[node.output])
-            signs = random.normal(size=values[logits].shape)
-            signs -= signs.mean(axis=1, keepdims=True)  # the softmax ignores the mean
-            total = tf.reduce_sum(values[logits] * tf.constant(signs, tf.float32))
+            shares = random.normal(size=values[logits].shape)
+            shares -= shares.mean(axis=1, keepdims=True)  # the softmax ignores the mean
+            total = tf.reduce_sum(values[logits] * tf.constant(shares, tf.float32))
         gradients = tape.gradient(total, [values[t] for t in tensors])
         for row, tensor, gradient in zip(errors, tensors, gradients, strict=True):
             if gradient is None:
@@ -106,12 +105,7 @@ _SMALLEST_STEP = 1e-12  # of weights, and of the damping
 Array = npt.NDArray[np.float64]
 
 
-def correct(
-    graph: Graph,
-    photos: Photos,
-    *,
-    kept_float: Collection[str] = (),
-) -> int:
+def correct(graph: Graph, photos: Photos, *, kept_float: Collection[str] = ()) -> int:
     """Correct the layers of a calibrated graph; how many biases changed.
 
     Each layer's output for rounded inputs is brought near to its float output for exact
