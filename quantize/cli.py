@@ -66,7 +66,7 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         default=True,
         help="repair int8 files: ranges, weights and biases are corrected; where the "
-        "file would be rejected, slower repairs follow (default: yes)",
+        "file still loses accuracy, slower repairs follow (default: yes)",
     )
 
 

@@ -17,6 +17,7 @@ from finetune.run import Run
 from quantize.cli import main
 from quantize.conversion.convert import Conversion, quantize
 from quantize.export import export
+from quantize.gate import Fidelity, Gate
 from quantize.recovery import ladder, layer_noise, repairs
 from quantize.recovery.graph import Graph, rounded
 from quantize.tflite import flatbuffer
@@ -110,6 +111,19 @@ def test_equalizing_brings_it_back_too(run, monkeypatch):
     result = export(run, "int8", calibration_count=20)["int8"]
     assert (result.rung, result.reached, result.rejected) == ("equalized", True, False)
     assert result.fidelity.shift < result.rungs[0].fidelity.shift / 2
+
+
+def test_a_file_that_loses_accuracy_beyond_chance_is_equalized():
+    """Layers are kept float, which is slower, only for a file that is rejected."""
+    climber = object.__new__(ladder._Ladder)
+    climber.gate = Gate()
+    for drop_low, wanted in (
+        (-0.001, {"corrected"}),
+        (0.004, {"corrected", "equalized"}),
+        (0.02, {"corrected", "equalized", "kept-float"}),
+    ):
+        climber._fidelity = Fidelity(0.983, 0.02, (), 0.03, drop_low, 1000)
+        assert {name for name in ladder._RUNGS if climber.needs(name)} == wanted
 
 
 def test_layers_kept_float_are_named_and_no_others_are_float(run, monkeypatch):

@@ -7,11 +7,12 @@
 
 A rung is a file, converted, verified and scored like any other. `corrected` is always
 tried, as it takes seconds and helps nearly always. `equalized` (which calibrates again)
-and `kept-float` (slower on the device) follow only while every file so far is rejected;
-targets for integers only get no float layers. The first that reaches the target is
-taken, else the one closest to float32 that is not rejected. As several files are scored
-on the same photos, the figure of one that just passes is slightly biased; the
-comparison on test photos is not.
+follows while the best file misses the target and loses accuracy beyond chance, or is
+rejected; `kept-float` (slower on the device) only while it is rejected, and never for
+targets that take integers only. The first that reaches the target is taken, else the
+one closest to float32 that is not rejected. As several files are scored on the same
+photos, the figure of one that just passes is slightly biased; the comparison on test
+photos is not.
 
 Quantization-aware training is no rung: after `corrected` it brought no network nearer,
 in minutes (docs/benchmarks.md).
@@ -101,23 +102,23 @@ class _Ladder:
         candidate = Candidate(PLAIN, builder.conversion.calibrated)
         self.calibrated = candidate.calibrated  # the graph for the next rung
         self.best = candidate, plain
-        self._rank = self._rank_of(fidelity_to(reference, plain))
+        self._fidelity = fidelity_to(reference, plain)  # of the best
 
-    def _rank_of(self, result: Fidelity) -> tuple[bool, float]:
+    def _rank(self, result: Fidelity) -> tuple[bool, float]:
         """Files that pass the gate first, then the closest to float32."""
         return bool(self.gate.why_rejected(result)), result.shift
 
-    @property
-    def rejected(self) -> bool:
-        """Whether the gate rejects all files so far."""
-        return self._rank[0]
+    def needs(self, name: str) -> bool:
+        """Whether the best file so far is bad enough for this repair."""
+        if name == CORRECTED or self.gate.why_rejected(self._fidelity):
+            return True
+        return name == EQUALIZED and self._fidelity.drop_low > 0
 
     def rung(self, candidate: Candidate, built: BuiltModel, seconds: float) -> Rung:
         """Compare a file with float32, and keep it if it is the best."""
         result = fidelity_to(self.reference, built)
-        rank = self._rank_of(result)
-        if rank < self._rank:
-            self._rank, self.best = rank, (candidate, built)
+        if self._rank(result) < self._rank(self._fidelity):
+            self._fidelity, self.best = result, (candidate, built)
         reached = self.gate.reached(result)
         return Rung(candidate.rung, result, reached, seconds, candidate.kept_float)
 
@@ -150,7 +151,7 @@ def climb(
         figures = _figures(tried[0])
         console.say(f"  {variant.name} {figures}: trying repairs", detail=True)
     for name in names:
-        if name != CORRECTED and rungs is None and not ladder.rejected:
+        if rungs is None and not ladder.needs(name):
             continue
         started = time.perf_counter()
         try:
