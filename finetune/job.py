@@ -275,27 +275,30 @@ def train(
             "resume it on one, or start again with --overwrite"
         )
     groups = None  # of a few photos: of those that share a fold
-    if begun or (begun is None and lesson is None and one_device and time_left is None):
+    if begun or (begun is None and lesson is None and one_device):
         groups = _fold_groups(prepared, parts, plan, settings)
-    taught = train_set
-    judges: Examples | None = parts["val"]
-    if groups is not None:
-        taught = folds.joined(train_set, parts["val"], len(labels))
-        judges = None
-        if time_left is not None:
-            console.say("  --time-limit has no effect: the run was begun in folds")
-            time_left = None
-    trainer = Trainer(
-        built,
-        settings,
-        taught,
-        judges,
-        from_probe=plan.pretrained,
-        checkpoint=checkpoint,
-        workers=workers,
-        mirrored=mirrored,
-        time_left=time_left,
-    )
+    if begun and time_left is not None:
+        console.say("  --time-limit has no effect: the run was begun in folds")
+        time_left = None
+
+    def trainer_of(taught: Examples, judges: Examples | None) -> Trainer:
+        return Trainer(
+            built,
+            settings,
+            taught,
+            judges,
+            from_probe=plan.pretrained,
+            checkpoint=checkpoint,
+            workers=workers,
+            mirrored=mirrored,
+            time_left=None if judges is None else time_left,
+        )
+
+    if groups is None:
+        trainer = trainer_of(train_set, parts["val"])
+    else:
+        joined = folds.joined(train_set, parts["val"], len(labels))
+        trainer = trainer_of(joined, None)
     resumed = resume and trainer.resume()
 
     # features and head
@@ -303,7 +306,7 @@ def train(
     out_of_fold = None
     if resumed and groups is not None:
         console.stage("resumed after the cross-validation")
-        out_of_fold = folds.read(checkpoint, taught)
+        out_of_fold = folds.read(checkpoint, joined)
     elif resumed:
         console.stage(f"resumed after epoch {len(trainer.history) - 1}")
     else:
@@ -313,14 +316,17 @@ def train(
             out_of_fold = folds.cross_validate(
                 built,
                 settings,
-                taught,
+                joined,
                 np.concatenate([features["train"], features["val"]]),
                 groups,
                 folder=checkpoint,
                 console=console,
+                time_left=time_left,
             )
+            if out_of_fold is None:
+                trainer = trainer_of(train_set, parts["val"])
         trainer.start()
-        if plan.pretrained and groups is None:
+        if plan.pretrained and out_of_fold is None:
             accuracy = trainer.history[0].val_accuracy
             console.stage(f"linear probe: validation {accuracy:.1%}", detail=True)
 
@@ -372,8 +378,7 @@ def _fold_groups(
     few = folds.applies(len(train), len(val))
     if not few or not plan.pretrained or plan.probe_only:
         return None
-    given = any(photo.part == "val" for photo in prepared.folder.photos)
-    if given or prepared.added is not None:  # whose copies no group names
+    if any(photo.part == "val" for photo in prepared.folder.photos):
         return None
     groups = cross_fit.learned_groups(prepared.split, prepared.near_duplicates)
     truth = np.concatenate([train.truth, val.truth])

@@ -139,8 +139,9 @@ def prepare(
         test=settings.test,
         near_duplicates=audit.near_duplicates,
     )
+    pairs = audit.near_duplicates
     if added is not None:
-        split, added = _add_to_split(split, added, pixels)
+        split, added, pairs = _add_to_split(split, added, pixels)
         for line in added.lines():
             console.say("  " + line)
         source = replace(source, folder=_joined(folder, added))
@@ -150,7 +151,7 @@ def prepare(
             f"{folder.root} (data fingerprint {split.fingerprint[:12]}, the run has "
             f"{resumed_split.fingerprint[:12]}); start a new run"
         )
-    return Prepared(source, split, pixels, audit.near_duplicates, added)
+    return Prepared(source, split, pixels, pairs, added)
 
 
 def _audited(folder: PhotoFolder, pixels: batches.Pixels) -> Audit:
@@ -193,8 +194,9 @@ def _read_added(root: Path, labels: Sequence[str]) -> Added:
 
 def _add_to_split(
     split: Split, added: Added, pixels: batches.Pixels
-) -> tuple[Split, Added]:
-    """The split with the added photos in train, and the photos that were added."""
+) -> tuple[Split, Added, tuple[tuple[Path, Path], ...]]:
+    """The split with the added photos in train, the photos that were added, and the
+    near copies among all of them."""
     by_digest = {row.sha256: row for row in split.rows}
     failures = dict(pixels.failures)
     reasons: dict[Path, str] = {}  # why a photo is left out
@@ -208,21 +210,23 @@ def _add_to_split(
                 f"is in the set already, as {twin.part} photo "
                 f"{printable(twin.photo.path)}"
             )
-    measured = [row.photo for row in split.rows if row.part != "train"]
+    measured = {row.photo.path for row in split.rows if row.part != "train"}
     new = [photo for photo in added.photos if photo.path not in reasons]
-    measured_paths, new_paths = {p.path for p in measured}, {p.path for p in new}
-    groups = copies.same_files([*measured, *new], pixels.digests)
-    for keep, copy, pair in copies.near_pairs(groups, pixels.fact_store):
+    new_paths = {photo.path for photo in new}
+    own = [row.photo for row in split.rows]
+    groups = copies.same_files([*own, *new], pixels.digests)
+    pairs = copies.near_pairs(groups, pixels.fact_store)
+    for keep, copy, pair in pairs:
         for path, other in ((keep.path, copy.path), (copy.path, keep.path)):
-            if pair.kind == COPY and path in new_paths and other in measured_paths:
+            if pair.kind == COPY and path in new_paths and other in measured:
                 reasons[path] = f"is a near copy of {printable(other)}, which measures"
     new = [photo for photo in new if photo.path not in reasons]
     rows = [Row(photo, "train", pixels.digests[photo.path]) for photo in new]
     left_out = [(p.path, reasons[p.path]) for p in added.photos if p.path in reasons]
-    return (
-        Split((*split.rows, *rows)),
-        replace(added, photos=tuple(new), left_out=tuple(left_out)),
-    )
+    split = Split((*split.rows, *rows))
+    kept = [p for p in pairs if not {p.keep.path, p.copy.path} & reasons.keys()]
+    links, _ = copies.split_links([*own, *new], pixels.digests, kept)
+    return split, replace(added, photos=tuple(new), left_out=tuple(left_out)), links
 
 
 def _joined(folder: PhotoFolder, added: Added) -> PhotoFolder:

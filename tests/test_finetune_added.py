@@ -10,6 +10,10 @@ import pytest
 from PIL import Image
 
 import edgegraft
+from data.source import choose
+from finetune.console import Console
+from finetune.head.cross_fit import learned_groups
+from finetune.prepared import prepare
 from quantize.comparison.inputs import candidates
 from tests.edge_models import network
 from tests.finetune_helpers import draw, drawn, run_on
@@ -66,6 +70,24 @@ def test_added_photos_are_trained_on_and_leave_the_measured_parts_alone(
     after.update(status="training")  # as an interrupt before the end leaves it
     again = run_on(None, after.folder, resume=True)
     assert again.split().fingerprint == after.split().fingerprint
+
+
+def test_a_near_copy_of_a_training_photo_shares_its_fold(
+    photos: Path, tmp_path: Path
+) -> None:
+    before = run_on(photos, tmp_path / "before")
+    trained = next(row.photo.path for row in before.split().rows if row.part == "train")
+    copy = tmp_path / "more" / trained.parent.name / "copy.jpg"
+    copy.parent.mkdir(parents=True)
+    Image.open(trained).convert("RGB").save(copy, quality=92)
+    prepared = prepare(
+        choose(photos), before.settings, Console(quiet=True), add=tmp_path / "more"
+    )
+    with prepared.pixels:
+        parts = [*prepared.split.part("train"), *prepared.split.part("val")]
+        groups = learned_groups(prepared.split, prepared.near_duplicates)
+    group = {p.path: number for p, number in zip(parts, groups, strict=True)}
+    assert group[copy] == group[trained] and len(set(groups)) > 1
 
 
 @pytest.mark.parametrize(

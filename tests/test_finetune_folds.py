@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from finetune.head import cross_fit
 from finetune.loop import folds
 from finetune.loop import trainer as loop
 from finetune.loop.examples import Examples
+from finetune.loop.history import Epoch
 from finetune.loop.trainer import Trainer
 from finetune.model import load
 from finetune.run import Run
@@ -173,8 +175,7 @@ def test_the_probe_is_one_of_the_candidates(place: Path, tmp_path: Path) -> None
     ("photos", "more", "job"),
     [
         ("photos", {"unfreeze": "none"}, {}),
-        ("photos", {}, {"time_limit": 60.0}),
-        ("photos", {}, {"add": "more"}),
+        ("photos", {}, {"time_limit": 1e-3}),
         ("parts", {}, {}),  # a validation part that somebody chose
     ],
 )
@@ -187,18 +188,45 @@ def test_where_it_takes_no_folds(
         target = tmp_path / "parts" / part / path.parent.name / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
-    if "add" in job:
-        added = tmp_path / "more" / "heads" / "new.png"
-        added.parent.mkdir(parents=True)
-        Image.open(paths[0]).transpose(Image.Transpose.TRANSVERSE).save(added)
-        job = {"add": tmp_path / "more"}
     heard = Heard()
     source = place / "photos" if photos == "photos" else tmp_path / "parts"
-    *_, prepared, _ = finetune(
+    found, prepared, _ = finetune(
         source, settings(place, **more), tmp_path / "run", heard, **job
     )
     prepared.pixels.close()
     assert not any("fine-tuned on all" in line for line in heard.lines)
+    assert not found.in_sample and not (tmp_path / "run" / "checkpoint").exists()
+
+
+@pytest.mark.parametrize(("seconds", "in_folds"), [(15, True), (13, False)])
+def test_a_time_limit_leaves_time_for_folds_or_not(
+    place: Path, tmp_path: Path, seconds: float, in_folds: bool
+) -> None:
+    """Two epochs of 1 and 0.5 s of the first fold, of four: all folds, and then all
+    photos, take another 13.5 s of training."""
+    heard = Heard()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("finetune.job.countdown", lambda _: lambda: seconds - 1.5)
+        recorded = Trainer._record
+
+        def record(it: Trainer, epoch: Epoch) -> None:
+            took = (0.0, 1.0, 0.5, 0.5, 0.5)[epoch.epoch]
+            recorded(it, replace(epoch, seconds=took))
+
+        patch.setattr(Trainer, "_record", record)
+        patch.setattr(loop, "within_one_standard_error", lambda *_: True)
+        found, prepared, _ = finetune(
+            place / "photos",
+            settings(place, epochs=4),
+            tmp_path / "run",
+            heard,
+            time_limit=1.0,
+        )
+        prepared.pixels.close()
+    assert found.in_sample == in_folds
+    refused = [line for line in heard.lines if "no folds" in line]
+    wanted = "no folds: they would take 0.2 minutes more, --time-limit leaves 0.2"
+    assert (refused == []) if in_folds else (wanted in refused[0])
 
 
 @pytest.mark.parametrize("in_folds", [True, False])
@@ -206,14 +234,14 @@ def test_a_resumed_run_goes_on_as_it_was_begun(
     place: Path, tmp_path: Path, in_folds: bool
 ) -> None:
     """With a time limit or without: else photos that it learned from would judge."""
-    limits: list[dict[str, Any]] = [{}, {"time_limit": 60.0}]
+    limits: list[dict[str, Any]] = [{}, {"time_limit": 1e-3}]
     first, second = limits if in_folds else reversed(limits)
     trained, train = [0], Trainer.run
 
     def stopped(it: Trainer, advance: Any) -> None:
         def stop(epoch: int, step: int, result: Any) -> None:
             advance(epoch, step, result)
-            if result is not None and trained[0] == (5 if in_folds else 1):
+            if result is not None and trained[0] == (5 if in_folds else 2):
                 raise KeyboardInterrupt
 
         trained[0] += 1
@@ -230,7 +258,7 @@ def test_a_resumed_run_goes_on_as_it_was_begun(
             None, settings(place), tmp_path / "run", Heard(), resume=True, **second
         )
         prepared.pixels.close()
-    assert trained[0] == (6 if in_folds else 2)
+    assert trained[0] == (6 if in_folds else 3)  # a fold that was begun, two
     assert found.cross_fitted == in_folds
 
 

@@ -8,8 +8,9 @@ share a fold). These out-of-fold predictions choose the average with the probe
 accuracy; then the network is fine-tuned on all photos, in the same way. As in
 `finetune.head.cross_fit`, which does so for a probe alone.
 
-Five trainings take five times as long, so up to `MAX_PHOTOS`: then as long as one with
-2,000. tests/benchmarks/finetune_gain.py measures what it brings.
+Five trainings take five times as long, so up to `MAX_PHOTOS` (then as long as one with
+2,000) and where a time limit allows it, by the first epochs.
+tests/benchmarks/finetune_gain.py measures what it brings.
 """
 
 from __future__ import annotations
@@ -30,10 +31,18 @@ from finetune.console import Console
 from finetune.head import cross_fit, probe
 from finetune.loop.examples import Examples, Floats, Ints, class_weights
 from finetune.loop.history import Epoch
-from finetune.loop.trainer import ALPHAS, STATE, Point, Trainer, choose_average
+from finetune.loop.trainer import (
+    ALPHAS,
+    STATE,
+    Advance,
+    Point,
+    Trainer,
+    choose_average,
+)
 from finetune.settings import Settings
 
 MAX_PHOTOS = 400  # training and validation photos
+TIMED = 2  # epochs of the first fold that say how long all will take
 
 
 def applies(train: int, val: int) -> bool:
@@ -95,9 +104,13 @@ def cross_validate(
     *,
     folder: Path,
     console: Console,
-) -> OutOfFold:
+    time_left: Callable[[], float] | None = None,
+) -> OutOfFold | None:
     """Fine-tune `model` once for each fold; it ends with the weights that it has now,
     and a head that is fitted to all photos.
+
+    None, and `model` as it was, where the folds and the training with all photos would
+    take longer than `time_left`, in seconds.
 
     features: float32 [N, D] of the photos, of the backbone as it is. groups: as for
     `cross_fit.make_folds`, which finds folds. What each fold answers is kept in
@@ -145,7 +158,14 @@ def cross_validate(
         with console.bar(
             f"fine-tuning, fold {index + 1} of {len(folds)}", "step"
         ) as bar:
-            trainer.run(advance_bar(trainer, bar))
+            try:
+                trainer.run(_watched(trainer, advance_bar(trainer, bar), time_left))
+            except _TooLong as reason:
+                trainer.checkpoint.clear()
+                model.set_weights(start)
+                console.stage(f"no folds: {reason}")
+                return None
+        time_left = None
         kept = {
             "held_out": held_out,
             "logits": trainer.tried_logits,
@@ -158,13 +178,43 @@ def cross_validate(
     return read(folder, photos)
 
 
+class _TooLong(Exception):
+    """More time would be needed than is left."""
+
+
+def _watched(
+    trainer: Trainer, advance: Advance, time_left: Callable[[], float] | None
+) -> Advance:
+    """`advance`, which raises `_TooLong` after `TIMED` epochs of the first fold if all
+    folds, and the training with all photos, would take longer than `time_left`."""
+    if time_left is None:
+        return advance
+    timed = min(TIMED, trainer.settings.epochs)
+
+    def watch(epoch: int, step: int, result: Epoch | None) -> None:
+        advance(epoch, step, result)
+        if result is None or epoch != timed:
+            return
+        # the first epoch compiles, in each training
+        spent = [one.seconds for one in trainer.history[1:]]
+        one_fold = sum(spent) + spent[-1] * (trainer.settings.epochs - timed)
+        # with all photos, as many as in FOLDS / (FOLDS - 1) folds
+        trainings = cross_fit.FOLDS + cross_fit.FOLDS / (cross_fit.FOLDS - 1)
+        needed, left = one_fold * trainings - sum(spent), time_left()
+        if needed > left:
+            raise _TooLong(
+                f"they would take {needed / 60:.1f} minutes more, --time-limit leaves "
+                f"{max(0.0, left) / 60:.1f}"
+            )
+
+    return watch
+
+
 def _save(arrays: dict[str, Any], path: Path) -> None:
     np.savez(path, **arrays)
 
 
-def advance_bar(
-    trainer: Trainer, bar: Callable[[int, int], None]
-) -> Callable[[int, int, Epoch | None], None]:
+def advance_bar(trainer: Trainer, bar: Callable[[int, int], None]) -> Advance:
     """What shows the steps of a training in a bar."""
     total = trainer.settings.epochs * trainer.steps
 
