@@ -314,12 +314,9 @@ def train(
             features = _fit_head(run, prepared, built, parts, train_set, console)
         if groups is not None:
             out_of_fold = folds.cross_validate(
-                built,
-                settings,
-                joined,
+                trainer,
                 np.concatenate([features["train"], features["val"]]),
                 groups,
-                folder=checkpoint,
                 console=console,
                 time_left=time_left,
             )

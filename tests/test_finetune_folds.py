@@ -198,22 +198,22 @@ def test_where_it_takes_no_folds(
     assert not found.in_sample and not (tmp_path / "run" / "checkpoint").exists()
 
 
-@pytest.mark.parametrize(("seconds", "in_folds"), [(15, True), (13, False)])
+@pytest.mark.parametrize(("seconds", "in_folds"), [(600, True), (540, False)])
 def test_a_time_limit_leaves_time_for_folds_or_not(
     place: Path, tmp_path: Path, seconds: float, in_folds: bool
 ) -> None:
-    """Two epochs of 1 and 0.5 s of the first fold, of four: all folds, and then all
-    photos, take another 13.5 s of training."""
+    """Epochs of 60 and then 30 s, two of the four in the first fold: all folds, and then all
+    photos, take another 9.7 minutes."""
     heard = Heard()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("finetune.job.countdown", lambda _: lambda: seconds - 1.5)
-        recorded = Trainer._record
+        patch.setattr("finetune.job.countdown", lambda _: lambda: seconds)
+        one_epoch = Trainer._one_epoch
 
-        def record(it: Trainer, epoch: Epoch) -> None:
-            took = (0.0, 1.0, 0.5, 0.5, 0.5)[epoch.epoch]
-            recorded(it, replace(epoch, seconds=took))
+        def timed(it: Trainer, epoch: int, advance: Any) -> Epoch:
+            took = 60.0 if epoch == 1 else 30.0
+            return replace(one_epoch(it, epoch, advance), seconds=took)
 
-        patch.setattr(Trainer, "_record", record)
+        patch.setattr(Trainer, "_one_epoch", timed)
         patch.setattr(loop, "within_one_standard_error", lambda *_: True)
         found, prepared, _ = finetune(
             place / "photos",
@@ -225,7 +225,7 @@ def test_a_time_limit_leaves_time_for_folds_or_not(
         prepared.pixels.close()
     assert found.in_sample == in_folds
     refused = [line for line in heard.lines if "no folds" in line]
-    wanted = "no folds: they would take 0.2 minutes more, --time-limit leaves 0.2"
+    wanted = "no folds: they would take 9.7 minutes more, --time-limit leaves 9.0"
     assert (refused == []) if in_folds else (wanted in refused[0])
 
 

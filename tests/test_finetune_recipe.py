@@ -87,7 +87,8 @@ def test_lower_layers_may_learn_more_slowly() -> None:
 def test_the_average_follows_and_swaps() -> None:
     weight = tensorflow().Variable([0.0, 8.0])
     still = tensorflow().Variable([1 / 3])
-    average = MovingAverage([weight, still], 0.5)
+    average = MovingAverage([weight, still])
+    average.decay.assign(0.5)
     weight.assign([4.0, 8.0])
     for _ in range(60):  # its start forgets fast, its end has a memory of two steps
         average.update()

@@ -39,10 +39,9 @@ from finetune.loop.trainer import (
     Trainer,
     choose_average,
 )
-from finetune.settings import Settings
 
 MAX_PHOTOS = 400  # training and validation photos
-TIMED = 2  # epochs of the first fold that say how long all will take
+TIMED = 2  # epochs of the first fold: the first compiles, the second is timed
 
 
 def applies(train: int, val: int) -> bool:
@@ -96,35 +95,35 @@ class OutOfFold:
 
 
 def cross_validate(
-    model: Any,
-    settings: Settings,
-    photos: Examples,
+    trainer: Trainer,
     features: Floats,
     groups: Sequence[int],
     *,
-    folder: Path,
     console: Console,
     time_left: Callable[[], float] | None = None,
 ) -> OutOfFold | None:
-    """Fine-tune `model` once for each fold; it ends with the weights that it has now,
-    and a head that is fitted to all photos.
+    """Fine-tune the network of `trainer`, which is to train on all photos, once for
+    each fold; it ends with the weights that it has now, and a head that is fitted to
+    all photos.
 
-    None, and `model` as it was, where the folds and the training with all photos would
-    take longer than `time_left`, in seconds.
+    None, and the network as it was, where the folds and the training with all photos
+    would take longer than `time_left`, in seconds.
 
     features: float32 [N, D] of the photos, of the backbone as it is. groups: as for
-    `cross_fit.make_folds`, which finds folds. What each fold answers is kept in
-    `folder`, for a run that is resumed.
+    `cross_fit.make_folds`, which finds folds. What each fold answers is kept in the
+    folder of the trainer's checkpoint, for a run that is resumed.
     """
+    model, photos = trainer.model, trainer.train
+    folder, seed = trainer.checkpoint.folder, trainer.settings.seed
     classes = network.get_head(model)[1].shape[0]
-    folds = cross_fit.make_folds(photos.truth, groups, classes, settings.seed)
+    folds = cross_fit.make_folds(photos.truth, groups, classes, seed)
     head = cross_fit.fit(
         features,
         photos.truth,
         classes,
         groups=groups,
         weights=photos.weights,
-        seed=settings.seed,
+        seed=seed,
     )
     assert folds is not None and head is not None
     console.stage(
@@ -145,34 +144,27 @@ def cross_validate(
             weights=taught.weights,
         )
         network.set_head(model, *fitted)
-        trainer = Trainer(
-            model,
-            settings,
-            taught,
-            _only(photos, held_out),
-            from_probe=True,
-            checkpoint=folder / f"fold-{index}",
-        )
-        if not trainer.resume():
-            trainer.start()
+        one = trainer.other(taught, _only(photos, held_out), folder / f"fold-{index}")
+        if not one.resume():
+            one.start()
         with console.bar(
             f"fine-tuning, fold {index + 1} of {len(folds)}", "step"
         ) as bar:
             try:
-                trainer.run(_watched(trainer, advance_bar(trainer, bar), time_left))
+                one.run(_watched(one, advance_bar(one, bar), time_left))
             except _TooLong as reason:
-                trainer.checkpoint.clear()
+                one.checkpoint.clear()
                 model.set_weights(start)
                 console.stage(f"no folds: {reason}")
                 return None
         time_left = None
         kept = {
             "held_out": held_out,
-            "logits": trainer.tried_logits,
-            "history": json.dumps([asdict(epoch) for epoch in trainer.history]),
+            "logits": one.tried_logits,
+            "history": json.dumps([asdict(epoch) for epoch in one.history]),
         }
         write_atomic(path, partial(_save, kept))
-        trainer.checkpoint.clear()
+        one.checkpoint.clear()
     model.set_weights(start)
     network.set_head(model, head.kernel, head.bias)
     return read(folder, photos)
@@ -195,12 +187,10 @@ def _watched(
         advance(epoch, step, result)
         if result is None or epoch != timed:
             return
-        # the first epoch compiles, in each training
-        spent = [one.seconds for one in trainer.history[1:]]
-        one_fold = sum(spent) + spent[-1] * (trainer.settings.epochs - timed)
         # with all photos, as many as in FOLDS / (FOLDS - 1) folds
         trainings = cross_fit.FOLDS + cross_fit.FOLDS / (cross_fit.FOLDS - 1)
-        needed, left = one_fold * trainings - sum(spent), time_left()
+        epochs = trainings * trainer.settings.epochs - timed
+        needed, left = epochs * result.seconds, time_left()
         if needed > left:
             raise _TooLong(
                 f"they would take {needed / 60:.1f} minutes more, --time-limit leaves "

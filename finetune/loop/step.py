@@ -127,11 +127,15 @@ def average_decay(epochs: float, steps: int) -> float:
 
 
 class MovingAverage:
-    """Exponential averages of `weights`, variables; `saved` is their checkpoint."""
+    """Exponential averages of `weights`, variables; `saved` is their checkpoint.
 
-    def __init__(self, weights: list[Any], decay: float) -> None:
+    `decay` (a variable) is that of a step; at 0 the averages are the weights.
+    """
+
+    def __init__(self, weights: list[Any]) -> None:
         tf = tensorflow()
-        self._weights, self._decay = weights, decay
+        self._weights = weights
+        self.decay = tf.Variable(0.0, trainable=False)
         self.values = [tf.Variable(weight, trainable=False) for weight in weights]
         self.count = tf.Variable(0, trainable=False, dtype=tf.int64)
         self.saved = tf.train.Checkpoint(values=self.values, count=self.count)
@@ -147,7 +151,7 @@ class MovingAverage:
         tf = tensorflow()
         self.count.assign_add(1)
         count = tf.cast(self.count, tf.float32)
-        decay = tf.minimum(self._decay, (1 + count) / (10 + count))
+        decay = tf.minimum(self.decay, (1 + count) / (10 + count))
         for value, weight in zip(self.values, self._weights, strict=True):
             # in this form a frozen weight stays bit-identical
             value.assign_add((tf.cast(weight, value.dtype) - value) * (1 - decay))
@@ -193,6 +197,13 @@ class Step:
         with self._strategy.scope():
             self.optimizers = [_optimizer(group) for group in self._groups]
         self._compiled = tf.function(self._on_all_replicas)
+
+    def restart(self) -> None:
+        """Forget the steps that were made: the optimizers are as built."""
+        tf = tensorflow()
+        for optimizer in self.optimizers:
+            for variable in optimizer.variables:
+                variable.assign(tf.zeros_like(variable))
 
     def __call__(
         self, batch: Batch, *, rate: float, seed: tuple[int, int]

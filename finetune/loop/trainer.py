@@ -17,6 +17,7 @@ The moving averages of the weights (`finetune.loop.step`) are evaluated and kept
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import math
@@ -127,6 +128,10 @@ class Checkpoint:
         self.folder = folder
         self._tracked = tracked
 
+    def elsewhere(self, folder: Path) -> Checkpoint:
+        """A checkpoint of the same variables in another folder."""
+        return Checkpoint(folder, self._tracked)
+
     @property
     def exists(self) -> bool:
         return (self.folder / STATE).is_file()
@@ -225,31 +230,12 @@ class Trainer:
         self.model, self.settings = model, settings
         self.workers = workers
         self._trained = model if mirrored is None else mirrored
-        self.train, self.val = train, val
-        self.history: list[Epoch] = []
-        self.best: Epoch | None = None
-        self.planned = settings.epochs
-        self.tried: tuple[Point, ...] = ()  # averages of probe and last weights
-        self.tried_logits: Any = None  # float32 [A, N, L] of validation at each of them
-        self.alpha = 1.0  # weight of the last weights in the chosen average
-        self.average_at: float | None = None  # that weight, where folds choose it
-        self.ended = ""  # why training stopped before the last epoch
         self._from_probe, self._time_left = from_probe, time_left
-        self.batch = min(settings.batch, len(train))
-        if self.batch < workers.replicas:
-            raise EdgegraftError(
-                f"expected at least a photo of a batch for each of {workers.replicas} "
-                f"devices, got batches of {self.batch}; try a larger --batch, or fewer "
-                "workers"
-            )
-        self.steps = max(1, len(train) // self.batch)  # the remainder is dropped
         logits = network.logit_model(model)
         self._logits = Forward(logits)
         self._classes = int(logits.output_shape[-1])
-        decay = 0.0
-        if settings.average:
-            decay = average_decay(settings.average, self.steps)
-        self.average = MovingAverage(self._trained.weights, decay)
+        self._take(train, val)
+        self.average = MovingAverage(self._trained.weights)
         rates, hint_map = rate_groups(self._trained, settings.rate_decay), {}
         self.hint_regressor = self._build_hint_regressor()
         if self.hint_regressor is not None:
@@ -270,6 +256,34 @@ class Trainer:
             **hint_map,
         )
         self.checkpoint = Checkpoint(checkpoint, tracked)
+
+    def _take(self, train: Examples, val: Examples | None) -> None:
+        """These photos, and the state before the first epoch."""
+        self.train, self.val = train, val
+        self.history: list[Epoch] = []
+        self.best: Epoch | None = None
+        self.planned = self.settings.epochs
+        self.tried: tuple[Point, ...] = ()  # averages of probe and last weights
+        self.tried_logits: Any = None  # float32 [A, N, L] of validation at each of them
+        self.alpha = 1.0  # weight of the last weights in the chosen average
+        self.average_at: float | None = None  # that weight, where folds choose it
+        self.ended = ""  # why training stopped before the last epoch
+        self.batch = min(self.settings.batch, len(train))
+        if self.batch < self.workers.replicas:
+            raise EdgegraftError(
+                "expected at least a photo of a batch for each of "
+                f"{self.workers.replicas} devices, got batches of {self.batch}; try a "
+                "larger --batch, or fewer workers"
+            )
+        self.steps = max(1, len(train) // self.batch)  # the remainder is dropped
+
+    def other(self, train: Examples, val: Examples | None, checkpoint: Path) -> Trainer:
+        """A trainer of the same network for other photos; it shares what was compiled,
+        so begin with one when the other has ended."""
+        other = copy.copy(self)
+        other._take(train, val)
+        other.checkpoint = self.checkpoint.elsewhere(checkpoint)
+        return other
 
     def _build_hint_regressor(self) -> HintRegressor | None:
         """The map from features to the teacher's hints, where there are any."""
@@ -350,6 +364,7 @@ class Trainer:
         if self._trained is not self.model:
             self._trained.set_weights(self.model.get_weights())
         self.average.restart()
+        self._step.restart()
         self._record(Epoch(0, None, None, loss, accuracy, 0.0, seconds))
         self._save()
         self._copy_chiefs_state()
@@ -428,6 +443,9 @@ class Trainer:
         advance(epoch, step, finished epoch or None) is called after every step and
         after every epoch.
         """
+        if self.settings.average:
+            decay = average_decay(self.settings.average, self.steps)
+            self.average.decay.assign(decay)
         for epoch in range(len(self.history), self.settings.epochs + 1):
             if self._out_of_patience():
                 patience = self.settings.patience

@@ -170,14 +170,9 @@ def in_folds(
             model, settings, train, None, from_probe=True, checkpoint=folder / "c"
         )
         answers = folds.cross_validate(
-            model,
-            settings,
-            train,
-            features,
-            list(range(len(train))),
-            folder=folder / "c",
-            console=console,
+            trainer, features, list(range(len(train))), console=console
         )
+        assert answers is not None
         photos = out.pixels(np.arange(len(out)))
         cross_fit = answered(model, photos)  # the probe of all photos
         trainer.start()
