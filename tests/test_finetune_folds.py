@@ -202,8 +202,8 @@ def test_where_it_takes_no_folds(
 def test_a_time_limit_leaves_time_for_folds_or_not(
     place: Path, tmp_path: Path, seconds: float, in_folds: bool
 ) -> None:
-    """Epochs of 60 and then 30 s, two of the four in the first fold: all folds, and then all
-    photos, take another 9.7 minutes."""
+    """After two epochs of 60 and 30 s, of the four of the first fold: the other epochs,
+    folds, and all photos take another 9.7 minutes."""
     heard = Heard()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("finetune.job.countdown", lambda _: lambda: seconds)
