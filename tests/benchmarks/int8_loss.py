@@ -55,6 +55,7 @@ from quantize.conversion.builder import Builder  # noqa: E402
 from quantize.export import export  # noqa: E402
 from quantize.gate import Gate  # noqa: E402
 from quantize.recovery import ladder  # noqa: E402
+from tests.benchmarks.finetune_gain import fields  # noqa: E402
 
 BACKBONES = ("mobilenet_v2_0.35", "mobilenet_v2_1.0", "efficientnet_lite0")
 SETS = ("trashnet", "cats_dogs")
@@ -206,6 +207,7 @@ def main() -> int:
     parser.add_argument("--backbone", nargs="+", default=BACKBONES)
     parser.add_argument("--photos", nargs="+", default=SETS, help="sets in DIR/photos")
     parser.add_argument("--seeds", type=int, default=3, help="how many (default: 3)")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON")
     parser.add_argument("--repairs", action="store_true", help="each repair alone, too")
     parser.add_argument("--tfmot", action="store_true", help="the peer, too")
     parser.add_argument("--uv", default=shutil.which("uv"), help="for --tfmot")
@@ -234,11 +236,9 @@ def main() -> int:
                 for backbone in args.backbone:
                     for seed in range(args.seeds):
                         name = f"{photos}-{backbone}-{seed}"
-                        settings = Settings(backbone=backbone, seed=seed)
-                        if backbone == "custom_cnn":
-                            settings = Settings.for_network(
-                                backbone=backbone, seed=seed
-                            )
+                        settings = Settings.for_network(
+                            **fields(args), backbone=backbone, seed=seed
+                        )
                         folder = Path(work) / name
                         source = assets / "photos" / photos
                         run = finetune(source, settings, folder, console=silent)
