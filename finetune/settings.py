@@ -210,8 +210,8 @@ class Settings:
     )
     label_smoothing: float = option(
         0.0,
-        "spread this share of each target over all labels (default: 0; at 0.1 int8 files "
-        "were farther from float32)",
+        "spread this share of each target over all labels (default: 0; with 0.1 int8 "
+        "files were farther from float32)",
         metavar="SHARE",
         low=0,
         below=1,

@@ -128,7 +128,7 @@ class Checkpoint:
         self.folder = folder
         self._tracked = tracked
 
-    def elsewhere(self, folder: Path) -> Checkpoint:
+    def in_folder(self, folder: Path) -> Checkpoint:
         """A checkpoint of the same variables in another folder."""
         return Checkpoint(folder, self._tracked)
 
@@ -282,7 +282,7 @@ class Trainer:
         so begin with one when the other has ended."""
         other = copy.copy(self)
         other._take(train, val)
-        other.checkpoint = self.checkpoint.elsewhere(checkpoint)
+        other.checkpoint = self.checkpoint.in_folder(checkpoint)
         return other
 
     def _build_hint_regressor(self) -> HintRegressor | None:
