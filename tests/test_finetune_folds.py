@@ -198,6 +198,25 @@ def test_where_it_takes_no_folds(
     assert not found.in_sample and not (tmp_path / "run" / "checkpoint").exists()
 
 
+def test_added_photos_are_in_the_folds_too(place: Path, tmp_path: Path) -> None:
+    added = tmp_path / "more" / "heads" / "new.png"
+    added.parent.mkdir(parents=True)
+    photo, heard = next((place / "photos").rglob("*.png")), Heard()
+    Image.open(photo).transpose(Image.Transpose.TRANSVERSE).save(added)
+    found, prepared, _ = finetune(
+        place / "photos",
+        settings(place),
+        tmp_path / "run",
+        heard,
+        add=tmp_path / "more",
+    )
+    prepared.pixels.close()
+    learned = len(found.part("train")) + len(found.part("val"))
+    assert added in [photo.path for photo in found.part("train")]
+    assert found.metrics["cross_validated"]["photos"] == learned
+    assert any(f"then on all {learned}" in line for line in heard.lines)
+
+
 @pytest.mark.parametrize(("seconds", "in_folds"), [(600, True), (540, False)])
 def test_a_time_limit_leaves_time_for_folds_or_not(
     place: Path, tmp_path: Path, seconds: float, in_folds: bool

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-# Of the photos have the same best label. At full size the client resizes by itself,
-# without smoothing, which turns nearly even answers: 4 of 200 were seen here. Float32
-# files turn about as many as int8 files do.
+# The least share of photos with the same best label. At full size the client resizes by
+# itself, without smoothing, which turns nearly even answers: 4 of 200 were seen here.
+# Float32 files turn about as many as int8 files do.
 AGREEMENT = {"input": 0.985, "full": 0.975}
 # Of familiarity, which goes from 0 to 1 in steps of 1/256. At the input's size both see
 # the same pixels, and XNNPACK's releases round a little differently.
